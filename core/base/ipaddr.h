@@ -1,0 +1,52 @@
+/*
+ * ipaddr: IPv4 and IPv6 addresses, with ports and CIDR blocks, as plain values.
+ *
+ * Bytes are in network order. A v4-mapped IPv6 address is turned into IPv4 when parsed, so that no
+ * rule about 127/8 can be passed by writing ::ffff:127.0.0.1. Compare with the functions below.
+ */
+#pragma once
+
+#include "core/base/slice.h"
+
+struct sockaddr;
+
+enum ipaddr_family {
+    IPADDR_NONE = 0,
+    IPADDR_V4 = 4,
+    IPADDR_V6 = 6,
+};
+
+struct ipaddr {
+    uint8_t family; /* enum ipaddr_family */
+    uint8_t bytes[16];
+};
+
+struct ipaddr_port {
+    struct ipaddr ip;
+    uint16_t port;
+};
+
+struct cidr {
+    struct ipaddr ip;
+    uint8_t prefix_bits;
+};
+
+#define IPADDR_TEXT_MAX 48 /* with NUL, without port */
+
+/* "192.0.2.1", "2001:db8::1"; E_SYNTAX otherwise. */
+int ipaddr_parse(struct slice text, struct ipaddr *ret_ip);
+/* "192.0.2.0/24", a bare address, or PowerMTA's short forms "10/8" and "0/0". */
+int cidr_parse(struct slice text, struct cidr *ret_cidr);
+/* NUL-terminated into room of IPADDR_TEXT_MAX bytes; returns its length. */
+size_t ipaddr_format(const struct ipaddr *ip, char *room);
+bool ipaddr_equal(const struct ipaddr *a, const struct ipaddr *b);
+bool cidr_contains(const struct cidr *block, const struct ipaddr *ip);
+bool ipaddr_is_loopback(const struct ipaddr *ip);
+/* Unspecified (0.0.0.0/8, ::), multicast, broadcast, reserved: never a destination. */
+bool ipaddr_is_never_unicast(const struct ipaddr *ip);
+/* RFC 1918, RFC 6598, link-local, unique local. */
+bool ipaddr_is_private(const struct ipaddr *ip);
+uint64_t ipaddr_hash(const struct ipaddr *ip);
+/* room: a struct sockaddr_storage. Returns the length to pass to the system. */
+unsigned ipaddr_to_sockaddr(const struct ipaddr_port *at, struct sockaddr *room);
+int ipaddr_from_sockaddr(const struct sockaddr *from, struct ipaddr_port *ret_at);

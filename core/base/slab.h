@@ -1,0 +1,45 @@
+/*
+ * slab: fixed-size objects in stable memory, named by a 32-bit index and a generation.
+ *
+ * Objects never move. The slab grows by blocks of about 256 KB up to count_max objects and never
+ * shrinks; growth is the only moment it allocates (mem_try_alloc). Full is not an error: alloc
+ * returns NULL and the caller stops taking work. One thread, the owner; other threads may read an
+ * object only while its owner lent it to them.
+ * A handle that crosses turns is (index, generation): slab_get returns NULL when the object it
+ * named has been freed since. Generations start at 1, so handle 0 names nothing.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct slab {
+    uint8_t **blocks;
+    uint32_t *generations; /* per object; odd = live, even = free */
+    uint32_t object_bytes; /* rounded up to 8 */
+    uint32_t per_block_shift;
+    uint32_t count_max;
+    uint32_t count_grown;
+    uint32_t count_used;
+    uint32_t free_head; /* index + 1 of the first free object; 0 = none */
+};
+
+struct slab_handle {
+    uint32_t index;
+    uint32_t generation;
+};
+
+/* count_max >= 1; object_bytes >= 4. The generation table is reserved at once, untouched pages. */
+void slab_init(struct slab *slab, uint32_t object_bytes, uint32_t count_max);
+void slab_fini(struct slab *slab);
+/* A zeroed object, or NULL when full. */
+void *slab_alloc(struct slab *slab, uint32_t *ret_index);
+void slab_free(struct slab *slab, uint32_t index);
+/* The live object at index; must() when it is not live. */
+void *slab_at(const struct slab *slab, uint32_t index);
+bool slab_is_live(const struct slab *slab, uint32_t index);
+/* Grows now so that at least count objects exist: boot-time warming. False when memory is short. */
+bool slab_reserve(struct slab *slab, uint32_t count);
+struct slab_handle slab_handle(const struct slab *slab, uint32_t index);
+void *slab_get(const struct slab *slab, struct slab_handle handle);
