@@ -1,0 +1,235 @@
+/*
+ * io: the completion loop, the one door to every wait: sockets, disk, timers, mailboxes, clock.
+ *
+ * One loop belongs to one thread; everything below is called on that thread unless it says
+ * otherwise. Two implementations of this contract exist and are chosen at link time: io_uring
+ * (core/io/io_uring.c) and the simulator (tests/sim/io_sim.c); one conformance suite runs against
+ * both. Product code reads time, randomness, network and disk only through here.
+ *
+ * A turn: read the clock, reap completions and run their callbacks, fire timers, drain mailboxes,
+ * give every actor its turn, flush mailboxes, then one submit-and-wait. Starting an operation never
+ * calls back: callbacks run in a later phase or turn, so no callback is ever re-entered from a call
+ * below. Callbacks may start, pause, stop and close anything.
+ *
+ * Memory that an operation touches (the op itself, buffers, iovecs) belongs to the loop from the
+ * start until its callback; the owner frees it only after that.
+ *
+ * Results are >= 0, or negative codes of core/base/err.h (-errno mostly). Times are nanoseconds of
+ * the monotonic clock unless the name says otherwise.
+ */
+#pragma once
+
+#include "core/base/ipaddr.h"
+#include "core/base/list.h"
+#include "core/base/rng.h"
+#include "core/base/wheel.h"
+
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+struct io;
+struct io_recv_buffer;
+
+/* ---- The loop ------------------------------------------------------------------------------ */
+
+/* Work that wants a slice of each turn. Attached once, before the loop runs. */
+struct io_actor {
+    struct list link;
+    /* One turn's worth of work, within the actor's own budget. */
+    void (*turn)(struct io_actor *actor);
+    /* True when the actor has work left that no completion, timer or parcel will bring: the loop
+     * then does not sleep. NULL = never. */
+    bool (*is_busy)(struct io_actor *actor);
+};
+
+void io_attach(struct io *io, struct io_actor *actor);
+
+/* Runs one turn; sleeps at most wait_ns when there is nothing to do (0 = never sleeps). */
+void io_turn(struct io *io, uint64_t wait_ns);
+/* Turns until io_stop. */
+void io_run(struct io *io);
+/* Ends io_run after the current turn. Any thread. */
+void io_stop(struct io *io);
+
+/* The clock as read at the start of the turn; never goes back. */
+uint64_t io_now_ns(const struct io *io);
+/* Wall clock in microseconds since 1970, read at the start of the turn; may jump. */
+uint64_t io_wall_us(const struct io *io);
+/* The loop's own generator, seeded from the system or from the simulation's seed. */
+struct rng *io_rng(struct io *io);
+
+struct io_stats {
+    uint64_t turns;
+    uint64_t system_calls; /* every system call made on behalf of this loop */
+    uint64_t completions;
+    uint64_t wakes_sent;
+    uint64_t sleeps;
+    uint64_t recv_buffer_shortages;
+    uint64_t busy_ns; /* time not spent asleep */
+};
+
+/* Relaxed snapshot; any thread. */
+void io_stats_read(const struct io *io, struct io_stats *ret_stats);
+
+/* ---- Timers -------------------------------------------------------------------------------- */
+
+struct io_timer {
+    struct wheel_timer node;
+    void (*on_fire)(struct io_timer *timer);
+};
+
+void io_timer_init(struct io_timer *timer, void (*on_fire)(struct io_timer *timer));
+/* Arms or moves; fires once, at or up to one tick (1 ms) after at_ns. */
+void io_timer_arm(struct io *io, struct io_timer *timer, uint64_t at_ns);
+/* Safe when not armed; after it the timer does not fire. */
+void io_timer_stop(struct io *io, struct io_timer *timer);
+static inline bool io_timer_is_armed(const struct io_timer *timer)
+{
+    return wheel_is_armed(&timer->node);
+}
+
+/* ---- Operations ---------------------------------------------------------------------------- */
+
+/*
+ * One asynchronous operation, embedded in its owner. The owner sets `done` with io_op_init once;
+ * the rest is the loop's. At most one start may be outstanding per op (must()).
+ */
+struct io_op {
+    void (*done)(struct io_op *op, int32_t result);
+    struct list link;     /* loop: waiting for a submission slot, or completed and not yet run */
+    struct iovec *iov;    /* loop: what is left to transfer */
+    uint32_t iov_count;   /* loop */
+    int32_t fd;           /* loop */
+    uint64_t offset;      /* loop */
+    int32_t transferred;  /* loop */
+    int32_t result;       /* loop */
+    uint8_t kind;         /* loop */
+    bool in_flight;       /* loop; read it through io_op_in_flight */
+    uint16_t flags;       /* loop */
+    struct msghdr header; /* loop: a scattered send */
+    struct iovec single;  /* loop: the iovec of the one-buffer calls */
+};
+
+void io_op_init(struct io_op *op, void (*done)(struct io_op *op, int32_t result));
+static inline bool io_op_in_flight(const struct io_op *op)
+{
+    return op->in_flight;
+}
+/* Asks for an early end; `done` still comes exactly once (-ECANCELED, or its result if that was
+ * quicker). Safe when the op is not in flight. */
+void io_cancel(struct io *io, struct io_op *op);
+
+/* ---- Sockets ------------------------------------------------------------------------------- */
+
+/* Listening TCP socket with SO_REUSEADDR and SO_REUSEPORT. Synchronous; boot or reload only. */
+int io_listen(struct io *io, const struct ipaddr_port *at, int backlog, int *ret_fd);
+/* Listening Unix stream socket at path, mode 0600; an old socket file is replaced. */
+int io_listen_unix(struct io *io, const char *path, int *ret_fd);
+
+struct io_accept {
+    struct io_op op; /* loop */
+    /* fd >= 0: a new connection, now the owner's. fd < 0: accepting met a local error (-EMFILE,
+     * -ENFILE, -ENOMEM …); the loop has stopped accepting, the owner starts again when it will. */
+    void (*on_accept)(struct io_accept *accept, int32_t fd);
+};
+
+void io_accept_start(struct io *io, struct io_accept *accept, int listen_fd);
+/* on_accept comes once more with -ECANCELED. */
+void io_accept_stop(struct io *io, struct io_accept *accept);
+
+int io_peer_address(struct io *io, int fd, struct ipaddr_port *ret_at);
+int io_local_address(struct io *io, int fd, struct ipaddr_port *ret_at);
+/* User id of the process at the other end of a Unix connection. */
+int io_peer_uid(struct io *io, int fd, uint32_t *ret_uid);
+
+/*
+ * A TCP socket of the family of `source`, bound to it (port chosen at connect time), TCP_NODELAY.
+ * Never falls back to another address: a source that cannot be bound is an error. source->family
+ * must not be IPADDR_NONE. Synchronous, a few system calls.
+ */
+int io_socket_open(struct io *io, const struct ipaddr *source, int *ret_fd);
+/* done: 0, or the reason (-ECONNREFUSED, -ETIMEDOUT, -ECANCELED …). */
+void io_connect(struct io *io, struct io_op *op, int fd, const struct ipaddr_port *to);
+/*
+ * Sends everything, in order; done: the total, or the reason when not all could be sent. One send
+ * at a time per socket. The iovec array and the bytes belong to the loop until done; the loop may
+ * alter the array.
+ */
+void io_send(struct io *io, struct io_op *op, int fd, struct iovec *iov, uint32_t iov_count);
+/*
+ * Cancels whatever is in flight on fd (each op and recv gets its own callback first), closes, then
+ * calls done with 0. Sockets and files. The number is not used again before.
+ */
+void io_close(struct io *io, struct io_op *op, int fd);
+/* At once and synchronously; only for descriptors with nothing in flight. */
+void io_close_now(struct io *io, int fd);
+
+/*
+ * Receiving: one armed receive feeds on_data from buffers of the loop until the end.
+ * on_data returns how many bytes it used. Using less than len means "no more now": the receive is
+ * then paused, the rest is kept by the loop and comes first after io_recv_resume. While paused the
+ * loop stops reading the socket once a few buffers are held, so the peer feels it.
+ * on_end comes exactly once, after all data was used: 0 = orderly end by the peer, negative = the
+ * connection is gone, -ECANCELED = io_recv_stop or io_close (kept data is dropped then).
+ */
+struct io_recv {
+    size_t (*on_data)(struct io_recv *recv, const uint8_t *data, size_t len);
+    void (*on_end)(struct io_recv *recv, int32_t reason);
+    /* loop: */
+    struct io_op op;
+    struct list run_link;
+    struct io_recv_buffer *held_first;
+    struct io_recv_buffer *held_last;
+    int32_t end_reason;
+    uint16_t held_count;
+    bool armed;
+    bool paused;
+    bool ended;
+    bool stopping;
+};
+
+void io_recv_start(struct io *io, struct io_recv *recv, int fd);
+/* Allowed inside on_data too (the bytes not returned as used are kept). */
+void io_recv_pause(struct io *io, struct io_recv *recv);
+void io_recv_resume(struct io *io, struct io_recv *recv);
+void io_recv_stop(struct io *io, struct io_recv *recv);
+
+/* ---- Files --------------------------------------------------------------------------------- */
+
+enum io_file_flags {
+    IO_FILE_READ = 1,
+    IO_FILE_WRITE = 2,
+    IO_FILE_CREATE = 4,    /* mode 0600 */
+    IO_FILE_EXCLUSIVE = 8, /* with CREATE: fail when it exists */
+    IO_FILE_DIRECT = 16,   /* O_DIRECT: 4096-byte alignment of memory, offset and length */
+    IO_FILE_APPEND = 32,
+};
+
+/* Synchronous calls, for start-up and for rare events (a new segment); negative on failure. */
+int io_file_open(struct io *io, const char *path, unsigned flags, int *ret_fd);
+int io_file_size(struct io *io, int fd, uint64_t *ret_bytes);
+int io_file_truncate(struct io *io, int fd, uint64_t bytes);
+/* flock LOCK_EX without waiting, on the very descriptor; E_LOCKED when another holds it. */
+int io_file_lock(struct io *io, int fd);
+/* Reads or writes everything asked, or up to the end of the file; the count, or negative. */
+int64_t io_file_read_now(struct io *io, int fd, void *data, size_t len, uint64_t offset);
+int64_t io_file_write_now(struct io *io, int fd, const void *data, size_t len, uint64_t offset);
+int io_file_sync_now(struct io *io, int fd);
+int io_file_rename(struct io *io, const char *from, const char *to);
+int io_file_unlink(struct io *io, const char *path);
+/* Creates one directory, mode 0700; 0 also when it is there already. */
+int io_dir_create(struct io *io, const char *path);
+int io_dir_sync(struct io *io, const char *path);
+/* Calls each with every name but "." and "..", in byte order. */
+int io_dir_list(struct io *io, const char *path, void (*each)(void *context, const char *name),
+                void *context);
+/* Bytes an ordinary user could still write on the file system of path. */
+int io_space_free(struct io *io, const char *path, uint64_t *ret_bytes);
+
+/* Asynchronous. done: bytes transferred (less than asked only at the end of the file), or the
+ * reason. With durable, the write is on stable storage before done (RWF_DSYNC). */
+void io_read(struct io *io, struct io_op *op, int fd, void *data, uint32_t len, uint64_t offset);
+void io_write(struct io *io, struct io_op *op, int fd, const void *data, uint32_t len,
+              uint64_t offset, bool durable);
+/* fdatasync; done: 0 or the reason. A failed sync is never trusted by a later one that succeeds. */
+void io_sync(struct io *io, struct io_op *op, int fd);
