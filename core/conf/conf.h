@@ -1,0 +1,237 @@
+/*
+ * conf: an immutable snapshot of the configuration, in PowerMTA's language.
+ *
+ * conf_load parses a file (with its includes) through the directive table (directives.h), checks
+ * every value against type, unit and range, and builds one snapshot; or it reports every error
+ * with file and line and builds nothing. Keywords of the table that have no effect yet load with
+ * a warning that says so; unknown keywords are errors. A snapshot is never altered; any thread may
+ * read it until its last holder drops it. Objects that outlive a turn keep ids (`id`, never reused
+ * within a process), not pointers.
+ *
+ * Files are read with plain system calls: loading happens at start-up, on reload and in the
+ * command line tool, never in a turn. Units: milliseconds, bytes, counts, as the names say.
+ */
+#pragma once
+
+#include "core/base/ipaddr.h"
+#include "core/base/slice.h"
+
+#include <stdio.h>
+
+struct conf;
+
+#define CONF_UNLIMITED UINT64_MAX
+#define CONF_NONE      UINT32_MAX /* "no such vmta", "no such pool" */
+
+/* ---- Loading ------------------------------------------------------------------------------- */
+
+enum conf_severity {
+    CONF_WARNING,
+    CONF_ERROR,
+};
+
+/* One finding; the strings live as long as the callback. */
+typedef void conf_report_fn(void *context, enum conf_severity severity, const char *file,
+                            unsigned line, const char *text);
+
+struct conf_load_options {
+    bool syntax_only; /* named files and addresses need not exist on this machine */
+};
+
+/*
+ * 0 and *ret_conf (one reference held by the caller), or E_SYNTAX after at least one CONF_ERROR
+ * was reported, or -errno when path itself cannot be read (also reported).
+ */
+int conf_load(const char *path, const struct conf_load_options *options, conf_report_fn *report,
+              void *context, struct conf **ret_conf);
+/* The same from text in memory; name stands for the file in reports. For tests and the simulator.*/
+int conf_load_text(const char *name, const char *text, const struct conf_load_options *options,
+                   conf_report_fn *report, void *context, struct conf **ret_conf);
+/* Reference counting is atomic; the last drop frees everything. */
+struct conf *conf_ref(struct conf *conf);
+void conf_unref(struct conf *conf);
+
+/* ---- Global settings ----------------------------------------------------------------------- */
+
+struct conf_listener {
+    struct ipaddr_port at;
+    const char *source_name; /* named source, or NULL */
+};
+
+struct conf_source_address {
+    struct ipaddr ip;
+    const char *helo; /* belongs to the address; never NULL */
+};
+
+struct conf_spool {
+    const char *path;
+    uint64_t min_free_bytes;
+    uint64_t segment_bytes; /* spool-segment-size, ours */
+};
+
+struct conf_global {
+    const char *host_name; /* first host-name; the machine's name when none is given */
+    const char *log_file;  /* NULL = standard error */
+    const char *control_socket;
+    const char *run_as_user; /* NULL = stay */
+    const struct conf_listener *listeners;
+    uint32_t listener_count;
+    const struct conf_spool *spools;
+    uint32_t spool_count;
+    const char *const *name_servers; /* address text; empty = the system's resolver settings */
+    uint32_t name_server_count;
+    uint32_t shard_count;        /* 0 = auto: one per usable core */
+    const uint16_t *shard_cpus;  /* shard-cpus LIST; empty = as topology says */
+    uint32_t shard_cpu_count;
+    bool shard_smt;              /* shard-smt: use SMT siblings too */
+    uint64_t total_max_smtp_in;
+    uint64_t total_max_smtp_out;
+    uint64_t hot_set_bytes;      /* hot-set-size: message bytes kept in memory, all shards */
+    uint64_t outcome_commit_ms;  /* outcomes are durable at latest after this */
+    bool committer_thread;       /* committer-thread yes: a thread of its own */
+    uint64_t resolver_timeout_ms;
+    bool allow_loopback_mx;      /* allow-loopback-destinations: DNS may name loopback (tests) */
+    bool allow_private_mx;       /* destinations in private ranges learnt from DNS (default yes) */
+};
+
+const struct conf_global *conf_global(const struct conf *conf);
+
+/* ---- Sources: who may inject, and how ------------------------------------------------------- */
+
+enum conf_bad_line_ends {
+    CONF_LINE_ENDS_REJECT,
+    CONF_LINE_ENDS_FIX,
+};
+
+struct conf_source {
+    bool smtp_service;
+    bool always_allow_relaying;
+    bool process_x_virtual_mta;
+    bool process_x_job;
+    bool add_received_header;
+    bool hide_message_source;
+    bool allow_chunking;
+    bool allow_smtputf8;
+    bool log_connections;
+    bool log_commands;
+    uint32_t default_virtual_mta; /* VMTA id, or CONF_NONE */
+    uint32_t default_pool;        /* pool id, or CONF_NONE */
+    uint64_t max_message_bytes;   /* CONF_UNLIMITED = up to what a segment holds */
+    uint64_t max_rcpt_per_message; /* CONF_UNLIMITED = up to the engine's bound */
+    uint64_t max_message_hops;
+    uint64_t command_timeout_ms;
+    uint64_t data_timeout_ms;
+    enum conf_bad_line_ends bad_line_ends; /* bare CR, LF, NUL in message data */
+};
+
+/* Effective settings for a client address; name: the listener's named source or NULL. Addresses
+ * with no <source> at all get the defaults: loopback only may relay. */
+const struct conf_source *conf_source(const struct conf *conf, const struct ipaddr *peer,
+                                      const char *name);
+
+/* ---- Virtual MTAs and pools ----------------------------------------------------------------- */
+
+struct conf_vmta {
+    uint32_t id;      /* stable over snapshots for one name */
+    const char *name; /* "{default}" exists always */
+    const struct conf_source_address *addresses;
+    uint32_t address_count;
+    uint64_t max_smtp_out; /* whole VMTA */
+};
+
+struct conf_pool {
+    uint32_t id;
+    const char *name;
+    const uint32_t *vmta_ids;
+    uint32_t vmta_count;
+};
+
+uint32_t conf_vmta_count(const struct conf *conf);
+/* By position 0 … count-1, in the order of the file, {default} first. */
+const struct conf_vmta *conf_vmta_at(const struct conf *conf, uint32_t position);
+/* NULL when the snapshot has none of that id or name (ASCII case ignored). */
+const struct conf_vmta *conf_vmta(const struct conf *conf, uint32_t id);
+const struct conf_vmta *conf_vmta_named(const struct conf *conf, struct slice name);
+const struct conf_pool *conf_pool(const struct conf *conf, uint32_t id);
+const struct conf_pool *conf_pool_named(const struct conf *conf, struct slice name);
+uint32_t conf_pool_count(const struct conf *conf);
+const struct conf_pool *conf_pool_at(const struct conf *conf, uint32_t position);
+
+/* ---- Queues: effective settings of domain/vmta ---------------------------------------------- */
+
+enum conf_route_kind {
+    CONF_ROUTE_HOST,      /* name to be looked up as A/AAAA */
+    CONF_ROUTE_ADDRESS,   /* [ip] */
+    CONF_ROUTE_LOOKUP_MX, /* lookup-mx:domain */
+};
+
+struct conf_route_host {
+    enum conf_route_kind kind;
+    const char *name;
+    struct ipaddr ip;
+    uint16_t port;
+    uint16_t preference; /* position of its ';' group */
+};
+
+#define CONF_RETRY_STEPS_MAX 30
+
+/* Every limit is per queue, as PowerMTA has it. */
+struct conf_queue {
+    const struct conf_route_host *route; /* smtp-hosts; empty = MX of the domain */
+    uint32_t route_count;
+    uint64_t route_hash; /* of the whole route; 0 when there is none */
+    uint16_t default_port;
+    uint64_t max_smtp_out;
+    uint64_t max_msg_per_connection; /* CONF_UNLIMITED = no cap */
+    uint64_t max_rcpt_per_transaction;
+    uint64_t max_errors_per_connection;
+    uint64_t connection_idle_ms;
+    uint64_t retry_ms[CONF_RETRY_STEPS_MAX]; /* retry-after: a list; the last one repeats */
+    uint32_t retry_count;
+    uint64_t bounce_after_ms;
+    uint64_t connect_timeout_ms;
+    uint64_t greeting_timeout_ms;
+    uint64_t command_timeout_ms; /* EHLO, MAIL, RCPT; RFC 5321 4.5.3.2 */
+    uint64_t data_timeout_ms;    /* DATA to 354 */
+    uint64_t data_send_timeout_ms;
+    uint64_t data_termination_timeout_ms;
+    bool bounce_upon_no_mx;
+    bool bounce_upon_5xx_greeting;
+    bool smtp_421_means_mx_unavailable;
+    bool ignore_pipelining;
+    bool ignore_8bitmime;
+    bool prefer_ipv6; /* IPv4 first unless told otherwise */
+    bool log_commands;
+    bool log_connections;
+};
+
+/*
+ * Fills *ret_queue for the queue of domain (lower case A-label) and vmta: most specific domain
+ * pattern wins per directive; <domain> in the VMTA beats the one in its pool beats the global one.
+ * Cheap enough to call when a queue is created, not per message.
+ */
+void conf_queue(const struct conf *conf, struct slice domain, uint32_t vmta_id,
+                struct conf_queue *ret_queue);
+
+/* ---- Accounting files ----------------------------------------------------------------------- */
+
+enum conf_acct_record {
+    CONF_ACCT_DELIVERED = 1,   /* d */
+    CONF_ACCT_BOUNCED = 2,     /* b */
+    CONF_ACCT_TRANSIENT = 4,   /* t */
+    CONF_ACCT_RECEIVED = 8,    /* r */
+};
+
+struct conf_acct_file {
+    const char *path;
+    unsigned records;        /* enum conf_acct_record, default d,b */
+    const char *move_to;     /* NULL = off */
+    uint64_t move_interval_ms;
+    uint64_t max_size_bytes;
+    uint64_t delete_after_ms; /* CONF_UNLIMITED = never */
+    bool iso_times;
+    bool world_readable;
+};
+
+uint32_t conf_acct_file_count(const struct conf *conf);
+const struct conf_acct_file *conf_acct_file_at(const struct conf *conf, uint32_t position);
