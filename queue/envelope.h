@@ -1,0 +1,65 @@
+/*
+ * envelope: who sent a message to whom, as it stands in front of the message in the log.
+ *
+ * A message record's payload is: envelope (encoded, self-delimiting), header prefix (the lines we
+ * put in front), body. Prefix and body are the octets that go out: CRLF lines, dot-stuffed, without
+ * the final dot; stuffed_dots says how many dots were doubled, so 0 means the same bytes serve
+ * BDAT. The hot message in memory has exactly the record's payload, so that a message read back
+ * from the log and one just accepted are the same thing. Pure functions, any thread.
+ */
+#pragma once
+
+#include "core/base/ipaddr.h"
+#include "core/base/slice.h"
+#include "core/base/wire.h"
+
+enum envelope_flags {
+    ENVELOPE_8BIT = 1,          /* content has octets above 127 */
+    ENVELOPE_SMTPUTF8 = 2,      /* the sender asked for SMTPUTF8 */
+    ENVELOPE_BODY_8BITMIME = 4, /* BODY=8BITMIME was declared */
+};
+
+#define ENVELOPE_RCPT_COUNT_MAX 20000
+
+struct envelope {
+    uint64_t message_id;
+    uint64_t accepted_us; /* wall clock */
+    uint32_t flags;
+    uint32_t stuffed_dots;
+    uint32_t prefix_bytes;
+    uint32_t body_bytes;
+    uint32_t rcpt_count;
+    struct ipaddr client_ip;
+    struct ipaddr local_ip;
+    struct slice sender; /* without brackets; empty = null reverse path */
+    struct slice vmta;   /* chosen VMTA's name */
+    struct slice pool;   /* the pool asked for, or empty */
+    struct slice job_id;
+    struct slice envelope_id;
+    struct slice source_type;
+    struct slice client_helo;
+    struct slice rcpts;     /* encoded recipients; walk with envelope_rcpt_next */
+    uint32_t encoded_bytes; /* of the whole envelope, set by decode */
+};
+
+struct envelope_rcpt {
+    struct slice address;
+    struct slice orcpt;
+};
+
+/* Appends one recipient to a table that becomes envelope.rcpts. */
+void envelope_put_rcpt(struct wire_writer *w, const struct envelope_rcpt *rcpt);
+/* Next recipient; false at the end. Start with a reader over envelope.rcpts. */
+bool envelope_rcpt_next(struct wire_reader *r, struct envelope_rcpt *ret_rcpt);
+
+/* An upper bound of the encoded size, for choosing the room. */
+size_t envelope_bytes_max(const struct envelope *envelope);
+/* Sets w->failed when the room is too small. */
+void envelope_encode(const struct envelope *envelope, struct wire_writer *w);
+/* Slices point into data; data may go on behind the envelope. 0, or E_DAMAGED. */
+int envelope_decode(struct slice data, struct envelope *ret_envelope);
+/* Content octets as a receiver counts them (RFC 1870): prefix and body without stuffed dots. */
+static inline uint64_t envelope_content_bytes(const struct envelope *envelope)
+{
+    return (uint64_t)envelope->prefix_bytes + envelope->body_bytes - envelope->stuffed_dots;
+}

@@ -1,0 +1,231 @@
+/*
+ * spool: the durable queue: messages, outcomes and state in a segment log with group commit.
+ *
+ * One spool owns one directory and runs on one loop in the committer's role; shards reach it only
+ * by parcels over mailboxes and get every request back with its status. Two streams of segments
+ * share one pool of files: messages (committed as soon as the former commit is done) and outcomes
+ * (committed at latest outcome_hold_ms after the first one waits). The format stands byte by byte
+ * in segfmt.h.
+ *
+ * What it promises: a log_message that comes back with status 0 is on stable storage. One that
+ * comes back negative but not E_POISONED is void for ever: a durable void record says so, and no
+ * recovery will show it. E_POISONED means that not even this could be written: the client must
+ * get no reply at all, and the spool accepts nothing more. Segments are recycled only when they
+ * are empty, the outcomes that emptied them are durable, a complete checkpoint began later, and
+ * (outcome segments) every cursor has passed. What it never does: decide about delivery, read the
+ * clock of the wall, allocate in a steady turn, rewrite a block that holds acknowledged bytes.
+ */
+#pragma once
+
+#include "core/base/slice.h"
+#include "core/base/wire.h"
+#include "core/io/io.h"
+#include "core/io/mailbox.h"
+#include "core/obs/outcome.h"
+
+struct spool;
+
+/* ---- Places in the log ---------------------------------------------------------------------- */
+
+/* Where a record lies. serial is the segment's number, unique for ever; slot names its file. */
+struct log_place {
+    uint32_t serial;
+    uint32_t offset; /* of the record's header */
+    uint32_t bytes;  /* header and payload */
+    uint16_t slot;
+};
+
+/* ---- Requests: parcels from shards, all answered -------------------------------------------- */
+
+enum spool_parcel_kind {
+    SPOOL_APPEND_MESSAGE = 0x100, /* struct log_request; answered when durable or void */
+    SPOOL_APPEND_OUTCOME,         /* struct log_request; answered once copied, or when durable if
+                                     LOG_WANTS_SYNC is set */
+    SPOOL_APPEND_STATE,           /* struct log_request: checkpoint state of one message */
+    SPOOL_APPEND_NAMED,           /* struct log_request: named state, see log_named */
+    SPOOL_CHECKPOINT_DONE,        /* struct spool_notice: this shard has emitted everything */
+    SPOOL_CURSOR_AT,              /* struct spool_notice: a cursor holds nothing before `place` */
+    /* From the spool: */
+    SPOOL_CHECKPOINT_BEGIN = 0x180, /* struct spool_notice: emit your state now, then DONE */
+};
+
+enum log_request_flags {
+    LOG_WANTS_SYNC = 1,   /* outcome, named state: answer only when durable, commit at once */
+    LOG_MESSAGE_DONE = 2, /* with it the message's last recipient is final: its bytes are dead */
+};
+
+/*
+ * One append. Embedded in its owner's object; the payload must stay in place until the answer.
+ * The parcel comes back on the sender's answer mailbox with status set.
+ */
+struct log_request {
+    struct parcel parcel; /* kind; from = client number, see spool_client_add */
+    struct list link;     /* spool: batch membership */
+    const struct iovec *payload;
+    uint32_t payload_count;
+    uint32_t payload_bytes;
+    uint16_t flags;
+    int32_t status;         /* answer: 0 or negative */
+    uint64_t message_id;    /* APPEND_MESSAGE, APPEND_OUTCOME with LOG_MESSAGE_DONE */
+    struct log_place place; /* answer to APPEND_MESSAGE; question for LOG_MESSAGE_DONE: the
+                               message's own place */
+};
+
+struct spool_notice {
+    struct parcel parcel;
+    uint64_t number;        /* checkpoint number; cursor number */
+    struct log_place place; /* SPOOL_CURSOR_AT */
+};
+
+/* Named state: small facts that survive a restart, last one wins (queue paused, …). */
+struct log_named {
+    struct slice key;   /* 1 to 255 bytes */
+    struct slice value; /* up to 1024 bytes; empty = the fact is gone */
+};
+int log_named_encode(const struct log_named *named, void *room, size_t room_bytes);
+
+/* Checkpoint state of one live message: all that the restart needs without reading the message. */
+struct log_message_state {
+    uint64_t message_id;
+    uint64_t accepted_us;
+    struct log_place place;
+    struct slice vmta; /* name of the VMTA the message is queued for */
+    uint32_t rcpt_count;
+    struct slice rcpts; /* encoded; see log_state_rcpt_put / _next */
+};
+
+struct log_state_rcpt {
+    struct slice domain; /* empty = the same as the recipient before */
+    bool is_final;
+    uint16_t attempts;
+    uint64_t due_us; /* wall clock; 0 = never attempted, due at once */
+};
+
+void log_state_rcpt_put(struct wire_writer *w, const struct log_state_rcpt *rcpt);
+bool log_state_rcpt_next(struct wire_reader *r, struct log_state_rcpt *ret_rcpt);
+int log_message_state_encode(const struct log_message_state *state, void *room, size_t room_bytes);
+int log_message_state_decode(struct slice data, struct log_message_state *ret_state);
+
+/* ---- Opening and recovery ------------------------------------------------------------------- */
+
+struct spool_options {
+    const char *path;
+    uint64_t segment_bytes;     /* multiple of 4096, 64 KiB to 1 GiB */
+    uint64_t min_free_bytes;    /* file system space below which no new segment is made */
+    uint32_t outcome_hold_ms;   /* longest wait of an outcome for its commit */
+    uint32_t segment_count_max; /* files in the pool at most */
+    uint32_t calibrate_ms;      /* how long to try commit modes at open; 0 = O_DIRECT + DSYNC */
+    uint32_t checkpoint_bytes;  /* a checkpoint is due after so many bytes of log; 0 = default */
+};
+
+/* Called on the opening thread, before anything runs. */
+struct spool_recovery {
+    void *context;
+    /* Each message with at least one recipient not final, once, in order of acceptance (by log
+     * place). rcpts of the state as in log_message_state. */
+    void (*on_message)(void *context, const struct log_message_state *state);
+    /* Each named state whose value is not empty, once. */
+    void (*on_named)(void *context, const struct log_named *named);
+    /* Damage that was found and stepped over: segment file, offset, text. Costs only what it
+     * touched; the caller logs it. */
+    void (*on_damage)(void *context, const char *file, uint64_t offset, const char *text);
+};
+
+struct spool_report {
+    uint64_t life; /* number of this start of the spool, from 1, durable */
+    uint64_t messages_live;
+    uint64_t rcpts_live;
+    uint64_t records_read;
+    uint64_t torn_tails_cut;
+    uint64_t damage_count;
+    uint64_t voids_applied;
+    uint64_t bytes_read;
+    const char *commit_mode; /* "direct-dsync" or "fdatasync", with the calibration's figures */
+};
+
+/*
+ * Locks, recovers, makes this life's number durable and prepares the first segments. Synchronous
+ * and possibly long. 0 or negative: E_LOCKED when another process has the spool, E_VERSION for
+ * record types or formats that this build does not know (nothing is touched then). Recovering twice
+ * gives the same state; segments of former lives are never appended to.
+ */
+int spool_open(struct io *io, const struct spool_options *options,
+               const struct spool_recovery *recovery, struct spool **ret_spool,
+               struct spool_report *ret_report);
+/* Commits what waits and ends: done is called when all is durable and nothing is in flight. */
+void spool_close(struct spool *spool, void (*done)(void *context), void *context);
+/* Frees memory and descriptors; nothing may be in flight (after spool_close, or before running). */
+void spool_destroy(struct spool *spool);
+
+/*
+ * Registers a client before the loops run: its requests come in on `requests` (consumer: the
+ * spool's loop), answers go out on `answers`. Returns the client's number, to be put into
+ * parcel.from. wants_checkpoints: the client emits state when asked (a shard; not a cursor).
+ */
+uint16_t spool_client_add(struct spool *spool, struct mailbox *requests, struct mailbox *answers,
+                          bool wants_checkpoints);
+
+/* ---- What others may look at ---------------------------------------------------------------- */
+
+enum spool_health {
+    SPOOL_HEALTHY,
+    SPOOL_LOW_SPACE, /* accept no new mail: 452; outcomes still commit from the reserve */
+    SPOOL_POISONED,  /* accept nothing, answer nothing */
+};
+
+struct spool_stats {
+    uint64_t message_commits;
+    uint64_t outcome_commits;
+    uint64_t messages;
+    uint64_t outcomes;
+    uint64_t bytes_written;
+    uint64_t commit_ns_total; /* time commits were in flight, summed */
+    uint64_t failed_commits;
+    uint64_t voids;
+    uint64_t checkpoints;
+    uint64_t recycled;
+    uint32_t segments_total;
+    uint32_t segments_free;
+};
+
+/* Relaxed reads; any thread. */
+enum spool_health spool_health(const struct spool *spool);
+void spool_stats_read(const struct spool *spool, struct spool_stats *ret_stats);
+
+/* ---- Reading messages back ------------------------------------------------------------------ */
+
+/* One per shard loop: keeps read descriptors of segment files. */
+struct spool_reader;
+
+struct spool_reader *spool_reader_create(struct io *io, const char *path);
+void spool_reader_destroy(struct spool_reader *reader);
+/* A descriptor to io_read the record at place.offset; negative on failure. */
+int spool_reader_fd(struct spool_reader *reader, const struct log_place *place);
+/* Bytes of a record's header: the payload starts so far behind place.offset. */
+#define LOG_RECORD_HEADER_BYTES 32u
+/*
+ * Checks a message record that was read (header and payload, scattered over iov in order) against
+ * its place and id. 0, or E_DAMAGED.
+ */
+int spool_reader_check(const struct log_place *place, uint64_t message_id, const struct iovec *iov,
+                       uint32_t iov_count);
+
+/* ---- Cursors on the outcome log ------------------------------------------------------------- */
+
+/*
+ * A cursor reads outcome records in log order, only durable and not void ones. It lives on the
+ * control thread and reads with io_file_read_now; the spool publishes how far is durable. Tell the
+ * spool by SPOOL_CURSOR_AT what may go.
+ */
+struct spool_cursor;
+
+/* from: serial 0 = the oldest outcome kept. number: distinct per cursor. */
+struct spool_cursor *spool_cursor_create(struct spool *spool, struct io *io, uint64_t number,
+                                         const struct log_place *from);
+void spool_cursor_destroy(struct spool_cursor *cursor);
+/*
+ * 1 and the payload of the next outcome (valid until the next call) with the place just behind it
+ * in *ret_after; 0 when all that is durable has been read; negative on failure.
+ */
+int spool_cursor_next(struct spool_cursor *cursor, struct slice *ret_outcome,
+                      struct log_place *ret_after);
