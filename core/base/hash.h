@@ -32,9 +32,12 @@ void table_fini(struct table *table);
 /* The value, or TABLE_NONE. */
 uint32_t table_find(const struct table *table, uint64_t hash, table_match_fn *match,
                     const void *key, void *context);
-/* The key must not be in the table yet. False when memory is short. */
+/* The key must not be in the table yet; value < TABLE_NONE - 1. False when memory is short. */
 bool table_insert(struct table *table, uint64_t hash, uint32_t value);
 /* Removes the entry with exactly this hash and value; must() when absent. */
 void table_remove(struct table *table, uint64_t hash, uint32_t value);
-/* Walks all values: pass *cursor = 0 first; TABLE_NONE at the end. No inserts meanwhile. */
+/*
+ * Walks all values: pass *cursor = 0 first; TABLE_NONE at the end. No inserts meanwhile; removing
+ * is fine.
+ */
 uint32_t table_next(const struct table *table, uint32_t *cursor);

@@ -18,7 +18,7 @@ enum log_level {
     LOG_ERROR,
 };
 
-/* fd: where lines go (2 until set). Call before threads start. */
+/* fd: where lines go (2 and LOG_INFO until set). Call before threads start. */
 void log_open(int fd, enum log_level level);
 void log_line(enum log_level level, const char *format, ...)
     __attribute__((format(printf, 2, 3)));

@@ -39,7 +39,10 @@ void slab_free(struct slab *slab, uint32_t index);
 /* The live object at index; must() when it is not live. */
 void *slab_at(const struct slab *slab, uint32_t index);
 bool slab_is_live(const struct slab *slab, uint32_t index);
-/* Grows now so that at least count objects exist: boot-time warming. False when memory is short. */
+/*
+ * Grows now so that at least count objects (or count_max) exist: boot-time warming. False when
+ * memory is short.
+ */
 bool slab_reserve(struct slab *slab, uint32_t count);
 struct slab_handle slab_handle(const struct slab *slab, uint32_t index);
 void *slab_get(const struct slab *slab, struct slab_handle handle);

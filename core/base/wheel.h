@@ -21,7 +21,7 @@ struct wheel_timer {
 
 struct wheel {
     struct list slots[4][256];
-    uint64_t bitmap[4][4]; /* which slots may hold a timer */
+    uint64_t bitmap[4][4]; /* which slots hold a timer */
     uint64_t now_tick;
     uint32_t armed_count;
 };
@@ -38,8 +38,8 @@ static inline bool wheel_is_armed(const struct wheel_timer *timer)
 }
 /*
  * Moves the clock on and collects every timer that is due, disarmed, into `due` (by `link`), in
- * order of their ticks. The caller pops them one by one; a timer may be stopped or re-armed while
- * it still waits in `due`.
+ * order of their ticks. `due` is an initialised list and is appended to; the caller pops the timers
+ * one by one. A timer may be stopped or re-armed while it still waits in `due`.
  */
 void wheel_advance(struct wheel *wheel, uint64_t now_ns, struct list *due);
 /* A time at or before the next firing, UINT64_MAX when nothing is armed. */

@@ -1,0 +1,67 @@
+/* The plain malloc family is called here; jemalloc takes over its symbols when it is linked. */
+#include "core/base/mem.h"
+
+#include "core/base/must.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static _Thread_local uint64_t alloc_count;
+
+static _Noreturn void mem_short(size_t bytes)
+{
+    dprintf(2, "out of memory: %zu bytes are not to be had\n", bytes);
+    abort();
+}
+
+void *mem_try_alloc(size_t bytes)
+{
+    alloc_count++;
+    /* calloc(0) may answer NULL, which would read as a shortage. */
+    return calloc(1, bytes > 0 ? bytes : 1);
+}
+
+void *mem_alloc(size_t bytes)
+{
+    void *block = mem_try_alloc(bytes);
+
+    if (block == NULL)
+        mem_short(bytes);
+    return block;
+}
+
+void *mem_alloc_aligned(size_t bytes, size_t alignment)
+{
+    void *block = NULL;
+
+    must(alignment != 0 && (alignment & (alignment - 1)) == 0);
+    if (alignment < sizeof(void *))
+        alignment = sizeof(void *);
+    if (bytes == 0)
+        bytes = 1;
+    alloc_count++;
+    if (posix_memalign(&block, alignment, bytes) != 0)
+        mem_short(bytes);
+    memset(block, 0, bytes);
+    return block;
+}
+
+char *mem_strdup(const char *text)
+{
+    size_t bytes = strlen(text) + 1;
+    char *copy = mem_alloc(bytes);
+
+    memcpy(copy, text, bytes);
+    return copy;
+}
+
+void mem_free(void *block)
+{
+    free(block);
+}
+
+uint64_t mem_alloc_count(void)
+{
+    return alloc_count;
+}

@@ -1,0 +1,163 @@
+/*
+ * A free object holds the next free one (index + 1) in its first four bytes. Under the address
+ * sanitizer the bytes of free objects are poisoned, so that a stale pointer is caught at its use.
+ */
+#include "core/base/slab.h"
+
+#include "core/base/mem.h"
+#include "core/base/must.h"
+
+#include <string.h>
+
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#define POISON(at, bytes)   __asan_poison_memory_region(at, bytes)
+#define UNPOISON(at, bytes) __asan_unpoison_memory_region(at, bytes)
+#else
+#define POISON(at, bytes)   ((void)(at), (void)(bytes))
+#define UNPOISON(at, bytes) ((void)(at), (void)(bytes))
+#endif
+
+#define SLAB_BLOCK_BYTES (256u * 1024)
+
+static uint32_t blocks_max(const struct slab *slab)
+{
+    uint64_t per_block = 1ull << slab->per_block_shift;
+
+    return (uint32_t)((slab->count_max + per_block - 1) >> slab->per_block_shift);
+}
+
+/* The last block may be a short one. */
+static uint32_t objects_in_block(const struct slab *slab, uint32_t block)
+{
+    uint32_t first = block << slab->per_block_shift;
+    uint32_t rest = slab->count_max - first;
+
+    return rest < (1u << slab->per_block_shift) ? rest : 1u << slab->per_block_shift;
+}
+
+static uint8_t *object_at(const struct slab *slab, uint32_t index)
+{
+    uint32_t within = index & ((1u << slab->per_block_shift) - 1);
+
+    return slab->blocks[index >> slab->per_block_shift] + (size_t)within * slab->object_bytes;
+}
+
+void slab_init(struct slab *slab, uint32_t object_bytes, uint32_t count_max)
+{
+    must(count_max >= 1 && count_max < UINT32_MAX);
+    must(object_bytes >= 4 && object_bytes <= UINT32_MAX - 8);
+    *slab = (struct slab){
+        .object_bytes = (object_bytes + 7) & ~7u,
+        .count_max = count_max,
+    };
+    while (((uint64_t)slab->object_bytes << (slab->per_block_shift + 1)) <= SLAB_BLOCK_BYTES)
+        slab->per_block_shift++;
+    slab->blocks = mem_alloc(blocks_max(slab) * sizeof(*slab->blocks));
+    slab->generations = mem_alloc(count_max * sizeof(*slab->generations));
+}
+
+void slab_fini(struct slab *slab)
+{
+    for (uint32_t block = 0; slab->blocks != NULL && block < blocks_max(slab); block++) {
+        if (slab->blocks[block] == NULL)
+            break;
+        UNPOISON(slab->blocks[block], (size_t)objects_in_block(slab, block) * slab->object_bytes);
+        mem_free(slab->blocks[block]);
+    }
+    mem_free(slab->blocks);
+    mem_free(slab->generations);
+    *slab = (struct slab){0};
+}
+
+static void put_free(struct slab *slab, uint32_t index)
+{
+    uint8_t *object = object_at(slab, index);
+
+    memcpy(object, &slab->free_head, sizeof(slab->free_head));
+    POISON(object, slab->object_bytes);
+    slab->free_head = index + 1;
+}
+
+/* Adds one block. False when count_max is reached or memory is short. */
+static bool slab_grow(struct slab *slab)
+{
+    uint32_t block = slab->count_grown >> slab->per_block_shift;
+    uint32_t first = slab->count_grown;
+    uint32_t count;
+
+    if (slab->count_grown == slab->count_max)
+        return false;
+    count = objects_in_block(slab, block);
+    slab->blocks[block] = mem_try_alloc((size_t)count * slab->object_bytes);
+    if (slab->blocks[block] == NULL)
+        return false;
+    slab->count_grown += count;
+    /* From the top down, so that objects are handed out in the order of their addresses. */
+    for (uint32_t i = count; i > 0; i--)
+        put_free(slab, first + i - 1);
+    return true;
+}
+
+void *slab_alloc(struct slab *slab, uint32_t *ret_index)
+{
+    uint32_t index;
+    uint8_t *object;
+
+    if (slab->free_head == 0 && !slab_grow(slab))
+        return NULL;
+    index = slab->free_head - 1;
+    must_slow((slab->generations[index] & 1) == 0);
+    object = object_at(slab, index);
+    UNPOISON(object, slab->object_bytes);
+    memcpy(&slab->free_head, object, sizeof(slab->free_head));
+    memset(object, 0, slab->object_bytes);
+    slab->generations[index]++;
+    slab->count_used++;
+    *ret_index = index;
+    return object;
+}
+
+void slab_free(struct slab *slab, uint32_t index)
+{
+    must(slab_is_live(slab, index));
+    slab->generations[index]++;
+    slab->count_used--;
+    put_free(slab, index);
+}
+
+bool slab_is_live(const struct slab *slab, uint32_t index)
+{
+    return index < slab->count_grown && (slab->generations[index] & 1) != 0;
+}
+
+void *slab_at(const struct slab *slab, uint32_t index)
+{
+    must(slab_is_live(slab, index));
+    return object_at(slab, index);
+}
+
+bool slab_reserve(struct slab *slab, uint32_t count)
+{
+    if (count > slab->count_max)
+        count = slab->count_max;
+    while (slab->count_grown < count) {
+        if (!slab_grow(slab))
+            return false;
+    }
+    return true;
+}
+
+struct slab_handle slab_handle(const struct slab *slab, uint32_t index)
+{
+    must(slab_is_live(slab, index));
+    return (struct slab_handle){.index = index, .generation = slab->generations[index]};
+}
+
+void *slab_get(const struct slab *slab, struct slab_handle handle)
+{
+    /* An even generation is never handed out; a forged one must not reach a free object. */
+    if (!slab_is_live(slab, handle.index) || slab->generations[handle.index] != handle.generation)
+        return NULL;
+    return object_at(slab, handle.index);
+}
