@@ -1,0 +1,76 @@
+/*
+ * verdict: what a receiver, or the way to it, said about a recipient, a message or a session.
+ *
+ * A value, never an error: net produces it, policy alone turns it into delivery, retry, bounce or
+ * anything else. The basic code decides the class; an enhanced code that does not match it is
+ * dropped (RFC 3463, RFC 5248; Gmail really sends "421 5.7.32").
+ */
+#pragma once
+
+#include "core/base/slice.h"
+
+enum verdict_scope {
+    VERDICT_RECIPIENT,
+    VERDICT_MESSAGE,
+    VERDICT_SESSION,   /* this connection */
+    VERDICT_HOST,      /* this address of this MX host */
+    VERDICT_SOURCE_IP, /* our address could not be used */
+    VERDICT_DOMAIN,    /* the destination domain: DNS */
+};
+
+enum verdict_class {
+    VERDICT_SUCCESS,
+    VERDICT_TRANSIENT,
+    VERDICT_PERMANENT,
+};
+
+/* Where the conversation stood. name, text */
+#define VERDICT_STAGE_TABLE(X)                                                                     \
+    X(VERDICT_AT_DNS, "looking up the destination")                                                \
+    X(VERDICT_AT_BIND, "binding the source address")                                               \
+    X(VERDICT_AT_CONNECT, "connecting")                                                            \
+    X(VERDICT_AT_GREETING, "waiting for the greeting")                                             \
+    X(VERDICT_AT_EHLO, "EHLO")                                                                     \
+    X(VERDICT_AT_MAIL, "MAIL FROM")                                                                \
+    X(VERDICT_AT_RCPT, "RCPT TO")                                                                  \
+    X(VERDICT_AT_DATA, "DATA")                                                                     \
+    X(VERDICT_AT_BODY, "sending the message")                                                      \
+    X(VERDICT_AT_DOT, "end of message")                                                            \
+    X(VERDICT_AT_IDLE, "between messages")                                                         \
+    X(VERDICT_AT_LOCAL, "local decision")
+
+enum verdict_stage {
+#define VERDICT_STAGE_ENUM(name, text) name,
+    VERDICT_STAGE_TABLE(VERDICT_STAGE_ENUM)
+#undef VERDICT_STAGE_ENUM
+};
+
+enum verdict_flags {
+    VERDICT_IN_DOUBT = 1,      /* lost after the final dot: may or may not have been taken */
+    VERDICT_FROM_REPLY = 2,    /* code and text are the receiver's; else they are ours */
+    VERDICT_TOO_MANY_RCPT = 4, /* 452 4.5.3 (RFC 5321 4.5.3.1.10): split, at once, no penalty */
+    VERDICT_PROTOCOL = 8,      /* the receiver broke the protocol */
+};
+
+#define VERDICT_TEXT_MAX 512
+
+struct verdict {
+    uint8_t scope;       /* enum verdict_scope */
+    uint8_t class;       /* enum verdict_class */
+    uint8_t stage;       /* enum verdict_stage */
+    uint8_t flags;       /* enum verdict_flags */
+    uint16_t code;       /* basic code, or the one we chose for a local cause */
+    uint8_t enhanced[3]; /* class, subject, detail (detail capped at 255); 0.0.0 = none */
+    uint16_t text_bytes;
+    char text[VERDICT_TEXT_MAX]; /* reply lines joined by a blank, code included; not terminated */
+};
+
+/* A verdict of ours: printf-like text, enhanced code as three numbers. */
+void verdict_set_local(struct verdict *verdict, enum verdict_scope scope, enum verdict_class class,
+                       enum verdict_stage stage, uint16_t code, const uint8_t enhanced[3],
+                       const char *format, ...) __attribute__((format(printf, 7, 8)));
+static inline struct slice verdict_text(const struct verdict *verdict)
+{
+    return (struct slice){(const uint8_t *)verdict->text, verdict->text_bytes};
+}
+const char *verdict_stage_text(enum verdict_stage stage);

@@ -1,0 +1,79 @@
+/*
+ * dns: lookups for one shard: questions travel to a resolver by mailbox, answers are cached by TTL.
+ *
+ * The resolver is an actor elsewhere: libunbound's thread in the real world (net/resolver.h), a
+ * scripted one in the simulator. This module coalesces equal questions in flight, keeps answers
+ * for their TTL (clamped to 30 s … 1 h; failures 30 s) in a bounded cache and never blocks. Hostile
+ * answers are bounded and checked here and in mx.h (A28, A29).
+ */
+#pragma once
+
+#include "core/base/ipaddr.h"
+#include "core/base/slice.h"
+#include "core/io/io.h"
+#include "core/io/mailbox.h"
+
+#define DNS_NAME_MAX         255
+#define DNS_RECORD_COUNT_MAX 64   /* further records of an answer are left out */
+#define DNS_DATA_MAX         4096 /* of all records of an answer */
+
+enum dns_type {
+    DNS_A = 1,
+    DNS_MX = 15,
+    DNS_AAAA = 28,
+};
+
+enum dns_status {
+    DNS_OK,      /* at least one record */
+    DNS_NO_DATA, /* the name exists, the type does not */
+    DNS_NO_NAME, /* NXDOMAIN */
+    DNS_FAILURE, /* SERVFAIL, bogus, malformed: temporary */
+    DNS_TIMEOUT, /* temporary */
+};
+
+enum dns_parcel_kind {
+    DNS_QUESTION = 0x200, /* struct dns_query to the resolver */
+    DNS_ANSWER,           /* the same struct on its way back */
+};
+
+/* A question that turns into its answer. Owned by the asking shard, lent to the resolver. */
+struct dns_query {
+    struct parcel parcel;
+    /* question */
+    char name[DNS_NAME_MAX + 1]; /* lower case, no trailing dot, NUL-terminated */
+    uint16_t type;               /* enum dns_type */
+    /* answer */
+    uint8_t status; /* enum dns_status */
+    bool is_secure; /* validated by DNSSEC */
+    uint32_t ttl_s;
+    uint16_t record_count;
+    uint16_t data_bytes;
+    /* Records: u16 length (little-endian), then rdata. A: 4 octets, AAAA: 16. MX: u16 preference
+     * (big-endian, as on the wire), then the exchange in text, lower case, no trailing dot; "" =
+     * the root (null MX, RFC 7505). */
+    uint8_t data[DNS_DATA_MAX];
+    /* owner's */
+    uint32_t slot;
+};
+
+struct dns;
+
+struct dns *dns_create(struct io *io, struct mailbox *questions, struct mailbox *answers,
+                       uint16_t actor, uint32_t cache_count_max, uint32_t in_flight_max);
+void dns_destroy(struct dns *dns);
+
+/* A waiting lookup, embedded in its owner. */
+struct dns_lookup {
+    struct list link;
+    /* answer is valid during the call only. */
+    void (*on_answer)(struct dns_lookup *lookup, const struct dns_query *answer);
+};
+
+/* Answers later, never from inside. Names longer than DNS_NAME_MAX or with odd bytes answer
+ * DNS_NO_NAME. When too many questions are in flight the lookup waits its turn. */
+void dns_ask(struct dns *dns, struct dns_lookup *lookup, struct slice name, enum dns_type type);
+/* The lookup will not be called. Safe when it is not waiting. */
+void dns_forget(struct dns *dns, struct dns_lookup *lookup);
+
+/* Next record of an answer; start with *cursor = 0. */
+bool dns_record_next(const struct dns_query *answer, uint16_t *cursor, struct slice *ret_rdata);

@@ -1,0 +1,75 @@
+/*
+ * intake: the "take this message" table, which whoever receives mail calls upward.
+ *
+ * The SMTP server knows nothing of queues; it hands what it parsed to the functions below, which
+ * the shard provides. The table speaks of messages, not of SMTP, so that other entrances can use
+ * it. All calls come on the shard's loop. Order for one message: begin, add_rcpt…, start_body,
+ * write…, finish; or abort at any point before finish. After finish the message belongs to the
+ * taker, and answer() comes exactly once, later, unless the asker dropped out with forget().
+ */
+#pragma once
+
+#include "core/base/ipaddr.h"
+#include "core/base/slice.h"
+#include "core/conf/conf.h"
+
+struct intake_message; /* the taker's */
+
+/* A reply for the client: basic code, enhanced code, text without codes. */
+struct intake_reply {
+    uint16_t code; /* 0 = close the connection without any reply */
+    uint8_t enhanced[3];
+    char text[256];
+};
+
+/* Who is asking; slices live while the call runs. */
+struct intake_client {
+    struct ipaddr_port peer;
+    struct ipaddr_port local;
+    struct slice helo;
+    bool esmtp;                       /* EHLO rather than HELO */
+    const struct conf_source *source; /* valid while its snapshot is */
+};
+
+struct intake_params {
+    bool smtputf8;
+    bool body_8bitmime;
+    uint64_t size_bytes; /* SIZE= declared, 0 = not */
+    struct slice envelope_id;
+    struct slice orcpt;
+};
+
+struct intake_body_facts {
+    uint32_t stuffed_dots;
+    bool has_8bit;
+};
+
+/* answer: reply->text of a success carries the message id. */
+typedef void intake_answer_fn(void *asker, uint64_t cookie, const struct intake_reply *reply);
+
+struct intake_ops {
+    /* May this peer talk to us at all, and under which settings? 0, or negative with *ret_reply
+     * (421, 554). */
+    int (*admit)(void *taker, const struct ipaddr_port *peer, const struct ipaddr_port *local,
+                 const char *listener_source, const struct conf_source **ret_source,
+                 struct intake_reply *ret_reply);
+    /* The session that admit let in has ended. */
+    void (*leave)(void *taker);
+    /* 0 and a message, or negative and *ret_reply says why (452, 421, 550 …). sender is a parsed
+     * address without brackets, empty for the null reverse path. */
+    int (*begin)(void *taker, const struct intake_client *client, struct slice sender,
+                 const struct intake_params *params, struct intake_message **ret_message,
+                 struct intake_reply *ret_reply);
+    int (*add_rcpt)(struct intake_message *message, const struct intake_client *client,
+                    struct slice address, const struct intake_params *params,
+                    struct intake_reply *ret_reply);
+    /* Called once all recipients are known, before the first octet. */
+    int (*start_body)(struct intake_message *message, const struct intake_client *client,
+                      struct intake_reply *ret_reply);
+    /* Octets as they go out: CRLF lines, dot-stuffed, without the final dot. 0 or negative; after
+     * a failure the asker goes on reading and throws away, and finish answers with the cause. */
+    int (*write)(struct intake_message *message, const uint8_t *data, size_t len);
+    void (*finish)(struct intake_message *message, const struct intake_body_facts *facts,
+                   intake_answer_fn *answer, void *asker, uint64_t cookie);
+    void (*abort)(struct intake_message *message);
+};

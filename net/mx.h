@@ -1,0 +1,59 @@
+/*
+ * mx: from a destination domain, or an operator's route, to an ordered list of addresses.
+ *
+ * RFC 5321 section 5, RFC 7505. MX by preference, equals shuffled; A/AAAA of the domain itself when
+ * it has no MX (never after NXDOMAIN); null MX is final; we ourselves in the list drop equal and
+ * worse preferences (A30); loopback, unspecified, multicast and our own addresses learnt from DNS
+ * are refused (A27), private ones by setting. Addresses an operator names are always allowed.
+ * Families without a source are left out; IPv4 first unless told otherwise. Only SERVFAIL and
+ * timeouts are temporary. At most MX_HOST_COUNT_MAX hosts and MX_TARGET_COUNT_MAX addresses.
+ */
+#pragma once
+
+#include "core/conf/conf.h"
+#include "core/mail/verdict.h"
+#include "net/dns.h"
+
+#define MX_HOST_COUNT_MAX   20
+#define MX_TARGET_COUNT_MAX 64
+
+struct mx_target {
+    struct ipaddr_port at;
+    uint16_t preference;
+    uint16_t host; /* index into hosts */
+};
+
+struct mx_answer {
+    /* VERDICT_SUCCESS with at least one target; else why not (scope domain, stage DNS). */
+    struct verdict verdict;
+    uint64_t valid_until_ns; /* io_now_ns clock; also for failures */
+    uint64_t set_hash;       /* of the sorted host names (or the route): names the site */
+    uint16_t host_count;
+    uint16_t target_count;
+    char host_names[MX_HOST_COUNT_MAX][DNS_NAME_MAX + 1];
+    struct mx_target targets[MX_TARGET_COUNT_MAX]; /* in the order to be tried */
+};
+
+struct mx_rules {
+    bool want_ipv4; /* a source of this family exists */
+    bool want_ipv6;
+    bool prefer_ipv6;
+    bool allow_loopback;
+    bool allow_private;
+    uint16_t port;
+    const struct ipaddr *own_addresses;
+    uint32_t own_address_count;
+    const char *own_host_name;
+};
+
+/* One resolution, embedded or allocated by its owner; about 20 KB with its answer. */
+struct mx_resolution;
+
+struct mx_resolution *mx_resolution_create(struct dns *dns, struct io *io);
+void mx_resolution_destroy(struct mx_resolution *resolution);
+/* Starts; on_done comes later, never from inside, answer valid until the next start. route_count 0:
+ * by MX of the domain. The rules and route must stay in place until then. */
+void mx_resolve(struct mx_resolution *resolution, struct slice domain,
+                const struct conf_route_host *route, uint32_t route_count,
+                const struct mx_rules *rules,
+                void (*on_done)(void *context, const struct mx_answer *answer), void *context);

@@ -1,0 +1,113 @@
+/*
+ * smtpc: the SMTP client, one connection at a time in one struct, thousands per loop.
+ *
+ * Parameters in, an opaque context, callbacks out. It speaks the protocol and reports verdicts; it
+ * never decides the fate of a recipient, never retries, never chooses another host. Replies are
+ * matched to commands by a ring of expectations, so MAIL, RCPT…, DATA leave in one flight where
+ * PIPELINING is offered (RFC 2920). Everything that a receiver may send is bounded: reply line,
+ * reply lines, session time (A22, A23).
+ *
+ *   CONNECTING → GREETING → EHLO (→ HELO) → IDLE ⇄ ENVELOPE → BODY → DOT → IDLE → QUIT → CLOSED
+ *   every state → CLOSED by loss, timeout or smtpc_abort
+ *
+ * Rules of a transaction: a recipient that is refused is reported at once; recipients that were
+ * accepted are reported with the verdict of the message. If none was accepted and 354 came all the
+ * same, a lone dot ends it (RFC 2920 3.1); a lone dot is never sent when any was accepted.
+ * 421 anywhere closes the connection after the report. Loss after the final dot left is reported
+ * as VERDICT_IN_DOUBT.
+ */
+#pragma once
+
+#include "core/base/ipaddr.h"
+#include "core/io/io.h"
+#include "core/mail/verdict.h"
+
+struct smtpc;        /* one connection */
+struct smtpc_engine; /* the connections of one loop */
+
+/* What the receiver offered. */
+enum smtpc_extension {
+    SMTPC_PIPELINING = 1,
+    SMTPC_SIZE = 2,
+    SMTPC_8BITMIME = 4,
+    SMTPC_SMTPUTF8 = 8,
+    SMTPC_ENHANCEDSTATUSCODES = 16,
+    SMTPC_CHUNKING = 32,
+    SMTPC_DSN = 64,
+    SMTPC_STARTTLS = 128,
+};
+
+/* The texts must stay in place while the connection lives. RFC 5321 4.5.3.2 has the times. */
+struct smtpc_options {
+    struct ipaddr source;
+    struct ipaddr_port target;
+    const char *helo; /* belongs to the source address */
+    uint64_t connect_timeout_ms;
+    uint64_t greeting_timeout_ms;
+    uint64_t command_timeout_ms;
+    uint64_t data_timeout_ms;
+    uint64_t data_send_timeout_ms; /* per progress of the body */
+    uint64_t data_termination_timeout_ms;
+    uint64_t quit_timeout_ms;
+    bool ignore_pipelining;
+    bool ignore_8bitmime;
+};
+
+/* One transaction. Everything stays in place until on_transaction_done. */
+struct smtpc_transaction {
+    struct slice sender; /* without brackets */
+    const struct slice *rcpts;
+    uint32_t rcpt_count;   /* 1 to SMTPC_RCPT_COUNT_MAX */
+    struct iovec *content; /* prefix and body: CRLF lines, dot-stuffed, no final dot; may be
+                              altered */
+    uint32_t content_count;
+    uint64_t content_bytes; /* for SIZE=, without stuffed dots */
+    bool content_is_8bit;
+    bool wants_smtputf8;
+};
+
+#define SMTPC_RCPT_COUNT_MAX 100
+
+struct smtpc_events {
+    /* Greeting and EHLO are done; the connection is IDLE and takes a transaction. */
+    void (*on_ready)(struct smtpc *conn, void *context);
+    /* Verdict for recipient `index` of the transaction: exactly once each, all before
+     * on_transaction_done. conn->... is still usable. */
+    void (*on_rcpt)(struct smtpc *conn, void *context, uint32_t index,
+                    const struct verdict *verdict);
+    /* The transaction is over. may_continue: IDLE again, another may start (also from inside). */
+    void (*on_transaction_done)(struct smtpc *conn, void *context, bool may_continue);
+    /* The connection is gone, exactly once, last call; open recipients were reported before. The
+     * verdict says why: success = we ended it in order, or the receiver closed while IDLE. The
+     * memory is the engine's again when this returns. */
+    void (*on_closed)(struct smtpc *conn, void *context, const struct verdict *verdict);
+};
+
+struct smtpc_engine *smtpc_engine_create(struct io *io, uint32_t connection_count_max);
+void smtpc_engine_destroy(struct smtpc_engine *engine); /* no connection may be open */
+
+/*
+ * Opens a connection. 0 and *ret_conn; E_FULL when the engine has no room; another negative when
+ * the socket could not be made or bound to the source (the caller's verdict: source IP).
+ */
+int smtpc_open(struct smtpc_engine *engine, const struct smtpc_options *options,
+               const struct smtpc_events *events, void *context, struct smtpc **ret_conn);
+/* Starts a transaction; the connection must be IDLE (after on_ready or may_continue). */
+void smtpc_send(struct smtpc *conn, const struct smtpc_transaction *transaction);
+/* Ends in order: QUIT when IDLE, at once otherwise; on_closed follows. */
+void smtpc_quit(struct smtpc *conn);
+/* Ends now; open recipients are reported (in doubt after the dot), then on_closed. */
+void smtpc_abort(struct smtpc *conn);
+
+bool smtpc_is_idle(const struct smtpc *conn);
+unsigned smtpc_extensions(const struct smtpc *conn); /* enum smtpc_extension */
+uint64_t smtpc_size_limit(const struct smtpc *conn); /* SIZE's argument, 0 = none given */
+/* "PIPELINING,SIZE,8BITMIME" as offered, in the table's order; static per combination or in the
+ * connection, valid while it lives. */
+struct slice smtpc_extension_text(const struct smtpc *conn);
+const struct ipaddr *smtpc_target(const struct smtpc *conn);
+/* Messages completed on this connection, whatever their verdicts. */
+uint32_t smtpc_transaction_count(const struct smtpc *conn);
+void *smtpc_context(const struct smtpc *conn);
+
+uint32_t smtpc_engine_open_count(const struct smtpc_engine *engine);

@@ -1,0 +1,51 @@
+/*
+ * smtpd: the SMTP server of one shard, for injection (RFC 5321, 1870, 2034, 2920, 3030, 6152,
+ * 6531).
+ *
+ * Owns the sessions of one loop; takes messages through an intake table. Offers PIPELINING, SIZE,
+ * 8BITMIME, SMTPUTF8, ENHANCEDSTATUSCODES and CHUNKING. Only CRLF.CRLF ends DATA; bare CR, bare LF
+ * and NUL in message data are refused with 554 5.6.0 or repaired, as the source says, never passed
+ * on. Every failed step resets the transaction (A12). Replies of a pipelined flight leave in one
+ * send; input behind an end of data waits until that message is answered.
+ * Bounds: sessions, command line (RFC 5321 4.5.3.1.4 plus extensions), text line 1000 octets with
+ * CRLF unless the source allows more, recipients, message size, time per command and for data.
+ * Never decides where mail goes and never allocates in a steady turn.
+ */
+#pragma once
+
+#include "net/intake.h"
+#include "net/stream.h"
+
+struct smtpd;
+
+struct smtpd_options {
+    const char *host_name; /* in the greeting and EHLO reply; static for the server's life */
+    uint32_t session_count_max;
+    uint32_t bad_command_count_max; /* then 421; 0 = 20 */
+};
+
+struct smtpd *smtpd_create(struct io *io, const struct smtpd_options *options,
+                           const struct intake_ops *intake, void *taker);
+/* Sessions must have ended (smtpd_stop). */
+void smtpd_destroy(struct smtpd *server);
+
+/* Accepts on a listening socket from now on. source_name: the listener's named source or NULL.
+ * Accepting pauses by itself while sessions or descriptors are out and resumes alone (A40). */
+int smtpd_listen(struct smtpd *server, int listen_fd, const char *source_name);
+/* Takes over a connected socket that another loop accepted. */
+void smtpd_adopt(struct smtpd *server, int fd, const char *source_name);
+
+/* Stops accepting, answers what is pending, ends idle sessions with 421; done comes when the last
+ * session has gone. */
+void smtpd_stop(struct smtpd *server, void (*done)(void *context), void *context);
+
+struct smtpd_stats {
+    uint64_t sessions_total;
+    uint32_t sessions_now;
+    uint64_t messages; /* answered 250 */
+    uint64_t refused_commands;
+    uint64_t refused_messages;
+    uint64_t timeouts;
+};
+
+void smtpd_stats_read(const struct smtpd *server, struct smtpd_stats *ret_stats);
