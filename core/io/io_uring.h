@@ -10,11 +10,11 @@
 #include "core/io/io.h"
 
 struct io_options {
-    const char *name;            /* for log lines; static storage */
-    uint32_t submit_entries;     /* power of two; 0 = 2048 */
-    uint32_t recv_buffer_count;  /* power of two; 0 = 2048 */
-    uint32_t recv_buffer_bytes;  /* 0 = 4096 */
-    bool forbid_features;        /* tests: use the baseline of the oldest supported kernel */
+    const char *name;           /* for log lines; static storage */
+    uint32_t submit_entries;    /* power of two; 0 = 2048 */
+    uint32_t recv_buffer_count; /* power of two; 0 = 2048 */
+    uint32_t recv_buffer_bytes; /* 0 = 4096 */
+    bool forbid_features;       /* tests: use the baseline of the oldest supported kernel */
 };
 
 int io_create(const struct io_options *options, struct io **ret_io);
