@@ -1,0 +1,47 @@
+/*
+ * control: the control actor: admin verbs over a Unix socket, and the accounting cursors.
+ *
+ * Runs on a loop of its own, off the shards; asks shards by report parcels (report.h). One verb
+ * table (control.c) serves the socket; the command line's help and tests are derived from it. A
+ * connection sends one command line, ended by LF, of words separated by blanks (quotes as in a
+ * shell), e.g. "show queues --json --maxitems=10", and reads the answer until the end of the
+ * stream. The first line of the answer is "ok" or "error TEXT". Only root and the daemon's own user
+ * may connect (peer uid). Garbage never ends the daemon.
+ */
+#pragma once
+
+#include "core/conf/conf.h"
+#include "core/io/io.h"
+#include "core/io/mailbox.h"
+#include "queue/spool.h"
+
+struct control;
+
+struct control_options {
+    struct conf *conf;
+    uint16_t shard_count;
+    const char *version;
+};
+
+struct control_wiring {
+    struct spool *spool;
+    uint16_t spool_client;
+    struct mailbox *to_spool;
+    struct mailbox *from_spool;
+    struct mailbox *const *to_shards;   /* [shard_count] */
+    struct mailbox *const *from_shards; /* [shard_count] */
+    struct io *const *loops;            /* [loop_count]: every loop, for io_stats_read */
+    uint32_t loop_count;
+};
+
+struct control *control_create(struct io *io, const struct control_options *options);
+void control_destroy(struct control *control);
+void control_wire(struct control *control, const struct control_wiring *wiring);
+/* Opens the socket of conf_global.control_socket (none when NULL). 0 or negative. */
+int control_listen(struct control *control);
+/* Opens the accounting files' cursors and replays what they miss. 0 or negative. */
+int control_start_accounting(struct control *control);
+/* Called on the loop once every shard has stopped by the shutdown verb or control_shutdown. */
+void control_on_stopped(struct control *control, void (*stopped)(void *context), void *context);
+/* As the verb does it; safe to call again. */
+void control_shutdown(struct control *control, uint32_t grace_ms);

@@ -1,0 +1,129 @@
+/*
+ * report: what shards tell control, and the orders control gives them.
+ *
+ * A request is one parcel that control sends to each shard in turn; the shard carries it out within
+ * its turn, appends rows or adds to the counters, and sends it back. Rows grow in blocks from the
+ * heap: requests come from operators, not from the steady path. Names are copied, so nothing points
+ * into a shard. Times: wall clock microseconds, 0 = none.
+ */
+#pragma once
+
+#include "core/base/slice.h"
+#include "core/io/io.h"
+#include "core/io/mailbox.h"
+
+#define REPORT_NAME_MAX 320 /* domain/vmta with NUL */
+
+enum report_kind {
+    REPORT_STATUS = 0x300, /* adds to `status` */
+    REPORT_QUEUES,         /* a queue_row per queue that matches */
+    REPORT_LIST,           /* a rcpt_row per recipient that matches, up to row_count_max */
+    REPORT_PAUSE,          /* orders on all queues that match; `affected` counts queues */
+    REPORT_RESUME,
+    REPORT_SCHEDULE, /* what waits is due now; `affected` counts recipients */
+    REPORT_DELETE,   /* final outcomes for what matches; `affected` counts recipients */
+    REPORT_STOP,     /* orderly end of the shard; answered when it has stopped */
+};
+
+/* Counters since the start, summed over shards. One table: name of the field, its key in JSON. */
+#define STATUS_COUNTERS(X)                                                                         \
+    X(accepted_messages)                                                                           \
+    X(accepted_rcpts)                                                                              \
+    X(accepted_bytes)                                                                              \
+    X(refused_messages)                                                                            \
+    X(delivered)                                                                                   \
+    X(bounced)                                                                                     \
+    X(deferred)                                                                                    \
+    X(in_doubt)                                                                                    \
+    X(deleted)                                                                                     \
+    X(delivered_bytes)                                                                             \
+    X(connects)                                                                                    \
+    X(connect_failures)                                                                            \
+    X(cold_reads)                                                                                  \
+    X(turns)                                                                                       \
+    X(system_calls)                                                                                \
+    X(completions)                                                                                 \
+    X(sleeps)                                                                                      \
+    X(steady_allocations)
+
+/* Gauges, summed too. */
+#define STATUS_GAUGES(X)                                                                           \
+    X(queued_messages)                                                                             \
+    X(queued_rcpts)                                                                                \
+    X(waiting_rcpts)                                                                               \
+    X(sessions_in)                                                                                 \
+    X(connections_out)                                                                             \
+    X(queues)                                                                                      \
+    X(hot_bytes)
+
+struct report_status {
+#define STATUS_FIELD(name) uint64_t name;
+    STATUS_COUNTERS(STATUS_FIELD) STATUS_GAUGES(STATUS_FIELD)
+#undef STATUS_FIELD
+};
+
+/* Why a queue does not send right now: exactly one at a time. name, text for people. */
+#define WAIT_REASONS(X)                                                                            \
+    X(WAIT_NOTHING, "nothing is waiting")                                                          \
+    X(WAIT_CONNECTION, "all connections are busy")                                                 \
+    X(WAIT_CONNECTING, "a connection is being opened")                                             \
+    X(WAIT_DNS, "the destination is being looked up")                                              \
+    X(WAIT_RETRY, "recipients wait for their next attempt")                                        \
+    X(WAIT_REST, "the destination could not be reached; resting")                                  \
+    X(WAIT_PAUSED, "paused by an operator")                                                        \
+    X(WAIT_SOURCE, "no source address can be used")                                                \
+    X(WAIT_MEMORY, "no memory to load messages")                                                   \
+    X(WAIT_STOPPING, "the daemon is stopping")
+
+enum wait_reason {
+#define WAIT_ENUM(name, text) name,
+    WAIT_REASONS(WAIT_ENUM)
+#undef WAIT_ENUM
+};
+
+struct queue_row {
+    char name[REPORT_NAME_MAX]; /* domain/vmta */
+    uint64_t rcpts;
+    uint64_t bytes;
+    uint32_t connections;
+    bool paused;
+    uint8_t reason; /* enum wait_reason */
+    uint16_t shard;
+    uint64_t reason_since_us;
+    uint64_t next_attempt_us;
+    char last_error[256];
+    uint64_t last_error_us;
+};
+
+struct rcpt_row {
+    uint64_t message_id;
+    char queue[REPORT_NAME_MAX];
+    char rcpt[REPORT_NAME_MAX];   /* empty while the message is not in memory */
+    char sender[REPORT_NAME_MAX]; /* likewise */
+    uint16_t attempts;
+    uint64_t accepted_us;
+    uint64_t due_us;
+};
+
+struct report {
+    struct parcel parcel; /* kind: enum report_kind */
+    /* question */
+    char domain_pattern[256]; /* "*", or a domain */
+    char vmta_pattern[64];    /* "*", or a name */
+    uint32_t row_count_max;   /* 0 = no bound */
+    uint32_t grace_ms;        /* REPORT_STOP */
+    uint64_t older_than_us;   /* REPORT_DELETE: accepted before this; 0 = any */
+    /* answer */
+    int32_t result; /* 0, or the first failure */
+    uint64_t affected;
+    struct report_status status;
+    void *rows; /* struct queue_row[] or struct rcpt_row[]; freed by control with mem_free */
+    uint32_t row_count;
+    uint32_t row_capacity;
+    /* shard's, while it works on it */
+    uint32_t pending;
+};
+
+/* Room for one more row of row_bytes, zeroed; NULL when memory is short or the bound is reached. */
+void *report_row_add(struct report *report, size_t row_bytes);
+const char *wait_reason_text(enum wait_reason reason);
