@@ -20,8 +20,7 @@ enum log_level {
 
 /* fd: where lines go (2 and LOG_INFO until set). Call before threads start. */
 void log_open(int fd, enum log_level level);
-void log_line(enum log_level level, const char *format, ...)
-    __attribute__((format(printf, 2, 3)));
+void log_line(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /*
  * Replaces the source of the time stamp and the destination: the simulator keeps lines in its
  * trace. NULL restores the standard. Called by one thread before others start.

@@ -11,8 +11,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-void *mem_alloc(size_t bytes);     /* never NULL */
-void *mem_try_alloc(size_t bytes); /* NULL when the system has none */
+void *mem_alloc(size_t bytes);                           /* never NULL */
+void *mem_try_alloc(size_t bytes);                       /* NULL when the system has none */
 void *mem_alloc_aligned(size_t bytes, size_t alignment); /* never NULL; free with mem_free */
 char *mem_strdup(const char *text);
 void mem_free(void *block); /* NULL is fine */
