@@ -5,13 +5,15 @@
  * the shard provides. The table speaks of messages, not of SMTP, so that other entrances can use
  * it. All calls come on the shard's loop. Order for one message: begin, add_rcpt…, start_body,
  * write…, finish; or abort at any point before finish. After finish the message belongs to the
- * taker, and answer() comes exactly once, later, unless the asker dropped out with forget().
+ * taker, and answer() comes exactly once, later, even when the asker's client has gone meanwhile:
+ * the cookie tells the asker whom it concerns.
  */
 #pragma once
 
 #include "core/base/ipaddr.h"
 #include "core/base/slice.h"
 #include "core/conf/conf.h"
+#include "core/mail/address.h"
 
 struct intake_message; /* the taker's */
 
@@ -22,13 +24,13 @@ struct intake_reply {
     char text[256];
 };
 
-/* Who is asking; slices live while the call runs. */
+/* Who is asking; slices and pointers live while the call runs. */
 struct intake_client {
     struct ipaddr_port peer;
     struct ipaddr_port local;
     struct slice helo;
     bool esmtp;                       /* EHLO rather than HELO */
-    const struct conf_source *source; /* valid while its snapshot is */
+    const struct conf_source *source; /* settings as they were when admit() let the client in */
 };
 
 struct intake_params {
@@ -49,19 +51,20 @@ typedef void intake_answer_fn(void *asker, uint64_t cookie, const struct intake_
 
 struct intake_ops {
     /* May this peer talk to us at all, and under which settings? 0, or negative with *ret_reply
-     * (421, 554). */
+     * (421, 554). The asker copies **ret_source at once. */
     int (*admit)(void *taker, const struct ipaddr_port *peer, const struct ipaddr_port *local,
                  const char *listener_source, const struct conf_source **ret_source,
                  struct intake_reply *ret_reply);
     /* The session that admit let in has ended. */
     void (*leave)(void *taker);
-    /* 0 and a message, or negative and *ret_reply says why (452, 421, 550 …). sender is a parsed
-     * address without brackets, empty for the null reverse path. */
-    int (*begin)(void *taker, const struct intake_client *client, struct slice sender,
+    /* 0 and a message, or negative and *ret_reply says why (452, 421, 550 …). sender->text is empty
+     * for the null reverse path. Addresses come parsed, so that routing and wire cannot disagree
+     * (A17); they live while the call runs. */
+    int (*begin)(void *taker, const struct intake_client *client, const struct address *sender,
                  const struct intake_params *params, struct intake_message **ret_message,
                  struct intake_reply *ret_reply);
     int (*add_rcpt)(struct intake_message *message, const struct intake_client *client,
-                    struct slice address, const struct intake_params *params,
+                    const struct address *rcpt, const struct intake_params *params,
                     struct intake_reply *ret_reply);
     /* Called once all recipients are known, before the first octet. */
     int (*start_body)(struct intake_message *message, const struct intake_client *client,
