@@ -1,0 +1,75 @@
+/*
+ * message: the bytes of a message in memory, hot after acceptance or read back from the log.
+ *
+ * A message has exactly the payload of its log record: envelope, header prefix, body, spread over a
+ * few buffers that double in size (4 KB, 16 KB, 64 KB, 256 KB from slabs, larger ones from the
+ * heap). The first buffer holds the whole envelope. Belongs to the shard whose pool it came from;
+ * other shards read it while they hold a claim (home.c counts them), never write.
+ * The pool's bytes are bounded: above its soft mark new messages do not stay hot after their
+ * append, at the hard mark no buffer is given.
+ */
+#pragma once
+
+#include "core/base/slab.h"
+#include "net/intake.h"
+#include "queue/envelope.h"
+#include "queue/spool.h"
+
+#define MESSAGE_BUFFER_CLASSES 4
+#define MESSAGE_IOV_MAX        16
+
+struct shard;
+struct message_pool;
+
+struct message_buffer {
+    uint8_t *data;
+    uint32_t used;
+    uint32_t size;
+    uint32_t index; /* in its class's slab */
+    uint8_t class;  /* MESSAGE_BUFFER_CLASSES = from the heap */
+};
+
+struct message {
+    struct log_request append; /* first: the spool's answers lead back here */
+    struct message_pool *pool;
+    struct envelope envelope; /* views into the first buffer once encoded */
+    struct message_buffer buffers[MESSAGE_IOV_MAX];
+    uint32_t buffer_count;
+    uint32_t bytes; /* of the payload so far */
+    uint32_t index; /* in the pool's slab */
+    uint32_t home;  /* home message index once registered */
+    struct iovec payload[MESSAGE_IOV_MAX];
+};
+
+struct message_pool {
+    struct slab messages;
+    struct slab buffers[MESSAGE_BUFFER_CLASSES];
+    uint64_t bytes_used;
+    uint64_t bytes_soft; /* above: do not keep hot */
+    uint64_t bytes_max;  /* no more buffers */
+};
+
+void message_pool_init(struct message_pool *pool, uint64_t bytes_max, uint32_t message_count_max);
+void message_pool_fini(struct message_pool *pool);
+static inline bool message_pool_is_tight(const struct message_pool *pool)
+{
+    return pool->bytes_used > pool->bytes_soft;
+}
+
+/* NULL when the pool has no room. */
+struct message *message_alloc(struct message_pool *pool);
+/* All buffers and the message itself; only on the pool's shard. NULL is fine. */
+void message_free(struct message *message);
+
+/* A first or further buffer with room for at least min_bytes in one piece. 0 or E_FULL. */
+int message_buffer_add(struct message *message, uint32_t min_bytes);
+/* Appends to the payload, adding buffers as needed. 0, E_FULL, or E_TOO_LONG when the buffers'
+ * number is exhausted. */
+int message_append(struct message *message, const void *data, size_t len);
+/* Fills payload[] from the buffers; returns the count. */
+uint32_t message_payload(struct message *message);
+/*
+ * Content (prefix and body) as an iovec array with room for MESSAGE_IOV_MAX; the envelope must be
+ * decoded. Returns the count. Any shard with a claim.
+ */
+uint32_t message_content(const struct message *message, struct iovec *iov);

@@ -1,0 +1,393 @@
+/*
+ * shard_int: the inside of a shard, shared by the files of this room and by nobody else.
+ *
+ *   shard.c    creation, wiring, the turn, dispatch of parcels
+ *   inject.c   the intake table: from an SMTP session to an append
+ *   home.c     live messages at home here: registration, handoff, outcomes, checkpoints
+ *   queues.c   queues owned here: ready and deferred recipients, pause, rest, expiry
+ *   site.c     destinations: resolution, lanes (site, source address), opening of connections
+ *   deliver.c  one transaction: load, send, outcomes
+ *   reports.c  answers to control
+ *
+ * Indices are 32-bit slab indices of this shard unless a field says whose they are.
+ */
+#pragma once
+
+#include "core/base/hash.h"
+#include "core/base/heap.h"
+#include "core/base/list.h"
+#include "core/base/must.h"
+#include "core/base/slab.h"
+#include "net/dns.h"
+#include "net/mx.h"
+#include "net/smtpc.h"
+#include "net/smtpd.h"
+#include "shard/message.h"
+#include "shard/names.h"
+#include "shard/policy/fate.h"
+#include "shard/report.h"
+#include "shard/shard.h"
+
+#define NONE UINT32_MAX
+
+enum shard_parcel_kind {
+    SHARD_HANDOFF = 0x400, /* struct handoff: home to owner */
+    SHARD_HANDOFF_RETURN,  /* the same, empty, on its way home */
+    SHARD_OUTCOME,         /* struct outcome_parcel: owner to home */
+};
+
+/* ---- Home ---------------------------------------------------------------------------------- */
+
+/* One live message. Lives from the durable append (or recovery) to its last final outcome. */
+struct home_message {
+    uint64_t id;
+    uint64_t accepted_us;
+    struct log_place place;
+    struct message *hot; /* NULL = cold */
+    uint32_t vmta_id;
+    uint32_t rcpt_first; /* chain of home_rcpt by next */
+    uint32_t rcpt_count;
+    uint32_t rcpt_open;    /* not final yet */
+    uint32_t claims;       /* recipients out with a pointer to hot */
+    uint32_t handoff_next; /* chain of messages with recipients to hand out */
+    uint32_t handoff_rcpt; /* the next recipient to hand out, NONE = all are */
+    uint32_t checkpoint_next;
+};
+
+/* One recipient of it: what recovery must know. */
+struct home_rcpt {
+    uint32_t next;
+    uint32_t route;
+    uint32_t ordinal; /* in the envelope */
+    uint32_t due_s;   /* wall clock seconds, rounded up; 0 = never attempted */
+    uint16_t attempts;
+    bool is_final;
+};
+
+/* Where recipients of (domain, VMTA) go; interned while recipients use it. */
+struct route {
+    uint32_t name; /* in shard.names */
+    uint32_t vmta_id;
+    uint32_t refs;
+    uint16_t owner;
+};
+
+/* A recipient on its way to its owner. Allocated by home, returned there. */
+struct handoff {
+    struct parcel parcel;
+    uint64_t message_id;
+    uint64_t accepted_us;
+    uint64_t due_us;
+    struct log_place place;
+    struct message *hot; /* a claim on it, or NULL */
+    struct slice domain; /* bytes of home's names, valid until the return */
+    uint32_t vmta_id;
+    uint32_t home_message;
+    uint32_t home_rcpt;
+    uint32_t ordinal;
+    uint32_t index; /* in home's slab */
+    uint16_t attempts;
+    uint16_t home;
+};
+
+/* An outcome on its way: owner → home → spool → owner. Allocated by the owner. */
+struct outcome_parcel {
+    struct log_request request; /* first */
+    struct iovec iov;
+    uint64_t due_us;
+    uint32_t home_message;
+    uint32_t home_rcpt;
+    uint32_t index; /* in the owner's slab */
+    uint16_t attempts;
+    bool is_final;
+    bool returns_claim; /* the owner no longer needs the hot message */
+    uint8_t bytes[OUTCOME_BYTES_MAX];
+};
+
+/* ---- Owner --------------------------------------------------------------------------------- */
+
+/* One queued recipient at its owner. */
+struct queued {
+    uint64_t message_id;
+    uint64_t accepted_us;
+    struct log_place place;
+    struct message *hot; /* claim, until the first outcome */
+    uint32_t next;       /* ready list */
+    uint32_t queue;
+    uint32_t home_message; /* index at home */
+    uint32_t home_rcpt;    /* index at home */
+    uint32_t ordinal;
+    uint32_t due_s; /* while deferred: when */
+    uint16_t home;
+    uint16_t attempts;
+    uint8_t state; /* enum queued_state */
+};
+
+enum queued_state {
+    QUEUED_READY,    /* in its queue's ready list */
+    QUEUED_DEFERRED, /* in the heap */
+    QUEUED_SENDING,  /* in a delivery */
+};
+
+/* domain/vmta. Lives while it has recipients, is paused or rests. */
+struct queue {
+    struct list lane_link;    /* waiting at `lane` for a connection */
+    struct list resolve_link; /* waiting for a resolution */
+    struct conf_queue settings;
+    struct lane *lane;
+    struct site *site;      /* one reference */
+    uint64_t site_until_ns; /* resolve again after this */
+    uint64_t rest_until_us; /* wall clock, survives restarts; 0 = not resting */
+    uint64_t last_error_us;
+    uint64_t reason_since_us;
+    uint64_t queued_bytes;
+    uint32_t index;
+    uint32_t name; /* domain, in shard.names */
+    uint32_t vmta_id;
+    uint32_t ready_head;
+    uint32_t ready_tail;
+    uint32_t ready_count;
+    uint32_t deferred_count;
+    uint32_t sending_count;
+    uint32_t connection_count; /* serving it now */
+    uint32_t address_turn;     /* round robin over the VMTA's addresses */
+    uint16_t rest_failures;
+    uint8_t reason; /* enum wait_reason */
+    bool paused;
+    bool resolving;
+    bool rest_in_heap;
+    char last_error[200];
+};
+
+struct site_target {
+    struct ipaddr_port at;
+    uint16_t preference;
+    uint16_t host;
+    uint64_t dead_until_ns;
+};
+
+/* One destination: an MX set or a route, with its addresses. */
+struct site {
+    struct list link;
+    struct list lanes;
+    uint64_t set_hash;
+    uint32_t refs; /* queues and lanes */
+    uint32_t index;
+    uint16_t target_count;
+    uint16_t host_count;
+    struct site_target *targets; /* with the names, one block of the heap, made at resolution */
+    char (*host_names)[DNS_NAME_MAX + 1];
+};
+
+/* Connections of one site from one source address. */
+struct lane {
+    struct list site_link;
+    struct list waiting; /* queues */
+    struct list idle;    /* connections */
+    struct list busy;
+    struct site *site;
+    struct ipaddr source;
+    const char *helo; /* in the conf snapshot */
+    struct io_timer park_timer;
+    struct shard *shard;
+    uint64_t parked_until_ns; /* the source could not be bound */
+    uint32_t index;
+    uint32_t open_count; /* connecting, idle, busy */
+    uint32_t connecting_count;
+    uint32_t window; /* connections allowed now: doubles with each success, 1 after a failure */
+    uint32_t target_turn;
+};
+
+struct connection {
+    struct list link; /* lane.idle or lane.busy */
+    struct smtpc *smtpc;
+    struct lane *lane;
+    struct queue *queue; /* being served or opened for */
+    struct delivery *delivery;
+    struct shard *shard;
+    struct io_timer idle_timer;
+    uint32_t index;
+    uint32_t target; /* index into site.targets when it was opened */
+    uint64_t site_hash;
+    struct ipaddr_port target_at;
+    uint32_t error_count;
+    uint32_t served;
+    char host_name[DNS_NAME_MAX + 1];
+};
+
+/* One transaction under way. */
+struct delivery {
+    struct connection *connection;
+    struct message *message; /* hot at home, or read back here */
+    bool is_loaded;          /* read back: freed here */
+    struct io_op read_op;
+    uint32_t read_buffer;
+    uint32_t index;
+    uint32_t count;
+    uint32_t open; /* recipients without a verdict yet */
+    struct smtpc_transaction transaction;
+    struct iovec content[MESSAGE_IOV_MAX];
+    uint32_t rcpts[SMTPC_RCPT_COUNT_MAX]; /* queued indices */
+    struct slice addresses[SMTPC_RCPT_COUNT_MAX];
+    struct slice orcpts[SMTPC_RCPT_COUNT_MAX];
+};
+
+/* ---- The shard ----------------------------------------------------------------------------- */
+
+struct shard {
+    struct io_actor actor; /* first */
+    struct io *io;
+    struct conf *conf;
+    uint16_t number;
+    uint16_t count;
+    struct shard_wiring wiring;
+    struct shard_limits limits;
+    uint64_t next_id; /* message ids: life, counter, see inject.c */
+    uint64_t message_bytes_max;
+    struct report_status totals;
+    bool stopping;
+    struct io_timer stop_timer;
+    void (*stopped)(void *context);
+    void *stopped_context;
+    struct report *stop_report;
+
+    struct names names;
+    struct message_pool pool;
+    struct smtpd *smtpd;
+    uint32_t *pool_turns; /* round robin per pool position */
+    uint32_t pool_turn_count;
+
+    /* home.c */
+    struct slab home_messages;
+    struct slab home_rcpts;
+    struct slab routes;
+    struct table route_table;
+    struct slab handoffs;
+    uint32_t rcpts_reserved; /* promised to messages that are being appended */
+    uint32_t handoff_head;   /* messages with recipients to hand out */
+    uint32_t handoff_tail;
+    uint32_t append_count;           /* messages at the spool, unanswered */
+    struct spool_notice *checkpoint; /* being answered */
+    uint32_t checkpoint_cursor;
+    struct slab state_records;
+
+    /* queues.c */
+    struct slab queued;
+    struct slab queues;
+    struct table queue_table;
+    struct heap due;   /* deferred recipients: key wall seconds, value queued index */
+    struct heap rests; /* resting queues: key wall seconds, value queue index */
+    struct io_timer due_timer;
+    struct slab outcomes;
+    struct slab named_records;
+
+    /* site.c */
+    struct smtpc_engine *smtpc;
+    struct dns *dns;
+    struct slab sites;
+    struct list site_list;
+    struct slab lanes;
+    struct slab connections;
+    struct list resolve_waiting;
+    struct resolve_job *resolve_jobs;
+    uint32_t resolve_job_free;
+    struct ipaddr *own_addresses;
+    uint32_t own_address_count;
+    struct list lanes_to_serve; /* not empty: has waiting queues and maybe connections */
+
+    /* deliver.c */
+    struct slab deliveries;
+    struct spool_reader *reader;
+};
+
+/* inject.c */
+extern const struct intake_ops inject_intake;
+void inject_on_appended(struct shard *shard, struct message *message);
+/* "0123456789ABC": the id as it stands in replies, Received and logs; room of 14. */
+void inject_format_id(uint64_t id, char *room);
+
+/* home.c */
+void home_init(struct shard *shard);
+void home_fini(struct shard *shard);
+/* Room for a message with so many recipients: promised until home_register or home_unreserve. */
+bool home_reserve(struct shard *shard, uint32_t rcpt_count);
+void home_unreserve(struct shard *shard, uint32_t rcpt_count);
+/* The append is durable: the message is ours now. keep_hot: its bytes may stay in memory. */
+void home_register(struct shard *shard, struct message *message);
+/* Hands out recipients while there is room; called each turn. */
+void home_turn(struct shard *shard);
+bool home_is_busy(const struct shard *shard);
+void home_on_handoff_return(struct shard *shard, struct handoff *handoff);
+/* An outcome of a recipient at home here: updates, passes it on to the spool. */
+void home_on_outcome(struct shard *shard, struct outcome_parcel *outcome);
+void home_on_checkpoint(struct shard *shard, struct spool_notice *notice);
+void home_on_state_answer(struct shard *shard, struct log_request *request);
+
+/* queues.c */
+void queues_init(struct shard *shard);
+void queues_fini(struct shard *shard);
+/* Takes a recipient over from its home; false when there is no room now (home tries again). */
+bool queues_take(struct shard *shard, const struct handoff *handoff);
+struct queue *queues_find(struct shard *shard, struct slice domain, uint32_t vmta_id);
+/* The queue, made if need be; NULL when there is no room. */
+struct queue *queues_obtain(struct shard *shard, struct slice domain, uint32_t vmta_id);
+/* Frees the queue when nothing keeps it. */
+void queues_release(struct shard *shard, struct queue *queue);
+/* First ready recipient, or NONE. */
+uint32_t queues_peek(const struct queue *queue);
+uint32_t queues_pop(struct shard *shard, struct queue *queue);
+void queues_push_ready(struct shard *shard, struct queue *queue, uint32_t queued_index,
+                       bool at_front);
+void queues_defer(struct shard *shard, uint32_t queued_index, uint64_t due_us);
+/* Whatever changed: waits at a lane, asks for a resolution, or says why not. */
+void queues_reconsider(struct shard *shard, struct queue *queue);
+void queues_set_reason(struct shard *shard, struct queue *queue, enum wait_reason reason);
+/* The destination cannot be reached: no attempt before a delay that grows with each failure. */
+void queues_rest(struct shard *shard, struct queue *queue, const struct verdict *verdict);
+void queues_note_success(struct shard *shard, struct queue *queue);
+/* Final outcome for every ready recipient: the destination itself refuses for ever. */
+void queues_fail_all(struct shard *shard, struct queue *queue, const struct verdict *verdict);
+void queues_pause(struct shard *shard, struct queue *queue, bool paused);
+void queues_name(const struct shard *shard, const struct queue *queue, char *room,
+                 size_t room_bytes);
+void queues_note_error(struct shard *shard, struct queue *queue, const struct verdict *verdict);
+void queues_persist(struct shard *shard, const struct queue *queue);
+void queues_on_named_answer(struct shard *shard, struct log_request *request);
+void queues_recover_named(struct shard *shard, const struct log_named *named);
+
+/* site.c */
+void site_init(struct shard *shard);
+void site_fini(struct shard *shard);
+/* The queue needs addresses: starts or joins a resolution, sets queue->site later. */
+void site_resolve(struct shard *shard, struct queue *queue);
+void site_release(struct shard *shard, struct site *site);
+/* Puts the queue in line at a lane of one of its VMTA's addresses. */
+void site_enqueue(struct shard *shard, struct queue *queue);
+/* Gives idle connections to waiting queues and opens new ones; called each turn. */
+void site_turn(struct shard *shard);
+/* A transaction ended and the connection can go on. */
+void site_connection_idle(struct shard *shard, struct connection *connection);
+void site_stop(struct shard *shard);
+uint32_t site_open_connections(const struct shard *shard);
+
+/* deliver.c */
+void deliver_init(struct shard *shard);
+void deliver_fini(struct shard *shard);
+/* Starts a transaction for the queue on an idle connection. False when nothing was started (no
+ * memory, nothing ready). */
+bool deliver_start(struct shard *shard, struct connection *connection, struct queue *queue);
+void deliver_on_rcpt(struct shard *shard, struct delivery *delivery, uint32_t index,
+                     const struct verdict *verdict);
+void deliver_on_done(struct shard *shard, struct delivery *delivery);
+/*
+ * Writes the outcome of one recipient that is in nobody's list (SENDING) and disposes of it: gone
+ * when final, deferred otherwise. message NULL: not in memory; the record names what is known.
+ * connection NULL: none was involved. False when there is no room for the outcome now: nothing
+ * happened.
+ */
+bool deliver_settle(struct shard *shard, uint32_t queued_index, const struct message *message,
+                    struct slice address, struct slice orcpt, const struct connection *connection,
+                    const struct verdict *verdict, uint8_t outcome_flags);
+
+/* reports.c */
+void reports_on_request(struct shard *shard, struct report *report);
