@@ -1,0 +1,124 @@
+#include "core/obs/outcome.h"
+
+#include "core/base/err.h"
+#include "core/base/wire.h"
+
+/*
+ * Encoding: u8 version (1), u8 kind, u8 flags, u16 attempts, u32 recipient ordinal, u64 message id,
+ * due, logged, queued, size, the two addresses (u8 family, then 0, 4 or 16 bytes), then the slices
+ * in the order of the struct, each as str16. A record of today's reader may grow at its end only
+ * with a new version.
+ */
+#define OUTCOME_VERSION 1
+
+static struct slice cut(struct slice text)
+{
+    if (text.len > OUTCOME_TEXT_MAX)
+        text.len = OUTCOME_TEXT_MAX;
+    return text;
+}
+
+static void put_ip(struct wire_writer *w, const struct ipaddr *ip)
+{
+    size_t len = ip->family == IPADDR_V4 ? 4 : ip->family == IPADDR_V6 ? 16 : 0;
+
+    wire_put_u8(w, ip->family);
+    wire_put_bytes(w, ip->bytes, len);
+}
+
+static void get_ip(struct wire_reader *r, struct ipaddr *ret_ip)
+{
+    struct slice bytes = SLICE_EMPTY;
+
+    memset(ret_ip, 0, sizeof(*ret_ip));
+    ret_ip->family = wire_get_u8(r);
+    if (ret_ip->family == IPADDR_V4)
+        bytes = wire_get_bytes(r, 4);
+    else if (ret_ip->family == IPADDR_V6)
+        bytes = wire_get_bytes(r, 16);
+    else if (ret_ip->family != IPADDR_NONE)
+        r->failed = true;
+    if (bytes.len > 0)
+        memcpy(ret_ip->bytes, bytes.data, bytes.len);
+}
+
+static bool kind_is_known(uint8_t kind)
+{
+    return kind == OUTCOME_DELIVERED || kind == OUTCOME_BOUNCED || kind == OUTCOME_TRANSIENT ||
+           kind == OUTCOME_RECEIVED;
+}
+
+int outcome_encode(const struct outcome *o, void *room, size_t room_bytes)
+{
+    struct wire_writer w;
+
+    wire_writer_init(&w, room, room_bytes < OUTCOME_BYTES_MAX ? room_bytes : OUTCOME_BYTES_MAX);
+    wire_put_u8(&w, OUTCOME_VERSION);
+    wire_put_u8(&w, o->kind);
+    wire_put_u8(&w, o->flags);
+    wire_put_u16(&w, o->attempts);
+    wire_put_u32(&w, o->rcpt_ordinal);
+    wire_put_u64(&w, o->message_id);
+    wire_put_u64(&w, o->due_us);
+    wire_put_u64(&w, o->logged_us);
+    wire_put_u64(&w, o->queued_us);
+    wire_put_u64(&w, o->size_bytes);
+    put_ip(&w, &o->source_ip);
+    put_ip(&w, &o->destination_ip);
+    wire_put_str16(&w, o->orig);
+    wire_put_str16(&w, o->rcpt);
+    wire_put_str16(&w, o->orcpt);
+    wire_put_str16(&w, cut(o->status));
+    wire_put_str16(&w, cut(o->diag));
+    wire_put_str16(&w, cut(o->dsn_mta));
+    wire_put_str16(&w, cut(o->bounce_category));
+    wire_put_str16(&w, cut(o->source_type));
+    wire_put_str16(&w, cut(o->source_mta));
+    wire_put_str16(&w, cut(o->esmtp));
+    wire_put_str16(&w, cut(o->vmta));
+    wire_put_str16(&w, cut(o->pool));
+    wire_put_str16(&w, cut(o->job_id));
+    wire_put_str16(&w, cut(o->envelope_id));
+    wire_put_str16(&w, cut(o->queue));
+    return w.failed ? E_TOO_LONG : (int)wire_written(&w);
+}
+
+int outcome_decode(struct slice data, struct outcome *ret_outcome)
+{
+    struct outcome o = {0};
+    struct wire_reader r;
+
+    wire_reader_init(&r, data.data, data.len);
+    if (wire_get_u8(&r) != OUTCOME_VERSION)
+        return E_DAMAGED;
+    o.kind = wire_get_u8(&r);
+    o.flags = wire_get_u8(&r);
+    o.attempts = wire_get_u16(&r);
+    o.rcpt_ordinal = wire_get_u32(&r);
+    o.message_id = wire_get_u64(&r);
+    o.due_us = wire_get_u64(&r);
+    o.logged_us = wire_get_u64(&r);
+    o.queued_us = wire_get_u64(&r);
+    o.size_bytes = wire_get_u64(&r);
+    get_ip(&r, &o.source_ip);
+    get_ip(&r, &o.destination_ip);
+    o.orig = wire_get_str16(&r);
+    o.rcpt = wire_get_str16(&r);
+    o.orcpt = wire_get_str16(&r);
+    o.status = wire_get_str16(&r);
+    o.diag = wire_get_str16(&r);
+    o.dsn_mta = wire_get_str16(&r);
+    o.bounce_category = wire_get_str16(&r);
+    o.source_type = wire_get_str16(&r);
+    o.source_mta = wire_get_str16(&r);
+    o.esmtp = wire_get_str16(&r);
+    o.vmta = wire_get_str16(&r);
+    o.pool = wire_get_str16(&r);
+    o.job_id = wire_get_str16(&r);
+    o.envelope_id = wire_get_str16(&r);
+    o.queue = wire_get_str16(&r);
+    if (r.failed || wire_left(&r) != 0 || !kind_is_known(o.kind))
+        return E_DAMAGED;
+    *ret_outcome = o;
+    return 0;
+}

@@ -1,0 +1,156 @@
+#include "queue/envelope.h"
+
+#include "core/base/err.h"
+#include "core/base/must.h"
+
+/*
+ * Encoding: u32 bytes of the whole envelope, u8 version (1), u64 message id, u64 accepted_us,
+ * u32 flags, u32 stuffed dots, u32 prefix bytes, u32 body bytes, u32 recipients, the two addresses
+ * (u8 family, then 0, 4 or 16 bytes), seven str16 (sender, vmta, pool, job id, envelope id, source
+ * type, client helo), u32 bytes of the recipient table, the table. A recipient: str16 address,
+ * str16 orcpt. The length comes first so that a reader knows how much of a record it must fetch.
+ */
+#define ENVELOPE_VERSION     1
+#define ENVELOPE_FIXED_BYTES (4 + 1 + 8 + 8 + 5 * 4 + 2 * 17 + 7 * 2 + 4)
+
+static void put_ip(struct wire_writer *w, const struct ipaddr *ip)
+{
+    wire_put_u8(w, ip->family);
+    if (ip->family == IPADDR_V4)
+        wire_put_bytes(w, ip->bytes, 4);
+    else if (ip->family == IPADDR_V6)
+        wire_put_bytes(w, ip->bytes, 16);
+    else
+        must(ip->family == IPADDR_NONE);
+}
+
+static void get_ip(struct wire_reader *r, struct ipaddr *ret_ip)
+{
+    struct slice bytes = SLICE_EMPTY;
+
+    memset(ret_ip, 0, sizeof(*ret_ip));
+    ret_ip->family = wire_get_u8(r);
+    if (ret_ip->family == IPADDR_V4)
+        bytes = wire_get_bytes(r, 4);
+    else if (ret_ip->family == IPADDR_V6)
+        bytes = wire_get_bytes(r, 16);
+    else if (ret_ip->family != IPADDR_NONE)
+        r->failed = true;
+    if (bytes.len > 0)
+        memcpy(ret_ip->bytes, bytes.data, bytes.len);
+}
+
+void envelope_put_rcpt(struct wire_writer *w, const struct envelope_rcpt *rcpt)
+{
+    wire_put_str16(w, rcpt->address);
+    wire_put_str16(w, rcpt->orcpt);
+}
+
+bool envelope_rcpt_next(struct wire_reader *r, struct envelope_rcpt *ret_rcpt)
+{
+    struct envelope_rcpt rcpt;
+
+    if (r->failed || wire_left(r) == 0)
+        return false;
+    rcpt.address = wire_get_str16(r);
+    rcpt.orcpt = wire_get_str16(r);
+    if (r->failed)
+        return false;
+    *ret_rcpt = rcpt;
+    return true;
+}
+
+size_t envelope_bytes_max(const struct envelope *envelope)
+{
+    return ENVELOPE_FIXED_BYTES + envelope->sender.len + envelope->vmta.len + envelope->pool.len +
+           envelope->job_id.len + envelope->envelope_id.len + envelope->source_type.len +
+           envelope->client_helo.len + envelope->rcpts.len;
+}
+
+void envelope_encode(const struct envelope *envelope, struct wire_writer *w)
+{
+    uint8_t *start = w->at;
+    struct wire_writer front;
+    size_t bytes;
+
+    must(envelope->rcpt_count <= ENVELOPE_RCPT_COUNT_MAX);
+    wire_put_u32(w, 0);
+    wire_put_u8(w, ENVELOPE_VERSION);
+    wire_put_u64(w, envelope->message_id);
+    wire_put_u64(w, envelope->accepted_us);
+    wire_put_u32(w, envelope->flags);
+    wire_put_u32(w, envelope->stuffed_dots);
+    wire_put_u32(w, envelope->prefix_bytes);
+    wire_put_u32(w, envelope->body_bytes);
+    wire_put_u32(w, envelope->rcpt_count);
+    put_ip(w, &envelope->client_ip);
+    put_ip(w, &envelope->local_ip);
+    wire_put_str16(w, envelope->sender);
+    wire_put_str16(w, envelope->vmta);
+    wire_put_str16(w, envelope->pool);
+    wire_put_str16(w, envelope->job_id);
+    wire_put_str16(w, envelope->envelope_id);
+    wire_put_str16(w, envelope->source_type);
+    wire_put_str16(w, envelope->client_helo);
+    if (envelope->rcpts.len > UINT32_MAX)
+        w->failed = true;
+    wire_put_u32(w, (uint32_t)envelope->rcpts.len);
+    wire_put_bytes(w, envelope->rcpts.data, envelope->rcpts.len);
+    if (w->failed)
+        return;
+    bytes = (size_t)(w->at - start);
+    wire_writer_init(&front, start, sizeof(uint32_t));
+    wire_put_u32(&front, (uint32_t)bytes);
+}
+
+/* The table must hold exactly the count it claims, or a walk would end early or late. */
+static bool rcpts_fit(const struct envelope *envelope)
+{
+    struct wire_reader r;
+    struct envelope_rcpt rcpt;
+    uint32_t count = 0;
+
+    wire_reader_init(&r, envelope->rcpts.data, envelope->rcpts.len);
+    while (envelope_rcpt_next(&r, &rcpt))
+        count++;
+    return !r.failed && count == envelope->rcpt_count;
+}
+
+int envelope_decode(struct slice data, struct envelope *ret_envelope)
+{
+    struct envelope e = {0};
+    struct wire_reader r;
+
+    wire_reader_init(&r, data.data, data.len);
+    e.encoded_bytes = wire_get_u32(&r);
+    if (r.failed || e.encoded_bytes > data.len || e.encoded_bytes < sizeof(uint32_t))
+        return E_DAMAGED;
+    wire_reader_init(&r, data.data + 4, e.encoded_bytes - 4);
+    if (wire_get_u8(&r) != ENVELOPE_VERSION)
+        return E_DAMAGED;
+    e.message_id = wire_get_u64(&r);
+    e.accepted_us = wire_get_u64(&r);
+    e.flags = wire_get_u32(&r);
+    e.stuffed_dots = wire_get_u32(&r);
+    e.prefix_bytes = wire_get_u32(&r);
+    e.body_bytes = wire_get_u32(&r);
+    e.rcpt_count = wire_get_u32(&r);
+    get_ip(&r, &e.client_ip);
+    get_ip(&r, &e.local_ip);
+    e.sender = wire_get_str16(&r);
+    e.vmta = wire_get_str16(&r);
+    e.pool = wire_get_str16(&r);
+    e.job_id = wire_get_str16(&r);
+    e.envelope_id = wire_get_str16(&r);
+    e.source_type = wire_get_str16(&r);
+    e.client_helo = wire_get_str16(&r);
+    e.rcpts = wire_get_bytes(&r, wire_get_u32(&r));
+    if (r.failed || wire_left(&r) != 0)
+        return E_DAMAGED;
+    if (e.rcpt_count > ENVELOPE_RCPT_COUNT_MAX || !rcpts_fit(&e))
+        return E_DAMAGED;
+    if (e.stuffed_dots > (uint64_t)e.prefix_bytes + e.body_bytes)
+        return E_DAMAGED;
+    *ret_envelope = e;
+    return 0;
+}

@@ -1,0 +1,225 @@
+/*
+ * segfmt: the disk format of the spool, byte by byte.
+ *
+ * A spool directory holds one superblock file and up to 65535 segment files, "00000.seg" and so
+ * on: the number in the name is the segment's slot. All integers are little-endian. CRC32C means
+ * crc32c() of core/base, started with 0 or with the running value that is named.
+ *
+ * Superblock ("super", 8192 bytes): two blocks of 4096, life n stands in block n % 2, so that the
+ * block of the life before is never touched while the new one is written.
+ *    0  u32  magic "RPSB"
+ *    4  u16  version                     SEGFMT_VERSION; a higher one is refused (E_VERSION)
+ *    6  u16  zero
+ *    8  u8   uuid[16]                    random, made once with the spool
+ *   24  u64  life                        number of this start of the spool, from 1
+ *   32  u32  serial_limit                serials below it may be in use; never given out again
+ *   36  u32  zero
+ *   40  u64  zero
+ *   56  u32  zero
+ *   60  u32  CRC32C of bytes 0 to 59
+ *
+ * Segment (segment_bytes, a multiple of 4096): one header block, then batches. The header stands
+ * twice in the block, at 0 and at 2048, so that one bad sector costs nothing. Fields of each copy:
+ *    0  u32  magic "RPSG"
+ *    4  u16  version
+ *    6  u8   stream                      1 messages, 2 outcomes
+ *    7  u8   zero
+ *    8  u32  serial                      the epoch of this use of the file; unique for ever
+ *   12  u16  slot
+ *   14  u16  zero
+ *   16  u8   uuid[16]
+ *   32  u64  life                        that wrote it
+ *   40  u64  segment_bytes
+ *   48  u64  sequence                    the next one when the header was written
+ *   56  u32  zero
+ *   60  u32  CRC32C of bytes 0 to 59
+ *
+ * Batch: what one commit wrote. It starts at a multiple of 4096 and is padded with zeros to the
+ * next one, so that no later commit touches a block that holds acknowledged bytes.
+ *    0  u32  magic "RPBT"
+ *    4  u32  serial                      of the segment
+ *    8  u64  sequence                    of its first record
+ *   16  u32  records
+ *   20  u32  bytes                       this header and all records, without the final padding
+ *   24  u64  life
+ *   32  u8   stream
+ *   33  u8   zero[11]
+ *   44  u32  CRC32C of bytes 0 to 43, started with the segment's seed
+ * It covers the header only: each record sums up its own bytes, so a hole inside a batch of many
+ * blocks is seen where it is and costs only the records it touches.
+ *
+ * Record: starts at a multiple of 8, is contiguous within one segment and padded with zeros to the
+ * next multiple of 8.
+ *    0  u32  magic "RPRC"
+ *    4  u8   type                        enum record_type; an unknown one is refused (E_VERSION)
+ *    5  u8   flags                       enum record_flags
+ *    6  u16  zero
+ *    8  u32  payload_bytes
+ *   12  u32  serial                      of the segment
+ *   16  u64  sequence                    one series over both streams
+ *   24  u32  CRC32C of bytes 0 to 23, started with the segment's seed
+ *   28  u32  CRC32C of bytes 0 to 27 and the payload, started with 0
+ *   32       payload
+ * The two sums serve two ends. The first says that the length can be trusted although the payload
+ * is damaged, and since the seed depends on the uuid, which never leaves the spool, bytes inside
+ * somebody's mail cannot pass for a record when a damaged header makes the scan look into them.
+ * The second covers everything and can be checked without knowing the uuid.
+ *
+ * Seed of a segment: CRC32C of uuid[16] and serial (u32). The serial is therefore inside every
+ * sum: what a recycled file still holds from its former use is not valid in the new one.
+ *
+ * Payloads by type:
+ *   MESSAGE           message stream: envelope (envelope.h), header prefix, body
+ *   OUTCOME           outcome.h. Flag RECORD_MESSAGE_DONE: every recipient is final with it
+ *   STATE             log_message_state (spool.h)
+ *   NAMED             log_named (spool.h)
+ *   VOID              u32 serial, u32 offset, u64 first, u64 last: the records of that segment with
+ *                     these sequences, all at or behind offset, never happened
+ *   CHECKPOINT_BEGIN  u64 number, u32 serial, u32 offset: place in the message stream before which
+ *                     every live message gets a STATE record before CHECKPOINT_END
+ *   CHECKPOINT_END    u64 number, u32 serial, u32 offset (of its CHECKPOINT_BEGIN)
+ * All but MESSAGE live in the outcome stream.
+ */
+#pragma once
+
+#include "core/base/slice.h"
+#include "core/base/wire.h"
+
+#define SEGFMT_VERSION          1
+#define SEGFMT_BLOCK            4096u
+#define SEGFMT_HEADER_COPY      2048u
+#define SEGFMT_HEADER_BYTES     64u
+#define SEGFMT_SUPER_BYTES      8192u
+#define SEGFMT_BATCH_BYTES      48u
+#define SEGFMT_RECORD_BYTES     32u
+#define SEGFMT_RECORD_ALIGN     8u
+#define SEGFMT_UUID_BYTES       16u
+#define SEGFMT_SEGMENT_MIN      65536u
+#define SEGFMT_SEGMENT_MAX      (1u << 30)
+#define SEGFMT_VOID_BYTES       24u
+#define SEGFMT_CHECKPOINT_BYTES 16u
+
+#define SEGFMT_MAGIC_SUPER   0x42535052u /* "RPSB" */
+#define SEGFMT_MAGIC_SEGMENT 0x47535052u /* "RPSG" */
+#define SEGFMT_MAGIC_BATCH   0x54425052u /* "RPBT" */
+#define SEGFMT_MAGIC_RECORD  0x43525052u /* "RPRC" */
+
+enum segfmt_stream {
+    STREAM_MESSAGES = 1,
+    STREAM_OUTCOMES = 2,
+};
+
+enum record_type {
+    RECORD_MESSAGE = 1,
+    RECORD_OUTCOME = 2,
+    RECORD_STATE = 3,
+    RECORD_NAMED = 4,
+    RECORD_VOID = 5,
+    RECORD_CHECKPOINT_BEGIN = 6,
+    RECORD_CHECKPOINT_END = 7,
+};
+
+enum record_flags {
+    RECORD_MESSAGE_DONE = 1,
+};
+
+struct segfmt_super {
+    uint8_t uuid[SEGFMT_UUID_BYTES];
+    uint64_t life;
+    uint32_t serial_limit;
+};
+
+struct segfmt_header {
+    uint8_t uuid[SEGFMT_UUID_BYTES];
+    uint8_t stream;
+    uint16_t slot;
+    uint32_t serial;
+    uint64_t life;
+    uint64_t segment_bytes;
+    uint64_t sequence;
+};
+
+struct segfmt_batch {
+    uint8_t stream;
+    uint32_t serial;
+    uint32_t records;
+    uint32_t bytes;
+    uint64_t sequence;
+    uint64_t life;
+};
+
+struct segfmt_record {
+    uint8_t type;
+    uint8_t flags;
+    uint32_t payload_bytes;
+    uint32_t serial;
+    uint64_t sequence;
+    uint32_t crc; /* decode only: what the payload must sum up to, see segfmt_record_head_crc */
+};
+
+struct segfmt_void {
+    uint32_t serial;
+    uint32_t offset;
+    uint64_t first;
+    uint64_t last;
+};
+
+struct segfmt_checkpoint {
+    uint64_t number;
+    uint32_t serial;
+    uint32_t offset;
+};
+
+static inline uint64_t segfmt_align(uint64_t bytes, uint64_t alignment)
+{
+    return (bytes + alignment - 1) & ~(alignment - 1);
+}
+
+/* Room that a record takes in its batch. */
+static inline uint64_t segfmt_record_room(uint64_t payload_bytes)
+{
+    return segfmt_align(SEGFMT_RECORD_BYTES + payload_bytes, SEGFMT_RECORD_ALIGN);
+}
+
+uint32_t segfmt_seed(const uint8_t *uuid, uint32_t serial);
+
+/* Each writes exactly the size named above; the block versions fill a whole zeroed block. */
+void segfmt_super_encode(const struct segfmt_super *super, uint8_t *block);
+void segfmt_header_encode(const struct segfmt_header *header, uint8_t *block);
+void segfmt_batch_encode(const struct segfmt_batch *batch, uint32_t seed, uint8_t *room);
+/*
+ * Writes the record's header in front of its payload, which stands contiguous at
+ * room + SEGFMT_RECORD_BYTES. With payload_crc_of the payload may be elsewhere: it is the running
+ * sum over the first 28 bytes that segfmt_record_begin returned, continued over the payload.
+ */
+void segfmt_record_encode(const struct segfmt_record *record, uint32_t seed, uint8_t *room);
+uint32_t segfmt_record_begin(const struct segfmt_record *record, uint32_t seed, uint8_t *room);
+void segfmt_record_finish(uint8_t *room, uint32_t crc);
+
+/* 0, E_DAMAGED, or E_VERSION (magic and sum are right, the version is not ours). */
+int segfmt_super_decode(const uint8_t *block, struct segfmt_super *ret_super);
+/* Tries both copies in the block. */
+int segfmt_header_decode(const uint8_t *block, struct segfmt_header *ret_header);
+/* The seed follows from uuid and the batch's own serial; compare the serial where it is known. */
+bool segfmt_batch_decode(const uint8_t *data, const uint8_t *uuid, struct segfmt_batch *ret_batch);
+/* Checks the header's own sum; the payload must then continue segfmt_record_head_crc(data) to
+ * ret_record->crc. */
+bool segfmt_record_decode(const uint8_t *data, uint32_t seed, struct segfmt_record *ret_record);
+uint32_t segfmt_record_head_crc(const uint8_t *data);
+
+void segfmt_void_encode(const struct segfmt_void *gone, uint8_t *room);
+int segfmt_void_decode(struct slice payload, struct segfmt_void *ret_gone);
+void segfmt_checkpoint_encode(const struct segfmt_checkpoint *point, uint8_t *room);
+int segfmt_checkpoint_decode(struct slice payload, struct segfmt_checkpoint *ret_point);
+
+/* Whether this build knows the type; a valid record of another one stops the start. */
+static inline bool segfmt_type_is_known(uint8_t type)
+{
+    return type >= RECORD_MESSAGE && type <= RECORD_CHECKPOINT_END;
+}
+
+#define SEGFMT_NAME_BYTES 16
+/* "00042.seg" into room of SEGFMT_NAME_BYTES. */
+void segfmt_name(uint16_t slot, char *room);
+/* False when name is not that of a segment file. */
+bool segfmt_name_parse(const char *name, uint16_t *ret_slot);
