@@ -8,7 +8,7 @@
  * u32 flags, u32 stuffed dots, u32 prefix bytes, u32 body bytes, u32 recipients, the two addresses
  * (u8 family, then 0, 4 or 16 bytes), seven str16 (sender, vmta, pool, job id, envelope id, source
  * type, client helo), u32 bytes of the recipient table, the table. A recipient: str16 address,
- * str16 orcpt. The length comes first so that a reader knows how much of a record it must fetch.
+ * str16 orcpt, str8 host. The length comes first so that a reader knows how much of a record it must fetch.
  */
 #define ENVELOPE_VERSION     1
 #define ENVELOPE_FIXED_BYTES (4 + 1 + 8 + 8 + 5 * 4 + 2 * 17 + 7 * 2 + 4)
@@ -44,6 +44,18 @@ void envelope_put_rcpt(struct wire_writer *w, const struct envelope_rcpt *rcpt)
 {
     wire_put_str16(w, rcpt->address);
     wire_put_str16(w, rcpt->orcpt);
+    wire_put_str8(w, rcpt->host);
+}
+
+struct slice envelope_rcpt_host(const struct envelope_rcpt *rcpt)
+{
+    size_t at = rcpt->address.len;
+
+    if (rcpt->host.len > 0)
+        return rcpt->host;
+    while (at > 0 && rcpt->address.data[at - 1] != '@')
+        at--;
+    return slice_after(rcpt->address, at);
 }
 
 bool envelope_rcpt_next(struct wire_reader *r, struct envelope_rcpt *ret_rcpt)
@@ -54,6 +66,7 @@ bool envelope_rcpt_next(struct wire_reader *r, struct envelope_rcpt *ret_rcpt)
         return false;
     rcpt.address = wire_get_str16(r);
     rcpt.orcpt = wire_get_str16(r);
+    rcpt.host = wire_get_str8(r);
     if (r->failed)
         return false;
     *ret_rcpt = rcpt;

@@ -43,9 +43,14 @@ struct envelope {
 };
 
 struct envelope_rcpt {
-    struct slice address;
+    struct slice address; /* as it goes out between the angle brackets */
     struct slice orcpt;
+    struct slice host; /* the domain for routing: lower-case A-label or literal; empty = exactly
+                          what stands behind the last '@' of address */
 };
+
+/* The domain for routing of a recipient, see `host`. */
+struct slice envelope_rcpt_host(const struct envelope_rcpt *rcpt);
 
 /* Appends one recipient to a table that becomes envelope.rcpts. */
 void envelope_put_rcpt(struct wire_writer *w, const struct envelope_rcpt *rcpt);
