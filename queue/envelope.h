@@ -61,6 +61,11 @@ bool envelope_rcpt_next(struct wire_reader *r, struct envelope_rcpt *ret_rcpt);
 size_t envelope_bytes_max(const struct envelope *envelope);
 /* Sets w->failed when the room is too small. */
 void envelope_encode(const struct envelope *envelope, struct wire_writer *w);
+/*
+ * Writes the numbers that become known only with the body (flags, stuffed_dots, prefix_bytes,
+ * body_bytes) into an envelope that was encoded at the front of w's room before.
+ */
+void envelope_encode_counts(const struct envelope *envelope, struct wire_writer *w);
 /* Slices point into data; data may go on behind the envelope. 0, or E_DAMAGED. */
 int envelope_decode(struct slice data, struct envelope *ret_envelope);
 /* Content octets as a receiver counts them (RFC 1870): prefix and body without stuffed dots. */
