@@ -24,6 +24,7 @@
 #include "core/base/rng.h"
 #include "core/base/wheel.h"
 
+#include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
@@ -65,7 +66,7 @@ struct io_stats {
     uint64_t wakes_sent;
     uint64_t sleeps;
     uint64_t recv_buffer_shortages;
-    uint64_t busy_ns; /* time not spent asleep */
+    uint64_t busy_ns; /* CPU time of the loop's thread; may lag by 100 ms */
 };
 
 /* Relaxed snapshot; any thread. */
@@ -96,18 +97,21 @@ static inline bool io_timer_is_armed(const struct io_timer *timer)
  */
 struct io_op {
     void (*done)(struct io_op *op, int32_t result);
-    struct list link;     /* loop: waiting for a submission slot, or completed and not yet run */
-    struct iovec *iov;    /* loop: what is left to transfer */
-    uint32_t iov_count;   /* loop */
-    int32_t fd;           /* loop */
-    uint64_t offset;      /* loop */
-    int32_t transferred;  /* loop */
-    int32_t result;       /* loop */
-    uint8_t kind;         /* loop */
-    bool in_flight;       /* loop; read it through io_op_in_flight */
-    uint16_t flags;       /* loop */
-    struct msghdr header; /* loop: a scattered send */
-    struct iovec single;  /* loop: the iovec of the one-buffer calls */
+    struct list link;    /* loop: waiting for a submission slot, or completed and not yet run */
+    struct iovec *iov;   /* loop: what is left to transfer */
+    uint32_t iov_count;  /* loop */
+    int32_t fd;          /* loop */
+    uint64_t offset;     /* loop */
+    int32_t transferred; /* loop */
+    int32_t result;      /* loop */
+    uint8_t kind;        /* loop */
+    bool in_flight;      /* loop; read it through io_op_in_flight */
+    uint16_t flags;      /* loop */
+    union {
+        struct msghdr header;        /* loop: a scattered send */
+        struct sockaddr_in6 address; /* loop: a connect, either family */
+    };
+    struct iovec single; /* loop: the iovec of the one-buffer calls */
 };
 
 void io_op_init(struct io_op *op, void (*done)(struct io_op *op, int32_t result));
@@ -127,14 +131,15 @@ int io_listen(struct io *io, const struct ipaddr_port *at, int backlog, int *ret
 int io_listen_unix(struct io *io, const char *path, int *ret_fd);
 
 struct io_accept {
-    struct io_op op; /* loop */
+    struct io_op op; /* loop; zeroed by the owner before the first start */
     /* fd >= 0: a new connection, now the owner's. fd < 0: accepting met a local error (-EMFILE,
      * -ENFILE, -ENOMEM …); the loop has stopped accepting, the owner starts again when it will. */
     void (*on_accept)(struct io_accept *accept, int32_t fd);
 };
 
 void io_accept_start(struct io *io, struct io_accept *accept, int listen_fd);
-/* on_accept comes once more with -ECANCELED. */
+/* on_accept comes once more with -ECANCELED; connections that arrive in between are closed. Safe
+ * when it is not accepting (nothing comes then). */
 void io_accept_stop(struct io *io, struct io_accept *accept);
 
 int io_peer_address(struct io *io, int fd, struct ipaddr_port *ret_at);
@@ -158,7 +163,8 @@ void io_connect(struct io *io, struct io_op *op, int fd, const struct ipaddr_por
 void io_send(struct io *io, struct io_op *op, int fd, struct iovec *iov, uint32_t iov_count);
 /*
  * Cancels whatever is in flight on fd (each op and recv gets its own callback first), closes, then
- * calls done with 0. Sockets and files. The number is not used again before.
+ * calls done with 0. Sockets and files. The number is not used again before. Nothing may be
+ * started on fd after this call, nor inside the callbacks of what it cancels (must()).
  */
 void io_close(struct io *io, struct io_op *op, int fd);
 /* At once and synchronously; only for descriptors with nothing in flight. */
@@ -167,31 +173,40 @@ void io_close_now(struct io *io, int fd);
 /*
  * Receiving: one armed receive feeds on_data from buffers of the loop until the end.
  * on_data returns how many bytes it used. Using less than len means "no more now": the receive is
- * then paused, the rest is kept by the loop and comes first after io_recv_resume. While paused the
- * loop stops reading the socket once a few buffers are held, so the peer feels it.
+ * then paused, the rest is kept by the loop and comes first after io_recv_resume. While paused
+ * neither on_data nor on_end comes (but for -ECANCELED), and the loop stops reading the socket once
+ * a few buffers are held, so the peer feels it.
  * on_end comes exactly once, after all data was used: 0 = orderly end by the peer, negative = the
  * connection is gone, -ECANCELED = io_recv_stop or io_close (kept data is dropped then).
  */
 struct io_recv {
     size_t (*on_data)(struct io_recv *recv, const uint8_t *data, size_t len);
     void (*on_end)(struct io_recv *recv, int32_t reason);
-    /* loop: */
+    /* loop; zeroed by the owner before the first start: */
     struct io_op op;
     struct list run_link;
     struct io_recv_buffer *held_first;
     struct io_recv_buffer *held_last;
     int32_t end_reason;
     uint16_t held_count;
-    bool armed;
+    bool armed; /* at least once */
     bool paused;
     bool ended;
     bool stopping;
+    bool active;
 };
 
+/* True from io_recv_start until on_end; false for zeroed memory. */
+static inline bool io_recv_is_active(const struct io_recv *recv)
+{
+    return recv->active;
+}
+/* At most one receive per descriptor at a time. */
 void io_recv_start(struct io *io, struct io_recv *recv, int fd);
 /* Allowed inside on_data too (the bytes not returned as used are kept). */
 void io_recv_pause(struct io *io, struct io_recv *recv);
 void io_recv_resume(struct io *io, struct io_recv *recv);
+/* Safe when it is not receiving (nothing comes then). The descriptor stays open. */
 void io_recv_stop(struct io *io, struct io_recv *recv);
 
 /* ---- Files --------------------------------------------------------------------------------- */
