@@ -1,0 +1,184 @@
+/*
+ * core/base/mem.h for the simulator: every block belongs to the life that allocated it.
+ *
+ * Linked instead of core/base/mem.c. Each block carries its size and hangs in the list of its tag,
+ * so that a crash can free a whole life at once. Freed bytes are overwritten, at least the first
+ * ones: what reads them afterwards shall not find what it hopes for.
+ */
+#include "core/base/mem.h"
+
+#include "core/base/must.h"
+#include "tests/sim/sim_int.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define POISON_BYTES_MAX 4096
+#define HEADER_LIVE      0x6c697665u
+#define HEADER_DEAD      0x64656164u
+
+/* Directly in front of each block. */
+struct header {
+    struct list link;
+    struct sim_mem_tag *tag;
+    void *start; /* what the C library knows the block by */
+    size_t bytes;
+    uint32_t mark;
+    uint32_t spare;
+};
+
+static _Thread_local uint64_t alloc_count;
+static struct sim_mem_tag nobody = {.blocks = {&nobody.blocks, &nobody.blocks}};
+static struct sim_mem_tag *current = &nobody;
+static bool (*failure)(void *context);
+static void *failure_context;
+
+static _Noreturn void mem_short(size_t bytes)
+{
+    dprintf(2, "out of memory: %zu bytes are not to be had\n", bytes);
+    abort();
+}
+
+void sim_mem_tag_init(struct sim_mem_tag *tag)
+{
+    list_init(&tag->blocks);
+    tag->block_count = 0;
+    tag->byte_count = 0;
+}
+
+struct sim_mem_tag *sim_mem_switch(struct sim_mem_tag *tag)
+{
+    struct sim_mem_tag *before = current;
+
+    current = tag != NULL ? tag : &nobody;
+    return before;
+}
+
+void sim_mem_set_failure(bool (*fails)(void *context), void *context)
+{
+    failure = fails;
+    failure_context = context;
+}
+
+static void *adopt(void *start, size_t lead, size_t bytes)
+{
+    uint8_t *block = (uint8_t *)start + lead;
+    struct header *header = (struct header *)(block - sizeof(*header));
+
+    header->tag = current;
+    header->start = start;
+    header->bytes = bytes;
+    header->mark = HEADER_LIVE;
+    list_push_back(&current->blocks, &header->link);
+    current->block_count++;
+    current->byte_count += bytes;
+    return block;
+}
+
+static void *alloc(size_t bytes)
+{
+    void *start;
+
+    _Static_assert(sizeof(struct header) % 16 == 0, "blocks keep the alignment of malloc");
+    alloc_count++;
+    start = calloc(1, sizeof(struct header) + (bytes > 0 ? bytes : 1));
+    return start != NULL ? adopt(start, sizeof(struct header), bytes) : NULL;
+}
+
+void *mem_try_alloc(size_t bytes)
+{
+    if (failure != NULL && current != &nobody && failure(failure_context))
+        return NULL;
+    return alloc(bytes);
+}
+
+void *mem_alloc(size_t bytes)
+{
+    void *block = alloc(bytes);
+
+    if (block == NULL)
+        mem_short(bytes);
+    return block;
+}
+
+void *mem_alloc_aligned(size_t bytes, size_t alignment)
+{
+    void *start = NULL;
+    size_t lead;
+
+    must(alignment != 0 && (alignment & (alignment - 1)) == 0);
+    if (alignment < 16)
+        alignment = 16;
+    lead = (sizeof(struct header) + alignment - 1) & ~(alignment - 1);
+    alloc_count++;
+    if (posix_memalign(&start, alignment, lead + (bytes > 0 ? bytes : 1)) != 0)
+        mem_short(bytes);
+    memset(start, 0, lead + (bytes > 0 ? bytes : 1));
+    return adopt(start, lead, bytes);
+}
+
+char *mem_strdup(const char *text)
+{
+    size_t bytes = strlen(text) + 1;
+    char *copy = mem_alloc(bytes);
+
+    memcpy(copy, text, bytes);
+    return copy;
+}
+
+static void release(struct header *header)
+{
+    uint8_t *block = (uint8_t *)(header + 1);
+
+    must(header->mark == HEADER_LIVE);
+    list_remove(&header->link);
+    header->tag->block_count--;
+    header->tag->byte_count -= header->bytes;
+    header->mark = HEADER_DEAD;
+    memset(block, 0xdd, header->bytes < POISON_BYTES_MAX ? header->bytes : POISON_BYTES_MAX);
+    free(header->start);
+}
+
+void mem_free(void *block)
+{
+    if (block != NULL)
+        release((struct header *)block - 1);
+}
+
+void sim_mem_free_all(struct sim_mem_tag *tag)
+{
+    while (!list_empty(&tag->blocks))
+        release(container_of(tag->blocks.next, struct header, link));
+    must(tag->block_count == 0 && tag->byte_count == 0);
+}
+
+uint64_t mem_alloc_count(void)
+{
+    return alloc_count;
+}
+
+void *sim_alloc(size_t bytes)
+{
+    void *block = calloc(1, bytes > 0 ? bytes : 1);
+
+    if (block == NULL)
+        mem_short(bytes);
+    return block;
+}
+
+void *sim_realloc(void *block, size_t bytes)
+{
+    block = realloc(block, bytes);
+    if (block == NULL)
+        mem_short(bytes);
+    return block;
+}
+
+char *sim_strdup(const char *text)
+{
+    size_t bytes = strlen(text) + 1;
+    char *copy = sim_alloc(bytes);
+
+    memcpy(copy, text, bytes);
+    return copy;
+}
