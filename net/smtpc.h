@@ -7,14 +7,24 @@
  * PIPELINING is offered (RFC 2920). Everything that a receiver may send is bounded: reply line,
  * reply lines, session time (A22, A23).
  *
- *   CONNECTING → GREETING → EHLO (→ HELO) → IDLE ⇄ ENVELOPE → BODY → DOT → IDLE → QUIT → CLOSED
- *   every state → CLOSED by loss, timeout or smtpc_abort
+ *   CONNECTING → GREETING → EHLO (→ HELO) → IDLE → (RSET →) MAIL → RCPT → DATA → BODY → DOT → IDLE
+ *   IDLE → QUIT → CLOSING; every state → CLOSING by loss, timeout or smtpc_abort
+ *   GREETING, EHLO, HELO → QUIT when the receiver wants no mail
+ *   IDLE → LOCAL → IDLE when a transaction is refused by ourselves
+ *
+ * The state is what is waited for: with a flight under way, the reply that comes next. The table is
+ * in smtpc_int.h.
  *
  * Rules of a transaction: a recipient that is refused is reported at once; recipients that were
  * accepted are reported with the verdict of the message. If none was accepted and 354 came all the
  * same, a lone dot ends it (RFC 2920 3.1); a lone dot is never sent when any was accepted.
  * 421 anywhere closes the connection after the report. Loss after the final dot left is reported
- * as VERDICT_IN_DOUBT.
+ * as VERDICT_IN_DOUBT. Loss before the first reply of a transaction that is not the connection's
+ * first has stage VERDICT_AT_IDLE: receivers end connections between messages without a word.
+ * Replies that nobody asked for, or that came before the command left, end the session
+ * (VERDICT_PROTOCOL); one that refuses the message while its body is being sent counts as its
+ * answer. A transaction that was left open (DATA refused, no recipient taken) is followed by RSET
+ * in the next flight.
  */
 #pragma once
 
@@ -37,11 +47,12 @@ enum smtpc_extension {
     SMTPC_STARTTLS = 128,
 };
 
-/* The texts must stay in place while the connection lives. RFC 5321 4.5.3.2 has the times. */
+/* The texts must stay in place while the connection lives; the struct is copied. A time of 0 is the
+ * default: RFC 5321 4.5.3.2, 30 s to connect, 5 s for QUIT. */
 struct smtpc_options {
     struct ipaddr source;
     struct ipaddr_port target;
-    const char *helo; /* belongs to the source address */
+    const char *helo; /* belongs to the source address; at most 255 bytes */
     uint64_t connect_timeout_ms;
     uint64_t greeting_timeout_ms;
     uint64_t command_timeout_ms;
@@ -49,17 +60,20 @@ struct smtpc_options {
     uint64_t data_send_timeout_ms; /* per progress of the body */
     uint64_t data_termination_timeout_ms;
     uint64_t quit_timeout_ms;
+    /* The cap against tarpits (A22) on a whole opening or a whole transaction, the time in which
+     * the body made progress left out; 0 = 30 minutes. */
+    uint64_t exchange_timeout_ms;
     bool ignore_pipelining;
-    bool ignore_8bitmime;
+    bool ignore_8bitmime; /* BODY= is never said and 8-bit content never refused by ourselves */
 };
 
-/* One transaction. Everything stays in place until on_transaction_done. */
+/* One transaction. What it points to stays in place until on_transaction_done. Addresses are
+ * checked once more: one that could break the command line is refused with a local verdict. */
 struct smtpc_transaction {
     struct slice sender; /* without brackets */
     const struct slice *rcpts;
-    uint32_t rcpt_count;   /* 1 to SMTPC_RCPT_COUNT_MAX */
-    struct iovec *content; /* prefix and body: CRLF lines, dot-stuffed, no final dot; may be
-                              altered */
+    uint32_t rcpt_count;         /* 1 to SMTPC_RCPT_COUNT_MAX */
+    const struct iovec *content; /* prefix and body: CRLF lines, dot-stuffed, no final dot */
     uint32_t content_count;
     uint64_t content_bytes; /* for SIZE=, without stuffed dots */
     bool content_is_8bit;
@@ -78,8 +92,9 @@ struct smtpc_events {
     /* The transaction is over. may_continue: IDLE again, another may start (also from inside). */
     void (*on_transaction_done)(struct smtpc *conn, void *context, bool may_continue);
     /* The connection is gone, exactly once, last call; open recipients were reported before. The
-     * verdict says why: success = we ended it in order, or the receiver closed while IDLE. The
-     * memory is the engine's again when this returns. */
+     * verdict says why: success = we ended it in order, or the receiver closed while IDLE without
+     * a word (a 421 while IDLE is passed on as it is, stage VERDICT_AT_IDLE). The memory is the
+     * engine's again when this returns. */
     void (*on_closed)(struct smtpc *conn, void *context, const struct verdict *verdict);
 };
 
@@ -87,8 +102,9 @@ struct smtpc_engine *smtpc_engine_create(struct io *io, uint32_t connection_coun
 void smtpc_engine_destroy(struct smtpc_engine *engine); /* no connection may be open */
 
 /*
- * Opens a connection. 0 and *ret_conn; E_FULL when the engine has no room; another negative when
- * the socket could not be made or bound to the source (the caller's verdict: source IP).
+ * Opens a connection. 0 and *ret_conn; E_FULL when the engine has no room; E_TOO_LONG for the HELO
+ * name; another negative when the socket could not be made or bound to the source (the caller's
+ * verdict: source IP).
  */
 int smtpc_open(struct smtpc_engine *engine, const struct smtpc_options *options,
                const struct smtpc_events *events, void *context, struct smtpc **ret_conn);
@@ -102,8 +118,7 @@ void smtpc_abort(struct smtpc *conn);
 bool smtpc_is_idle(const struct smtpc *conn);
 unsigned smtpc_extensions(const struct smtpc *conn); /* enum smtpc_extension */
 uint64_t smtpc_size_limit(const struct smtpc *conn); /* SIZE's argument, 0 = none given */
-/* "PIPELINING,SIZE,8BITMIME" as offered, in the table's order; static per combination or in the
- * connection, valid while it lives. */
+/* "PIPELINING,SIZE,8BITMIME" as offered, in the table's order; valid while the engine lives. */
 struct slice smtpc_extension_text(const struct smtpc *conn);
 const struct ipaddr *smtpc_target(const struct smtpc *conn);
 /* Messages completed on this connection, whatever their verdicts. */

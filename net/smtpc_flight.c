@@ -1,0 +1,375 @@
+/*
+ * What leaves: commands gathered into flights, and the body in windows.
+ *
+ * Each command pushes what it expects onto the ring when it is written into the buffer. With
+ * PIPELINING (RFC 2920) a flight is RSET?, MAIL, all RCPT, DATA; without it, one command. A flight
+ * longer than the buffer leaves in several sends, while the replies to its first part are read
+ * already, so neither side can wait for the other for ever.
+ */
+#include "net/smtpc_int.h"
+
+#include <stdio.h>
+
+/* ---- The ring of expected replies ---------------------------------------------------------- */
+
+void smtpc_flight_reset(struct smtpc_flight *flight)
+{
+    flight->expected_first = 0;
+    flight->expected_end = 0;
+    flight->next_command = SMTPC_NO_COMMAND;
+    flight->dot = SMTPC_DOT_HELD;
+    flight->had_reply = false;
+    flight->reply_waits = false;
+    flight->next_rcpt = 0;
+    flight->accepted_count = 0;
+    flight->content_at = 0;
+    flight->content_offset = 0;
+}
+
+void smtpc_expect(struct smtpc_flight *flight, enum smtpc_state state, uint32_t rcpt)
+{
+    must(flight->expected_end - flight->expected_first < SMTPC_EXPECTED_MAX);
+    flight->expected[flight->expected_end % SMTPC_EXPECTED_MAX] =
+        (struct smtpc_expected){.state = (uint8_t)state, .rcpt = (uint8_t)rcpt};
+    flight->expected_end++;
+}
+
+struct smtpc_expected smtpc_expected_pop(struct smtpc_flight *flight)
+{
+    must(smtpc_expects(flight));
+    return flight->expected[flight->expected_first++ % SMTPC_EXPECTED_MAX];
+}
+
+static enum smtpc_state expected_state(const struct smtpc_flight *flight)
+{
+    return flight->expected[flight->expected_first % SMTPC_EXPECTED_MAX].state;
+}
+
+/* ---- Commands ------------------------------------------------------------------------------ */
+
+static void put(struct smtpc_flight *flight, struct slice s)
+{
+    must(s.len <= SMTPC_BUFFER_BYTES - flight->buffer_used);
+    memcpy(flight->buffer + flight->buffer_used, s.data, s.len);
+    flight->buffer_used += (uint32_t)s.len;
+}
+
+#define PUT_LITERAL(flight, text) put(flight, SLICE_LITERAL(text))
+
+void smtpc_write_ehlo(struct smtpc *conn)
+{
+    PUT_LITERAL(conn->flight, "EHLO ");
+    put(conn->flight, slice_str(conn->options.helo));
+    PUT_LITERAL(conn->flight, "\r\n");
+    smtpc_expect(conn->flight, SMTPC_EHLO, 0);
+    conn->flight->next_command = SMTPC_NO_COMMAND;
+}
+
+void smtpc_write_helo(struct smtpc *conn)
+{
+    PUT_LITERAL(conn->flight, "HELO ");
+    put(conn->flight, slice_str(conn->options.helo));
+    PUT_LITERAL(conn->flight, "\r\n");
+    smtpc_expect(conn->flight, SMTPC_HELO, 0);
+    conn->flight->next_command = SMTPC_NO_COMMAND;
+}
+
+void smtpc_write_rset(struct smtpc *conn)
+{
+    PUT_LITERAL(conn->flight, "RSET\r\n");
+    smtpc_expect(conn->flight, SMTPC_RSET, 0);
+    conn->flight->next_command = SMTPC_MAIL;
+}
+
+static bool has_8bit(struct slice s)
+{
+    for (size_t i = 0; i < s.len; i++) {
+        if (s.data[i] >= 0x80)
+            return true;
+    }
+    return false;
+}
+
+static bool needs_smtputf8(const struct smtpc_transaction *transaction)
+{
+    if (transaction->wants_smtputf8 || has_8bit(transaction->sender))
+        return true;
+    for (uint32_t i = 0; i < transaction->rcpt_count; i++) {
+        if (has_8bit(transaction->rcpts[i]))
+            return true;
+    }
+    return false;
+}
+
+void smtpc_write_mail(struct smtpc *conn)
+{
+    const struct smtpc_transaction *transaction = &conn->transaction;
+    struct smtpc_flight *flight = conn->flight;
+
+    PUT_LITERAL(flight, "MAIL FROM:<");
+    put(flight, transaction->sender);
+    PUT_LITERAL(flight, ">");
+    if ((conn->extensions & SMTPC_SIZE) != 0) {
+        char text[32];
+        int len = snprintf(text, sizeof(text), " SIZE=%llu",
+                           (unsigned long long)transaction->content_bytes);
+
+        put(flight, slice_of(text, (size_t)len));
+    }
+    if (transaction->content_is_8bit && (conn->extensions & SMTPC_8BITMIME) != 0 &&
+        !conn->options.ignore_8bitmime)
+        PUT_LITERAL(flight, " BODY=8BITMIME");
+    if ((conn->extensions & SMTPC_SMTPUTF8) != 0 && needs_smtputf8(transaction))
+        PUT_LITERAL(flight, " SMTPUTF8");
+    PUT_LITERAL(flight, "\r\n");
+    smtpc_expect(flight, SMTPC_MAIL, 0);
+    flight->next_command = SMTPC_RCPT;
+}
+
+void smtpc_write_rcpt(struct smtpc *conn)
+{
+    struct smtpc_flight *flight = conn->flight;
+    uint32_t rcpt = flight->next_rcpt++;
+
+    PUT_LITERAL(flight, "RCPT TO:<");
+    put(flight, conn->transaction.rcpts[rcpt]);
+    PUT_LITERAL(flight, ">\r\n");
+    smtpc_expect(flight, SMTPC_RCPT, rcpt);
+    if (flight->next_rcpt == conn->transaction.rcpt_count)
+        flight->next_command = SMTPC_DATA;
+}
+
+void smtpc_write_data(struct smtpc *conn)
+{
+    PUT_LITERAL(conn->flight, "DATA\r\n");
+    smtpc_expect(conn->flight, SMTPC_DATA, 0);
+    conn->flight->next_command = SMTPC_NO_COMMAND;
+}
+
+void smtpc_write_quit(struct smtpc *conn)
+{
+    PUT_LITERAL(conn->flight, "QUIT\r\n");
+    smtpc_expect(conn->flight, SMTPC_QUIT, 0);
+    conn->flight->next_command = SMTPC_NO_COMMAND;
+}
+
+/* ---- Flights ------------------------------------------------------------------------------- */
+
+/* May the next command leave while replies are still expected? */
+static bool may_pipeline(const struct smtpc *conn)
+{
+    return (conn->extensions & SMTPC_PIPELINING) != 0 && !conn->options.ignore_pipelining &&
+           conn->flight->next_command >= SMTPC_RSET && conn->flight->next_command <= SMTPC_DATA;
+}
+
+static void write_commands(struct smtpc *conn)
+{
+    struct smtpc_flight *flight = conn->flight;
+
+    flight->buffer_used = 0;
+    while (SMTPC_BUFFER_BYTES - flight->buffer_used >= SMTPC_COMMAND_BYTES_MAX) {
+        bool is_first = !smtpc_expects(flight);
+
+        /* All have been refused before DATA left: there is nothing to ask for. */
+        if (is_first && flight->next_command == SMTPC_DATA && flight->accepted_count == 0)
+            flight->next_command = SMTPC_NO_COMMAND;
+        if (flight->next_command == SMTPC_NO_COMMAND || (!is_first && !may_pipeline(conn)))
+            break;
+        smtpc_states[flight->next_command].command(conn);
+    }
+}
+
+static void send_commands(struct smtpc *conn)
+{
+    struct smtpc_flight *flight = conn->flight;
+    bool is_first = !smtpc_expects(flight);
+
+    if (stream_is_sending(&conn->stream) || conn->send_failed)
+        return;
+    write_commands(conn);
+    if (flight->buffer_used == 0)
+        return;
+    if (is_first && conn->has_surplus && conn->state != SMTPC_QUIT) {
+        smtpc_fail(conn, SMTPC_VIOLATION, "a reply before its command");
+        return;
+    }
+    flight->window[0] = (struct iovec){.iov_base = flight->buffer, .iov_len = flight->buffer_used};
+    stream_send(&conn->stream, flight->window, 1);
+}
+
+void smtpc_proceed(struct smtpc *conn)
+{
+    struct smtpc_flight *flight = conn->flight;
+
+    send_commands(conn);
+    if (conn->state == SMTPC_CLOSING)
+        return;
+    if (smtpc_expects(flight)) {
+        /* Also when the state stays the same: each reply has the whole time of its own. */
+        if (conn->state != expected_state(flight) || conn->state == SMTPC_RCPT)
+            smtpc_enter(conn, expected_state(flight));
+    } else if (flight->next_command == SMTPC_NO_COMMAND) {
+        smtpc_finish(conn);
+    }
+}
+
+/* ---- The body ------------------------------------------------------------------------------ */
+
+/* The last two bytes sent before the dot must be CRLF; DATA's own stand in front of no body. */
+static bool ends_line(const struct smtpc_transaction *transaction)
+{
+    uint8_t last[2] = {'\r', '\n'};
+    uint32_t found = 0;
+
+    for (uint32_t i = transaction->content_count; i > 0 && found < 2; i--) {
+        const struct iovec *part = &transaction->content[i - 1];
+
+        for (size_t at = part->iov_len; at > 0 && found < 2; at--)
+            last[1 - found++] = ((const uint8_t *)part->iov_base)[at - 1];
+    }
+    return last[0] == '\r' && last[1] == '\n';
+}
+
+/* Adds parts of the content; returns how many parts of the window are used. */
+static uint32_t fill_window(struct smtpc *conn)
+{
+    const struct smtpc_transaction *transaction = &conn->transaction;
+    struct smtpc_flight *flight = conn->flight;
+    size_t room = SMTPC_WINDOW_BYTES;
+    uint32_t count = 0;
+
+    /* One part stays free for the dot. */
+    while (flight->content_at < transaction->content_count && count < SMTPC_WINDOW_PARTS - 1 &&
+           room > 0) {
+        const struct iovec *part = &transaction->content[flight->content_at];
+        size_t len = part->iov_len - flight->content_offset;
+        size_t take = len < room ? len : room;
+
+        if (take > 0) {
+            flight->window[count++] = (struct iovec){
+                .iov_base = (uint8_t *)part->iov_base + flight->content_offset,
+                .iov_len = take,
+            };
+        }
+        room -= take;
+        flight->content_offset += take;
+        if (take == len) {
+            flight->content_at++;
+            flight->content_offset = 0;
+        }
+    }
+    return count;
+}
+
+static void send_window(struct smtpc *conn)
+{
+    static char dot[] = "\r\n.\r\n";
+    struct smtpc_flight *flight = conn->flight;
+    uint32_t count = fill_window(conn);
+
+    if (flight->content_at == conn->transaction.content_count) {
+        size_t skip = conn->open_count == 0 || ends_line(&conn->transaction) ? 2 : 0;
+
+        flight->window[count++] = (struct iovec){
+            .iov_base = dot + skip,
+            .iov_len = sizeof(dot) - 1 - skip,
+        };
+        flight->dot = SMTPC_DOT_LEAVING;
+        smtpc_expect(flight, SMTPC_DOT, 0);
+    }
+    stream_send(&conn->stream, flight->window, count);
+}
+
+void smtpc_start_body(struct smtpc *conn)
+{
+    struct smtpc_flight *flight = conn->flight;
+
+    if (conn->has_surplus) {
+        smtpc_fail(conn, SMTPC_VIOLATION, "a reply before the message");
+        return;
+    }
+    if (conn->open_count == 0 && flight->accepted_count > 0) {
+        /* MAIL was refused but a recipient taken: a lone dot might deliver an empty message. */
+        smtpc_fail(conn, SMTPC_VIOLATION, "a recipient was taken without a sender");
+        return;
+    }
+    if (conn->open_count == 0) /* RFC 2920 3.1 */
+        flight->content_at = conn->transaction.content_count;
+    smtpc_enter(conn, SMTPC_BODY);
+    /* The reply to DATA can overtake the end of the send that carried it. */
+    if (!stream_is_sending(&conn->stream) && !conn->send_failed)
+        send_window(conn);
+}
+
+void smtpc_on_window_sent(struct smtpc *conn)
+{
+    struct smtpc_flight *flight = conn->flight;
+
+    if (flight->dot != SMTPC_DOT_SENT) {
+        smtpc_enter(conn, SMTPC_BODY); /* progress: the time begins anew */
+        send_window(conn);
+        return;
+    }
+    smtpc_enter(conn, SMTPC_DOT);
+    if (!flight->reply_waits)
+        return;
+    flight->reply_waits = false;
+    smtpc_dispatch(conn);
+    if (conn->state != SMTPC_CLOSING)
+        stream_resume(&conn->stream);
+}
+
+void smtpc_on_body_stuck(struct smtpc *conn)
+{
+    if (conn->reply.code >= 400)
+        smtpc_fail_reply(conn);
+    else
+        smtpc_fail(conn, SMTPC_VIOLATION, "an answer before the end of the message");
+}
+
+/* ---- What we refuse ourselves -------------------------------------------------------------- */
+
+/*
+ * Could this address break out of its brackets, or not be said at all? Blanks and brackets are fine
+ * within quotes only, control bytes nowhere (A18).
+ */
+static bool can_be_said(struct slice address)
+{
+    bool is_quoted = false;
+
+    if (address.len > SMTPC_ADDRESS_BYTES_MAX)
+        return false;
+    for (size_t i = 0; i < address.len; i++) {
+        uint8_t byte = address.data[i];
+
+        if (byte < ' ' || byte == 0x7f)
+            return false;
+        if (byte == '"')
+            is_quoted = !is_quoted;
+        else if (byte == '\\' && is_quoted && i + 1 < address.len && address.data[i + 1] >= ' ' &&
+                 address.data[i + 1] != 0x7f)
+            i++;
+        else if ((byte == ' ' || byte == '<' || byte == '>') && !is_quoted)
+            return false;
+    }
+    return !is_quoted;
+}
+
+enum smtpc_refusal smtpc_check_transaction(const struct smtpc *conn,
+                                           const struct smtpc_transaction *transaction)
+{
+    if (!can_be_said(transaction->sender))
+        return SMTPC_REFUSE_SENDER;
+    for (uint32_t i = 0; i < transaction->rcpt_count; i++) {
+        if (transaction->rcpts[i].len == 0 || !can_be_said(transaction->rcpts[i]))
+            return SMTPC_REFUSE_RCPT;
+    }
+    if (conn->size_limit > 0 && transaction->content_bytes > conn->size_limit)
+        return SMTPC_REFUSE_SIZE;
+    if (transaction->content_is_8bit && (conn->extensions & SMTPC_8BITMIME) == 0 &&
+        !conn->options.ignore_8bitmime)
+        return SMTPC_REFUSE_8BIT;
+    if ((conn->extensions & SMTPC_SMTPUTF8) == 0 && needs_smtputf8(transaction))
+        return SMTPC_REFUSE_UTF8;
+    return SMTPC_REFUSE_NOTHING;
+}
