@@ -32,12 +32,14 @@ struct message_buffer {
 struct message {
     struct log_request append; /* first: the spool's answers lead back here */
     struct message_pool *pool;
-    struct envelope envelope; /* views into the first buffer once encoded */
+    struct intake_message *intake; /* until the append is answered */
+    struct envelope envelope;      /* views into the first buffer once encoded */
     struct message_buffer buffers[MESSAGE_IOV_MAX];
     uint32_t buffer_count;
-    uint32_t bytes; /* of the payload so far */
-    uint32_t index; /* in the pool's slab */
-    uint32_t home;  /* home message index once registered */
+    uint32_t bytes;          /* of the payload so far */
+    uint32_t index;          /* in the pool's slab */
+    uint32_t home;           /* home message index once registered */
+    uint32_t payload_offset; /* in the first buffer: a record's header when it was read back */
     struct iovec payload[MESSAGE_IOV_MAX];
 };
 
@@ -63,6 +65,8 @@ void message_free(struct message *message);
 
 /* A first or further buffer with room for at least min_bytes in one piece. 0 or E_FULL. */
 int message_buffer_add(struct message *message, uint32_t min_bytes);
+/* Frees the first buffer; the others move up. For a message in the making only. */
+void message_buffer_drop_first(struct message *message);
 /* Appends to the payload, adding buffers as needed. 0, E_FULL, or E_TOO_LONG when the buffers'
  * number is exhausted. */
 int message_append(struct message *message, const void *data, size_t len);
@@ -73,3 +77,5 @@ uint32_t message_payload(struct message *message);
  * decoded. Returns the count. Any shard with a claim.
  */
 uint32_t message_content(const struct message *message, struct iovec *iov);
+/* Copies payload octets from an offset on, up to room_bytes; returns how many. */
+size_t message_copy(const struct message *message, size_t offset, uint8_t *room, size_t room_bytes);

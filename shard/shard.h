@@ -41,13 +41,13 @@ struct shard_options {
     struct conf *conf; /* the shard takes a reference of its own */
     const char *spool_path;
     uint64_t segment_bytes;
-    uint64_t life;              /* spool_report.life: message ids start from it */
     struct shard_limits limits; /* zeros = defaults */
 };
 
 /* The mailboxes of one shard; all created before the loops run, owned by whoever wires. */
 struct shard_wiring {
     struct spool *spool;   /* for spool_health only */
+    uint64_t life;         /* spool_report.life: message ids start from it */
     uint16_t spool_client; /* this shard's number there */
     struct mailbox *to_spool;
     struct mailbox *from_spool;

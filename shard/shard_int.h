@@ -117,7 +117,8 @@ struct queued {
     uint32_t home_message; /* index at home */
     uint32_t home_rcpt;    /* index at home */
     uint32_t ordinal;
-    uint32_t due_s; /* while deferred: when */
+    uint32_t due_s;   /* while deferred: when, wall clock seconds */
+    uint32_t due_tag; /* names the heap's entry that counts */
     uint16_t home;
     uint16_t attempts;
     uint8_t state; /* enum queued_state */
@@ -133,11 +134,13 @@ enum queued_state {
 struct queue {
     struct list lane_link;    /* waiting at `lane` for a connection */
     struct list resolve_link; /* waiting for a resolution */
+    struct list local_link;   /* in shard.local_work */
     struct conf_queue settings;
     struct lane *lane;
     struct site *site;      /* one reference */
     uint64_t site_until_ns; /* resolve again after this */
-    uint64_t rest_until_us; /* wall clock, survives restarts; 0 = not resting */
+    uint64_t rest_until_ns; /* monotonic; 0 = not resting */
+    uint64_t rest_until_us; /* the same as wall clock, survives restarts */
     uint64_t last_error_us;
     uint64_t reason_since_us;
     uint64_t queued_bytes;
@@ -155,8 +158,19 @@ struct queue {
     uint8_t reason; /* enum wait_reason */
     bool paused;
     bool resolving;
-    bool rest_in_heap;
+    uint8_t local;             /* enum local_work */
+    uint16_t local_code;       /* LOCAL_FAIL: the verdict's */
+    uint8_t local_enhanced[3]; /* likewise */
+    uint32_t local_left;       /* recipients it still concerns */
     char last_error[200];
+};
+
+/* Recipients that end by a verdict of ours, without a connection. */
+enum local_work {
+    LOCAL_NONE,
+    LOCAL_FAIL,    /* the destination refuses for ever: DNS */
+    LOCAL_EXPIRED, /* at the head, older than bounce-after */
+    LOCAL_DELETE,  /* by an operator */
 };
 
 struct site_target {
@@ -182,13 +196,13 @@ struct site {
 /* Connections of one site from one source address. */
 struct lane {
     struct list site_link;
-    struct list waiting; /* queues */
-    struct list idle;    /* connections */
+    struct list serve_link; /* in shard.lanes_to_serve */
+    struct list waiting;    /* queues */
+    struct list idle;       /* connections */
     struct list busy;
     struct site *site;
     struct ipaddr source;
     const char *helo; /* in the conf snapshot */
-    struct io_timer park_timer;
     struct shard *shard;
     uint64_t parked_until_ns; /* the source could not be bound */
     uint32_t index;
@@ -207,11 +221,12 @@ struct connection {
     struct shard *shard;
     struct io_timer idle_timer;
     uint32_t index;
-    uint32_t target; /* index into site.targets when it was opened */
-    uint64_t site_hash;
     struct ipaddr_port target_at;
     uint32_t error_count;
     uint32_t served;
+    uint64_t idle_ms;
+    bool is_ready;
+    bool is_closed; /* the client is gone; kept while a message is being read for it */
     char host_name[DNS_NAME_MAX + 1];
 };
 
@@ -221,10 +236,13 @@ struct delivery {
     struct message *message; /* hot at home, or read back here */
     bool is_loaded;          /* read back: freed here */
     struct io_op read_op;
-    uint32_t read_buffer;
     uint32_t index;
     uint32_t count;
-    uint32_t open; /* recipients without a verdict yet */
+    uint32_t open;               /* recipients without a verdict yet */
+    uint32_t queue;              /* local work: whose recipients, connection NULL */
+    struct outcome_parcel *last; /* kept back until the client is done with the message */
+    uint16_t last_home;
+    struct shard *shard;
     struct smtpc_transaction transaction;
     struct iovec content[MESSAGE_IOV_MAX];
     uint32_t rcpts[SMTPC_RCPT_COUNT_MAX]; /* queued indices */
@@ -246,6 +264,8 @@ struct shard {
     uint64_t message_bytes_max;
     struct report_status totals;
     bool stopping;
+    bool is_stopped;
+    bool smtpd_stopped;
     struct io_timer stop_timer;
     void (*stopped)(void *context);
     void *stopped_context;
@@ -256,6 +276,8 @@ struct shard {
     struct smtpd *smtpd;
     uint32_t *pool_turns; /* round robin per pool position */
     uint32_t pool_turn_count;
+
+    struct slab intakes; /* inject.c */
 
     /* home.c */
     struct slab home_messages;
@@ -270,14 +292,21 @@ struct shard {
     struct spool_notice *checkpoint; /* being answered */
     uint32_t checkpoint_cursor;
     struct slab state_records;
+    uint8_t *scratch;
+    size_t scratch_bytes;
+    struct parcel *handoffs_waiting; /* from other shards, no room for them yet */
+    struct parcel *handoffs_waiting_last;
 
     /* queues.c */
     struct slab queued;
     struct slab queues;
     struct table queue_table;
-    struct heap due;   /* deferred recipients: key wall seconds, value queued index */
-    struct heap rests; /* resting queues: key wall seconds, value queue index */
+    struct heap due;   /* deferred recipients: key monotonic ns, value queued index */
+    struct heap wakes; /* queues to look at again: key monotonic ns, value queue index */
     struct io_timer due_timer;
+    uint32_t due_tag_next;
+    struct list local_work; /* queues whose recipients get a local verdict */
+    uint32_t outcomes_reserved;
     struct slab outcomes;
     struct slab named_records;
 
@@ -286,6 +315,7 @@ struct shard {
     struct dns *dns;
     struct slab sites;
     struct list site_list;
+    struct table site_table;
     struct slab lanes;
     struct slab connections;
     struct list resolve_waiting;
@@ -293,7 +323,8 @@ struct shard {
     uint32_t resolve_job_free;
     struct ipaddr *own_addresses;
     uint32_t own_address_count;
-    struct list lanes_to_serve; /* not empty: has waiting queues and maybe connections */
+    struct list lanes_to_serve;
+    bool is_starved; /* no memory for a delivery: the next event tries again, not the next turn */
 
     /* deliver.c */
     struct slab deliveries;
@@ -301,12 +332,16 @@ struct shard {
 };
 
 /* inject.c */
+void inject_init(struct shard *shard);
+void inject_fini(struct shard *shard);
 extern const struct intake_ops inject_intake;
 void inject_on_appended(struct shard *shard, struct message *message);
 /* "0123456789ABC": the id as it stands in replies, Received and logs; room of 14. */
 void inject_format_id(uint64_t id, char *room);
 
 /* home.c */
+/* The shard's scratch memory, grown when need be; NULL when memory is short. */
+uint8_t *home_scratch(struct shard *shard, size_t bytes);
 void home_init(struct shard *shard);
 void home_fini(struct shard *shard);
 /* Room for a message with so many recipients: promised until home_register or home_unreserve. */
@@ -344,16 +379,25 @@ void queues_reconsider(struct shard *shard, struct queue *queue);
 void queues_set_reason(struct shard *shard, struct queue *queue, enum wait_reason reason);
 /* The destination cannot be reached: no attempt before a delay that grows with each failure. */
 void queues_rest(struct shard *shard, struct queue *queue, const struct verdict *verdict);
+/* The same without counting a failure: looked at again after delay_ms. */
+void queues_wait(struct shard *shard, struct queue *queue, uint64_t delay_ms,
+                 enum wait_reason reason);
 void queues_note_success(struct shard *shard, struct queue *queue);
 /* Final outcome for every ready recipient: the destination itself refuses for ever. */
 void queues_fail_all(struct shard *shard, struct queue *queue, const struct verdict *verdict);
+/* Every recipient ends by operator's order; returns how many. */
+uint32_t queues_delete(struct shard *shard, struct queue *queue, uint64_t older_than_us);
+/* Every deferred recipient is due now and the rest is over; returns how many. */
+uint32_t queues_schedule(struct shard *shard, struct queue *queue);
+/* Due recipients, queues to wake, local work; called each turn. */
+void queues_turn(struct shard *shard);
 void queues_pause(struct shard *shard, struct queue *queue, bool paused);
 void queues_name(const struct shard *shard, const struct queue *queue, char *room,
                  size_t room_bytes);
 void queues_note_error(struct shard *shard, struct queue *queue, const struct verdict *verdict);
-void queues_persist(struct shard *shard, const struct queue *queue);
+/* Named state of a queue (pause, rest), durable before a report that waits for it is answered. */
+void queues_persist(struct shard *shard, const struct queue *queue, struct report *report);
 void queues_on_named_answer(struct shard *shard, struct log_request *request);
-void queues_recover_named(struct shard *shard, const struct log_named *named);
 
 /* site.c */
 void site_init(struct shard *shard);
@@ -367,7 +411,16 @@ void site_enqueue(struct shard *shard, struct queue *queue);
 void site_turn(struct shard *shard);
 /* A transaction ended and the connection can go on. */
 void site_connection_idle(struct shard *shard, struct connection *connection);
+/* False when the connection is ending or gone. */
+bool site_connection_is_usable(const struct connection *connection);
+/* A delivery gave its connection back without a transaction. */
+void site_connection_lost(struct shard *shard, struct connection *connection);
+/* The dns module exists: resolutions can run. */
+void site_start_resolving(struct shard *shard);
+/* Idle connections end in order; busy ones when their message is done. */
 void site_stop(struct shard *shard);
+/* Every connection ends now. */
+void site_abort(struct shard *shard);
 uint32_t site_open_connections(const struct shard *shard);
 
 /* deliver.c */
@@ -376,18 +429,14 @@ void deliver_fini(struct shard *shard);
 /* Starts a transaction for the queue on an idle connection. False when nothing was started (no
  * memory, nothing ready). */
 bool deliver_start(struct shard *shard, struct connection *connection, struct queue *queue);
+/* Ends the first ready recipients of a queue by its local verdict. False when nothing could be
+ * started now. */
+bool deliver_local(struct shard *shard, struct queue *queue);
 void deliver_on_rcpt(struct shard *shard, struct delivery *delivery, uint32_t index,
                      const struct verdict *verdict);
 void deliver_on_done(struct shard *shard, struct delivery *delivery);
-/*
- * Writes the outcome of one recipient that is in nobody's list (SENDING) and disposes of it: gone
- * when final, deferred otherwise. message NULL: not in memory; the record names what is known.
- * connection NULL: none was involved. False when there is no room for the outcome now: nothing
- * happened.
- */
-bool deliver_settle(struct shard *shard, uint32_t queued_index, const struct message *message,
-                    struct slice address, struct slice orcpt, const struct connection *connection,
-                    const struct verdict *verdict, uint8_t outcome_flags);
-
 /* reports.c */
 void reports_on_request(struct shard *shard, struct report *report);
+/* One durable order less to wait for. */
+void reports_on_persisted(struct shard *shard, struct report *report);
+void reports_on_stopped(struct shard *shard);

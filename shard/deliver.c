@@ -1,0 +1,580 @@
+/*
+ * One transaction: take recipients of one message from a queue, have its bytes, send, settle.
+ *
+ * A delivery without a connection ends recipients by a verdict of ours (expired, deleted, refused
+ * by DNS): it loads the message for the sake of its record and settles. Room for the outcomes of a
+ * delivery is reserved before it starts, so settling never fails.
+ */
+#include "core/base/err.h"
+#include "core/base/log.h"
+#include "shard/shard_int.h"
+
+#include <stdio.h>
+
+#define UNREADABLE_RETRY_MS 60000
+
+static void on_read(struct io_op *op, int32_t result);
+
+void deliver_init(struct shard *shard)
+{
+    slab_init(&shard->deliveries, sizeof(struct delivery), shard->limits.connection_count_max + 64);
+}
+
+void deliver_fini(struct shard *shard)
+{
+    slab_fini(&shard->deliveries);
+}
+
+/* ---- Settling -------------------------------------------------------------------------------- */
+
+struct settle_facts {
+    const struct message *message;       /* NULL: could not be read */
+    const struct connection *connection; /* NULL: none was involved */
+    struct slice address;
+    struct slice orcpt;
+    uint8_t flags; /* enum outcome_flags */
+};
+
+static void fill_outcome(struct shard *shard, const struct queued *queued,
+                         const struct settle_facts *facts, const struct verdict *verdict,
+                         const struct fate *fate, struct outcome *outcome)
+{
+    *outcome = (struct outcome){
+        .kind = fate->kind == FATE_DELIVERED ? OUTCOME_DELIVERED
+                : fate->kind == FATE_BOUNCED ? OUTCOME_BOUNCED
+                                             : OUTCOME_TRANSIENT,
+        .flags = facts->flags,
+        .attempts = queued->attempts,
+        .rcpt_ordinal = queued->ordinal,
+        .message_id = queued->message_id,
+        .logged_us = io_wall_us(shard->io),
+        .queued_us = queued->accepted_us,
+        .rcpt = facts->address,
+        .orcpt = facts->orcpt,
+        .diag = verdict_text(verdict),
+        .bounce_category = slice_str(fate->category),
+    };
+    if (verdict->flags & VERDICT_IN_DOUBT)
+        outcome->flags |= OUTCOME_IN_DOUBT;
+    if (outcome->kind == OUTCOME_TRANSIENT)
+        outcome->due_us = outcome->logged_us + fate->delay_ms * 1000;
+    if (facts->connection) {
+        outcome->source_ip = facts->connection->lane->source;
+        outcome->destination_ip = facts->connection->target_at.ip;
+        outcome->dsn_mta = slice_str(facts->connection->host_name);
+        outcome->esmtp = smtpc_extension_text(facts->connection->smtpc);
+    }
+    if (facts->message) {
+        const struct envelope *envelope = &facts->message->envelope;
+
+        outcome->orig = envelope->sender;
+        outcome->vmta = envelope->vmta;
+        outcome->pool = envelope->pool;
+        outcome->job_id = envelope->job_id;
+        outcome->envelope_id = envelope->envelope_id;
+        outcome->source_type = envelope->source_type;
+        if (fate->kind == FATE_DELIVERED)
+            outcome->size_bytes = envelope_content_bytes(envelope);
+    }
+}
+
+/* "helo (ip)" of the client that gave us the message. */
+static struct slice source_mta_text(const struct message *message, char *room, size_t room_bytes)
+{
+    char ip[IPADDR_TEXT_MAX];
+    int len;
+
+    if (!message)
+        return SLICE_EMPTY;
+    ipaddr_format(&message->envelope.client_ip, ip);
+    len = snprintf(room, room_bytes, "%.*s (%s)", (int)message->envelope.client_helo.len,
+                   (const char *)message->envelope.client_helo.data, ip);
+    return slice_of(room, len < 0 ? 0 : (size_t)len < room_bytes ? (size_t)len : room_bytes - 1);
+}
+
+static void count_outcome(struct shard *shard, const struct outcome *outcome)
+{
+    struct report_status *totals = &shard->totals;
+
+    if (outcome->flags & OUTCOME_IN_DOUBT)
+        totals->in_doubt++;
+    if (outcome->kind == OUTCOME_DELIVERED) {
+        totals->delivered++;
+        totals->delivered_bytes += outcome->size_bytes;
+    } else if (outcome->kind == OUTCOME_TRANSIENT) {
+        totals->deferred++;
+    } else if (outcome->flags & OUTCOME_BY_OPERATOR) {
+        totals->deleted++;
+    } else {
+        totals->bounced++;
+    }
+}
+
+/* The encoded record; room was reserved. */
+static struct outcome_parcel *make_outcome(struct shard *shard, const struct queued *queued,
+                                           const struct settle_facts *facts,
+                                           const struct verdict *verdict, const struct fate *fate)
+{
+    char queue_name[REPORT_NAME_MAX], status[16], source_mta[320];
+    struct outcome outcome;
+    struct outcome_parcel *parcel;
+    uint32_t index;
+    int bytes;
+
+    parcel = slab_alloc(&shard->outcomes, &index);
+    must(parcel && shard->outcomes_reserved > 0);
+    shard->outcomes_reserved--;
+    fill_outcome(shard, queued, facts, verdict, fate, &outcome);
+    queues_name(shard, slab_at(&shard->queues, queued->queue), queue_name, sizeof(queue_name));
+    snprintf(status, sizeof(status), "%u.%u.%u", verdict->enhanced[0], verdict->enhanced[1],
+             verdict->enhanced[2]);
+    if (verdict->enhanced[0] == 0)
+        snprintf(status, sizeof(status), "%u.0.0", verdict->code / 100);
+    outcome.status = slice_str(status);
+    outcome.queue = slice_str(queue_name);
+    outcome.source_mta = source_mta_text(facts->message, source_mta, sizeof(source_mta));
+    bytes = outcome_encode(&outcome, parcel->bytes, sizeof(parcel->bytes));
+    must(bytes > 0);
+    count_outcome(shard, &outcome);
+    parcel->index = index;
+    parcel->iov = (struct iovec){parcel->bytes, (size_t)bytes};
+    parcel->due_us = outcome.due_us;
+    parcel->attempts = outcome.attempts;
+    parcel->is_final = outcome_is_final(&outcome);
+    parcel->home_message = queued->home_message;
+    parcel->home_rcpt = queued->home_rcpt;
+    parcel->returns_claim = queued->hot != NULL;
+    parcel->request = (struct log_request){
+        .parcel = {.kind = SHARD_OUTCOME, .from = shard->wiring.spool_client},
+        .payload = &parcel->iov,
+        .payload_count = 1,
+        .payload_bytes = (uint32_t)bytes,
+        .message_id = queued->message_id,
+    };
+    list_init(&parcel->request.link);
+    return parcel;
+}
+
+/* A wall clock that was set back makes nothing older. */
+static uint64_t age_ms(const struct shard *shard, const struct queued *queued)
+{
+    uint64_t now_us = io_wall_us(shard->io);
+
+    return now_us > queued->accepted_us ? (now_us - queued->accepted_us) / 1000 : 0;
+}
+
+static void send_home(struct shard *shard, struct outcome_parcel *parcel, uint16_t home)
+{
+    if (home == shard->number)
+        home_on_outcome(shard, parcel);
+    else
+        mailbox_post(shard->wiring.to_shards[home], &parcel->request.parcel);
+}
+
+/*
+ * Disposes of one recipient in the state SENDING: gone when final, deferred, or ready again when
+ * only the transaction was too large. The outcome (NULL in the last case) is for the caller to
+ * send, since the claim on the message goes with it.
+ */
+static struct outcome_parcel *settle(struct shard *shard, uint32_t queued_index,
+                                     const struct settle_facts *facts,
+                                     const struct verdict *verdict, const struct fate *fate)
+{
+    struct queued *queued = slab_at(&shard->queued, queued_index);
+    struct queue *queue = slab_at(&shard->queues, queued->queue);
+    struct outcome_parcel *parcel;
+
+    must(queued->state == QUEUED_SENDING && queue->sending_count > 0);
+    queue->sending_count--;
+    if (fate->kind == FATE_RETRY_AT_ONCE) {
+        shard->outcomes_reserved--;
+        queues_push_ready(shard, queue, queued_index, queue->local == LOCAL_NONE);
+        return NULL;
+    }
+    if (facts->connection && queued->attempts < UINT16_MAX)
+        queued->attempts++;
+    parcel = make_outcome(shard, queued, facts, verdict, fate);
+    queued->hot = NULL;
+    if (parcel->is_final)
+        slab_free(&shard->queued, queued_index);
+    else
+        queues_defer(shard, queued_index, parcel->due_us);
+    if (fate->kind != FATE_DELIVERED)
+        queues_note_error(shard, queue, verdict);
+    return parcel;
+}
+
+/* ---- Starting -------------------------------------------------------------------------------- */
+
+static struct queue *delivery_queue(const struct delivery *delivery)
+{
+    return slab_at(&delivery->shard->queues, delivery->queue);
+}
+
+/* The next ready recipients of one message, at most count_max. */
+static void take_rcpts(struct shard *shard, struct delivery *delivery, struct queue *queue,
+                       uint32_t count_max)
+{
+    const struct queued *first = slab_at(&shard->queued, queues_peek(queue));
+    uint16_t home = first->home;
+    uint32_t home_message = first->home_message;
+
+    while (delivery->count < count_max && queues_peek(queue) != NONE) {
+        const struct queued *next = slab_at(&shard->queued, queues_peek(queue));
+
+        if (next->home != home || next->home_message != home_message)
+            break;
+        delivery->rcpts[delivery->count++] = queues_pop(shard, queue);
+    }
+    delivery->open = delivery->count;
+}
+
+static void untake_rcpts(struct shard *shard, struct delivery *delivery, struct queue *queue)
+{
+    while (delivery->count > 0) {
+        queue->sending_count--;
+        queues_push_ready(shard, queue, delivery->rcpts[--delivery->count], true);
+    }
+}
+
+static void delivery_free(struct shard *shard, struct delivery *delivery)
+{
+    must(!io_op_in_flight(&delivery->read_op) && !delivery->last);
+    if (delivery->is_loaded)
+        message_free(delivery->message);
+    slab_free(&shard->deliveries, delivery->index);
+}
+
+/* A delivery with recipients taken and outcomes reserved; NULL when there is no room now. */
+static struct delivery *delivery_create(struct shard *shard, struct queue *queue,
+                                        uint32_t count_max)
+{
+    struct delivery *delivery;
+    uint32_t index;
+
+    if ((uint64_t)shard->outcomes.count_used + shard->outcomes_reserved + count_max >
+        shard->outcomes.count_max)
+        return NULL;
+    delivery = slab_alloc(&shard->deliveries, &index);
+    if (!delivery)
+        return NULL;
+    delivery->index = index;
+    delivery->shard = shard;
+    delivery->queue = queue->index;
+    io_op_init(&delivery->read_op, on_read);
+    take_rcpts(shard, delivery, queue, count_max);
+    shard->outcomes_reserved += delivery->count;
+    return delivery;
+}
+
+static void delivery_cancel(struct shard *shard, struct delivery *delivery, struct queue *queue)
+{
+    shard->outcomes_reserved -= delivery->count;
+    untake_rcpts(shard, delivery, queue);
+    delivery_free(shard, delivery);
+}
+
+/* Addresses of the recipients taken, by one walk over the envelope; their ordinals ascend within a
+ * message unless retries mixed them, so the walk starts over where they do not. */
+static void find_addresses(struct shard *shard, struct delivery *delivery)
+{
+    const struct envelope *envelope = &delivery->message->envelope;
+    struct envelope_rcpt rcpt = {0};
+    struct wire_reader reader;
+    uint32_t at = NONE;
+
+    for (uint32_t i = 0; i < delivery->count; i++) {
+        const struct queued *queued = slab_at(&shard->queued, delivery->rcpts[i]);
+
+        if (at == NONE || queued->ordinal <= at) {
+            wire_reader_init(&reader, envelope->rcpts.data, envelope->rcpts.len);
+            at = NONE;
+        }
+        while (at == NONE || at < queued->ordinal) {
+            bool found = envelope_rcpt_next(&reader, &rcpt);
+
+            must(found);
+            at = at == NONE ? 0 : at + 1;
+        }
+        delivery->addresses[i] = rcpt.address;
+        delivery->orcpts[i] = rcpt.orcpt;
+    }
+}
+
+static void local_verdict(const struct queue *queue, struct verdict *verdict)
+{
+    static const uint8_t expired[3] = {4, 4, 7}, deleted[3] = {5, 7, 0};
+
+    switch (queue->local) {
+    case LOCAL_FAIL:
+        verdict_set_local(verdict, VERDICT_DOMAIN, VERDICT_PERMANENT, VERDICT_AT_DNS,
+                          queue->local_code, queue->local_enhanced, "%s", queue->last_error);
+        break;
+    case LOCAL_DELETE:
+        verdict_set_local(verdict, VERDICT_RECIPIENT, VERDICT_PERMANENT, VERDICT_AT_LOCAL, 550,
+                          deleted, "deleted by an operator");
+        break;
+    default:
+        verdict_set_local(verdict, VERDICT_RECIPIENT, VERDICT_PERMANENT, VERDICT_AT_LOCAL, 554,
+                          expired, "expired in the queue; last error: %s", queue->last_error);
+    }
+}
+
+/* Ends every recipient of a delivery without a connection. message may be missing. */
+static void settle_locally(struct shard *shard, struct delivery *delivery,
+                           const struct verdict *verdict, uint8_t flags)
+{
+    struct queue *queue = delivery_queue(delivery);
+
+    for (uint32_t i = 0; i < delivery->count; i++) {
+        const struct queued *queued = slab_at(&shard->queued, delivery->rcpts[i]);
+        uint16_t home = queued->home;
+        uint64_t age = age_ms(shard, queued);
+        struct settle_facts facts = {
+            .message = delivery->message,
+            .address = delivery->addresses[i],
+            .orcpt = delivery->orcpts[i],
+            .flags = flags,
+        };
+        struct fate fate =
+            fate_of_rcpt(verdict, &queue->settings, queued->attempts, age, io_rng(shard->io));
+        struct outcome_parcel *parcel = settle(shard, delivery->rcpts[i], &facts, verdict, &fate);
+
+        send_home(shard, parcel, home);
+    }
+    delivery_free(shard, delivery);
+}
+
+static void finish_local(struct shard *shard, struct delivery *delivery)
+{
+    struct queue *queue = delivery_queue(delivery);
+    struct verdict verdict;
+
+    local_verdict(queue, &verdict);
+    find_addresses(shard, delivery);
+    settle_locally(shard, delivery, &verdict,
+                   queue->local == LOCAL_DELETE ? OUTCOME_BY_OPERATOR : 0);
+    queues_reconsider(shard, queue);
+}
+
+/* The message is in memory: off it goes. */
+static void send_message(struct shard *shard, struct delivery *delivery)
+{
+    const struct envelope *envelope = &delivery->message->envelope;
+
+    if (!delivery->connection) {
+        finish_local(shard, delivery);
+        return;
+    }
+    find_addresses(shard, delivery);
+    delivery->transaction = (struct smtpc_transaction){
+        .sender = envelope->sender,
+        .rcpts = delivery->addresses,
+        .rcpt_count = delivery->count,
+        .content = delivery->content,
+        .content_count = message_content(delivery->message, delivery->content),
+        .content_bytes = envelope_content_bytes(envelope),
+        .content_is_8bit = (envelope->flags & ENVELOPE_8BIT) != 0,
+        .wants_smtputf8 = (envelope->flags & ENVELOPE_SMTPUTF8) != 0,
+    };
+    smtpc_send(delivery->connection->smtpc, &delivery->transaction);
+}
+
+/* ---- Loading --------------------------------------------------------------------------------- */
+
+/* The connection went while the message was being read: the recipients go back unharmed. */
+static void give_back(struct shard *shard, struct delivery *delivery)
+{
+    struct connection *connection = delivery->connection;
+
+    connection->delivery = NULL;
+    delivery_cancel(shard, delivery, delivery_queue(delivery));
+    site_connection_lost(shard, connection);
+}
+
+/* Starts reading the message back; negative when it cannot be tried now. */
+static int load(struct shard *shard, struct delivery *delivery)
+{
+    const struct queued *queued = slab_at(&shard->queued, delivery->rcpts[0]);
+    int fd = spool_reader_fd(shard->reader, &queued->place);
+    struct message *message;
+
+    if (fd < 0)
+        return fd;
+    message = message_alloc(&shard->pool);
+    if (!message || message_buffer_add(message, queued->place.bytes) < 0) {
+        message_free(message);
+        return E_FULL;
+    }
+    delivery->message = message;
+    delivery->is_loaded = true;
+    shard->totals.cold_reads++;
+    io_read(shard->io, &delivery->read_op, fd, message->buffers[0].data, queued->place.bytes,
+            queued->place.offset);
+    return 0;
+}
+
+static int check_loaded(struct shard *shard, struct delivery *delivery, int32_t result)
+{
+    const struct queued *queued = slab_at(&shard->queued, delivery->rcpts[0]);
+    struct message *message = delivery->message;
+    struct message_buffer *buffer = &message->buffers[0];
+    struct iovec iov = {buffer->data, queued->place.bytes};
+
+    if (result < 0)
+        return result;
+    if ((uint32_t)result < queued->place.bytes ||
+        spool_reader_check(&queued->place, queued->message_id, &iov, 1) < 0 ||
+        envelope_decode(slice_of(buffer->data + LOG_RECORD_HEADER_BYTES,
+                                 queued->place.bytes - LOG_RECORD_HEADER_BYTES),
+                        &message->envelope) < 0)
+        return E_DAMAGED;
+    message->payload_offset = LOG_RECORD_HEADER_BYTES;
+    buffer->used = queued->place.bytes;
+    message->bytes = queued->place.bytes - LOG_RECORD_HEADER_BYTES;
+    return 0;
+}
+
+/*
+ * The message cannot be had. Damage is final and costs this message alone, with a record that says
+ * so; a read that failed is tried again later.
+ */
+static void on_unreadable(struct shard *shard, struct delivery *delivery, int error)
+{
+    const uint8_t enhanced[3] = {error == E_DAMAGED ? 5 : 4, 3, 0};
+    const struct queued *queued = slab_at(&shard->queued, delivery->rcpts[0]);
+    struct connection *connection = delivery->connection;
+    struct queue *queue = delivery_queue(delivery);
+    struct verdict verdict;
+    char id[14];
+
+    inject_format_id(queued->message_id, id);
+    log_error("message %s cannot be read back (segment %u, offset %u): %s", id,
+              queued->place.serial, queued->place.offset, err_text(error));
+    message_free(delivery->message);
+    delivery->message = NULL;
+    delivery->is_loaded = false;
+    verdict_set_local(&verdict, VERDICT_MESSAGE,
+                      error == E_DAMAGED ? VERDICT_PERMANENT : VERDICT_TRANSIENT, VERDICT_AT_LOCAL,
+                      error == E_DAMAGED ? 554 : 451, enhanced,
+                      "the message cannot be read back from the queue: %s", err_text(error));
+    settle_locally(shard, delivery, &verdict, 0);
+    if (connection) {
+        connection->delivery = NULL;
+        site_connection_lost(shard, connection);
+    } else {
+        queues_reconsider(shard, queue);
+    }
+}
+
+static void on_read(struct io_op *op, int32_t result)
+{
+    struct delivery *delivery = container_of(op, struct delivery, read_op);
+    struct shard *shard = delivery->shard;
+    int error = check_loaded(shard, delivery, result);
+
+    if (error < 0)
+        on_unreadable(shard, delivery, error);
+    else if (delivery->connection && !site_connection_is_usable(delivery->connection))
+        give_back(shard, delivery);
+    else
+        send_message(shard, delivery);
+}
+
+bool deliver_start(struct shard *shard, struct connection *connection, struct queue *queue)
+{
+    uint64_t count_max = queue->settings.max_rcpt_per_transaction;
+    struct delivery *delivery;
+    const struct queued *first;
+
+    if (!site_connection_is_usable(connection))
+        return false;
+    delivery = delivery_create(shard, queue,
+                               count_max < SMTPC_RCPT_COUNT_MAX ? (uint32_t)count_max
+                                                                : SMTPC_RCPT_COUNT_MAX);
+    if (!delivery)
+        return false;
+    delivery->connection = connection;
+    first = slab_at(&shard->queued, delivery->rcpts[0]);
+    if (!first->hot && load(shard, delivery) < 0) {
+        delivery_cancel(shard, delivery, queue);
+        return false;
+    }
+    connection->queue = queue;
+    connection->delivery = delivery;
+    queue->connection_count++;
+    if (first->hot) {
+        delivery->message = first->hot;
+        send_message(shard, delivery);
+    }
+    return true;
+}
+
+bool deliver_local(struct shard *shard, struct queue *queue)
+{
+    uint32_t count_max =
+        queue->local_left < SMTPC_RCPT_COUNT_MAX ? queue->local_left : SMTPC_RCPT_COUNT_MAX;
+    struct delivery *delivery = delivery_create(shard, queue, count_max);
+    const struct queued *first;
+    uint32_t count;
+
+    if (!delivery)
+        return false;
+    count = delivery->count;
+    first = slab_at(&shard->queued, delivery->rcpts[0]);
+    if (!first->hot && load(shard, delivery) < 0) {
+        delivery_cancel(shard, delivery, queue);
+        return false;
+    }
+    queue->local_left -= count;
+    if (first->hot) {
+        delivery->message = first->hot;
+        send_message(shard, delivery);
+    }
+    return true;
+}
+
+/* ---- Results --------------------------------------------------------------------------------- */
+
+void deliver_on_rcpt(struct shard *shard, struct delivery *delivery, uint32_t index,
+                     const struct verdict *verdict)
+{
+    struct queue *queue = delivery_queue(delivery);
+    const struct queued *queued = slab_at(&shard->queued, delivery->rcpts[index]);
+    uint16_t home = queued->home;
+    struct fate fate = fate_of_rcpt(verdict, &queue->settings, queued->attempts,
+                                    age_ms(shard, queued), io_rng(shard->io));
+    struct settle_facts facts = {
+        .message = delivery->message,
+        .connection = delivery->connection,
+        .address = delivery->addresses[index],
+        .orcpt = delivery->orcpts[index],
+    };
+    struct outcome_parcel *parcel;
+
+    /* A receiver that refuses even the first recipient as one too many would be asked for ever. */
+    if (fate.kind == FATE_RETRY_AT_ONCE && index == 0) {
+        fate.kind = FATE_RETRY;
+        fate.delay_ms = fate_retry_delay_ms(&queue->settings, queued->attempts, io_rng(shard->io));
+    }
+    parcel = settle(shard, delivery->rcpts[index], &facts, verdict, &fate);
+    must(delivery->open > 0);
+    delivery->open--;
+    if (!parcel)
+        return;
+    /* The client may still be sending the message's bytes: the last claim is kept until it says
+     * that it is done with them. */
+    if (delivery->last)
+        send_home(shard, delivery->last, delivery->last_home);
+    delivery->last = parcel;
+    delivery->last_home = home;
+}
+
+void deliver_on_done(struct shard *shard, struct delivery *delivery)
+{
+    must(delivery->open == 0);
+    if (delivery->last)
+        send_home(shard, delivery->last, delivery->last_home);
+    delivery->last = NULL;
+    delivery_free(shard, delivery);
+}

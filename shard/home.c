@@ -1,0 +1,530 @@
+/*
+ * Messages at home: from the durable append to the last final outcome.
+ *
+ * Home alone writes records about a message, in order, through one mailbox to the spool; that
+ * order is what lets a fuzzy checkpoint be merged with outcomes. A recipient is handed to the
+ * owner of its queue as a parcel that comes back empty; outcomes come from the owner and pass
+ * through here on their way to the log.
+ */
+#include "core/base/err.h"
+#include "core/base/mem.h"
+#include "shard/place.h"
+#include "shard/shard_int.h"
+
+/* Parcels a turn hands out at most, so that a message of thousands of recipients shares a turn. */
+#define HANDOFFS_PER_TURN   512
+/* Backlog towards another shard above which handing out waits. */
+#define HANDOFF_BACKLOG_MAX 1024
+#define STATES_PER_TURN     256
+
+/* Checkpoint state of one message on its way to the spool and back. */
+struct state_record {
+    struct log_request request; /* first */
+    struct iovec iov;
+    uint32_t index;
+    uint32_t heap_bytes; /* bytes is from the heap (a message of many recipients) */
+    uint8_t *bytes;
+    uint8_t room[512];
+};
+
+void home_init(struct shard *shard)
+{
+    const struct shard_limits *limits = &shard->limits;
+
+    slab_init(&shard->home_messages, sizeof(struct home_message), limits->message_count_max);
+    slab_init(&shard->home_rcpts, sizeof(struct home_rcpt), limits->rcpt_count_max);
+    slab_init(&shard->routes, sizeof(struct route), limits->rcpt_count_max);
+    slab_init(&shard->handoffs, sizeof(struct handoff), 65536);
+    slab_init(&shard->state_records, sizeof(struct state_record), 1024);
+    table_init(&shard->route_table);
+    shard->handoff_head = NONE;
+    shard->handoff_tail = NONE;
+}
+
+void home_fini(struct shard *shard)
+{
+    mem_free(shard->scratch);
+    table_fini(&shard->route_table);
+    slab_fini(&shard->state_records);
+    slab_fini(&shard->handoffs);
+    slab_fini(&shard->routes);
+    slab_fini(&shard->home_rcpts);
+    slab_fini(&shard->home_messages);
+}
+
+bool home_reserve(struct shard *shard, uint32_t rcpt_count)
+{
+    uint64_t wanted = (uint64_t)shard->home_rcpts.count_used + shard->rcpts_reserved + rcpt_count;
+
+    /* Each reserved recipient may be a message of its own, so this bounds both tables. */
+    if (wanted > shard->home_rcpts.count_max ||
+        (uint64_t)shard->home_messages.count_used + shard->rcpts_reserved + rcpt_count >
+            shard->home_messages.count_max)
+        return false;
+    shard->rcpts_reserved += rcpt_count;
+    return true;
+}
+
+void home_unreserve(struct shard *shard, uint32_t rcpt_count)
+{
+    must(shard->rcpts_reserved >= rcpt_count);
+    shard->rcpts_reserved -= rcpt_count;
+}
+
+/* ---- Routes --------------------------------------------------------------------------------- */
+
+struct route_key {
+    uint32_t name;
+    uint32_t vmta_id;
+};
+
+static bool route_matches(uint32_t value, const void *key, void *context)
+{
+    const struct route *route = slab_at(&((struct shard *)context)->routes, value);
+    const struct route_key *wanted = key;
+
+    return route->name == wanted->name && route->vmta_id == wanted->vmta_id;
+}
+
+static uint64_t route_hash(const struct route_key *key)
+{
+    return hash_u64((uint64_t)key->name << 32 | key->vmta_id);
+}
+
+/* One reference more on the route of (domain, VMTA); NONE when memory is short. */
+static uint32_t route_get(struct shard *shard, struct slice domain, uint32_t vmta_id)
+{
+    struct route_key key = {names_get(&shard->names, domain), vmta_id};
+    struct route *route;
+    uint32_t index;
+
+    if (key.name == NAME_NONE)
+        return NONE;
+    index = table_find(&shard->route_table, route_hash(&key), route_matches, &key, shard);
+    if (index != TABLE_NONE) {
+        names_put(&shard->names, key.name);
+        route = slab_at(&shard->routes, index);
+        route->refs++;
+        return index;
+    }
+    route = slab_alloc(&shard->routes, &index);
+    if (!route || !table_insert(&shard->route_table, route_hash(&key), index)) {
+        if (route)
+            slab_free(&shard->routes, index);
+        names_put(&shard->names, key.name);
+        return NONE;
+    }
+    route->name = key.name;
+    route->vmta_id = vmta_id;
+    route->refs = 1;
+    route->owner = place_owner(shard->conf, domain, vmta_id, shard->count);
+    return index;
+}
+
+static void route_put(struct shard *shard, uint32_t index)
+{
+    struct route *route = slab_at(&shard->routes, index);
+    struct route_key key = {route->name, route->vmta_id};
+
+    must(route->refs > 0);
+    if (--route->refs > 0)
+        return;
+    table_remove(&shard->route_table, route_hash(&key), index);
+    names_put(&shard->names, route->name);
+    slab_free(&shard->routes, index);
+}
+
+/* ---- Registration ---------------------------------------------------------------------------- */
+
+static void message_free_rcpts(struct shard *shard, struct home_message *home)
+{
+    uint32_t index = home->rcpt_first;
+
+    while (index != NONE) {
+        struct home_rcpt *rcpt = slab_at(&shard->home_rcpts, index);
+        uint32_t next = rcpt->next;
+
+        route_put(shard, rcpt->route);
+        slab_free(&shard->home_rcpts, index);
+        index = next;
+    }
+}
+
+/* Adds a recipient at the end of the chain (*last); false when memory is short. */
+static bool rcpt_add(struct shard *shard, struct home_message *home, uint32_t *last,
+                     struct slice domain, struct home_rcpt facts)
+{
+    uint32_t index, route = route_get(shard, domain, home->vmta_id);
+    struct home_rcpt *rcpt;
+
+    if (route == NONE)
+        return false;
+    rcpt = slab_alloc(&shard->home_rcpts, &index);
+    if (!rcpt) {
+        route_put(shard, route);
+        return false;
+    }
+    *rcpt = facts;
+    rcpt->next = NONE;
+    rcpt->route = route;
+    if (*last == NONE)
+        home->rcpt_first = index;
+    else
+        ((struct home_rcpt *)slab_at(&shard->home_rcpts, *last))->next = index;
+    *last = index;
+    home->rcpt_count++;
+    home->rcpt_open += facts.is_final ? 0 : 1;
+    return true;
+}
+
+static void enqueue_handoff(struct shard *shard, struct home_message *home, uint32_t index)
+{
+    home->handoff_rcpt = home->rcpt_first;
+    home->handoff_next = NONE;
+    if (shard->handoff_tail == NONE)
+        shard->handoff_head = index;
+    else
+        ((struct home_message *)slab_at(&shard->home_messages, shard->handoff_tail))->handoff_next =
+            index;
+    shard->handoff_tail = index;
+}
+
+void home_register(struct shard *shard, struct message *message)
+{
+    const struct envelope *envelope = &message->envelope;
+    const struct conf_vmta *vmta = conf_vmta_named(shard->conf, envelope->vmta);
+    struct envelope_rcpt rcpt;
+    struct wire_reader reader;
+    uint32_t index, last = NONE, ordinal = 0;
+    struct home_message *home = slab_alloc(&shard->home_messages, &index);
+
+    /* home_reserve promised the room before the append. */
+    must(home);
+    home->id = envelope->message_id;
+    home->accepted_us = envelope->accepted_us;
+    home->place = message->append.place;
+    home->vmta_id = vmta ? vmta->id : conf_vmta_at(shard->conf, 0)->id;
+    home->rcpt_first = NONE;
+    wire_reader_init(&reader, envelope->rcpts.data, envelope->rcpts.len);
+    while (envelope_rcpt_next(&reader, &rcpt)) {
+        bool added = rcpt_add(shard, home, &last, envelope_rcpt_host(&rcpt),
+                              (struct home_rcpt){.ordinal = ordinal++});
+
+        must(added);
+    }
+    must(home->rcpt_count == envelope->rcpt_count);
+    message->home = index;
+    if (message_pool_is_tight(&shard->pool)) {
+        message_free(message);
+    } else {
+        home->hot = message;
+        home->claims = home->rcpt_open;
+    }
+    enqueue_handoff(shard, home, index);
+}
+
+int shard_recover_message(struct shard *shard, const struct log_message_state *state)
+{
+    const struct conf_vmta *vmta = conf_vmta_named(shard->conf, state->vmta);
+    struct slice domain = SLICE_EMPTY;
+    struct log_state_rcpt rcpt;
+    struct wire_reader reader;
+    uint32_t index, last = NONE, ordinal = 0;
+    struct home_message *home = slab_alloc(&shard->home_messages, &index);
+
+    if (!home)
+        return E_FULL;
+    home->id = state->message_id;
+    home->accepted_us = state->accepted_us;
+    home->place = state->place;
+    /* A VMTA that the configuration no longer has: its mail leaves by the default one. */
+    home->vmta_id = vmta ? vmta->id : conf_vmta_at(shard->conf, 0)->id;
+    home->rcpt_first = NONE;
+    wire_reader_init(&reader, state->rcpts.data, state->rcpts.len);
+    while (log_state_rcpt_next(&reader, &rcpt)) {
+        struct home_rcpt facts = {.ordinal = ordinal++,
+                                  .due_s = (uint32_t)((rcpt.due_us + 999999) / 1000000),
+                                  .attempts = rcpt.attempts,
+                                  .is_final = rcpt.is_final};
+
+        if (rcpt.domain.len > 0)
+            domain = rcpt.domain;
+        if (!rcpt_add(shard, home, &last, domain, facts)) {
+            message_free_rcpts(shard, home);
+            slab_free(&shard->home_messages, index);
+            return E_FULL;
+        }
+    }
+    must(home->rcpt_open > 0);
+    enqueue_handoff(shard, home, index);
+    return 0;
+}
+
+/* ---- Handing out ----------------------------------------------------------------------------- */
+
+static void fill_handoff(struct shard *shard, struct handoff *handoff, uint32_t message_index,
+                         uint32_t rcpt_index)
+{
+    const struct home_message *home = slab_at(&shard->home_messages, message_index);
+    const struct home_rcpt *rcpt = slab_at(&shard->home_rcpts, rcpt_index);
+    const struct route *route = slab_at(&shard->routes, rcpt->route);
+
+    handoff->parcel = (struct parcel){.kind = SHARD_HANDOFF, .from = shard->number};
+    handoff->message_id = home->id;
+    handoff->accepted_us = home->accepted_us;
+    handoff->due_us = (uint64_t)rcpt->due_s * 1000000;
+    handoff->place = home->place;
+    handoff->hot = home->hot;
+    handoff->domain = names_text(&shard->names, route->name);
+    handoff->vmta_id = route->vmta_id;
+    handoff->home_message = message_index;
+    handoff->home_rcpt = rcpt_index;
+    handoff->ordinal = rcpt->ordinal;
+    handoff->attempts = rcpt->attempts;
+    handoff->home = shard->number;
+}
+
+/* Hands one recipient to its owner; false when there is no room now. */
+static bool hand_out(struct shard *shard, uint32_t message_index, uint32_t rcpt_index)
+{
+    const struct home_rcpt *rcpt = slab_at(&shard->home_rcpts, rcpt_index);
+    const struct route *route = slab_at(&shard->routes, rcpt->route);
+    struct mailbox *box = shard->wiring.to_shards[route->owner];
+    struct handoff *handoff, local;
+    uint32_t index;
+
+    if (route->owner == shard->number) {
+        fill_handoff(shard, &local, message_index, rcpt_index);
+        return queues_take(shard, &local);
+    }
+    if (mailbox_backlog(box) > HANDOFF_BACKLOG_MAX)
+        return false;
+    handoff = slab_alloc(&shard->handoffs, &index);
+    if (!handoff)
+        return false;
+    fill_handoff(shard, handoff, message_index, rcpt_index);
+    handoff->index = index;
+    mailbox_post(box, &handoff->parcel);
+    return true;
+}
+
+/* Hands out recipients of one message; true when all are out. */
+static bool hand_out_message(struct shard *shard, uint32_t message_index, uint32_t *budget)
+{
+    struct home_message *home = slab_at(&shard->home_messages, message_index);
+
+    while (home->handoff_rcpt != NONE) {
+        const struct home_rcpt *rcpt = slab_at(&shard->home_rcpts, home->handoff_rcpt);
+        uint32_t next = rcpt->next;
+
+        if (!rcpt->is_final) {
+            if (*budget == 0 || !hand_out(shard, message_index, home->handoff_rcpt))
+                return false;
+            (*budget)--;
+        }
+        home->handoff_rcpt = next;
+    }
+    return true;
+}
+
+static void checkpoint_turn(struct shard *shard);
+
+void home_turn(struct shard *shard)
+{
+    uint32_t budget = HANDOFFS_PER_TURN;
+
+    while (shard->handoff_head != NONE && budget > 0) {
+        uint32_t index = shard->handoff_head;
+        struct home_message *home = slab_at(&shard->home_messages, index);
+
+        if (!hand_out_message(shard, index, &budget))
+            break;
+        shard->handoff_head = home->handoff_next;
+        if (shard->handoff_head == NONE)
+            shard->handoff_tail = NONE;
+        home->handoff_next = NONE;
+        /* An owner on this very shard never answers from inside, so the message still lives. */
+        must(home->rcpt_open > 0);
+    }
+    checkpoint_turn(shard);
+}
+
+bool home_is_busy(const struct shard *shard)
+{
+    return shard->handoff_head != NONE || shard->checkpoint != NULL;
+}
+
+void home_on_handoff_return(struct shard *shard, struct handoff *handoff)
+{
+    slab_free(&shard->handoffs, handoff->index);
+}
+
+/* ---- Outcomes -------------------------------------------------------------------------------- */
+
+static void drop_claim(struct home_message *home)
+{
+    must(home->claims > 0 && home->hot);
+    if (--home->claims > 0)
+        return;
+    message_free(home->hot);
+    home->hot = NULL;
+}
+
+void home_on_outcome(struct shard *shard, struct outcome_parcel *outcome)
+{
+    struct home_message *home = slab_at(&shard->home_messages, outcome->home_message);
+    struct home_rcpt *rcpt = slab_at(&shard->home_rcpts, outcome->home_rcpt);
+
+    must(home->id == outcome->request.message_id && !rcpt->is_final);
+    rcpt->attempts = outcome->attempts;
+    rcpt->due_s = (uint32_t)((outcome->due_us + 999999) / 1000000);
+    if (outcome->returns_claim)
+        drop_claim(home);
+    if (outcome->is_final) {
+        rcpt->is_final = true;
+        must(home->rcpt_open > 0);
+        home->rcpt_open--;
+    }
+    outcome->request.place = home->place;
+    if (home->rcpt_open == 0) {
+        must(!home->hot && home->handoff_rcpt == NONE);
+        outcome->request.flags |= LOG_MESSAGE_DONE;
+        message_free_rcpts(shard, home);
+        slab_free(&shard->home_messages, outcome->home_message);
+    }
+    outcome->request.parcel.kind = SPOOL_APPEND_OUTCOME;
+    mailbox_post(shard->wiring.to_spool, &outcome->request.parcel);
+}
+
+/* ---- Checkpoints ----------------------------------------------------------------------------- */
+
+void home_on_checkpoint(struct shard *shard, struct spool_notice *notice)
+{
+    must(!shard->checkpoint);
+    shard->checkpoint = notice;
+    shard->checkpoint_cursor = 0;
+}
+
+/* Encodes the recipients; a domain is written where it differs from the one before. */
+static void encode_rcpts(struct shard *shard, const struct home_message *home,
+                         struct wire_writer *w)
+{
+    uint32_t index = home->rcpt_first, name_before = NAME_NONE;
+
+    while (index != NONE) {
+        const struct home_rcpt *rcpt = slab_at(&shard->home_rcpts, index);
+        const struct route *route = slab_at(&shard->routes, rcpt->route);
+        struct log_state_rcpt state = {
+            .domain =
+                route->name == name_before ? SLICE_EMPTY : names_text(&shard->names, route->name),
+            .is_final = rcpt->is_final,
+            .attempts = rcpt->attempts,
+            .due_us = (uint64_t)rcpt->due_s * 1000000,
+        };
+
+        log_state_rcpt_put(w, &state);
+        name_before = route->name;
+        index = rcpt->next;
+    }
+}
+
+uint8_t *home_scratch(struct shard *shard, size_t bytes)
+{
+    if (shard->scratch_bytes < bytes) {
+        mem_free(shard->scratch);
+        shard->scratch_bytes = 0;
+        shard->scratch = mem_try_alloc(bytes);
+        if (shard->scratch)
+            shard->scratch_bytes = bytes;
+    }
+    return shard->scratch;
+}
+
+/* Room for the record: its own for a message of few recipients, the heap's otherwise. */
+static bool record_room(struct state_record *record, uint32_t bytes)
+{
+    record->heap_bytes = 0;
+    record->bytes = record->room;
+    if (bytes <= sizeof(record->room))
+        return true;
+    record->bytes = mem_try_alloc(bytes);
+    record->heap_bytes = bytes;
+    return record->bytes != NULL;
+}
+
+/* False when there is no room now; the same message is tried again next turn. */
+static bool emit_state(struct shard *shard, const struct home_message *home)
+{
+    const struct conf_vmta *vmta = conf_vmta(shard->conf, home->vmta_id);
+    struct log_message_state state = {
+        .message_id = home->id,
+        .accepted_us = home->accepted_us,
+        .place = home->place,
+        .vmta = vmta ? slice_str(vmta->name) : SLICE_EMPTY,
+        .rcpt_count = home->rcpt_count,
+    };
+    size_t room = (size_t)home->rcpt_count * (NAMES_BYTES_MAX + 16);
+    uint8_t *table = home_scratch(shard, room);
+    struct state_record *record;
+    struct wire_writer w;
+    uint32_t index;
+    int bytes;
+
+    record = table ? slab_alloc(&shard->state_records, &index) : NULL;
+    if (!record)
+        return false;
+    record->index = index;
+    wire_writer_init(&w, table, room);
+    encode_rcpts(shard, home, &w);
+    must(!w.failed);
+    state.rcpts = slice_of(table, wire_written(&w));
+    if (!record_room(record, (uint32_t)(256 + state.vmta.len + state.rcpts.len))) {
+        slab_free(&shard->state_records, index);
+        return false;
+    }
+    bytes = log_message_state_encode(
+        &state, record->bytes, record->heap_bytes ? record->heap_bytes : sizeof(record->room));
+    must(bytes > 0);
+    record->iov = (struct iovec){record->bytes, (size_t)bytes};
+    record->request = (struct log_request){
+        .parcel = {.kind = SPOOL_APPEND_STATE, .from = shard->wiring.spool_client},
+        .payload = &record->iov,
+        .payload_count = 1,
+        .payload_bytes = (uint32_t)bytes,
+        .message_id = home->id,
+    };
+    list_init(&record->request.link);
+    mailbox_post(shard->wiring.to_spool, &record->request.parcel);
+    return true;
+}
+
+static void checkpoint_turn(struct shard *shard)
+{
+    const struct slab *slab = &shard->home_messages;
+    uint32_t budget = STATES_PER_TURN, steps = STATES_PER_TURN * 16;
+
+    if (!shard->checkpoint)
+        return;
+    for (; shard->checkpoint_cursor < slab->count_grown && steps > 0;
+         shard->checkpoint_cursor++, steps--) {
+        if (!slab_is_live(slab, shard->checkpoint_cursor))
+            continue;
+        if (budget-- == 0 || !emit_state(shard, slab_at(slab, shard->checkpoint_cursor)))
+            return;
+    }
+    if (shard->checkpoint_cursor < slab->count_grown)
+        return;
+    shard->checkpoint->parcel.kind = SPOOL_CHECKPOINT_DONE;
+    shard->checkpoint->parcel.from = shard->wiring.spool_client;
+    mailbox_post(shard->wiring.to_spool, &shard->checkpoint->parcel);
+    shard->checkpoint = NULL;
+}
+
+void home_on_state_answer(struct shard *shard, struct log_request *request)
+{
+    struct state_record *record = container_of(request, struct state_record, request);
+
+    if (record->heap_bytes)
+        mem_free(record->bytes);
+    slab_free(&shard->state_records, record->index);
+}

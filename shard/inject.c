@@ -1,0 +1,516 @@
+/*
+ * The intake table of a shard: what an SMTP session calls to hand over a message.
+ *
+ * Order of a message's memory: recipients are gathered in a first buffer of their own; when the
+ * body begins, the envelope is encoded into the payload's first buffer with them, the Received
+ * field follows as header prefix, then the body as it arrives. At the end the envelope is encoded
+ * again in place with the final counts: all its numbers have fixed width, so its size stands.
+ */
+#include "core/base/err.h"
+#include "core/base/log.h"
+#include "core/mail/header_scan.h"
+#include "shard/shard_int.h"
+
+#include <stdio.h>
+#include <time.h>
+
+/* What is in the making between MAIL and the answer. Slab object; the message hangs on it. */
+struct intake_message {
+    struct shard *shard;
+    struct message *message;
+    struct conf_source source;
+    intake_answer_fn *answer;
+    void *asker;
+    uint64_t cookie;
+    uint32_t index;
+    uint32_t rcpt_count;
+    uint32_t reserved;
+    int failure; /* of start_body or write: the answer at finish */
+    struct slice sender;
+    struct slice helo;
+    struct slice envelope_id;
+    uint32_t vmta_id;
+    uint32_t pool_id;
+    uint32_t flags;
+    struct ipaddr client_ip;
+    struct ipaddr local_ip;
+    char text[ADDRESS_PATH_MAX + 256 + 128]; /* sender, helo, envelope id */
+};
+
+static void reply_set(struct intake_reply *reply, uint16_t code, uint8_t subject, uint8_t detail,
+                      const char *text)
+{
+    reply->code = code;
+    reply->enhanced[0] = (uint8_t)(code / 100);
+    reply->enhanced[1] = subject;
+    reply->enhanced[2] = detail;
+    snprintf(reply->text, sizeof(reply->text), "%s", text);
+}
+
+void inject_format_id(uint64_t id, char *room)
+{
+    static const char digits[] = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+
+    for (int i = 12; i >= 0; i--) {
+        room[i] = digits[id & 31];
+        id >>= 5;
+    }
+    room[13] = '\0';
+}
+
+/* Why new mail cannot be taken now; false when it can. */
+static bool under_pressure(const struct shard *shard, struct intake_reply *reply)
+{
+    enum spool_health health = spool_health(shard->wiring.spool);
+
+    if (shard->stopping)
+        reply_set(reply, 421, 3, 2, "the system is shutting down");
+    else if (health == SPOOL_POISONED)
+        reply->code = 0;
+    else if (health == SPOOL_LOW_SPACE)
+        reply_set(reply, 452, 3, 1, "too little disk space, try again later");
+    else if (shard->pool.bytes_used + (shard->pool.bytes_max >> 4) > shard->pool.bytes_max)
+        reply_set(reply, 452, 3, 1, "too little memory, try again later");
+    else
+        return false;
+    return true;
+}
+
+static int intake_admit(void *taker, const struct ipaddr_port *peer,
+                        const struct ipaddr_port *local, const char *listener_source,
+                        const struct conf_source **ret_source, struct intake_reply *ret_reply)
+{
+    struct shard *shard = taker;
+    const struct conf_source *source = conf_source(shard->conf, &peer->ip, listener_source);
+
+    if (shard->stopping) {
+        reply_set(ret_reply, 421, 3, 2, "the system is shutting down");
+        return E_CLOSED;
+    }
+    if (!source->smtp_service) {
+        reply_set(ret_reply, 554, 7, 1, "no SMTP service for this address");
+        return E_REFUSED;
+    }
+    /* total-max-smtp-in counts sessions of all shards: each takes its share. */
+    if (conf_global(shard->conf)->total_max_smtp_in != CONF_UNLIMITED) {
+        uint64_t share = conf_global(shard->conf)->total_max_smtp_in / shard->count;
+        struct smtpd_stats stats;
+
+        smtpd_stats_read(shard->smtpd, &stats);
+        if (stats.sessions_now > (share ? share : 1)) {
+            reply_set(ret_reply, 421, 3, 2, "too many sessions, try again later");
+            return E_FULL;
+        }
+    }
+    *ret_source = source;
+    return 0;
+}
+
+static void intake_leave(void *taker)
+{
+    (void)taker;
+}
+
+/* The VMTA a message goes out by: the source's pool in turn, its VMTA, or {default}. */
+static void choose_vmta(struct shard *shard, struct intake_message *intake)
+{
+    const struct conf_pool *pool = intake->source.default_pool == CONF_NONE
+                                       ? NULL
+                                       : conf_pool(shard->conf, intake->source.default_pool);
+
+    intake->pool_id = CONF_NONE;
+    if (pool && pool->vmta_count > 0) {
+        uint32_t *turn = &shard->pool_turns[pool->id % shard->pool_turn_count];
+
+        intake->pool_id = pool->id;
+        intake->vmta_id = pool->vmta_ids[(*turn)++ % pool->vmta_count];
+    } else if (intake->source.default_virtual_mta != CONF_NONE) {
+        intake->vmta_id = intake->source.default_virtual_mta;
+    } else {
+        intake->vmta_id = conf_vmta_at(shard->conf, 0)->id;
+    }
+}
+
+/* Copies a text into the intake's own room and moves on. */
+static struct slice keep_text(struct intake_message *intake, size_t *at, struct slice text)
+{
+    size_t room = sizeof(intake->text) - *at;
+    size_t len = text.len < room ? text.len : room;
+    char *copy = intake->text + *at;
+
+    memcpy(copy, text.data, len);
+    *at += len;
+    return slice_of(copy, len);
+}
+
+static void intake_free(struct intake_message *intake)
+{
+    struct shard *shard = intake->shard;
+
+    home_unreserve(shard, intake->reserved);
+    message_free(intake->message);
+    slab_free(&shard->intakes, intake->index);
+}
+
+static int intake_begin(void *taker, const struct intake_client *client,
+                        const struct address *sender, const struct intake_params *params,
+                        struct intake_message **ret_message, struct intake_reply *ret_reply)
+{
+    struct shard *shard = taker;
+    struct intake_message *intake;
+    size_t at = 0;
+    uint32_t index;
+
+    if (under_pressure(shard, ret_reply))
+        return E_FULL;
+    intake = slab_alloc(&shard->intakes, &index);
+    if (!intake) {
+        reply_set(ret_reply, 452, 3, 1, "too many messages, try again later");
+        return E_FULL;
+    }
+    intake->index = index;
+    intake->shard = shard;
+    intake->message = message_alloc(&shard->pool);
+    if (!intake->message || message_buffer_add(intake->message, 1) < 0) {
+        message_free(intake->message);
+        slab_free(&shard->intakes, index);
+        reply_set(ret_reply, 452, 3, 1, "too little memory, try again later");
+        return E_FULL;
+    }
+    intake->source = *client->source;
+    intake->sender = keep_text(intake, &at, sender->text);
+    intake->helo = keep_text(intake, &at, client->helo);
+    intake->envelope_id = keep_text(intake, &at, params->envelope_id);
+    intake->client_ip = client->peer.ip;
+    intake->local_ip = client->local.ip;
+    intake->flags = (params->smtputf8 ? ENVELOPE_SMTPUTF8 : 0) |
+                    (params->body_8bitmime ? ENVELOPE_BODY_8BITMIME : 0);
+    choose_vmta(shard, intake);
+    *ret_message = intake;
+    return 0;
+}
+
+/* The recipients' buffer is the message's first one until the body starts; it moves to a larger
+ * class when it is full. */
+static int rcpt_room(struct intake_message *intake, size_t bytes)
+{
+    struct message *message = intake->message;
+    struct message_buffer *buffer = &message->buffers[0];
+
+    if (buffer->size - buffer->used >= bytes)
+        return 0;
+    if (message_buffer_add(message, buffer->size * 4) < 0)
+        return E_FULL;
+    memcpy(message->buffers[1].data, buffer->data, buffer->used);
+    message->buffers[1].used = buffer->used;
+    message_buffer_drop_first(message);
+    return 0;
+}
+
+static int intake_add_rcpt(struct intake_message *intake, const struct intake_client *client,
+                           const struct address *rcpt, const struct intake_params *params,
+                           struct intake_reply *ret_reply)
+{
+    struct shard *shard = intake->shard;
+    struct message_buffer *buffer;
+    struct envelope_rcpt entry = {.address = rcpt->text, .orcpt = params->orcpt};
+    struct wire_writer w;
+
+    if (!intake->source.always_allow_relaying) {
+        reply_set(ret_reply, 550, 7, 1, "relaying denied");
+        return E_REFUSED;
+    }
+    if (rcpt->is_local_only) {
+        reply_set(ret_reply, 550, 1, 1, "no local mailboxes here, give a domain");
+        return E_REFUSED;
+    }
+    if (intake->rcpt_count >= intake->source.max_rcpt_per_message ||
+        intake->rcpt_count >= ENVELOPE_RCPT_COUNT_MAX) {
+        reply_set(ret_reply, 452, 5, 3, "too many recipients");
+        return E_FULL;
+    }
+    entry.host = address_host(rcpt);
+    if (slice_equal(entry.host, rcpt->domain))
+        entry.host = SLICE_EMPTY;
+    if (rcpt_room(intake, rcpt->text.len + params->orcpt.len + entry.host.len + 8) < 0 ||
+        !home_reserve(shard, 1)) {
+        reply_set(ret_reply, 452, 3, 1, "the queue is full, try again later");
+        return E_FULL;
+    }
+    intake->reserved++;
+    buffer = &intake->message->buffers[0];
+    wire_writer_init(&w, buffer->data + buffer->used, buffer->size - buffer->used);
+    envelope_put_rcpt(&w, &entry);
+    must(!w.failed);
+    buffer->used += (uint32_t)wire_written(&w);
+    intake->rcpt_count++;
+    (void)client;
+    return 0;
+}
+
+static void date_rfc5322(uint64_t wall_us, char *room, size_t room_bytes)
+{
+    static const char days[] = "SunMonTueWedThuFriSat";
+    static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
+    time_t seconds = (time_t)(wall_us / 1000000);
+    struct tm tm;
+
+    gmtime_r(&seconds, &tm);
+    snprintf(room, room_bytes, "%.3s, %d %.3s %d %02d:%02d:%02d +0000", days + tm.tm_wday * 3,
+             tm.tm_mday, months + tm.tm_mon * 3, tm.tm_year + 1900, tm.tm_hour, tm.tm_min,
+             tm.tm_sec);
+}
+
+/* RFC 5321 4.4: trace line with the id that the reply and the log name. */
+static int write_received(struct intake_message *intake, const struct intake_client *client,
+                          uint64_t id, uint64_t wall_us)
+{
+    char line[1024], ip[IPADDR_TEXT_MAX], name[14], date[64];
+    const char *host = conf_global(intake->shard->conf)->host_name;
+    int len;
+
+    inject_format_id(id, name);
+    date_rfc5322(wall_us, date, sizeof(date));
+    ipaddr_format(&client->peer.ip, ip);
+    if (intake->source.hide_message_source)
+        len = snprintf(line, sizeof(line), "Received: by %s id %s; %s\r\n", host, name, date);
+    else
+        len = snprintf(line, sizeof(line),
+                       "Received: from %.*s (%s%s)\r\n\tby %s with %s id %s;"
+                       "\r\n\t%s\r\n",
+                       (int)client->helo.len, (const char *)client->helo.data,
+                       client->peer.ip.family == IPADDR_V6 ? "IPv6:" : "", ip, host,
+                       intake->flags & ENVELOPE_SMTPUTF8 ? "UTF8SMTP"
+                       : client->esmtp                   ? "ESMTP"
+                                                         : "SMTP",
+                       name, date);
+    must(len > 0 && (size_t)len < sizeof(line));
+    intake->message->envelope.prefix_bytes = (uint32_t)len;
+    return message_append(intake->message, line, (size_t)len);
+}
+
+static void fill_envelope(struct intake_message *intake, uint64_t id, uint64_t wall_us,
+                          struct slice rcpts)
+{
+    struct shard *shard = intake->shard;
+    const struct conf_pool *pool =
+        intake->pool_id == CONF_NONE ? NULL : conf_pool(shard->conf, intake->pool_id);
+    const struct conf_vmta *vmta = conf_vmta(shard->conf, intake->vmta_id);
+
+    intake->message->envelope = (struct envelope){
+        .message_id = id,
+        .accepted_us = wall_us,
+        .flags = intake->flags,
+        .rcpt_count = intake->rcpt_count,
+        .client_ip = intake->client_ip,
+        .local_ip = intake->local_ip,
+        .sender = intake->sender,
+        .vmta = slice_str(vmta ? vmta->name : "{default}"),
+        .pool = pool ? slice_str(pool->name) : SLICE_EMPTY,
+        .job_id = SLICE_EMPTY,
+        .envelope_id = intake->envelope_id,
+        .source_type = SLICE_LITERAL("smtp"),
+        .client_helo = intake->helo,
+        .rcpts = rcpts,
+    };
+}
+
+static int intake_start_body(struct intake_message *intake, const struct intake_client *client,
+                             struct intake_reply *ret_reply)
+{
+    struct shard *shard = intake->shard;
+    struct message *message = intake->message;
+    struct message_buffer *rcpts = &message->buffers[0];
+    struct message_buffer *first;
+    struct wire_writer w;
+    uint64_t wall_us = io_wall_us(shard->io);
+    uint64_t id = shard->next_id++;
+
+    fill_envelope(intake, id, wall_us, slice_of(rcpts->data, rcpts->used));
+    if (message_buffer_add(message, (uint32_t)envelope_bytes_max(&message->envelope)) < 0) {
+        reply_set(ret_reply, 452, 3, 1, "too little memory, try again later");
+        return E_FULL;
+    }
+    first = &message->buffers[1];
+    wire_writer_init(&w, first->data, first->size);
+    envelope_encode(&message->envelope, &w);
+    must(!w.failed);
+    first->used = (uint32_t)wire_written(&w);
+    message_buffer_drop_first(message);
+    message->bytes = first->used;
+    must(envelope_decode(slice_of(message->buffers[0].data, message->buffers[0].used),
+                         &message->envelope) == 0);
+    intake->failure = 0;
+    if (intake->source.add_received_header)
+        intake->failure = write_received(intake, client, id, wall_us);
+    return 0;
+}
+
+static int intake_write(struct intake_message *intake, const uint8_t *data, size_t len)
+{
+    if (intake->failure < 0)
+        return intake->failure;
+    if (intake->message->bytes + len > intake->shard->message_bytes_max)
+        intake->failure = E_TOO_LONG;
+    else
+        intake->failure = message_append(intake->message, data, len);
+    return intake->failure;
+}
+
+static void answer_and_free(struct intake_message *intake, const struct intake_reply *reply)
+{
+    if (reply->code / 100 != 2)
+        intake->shard->totals.refused_messages++;
+    intake->answer(intake->asker, intake->cookie, reply);
+    intake_free(intake);
+}
+
+/* Header octets looked at for loops; a header beyond them is not a loop but an oddity. */
+#define LOOP_SCAN_BYTES 65536
+
+static uint64_t count_received(struct slice octets, enum header_end *ret_end)
+{
+    struct header_walk walk;
+    struct header_field field;
+    uint64_t count = 0;
+
+    header_walk_init(&walk, octets, false);
+    while (header_walk_next(&walk, &field))
+        count += slice_equal_nocase(field.name, SLICE_LITERAL("Received"));
+    *ret_end = walk.end;
+    return count;
+}
+
+/* RFC 5321 6.3: a message that has come through too many hosts is in a loop (A30). */
+static bool is_looping(struct intake_message *intake)
+{
+    const struct message *message = intake->message;
+    const struct message_buffer *first = &message->buffers[0];
+    size_t skip = message->envelope.encoded_bytes + message->envelope.prefix_bytes;
+    enum header_end end = HEADER_GOES_ON;
+    uint64_t hops = 0;
+    uint8_t *copy;
+    size_t used;
+
+    if (skip < first->used)
+        hops = count_received(slice_of(first->data + skip, first->used - skip), &end);
+    if (end != HEADER_GOES_ON || message->buffer_count == 1)
+        return hops > intake->source.max_message_hops;
+    /* The header runs over several buffers: rare enough to be put together for the walk. */
+    copy = home_scratch(intake->shard, LOOP_SCAN_BYTES);
+    if (!copy)
+        return false;
+    used = message_copy(message, skip, copy, LOOP_SCAN_BYTES);
+    return count_received(slice_of(copy, used), &end) > intake->source.max_message_hops;
+}
+
+static void finish_envelope(struct intake_message *intake, const struct intake_body_facts *facts)
+{
+    struct message *message = intake->message;
+    struct envelope *envelope = &message->envelope;
+    struct wire_writer w;
+
+    envelope->stuffed_dots = facts->stuffed_dots;
+    envelope->body_bytes = message->bytes - envelope->encoded_bytes - envelope->prefix_bytes;
+    envelope->flags |= facts->has_8bit ? ENVELOPE_8BIT : 0;
+    wire_writer_init(&w, message->buffers[0].data, envelope->encoded_bytes);
+    envelope_encode_counts(envelope, &w);
+    must(!w.failed);
+}
+
+static void intake_finish(struct intake_message *intake, const struct intake_body_facts *facts,
+                          intake_answer_fn *answer, void *asker, uint64_t cookie)
+{
+    struct shard *shard = intake->shard;
+    struct message *message = intake->message;
+    struct intake_reply reply;
+
+    intake->answer = answer;
+    intake->asker = asker;
+    intake->cookie = cookie;
+    if (intake->failure == E_TOO_LONG) {
+        reply_set(&reply, 552, 3, 4, "message is larger than this system takes");
+        answer_and_free(intake, &reply);
+        return;
+    }
+    if (intake->failure < 0 || under_pressure(shard, &reply)) {
+        if (intake->failure < 0)
+            reply_set(&reply, 452, 3, 1, "too little memory, try again later");
+        answer_and_free(intake, &reply);
+        return;
+    }
+    finish_envelope(intake, facts);
+    if (is_looping(intake)) {
+        reply_set(&reply, 554, 4, 6, "too many hops, this message loops");
+        answer_and_free(intake, &reply);
+        return;
+    }
+    message->intake = intake;
+    message->append = (struct log_request){
+        .parcel = {.kind = SPOOL_APPEND_MESSAGE, .from = shard->wiring.spool_client},
+        .payload = message->payload,
+        .payload_count = message_payload(message),
+        .payload_bytes = message->bytes,
+        .message_id = message->envelope.message_id,
+    };
+    list_init(&message->append.link);
+    shard->append_count++;
+    mailbox_post(shard->wiring.to_spool, &message->append.parcel);
+}
+
+static void intake_abort(struct intake_message *intake)
+{
+    intake_free(intake);
+}
+
+void inject_on_appended(struct shard *shard, struct message *message)
+{
+    struct intake_message *intake = message->intake;
+    struct intake_reply reply;
+    char id[14];
+
+    must(intake && shard->append_count > 0);
+    shard->append_count--;
+    message->intake = NULL;
+    if (message->append.status < 0) {
+        if (message->append.status == E_POISONED)
+            reply.code = 0;
+        else
+            reply_set(&reply, 451, 3, 0, "could not be stored, try again later");
+        answer_and_free(intake, &reply);
+        return;
+    }
+    inject_format_id(message->envelope.message_id, id);
+    reply_set(&reply, 250, 0, 0, "");
+    snprintf(reply.text, sizeof(reply.text), "ok id=%s", id);
+    shard->totals.accepted_messages++;
+    shard->totals.accepted_rcpts += intake->rcpt_count;
+    shard->totals.accepted_bytes += envelope_content_bytes(&message->envelope);
+    /* The promise that home_reserve made is kept by the registration. */
+    home_unreserve(shard, intake->reserved);
+    intake->reserved = 0;
+    intake->message = NULL;
+    home_register(shard, message);
+    answer_and_free(intake, &reply);
+}
+
+const struct intake_ops inject_intake = {
+    .admit = intake_admit,
+    .leave = intake_leave,
+    .begin = intake_begin,
+    .add_rcpt = intake_add_rcpt,
+    .start_body = intake_start_body,
+    .write = intake_write,
+    .finish = intake_finish,
+    .abort = intake_abort,
+};
+
+void inject_init(struct shard *shard)
+{
+    slab_init(&shard->intakes, sizeof(struct intake_message), shard->limits.session_count_max * 2);
+}
+
+void inject_fini(struct shard *shard)
+{
+    slab_fini(&shard->intakes);
+}

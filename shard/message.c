@@ -1,0 +1,168 @@
+#include "shard/message.h"
+
+#include "core/base/err.h"
+#include "core/base/mem.h"
+#include "core/base/must.h"
+
+static const uint32_t class_bytes[MESSAGE_BUFFER_CLASSES] = {4096, 16384, 65536, 262144};
+
+void message_pool_init(struct message_pool *pool, uint64_t bytes_max, uint32_t message_count_max)
+{
+    *pool = (struct message_pool){.bytes_max = bytes_max, .bytes_soft = bytes_max / 4 * 3};
+    slab_init(&pool->messages, sizeof(struct message), message_count_max);
+    for (int i = 0; i < MESSAGE_BUFFER_CLASSES; i++) {
+        uint64_t count = bytes_max / class_bytes[i];
+
+        slab_init(&pool->buffers[i], class_bytes[i],
+                  count < 16               ? 16
+                  : count > UINT32_MAX / 2 ? UINT32_MAX / 2
+                                           : (uint32_t)count);
+    }
+}
+
+void message_pool_fini(struct message_pool *pool)
+{
+    for (int i = 0; i < MESSAGE_BUFFER_CLASSES; i++)
+        slab_fini(&pool->buffers[i]);
+    slab_fini(&pool->messages);
+}
+
+struct message *message_alloc(struct message_pool *pool)
+{
+    uint32_t index;
+    struct message *message = slab_alloc(&pool->messages, &index);
+
+    if (!message)
+        return NULL;
+    message->pool = pool;
+    message->index = index;
+    return message;
+}
+
+static void buffer_free(struct message_pool *pool, struct message_buffer *buffer)
+{
+    must(pool->bytes_used >= buffer->size);
+    pool->bytes_used -= buffer->size;
+    if (buffer->class == MESSAGE_BUFFER_CLASSES)
+        mem_free(buffer->data);
+    else
+        slab_free(&pool->buffers[buffer->class], buffer->index);
+}
+
+void message_free(struct message *message)
+{
+    if (!message)
+        return;
+    for (uint32_t i = 0; i < message->buffer_count; i++)
+        buffer_free(message->pool, &message->buffers[i]);
+    slab_free(&message->pool->messages, message->index);
+}
+
+int message_buffer_add(struct message *message, uint32_t min_bytes)
+{
+    struct message_pool *pool = message->pool;
+    struct message_buffer *buffer;
+    uint8_t class = 0;
+    uint32_t size;
+
+    if (message->buffer_count == MESSAGE_IOV_MAX)
+        return E_TOO_LONG;
+    buffer = &message->buffers[message->buffer_count];
+    while (class < MESSAGE_BUFFER_CLASSES && class_bytes[class] < min_bytes)
+        class ++;
+    size = class < MESSAGE_BUFFER_CLASSES ? class_bytes[class] : min_bytes;
+    if (pool->bytes_used + size > pool->bytes_max)
+        return E_FULL;
+    *buffer = (struct message_buffer){.size = size, .class = class};
+    /* Only messages far above the usual size come to the heap. */
+    buffer->data = class < MESSAGE_BUFFER_CLASSES
+                       ? slab_alloc(&pool->buffers[class], &buffer->index)
+                       : mem_try_alloc(size);
+    if (!buffer->data)
+        return E_FULL;
+    pool->bytes_used += size;
+    message->buffer_count++;
+    return 0;
+}
+
+void message_buffer_drop_first(struct message *message)
+{
+    must(message->buffer_count > 1);
+    buffer_free(message->pool, &message->buffers[0]);
+    message->buffer_count--;
+    memmove(&message->buffers[0], &message->buffers[1],
+            message->buffer_count * sizeof(message->buffers[0]));
+}
+
+int message_append(struct message *message, const void *data, size_t len)
+{
+    const uint8_t *from = data;
+
+    while (len > 0) {
+        struct message_buffer *last =
+            message->buffer_count ? &message->buffers[message->buffer_count - 1] : NULL;
+        uint32_t room = last ? last->size - last->used : 0;
+        size_t part = len < room ? len : room;
+
+        if (part == 0) {
+            /* Each buffer is four times the one before, so that few pieces hold any message. */
+            uint64_t next = last ? (uint64_t)last->size * 4 : class_bytes[0];
+            int result = message_buffer_add(message, next > (1u << 25) ? 1u << 25 : (uint32_t)next);
+
+            if (result < 0)
+                return result;
+            continue;
+        }
+        memcpy(last->data + last->used, from, part);
+        last->used += (uint32_t)part;
+        message->bytes += (uint32_t)part;
+        from += part;
+        len -= part;
+    }
+    return 0;
+}
+
+uint32_t message_payload(struct message *message)
+{
+    for (uint32_t i = 0; i < message->buffer_count; i++)
+        message->payload[i] = (struct iovec){message->buffers[i].data, message->buffers[i].used};
+    return message->buffer_count;
+}
+
+uint32_t message_content(const struct message *message, struct iovec *iov)
+{
+    uint32_t skip = message->payload_offset + message->envelope.encoded_bytes;
+    uint32_t count = 0;
+
+    must(message->buffer_count > 0 && skip <= message->buffers[0].used);
+    for (uint32_t i = 0; i < message->buffer_count; i++) {
+        const struct message_buffer *buffer = &message->buffers[i];
+
+        if (buffer->used > skip)
+            iov[count++] = (struct iovec){buffer->data + skip, buffer->used - skip};
+        skip = 0;
+    }
+    return count;
+}
+
+size_t message_copy(const struct message *message, size_t offset, uint8_t *room, size_t room_bytes)
+{
+    size_t copied = 0;
+
+    for (uint32_t i = 0; i < message->buffer_count && copied < room_bytes; i++) {
+        const struct message_buffer *buffer = &message->buffers[i];
+        size_t part;
+
+        if (offset >= buffer->used) {
+            offset -= buffer->used;
+            continue;
+        }
+        part = buffer->used - offset;
+        if (part > room_bytes - copied)
+            part = room_bytes - copied;
+        memcpy(room + copied, buffer->data + offset, part);
+        copied += part;
+        offset = 0;
+    }
+    return copied;
+}

@@ -1,0 +1,87 @@
+#include "shard/policy/fate.h"
+
+#include "core/base/must.h"
+
+uint64_t fate_retry_delay_ms(const struct conf_queue *settings, uint32_t attempts, struct rng *rng)
+{
+    uint32_t step = attempts < settings->retry_count ? attempts : settings->retry_count - 1;
+    uint64_t delay_ms, spread_ms;
+
+    must(settings->retry_count > 0 && settings->retry_count <= CONF_RETRY_STEPS_MAX);
+    delay_ms = settings->retry_ms[step];
+    spread_ms = delay_ms / 10;
+    return delay_ms - spread_ms + rng_between(rng, 0, 2 * spread_ms);
+}
+
+/*
+ * Categories by enhanced status, as the anchored fallbacks of PowerMTA's stock pattern list give
+ * them; the whole classifier is a later work. detail 255 = any.
+ */
+static const struct {
+    uint8_t subject;
+    uint8_t detail;
+    const char *category;
+} categories[] = {
+    {1, 2, "bad-domain"},          {1, 7, "invalid-sender"},    {1, 8, "invalid-sender"},
+    {1, 10, "bad-domain"},         {1, 255, "bad-mailbox"},     {2, 0, "bad-mailbox"},
+    {2, 1, "inactive-mailbox"},    {2, 2, "quota-issues"},      {2, 3, "content-related"},
+    {3, 3, "content-related"},     {3, 4, "content-related"},   {3, 5, "bad-configuration"},
+    {4, 1, "no-answer-from-host"}, {4, 2, "bad-connection"},    {4, 3, "routing-errors"},
+    {4, 4, "routing-errors"},      {4, 6, "routing-errors"},    {4, 7, "message-expired"},
+    {5, 3, "policy-related"},      {5, 255, "protocol-errors"}, {6, 255, "content-related"},
+    {7, 7, "content-related"},     {7, 255, "policy-related"},
+};
+
+static const char *bounce_category(const struct verdict *verdict)
+{
+    for (size_t i = 0; i < sizeof(categories) / sizeof(categories[0]); i++) {
+        if (verdict->enhanced[1] != categories[i].subject || verdict->enhanced[0] == 0)
+            continue;
+        if (categories[i].detail == 255 || categories[i].detail == verdict->enhanced[2])
+            return categories[i].category;
+    }
+    return "other";
+}
+
+struct fate fate_of_rcpt(const struct verdict *verdict, const struct conf_queue *settings,
+                         uint32_t attempts, uint64_t age_ms, struct rng *rng)
+{
+    struct fate fate = {.kind = FATE_RETRY, .category = ""};
+
+    if (verdict->class == VERDICT_SUCCESS) {
+        fate.kind = FATE_DELIVERED;
+        return fate;
+    }
+    if (verdict->flags & VERDICT_TOO_MANY_RCPT) {
+        fate.kind = FATE_RETRY_AT_ONCE;
+        return fate;
+    }
+    if (verdict->class == VERDICT_PERMANENT) {
+        fate.kind = FATE_BOUNCED;
+        fate.category = bounce_category(verdict);
+        return fate;
+    }
+    fate.delay_ms = fate_retry_delay_ms(settings, attempts, rng);
+    if (age_ms + fate.delay_ms > settings->bounce_after_ms) {
+        fate.kind = FATE_BOUNCED;
+        fate.category = "message-expired";
+    }
+    return fate;
+}
+
+enum fate_route fate_of_session(const struct verdict *verdict, const struct conf_queue *settings)
+{
+    if (verdict->scope == VERDICT_SOURCE_IP)
+        return FATE_REST_SOURCE;
+    switch (verdict->stage) {
+    case VERDICT_AT_CONNECT:
+    case VERDICT_AT_GREETING:
+    case VERDICT_AT_EHLO:
+        return FATE_NEXT_TARGET;
+    default:
+        break;
+    }
+    if (verdict->code == 421 && settings->smtp_421_means_mx_unavailable)
+        return FATE_NEXT_TARGET;
+    return FATE_CLOSE_ONLY;
+}

@@ -1,0 +1,622 @@
+/*
+ * Queues owned here: ready and deferred recipients, pause, rest, expiry, local verdicts.
+ *
+ * A recipient is in exactly one of three places: its queue's ready list, the heap of due times, or
+ * a delivery. Due times live in memory on the monotonic clock, so a jump of the wall clock neither
+ * releases nor holds anything; the log keeps wall clock times. An entry of a heap counts only while
+ * its tag matches: changing one's mind never searches a heap.
+ */
+#include "core/base/err.h"
+#include "shard/place.h"
+#include "shard/shard_int.h"
+
+#include <stdio.h>
+
+#define WAKES_PER_TURN      1024
+#define LOCAL_WORK_PER_TURN 16
+#define REST_KEY            "rest/"
+#define PAUSE_KEY           "pause/"
+
+/* Named state on its way to the spool and back. */
+struct named_record {
+    struct log_request request; /* first */
+    struct iovec iov;
+    struct report *report; /* waits for it, or NULL */
+    uint32_t index;
+    uint8_t bytes[REPORT_NAME_MAX + 64];
+};
+
+static void on_due_timer(struct io_timer *timer)
+{
+    /* The work is done by the turn that the timer brought about. */
+    (void)timer;
+}
+
+void queues_init(struct shard *shard)
+{
+    slab_init(&shard->queued, sizeof(struct queued), shard->limits.rcpt_count_max);
+    slab_init(&shard->queues, sizeof(struct queue), shard->limits.queue_count_max);
+    slab_init(&shard->outcomes, sizeof(struct outcome_parcel), 32768);
+    slab_init(&shard->named_records, sizeof(struct named_record), shard->limits.queue_count_max);
+    table_init(&shard->queue_table);
+    heap_init(&shard->due);
+    heap_init(&shard->wakes);
+    list_init(&shard->local_work);
+    io_timer_init(&shard->due_timer, on_due_timer);
+}
+
+void queues_fini(struct shard *shard)
+{
+    heap_fini(&shard->wakes);
+    heap_fini(&shard->due);
+    table_fini(&shard->queue_table);
+    slab_fini(&shard->named_records);
+    slab_fini(&shard->outcomes);
+    slab_fini(&shard->queues);
+    slab_fini(&shard->queued);
+}
+
+/* ---- Queues ---------------------------------------------------------------------------------- */
+
+struct queue_key {
+    struct slice domain;
+    uint32_t vmta_id;
+};
+
+static bool queue_matches(uint32_t value, const void *key, void *context)
+{
+    const struct shard *shard = context;
+    const struct queue *queue = slab_at(&shard->queues, value);
+    const struct queue_key *wanted = key;
+
+    return queue->vmta_id == wanted->vmta_id &&
+           slice_equal(names_text(&shard->names, queue->name), wanted->domain);
+}
+
+static uint64_t queue_hash(const struct queue_key *key)
+{
+    return hash_combine(hash_bytes(key->domain.data, key->domain.len), key->vmta_id);
+}
+
+struct queue *queues_find(struct shard *shard, struct slice domain, uint32_t vmta_id)
+{
+    struct queue_key key = {domain, vmta_id};
+    uint32_t index = table_find(&shard->queue_table, queue_hash(&key), queue_matches, &key, shard);
+
+    return index == TABLE_NONE ? NULL : slab_at(&shard->queues, index);
+}
+
+struct queue *queues_obtain(struct shard *shard, struct slice domain, uint32_t vmta_id)
+{
+    struct queue *queue = queues_find(shard, domain, vmta_id);
+    struct queue_key key = {domain, vmta_id};
+    uint32_t index, name;
+
+    if (queue)
+        return queue;
+    name = names_get(&shard->names, domain);
+    if (name == NAME_NONE)
+        return NULL;
+    queue = slab_alloc(&shard->queues, &index);
+    if (!queue || !table_insert(&shard->queue_table, queue_hash(&key), index)) {
+        if (queue)
+            slab_free(&shard->queues, index);
+        names_put(&shard->names, name);
+        return NULL;
+    }
+    queue->index = index;
+    queue->name = name;
+    queue->vmta_id = vmta_id;
+    queue->ready_head = NONE;
+    queue->ready_tail = NONE;
+    queue->reason_since_us = io_wall_us(shard->io);
+    list_init(&queue->lane_link);
+    list_init(&queue->resolve_link);
+    list_init(&queue->local_link);
+    conf_queue(shard->conf, domain, vmta_id, &queue->settings);
+    return queue;
+}
+
+void queues_release(struct shard *shard, struct queue *queue)
+{
+    struct queue_key key = {names_text(&shard->names, queue->name), queue->vmta_id};
+
+    if (queue->ready_count + queue->deferred_count + queue->sending_count > 0 ||
+        queue->connection_count > 0 || queue->paused || queue->resolving ||
+        queue->rest_failures > 0 || queue->local != LOCAL_NONE)
+        return;
+    list_remove(&queue->lane_link);
+    if (queue->site)
+        site_release(shard, queue->site);
+    table_remove(&shard->queue_table, queue_hash(&key), queue->index);
+    names_put(&shard->names, queue->name);
+    slab_free(&shard->queues, queue->index);
+}
+
+void queues_name(const struct shard *shard, const struct queue *queue, char *room,
+                 size_t room_bytes)
+{
+    struct slice domain = names_text(&shard->names, queue->name);
+    const struct conf_vmta *vmta = conf_vmta(shard->conf, queue->vmta_id);
+
+    snprintf(room, room_bytes, "%.*s/%s", (int)domain.len, (const char *)domain.data,
+             vmta ? vmta->name : "{default}");
+}
+
+void queues_set_reason(struct shard *shard, struct queue *queue, enum wait_reason reason)
+{
+    if (queue->reason == reason)
+        return;
+    queue->reason = (uint8_t)reason;
+    queue->reason_since_us = io_wall_us(shard->io);
+}
+
+void queues_note_error(struct shard *shard, struct queue *queue, const struct verdict *verdict)
+{
+    struct slice text = verdict_text(verdict);
+
+    snprintf(queue->last_error, sizeof(queue->last_error), "%.*s", (int)text.len,
+             (const char *)text.data);
+    queue->last_error_us = io_wall_us(shard->io);
+}
+
+/* ---- Recipients ------------------------------------------------------------------------------ */
+
+uint32_t queues_peek(const struct queue *queue)
+{
+    return queue->ready_head;
+}
+
+uint32_t queues_pop(struct shard *shard, struct queue *queue)
+{
+    uint32_t index = queue->ready_head;
+    struct queued *queued;
+
+    if (index == NONE)
+        return NONE;
+    queued = slab_at(&shard->queued, index);
+    must(queued->state == QUEUED_READY && queue->ready_count > 0);
+    queue->ready_head = queued->next;
+    if (queue->ready_head == NONE)
+        queue->ready_tail = NONE;
+    queue->ready_count--;
+    queue->sending_count++;
+    queued->state = QUEUED_SENDING;
+    queued->next = NONE;
+    return index;
+}
+
+void queues_push_ready(struct shard *shard, struct queue *queue, uint32_t queued_index,
+                       bool at_front)
+{
+    struct queued *queued = slab_at(&shard->queued, queued_index);
+
+    queued->state = QUEUED_READY;
+    queue->ready_count++;
+    if (queue->ready_head == NONE) {
+        queued->next = NONE;
+        queue->ready_head = queued_index;
+        queue->ready_tail = queued_index;
+    } else if (at_front) {
+        queued->next = queue->ready_head;
+        queue->ready_head = queued_index;
+    } else {
+        queued->next = NONE;
+        ((struct queued *)slab_at(&shard->queued, queue->ready_tail))->next = queued_index;
+        queue->ready_tail = queued_index;
+    }
+}
+
+/* Monotonic time of a wall clock time, by today's difference of the two. */
+static uint64_t monotonic_of(const struct shard *shard, uint64_t wall_us)
+{
+    uint64_t now_us = io_wall_us(shard->io);
+
+    return io_now_ns(shard->io) + (wall_us > now_us ? (wall_us - now_us) * 1000 : 0);
+}
+
+void queues_defer(struct shard *shard, uint32_t queued_index, uint64_t due_us)
+{
+    struct queued *queued = slab_at(&shard->queued, queued_index);
+    struct queue *queue = slab_at(&shard->queues, queued->queue);
+    struct heap_entry entry = {.key = monotonic_of(shard, due_us), .value = queued_index};
+
+    entry.tag = ++shard->due_tag_next;
+    queued->due_s = (uint32_t)((due_us + 999999) / 1000000);
+    queued->due_tag = entry.tag;
+    if (!heap_push(&shard->due, entry)) {
+        /* Without memory for a time it cannot wait; the queue's own limits still hold. */
+        queues_push_ready(shard, queue, queued_index, false);
+        return;
+    }
+    queued->state = QUEUED_DEFERRED;
+    queue->deferred_count++;
+}
+
+bool queues_take(struct shard *shard, const struct handoff *handoff)
+{
+    struct queue *queue = queues_obtain(shard, handoff->domain, handoff->vmta_id);
+    struct queued *queued;
+    uint32_t index;
+
+    if (!queue)
+        return false;
+    queued = slab_alloc(&shard->queued, &index);
+    if (!queued) {
+        queues_release(shard, queue);
+        return false;
+    }
+    queued->message_id = handoff->message_id;
+    queued->accepted_us = handoff->accepted_us;
+    queued->place = handoff->place;
+    queued->hot = handoff->hot;
+    queued->queue = queue->index;
+    queued->home_message = handoff->home_message;
+    queued->home_rcpt = handoff->home_rcpt;
+    queued->ordinal = handoff->ordinal;
+    queued->home = handoff->home;
+    queued->attempts = handoff->attempts;
+    if (handoff->due_us > io_wall_us(shard->io))
+        queues_defer(shard, index, handoff->due_us);
+    else
+        queues_push_ready(shard, queue, index, false);
+    queues_reconsider(shard, queue);
+    return true;
+}
+
+/* ---- What a queue does next ------------------------------------------------------------------ */
+
+void queues_reconsider(struct shard *shard, struct queue *queue)
+{
+    enum wait_reason reason = WAIT_NOTHING;
+
+    if (queue->ready_count == 0)
+        reason = queue->deferred_count > 0 ? WAIT_RETRY : WAIT_NOTHING;
+    else if (queue->local != LOCAL_NONE)
+        reason = WAIT_MEMORY;
+    else if (queue->paused)
+        reason = WAIT_PAUSED;
+    else if (shard->stopping)
+        reason = WAIT_STOPPING;
+    else if (queue->rest_until_ns > io_now_ns(shard->io))
+        reason = queue->reason == WAIT_SOURCE ? WAIT_SOURCE : WAIT_REST;
+    else if (!queue->site || queue->site_until_ns <= io_now_ns(shard->io))
+        reason = WAIT_DNS;
+    else {
+        /* Says itself what it waits for. */
+        if (list_empty(&queue->lane_link))
+            site_enqueue(shard, queue);
+        return;
+    }
+    list_remove(&queue->lane_link);
+    queues_set_reason(shard, queue, reason);
+    if (reason == WAIT_DNS && !queue->resolving)
+        site_resolve(shard, queue);
+    if (queue->local != LOCAL_NONE && list_empty(&queue->local_link))
+        list_push_back(&shard->local_work, &queue->local_link);
+    if (reason == WAIT_NOTHING)
+        queues_release(shard, queue);
+}
+
+static void wake_later(struct shard *shard, struct queue *queue, uint64_t at_ns)
+{
+    struct slab_handle handle = slab_handle(&shard->queues, queue->index);
+    struct heap_entry entry = {.key = at_ns, .value = handle.index, .tag = handle.generation};
+
+    queue->rest_until_ns = at_ns;
+    /* Without memory for a time the queue goes on at once; its own limits still hold. */
+    if (!heap_push(&shard->wakes, entry))
+        queue->rest_until_ns = 0;
+}
+
+void queues_wait(struct shard *shard, struct queue *queue, uint64_t delay_ms,
+                 enum wait_reason reason)
+{
+    list_remove(&queue->lane_link);
+    queues_set_reason(shard, queue, reason);
+    queue->rest_until_us = io_wall_us(shard->io) + delay_ms * 1000;
+    wake_later(shard, queue, io_now_ns(shard->io) + delay_ms * 1000000);
+}
+
+static bool head_is_expired(struct shard *shard, const struct queue *queue)
+{
+    const struct queued *queued;
+    uint64_t now_us = io_wall_us(shard->io);
+
+    if (queue->ready_head == NONE)
+        return false;
+    queued = slab_at(&shard->queued, queue->ready_head);
+    return now_us > queued->accepted_us &&
+           (now_us - queued->accepted_us) / 1000 > queue->settings.bounce_after_ms;
+}
+
+void queues_rest(struct shard *shard, struct queue *queue, const struct verdict *verdict)
+{
+    uint64_t delay_ms =
+        fate_retry_delay_ms(&queue->settings, queue->rest_failures, io_rng(shard->io));
+
+    queues_note_error(shard, queue, verdict);
+    if (queue->rest_failures < UINT16_MAX)
+        queue->rest_failures++;
+    queues_wait(shard, queue, delay_ms, WAIT_REST);
+    queues_persist(shard, queue, NULL);
+    if (head_is_expired(shard, queue)) {
+        queue->local = LOCAL_EXPIRED;
+        queue->local_left = queue->ready_count;
+        queues_reconsider(shard, queue);
+    }
+}
+
+void queues_note_success(struct shard *shard, struct queue *queue)
+{
+    if (queue->rest_failures == 0)
+        return;
+    queue->rest_failures = 0;
+    queue->rest_until_ns = 0;
+    queue->rest_until_us = 0;
+    queues_persist(shard, queue, NULL);
+}
+
+void queues_fail_all(struct shard *shard, struct queue *queue, const struct verdict *verdict)
+{
+    queues_note_error(shard, queue, verdict);
+    queue->local = LOCAL_FAIL;
+    queue->local_code = verdict->code;
+    memcpy(queue->local_enhanced, verdict->enhanced, sizeof(queue->local_enhanced));
+    queue->local_left = queue->ready_count;
+    queues_reconsider(shard, queue);
+}
+
+void queues_pause(struct shard *shard, struct queue *queue, bool paused)
+{
+    queue->paused = paused;
+    queues_reconsider(shard, queue);
+}
+
+/* Brings deferred recipients of a queue (accepted before a time, 0 = any) to the ready list. */
+static uint32_t bring_deferred(struct shard *shard, struct queue *queue, uint64_t older_than_us)
+{
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < shard->queued.count_grown && queue->deferred_count > 0; i++) {
+        struct queued *queued;
+
+        if (!slab_is_live(&shard->queued, i))
+            continue;
+        queued = slab_at(&shard->queued, i);
+        if (queued->queue != queue->index || queued->state != QUEUED_DEFERRED ||
+            (older_than_us && queued->accepted_us >= older_than_us))
+            continue;
+        queue->deferred_count--;
+        queued->due_tag = 0;
+        queues_push_ready(shard, queue, i, false);
+        count++;
+    }
+    return count;
+}
+
+/* Moves ready recipients accepted before a time to the front; returns how many. */
+static uint32_t older_to_front(struct shard *shard, struct queue *queue, uint64_t older_than_us)
+{
+    uint32_t index = queue->ready_head, moved = 0;
+
+    queue->ready_head = NONE;
+    queue->ready_tail = NONE;
+    queue->ready_count = 0;
+    while (index != NONE) {
+        struct queued *queued = slab_at(&shard->queued, index);
+        uint32_t next = queued->next;
+        bool older = !older_than_us || queued->accepted_us < older_than_us;
+
+        queues_push_ready(shard, queue, index, older);
+        moved += older;
+        index = next;
+    }
+    return moved;
+}
+
+uint32_t queues_delete(struct shard *shard, struct queue *queue, uint64_t older_than_us)
+{
+    bring_deferred(shard, queue, older_than_us);
+    queue->local_left = older_to_front(shard, queue, older_than_us);
+    if (queue->local_left == 0)
+        return 0;
+    queue->local = LOCAL_DELETE;
+    snprintf(queue->last_error, sizeof(queue->last_error), "deleted by an operator");
+    queues_reconsider(shard, queue);
+    return queue->local_left;
+}
+
+uint32_t queues_schedule(struct shard *shard, struct queue *queue)
+{
+    uint32_t count = bring_deferred(shard, queue, 0);
+
+    queue->rest_until_ns = 0;
+    queues_reconsider(shard, queue);
+    return count;
+}
+
+/* ---- The turn -------------------------------------------------------------------------------- */
+
+static void release_due(struct shard *shard, uint64_t now_ns, uint32_t *budget)
+{
+    struct heap_entry entry;
+
+    for (; *budget > 0 && heap_top(&shard->due) && heap_top(&shard->due)->key <= now_ns;
+         (*budget)--) {
+        struct queued *queued;
+        struct queue *queue;
+
+        heap_pop(&shard->due, &entry);
+        if (!slab_is_live(&shard->queued, entry.value))
+            continue;
+        queued = slab_at(&shard->queued, entry.value);
+        if (queued->state != QUEUED_DEFERRED || queued->due_tag != entry.tag)
+            continue;
+        queue = slab_at(&shard->queues, queued->queue);
+        queue->deferred_count--;
+        queues_push_ready(shard, queue, entry.value, false);
+        queues_reconsider(shard, queue);
+    }
+}
+
+static void wake_queues(struct shard *shard, uint64_t now_ns, uint32_t *budget)
+{
+    struct heap_entry entry;
+
+    for (; *budget > 0 && heap_top(&shard->wakes) && heap_top(&shard->wakes)->key <= now_ns;
+         (*budget)--) {
+        struct slab_handle handle;
+        struct queue *queue;
+
+        heap_pop(&shard->wakes, &entry);
+        handle = (struct slab_handle){entry.value, entry.tag};
+        queue = slab_get(&shard->queues, handle);
+        if (!queue)
+            continue;
+        queues_reconsider(shard, queue);
+    }
+}
+
+static void do_local_work(struct shard *shard)
+{
+    for (int i = 0; i < LOCAL_WORK_PER_TURN && !list_empty(&shard->local_work); i++) {
+        struct queue *queue =
+            container_of(list_pop_front(&shard->local_work), struct queue, local_link);
+        bool is_over = queue->local_left == 0 || queue->ready_count == 0 ||
+                       (queue->local == LOCAL_EXPIRED && !head_is_expired(shard, queue));
+
+        if (is_over) {
+            queue->local = LOCAL_NONE;
+            queues_reconsider(shard, queue);
+        } else {
+            list_push_back(&shard->local_work, &queue->local_link);
+            if (!deliver_local(shard, queue))
+                break;
+        }
+    }
+}
+
+void queues_turn(struct shard *shard)
+{
+    uint64_t now_ns = io_now_ns(shard->io), next_ns = UINT64_MAX;
+    uint32_t budget = WAKES_PER_TURN;
+
+    release_due(shard, now_ns, &budget);
+    wake_queues(shard, now_ns, &budget);
+    do_local_work(shard);
+    if (heap_top(&shard->due))
+        next_ns = heap_top(&shard->due)->key;
+    if (heap_top(&shard->wakes) && heap_top(&shard->wakes)->key < next_ns)
+        next_ns = heap_top(&shard->wakes)->key;
+    if (next_ns != UINT64_MAX)
+        io_timer_arm(shard->io, &shard->due_timer, next_ns);
+}
+
+/* ---- What survives a restart ----------------------------------------------------------------- */
+
+static void persist_one(struct shard *shard, const char *prefix, const char *name,
+                        struct slice value, struct report *report)
+{
+    char key[REPORT_NAME_MAX + 8];
+    struct log_named named;
+    struct named_record *record;
+    uint32_t index;
+    int len = snprintf(key, sizeof(key), "%s%s", prefix, name);
+    int bytes;
+
+    must(len > 0 && (size_t)len < sizeof(key));
+    /* Keys are bounded; a longer name (domain of 255 and a long VMTA) does not survive. */
+    if (len > 255)
+        return;
+    record = slab_alloc(&shard->named_records, &index);
+    if (!record)
+        return;
+    named = (struct log_named){.key = slice_of(key, (size_t)len), .value = value};
+    bytes = log_named_encode(&named, record->bytes, sizeof(record->bytes));
+    must(bytes > 0);
+    record->index = index;
+    record->report = report;
+    if (report)
+        report->pending++;
+    record->iov = (struct iovec){record->bytes, (size_t)bytes};
+    record->request = (struct log_request){
+        .parcel = {.kind = SPOOL_APPEND_NAMED, .from = shard->wiring.spool_client},
+        .payload = &record->iov,
+        .payload_count = 1,
+        .payload_bytes = (uint32_t)bytes,
+        .flags = report ? LOG_WANTS_SYNC : 0,
+    };
+    list_init(&record->request.link);
+    mailbox_post(shard->wiring.to_spool, &record->request.parcel);
+}
+
+void queues_persist(struct shard *shard, const struct queue *queue, struct report *report)
+{
+    char name[REPORT_NAME_MAX];
+    uint8_t rest[16];
+    struct wire_writer w;
+
+    queues_name(shard, queue, name, sizeof(name));
+    if (report) {
+        persist_one(shard, PAUSE_KEY, name, queue->paused ? SLICE_LITERAL("1") : SLICE_EMPTY,
+                    report);
+        return;
+    }
+    wire_writer_init(&w, rest, sizeof(rest));
+    wire_put_u64(&w, queue->rest_until_us);
+    wire_put_u16(&w, queue->rest_failures);
+    persist_one(shard, REST_KEY, name,
+                queue->rest_failures ? slice_of(rest, wire_written(&w)) : SLICE_EMPTY, NULL);
+}
+
+void queues_on_named_answer(struct shard *shard, struct log_request *request)
+{
+    struct named_record *record = container_of(request, struct named_record, request);
+    struct report *report = record->report;
+
+    if (report && request->status < 0)
+        report->result = request->status;
+    slab_free(&shard->named_records, record->index);
+    if (report)
+        reports_on_persisted(shard, report);
+}
+
+/* The queue that a key's name part speaks of, if this shard owns it. */
+static struct queue *queue_of_key(struct shard *shard, struct slice name)
+{
+    size_t slash = slice_find(name, '/');
+    struct slice domain = slice_of(name.data, slash);
+    const struct conf_vmta *vmta;
+
+    if (slash == name.len)
+        return NULL;
+    vmta = conf_vmta_named(shard->conf, slice_after(name, slash + 1));
+    if (!vmta || place_owner(shard->conf, domain, vmta->id, shard->count) != shard->number)
+        return NULL;
+    return queues_obtain(shard, domain, vmta->id);
+}
+
+void shard_recover_named(struct shard *shard, const struct log_named *named)
+{
+    struct slice rest = SLICE_LITERAL(REST_KEY), pause = SLICE_LITERAL(PAUSE_KEY);
+    struct queue *queue;
+    struct wire_reader r;
+
+    if (slice_starts_nocase(named->key, pause)) {
+        queue = queue_of_key(shard, slice_after(named->key, pause.len));
+        if (queue)
+            queue->paused = true;
+        return;
+    }
+    if (!slice_starts_nocase(named->key, rest))
+        return;
+    queue = queue_of_key(shard, slice_after(named->key, rest.len));
+    if (!queue)
+        return;
+    wire_reader_init(&r, named->value.data, named->value.len);
+    queue->rest_until_us = wire_get_u64(&r);
+    queue->rest_failures = wire_get_u16(&r);
+    queue->reason = WAIT_REST;
+    wake_later(shard, queue, monotonic_of(shard, queue->rest_until_us));
+}

@@ -1,0 +1,247 @@
+/* The shard's answers to control: counters, rows, orders. */
+#include "shard/report.h"
+
+#include "core/base/mem.h"
+#include "shard/place.h"
+#include "shard/shard_int.h"
+
+#include <stdio.h>
+
+/* ---- Helpers that control shares --------------------------------------------------------------
+ */
+
+void *report_row_add(struct report *report, size_t row_bytes)
+{
+    uint8_t *rows = report->rows;
+
+    if (report->row_count_max && report->row_count >= report->row_count_max)
+        return NULL;
+    if (report->row_count == report->row_capacity) {
+        uint32_t capacity = report->row_capacity ? report->row_capacity * 2 : 64;
+
+        rows = mem_try_alloc(capacity * row_bytes);
+        if (!rows)
+            return NULL;
+        if (report->rows)
+            memcpy(rows, report->rows, report->row_count * row_bytes);
+        mem_free(report->rows);
+        report->rows = rows;
+        report->row_capacity = capacity;
+    }
+    return rows + report->row_count++ * row_bytes;
+}
+
+const char *wait_reason_text(enum wait_reason reason)
+{
+    static const char *const texts[] = {
+#define WAIT_TEXT(name, text) text,
+        WAIT_REASONS(WAIT_TEXT)
+#undef WAIT_TEXT
+    };
+
+    must((size_t)reason < sizeof(texts) / sizeof(texts[0]));
+    return texts[reason];
+}
+
+/* ---- Matching ---------------------------------------------------------------------------------
+ */
+
+static bool matches(const char *pattern, struct slice text)
+{
+    return strcmp(pattern, "*") == 0 || slice_equal_nocase(slice_str(pattern), text);
+}
+
+static bool queue_matches(struct shard *shard, const struct report *report,
+                          const struct queue *queue)
+{
+    const struct conf_vmta *vmta = conf_vmta(shard->conf, queue->vmta_id);
+
+    return matches(report->domain_pattern, names_text(&shard->names, queue->name)) &&
+           matches(report->vmta_pattern, slice_str(vmta ? vmta->name : "{default}"));
+}
+
+/* ---- Status and rows --------------------------------------------------------------------------
+ */
+
+static void add_status(struct shard *shard, struct report *report)
+{
+    struct report_status now = shard->totals;
+    struct smtpd_stats smtpd;
+    struct io_stats io;
+
+    smtpd_stats_read(shard->smtpd, &smtpd);
+    io_stats_read(shard->io, &io);
+    now.turns = io.turns;
+    now.system_calls = io.system_calls;
+    now.completions = io.completions;
+    now.sleeps = io.sleeps;
+    now.queued_messages = shard->home_messages.count_used;
+    now.queued_rcpts = shard->queued.count_used;
+    now.sessions_in = smtpd.sessions_now;
+    now.connections_out = site_open_connections(shard);
+    now.queues = shard->queues.count_used;
+    now.hot_bytes = shard->pool.bytes_used;
+    for (uint32_t i = 0; i < shard->queues.count_grown; i++)
+        if (slab_is_live(&shard->queues, i))
+            now.waiting_rcpts += ((struct queue *)slab_at(&shard->queues, i))->deferred_count;
+#define STATUS_ADD(name) report->status.name += now.name;
+    STATUS_COUNTERS(STATUS_ADD)
+    STATUS_GAUGES(STATUS_ADD)
+#undef STATUS_ADD
+}
+
+static void add_queue_row(struct shard *shard, struct report *report, const struct queue *queue)
+{
+    struct queue_row *row = report_row_add(report, sizeof(*row));
+
+    if (!row)
+        return;
+    queues_name(shard, queue, row->name, sizeof(row->name));
+    row->rcpts = queue->ready_count + queue->deferred_count + queue->sending_count;
+    row->bytes = queue->queued_bytes;
+    row->connections = queue->connection_count;
+    row->paused = queue->paused;
+    row->reason = queue->reason;
+    row->shard = shard->number;
+    row->reason_since_us = queue->reason_since_us;
+    row->next_attempt_us = queue->rest_until_ns ? queue->rest_until_us : 0;
+    row->last_error_us = queue->last_error_us;
+    snprintf(row->last_error, sizeof(row->last_error), "%s", queue->last_error);
+}
+
+static void copy_text(char *room, size_t room_bytes, struct slice text)
+{
+    snprintf(room, room_bytes, "%.*s", (int)text.len, (const char *)text.data);
+}
+
+static void fill_addresses(const struct queued *queued, struct rcpt_row *row)
+{
+    const struct envelope *envelope = &queued->hot->envelope;
+    struct envelope_rcpt rcpt;
+    struct wire_reader reader;
+
+    wire_reader_init(&reader, envelope->rcpts.data, envelope->rcpts.len);
+    for (uint32_t i = 0; envelope_rcpt_next(&reader, &rcpt); i++)
+        if (i == queued->ordinal)
+            copy_text(row->rcpt, sizeof(row->rcpt), rcpt.address);
+    copy_text(row->sender, sizeof(row->sender), envelope->sender);
+}
+
+static void add_rcpt_rows(struct shard *shard, struct report *report)
+{
+    for (uint32_t i = 0; i < shard->queued.count_grown; i++) {
+        const struct queued *queued;
+        const struct queue *queue;
+        struct rcpt_row *row;
+
+        if (!slab_is_live(&shard->queued, i))
+            continue;
+        queued = slab_at(&shard->queued, i);
+        queue = slab_at(&shard->queues, queued->queue);
+        if (!queue_matches(shard, report, queue))
+            continue;
+        row = report_row_add(report, sizeof(*row));
+        if (!row)
+            return;
+        queues_name(shard, queue, row->queue, sizeof(row->queue));
+        row->message_id = queued->message_id;
+        row->attempts = queued->attempts;
+        row->accepted_us = queued->accepted_us;
+        row->due_us = queued->state == QUEUED_DEFERRED ? (uint64_t)queued->due_s * 1000000 : 0;
+        if (queued->hot)
+            fill_addresses(queued, row);
+    }
+}
+
+/* ---- Orders -----------------------------------------------------------------------------------
+ */
+
+static void order_queue(struct shard *shard, struct report *report, struct queue *queue)
+{
+    switch (report->parcel.kind) {
+    case REPORT_QUEUES:
+        add_queue_row(shard, report, queue);
+        break;
+    case REPORT_PAUSE:
+        queues_pause(shard, queue, true);
+        queues_persist(shard, queue, report);
+        report->affected++;
+        break;
+    case REPORT_RESUME:
+        queue->paused = false;
+        queues_persist(shard, queue, report);
+        report->affected++;
+        queues_pause(shard, queue, false);
+        break;
+    case REPORT_SCHEDULE:
+        report->affected += queues_schedule(shard, queue);
+        break;
+    case REPORT_DELETE:
+        report->affected += queues_delete(shard, queue, report->older_than_us);
+        break;
+    default:
+        must(false);
+    }
+}
+
+/* A literal queue that does not exist yet can be paused: mail for it will wait. */
+static void make_named_queue(struct shard *shard, const struct report *report)
+{
+    const struct conf_vmta *vmta = conf_vmta_named(shard->conf, slice_str(report->vmta_pattern));
+    struct slice domain = slice_str(report->domain_pattern);
+
+    if (strcmp(report->domain_pattern, "*") == 0 || !vmta)
+        return;
+    if (place_owner(shard->conf, domain, vmta->id, shard->count) == shard->number)
+        queues_obtain(shard, domain, vmta->id);
+}
+
+static void answer(struct shard *shard, struct report *report)
+{
+    mailbox_post(shard->wiring.to_control, &report->parcel);
+}
+
+void reports_on_persisted(struct shard *shard, struct report *report)
+{
+    must(report->pending > 0);
+    if (--report->pending == 0)
+        answer(shard, report);
+}
+
+void reports_on_stopped(struct shard *shard)
+{
+    if (shard->stop_report)
+        answer(shard, shard->stop_report);
+    shard->stop_report = NULL;
+}
+
+void reports_on_request(struct shard *shard, struct report *report)
+{
+    if (report->parcel.kind == REPORT_STOP) {
+        shard->stop_report = report;
+        shard_stop(shard, report->grace_ms, NULL, NULL);
+        return;
+    }
+    if (report->parcel.kind == REPORT_STATUS) {
+        add_status(shard, report);
+        answer(shard, report);
+        return;
+    }
+    if (report->parcel.kind == REPORT_LIST) {
+        add_rcpt_rows(shard, report);
+        answer(shard, report);
+        return;
+    }
+    if (report->parcel.kind == REPORT_PAUSE)
+        make_named_queue(shard, report);
+    /* Held until the walk is over, whatever the first orders' answers do meanwhile. */
+    report->pending = 1;
+    for (uint32_t i = 0; i < shard->queues.count_grown; i++)
+        if (slab_is_live(&shard->queues, i)) {
+            struct queue *queue = slab_at(&shard->queues, i);
+
+            if (queue_matches(shard, report, queue))
+                order_queue(shard, report, queue);
+        }
+    reports_on_persisted(shard, report);
+}

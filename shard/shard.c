@@ -1,0 +1,273 @@
+#include "shard/shard.h"
+
+#include "core/base/log.h"
+#include "core/base/mem.h"
+#include "shard/shard_int.h"
+
+static const struct shard_limits limits_default = {
+    .message_count_max = 10u << 20,
+    .rcpt_count_max = 16u << 20,
+    .session_count_max = 4096,
+    .connection_count_max = 16384,
+    .queue_count_max = 1u << 20,
+    .dns_in_flight_max = 256,
+};
+
+static void shard_turn(struct io_actor *actor);
+static bool shard_is_busy(struct io_actor *actor);
+static void on_stop_timer(struct io_timer *timer);
+
+static uint32_t or_default(uint32_t value, uint32_t fallback)
+{
+    return value ? value : fallback;
+}
+
+static void set_limits(struct shard *shard, const struct shard_limits *limits)
+{
+    shard->limits = (struct shard_limits){
+        or_default(limits->message_count_max, limits_default.message_count_max),
+        or_default(limits->rcpt_count_max, limits_default.rcpt_count_max),
+        or_default(limits->session_count_max, limits_default.session_count_max),
+        or_default(limits->connection_count_max, limits_default.connection_count_max),
+        or_default(limits->queue_count_max, limits_default.queue_count_max),
+        or_default(limits->dns_in_flight_max, limits_default.dns_in_flight_max),
+    };
+}
+
+/*
+ * Ids grow by one per message of a shard and never repeat: 24 bits of the spool's life, 8 of the
+ * shard within it, 32 of a counter. Readers see only an opaque number.
+ */
+static uint64_t first_id(uint64_t life, uint16_t number)
+{
+    return (life & 0xFFFFFF) << 40 | (uint64_t)(number & 0xFF) << 32;
+}
+
+struct shard *shard_create(struct io *io, const struct shard_options *options)
+{
+    struct shard *shard = mem_alloc(sizeof(*shard));
+    const struct conf_global *global = conf_global(options->conf);
+    struct smtpd_options smtpd = {.host_name = global->host_name};
+
+    shard->actor = (struct io_actor){.turn = shard_turn, .is_busy = shard_is_busy};
+    shard->io = io;
+    shard->conf = conf_ref(options->conf);
+    shard->number = options->number;
+    shard->count = options->count;
+    /* A message must fit into one segment with its headers, and into a receive window. */
+    shard->message_bytes_max = (uint32_t)(options->segment_bytes - options->segment_bytes / 8);
+    set_limits(shard, &options->limits);
+    io_timer_init(&shard->stop_timer, on_stop_timer);
+    names_init(&shard->names, shard->limits.queue_count_max);
+    message_pool_init(&shard->pool, global->hot_set_bytes / options->count,
+                      shard->limits.message_count_max);
+    shard->pool_turn_count = conf_pool_count(shard->conf) + 1;
+    shard->pool_turns = mem_alloc(shard->pool_turn_count * sizeof(uint32_t));
+    shard->reader = spool_reader_create(io, options->spool_path);
+    smtpd.session_count_max = shard->limits.session_count_max;
+    shard->smtpd = smtpd_create(io, &smtpd, &inject_intake, shard);
+    shard->smtpc = smtpc_engine_create(io, shard->limits.connection_count_max);
+    inject_init(shard);
+    home_init(shard);
+    queues_init(shard);
+    site_init(shard);
+    deliver_init(shard);
+    return shard;
+}
+
+void shard_destroy(struct shard *shard)
+{
+    if (!shard)
+        return;
+    deliver_fini(shard);
+    site_fini(shard);
+    queues_fini(shard);
+    home_fini(shard);
+    inject_fini(shard);
+    smtpc_engine_destroy(shard->smtpc);
+    smtpd_destroy(shard->smtpd);
+    if (shard->dns)
+        dns_destroy(shard->dns);
+    spool_reader_destroy(shard->reader);
+    mem_free(shard->pool_turns);
+    message_pool_fini(&shard->pool);
+    names_fini(&shard->names);
+    conf_unref(shard->conf);
+    mem_free(shard);
+}
+
+/* ---- Parcels ----------------------------------------------------------------------------------
+ */
+
+static void return_handoff(struct shard *shard, struct handoff *handoff)
+{
+    handoff->parcel.kind = SHARD_HANDOFF_RETURN;
+    mailbox_post(shard->wiring.to_shards[handoff->home], &handoff->parcel);
+}
+
+static void on_handoff(struct shard *shard, struct handoff *handoff)
+{
+    if (!shard->handoffs_waiting && queues_take(shard, handoff)) {
+        return_handoff(shard, handoff);
+        return;
+    }
+    handoff->parcel.next = NULL;
+    if (shard->handoffs_waiting)
+        shard->handoffs_waiting_last->next = &handoff->parcel;
+    else
+        shard->handoffs_waiting = &handoff->parcel;
+    shard->handoffs_waiting_last = &handoff->parcel;
+}
+
+/* Tries again what there was no room for. */
+static void take_waiting(struct shard *shard)
+{
+    while (shard->handoffs_waiting) {
+        struct handoff *handoff = (struct handoff *)shard->handoffs_waiting;
+        struct parcel *next = shard->handoffs_waiting->next;
+
+        if (!queues_take(shard, handoff))
+            return;
+        shard->handoffs_waiting = next;
+        return_handoff(shard, handoff);
+    }
+}
+
+static void on_shard_parcel(void *context, struct parcel *parcel)
+{
+    struct shard *shard = context;
+
+    switch (parcel->kind) {
+    case SHARD_HANDOFF:
+        on_handoff(shard, (struct handoff *)parcel);
+        break;
+    case SHARD_HANDOFF_RETURN:
+        home_on_handoff_return(shard, (struct handoff *)parcel);
+        break;
+    case SHARD_OUTCOME:
+        home_on_outcome(shard, container_of(parcel, struct outcome_parcel, request.parcel));
+        break;
+    default:
+        must(false);
+    }
+}
+
+static void on_spool_parcel(void *context, struct parcel *parcel)
+{
+    struct shard *shard = context;
+    struct log_request *request = container_of(parcel, struct log_request, parcel);
+
+    switch (parcel->kind) {
+    case SPOOL_APPEND_MESSAGE:
+        inject_on_appended(shard, container_of(request, struct message, append));
+        break;
+    case SPOOL_APPEND_OUTCOME:
+        slab_free(&shard->outcomes, container_of(request, struct outcome_parcel, request)->index);
+        break;
+    case SPOOL_APPEND_STATE:
+        home_on_state_answer(shard, request);
+        break;
+    case SPOOL_APPEND_NAMED:
+        queues_on_named_answer(shard, request);
+        break;
+    case SPOOL_CHECKPOINT_BEGIN:
+        home_on_checkpoint(shard, container_of(parcel, struct spool_notice, parcel));
+        break;
+    default:
+        must(false);
+    }
+}
+
+static void on_control_parcel(void *context, struct parcel *parcel)
+{
+    reports_on_request(context, container_of(parcel, struct report, parcel));
+}
+
+void shard_wire(struct shard *shard, const struct shard_wiring *wiring)
+{
+    shard->wiring = *wiring;
+    shard->next_id = first_id(wiring->life, shard->number);
+    mailbox_listen(wiring->from_spool, on_spool_parcel, shard);
+    if (wiring->from_control)
+        mailbox_listen(wiring->from_control, on_control_parcel, shard);
+    for (uint16_t i = 0; i < shard->count; i++)
+        if (i != shard->number)
+            mailbox_listen(wiring->from_shards[i], on_shard_parcel, shard);
+    shard->dns = dns_create(shard->io, wiring->to_resolver, wiring->from_resolver, shard->number,
+                            65536, shard->limits.dns_in_flight_max);
+    site_start_resolving(shard);
+    io_attach(shard->io, &shard->actor);
+}
+
+uint16_t shard_home_of(uint64_t message_id, uint16_t shard_count)
+{
+    return (uint16_t)(hash_u64(message_id) % shard_count);
+}
+
+int shard_listen(struct shard *shard, int listen_fd, const char *source_name)
+{
+    return smtpd_listen(shard->smtpd, listen_fd, source_name);
+}
+
+/* ---- The turn ---------------------------------------------------------------------------------
+ */
+
+/* Nothing of this shard is under way: safe to end. */
+static bool is_quiet(const struct shard *shard)
+{
+    return shard->smtpd_stopped && site_open_connections(shard) == 0 && shard->append_count == 0 &&
+           shard->outcomes.count_used == 0 && shard->named_records.count_used == 0 &&
+           shard->deliveries.count_used == 0;
+}
+
+static void shard_turn(struct io_actor *actor)
+{
+    struct shard *shard = container_of(actor, struct shard, actor);
+
+    take_waiting(shard);
+    home_turn(shard);
+    queues_turn(shard);
+    site_turn(shard);
+    if (shard->stopping && !shard->is_stopped && is_quiet(shard)) {
+        shard->is_stopped = true;
+        io_timer_stop(shard->io, &shard->stop_timer);
+        reports_on_stopped(shard);
+        if (shard->stopped)
+            shard->stopped(shard->stopped_context);
+    }
+}
+
+static bool shard_is_busy(struct io_actor *actor)
+{
+    const struct shard *shard = container_of(actor, struct shard, actor);
+
+    return home_is_busy(shard) || !list_empty(&shard->local_work) ||
+           (!list_empty(&shard->lanes_to_serve) && !shard->is_starved);
+}
+
+static void on_stop_timer(struct io_timer *timer)
+{
+    struct shard *shard = container_of(timer, struct shard, stop_timer);
+
+    log_warn("shard %u: deliveries still under way at the end of the grace are cut off",
+             shard->number);
+    site_abort(shard);
+}
+
+static void on_smtpd_stopped(void *context)
+{
+    ((struct shard *)context)->smtpd_stopped = true;
+}
+
+void shard_stop(struct shard *shard, uint32_t grace_ms, void (*done)(void *context), void *context)
+{
+    if (shard->stopping)
+        return;
+    shard->stopping = true;
+    shard->stopped = done;
+    shard->stopped_context = context;
+    smtpd_stop(shard->smtpd, on_smtpd_stopped, shard);
+    site_stop(shard);
+    io_timer_arm(shard->io, &shard->stop_timer,
+                 io_now_ns(shard->io) + (uint64_t)grace_ms * 1000000);
+}
