@@ -4,9 +4,9 @@
  * conf_load parses a file (with its includes) through the directive table (directives.h), checks
  * every value against type, unit and range, and builds one snapshot; or it reports every error
  * with file and line and builds nothing. Keywords of the table that have no effect yet load with
- * a warning that says so; unknown keywords are errors. A snapshot is never altered; any thread may
- * read it until its last holder drops it. Objects that outlive a turn keep ids (`id`, never reused
- * within a process), not pointers.
+ * a warning that says so, at their first occurrence; unknown keywords are errors. A snapshot is
+ * never altered; any thread may read it until its last holder drops it. Objects that outlive a turn
+ * keep ids (`id`, never reused within a process), not pointers.
  *
  * Files are read with plain system calls: loading happens at start-up, on reload and in the
  * command line tool, never in a turn. Units: milliseconds, bytes, counts, as the names say.
@@ -36,6 +36,7 @@ typedef void conf_report_fn(void *context, enum conf_severity severity, const ch
 
 struct conf_load_options {
     bool syntax_only; /* named files and addresses need not exist on this machine */
+    bool no_includes; /* `include` is an error: nothing but the given text is read */
 };
 
 /*
@@ -66,7 +67,7 @@ struct conf_source_address {
 struct conf_spool {
     const char *path;
     uint64_t min_free_bytes;
-    uint64_t segment_bytes; /* spool-segment-size, ours */
+    uint64_t segment_bytes; /* segment-size, ours */
 };
 
 struct conf_global {
@@ -78,20 +79,20 @@ struct conf_global {
     uint32_t listener_count;
     const struct conf_spool *spools;
     uint32_t spool_count;
-    const char *const *name_servers; /* address text; empty = the system's resolver settings */
+    const char *const *name_servers; /* "address" or "address@port"; none = the system's */
     uint32_t name_server_count;
-    uint32_t shard_count;        /* 0 = auto: one per usable core */
-    const uint16_t *shard_cpus;  /* shard-cpus LIST; empty = as topology says */
+    uint32_t shard_count;       /* 0 = auto: one per usable core */
+    const uint16_t *shard_cpus; /* shard-cpus LIST; empty = as topology says */
     uint32_t shard_cpu_count;
-    bool shard_smt;              /* shard-smt: use SMT siblings too */
+    bool shard_smt; /* shard-smt: use SMT siblings too */
     uint64_t total_max_smtp_in;
     uint64_t total_max_smtp_out;
-    uint64_t hot_set_bytes;      /* hot-set-size: message bytes kept in memory, all shards */
-    uint64_t outcome_commit_ms;  /* outcomes are durable at latest after this */
-    bool committer_thread;       /* committer-thread yes: a thread of its own */
+    uint64_t hot_set_bytes;     /* hot-set-size: message bytes kept in memory, all shards */
+    uint64_t outcome_commit_ms; /* outcomes are durable at latest after this */
+    bool committer_thread;      /* committer-thread yes: a thread of its own */
     uint64_t resolver_timeout_ms;
-    bool allow_loopback_mx;      /* allow-loopback-destinations: DNS may name loopback (tests) */
-    bool allow_private_mx;       /* destinations in private ranges learnt from DNS (default yes) */
+    bool allow_loopback_mx; /* allow-loopback-destinations: DNS may name loopback (tests) */
+    bool allow_private_mx;  /* destinations in private ranges learnt from DNS (default yes) */
 };
 
 const struct conf_global *conf_global(const struct conf *conf);
@@ -114,9 +115,9 @@ struct conf_source {
     bool allow_smtputf8;
     bool log_connections;
     bool log_commands;
-    uint32_t default_virtual_mta; /* VMTA id, or CONF_NONE */
-    uint32_t default_pool;        /* pool id, or CONF_NONE */
-    uint64_t max_message_bytes;   /* CONF_UNLIMITED = up to what a segment holds */
+    uint32_t default_virtual_mta;  /* VMTA id, or CONF_NONE */
+    uint32_t default_pool;         /* pool id, or CONF_NONE */
+    uint64_t max_message_bytes;    /* CONF_UNLIMITED = up to what a segment holds */
     uint64_t max_rcpt_per_message; /* CONF_UNLIMITED = up to the engine's bound */
     uint64_t max_message_hops;
     uint64_t command_timeout_ms;
@@ -130,6 +131,9 @@ const struct conf_source *conf_source(const struct conf *conf, const struct ipad
                                       const char *name);
 
 /* ---- Virtual MTAs and pools ----------------------------------------------------------------- */
+
+/* The id of the VMTA "{default}". */
+#define CONF_VMTA_DEFAULT 0
 
 struct conf_vmta {
     uint32_t id;      /* stable over snapshots for one name */
@@ -169,7 +173,7 @@ struct conf_route_host {
     enum conf_route_kind kind;
     const char *name;
     struct ipaddr ip;
-    uint16_t port;
+    uint16_t port;       /* 0 = the queue's default_port */
     uint16_t preference; /* position of its ';' group */
 };
 
@@ -179,7 +183,7 @@ struct conf_route_host {
 struct conf_queue {
     const struct conf_route_host *route; /* smtp-hosts; empty = MX of the domain */
     uint32_t route_count;
-    uint64_t route_hash; /* of the whole route; 0 when there is none */
+    uint64_t route_hash; /* of the whole route with its ports; 0 when there is none */
     uint16_t default_port;
     uint64_t max_smtp_out;
     uint64_t max_msg_per_connection; /* CONF_UNLIMITED = no cap */
@@ -196,6 +200,7 @@ struct conf_queue {
     uint64_t data_send_timeout_ms;
     uint64_t data_termination_timeout_ms;
     bool bounce_upon_no_mx;
+    uint64_t bounce_upon_no_mx_after_ms; /* age of the mail from which on that counts; 0 = any */
     bool bounce_upon_5xx_greeting;
     bool smtp_421_means_mx_unavailable;
     bool ignore_pipelining;
@@ -216,16 +221,16 @@ void conf_queue(const struct conf *conf, struct slice domain, uint32_t vmta_id,
 /* ---- Accounting files ----------------------------------------------------------------------- */
 
 enum conf_acct_record {
-    CONF_ACCT_DELIVERED = 1,   /* d */
-    CONF_ACCT_BOUNCED = 2,     /* b */
-    CONF_ACCT_TRANSIENT = 4,   /* t */
-    CONF_ACCT_RECEIVED = 8,    /* r */
+    CONF_ACCT_DELIVERED = 1, /* d */
+    CONF_ACCT_BOUNCED = 2,   /* b */
+    CONF_ACCT_TRANSIENT = 4, /* t */
+    CONF_ACCT_RECEIVED = 8,  /* r */
 };
 
 struct conf_acct_file {
     const char *path;
-    unsigned records;        /* enum conf_acct_record, default d,b */
-    const char *move_to;     /* NULL = off */
+    unsigned records;    /* enum conf_acct_record, default d,b */
+    const char *move_to; /* NULL = off */
     uint64_t move_interval_ms;
     uint64_t max_size_bytes;
     uint64_t delete_after_ms; /* CONF_UNLIMITED = never */

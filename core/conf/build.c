@@ -1,0 +1,217 @@
+#include "core/conf/build.h"
+
+#include "core/base/err.h"
+#include "core/base/mem.h"
+#include "core/base/must.h"
+#include "core/conf/field.h"
+
+#include <errno.h>
+
+#define SHOW(slice) (int)((slice).len > 80 ? 80 : (slice).len), (const char *)(slice).data
+
+/* ---- For the parts ------------------------------------------------------------------------- */
+
+struct entry_list build_entries(struct build *build, const struct section *section,
+                                enum directive_store store)
+{
+    struct entry_list list = {0};
+    uint32_t most = 0;
+
+    for (const struct entry *entry = section->entries; entry != NULL; entry = entry->next)
+        most += entry->row->store == store;
+    list.items = arena_alloc(&build->conf->arena, most * sizeof(struct entry *));
+    for (const struct entry *entry = section->entries; entry != NULL; entry = entry->next) {
+        if (entry->row->store != store)
+            continue;
+        if (entry->cleared)
+            list.count = 0;
+        else
+            list.items[list.count++] = entry;
+    }
+    return list;
+}
+
+uint32_t build_count_children(const struct section *section, enum scope scope)
+{
+    uint32_t count = 0;
+
+    for (const struct section *child = section->children; child != NULL; child = child->next)
+        count += child->kind->scope == scope;
+    return count;
+}
+
+static const struct value *value_of(const struct build *build, const struct entry *entry)
+{
+    return entry->cleared ? &build->conf->presets[directive_position(entry->row)] : &entry->value;
+}
+
+void build_fields(struct build *build, const struct section *section, void *target)
+{
+    for (const struct entry *entry = section->entries; entry != NULL; entry = entry->next) {
+        if (field_is_set_by(entry->row))
+            field_store(target, entry->row, value_of(build, entry));
+    }
+}
+
+static bool has_effect(const struct entry *entry, enum directive_store also)
+{
+    return field_is_set_by(entry->row) || (also != STORE_NOTHING && entry->row->store == also);
+}
+
+const struct settings *build_settings(struct build *build, const struct section *section,
+                                      enum directive_store also)
+{
+    struct settings *settings = arena_alloc(&build->conf->arena, sizeof(*settings));
+    struct setting *items;
+    uint32_t most = 0;
+
+    for (const struct entry *entry = section->entries; entry != NULL; entry = entry->next)
+        most += has_effect(entry, also);
+    items = arena_alloc(&build->conf->arena, most * sizeof(*items));
+    for (const struct entry *entry = section->entries; entry != NULL; entry = entry->next) {
+        if (has_effect(entry, also))
+            items[settings->count++] = (struct setting){entry->row, *value_of(build, entry)};
+    }
+    settings->items = items;
+    return settings;
+}
+
+/* ---- Defaults ------------------------------------------------------------------------------ */
+
+/* A default of the table that its own parser refuses is a fault of ours. */
+void build_presets(struct build *build)
+{
+    struct conf *conf = build->conf;
+
+    conf->presets = arena_alloc(&conf->arena, directive_count() * sizeof(*conf->presets));
+    for (uint32_t i = 0; i < directive_count(); i++) {
+        const struct directive *row = directive_at(i);
+        char why[VALUE_WHY_MAX];
+
+        if (row->preset != NULL)
+            must(value_parse(row, slice_str(row->preset), &conf->arena, &conf->presets[i], why) ==
+                 0);
+    }
+    field_store_presets(&conf->queue_preset, SCOPE_DOMAIN, conf->presets);
+}
+
+/* ---- Spools and accounting files ----------------------------------------------------------- */
+
+void build_spools(struct build *build)
+{
+    static const char default_path[] = "/var/spool/ringpost";
+    struct conf *conf = build->conf;
+    uint32_t given = build_count_children(&build->tree->top, SCOPE_SPOOL);
+    struct conf_spool *spools =
+        arena_alloc(&conf->arena, (given > 0 ? given : 1) * sizeof(*spools));
+    uint32_t count = 0;
+
+    for (const struct section *section = build->tree->top.children; section != NULL;
+         section = section->next) {
+        struct conf_spool *spool = &spools[count];
+
+        if (section->kind->scope != SCOPE_SPOOL)
+            continue;
+        spool->path = (const char *)section->name.data;
+        if (spool->path[0] != '/')
+            report_error(build->report, section->file, section->line,
+                         "<spool>: \"%.*s\" is not an absolute path", SHOW(section->name));
+        for (uint32_t i = 0; i < count; i++) {
+            if (strcmp(spools[i].path, spool->path) == 0)
+                report_error(build->report, section->file, section->line,
+                             "<spool %.*s> is given twice", SHOW(section->name));
+        }
+        field_store_presets(spool, SCOPE_SPOOL, conf->presets);
+        build_fields(build, section, spool);
+        count++;
+    }
+    if (count == 0) {
+        spools[0].path = default_path;
+        field_store_presets(&spools[0], SCOPE_SPOOL, conf->presets);
+        count = 1;
+    }
+    conf->global.spools = spools;
+    conf->global.spool_count = count;
+}
+
+#define ACCT_KINDS 8 /* short names in the choices of "records", followed by as many long ones */
+
+static bool add_acct_file(struct build *build, const struct section *section,
+                          struct conf_acct_file *file)
+{
+    const unsigned done =
+        CONF_ACCT_DELIVERED | CONF_ACCT_BOUNCED | CONF_ACCT_TRANSIENT | CONF_ACCT_RECEIVED;
+
+    file->path = (const char *)section->name.data;
+    if (file->path[0] == '|') {
+        report_warning(build->report, section->file, section->line,
+                       "<acct-file>: writing to a program is accepted but has no effect yet");
+        return false;
+    }
+    if (file->path[0] != '/') {
+        report_error(build->report, section->file, section->line,
+                     "<acct-file>: \"%.*s\" is not an absolute path", SHOW(section->name));
+        return false;
+    }
+    field_store_presets(file, SCOPE_ACCT_FILE, build->conf->presets);
+    build_fields(build, section, file);
+    file->records = (file->records | file->records >> ACCT_KINDS) & ((1u << ACCT_KINDS) - 1);
+    if ((file->records & ~done) != 0)
+        report_warning(build->report, section->file, section->line,
+                       "records: tq, rb, rs and f are accepted but have no effect yet");
+    file->records &= done;
+    return file->records != 0;
+}
+
+void build_acct_files(struct build *build)
+{
+    struct conf *conf = build->conf;
+    uint32_t given = build_count_children(&build->tree->top, SCOPE_ACCT_FILE);
+    struct conf_acct_file *files = arena_alloc(&conf->arena, given * sizeof(*files));
+    uint32_t count = 0;
+
+    for (const struct section *section = build->tree->top.children; section != NULL;
+         section = section->next) {
+        if (section->kind->scope != SCOPE_ACCT_FILE ||
+            !add_acct_file(build, section, &files[count]))
+            continue;
+        for (uint32_t i = 0; i < count; i++) {
+            if (strcmp(files[i].path, files[count].path) == 0)
+                report_error(build->report, section->file, section->line,
+                             "<acct-file %.*s> is given twice", SHOW(section->name));
+        }
+        count++;
+    }
+    conf->acct_files = files;
+    conf->acct_file_count = count;
+}
+
+/* ---- The whole ----------------------------------------------------------------------------- */
+
+int build_snapshot(struct conf *conf, const struct tree *tree,
+                   const struct conf_load_options *options, struct report *report)
+{
+    static const struct conf_load_options no_options;
+    struct build build = {.conf = conf, .tree = tree, .report = report, .layers = 1};
+    int rc;
+
+    build.options = options != NULL ? options : &no_options;
+    build_presets(&build);
+    build_global(&build);
+    build_spools(&build);
+    build_acct_files(&build);
+    macro_set_init(&build.macros, &conf->arena);
+    rc = build_macros(&build);
+    if (rc == 0)
+        rc = build_vmtas(&build);
+    if (rc == 0)
+        rc = build_blocks(&build, &tree->top, LAYER_GLOBAL);
+    if (rc == 0)
+        rc = build_sources(&build);
+    if (rc == 0 && report->errors == 0)
+        rc = build_intern(&build);
+    if (rc == 0 && report->errors == 0)
+        build_source_effects(&build);
+    macro_set_fini(&build.macros);
+    return rc;
+}

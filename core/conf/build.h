@@ -1,0 +1,62 @@
+/*
+ * build: turns a parsed tree into a snapshot; private to core/conf.
+ *
+ * Every part reports what it finds and goes on, so that one run shows all errors. When errors were
+ * reported the snapshot is incomplete and only good for being dropped. One thread.
+ */
+#pragma once
+
+#include "core/conf/macro.h"
+#include "core/conf/snapshot.h"
+#include "core/conf/tree.h"
+
+struct build {
+    struct conf *conf;
+    const struct tree *tree;
+    struct report *report;
+    const struct conf_load_options *options;
+    struct macro_set macros;
+    uint32_t layers;          /* given out so far */
+    bool has_source_hosts;    /* of the top level */
+    struct ipaddr *addresses; /* of this machine, asked for when the first block needs them */
+    uint32_t address_count;
+    bool addresses_known;
+};
+
+/* 0, or -errno for what is no fault of the configuration (not reported). */
+int build_snapshot(struct conf *conf, const struct tree *tree,
+                   const struct conf_load_options *options, struct report *report);
+
+void build_presets(struct build *build);
+void build_global(struct build *build);
+int build_macros(struct build *build);
+/* The <domain> blocks in a section. */
+int build_blocks(struct build *build, const struct section *section, uint32_t layer);
+int build_vmtas(struct build *build);
+int build_sources(struct build *build);
+/* Needs the ids of virtual MTAs and pools, hence only for a tree without errors. */
+void build_source_effects(struct build *build);
+int build_intern(struct build *build);
+void build_spools(struct build *build);
+void build_acct_files(struct build *build);
+
+/* ---- For the parts ------------------------------------------------------------------------- */
+
+/* The entries of a section that are gathered the same way; those before a "" do not count. */
+struct entry_list {
+    const struct entry **items;
+    uint32_t count;
+};
+
+struct entry_list build_entries(struct build *build, const struct section *section,
+                                enum directive_store store);
+uint32_t build_count_children(const struct section *section, enum scope scope);
+/* Writes all fields that the entries of a section set; "" writes the default. */
+void build_fields(struct build *build, const struct section *section, void *target);
+/* The settings of a block that write fields, and those that are stored as `also`. */
+const struct settings *build_settings(struct build *build, const struct section *section,
+                                      enum directive_store also);
+/* Source addresses of a section, or NULL and 0 when it has none. */
+const struct conf_source_address *build_source_hosts(struct build *build,
+                                                     const struct section *section,
+                                                     const char *helo, uint32_t *ret_count);

@@ -1,0 +1,86 @@
+#include "core/conf/build.h"
+
+#include "core/base/err.h"
+
+#include <errno.h>
+
+#define SHOW(slice) (int)((slice).len > 80 ? 80 : (slice).len), (const char *)(slice).data
+
+/* Macros are known as a whole before the first one is used: their order in the file is free. */
+int build_macros(struct build *build)
+{
+    const struct section *top = &build->tree->top;
+
+    for (const struct entry *entry = top->entries; entry != NULL; entry = entry->next) {
+        const struct value_macro *macro = entry->value.macro;
+        int rc;
+
+        if (entry->row->type != TYPE_MACRO || entry->cleared)
+            continue;
+        rc = macro_set_add(&build->macros, macro->name, macro->items);
+        if (rc == E_EXISTS)
+            report_warning(build->report, entry->file, entry->line,
+                           "domain-macro %.*s is given again; the later list counts",
+                           SHOW(macro->name));
+        else if (rc < 0)
+            return rc;
+    }
+    for (const struct entry *entry = top->entries; entry != NULL; entry = entry->next) {
+        int rc;
+
+        if (entry->row->type != TYPE_MACRO || entry->cleared)
+            continue;
+        rc = macro_check(&build->macros, entry->value.macro->name);
+        if (rc == E_SYNTAX)
+            report_error(build->report, entry->file, entry->line, "domain-macro: %s",
+                         build->macros.why);
+        else if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
+/* One <domain> block on its way into the index. */
+struct block {
+    struct build *build;
+    const struct section *section;
+    const struct settings *settings;
+    uint32_t layer;
+};
+
+static int add_pattern(void *context, struct slice text, bool from_macro)
+{
+    struct block *block = context;
+    char room[PATTERN_TEXT_MAX];
+    struct pattern pattern;
+
+    if (pattern_parse(text, room, &pattern) == 0)
+        return pattern_index_add(&block->build->conf->domains, block->layer, &pattern,
+                                 block->settings, from_macro);
+    report_error(block->build->report, block->section->file, block->section->line,
+                 "<domain>: \"%.*s\" is no domain pattern (international names are written as "
+                 "xn--...)",
+                 SHOW(text));
+    return report_is_full(block->build->report) ? E_FULL : 0;
+}
+
+int build_blocks(struct build *build, const struct section *section, uint32_t layer)
+{
+    for (const struct section *at = section->children; at != NULL; at = at->next) {
+        struct block block = {build, at, NULL, layer};
+        int rc;
+
+        if (at->kind->scope != SCOPE_DOMAIN)
+            continue;
+        block.settings = build_settings(build, at, STORE_NOTHING);
+        rc = macro_expand(&build->macros, at->name, add_pattern, &block);
+        if (rc == E_SYNTAX)
+            report_error(build->report, at->file, at->line, "<domain %.*s>: %s", SHOW(at->name),
+                         build->macros.why);
+        else if (rc == E_FULL)
+            return 0;
+        else if (rc < 0)
+            return rc;
+    }
+    return 0;
+}

@@ -1,0 +1,266 @@
+#include "core/conf/build.h"
+
+#include "core/base/err.h"
+#include "core/conf/field.h"
+
+#include <errno.h>
+#include <ifaddrs.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define HOST_NAME_ROOM 256
+
+/* ---- Addresses of this machine ------------------------------------------------------------- */
+
+/* Link-local IPv6 addresses mean nothing without an interface, so they do not count. */
+static bool read_interface(const struct ifaddrs *interface, struct ipaddr *ret_ip)
+{
+    struct ipaddr_port at;
+
+    if (interface->ifa_addr == NULL || ipaddr_from_sockaddr(interface->ifa_addr, &at) < 0)
+        return false;
+    *ret_ip = at.ip;
+    return at.ip.family == IPADDR_V4 ||
+           !(at.ip.bytes[0] == 0xfe && (at.ip.bytes[1] & 0xc0) == 0x80);
+}
+
+/* Without any list, blocks simply hold no address of the machine. */
+static void learn_addresses(struct build *build)
+{
+    struct ifaddrs *interfaces = NULL;
+    uint32_t most = 0;
+
+    build->addresses_known = true;
+    if (getifaddrs(&interfaces) < 0)
+        return;
+    for (const struct ifaddrs *at = interfaces; at != NULL; at = at->ifa_next)
+        most++;
+    build->addresses = arena_alloc(&build->conf->arena, most * sizeof(*build->addresses));
+    for (const struct ifaddrs *at = interfaces; at != NULL; at = at->ifa_next) {
+        if (read_interface(at, &build->addresses[build->address_count]))
+            build->address_count++;
+    }
+    freeifaddrs(interfaces);
+}
+
+/* The addresses that a block stands for, in the arena. */
+struct ip_list {
+    struct ipaddr *items;
+    uint32_t count;
+};
+
+/*
+ * One address stands for itself, whether the machine has it or not; 0/0 for "any"; a block for
+ * those of its addresses that the machine has. When only the syntax counts, the block's own first
+ * address takes the place of those.
+ */
+static struct ip_list expand_block(struct build *build, const struct cidr *block)
+{
+    uint8_t full = block->ip.family == IPADDR_V4 ? 32 : 128;
+    struct ip_list list = {0};
+
+    if (block->prefix_bits == full || block->prefix_bits == 0 || build->options->syntax_only) {
+        list.items = arena_alloc(&build->conf->arena, sizeof(*list.items));
+        list.items[list.count++] = block->ip;
+        return list;
+    }
+    if (!build->addresses_known)
+        learn_addresses(build);
+    list.items = arena_alloc(&build->conf->arena, build->address_count * sizeof(*list.items));
+    for (uint32_t i = 0; i < build->address_count; i++) {
+        if (cidr_contains(block, &build->addresses[i]))
+            list.items[list.count++] = build->addresses[i];
+    }
+    return list;
+}
+
+static bool is_unspecified(const struct ipaddr *ip)
+{
+    static const struct ipaddr zero;
+
+    return memcmp(ip->bytes, zero.bytes, sizeof(zero.bytes)) == 0;
+}
+
+/* Whether a socket of ours could ever have the address. */
+static bool can_be_local(const struct ipaddr *ip)
+{
+    return is_unspecified(ip) || !ipaddr_is_never_unicast(ip);
+}
+
+/* ---- Source addresses ---------------------------------------------------------------------- */
+
+const struct conf_source_address *build_source_hosts(struct build *build,
+                                                     const struct section *section,
+                                                     const char *helo, uint32_t *ret_count)
+{
+    struct entry_list entries = build_entries(build, section, STORE_SOURCE_HOST);
+    struct ip_list *lists =
+        arena_alloc(&build->conf->arena, entries.count * sizeof(struct ip_list));
+    struct conf_source_address *addresses;
+    uint32_t total = 0;
+
+    *ret_count = 0;
+    for (uint32_t i = 0; i < entries.count; i++) {
+        const struct entry *entry = entries.items[i];
+
+        lists[i] = expand_block(build, &entry->value.block->block);
+        total += lists[i].count;
+        if (lists[i].count == 0)
+            report_error(build->report, entry->file, entry->line,
+                         "smtp-source-host: this machine has no address in that block");
+        else if (!can_be_local(&lists[i].items[0]))
+            report_error(build->report, entry->file, entry->line,
+                         "smtp-source-host: nobody can connect from that address");
+    }
+    if (total == 0)
+        return NULL;
+    addresses = arena_alloc(&build->conf->arena, total * sizeof(*addresses));
+    for (uint32_t i = 0; i < entries.count; i++) {
+        const char *own = entries.items[i]->value.block->name;
+
+        for (uint32_t j = 0; j < lists[i].count; j++)
+            addresses[(*ret_count)++] =
+                (struct conf_source_address){lists[i].items[j], own != NULL ? own : helo};
+    }
+    return addresses;
+}
+
+/* ---- Listeners ----------------------------------------------------------------------------- */
+
+struct listener_list {
+    struct conf_listener *items;
+    uint32_t count;
+    uint32_t capacity;
+};
+
+static void push_listener(struct build *build, struct listener_list *list,
+                          const struct conf_listener *listener)
+{
+    if (list->count == list->capacity) {
+        uint32_t bigger = list->capacity == 0 ? 8 : list->capacity * 2;
+        struct conf_listener *items = arena_alloc(&build->conf->arena, bigger * sizeof(*items));
+
+        if (list->count > 0)
+            memcpy(items, list->items, list->count * sizeof(*items));
+        list->items = items;
+        list->capacity = bigger;
+    }
+    list->items[list->count++] = *listener;
+}
+
+static void add_listener(struct build *build, struct listener_list *list,
+                         const struct value_block *at, const char *source, const char *file,
+                         unsigned line)
+{
+    struct ip_list addresses = expand_block(build, &at->block);
+
+    if (addresses.count == 0)
+        report_error(build->report, file, line,
+                     "smtp-listener: this machine has no address in that block");
+    for (uint32_t i = 0; i < addresses.count; i++) {
+        struct conf_listener listener = {{addresses.items[i], at->port}, source};
+
+        if (!can_be_local(&listener.at.ip))
+            report_error(build->report, file, line,
+                         "smtp-listener: nobody can listen on that address");
+        for (uint32_t j = 0; j < list->count; j++) {
+            if (list->items[j].at.port == at->port &&
+                ipaddr_equal(&list->items[j].at.ip, &listener.at.ip))
+                report_error(build->report, file, line,
+                             "smtp-listener: address and port are given twice");
+        }
+        push_listener(build, list, &listener);
+    }
+}
+
+/* <smtp-listener CIDR:PORT>, the long form with directives inside. */
+static void add_listener_section(struct build *build, struct listener_list *list,
+                                 const struct section *section)
+{
+    static const struct directive row = {.name = "smtp-listener", .type = TYPE_LISTENER};
+    struct entry_list sources = build_entries(build, section, STORE_LISTENER_SOURCE);
+    struct value value;
+    char why[VALUE_WHY_MAX];
+
+    if (value_parse(&row, section->name, &build->conf->arena, &value, why) < 0) {
+        report_error(build->report, section->file, section->line, "<smtp-listener>: %s", why);
+        return;
+    }
+    add_listener(build, list, value.block,
+                 sources.count > 0 ? sources.items[sources.count - 1]->value.text
+                                   : value.block->name,
+                 section->file, section->line);
+}
+
+static void build_listeners(struct build *build)
+{
+    const struct section *top = &build->tree->top;
+    struct entry_list entries = build_entries(build, top, STORE_LISTENER);
+    struct listener_list list = {0};
+
+    for (uint32_t i = 0; i < entries.count; i++) {
+        const struct entry *entry = entries.items[i];
+
+        add_listener(build, &list, entry->value.block, entry->value.block->name, entry->file,
+                     entry->line);
+    }
+    for (const struct section *child = top->children; child != NULL; child = child->next) {
+        if (child->kind->scope == SCOPE_SMTP_LISTENER)
+            add_listener_section(build, &list, child);
+    }
+    if (list.count == 0 && build->report->errors == 0) {
+        struct conf_listener everywhere = {.at = {.ip = {.family = IPADDR_V4}, .port = 25}};
+
+        push_listener(build, &list, &everywhere);
+    }
+    build->conf->global.listeners = list.items;
+    build->conf->global.listener_count = list.count;
+}
+
+/* ---- The rest of the top level ------------------------------------------------------------- */
+
+static const char *machine_name(struct build *build)
+{
+    char room[HOST_NAME_ROOM];
+
+    if (gethostname(room, sizeof(room)) < 0 || room[0] == '\0')
+        return "localhost";
+    room[sizeof(room) - 1] = '\0';
+    return arena_strdup(&build->conf->arena, room);
+}
+
+static void build_names(struct build *build)
+{
+    struct conf_global *global = &build->conf->global;
+    struct entry_list hosts = build_entries(build, &build->tree->top, STORE_HOST_NAME);
+    struct entry_list servers = build_entries(build, &build->tree->top, STORE_NAME_SERVER);
+    struct entry_list cpus = build_entries(build, &build->tree->top, STORE_SHARD_CPUS);
+    const char **texts = arena_alloc(&build->conf->arena, servers.count * sizeof(*texts));
+
+    global->host_name = hosts.count > 0 ? hosts.items[0]->value.text : machine_name(build);
+    for (uint32_t i = 0; i < servers.count; i++)
+        texts[i] = servers.items[i]->value.text;
+    global->name_servers = texts;
+    global->name_server_count = servers.count;
+    if (cpus.count > 0) {
+        const struct value *last = &cpus.items[cpus.count - 1]->value;
+
+        global->shard_cpus = last->cpus;
+        global->shard_cpu_count = (uint32_t)last->number;
+    }
+}
+
+void build_global(struct build *build)
+{
+    struct conf_global *global = &build->conf->global;
+
+    field_store_presets(global, SCOPE_GLOBAL, build->conf->presets);
+    build_fields(build, &build->tree->top, global);
+    build_names(build);
+    build_listeners(build);
+    if (global->shard_count > 0 && global->shard_cpu_count > 0 &&
+        global->shard_count != global->shard_cpu_count)
+        report_error(build->report, build->tree->top.file, 0,
+                     "shards is %u but shard-cpus names %u CPUs", global->shard_count,
+                     global->shard_cpu_count);
+}

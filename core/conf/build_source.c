@@ -1,0 +1,363 @@
+#include "core/conf/build.h"
+
+#include "core/base/err.h"
+#include "core/base/must.h"
+#include "core/conf/block.h"
+#include "core/conf/field.h"
+
+#include <errno.h>
+
+#define SHOW(slice) (int)((slice).len > 80 ? 80 : (slice).len), (const char *)(slice).data
+
+/* Blocks times names, each worked out twice; beyond this a configuration is a mistake. */
+#define COMBINATIONS_MAX 1000000
+
+/* ---- Numbers of blocks and names ----------------------------------------------------------- */
+
+static uint64_t hash_block(const struct cidr *block)
+{
+    return hash_combine(ipaddr_hash(&block->ip),
+                        (uint64_t)block->ip.family << 8 | block->prefix_bits);
+}
+
+static bool match_block(uint32_t value, const void *key, void *context)
+{
+    const struct source_table *sources = context;
+    const struct cidr *block = key;
+
+    return sources->blocks[value].block.prefix_bits == block->prefix_bits &&
+           ipaddr_equal(&sources->blocks[value].block.ip, &block->ip);
+}
+
+static uint32_t find_exactly(const struct source_table *sources, const struct cidr *block)
+{
+    uint32_t number = table_find(&sources->by_block, hash_block(block), match_block, block,
+                                 (void *)(uintptr_t)sources);
+
+    return number == TABLE_NONE ? 0 : number;
+}
+
+/* The narrowest block of at most max_bits prefix bits that holds ip, or 0. */
+uint32_t source_find_block(const struct source_table *sources, const struct ipaddr *ip,
+                           unsigned max_bits)
+{
+    const uint64_t *prefixes = sources->prefixes[ip->family == IPADDR_V6];
+
+    for (unsigned bits = max_bits + 1; bits-- > 0;) {
+        struct cidr block;
+        uint32_t number;
+
+        if ((prefixes[bits / 64] >> (bits % 64) & 1) == 0)
+            continue;
+        block = cidr_of(ip, (uint8_t)bits);
+        number = find_exactly(sources, &block);
+        if (number != 0)
+            return number;
+    }
+    return ip->family == IPADDR_V6 ? sources->everything : 0;
+}
+
+static bool match_name(uint32_t value, const void *key, void *context)
+{
+    const struct source_table *sources = context;
+
+    return slice_equal_nocase(sources->names[value], *(const struct slice *)key);
+}
+
+uint32_t source_find_name(const struct source_table *sources, struct slice name)
+{
+    uint32_t number = table_find(&sources->by_name, hash_bytes_nocase(name.data, name.len),
+                                 match_name, &name, (void *)(uintptr_t)sources);
+
+    return number == TABLE_NONE ? 0 : number;
+}
+
+static int add_block(struct source_table *sources, const struct cidr *block)
+{
+    bool v6 = block->ip.family == IPADDR_V6;
+
+    if (find_exactly(sources, block) != 0)
+        return 0;
+    if (!table_insert(&sources->by_block, hash_block(block), sources->block_count + 1))
+        return -ENOMEM;
+    sources->blocks[++sources->block_count].block = *block;
+    sources->prefixes[v6][block->prefix_bits / 64] |= 1ull << (block->prefix_bits % 64);
+    if (!v6 && block->prefix_bits == 0)
+        sources->everything = sources->block_count;
+    return 0;
+}
+
+static int add_name(struct source_table *sources, struct slice name)
+{
+    if (source_find_name(sources, name) != 0)
+        return 0;
+    if (!table_insert(&sources->by_name, hash_bytes_nocase(name.data, name.len),
+                      sources->name_count + 1))
+        return -ENOMEM;
+    sources->names[++sources->name_count] = name;
+    return 0;
+}
+
+/* What only digits, dots, colons and slashes make up was meant as an address. */
+static bool looks_like_address(struct slice name)
+{
+    for (size_t i = 0; i < name.len; i++) {
+        uint8_t c = name.data[i];
+
+        if (!(c >= '0' && c <= '9') && c != '.' && c != ':' && c != '/')
+            return false;
+    }
+    return true;
+}
+
+static int add_source(struct build *build, const struct section *section)
+{
+    struct source_table *sources = &build->conf->sources;
+    struct cidr block;
+
+    if (cidr_parse(section->name, &block) == 0)
+        return add_block(sources, &block);
+    if (looks_like_address(section->name) || slice_find(section->name, '/') < section->name.len)
+        report_error(build->report, section->file, section->line,
+                     "<source>: \"%.*s\" is not an address or address block", SHOW(section->name));
+    return add_name(sources, section->name);
+}
+
+/* ---- Checks -------------------------------------------------------------------------------- */
+
+static const char by_address[] = "by-smtp-source-ip";
+
+static void check_default_vmta(struct build *build, const struct entry *entry)
+{
+    struct slice name;
+
+    if (entry->row->store != STORE_DEFAULT_VMTA || entry->cleared)
+        return;
+    name = slice_str(entry->value.text);
+    if (slice_equal_nocase(name, slice_str(by_address)))
+        report_warning(build->report, entry->file, entry->line,
+                       "default-virtual-mta: %s is accepted but has no effect yet", by_address);
+    else if (vmta_find(build->conf, name) == TABLE_NONE &&
+             pool_find(build->conf, name) == TABLE_NONE)
+        report_error(build->report, entry->file, entry->line,
+                     "default-virtual-mta: there is no virtual MTA or pool \"%.80s\"",
+                     entry->value.text);
+}
+
+static bool is_built_in(struct slice name)
+{
+    static const char *const names[] = {"{auth}", "{pickup}", "{transmissions-api}"};
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        if (slice_equal_nocase(name, slice_str(names[i])))
+            return true;
+    }
+    return false;
+}
+
+/* Listeners name sources; a wrong name would quietly leave out what the source is to forbid. */
+static void check_listeners(struct build *build)
+{
+    const struct conf_global *global = &build->conf->global;
+
+    for (uint32_t i = 0; i < global->listener_count; i++) {
+        const char *name = global->listeners[i].source_name;
+
+        if (name != NULL && !is_built_in(slice_str(name)) &&
+            source_find_name(&build->conf->sources, slice_str(name)) == 0)
+            report_error(build->report, build->tree->top.file, 0,
+                         "smtp-listener: there is no <source %.80s>", name);
+    }
+}
+
+int build_sources(struct build *build)
+{
+    const struct section *top = &build->tree->top;
+    struct conf *conf = build->conf;
+    struct source_table *sources = &conf->sources;
+    uint32_t most = build_count_children(top, SCOPE_SOURCE) + 1;
+    int rc = 0;
+
+    sources->blocks = arena_alloc(&conf->arena, most * sizeof(*sources->blocks));
+    sources->names = arena_alloc(&conf->arena, most * sizeof(*sources->names));
+    for (const struct section *at = top->children; rc == 0 && at != NULL; at = at->next) {
+        if (at->kind->scope != SCOPE_SOURCE)
+            continue;
+        rc = add_source(build, at);
+        for (const struct entry *entry = at->entries; entry != NULL; entry = entry->next)
+            check_default_vmta(build, entry);
+    }
+    check_listeners(build);
+    if ((uint64_t)(sources->block_count + 1) * (sources->name_count + 1) > COMBINATIONS_MAX)
+        report_error(build->report, top->file, 0,
+                     "%u address blocks times %u named sources are too many combinations",
+                     sources->block_count, sources->name_count);
+    return rc;
+}
+
+/* ---- Effects ------------------------------------------------------------------------------- */
+
+static void apply_default_vmta(const struct conf *conf, const char *text,
+                               struct conf_source *source)
+{
+    uint32_t vmta = TABLE_NONE;
+    uint32_t pool = TABLE_NONE;
+
+    if (text != NULL) {
+        vmta = vmta_find(conf, slice_str(text));
+        pool = pool_find(conf, slice_str(text));
+    }
+    source->default_virtual_mta = vmta != TABLE_NONE ? conf->vmtas[vmta].vmta.id : CONF_NONE;
+    source->default_pool = pool != TABLE_NONE ? conf->pools[pool].id : CONF_NONE;
+}
+
+static void apply(const struct conf *conf, const struct settings *settings,
+                  struct conf_source *source)
+{
+    for (uint32_t i = 0; i < settings->count; i++) {
+        const struct setting *setting = &settings->items[i];
+
+        if (setting->row->store == STORE_DEFAULT_VMTA)
+            apply_default_vmta(conf, setting->value.text, source);
+        else
+            field_store(source, setting->row, &setting->value);
+    }
+}
+
+/* The blocks of the file that belong to one number, in its order. */
+struct source_use {
+    const struct settings *settings;
+    struct source_use *next;
+};
+
+struct source_uses {
+    struct source_use *first;
+    struct source_use *last;
+};
+
+static void apply_all(const struct conf *conf, const struct source_uses *uses,
+                      struct conf_source *source)
+{
+    for (const struct source_use *use = uses->first; use != NULL; use = use->next)
+        apply(conf, use->settings, source);
+}
+
+struct effects {
+    struct build *build;
+    struct source_uses *by_block;
+    struct source_uses *by_name;
+};
+
+static void collect(struct effects *effects, const struct section *section)
+{
+    struct source_table *sources = &effects->build->conf->sources;
+    struct source_use *use = arena_alloc(&effects->build->conf->arena, sizeof(*use));
+    struct source_uses *uses;
+    struct cidr block;
+
+    use->settings = build_settings(effects->build, section, STORE_DEFAULT_VMTA);
+    if (cidr_parse(section->name, &block) == 0)
+        uses = &effects->by_block[find_exactly(sources, &block)];
+    else
+        uses = &effects->by_name[source_find_name(sources, section->name)];
+    if (uses->last != NULL)
+        uses->last->next = use;
+    else
+        uses->first = use;
+    uses->last = use;
+}
+
+static struct conf_source *effective_at(const struct source_table *sources, bool loopback,
+                                        uint32_t block, uint32_t name)
+{
+    size_t row = (size_t)(loopback ? sources->block_count + 1 : 0) + block;
+
+    return &sources->effective[row * (sources->name_count + 1) + name];
+}
+
+static void find_parents(struct source_table *sources)
+{
+    for (uint32_t i = 1; i <= sources->block_count; i++) {
+        struct source_block *block = &sources->blocks[i];
+
+        if (block->block.prefix_bits > 0)
+            block->parent =
+                source_find_block(sources, &block->block.ip, block->block.prefix_bits - 1u);
+        else if (i != sources->everything)
+            block->parent = sources->everything;
+    }
+}
+
+/* A block's settings upon those of the next wider one, then each name's upon both. */
+static void fill_block(struct effects *effects, bool loopback, uint32_t block)
+{
+    const struct conf *conf = effects->build->conf;
+    const struct source_table *sources = &conf->sources;
+    struct conf_source *plain = effective_at(sources, loopback, block, 0);
+
+    if (block != 0) {
+        *plain = *effective_at(sources, loopback, sources->blocks[block].parent, 0);
+        apply_all(conf, &effects->by_block[block], plain);
+    }
+    for (uint32_t name = 1; name <= sources->name_count; name++) {
+        struct conf_source *named = effective_at(sources, loopback, block, name);
+
+        *named = *plain;
+        apply_all(conf, &effects->by_name[name], named);
+    }
+}
+
+/* Wider blocks first, so that every parent is ready before its children. */
+static void fill_all(struct effects *effects, bool loopback)
+{
+    const struct source_table *sources = &effects->build->conf->sources;
+
+    fill_block(effects, loopback, 0);
+    if (sources->everything != 0)
+        fill_block(effects, loopback, sources->everything);
+    for (unsigned bits = 0; bits <= 128; bits++) {
+        for (uint32_t block = 1; block <= sources->block_count; block++) {
+            if (sources->blocks[block].block.prefix_bits == bits && block != sources->everything)
+                fill_block(effects, loopback, block);
+        }
+    }
+}
+
+void build_source_effects(struct build *build)
+{
+    struct conf *conf = build->conf;
+    struct source_table *sources = &conf->sources;
+    size_t blocks = sources->block_count + 1;
+    size_t names = sources->name_count + 1;
+    struct effects effects = {.build = build};
+    struct conf_source preset = {0};
+
+    effects.by_block = arena_alloc(&conf->arena, blocks * sizeof(*effects.by_block));
+    effects.by_name = arena_alloc(&conf->arena, names * sizeof(*effects.by_name));
+    sources->effective =
+        arena_alloc(&conf->arena, 2 * blocks * names * sizeof(*sources->effective));
+    for (const struct section *at = build->tree->top.children; at != NULL; at = at->next) {
+        if (at->kind->scope == SCOPE_SOURCE)
+            collect(&effects, at);
+    }
+    find_parents(sources);
+    field_store_presets(&preset, SCOPE_SOURCE, conf->presets);
+    apply_default_vmta(conf, NULL, &preset);
+    *effective_at(sources, false, 0, 0) = preset;
+    fill_all(&effects, false);
+    /* What runs on this machine may send, until a source that matches it says otherwise. */
+    preset.always_allow_relaying = true;
+    *effective_at(sources, true, 0, 0) = preset;
+    fill_all(&effects, true);
+}
+
+const struct conf_source *conf_source(const struct conf *conf, const struct ipaddr *peer,
+                                      const char *name)
+{
+    const struct source_table *sources = &conf->sources;
+    unsigned most = peer->family == IPADDR_V6 ? 128 : 32;
+    uint32_t block = peer->family == IPADDR_NONE ? 0 : source_find_block(sources, peer, most);
+    uint32_t number = name == NULL ? 0 : source_find_name(sources, slice_str(name));
+
+    return effective_at(sources, ipaddr_is_loopback(peer), block, number);
+}

@@ -1,0 +1,275 @@
+#include "core/conf/build.h"
+
+#include "core/base/mem.h"
+#include "core/conf/field.h"
+#include "core/conf/intern.h"
+
+#include <errno.h>
+
+#define SHOW(slice) (int)((slice).len > 80 ? 80 : (slice).len), (const char *)(slice).data
+
+static const char default_name[] = "{default}";
+
+static struct slice vmta_name_at(const struct conf *conf, uint32_t position)
+{
+    return slice_str(conf->vmtas[position].vmta.name);
+}
+
+static uint64_t hash_name(struct slice name)
+{
+    return hash_bytes_nocase(name.data, name.len);
+}
+
+static bool match_vmta(uint32_t value, const void *key, void *context)
+{
+    return slice_equal_nocase(vmta_name_at(context, value), *(const struct slice *)key);
+}
+
+static bool match_pool(uint32_t value, const void *key, void *context)
+{
+    const struct conf *conf = context;
+
+    return slice_equal_nocase(slice_str(conf->pools[value].name), *(const struct slice *)key);
+}
+
+uint32_t vmta_find(const struct conf *conf, struct slice name)
+{
+    return table_find(&conf->vmta_by_name, hash_name(name), match_vmta, &name,
+                      (void *)(uintptr_t)conf);
+}
+
+uint32_t pool_find(const struct conf *conf, struct slice name)
+{
+    return table_find(&conf->pool_by_name, hash_name(name), match_pool, &name,
+                      (void *)(uintptr_t)conf);
+}
+
+/* A section without <domain> blocks needs no layer, so that queues do not look into it. */
+static int take_layer(struct build *build, const struct section *section, uint32_t *ret_layer)
+{
+    *ret_layer = LAYER_NONE;
+    if (build_count_children(section, SCOPE_DOMAIN) == 0)
+        return 0;
+    *ret_layer = build->layers++;
+    return build_blocks(build, section, *ret_layer);
+}
+
+/* Virtual MTAs and pools share one set of names; those in braces are ours. */
+static bool name_is_free(struct build *build, const struct section *section)
+{
+    struct slice name = section->name;
+    bool taken =
+        vmta_find(build->conf, name) != TABLE_NONE || pool_find(build->conf, name) != TABLE_NONE;
+
+    if (name.data[0] == '{')
+        report_error(build->report, section->file, section->line,
+                     "<%s %.*s>: names in braces are reserved", section->kind->tag, SHOW(name));
+    else if (taken)
+        report_error(build->report, section->file, section->line,
+                     "<%s %.*s>: there is a virtual MTA or pool of that name already",
+                     section->kind->tag, SHOW(name));
+    else if (slice_find(name, ' ') < name.len || slice_find(name, '/') < name.len)
+        report_error(build->report, section->file, section->line,
+                     "<%s %.*s>: a name has neither blanks nor slashes", section->kind->tag,
+                     SHOW(name));
+    else
+        return true;
+    return false;
+}
+
+/* ---- Virtual MTAs -------------------------------------------------------------------------- */
+
+/* Where mail goes out that names no virtual MTA: the addresses of the top level, or any. */
+static int add_default(struct build *build)
+{
+    struct conf *conf = build->conf;
+    struct vmta_slot *slot = &conf->vmtas[0];
+    const char *helo = conf->global.host_name;
+
+    *slot = (struct vmta_slot){.layer = LAYER_NONE, .pool_layer = LAYER_NONE};
+    slot->vmta.name = default_name;
+    field_store_presets(&slot->vmta, SCOPE_VMTA, conf->presets);
+    slot->vmta.addresses =
+        build_source_hosts(build, &build->tree->top, helo, &slot->vmta.address_count);
+    build->has_source_hosts = slot->vmta.address_count > 0;
+    if (!build->has_source_hosts) {
+        struct conf_source_address *any = arena_alloc(&conf->arena, sizeof(*any));
+
+        *any = (struct conf_source_address){.ip = {.family = IPADDR_V4}, .helo = helo};
+        slot->vmta.addresses = any;
+        slot->vmta.address_count = 1;
+    }
+    conf->vmta_count = 1;
+    return table_insert(&conf->vmta_by_name, hash_name(slice_str(default_name)), 0) ? 0 : -ENOMEM;
+}
+
+static bool sets_limit(const struct section *section)
+{
+    for (const struct entry *entry = section->entries; entry != NULL; entry = entry->next) {
+        if (field_is_set_by(entry->row))
+            return true;
+    }
+    return false;
+}
+
+static void fill_addresses(struct build *build, const struct section *section,
+                           struct conf_vmta *vmta)
+{
+    struct entry_list hosts = build_entries(build, section, STORE_HOST_NAME);
+    const struct conf *conf = build->conf;
+
+    vmta->addresses = build_source_hosts(build, section,
+                                         hosts.count > 0 ? hosts.items[hosts.count - 1]->value.text
+                                                         : conf->global.host_name,
+                                         &vmta->address_count);
+    if (vmta->address_count > 0)
+        return;
+    vmta->addresses = conf->vmtas[0].vmta.addresses;
+    vmta->address_count = conf->vmtas[0].vmta.address_count;
+    if (!build->has_source_hosts)
+        report_error(build->report, section->file, section->line,
+                     "<virtual-mta %.*s> has no smtp-source-host, nor has the top level",
+                     SHOW(section->name));
+}
+
+static int add_vmta(struct build *build, const struct section *section)
+{
+    struct conf *conf = build->conf;
+    struct vmta_slot *slot = &conf->vmtas[conf->vmta_count];
+    int rc;
+
+    if (!name_is_free(build, section))
+        return 0;
+    *slot = (struct vmta_slot){.pool_layer = LAYER_NONE};
+    slot->vmta.name = (const char *)section->name.data;
+    slot->has_own_limit = sets_limit(section);
+    field_store_presets(&slot->vmta, SCOPE_VMTA, conf->presets);
+    build_fields(build, section, &slot->vmta);
+    fill_addresses(build, section, &slot->vmta);
+    rc = take_layer(build, section, &slot->layer);
+    if (rc < 0)
+        return rc;
+    if (!table_insert(&conf->vmta_by_name, hash_name(section->name), conf->vmta_count))
+        return -ENOMEM;
+    conf->vmta_count++;
+    return 0;
+}
+
+/* ---- Pools --------------------------------------------------------------------------------- */
+
+/* A pool's limit holds for each member that has none; of several pools the tightest. */
+static void inherit_limit(struct vmta_slot *slot, const struct conf_vmta *limits)
+{
+    if (!slot->has_own_limit && limits->max_smtp_out < slot->vmta.max_smtp_out)
+        slot->vmta.max_smtp_out = limits->max_smtp_out;
+}
+
+static void inherit_layer(struct build *build, const struct entry *entry, struct vmta_slot *slot,
+                          uint32_t layer)
+{
+    if (layer == LAYER_NONE)
+        return;
+    if (slot->pool_layer != LAYER_NONE && slot->pool_layer != layer)
+        report_error(build->report, entry->file, entry->line,
+                     "virtual-mta %s is in two pools with <domain> blocks; only one may have them",
+                     slot->vmta.name);
+    slot->pool_layer = layer;
+}
+
+static void add_members(struct build *build, const struct section *section, struct conf_pool *pool,
+                        uint32_t layer)
+{
+    struct conf *conf = build->conf;
+    struct entry_list members = build_entries(build, section, STORE_POOL_MEMBER);
+    uint32_t *ids = arena_alloc(&conf->arena, members.count * sizeof(*ids));
+    struct conf_vmta limits = {0};
+
+    field_store_presets(&limits, SCOPE_POOL, conf->presets);
+    build_fields(build, section, &limits);
+    pool->vmta_ids = ids;
+    for (uint32_t i = 0; i < members.count; i++) {
+        const struct entry *entry = members.items[i];
+        uint32_t position = vmta_find(conf, slice_str(entry->value.text));
+
+        if (position == TABLE_NONE) {
+            report_error(build->report, entry->file, entry->line, "there is no <virtual-mta %.80s>",
+                         entry->value.text);
+            continue;
+        }
+        /* Positions for now; build_intern turns them into ids. */
+        ids[pool->vmta_count++] = position;
+        inherit_limit(&conf->vmtas[position], &limits);
+        inherit_layer(build, entry, &conf->vmtas[position], layer);
+    }
+    if (members.count == 0)
+        report_error(build->report, section->file, section->line,
+                     "<virtual-mta-pool %.*s> has no virtual-mta", SHOW(section->name));
+}
+
+static int add_pool(struct build *build, const struct section *section)
+{
+    struct conf *conf = build->conf;
+    struct conf_pool *pool = &conf->pools[conf->pool_count];
+    uint32_t layer;
+    int rc;
+
+    if (!name_is_free(build, section))
+        return 0;
+    rc = take_layer(build, section, &layer);
+    if (rc < 0)
+        return rc;
+    *pool = (struct conf_pool){.name = (const char *)section->name.data};
+    add_members(build, section, pool, layer);
+    if (!table_insert(&conf->pool_by_name, hash_name(section->name), conf->pool_count))
+        return -ENOMEM;
+    conf->pool_count++;
+    return 0;
+}
+
+int build_vmtas(struct build *build)
+{
+    const struct section *top = &build->tree->top;
+    struct conf *conf = build->conf;
+    uint32_t vmtas = build_count_children(top, SCOPE_VMTA) + 1;
+    uint32_t pools = build_count_children(top, SCOPE_POOL);
+    int rc;
+
+    conf->vmtas = arena_alloc(&conf->arena, vmtas * sizeof(*conf->vmtas));
+    conf->pools = arena_alloc(&conf->arena, pools * sizeof(*conf->pools));
+    rc = add_default(build);
+    for (const struct section *at = top->children; rc == 0 && at != NULL; at = at->next) {
+        if (at->kind->scope == SCOPE_VMTA)
+            rc = add_vmta(build, at);
+    }
+    for (const struct section *at = top->children; rc == 0 && at != NULL; at = at->next) {
+        if (at->kind->scope == SCOPE_POOL)
+            rc = add_pool(build, at);
+    }
+    return rc;
+}
+
+/* ---- Ids ----------------------------------------------------------------------------------- */
+
+int build_intern(struct build *build)
+{
+    struct conf *conf = build->conf;
+
+    for (uint32_t i = 0; i < conf->vmta_count; i++) {
+        struct conf_vmta *vmta = &conf->vmtas[i].vmta;
+        int rc = intern_name(INTERN_VMTA, slice_str(vmta->name), &vmta->id);
+
+        if (rc < 0 || !table_insert(&conf->vmta_by_id, hash_u64(vmta->id), i))
+            return -ENOMEM;
+    }
+    for (uint32_t i = 0; i < conf->pool_count; i++) {
+        struct conf_pool *pool = &conf->pools[i];
+        uint32_t *ids = (uint32_t *)(uintptr_t)pool->vmta_ids;
+        int rc = intern_name(INTERN_POOL, slice_str(pool->name), &pool->id);
+
+        if (rc < 0 || !table_insert(&conf->pool_by_id, hash_u64(pool->id), i))
+            return -ENOMEM;
+        for (uint32_t member = 0; member < pool->vmta_count; member++)
+            ids[member] = conf->vmtas[ids[member]].vmta.id;
+    }
+    return 0;
+}

@@ -1,0 +1,225 @@
+#include "core/conf/conf.h"
+
+#include "core/base/err.h"
+#include "core/base/mem.h"
+#include "core/base/must.h"
+#include "core/conf/build.h"
+#include "core/conf/field.h"
+
+#include <errno.h>
+
+/* ---- Loading ------------------------------------------------------------------------------- */
+
+static struct conf *conf_new(void)
+{
+    struct conf *conf = mem_alloc(sizeof(*conf));
+
+    atomic_init(&conf->references, 1);
+    arena_init(&conf->arena);
+    pattern_index_init(&conf->domains, &conf->arena);
+    table_init(&conf->vmta_by_name);
+    table_init(&conf->vmta_by_id);
+    table_init(&conf->pool_by_name);
+    table_init(&conf->pool_by_id);
+    table_init(&conf->sources.by_block);
+    table_init(&conf->sources.by_name);
+    return conf;
+}
+
+static void conf_free(struct conf *conf)
+{
+    pattern_index_fini(&conf->domains);
+    table_fini(&conf->vmta_by_name);
+    table_fini(&conf->vmta_by_id);
+    table_fini(&conf->pool_by_name);
+    table_fini(&conf->pool_by_id);
+    table_fini(&conf->sources.by_block);
+    table_fini(&conf->sources.by_name);
+    arena_fini(&conf->arena);
+    mem_free(conf);
+}
+
+/* The common end of both ways to load; rc is what parsing returned. */
+static int finish(struct conf *conf, struct tree *tree, int rc, const char *name,
+                  const struct conf_load_options *options, struct report *report,
+                  struct conf **ret_conf)
+{
+    if (rc == 0)
+        rc = build_snapshot(conf, tree, options, report);
+    tree_fini(tree);
+    if (rc < 0 && report->errors == 0)
+        report_error(report, name, 0, "%s", err_text(rc));
+    if (rc == 0 && report->errors > 0)
+        rc = E_SYNTAX;
+    if (rc < 0) {
+        conf_free(conf);
+        return rc;
+    }
+    *ret_conf = conf;
+    return 0;
+}
+
+int conf_load(const char *path, const struct conf_load_options *options, conf_report_fn *report_fn,
+              void *context, struct conf **ret_conf)
+{
+    struct report report = {.fn = report_fn, .context = context};
+    struct conf *conf = conf_new();
+    struct tree tree;
+    int rc = tree_parse_file(&tree, path, options, &conf->arena, &report);
+
+    return finish(conf, &tree, rc, path, options, &report, ret_conf);
+}
+
+int conf_load_text(const char *name, const char *text, const struct conf_load_options *options,
+                   conf_report_fn *report_fn, void *context, struct conf **ret_conf)
+{
+    struct report report = {.fn = report_fn, .context = context};
+    struct conf *conf = conf_new();
+    struct tree tree;
+    int rc = tree_parse_text(&tree, name, slice_str(text), options, &conf->arena, &report);
+
+    return finish(conf, &tree, rc, name, options, &report, ret_conf);
+}
+
+struct conf *conf_ref(struct conf *conf)
+{
+    must(atomic_fetch_add_explicit(&conf->references, 1, memory_order_relaxed) > 0);
+    return conf;
+}
+
+void conf_unref(struct conf *conf)
+{
+    unsigned before;
+
+    if (conf == NULL)
+        return;
+    /* Release what this holder read, and let the one that frees see all of it. */
+    before = atomic_fetch_sub_explicit(&conf->references, 1, memory_order_acq_rel);
+    must(before > 0);
+    if (before == 1)
+        conf_free(conf);
+}
+
+/* ---- Looking up ---------------------------------------------------------------------------- */
+
+const struct conf_global *conf_global(const struct conf *conf)
+{
+    return &conf->global;
+}
+
+static bool match_vmta_id(uint32_t value, const void *key, void *context)
+{
+    const struct conf *conf = context;
+
+    return conf->vmtas[value].vmta.id == *(const uint32_t *)key;
+}
+
+static const struct vmta_slot *slot_of(const struct conf *conf, uint32_t id)
+{
+    uint32_t position =
+        table_find(&conf->vmta_by_id, hash_u64(id), match_vmta_id, &id, (void *)(uintptr_t)conf);
+
+    return position == TABLE_NONE ? NULL : &conf->vmtas[position];
+}
+
+static bool match_pool_id(uint32_t value, const void *key, void *context)
+{
+    const struct conf *conf = context;
+
+    return conf->pools[value].id == *(const uint32_t *)key;
+}
+
+uint32_t conf_vmta_count(const struct conf *conf)
+{
+    return conf->vmta_count;
+}
+
+const struct conf_vmta *conf_vmta_at(const struct conf *conf, uint32_t position)
+{
+    must(position < conf->vmta_count);
+    return &conf->vmtas[position].vmta;
+}
+
+const struct conf_vmta *conf_vmta(const struct conf *conf, uint32_t id)
+{
+    const struct vmta_slot *slot = slot_of(conf, id);
+
+    return slot == NULL ? NULL : &slot->vmta;
+}
+
+const struct conf_vmta *conf_vmta_named(const struct conf *conf, struct slice name)
+{
+    uint32_t position = vmta_find(conf, name);
+
+    return position == TABLE_NONE ? NULL : &conf->vmtas[position].vmta;
+}
+
+uint32_t conf_pool_count(const struct conf *conf)
+{
+    return conf->pool_count;
+}
+
+const struct conf_pool *conf_pool_at(const struct conf *conf, uint32_t position)
+{
+    must(position < conf->pool_count);
+    return &conf->pools[position];
+}
+
+const struct conf_pool *conf_pool(const struct conf *conf, uint32_t id)
+{
+    uint32_t position =
+        table_find(&conf->pool_by_id, hash_u64(id), match_pool_id, &id, (void *)(uintptr_t)conf);
+
+    return position == TABLE_NONE ? NULL : &conf->pools[position];
+}
+
+const struct conf_pool *conf_pool_named(const struct conf *conf, struct slice name)
+{
+    uint32_t position = pool_find(conf, name);
+
+    return position == TABLE_NONE ? NULL : &conf->pools[position];
+}
+
+static void apply_block(void *context, const struct settings *settings)
+{
+    for (uint32_t i = 0; i < settings->count; i++)
+        field_store(context, settings->items[i].row, &settings->items[i].value);
+}
+
+/* Hosts without a port go to the queue's own, which makes it part of the route. */
+static void finish_route(struct conf_queue *queue)
+{
+    for (uint32_t i = 0; i < queue->route_count; i++) {
+        if (queue->route[i].port == 0) {
+            queue->route_hash = hash_combine(queue->route_hash, queue->default_port);
+            break;
+        }
+    }
+    if (queue->route_count > 0 && queue->route_hash == 0)
+        queue->route_hash = 1;
+}
+
+void conf_queue(const struct conf *conf, struct slice domain, uint32_t vmta_id,
+                struct conf_queue *ret_queue)
+{
+    const struct vmta_slot *slot = slot_of(conf, vmta_id);
+
+    *ret_queue = conf->queue_preset;
+    pattern_index_visit(&conf->domains, LAYER_GLOBAL, domain, apply_block, ret_queue);
+    if (slot != NULL && slot->pool_layer != LAYER_NONE)
+        pattern_index_visit(&conf->domains, slot->pool_layer, domain, apply_block, ret_queue);
+    if (slot != NULL && slot->layer != LAYER_NONE)
+        pattern_index_visit(&conf->domains, slot->layer, domain, apply_block, ret_queue);
+    finish_route(ret_queue);
+}
+
+uint32_t conf_acct_file_count(const struct conf *conf)
+{
+    return conf->acct_file_count;
+}
+
+const struct conf_acct_file *conf_acct_file_at(const struct conf *conf, uint32_t position)
+{
+    must(position < conf->acct_file_count);
+    return &conf->acct_files[position];
+}

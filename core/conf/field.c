@@ -1,0 +1,88 @@
+#include "core/conf/field.h"
+
+#include "core/base/must.h"
+
+static void store_bool(void *field, const struct value *value)
+{
+    *(bool *)field = value->number != 0;
+}
+
+static void store_u16(void *field, const struct value *value)
+{
+    *(uint16_t *)field = (uint16_t)value->number;
+}
+
+static void store_u32(void *field, const struct value *value)
+{
+    *(uint32_t *)field = (uint32_t)value->number;
+}
+
+static void store_u64(void *field, const struct value *value)
+{
+    *(uint64_t *)field = value->number;
+}
+
+static void store_text(void *field, const struct value *value)
+{
+    *(const char **)field = value->text;
+}
+
+/* The compound values fill neighbours too, so they go from the field back to its struct. */
+#define QUEUE_OF(field, member)                                                                    \
+    ((struct conf_queue *)((char *)(field)-offsetof(struct conf_queue, member)))
+
+static void store_route(void *field, const struct value *value)
+{
+    struct conf_queue *queue = QUEUE_OF(field, route);
+    const struct value_route *route = value->route;
+
+    queue->route = route != NULL ? route->hosts : NULL;
+    queue->route_count = route != NULL ? route->count : 0;
+    queue->route_hash = route != NULL ? route->hash : 0;
+}
+
+static void store_retry(void *field, const struct value *value)
+{
+    struct conf_queue *queue = QUEUE_OF(field, retry_ms);
+
+    must(value->number >= 1 && value->number <= CONF_RETRY_STEPS_MAX);
+    memcpy(queue->retry_ms, value->times, value->number * sizeof(*value->times));
+    queue->retry_count = (uint32_t)value->number;
+}
+
+static void store_no_mx(void *field, const struct value *value)
+{
+    struct conf_queue *queue = QUEUE_OF(field, bounce_upon_no_mx);
+
+    queue->bounce_upon_no_mx = value->number != 0;
+    queue->bounce_upon_no_mx_after_ms = value->interval_ms;
+}
+
+typedef void store_fn(void *field, const struct value *value);
+
+static store_fn *const stores[STORE_COUNT] = {
+    [STORE_BOOL] = store_bool,   [STORE_U16] = store_u16,     [STORE_U32] = store_u32,
+    [STORE_U64] = store_u64,     [STORE_TEXT] = store_text,   [STORE_ROUTE] = store_route,
+    [STORE_RETRY] = store_retry, [STORE_NO_MX] = store_no_mx,
+};
+
+bool field_is_set_by(const struct directive *row)
+{
+    return stores[row->store] != NULL;
+}
+
+void field_store(void *target, const struct directive *row, const struct value *value)
+{
+    must(field_is_set_by(row));
+    stores[row->store]((char *)target + row->offset, value);
+}
+
+void field_store_presets(void *target, enum scope scope, const struct value *presets)
+{
+    for (uint32_t i = 0; i < directive_count(); i++) {
+        const struct directive *row = directive_at(i);
+
+        if ((row->scopes & SCOPE_BIT(scope)) != 0 && field_is_set_by(row))
+            field_store(target, row, &presets[i]);
+    }
+}

@@ -1,0 +1,44 @@
+/*
+ * reader: the text of one file, line by line.
+ *
+ * Comments, carriage returns and outer blanks are taken off; lines that are too long or no UTF-8
+ * are refused one by one. The reader owns a writable copy of the text and the lines point into
+ * it, so that a value which goes on in the next line can be joined in place. One thread.
+ */
+#pragma once
+
+#include "core/base/slice.h"
+
+#include <sys/types.h>
+
+#define READER_LINE_MAX  65536
+#define READER_VALUE_MAX 1048576
+#define READER_BYTES_MAX (256u << 20)
+
+struct reader {
+    const char *name; /* for reports; the caller keeps it alive */
+    char *text;
+    size_t len;
+    size_t at;
+    unsigned line; /* number of the line last read */
+    dev_t device;  /* which file this is; both 0 for text from memory */
+    ino_t inode;
+};
+
+/*
+ * 0, or -errno, or E_TOO_LONG above max_bytes. special: pipes and the like are read too; without
+ * it anything but a regular file is -EINVAL.
+ */
+int reader_open_file(struct reader *reader, const char *name, bool special, size_t max_bytes);
+int reader_open_text(struct reader *reader, const char *name, struct slice text);
+void reader_close(struct reader *reader);
+/*
+ * 1 and the line's content (which may be empty), 0 at the end, E_TOO_LONG or E_SYNTAX for a line
+ * that is refused; reading can go on behind it.
+ */
+int reader_next(struct reader *reader, struct slice *ret_content);
+/*
+ * Joins the next line that holds more than a comment to *content, which must be the end of the
+ * line last read. The same returns; 0 also when that line is blank.
+ */
+int reader_join(struct reader *reader, struct slice *content);

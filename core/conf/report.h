@@ -1,0 +1,26 @@
+/*
+ * report: findings on their way to the caller, counted and bounded.
+ *
+ * After ERRORS_MAX errors nothing more is passed on and report_is_full says so, so that a file
+ * that is no configuration at all ends soon. One thread.
+ */
+#pragma once
+
+#include "core/conf/conf.h"
+
+#define REPORT_ERRORS_MAX   100
+#define REPORT_WARNINGS_MAX 1000
+
+struct report {
+    conf_report_fn *fn; /* NULL: findings are only counted */
+    void *context;
+    unsigned errors;
+    unsigned warnings;
+};
+
+/* line 0: the file as a whole. */
+void report_error(struct report *report, const char *file, unsigned line, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+void report_warning(struct report *report, const char *file, unsigned line, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+bool report_is_full(const struct report *report);

@@ -1,0 +1,85 @@
+/*
+ * snapshot: what a struct conf consists of; private to core/conf.
+ *
+ * Filled by build.c and its helpers in one thread, then never altered.
+ */
+#pragma once
+
+#include "core/base/arena.h"
+#include "core/base/hash.h"
+#include "core/conf/conf.h"
+#include "core/conf/pattern.h"
+#include "core/conf/value.h"
+
+#include <stdatomic.h>
+
+#define LAYER_GLOBAL 0
+#define LAYER_NONE   UINT32_MAX
+
+/* The values of one <domain> or <source> block that have an effect. */
+struct setting {
+    const struct directive *row;
+    struct value value;
+};
+
+struct settings {
+    const struct setting *items;
+    uint32_t count;
+};
+
+struct vmta_slot {
+    struct conf_vmta vmta;
+    uint32_t layer;      /* of its own <domain> blocks, or LAYER_NONE */
+    uint32_t pool_layer; /* of those of its pool, or LAYER_NONE */
+    bool has_own_limit;
+};
+
+/* A <source> block by address; parent is the next wider one, or the number of "none". */
+struct source_block {
+    struct cidr block;
+    uint32_t parent;
+};
+
+/*
+ * Every combination of address block and named source is worked out in advance, once for loopback
+ * addresses and once for others, so that looking one up writes nothing. Number 0 stands for "no
+ * block" and "no name".
+ */
+struct source_table {
+    struct source_block *blocks; /* [1 … block_count] */
+    uint32_t block_count;
+    struct table by_block;
+    uint64_t prefixes[2][3]; /* bit n: some block of n prefix bits, for IPv4 and IPv6 */
+    uint32_t everything;     /* number of the block 0/0, which holds IPv6 too; 0 = none */
+    struct slice *names;     /* [1 … name_count] */
+    uint32_t name_count;
+    struct table by_name;
+    struct conf_source *effective; /* [loopback][block][name] */
+};
+
+struct conf {
+    atomic_uint references;
+    struct arena arena;
+    struct value *presets; /* defaults by row */
+    struct conf_global global;
+    struct conf_queue queue_preset;
+    struct pattern_index domains;
+    struct vmta_slot *vmtas;
+    uint32_t vmta_count;
+    struct table vmta_by_name;
+    struct table vmta_by_id;
+    struct conf_pool *pools;
+    uint32_t pool_count;
+    struct table pool_by_name;
+    struct table pool_by_id;
+    struct source_table sources;
+    struct conf_acct_file *acct_files;
+    uint32_t acct_file_count;
+};
+
+uint32_t source_find_block(const struct source_table *sources, const struct ipaddr *ip,
+                           unsigned max_bits);
+uint32_t source_find_name(const struct source_table *sources, struct slice name);
+/* Position of a VMTA or pool, or TABLE_NONE. */
+uint32_t vmta_find(const struct conf *conf, struct slice name);
+uint32_t pool_find(const struct conf *conf, struct slice name);

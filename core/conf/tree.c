@@ -1,0 +1,548 @@
+#include "core/conf/tree.h"
+
+#include "core/base/err.h"
+#include "core/base/mem.h"
+#include "core/base/must.h"
+#include "core/conf/reader.h"
+
+#include <errno.h>
+#include <glob.h>
+#include <stdarg.h>
+
+#define INCLUDE_DEPTH_MAX 16
+#define FILES_MAX         10000
+#define NAME_MAX_OCTETS   4096
+
+/* A file that is being read, and the one whose include line led here. */
+struct open_file {
+    struct reader reader;
+    struct section *outer; /* the section that its include line stands in */
+    struct open_file *includer;
+};
+
+struct parser {
+    struct tree *tree;
+    struct arena *values;
+    const struct conf_load_options *options;
+    struct report *report;
+    struct directive_index index;
+    struct open_file *file;
+    struct section *open; /* innermost */
+    unsigned depth;       /* of files */
+    unsigned files;
+    size_t bytes;
+    bool *warned_rows; /* one remark for each keyword is enough */
+    bool *warned_sections;
+    const struct section **seen_in; /* by row: section it was last seen in, and the line there */
+    unsigned *seen_line;
+};
+
+static void complain(struct parser *parser, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+static void complain(struct parser *parser, const char *format, ...)
+{
+    char text[VALUE_WHY_MAX + 128];
+    va_list arguments;
+
+    va_start(arguments, format);
+    vsnprintf(text, sizeof(text), format, arguments);
+    va_end(arguments);
+    report_error(parser->report, parser->file->reader.name, parser->file->reader.line, "%s", text);
+}
+
+/* "%.*s" of something the writer wrote, cut when it is long. */
+#define SHOW(slice) (int)((slice).len > 80 ? 80 : (slice).len), (const char *)(slice).data
+
+static enum scope scope_of(const struct section *section)
+{
+    return section->kind == NULL ? SCOPE_GLOBAL : section->kind->scope;
+}
+
+static bool is_skipped(const struct section *section)
+{
+    return section->kind == NULL && section->parent != NULL;
+}
+
+/* ---- Sections ------------------------------------------------------------------------------ */
+
+static struct section *section_open(struct parser *parser, const struct section_kind *kind,
+                                    struct slice tag, struct slice name)
+{
+    struct section *section = arena_alloc(&parser->tree->arena, sizeof(*section));
+    struct section *parent = parser->open;
+
+    section->kind = kind;
+    section->tag = arena_copy(&parser->tree->arena, tag);
+    section->name = arena_copy(parser->values, name);
+    section->file = parser->file->reader.name;
+    section->line = parser->file->reader.line;
+    section->parent = parent;
+    if (kind != NULL) {
+        if (parent->last_child != NULL)
+            parent->last_child->next = section;
+        else
+            parent->children = section;
+        parent->last_child = section;
+    }
+    parser->open = section;
+    return section;
+}
+
+static void remark_section(struct parser *parser, const struct section *section)
+{
+    const struct section_kind *kind = section->kind;
+    uint32_t position = section_position(kind);
+
+    /* The lines of a list are not looked at one by one, so each list is worth a remark. */
+    if (kind->effect == EFFECT_DONE ||
+        (kind->scope != SCOPE_LINES && parser->warned_sections[position]))
+        return;
+    parser->warned_sections[position] = true;
+    if (kind->effect == EFFECT_IGNORED)
+        report_warning(parser->report, section->file, section->line,
+                       "<%s> is accepted and ignored: %s", kind->tag, kind->reason);
+    else
+        report_warning(parser->report, section->file, section->line,
+                       "<%s%s%.*s> is accepted but has no effect yet", kind->tag,
+                       section->name.len > 0 ? " " : "", SHOW(section->name));
+}
+
+static void complain_open(struct parser *parser, const struct section *section)
+{
+    report_error(parser->report, section->file, section->line, "<%.*s> is never closed",
+                 SHOW(section->tag));
+}
+
+static bool may_stand_in(const struct section_kind *kind, const struct section *outer)
+{
+    return !is_skipped(outer) && (kind->parents & SCOPE_BIT(scope_of(outer))) != 0;
+}
+
+/*
+ * A section in the wrong place mostly means that the end of the one before it is missing: if it
+ * can stand further out, what is open in between is taken for ended. False when it cannot.
+ */
+static bool find_place(struct parser *parser, const struct section_kind *kind)
+{
+    const struct section *inner = parser->open;
+    struct section *outer = parser->open;
+
+    if (may_stand_in(kind, inner))
+        return true;
+    complain(parser, "<%s> cannot stand in <%.*s>, which was opened in line %u and is not closed",
+             kind->tag, SHOW(inner->tag), inner->line);
+    while (outer != parser->file->outer && !may_stand_in(kind, outer))
+        outer = outer->parent;
+    if (!may_stand_in(kind, outer))
+        return false;
+    parser->open = outer;
+    return true;
+}
+
+/* Whether the section is one to read; it is skipped otherwise. */
+static bool accept_section(struct parser *parser, const struct section_kind *kind, struct slice tag,
+                           struct slice name)
+{
+    if (kind == NULL) {
+        const char *near = section_nearest(tag);
+
+        complain(parser, "unknown section <%.*s>%s%s%s", SHOW(tag), near ? "; did you mean <" : "",
+                 near ? near : "", near ? ">?" : "");
+        return false;
+    }
+    if (!find_place(parser, kind))
+        return false;
+    if (kind->name == SECTION_HAS_NAME && name.len == 0) {
+        complain(parser, "<%s> needs an argument: <%s %s>", kind->tag, kind->tag, kind->argument);
+        return false;
+    }
+    if (name.len > NAME_MAX_OCTETS) {
+        complain(parser, "the argument of <%s> is too long", kind->tag);
+        return false;
+    }
+    return true;
+}
+
+/* "tag name" without the angle brackets. */
+static void parse_opening(struct parser *parser, struct slice inside)
+{
+    const struct section_kind *kind;
+    struct slice tag = slice_of(inside.data, 0);
+    struct slice name;
+
+    while (tag.len < inside.len && inside.data[tag.len] != ' ' && inside.data[tag.len] != '\t')
+        tag.len++;
+    name = slice_trim(slice_after(inside, tag.len));
+    if (name.len >= 2 && name.data[0] == '"' && name.data[name.len - 1] == '"')
+        name = slice_of(name.data + 1, name.len - 2);
+    kind = section_find(tag);
+    /* Within what is skipped, sections count only to find the right end. */
+    if (is_skipped(parser->open) || !accept_section(parser, kind, tag, name)) {
+        section_open(parser, NULL, tag, SLICE_EMPTY);
+        return;
+    }
+    remark_section(parser, section_open(parser, kind, tag, name));
+}
+
+/* "tag" of a closing line: ends the innermost section of that tag which this file opened. */
+static void parse_closing(struct parser *parser, struct slice tag)
+{
+    struct section *section = parser->open;
+
+    while (section != parser->file->outer && !slice_equal_nocase(section->tag, tag))
+        section = section->parent;
+    if (section == parser->file->outer) {
+        complain(parser, "</%.*s> closes nothing that is open in this file", SHOW(tag));
+        return;
+    }
+    while (parser->open != section) {
+        complain_open(parser, parser->open);
+        parser->open = parser->open->parent;
+    }
+    parser->open = section->parent;
+}
+
+static void parse_tag(struct parser *parser, struct slice content)
+{
+    struct slice inside;
+
+    if (content.data[content.len - 1] != '>') {
+        complain(parser, "the line starts with < but does not end with >");
+        return;
+    }
+    inside = slice_trim(slice_of(content.data + 1, content.len - 2));
+    if (inside.len == 0)
+        complain(parser, "a section has no name");
+    else if (inside.data[0] == '/')
+        parse_closing(parser, slice_trim(slice_after(inside, 1)));
+    else
+        parse_opening(parser, inside);
+}
+
+/* ---- Directives ---------------------------------------------------------------------------- */
+
+/* Names the sections that know the keyword, for a hint. */
+static void list_homes(const struct parser *parser, struct slice keyword, char *room, size_t size)
+{
+    size_t len = 0;
+
+    room[0] = '\0';
+    for (unsigned scope = 0; scope < SCOPE_COUNT && len < size; scope++) {
+        if (directive_find(&parser->index, keyword, scope) != NULL)
+            len += (size_t)snprintf(room + len, size - len, "%s%s", len > 0 ? ", " : "",
+                                    scope_title(scope));
+    }
+}
+
+static void complain_unknown(struct parser *parser, struct slice keyword)
+{
+    enum scope scope = scope_of(parser->open);
+    const char *near;
+    char homes[200];
+
+    if (directive_find_anywhere(&parser->index, keyword) != NULL) {
+        list_homes(parser, keyword, homes, sizeof(homes));
+        complain(parser, "\"%.*s\" is not known in %s; it belongs in %s", SHOW(keyword),
+                 scope_title(scope), homes);
+        return;
+    }
+    near = directive_nearest(keyword, scope);
+    complain(parser, "unknown directive \"%.*s\" in %s%s%s%s", SHOW(keyword), scope_title(scope),
+             near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
+}
+
+/* The value ends in a comma: the list goes on in the next line. False when that line is bad. */
+static bool join_lines(struct parser *parser, struct slice *value)
+{
+    while (value->data[value->len - 1] == ',') {
+        int rc = reader_join(&parser->file->reader, value);
+
+        if (rc < 0) {
+            complain(parser, "the line is too long or is not UTF-8 text");
+            return false;
+        }
+        if (rc == 0)
+            return true;
+    }
+    return true;
+}
+
+static void remark_row(struct parser *parser, const struct directive *row)
+{
+    uint32_t position = directive_position(row);
+    const struct section_kind *kind = parser->open->kind;
+
+    /* What is said of a section covers its content. */
+    if (row->effect == EFFECT_DONE || parser->warned_rows[position] ||
+        (kind != NULL && kind->effect != EFFECT_DONE))
+        return;
+    parser->warned_rows[position] = true;
+    if (row->effect == EFFECT_IGNORED)
+        report_warning(parser->report, parser->file->reader.name, parser->file->reader.line,
+                       "%s is accepted and ignored: %s", row->name, row->reason);
+    else
+        report_warning(parser->report, parser->file->reader.name, parser->file->reader.line,
+                       "%s is accepted but has no effect yet", row->name);
+}
+
+static void remark_repetition(struct parser *parser, const struct directive *row)
+{
+    uint32_t position = directive_position(row);
+
+    if ((row->flags & FLAG_REPEAT) == 0 && parser->seen_in[position] == parser->open)
+        report_warning(parser->report, parser->file->reader.name, parser->file->reader.line,
+                       "%s is given twice in one section (also in line %u); the later one counts",
+                       row->name, parser->seen_line[position]);
+    parser->seen_in[position] = parser->open;
+    parser->seen_line[position] = parser->file->reader.line;
+}
+
+static void add_entry(struct parser *parser, struct entry filled)
+{
+    struct entry *entry = arena_alloc(&parser->tree->arena, sizeof(*entry));
+    struct section *section = parser->open;
+
+    *entry = filled;
+    if (section->last_entry != NULL)
+        section->last_entry->next = entry;
+    else
+        section->entries = entry;
+    section->last_entry = entry;
+}
+
+static void parse_include(struct parser *parser, const char *pattern);
+
+static void parse_directive(struct parser *parser, struct slice keyword, struct slice text)
+{
+    const struct directive *row = directive_find(&parser->index, keyword, scope_of(parser->open));
+    struct entry entry = {
+        .row = row, .file = parser->file->reader.name, .line = parser->file->reader.line};
+    char why[VALUE_WHY_MAX];
+
+    if (row == NULL) {
+        complain_unknown(parser, keyword);
+        return;
+    }
+    if (text.len == 0) {
+        complain(parser, "%s needs a value", row->name);
+        return;
+    }
+    if (value_may_wrap(row->type) && !join_lines(parser, &text))
+        return;
+    entry.cleared = slice_equal(text, SLICE_LITERAL("\"\""));
+    if (!entry.cleared && value_parse(row, text, parser->values, &entry.value, why) < 0) {
+        complain(parser, "%s: %s", row->name, why);
+        return;
+    }
+    if (row->type == TYPE_INCLUDE) {
+        if (!entry.cleared)
+            parse_include(parser, entry.value.text);
+        return;
+    }
+    remark_row(parser, row);
+    remark_repetition(parser, row);
+    add_entry(parser, entry);
+}
+
+static void parse_content(struct parser *parser, struct slice content)
+{
+    struct slice keyword = slice_of(content.data, 0);
+    struct slice text;
+
+    if (content.data[0] == '<') {
+        parse_tag(parser, content);
+        return;
+    }
+    if (is_skipped(parser->open))
+        return;
+    while (keyword.len < content.len && content.data[keyword.len] != ' ' &&
+           content.data[keyword.len] != '\t')
+        keyword.len++;
+    text = slice_trim(slice_after(content, keyword.len));
+    /* Of the lines of a list only includes are ours to read. */
+    if (scope_of(parser->open) == SCOPE_LINES &&
+        directive_find(&parser->index, keyword, SCOPE_LINES) == NULL)
+        return;
+    parse_directive(parser, keyword, text);
+}
+
+/* ---- Files --------------------------------------------------------------------------------- */
+
+static void parse_lines(struct parser *parser, struct open_file *file)
+{
+    struct slice content;
+    int rc;
+
+    file->includer = parser->file;
+    file->outer = parser->open;
+    parser->file = file;
+    parser->depth++;
+    while (!report_is_full(parser->report) && (rc = reader_next(&file->reader, &content)) != 0) {
+        if (rc == E_TOO_LONG)
+            complain(parser, "the line is longer than %d octets", READER_LINE_MAX);
+        else if (rc < 0)
+            complain(parser, "the line is not UTF-8 text or holds control characters");
+        else if (content.len > 0)
+            parse_content(parser, content);
+    }
+    while (parser->open != file->outer) {
+        complain_open(parser, parser->open);
+        parser->open = parser->open->parent;
+    }
+    parser->depth--;
+    parser->file = file->includer;
+}
+
+static bool is_being_read(const struct parser *parser, const struct reader *reader)
+{
+    for (const struct open_file *file = parser->file; file != NULL; file = file->includer) {
+        if (file->reader.inode == reader->inode && file->reader.device == reader->device)
+            return true;
+    }
+    return false;
+}
+
+static void include_file(struct parser *parser, const char *path)
+{
+    struct open_file file = {0};
+    const char *name = arena_strdup(&parser->tree->arena, path);
+    int rc;
+
+    if (parser->depth >= INCLUDE_DEPTH_MAX) {
+        complain(parser, "includes are nested deeper than %d", INCLUDE_DEPTH_MAX);
+        return;
+    }
+    if (++parser->files > FILES_MAX) {
+        complain(parser, "more than %d files are included", FILES_MAX);
+        return;
+    }
+    rc = reader_open_file(&file.reader, name, false, READER_BYTES_MAX - parser->bytes);
+    if (rc < 0) {
+        complain(parser, "cannot include %.200s: %s", name, err_text(rc));
+        return;
+    }
+    parser->bytes += file.reader.len;
+    if (is_being_read(parser, &file.reader))
+        complain(parser, "%.200s includes itself in the end", name);
+    else
+        parse_lines(parser, &file);
+    reader_close(&file.reader);
+}
+
+static void include_all(struct parser *parser, const char *pattern)
+{
+    glob_t found = {0};
+    int rc = glob(pattern, 0, NULL, &found);
+
+    if (rc == GLOB_NOMATCH)
+        report_warning(parser->report, parser->file->reader.name, parser->file->reader.line,
+                       "include: nothing matches %.200s", pattern);
+    else if (rc != 0)
+        complain(parser, "include: %.200s cannot be listed", pattern);
+    for (size_t i = 0; rc == 0 && i < found.gl_pathc && !report_is_full(parser->report); i++)
+        include_file(parser, found.gl_pathv[i]);
+    globfree(&found);
+}
+
+/* Relative names start at the folder of the file that includes. */
+static void parse_include(struct parser *parser, const char *pattern)
+{
+    const char *name = parser->file->reader.name;
+    const char *slash = strrchr(name, '/');
+    char *path;
+
+    if (parser->options->no_includes) {
+        complain(parser, "include is not allowed here");
+        return;
+    }
+    if (strstr(pattern, "://") != NULL) {
+        complain(parser, "include: addresses of web pages are not supported");
+        return;
+    }
+    path = arena_alloc(&parser->tree->arena, strlen(name) + strlen(pattern) + 2);
+    if (pattern[0] != '/' && slash != NULL)
+        memcpy(path, name, (size_t)(slash - name) + 1);
+    strcat(path, pattern);
+    if (strpbrk(pattern, "*?[") != NULL)
+        include_all(parser, path);
+    else
+        include_file(parser, path);
+}
+
+/* ---- Parsing as a whole -------------------------------------------------------------------- */
+
+static int parse(struct tree *tree, struct open_file *file, const struct conf_load_options *options,
+                 struct arena *values, struct report *report)
+{
+    static const struct conf_load_options no_options;
+    struct parser parser = {.tree = tree, .values = values, .report = report};
+    int rc = directive_index_init(&parser.index);
+
+    if (rc < 0)
+        return rc;
+    parser.options = options != NULL ? options : &no_options;
+    tree->top.file = file->reader.name;
+    parser.open = &tree->top;
+    parser.bytes = file->reader.len;
+    parser.warned_rows = mem_alloc(directive_count() * sizeof(*parser.warned_rows));
+    parser.warned_sections = mem_alloc(section_count() * sizeof(*parser.warned_sections));
+    parser.seen_in = mem_alloc(directive_count() * sizeof(*parser.seen_in));
+    parser.seen_line = mem_alloc(directive_count() * sizeof(*parser.seen_line));
+    parse_lines(&parser, file);
+    must(parser.open == &tree->top);
+    mem_free(parser.warned_rows);
+    mem_free(parser.warned_sections);
+    mem_free(parser.seen_in);
+    mem_free(parser.seen_line);
+    directive_index_fini(&parser.index);
+    return 0;
+}
+
+static void tree_init(struct tree *tree)
+{
+    *tree = (struct tree){0};
+    arena_init(&tree->arena);
+    tree->top.tag = SLICE_EMPTY;
+    tree->top.name = SLICE_EMPTY;
+}
+
+int tree_parse_file(struct tree *tree, const char *path, const struct conf_load_options *options,
+                    struct arena *values, struct report *report)
+{
+    struct open_file file = {0};
+    int rc;
+
+    tree_init(tree);
+    rc = reader_open_file(&file.reader, arena_strdup(&tree->arena, path), true, READER_BYTES_MAX);
+    if (rc < 0) {
+        report_error(report, path, 0, "cannot be read: %s", err_text(rc));
+        return rc;
+    }
+    rc = parse(tree, &file, options, values, report);
+    reader_close(&file.reader);
+    return rc;
+}
+
+int tree_parse_text(struct tree *tree, const char *name, struct slice text,
+                    const struct conf_load_options *options, struct arena *values,
+                    struct report *report)
+{
+    struct open_file file = {0};
+    int rc;
+
+    tree_init(tree);
+    rc = reader_open_text(&file.reader, arena_strdup(&tree->arena, name), text);
+    if (rc < 0) {
+        report_error(report, name, 0, "cannot be read: %s", err_text(rc));
+        return rc;
+    }
+    rc = parse(tree, &file, options, values, report);
+    reader_close(&file.reader);
+    return rc;
+}
+
+void tree_fini(struct tree *tree)
+{
+    arena_fini(&tree->arena);
+}

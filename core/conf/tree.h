@@ -1,0 +1,49 @@
+/*
+ * tree: a configuration as it was written, all files together, every value typed.
+ *
+ * Parsing knows the table of directives and nothing of what the values are for. Nodes live in the
+ * tree's own arena and end with it; values live in the arena of the snapshot to be. One thread.
+ */
+#pragma once
+
+#include "core/conf/report.h"
+#include "core/conf/value.h"
+
+struct entry {
+    const struct directive *row;
+    bool cleared; /* "" was given: back to the default */
+    struct value value;
+    const char *file;
+    unsigned line;
+    struct entry *next;
+};
+
+struct section {
+    const struct section_kind *kind; /* NULL for the top level, and for what is skipped */
+    struct slice tag;
+    struct slice name;
+    const char *file;
+    unsigned line;
+    struct entry *entries;
+    struct entry *last_entry;
+    struct section *children;
+    struct section *last_child;
+    struct section *next;
+    struct section *parent;
+};
+
+struct tree {
+    struct arena arena;
+    struct section top;
+};
+
+/*
+ * Both report every finding; errors are counted by the report. 0, or -errno when path itself
+ * cannot be read. The tree is to be ended with tree_fini in any case.
+ */
+int tree_parse_file(struct tree *tree, const char *path, const struct conf_load_options *options,
+                    struct arena *values, struct report *report);
+int tree_parse_text(struct tree *tree, const char *name, struct slice text,
+                    const struct conf_load_options *options, struct arena *values,
+                    struct report *report);
+void tree_fini(struct tree *tree);

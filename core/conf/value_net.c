@@ -1,0 +1,259 @@
+#include "core/base/err.h"
+#include "core/conf/value_parse.h"
+
+#define HOST_NAME_MAX_OCTETS 253
+#define CPUS_MAX             4096
+
+bool value_is_host_name(struct slice text)
+{
+    if (text.len == 0 || text.len > HOST_NAME_MAX_OCTETS)
+        return false;
+    for (size_t i = 0; i < text.len; i++) {
+        uint8_t c = text.data[i];
+        bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+
+        if (!letter && !(c >= '0' && c <= '9') && c != '-' && c != '_' && c != '.')
+            return false;
+        if (c == '.' && (i == 0 || text.data[i - 1] == '.'))
+            return false;
+    }
+    return true;
+}
+
+static const char *copy_text(struct value_parse *parse, struct slice text)
+{
+    return (const char *)arena_copy(parse->arena, text).data;
+}
+
+/* A name for HELO: a host name, or an address literal in brackets. */
+static bool is_helo(struct slice text)
+{
+    struct ipaddr ip;
+
+    if (value_is_host_name(text))
+        return true;
+    if (text.len < 3 || text.data[0] != '[' || text.data[text.len - 1] != ']')
+        return false;
+    text = slice_of(text.data + 1, text.len - 2);
+    if (slice_starts_nocase(text, SLICE_LITERAL("IPv6:")))
+        text = slice_after(text, 5);
+    return ipaddr_parse(text, &ip) == 0;
+}
+
+int value_parse_host(struct value_parse *parse)
+{
+    struct slice word;
+    int rc = value_only_word(parse, &word);
+
+    if (rc < 0)
+        return rc;
+    if (!is_helo(word))
+        return value_refuse(parse, "\"%.*s\" is not a host name", VALUE_SHOW(word));
+    parse->value.text = copy_text(parse, word);
+    parse->value.number = word.len;
+    return 0;
+}
+
+static int store_block(struct value_parse *parse, const struct value_block *block)
+{
+    struct value_block *copy = arena_alloc(parse->arena, sizeof(*copy));
+
+    *copy = *block;
+    parse->value.block = copy;
+    return 0;
+}
+
+/* Splits "what:port" at the last colon; brackets around what are taken off. False: no port. */
+static bool split_port(struct slice text, struct slice *ret_what, struct slice *ret_port)
+{
+    size_t colon = text.len;
+
+    while (colon > 0 && text.data[colon - 1] != ':' && text.data[colon - 1] != ']')
+        colon--;
+    if (colon == 0 || text.data[colon - 1] != ':')
+        return false;
+    *ret_what = slice_of(text.data, colon - 1);
+    *ret_port = slice_after(text, colon);
+    if (ret_what->len >= 2 && ret_what->data[0] == '[' && ret_what->data[ret_what->len - 1] == ']')
+        *ret_what = slice_of(ret_what->data + 1, ret_what->len - 2);
+    return true;
+}
+
+static bool read_port(struct slice text, uint16_t *ret_port)
+{
+    uint64_t port;
+
+    if (slice_to_u64(text, UINT16_MAX, &port) < 0 || port == 0)
+        return false;
+    *ret_port = (uint16_t)port;
+    return true;
+}
+
+/* "CIDR:PORT [source=NAME]" */
+int value_parse_listener(struct value_parse *parse)
+{
+    const struct slice option = SLICE_LITERAL("source=");
+    struct value_block block = {0};
+    struct slice words[2];
+    struct slice address;
+    struct slice port;
+    uint32_t count = 0;
+    int rc = value_words(parse, words, 2, &count);
+
+    if (rc < 0)
+        return rc;
+    if (count == 0 || !split_port(words[0], &address, &port))
+        return value_refuse(parse, "needs an address and a port, as in 0.0.0.0:25");
+    if (cidr_parse(address, &block.block) < 0)
+        return value_refuse(parse, "\"%.*s\" is not an address or address block",
+                            VALUE_SHOW(address));
+    if (!read_port(port, &block.port))
+        return value_refuse(parse, "\"%.*s\" is not a port", VALUE_SHOW(port));
+    if (count == 2) {
+        if (!slice_starts_nocase(words[1], option) || words[1].len == option.len)
+            return value_refuse(parse, "unexpected \"%.*s\"; only source=NAME may stand here",
+                                VALUE_SHOW(words[1]));
+        block.name = copy_text(parse, slice_after(words[1], option.len));
+    }
+    return store_block(parse, &block);
+}
+
+/* "IP [HELO]" */
+int value_parse_source_host(struct value_parse *parse)
+{
+    struct value_block block = {0};
+    struct slice words[2];
+    uint32_t count = 0;
+    int rc = value_words(parse, words, 2, &count);
+
+    if (rc < 0)
+        return rc;
+    if (count == 0 || cidr_parse(words[0], &block.block) < 0)
+        return value_refuse(parse, "needs an address and a host name");
+    if (count == 2) {
+        if (!is_helo(words[1]))
+            return value_refuse(parse, "\"%.*s\" is not a host name", VALUE_SHOW(words[1]));
+        block.name = copy_text(parse, words[1]);
+    }
+    return store_block(parse, &block);
+}
+
+/* The block before a limit; the limit goes to *ret_limit. */
+static int split_block(struct value_parse *parse, struct slice *ret_limit)
+{
+    struct slice words[2];
+    struct cidr block;
+    uint32_t count = 0;
+    int rc = value_words(parse, words, 2, &count);
+
+    if (rc < 0)
+        return rc;
+    if (count < 2)
+        return value_refuse(parse, "needs an address block and a limit");
+    if (cidr_parse(words[0], &block) < 0)
+        return value_refuse(parse, "\"%.*s\" is not an address or address block",
+                            VALUE_SHOW(words[0]));
+    *ret_limit = words[1];
+    return 0;
+}
+
+int value_parse_cidr_count(struct value_parse *parse)
+{
+    struct slice limit;
+    int rc = split_block(parse, &limit);
+
+    return rc < 0 ? rc : value_count(parse, limit);
+}
+
+int value_parse_cidr_rate(struct value_parse *parse)
+{
+    struct slice limit;
+    int rc = split_block(parse, &limit);
+
+    return rc < 0 ? rc : value_rate(parse, limit, false);
+}
+
+int value_parse_cidr_volume_rate(struct value_parse *parse)
+{
+    struct slice limit;
+    int rc = split_block(parse, &limit);
+
+    return rc < 0 ? rc : value_rate(parse, limit, true);
+}
+
+/* Kept as "address" or "address@port". */
+int value_parse_ip_port(struct value_parse *parse)
+{
+    char room[IPADDR_TEXT_MAX + 8];
+    struct slice address;
+    struct slice port_text;
+    struct ipaddr ip;
+    struct slice word;
+    uint16_t port = 0;
+    size_t len;
+    int rc = value_only_word(parse, &word);
+
+    if (rc < 0)
+        return rc;
+    address = word;
+    if (word.len > 2 && word.data[0] == '[' && word.data[word.len - 1] == ']')
+        address = slice_of(word.data + 1, word.len - 2);
+    if (ipaddr_parse(address, &ip) < 0) {
+        if (!split_port(word, &address, &port_text) || ipaddr_parse(address, &ip) < 0 ||
+            !read_port(port_text, &port))
+            return value_refuse(parse, "\"%.*s\" is not an IP address", VALUE_SHOW(word));
+    }
+    len = ipaddr_format(&ip, room);
+    if (port != 0)
+        len += (size_t)snprintf(room + len, sizeof(room) - len, "@%u", port);
+    parse->value.text = copy_text(parse, slice_of(room, len));
+    return 0;
+}
+
+/* "3" or "0-7" */
+static bool read_cpu_range(struct slice item, uint64_t *ret_first, uint64_t *ret_last)
+{
+    size_t dash = slice_find(item, '-');
+
+    if (slice_to_u64(slice_of(item.data, dash), UINT16_MAX, ret_first) < 0)
+        return false;
+    *ret_last = *ret_first;
+    if (dash == item.len)
+        return true;
+    return slice_to_u64(slice_after(item, dash + 1), UINT16_MAX, ret_last) == 0 &&
+           *ret_last >= *ret_first;
+}
+
+int value_parse_cpu_list(struct value_parse *parse)
+{
+    uint16_t cpus[CPUS_MAX];
+    uint16_t *copy;
+    struct slice list;
+    struct slice item;
+    uint32_t count = 0;
+    int rc = value_list_text(parse, &list);
+
+    if (rc < 0)
+        return rc;
+    while (value_next_item(&list, &item)) {
+        uint64_t first;
+        uint64_t last;
+
+        if (!read_cpu_range(item, &first, &last))
+            return value_refuse(parse, "\"%.*s\" is not a CPU number or range", VALUE_SHOW(item));
+        for (uint64_t cpu = first; cpu <= last; cpu++) {
+            for (uint32_t i = 0; i < count; i++) {
+                if (cpus[i] == cpu)
+                    return value_refuse(parse, "CPU %llu is given twice", (unsigned long long)cpu);
+            }
+            if (count == CPUS_MAX)
+                return value_refuse(parse, "more than %d CPUs", CPUS_MAX);
+            cpus[count++] = (uint16_t)cpu;
+        }
+    }
+    copy = arena_alloc(parse->arena, count * sizeof(*copy));
+    memcpy(copy, cpus, count * sizeof(*copy));
+    parse->value.cpus = copy;
+    parse->value.number = count;
+    return 0;
+}
