@@ -5,10 +5,12 @@
  * Owns the sessions of one loop; takes messages through an intake table. Offers PIPELINING, SIZE,
  * 8BITMIME, SMTPUTF8, ENHANCEDSTATUSCODES and CHUNKING. Only CRLF.CRLF ends DATA; bare CR, bare LF
  * and NUL in message data are refused with 554 5.6.0 or repaired, as the source says, never passed
- * on. Every failed step resets the transaction (A12). Replies of a pipelined flight leave in one
- * send; input behind an end of data waits until that message is answered.
- * Bounds: sessions, command line (RFC 5321 4.5.3.1.4 plus extensions), text line 1000 octets with
- * CRLF unless the source allows more, recipients, message size, time per command and for data.
+ * on. Every failed step of a transaction but a refused recipient resets it (A12). Replies of a
+ * pipelined flight leave in one send; input behind an end of data waits until that message is
+ * answered. A refused BDAT is answered at once and its octets are read and thrown away.
+ * Bounds: sessions, command line 2048 octets, text line, recipients, message size, time per command
+ * and for data (500 octets a second at least), refused commands, octets read in vain.
+ * A session works with the settings that its source had when it came in.
  * Never decides where mail goes and never allocates in a steady turn.
  */
 #pragma once
@@ -22,6 +24,7 @@ struct smtpd_options {
     const char *host_name; /* in the greeting and EHLO reply; static for the server's life */
     uint32_t session_count_max;
     uint32_t bad_command_count_max; /* then 421; 0 = 20 */
+    uint32_t text_line_octets_max;  /* of message data, with CRLF; 0 = 1000 (RFC 5321 4.5.3.1.6) */
 };
 
 struct smtpd *smtpd_create(struct io *io, const struct smtpd_options *options,
@@ -29,8 +32,9 @@ struct smtpd *smtpd_create(struct io *io, const struct smtpd_options *options,
 /* Sessions must have ended (smtpd_stop). */
 void smtpd_destroy(struct smtpd *server);
 
-/* Accepts on a listening socket from now on. source_name: the listener's named source or NULL.
- * Accepting pauses by itself while sessions or descriptors are out and resumes alone (A40). */
+/* Accepts on a listening socket from now on; it stays the caller's, to be closed after smtpd_stop
+ * is done. source_name: the listener's named source or NULL. 0, or -ENOMEM. Accepting pauses by
+ * itself while sessions or descriptors are out and resumes alone (A40). */
 int smtpd_listen(struct smtpd *server, int listen_fd, const char *source_name);
 /* Takes over a connected socket that another loop accepted. */
 void smtpd_adopt(struct smtpd *server, int fd, const char *source_name);

@@ -25,7 +25,9 @@ struct stream_events {
 };
 
 /* A transform turns wire bytes into plain bytes and back; state is its own. All calls are made on
- * the loop's thread, none may block. Returned lengths never exceed the room given. */
+ * the loop's thread, none may block. Returned lengths never exceed the room given. Either function
+ * is called again as long as it used or produced something; decode also with no wire bytes, to
+ * hand out what it still holds. */
 struct stream_transform {
     /* Consumes wire bytes, produces plain bytes. Returns 0 or negative. */
     int (*decode)(void *state, const uint8_t *wire, size_t wire_bytes, size_t *ret_used,
@@ -49,7 +51,9 @@ struct stream {
 
 /* Starts receiving. fd: connected. The stream owns fd from now on. */
 void stream_open(struct stream *stream, struct io *io, int fd, const struct stream_events *events);
-/* Puts a transform in; only while nothing is being sent. transform may be NULL (back to plain). */
+/* Puts a transform in; only while nothing is being sent. transform may be NULL (back to plain; not
+ * from inside on_data). Octets that on_data did not use are read through the new transform. 0, or
+ * -ENOMEM. */
 int stream_set_transform(struct stream *stream, const struct stream_transform *transform,
                          void *state);
 /* iov and bytes stay in place until on_sent; the array may be altered. */

@@ -1,0 +1,188 @@
+/*
+ * smtpd_int: what the parts of the SMTP server share: smtpd.c (sessions, listeners, time, replies),
+ * smtpd_command.c (command lines), smtpd_data.c (DATA, BDAT and the taker's answer).
+ *
+ *   NEW → START → READY → MAIL → RCPT → DATA → WAIT → READY
+ *                             RCPT → CHUNK ⇄ CHUNKED, CHUNK → WAIT
+ *   a refused BDAT: START, READY, MAIL, RCPT, CHUNKED → CHUNK (octets thrown away) → START, READY
+ *   RSET, EHLO and every failed step → READY, with nothing left of the transaction (A12)
+ *   every state → LEAVING (the last reply leaves) → CLOSING; every state → CLOSING
+ */
+#pragma once
+
+#include "core/base/slab.h"
+#include "core/mail/body_scan.h"
+#include "net/smtpd.h"
+
+/* ---- States ---------------------------------------------------------------------------------- */
+
+/* name, which clock runs, states that may follow */
+#define SMTPD_STATE_TABLE(X)                                                                       \
+    X(NEW, GREETING, TO(START) | TO(LEAVING))                                                      \
+    X(START, COMMAND, TO(START) | TO(READY) | TO(CHUNK) | TO(LEAVING))                             \
+    X(READY, COMMAND, TO(READY) | TO(MAIL) | TO(CHUNK) | TO(LEAVING))                              \
+    X(MAIL, COMMAND, TO(READY) | TO(RCPT) | TO(CHUNK) | TO(LEAVING))                               \
+    X(RCPT, COMMAND, TO(READY) | TO(RCPT) | TO(DATA) | TO(CHUNK) | TO(LEAVING))                    \
+    X(DATA, OCTETS, TO(READY) | TO(WAIT) | TO(LEAVING))                                            \
+    X(CHUNK, OCTETS, TO(START) | TO(READY) | TO(CHUNKED) | TO(WAIT) | TO(LEAVING))                 \
+    X(CHUNKED, COMMAND, TO(READY) | TO(CHUNK) | TO(LEAVING))                                       \
+    X(WAIT, NONE, TO(READY) | TO(LEAVING))                                                         \
+    X(LEAVING, LEAVING, 0)                                                                         \
+    X(CLOSING, NONE, 0)
+
+enum smtpd_state {
+#define SMTPD_STATE_ENUM(name, clock, next) SMTPD_##name,
+    SMTPD_STATE_TABLE(SMTPD_STATE_ENUM)
+#undef SMTPD_STATE_ENUM
+        SMTPD_STATE_COUNT,
+};
+
+/* ---- Replies --------------------------------------------------------------------------------- */
+
+#define SMTPD_REPLY_TABLE(X)                                                                       \
+    X(SMTPD_NO_REPLY, "")                                                                          \
+    X(SMTPD_BYE, "221 2.0.0 closing connection")                                                   \
+    X(SMTPD_OK, "250 2.0.0 ok")                                                                    \
+    X(SMTPD_SENDER_OK, "250 2.1.0 sender ok")                                                      \
+    X(SMTPD_RCPT_OK, "250 2.1.5 recipient ok")                                                     \
+    X(SMTPD_CHUNK_OK, "250 2.0.0 chunk taken")                                                     \
+    X(SMTPD_NO_VERIFY, "252 2.1.5 not verified, but mail for it may be accepted")                  \
+    X(SMTPD_HELP, "214 2.0.0 see RFC 5321; this server takes mail to be sent out")                 \
+    X(SMTPD_GO_AHEAD, "354 end data with <CR><LF>.<CR><LF>")                                       \
+    X(SMTPD_STOPPING, "421 4.3.2 service is shutting down")                                        \
+    X(SMTPD_TIMEOUT, "421 4.4.2 timeout, closing connection")                                      \
+    X(SMTPD_TOO_MANY_ERRORS, "421 4.7.0 too many errors, closing connection")                      \
+    X(SMTPD_TOO_MANY_RCPTS, "452 4.5.3 too many recipients")                                       \
+    X(SMTPD_UNKNOWN, "500 5.5.2 command unrecognized")                                             \
+    X(SMTPD_BAD_LINE, "500 5.5.2 control character, or line without CR LF")                        \
+    X(SMTPD_LINE_TOO_LONG, "500 5.5.2 line too long, closing connection")                          \
+    X(SMTPD_BAD_ARGUMENT, "501 5.5.4 syntax error in argument")                                    \
+    X(SMTPD_BAD_SIZE, "501 5.5.4 bad chunk size, closing connection")                              \
+    X(SMTPD_BAD_PARAM, "501 5.5.4 bad or repeated parameter")                                      \
+    X(SMTPD_BAD_SENDER, "501 5.1.7 bad sender address syntax")                                     \
+    X(SMTPD_BAD_RCPT, "501 5.1.3 bad recipient address syntax")                                    \
+    X(SMTPD_NOT_OFFERED, "502 5.5.1 command not implemented")                                      \
+    X(SMTPD_BAD_ORDER, "503 5.5.1 bad sequence of commands")                                       \
+    X(SMTPD_NO_RCPT, "554 5.5.1 no valid recipients")                                              \
+    X(SMTPD_TOO_BIG, "552 5.3.4 message size exceeds the limit")                                   \
+    X(SMTPD_LONG_TEXT, "552 5.6.0 text line too long")                                             \
+    X(SMTPD_NOT_ASCII, "553 5.6.7 address needs SMTPUTF8")                                         \
+    X(SMTPD_BAD_LINE_ENDS, "554 5.6.0 bare CR, bare LF or NUL in message data")                    \
+    X(SMTPD_UNKNOWN_PARAM, "555 5.5.4 parameter not recognized or not implemented")
+
+enum smtpd_reply_id {
+#define SMTPD_REPLY_ENUM(name, line) name,
+    SMTPD_REPLY_TABLE(SMTPD_REPLY_ENUM)
+#undef SMTPD_REPLY_ENUM
+};
+
+/* ---- Sessions -------------------------------------------------------------------------------- */
+
+/* A command line with CRLF, and the replies of a flight, each have one such buffer while needed. */
+#define SMTPD_BUFFER_BYTES 2048
+/* Room for the largest reply (EHLO) and a 421 behind it. */
+#define SMTPD_REPLY_ROOM   768
+
+struct smtpd_session {
+    struct smtpd *server;
+    struct list link;
+    uint32_t index; /* in the slab */
+    uint8_t state;  /* enum smtpd_state */
+    bool admitted;
+    bool greeted_by_client; /* EHLO or HELO */
+    bool seen_turn;         /* NEW: one turn has gone by */
+    bool input_held;        /* on_data left octets with the loop */
+    bool peer_ended;
+    bool linger; /* LEAVING: read on for a moment, so that a reset does not eat the reply */
+    bool smtputf8;
+    bool chunk_is_last;
+    bool write_failed;
+    uint8_t refusal; /* enum smtpd_reply_id: why this message will be refused */
+    uint32_t rcpt_count;
+    uint32_t error_count;
+    uint64_t deadline_ns; /* UINT64_MAX = no clock runs */
+    uint64_t armed_ns;    /* the timer's time; at or before the deadline */
+    /* Octets of message data: of this DATA, or this chunk. */
+    uint64_t octets_since_ns;
+    uint64_t octets_last_ns;
+    uint64_t octets;
+    uint64_t chunk_left;
+    struct intake_message *message;
+    struct body_scan scan;
+    /* Replies: [0, sending) is in flight, [sending, filled) follows. */
+    uint8_t *replies;
+    uint8_t *line; /* the front of a command line that came in parts */
+    uint32_t replies_index;
+    uint32_t replies_filled;
+    uint32_t replies_sending;
+    uint32_t line_index;
+    uint32_t line_filled;
+    struct iovec replies_iov;
+    struct io_timer timer;
+    struct stream stream;
+    struct intake_client client;
+    struct conf_source source; /* copied: the snapshot may go */
+    char helo[ADDRESS_DOMAIN_MAX + 1];
+};
+
+struct smtpd {
+    struct io *io;
+    const struct intake_ops *intake;
+    void *taker;
+    struct smtpd_options options;
+    struct slab sessions_slab;
+    struct slab buffers;
+    struct list sessions;
+    struct list listeners;
+    struct io_timer timer; /* accepting again, and the end of stopping */
+    bool stopping;
+    void (*done)(void *context);
+    void *done_context;
+    struct smtpd_stats stats;
+    struct address postmaster; /* for "<postmaster>" without a domain */
+    bool has_postmaster;
+    char postmaster_text[ADDRESS_PATH_MAX];
+};
+
+/* smtpd.c */
+void smtpd_enter(struct smtpd_session *session, enum smtpd_state state);
+/* Restarts the clock of the state: a command was complete. */
+void smtpd_touch(struct smtpd_session *session);
+/* Replies need a buffer: there is one whenever input runs, everybody else asks first. */
+bool smtpd_have_reply_buffer(struct smtpd_session *session);
+void smtpd_put(struct smtpd_session *session, const void *data, size_t len);
+void smtpd_reply(struct smtpd_session *session, enum smtpd_reply_id id);
+/* A refused command: counts towards the cap of errors. */
+void smtpd_fail(struct smtpd_session *session, enum smtpd_reply_id id);
+/* The taker's words. True when the session may go on; else it is leaving or closing. */
+bool smtpd_pass_on(struct smtpd_session *session, const struct intake_reply *reply);
+/* No more commands: what is in the buffer leaves, then the connection closes. */
+void smtpd_leave(struct smtpd_session *session, bool linger);
+void smtpd_close(struct smtpd_session *session);
+/* After an event from elsewhere than the client: sends replies, goes on reading. */
+void smtpd_settle(struct smtpd_session *session);
+/* Forgets the transaction, telling the taker; the state is the caller's to enter. */
+void smtpd_drop_transaction(struct smtpd_session *session);
+uint8_t *smtpd_buffer(struct smtpd_session *session, uint32_t *ret_index);
+
+/* smtpd_command.c: each returns the octets used; 0 = none can be used now. */
+size_t smtpd_command_input(struct smtpd_session *session, const uint8_t *data, size_t len);
+
+/* smtpd_data.c */
+size_t smtpd_data_input(struct smtpd_session *session, const uint8_t *data, size_t len);
+size_t smtpd_chunk_input(struct smtpd_session *session, const uint8_t *data, size_t len);
+void smtpd_start_data(struct smtpd_session *session);
+void smtpd_start_chunk(struct smtpd_session *session, struct slice arguments);
+
+/* Where a session without a transaction stands. */
+static inline enum smtpd_state smtpd_rest_state(const struct smtpd_session *session)
+{
+    return session->greeted_by_client ? SMTPD_READY : SMTPD_START;
+}
+
+/* Back to that state with nothing left of the transaction. */
+static inline void smtpd_reset(struct smtpd_session *session)
+{
+    smtpd_drop_transaction(session);
+    smtpd_enter(session, smtpd_rest_state(session));
+}

@@ -1,0 +1,76 @@
+/*
+ * fake_intake: a taker of messages that records what it was given and answers as told.
+ *
+ * Every message that came to finish() is kept with envelope and body. Each call can be made to
+ * refuse. It checks the order of calls that net/intake.h promises and stops the test when it is
+ * broken.
+ */
+#pragma once
+
+#include "net/intake.h"
+
+struct io;
+struct smtpd;
+
+#define FAKE_RCPT_COUNT_MAX    128
+#define FAKE_MESSAGE_COUNT_MAX 64
+
+enum fake_step {
+    FAKE_ADMIT,
+    FAKE_BEGIN,
+    FAKE_RCPT,
+    FAKE_START_BODY,
+    FAKE_WRITE,
+    FAKE_FINISH,
+    FAKE_STEP_COUNT,
+};
+
+struct fake_message {
+    char sender[320];
+    char rcpts[FAKE_RCPT_COUNT_MAX][320];
+    char hosts[FAKE_RCPT_COUNT_MAX][256];
+    uint32_t rcpt_count;
+    char helo[256];
+    bool esmtp;
+    bool smtputf8;
+    bool body_8bitmime;
+    uint64_t size_bytes;
+    uint8_t *body;
+    size_t body_bytes;
+    struct intake_body_facts facts;
+};
+
+struct fake_intake {
+    struct conf_source source;
+    /* code 0 in a refusal that is switched on means: close without a reply. */
+    bool refuses[FAKE_STEP_COUNT];
+    struct intake_reply refusals[FAKE_STEP_COUNT];
+    bool hold_answers; /* until fake_answer */
+    bool keep_bodies;
+
+    struct fake_message messages[FAKE_MESSAGE_COUNT_MAX]; /* finished ones, in order */
+    uint32_t message_count;
+    uint64_t begun;
+    uint64_t aborted;
+    uint64_t finished;
+    uint64_t written_octets;
+    uint64_t write_calls;
+    uint32_t admitted_now;
+    struct fake_open *open; /* messages that are being built */
+
+    intake_answer_fn *answer;
+    void *asker;
+    uint64_t cookies[FAKE_MESSAGE_COUNT_MAX];
+    uint32_t waiting; /* answers held back */
+};
+
+extern const struct intake_ops fake_intake_ops;
+
+/* Settings of a trusting source: everything allowed, 10 MB, 100 recipients, 300 s and 180 s. */
+void fake_intake_init(struct fake_intake *fake);
+/* Frees what was recorded; nothing may be open any more. */
+void fake_intake_fini(struct fake_intake *fake);
+void fake_refuse(struct fake_intake *fake, enum fake_step step, uint16_t code, uint8_t class,
+                 uint8_t subject, uint8_t detail, const char *text);
+/* Answers the oldest message that waits. */
+void fake_answer(struct fake_intake *fake, uint16_t code);
