@@ -1,0 +1,494 @@
+#include "tests/unit/net/smtpc_stage.h"
+
+#include "core/base/mem.h"
+#include "tests/sim/sim_peer.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define SECOND_NS    1000000000ull
+#define PATIENCE_NS  (48 * 3600 * SECOND_NS)
+#define PATIENCE     20000000ull
+#define FAULTY_SEEDS 25
+#define INPUT_MAX    (64 * 1024)
+
+static const char default_content[] = "Subject: hi\r\n\r\n..hello\r\n";
+
+struct stage {
+    struct play *play;
+    const struct scene *scene;
+    struct sim_world *world;
+    /* the receiver */
+    struct sim_peer *peer;
+    struct sim_peer_conn *conn;
+    struct io_timer timer;
+    const struct step *step;
+    uint8_t input[INPUT_MAX];
+    size_t input_len;
+    bool waits;
+    bool is_over; /* the receiver has closed */
+    /* the client */
+    struct sim_process *process;
+    struct io *io;
+    struct smtpc_engine *engine;
+    struct smtpc *client;
+    struct smtpc_options options;
+    struct smtpc_transaction transaction;
+    struct iovec content;
+    struct slice rcpts[SCENE_RCPT_MAX];
+    char rcpt_names[SCENE_RCPT_MAX][32];
+    unsigned sent_count;
+    bool in_transaction;
+    uint64_t started_ns;
+};
+
+/* ---- The receiver ---------------------------------------------------------------------------- */
+
+static void complain(struct stage *stage, const char *what, struct slice bytes)
+{
+    if (stage->play->trouble[0] != '\0')
+        return;
+    snprintf(stage->play->trouble, sizeof(stage->play->trouble), "step %u: %s: %.*s",
+             (unsigned)(stage->step - stage->scene->steps), what, (int)bytes.len,
+             (const char *)bytes.data);
+}
+
+static void use_input(struct stage *stage, size_t len)
+{
+    memmove(stage->input, stage->input + len, stage->input_len - len);
+    stage->input_len -= len;
+}
+
+/* A whole line of the input without its CRLF. */
+static bool next_line(struct stage *stage, struct slice *ret_line)
+{
+    uint8_t *end = memmem(stage->input, stage->input_len, "\r\n", 2);
+
+    if (end == NULL)
+        return false;
+    *ret_line = slice_of(stage->input, (size_t)(end - stage->input));
+    return true;
+}
+
+static bool play_expect(struct stage *stage)
+{
+    struct slice line;
+
+    if (!next_line(stage, &line))
+        return false;
+    if (!slice_equal(line, slice_str(stage->step->text)))
+        complain(stage, "another line came", line);
+    use_input(stage, line.len + 2);
+    return true;
+}
+
+/* The end is CRLF.CRLF, where the first CRLF may be that of DATA itself. */
+static bool play_body(struct stage *stage)
+{
+    bool is_empty = stage->input_len >= 3 && memcmp(stage->input, ".\r\n", 3) == 0 &&
+                    stage->play->body_bytes == 0;
+    uint8_t *end = memmem(stage->input, stage->input_len, "\r\n.\r\n", 5);
+    size_t len = is_empty || end == NULL ? 0 : (size_t)(end - stage->input) + 2;
+
+    if (!is_empty && end == NULL) {
+        /* Long bodies: keep only what the end could still begin with. */
+        size_t keep = stage->input_len < 4 ? stage->input_len : 4;
+
+        if (stage->step->text == NULL) {
+            stage->play->body_bytes += stage->input_len - keep;
+            use_input(stage, stage->input_len - keep);
+        }
+        return false;
+    }
+    stage->play->body_bytes += len;
+    if (stage->step->text != NULL &&
+        !slice_equal(slice_of(stage->input, len), slice_str(stage->step->text)))
+        complain(stage, "another body came", slice_of(stage->input, len));
+    use_input(stage, len + 3);
+    return true;
+}
+
+static void wait_for(struct stage *stage, uint64_t ms)
+{
+    struct io *io = sim_peer_io(stage->peer);
+
+    stage->waits = true;
+    io_timer_arm(io, &stage->timer, io_now_ns(io) + ms * 1000000);
+}
+
+/* True when the step is done and the next may be played. */
+static bool play_step(struct stage *stage)
+{
+    const struct step *step = stage->step;
+
+    switch (step->kind) {
+    case STEP_SEND:
+        sim_peer_send(stage->conn, step->text, strlen(step->text));
+        return true;
+    case STEP_FLOOD:
+        for (uint64_t i = 0; i < step->n; i++)
+            sim_peer_send(stage->conn, step->text, strlen(step->text));
+        return true;
+    case STEP_EXPECT:
+        return play_expect(stage);
+    case STEP_BODY:
+        return play_body(stage);
+    case STEP_PROBE:
+        if (stage->input_len > 0)
+            complain(stage, "nothing should have come", slice_of(stage->input, stage->input_len));
+        wait_for(stage, step->n);
+        return true;
+    case STEP_WAIT:
+        wait_for(stage, step->n);
+        return true;
+    case STEP_CLOSE:
+        stage->is_over = true;
+        sim_peer_close(stage->conn);
+        stage->conn = NULL;
+        return true;
+    case STEP_RESET:
+        stage->is_over = true;
+        sim_reset(sim_peer_io(stage->peer), sim_peer_fd(stage->conn));
+        return true;
+    case STEP_HALF_CLOSE:
+        sim_send_end(sim_peer_io(stage->peer), sim_peer_fd(stage->conn));
+        return true;
+    case STEP_PAUSE:
+        sim_peer_pause(stage->conn);
+        return true;
+    case STEP_END:
+        break;
+    }
+    return false;
+}
+
+static void play_on(struct stage *stage)
+{
+    while (!stage->waits && stage->step->kind != STEP_END && play_step(stage)) {
+        stage->step++;
+        stage->play->steps_played++;
+    }
+    if (stage->step->kind == STEP_END && stage->input_len > 0)
+        complain(stage, "more came than was expected", slice_of(stage->input, stage->input_len));
+}
+
+static void on_peer_timer(struct io_timer *timer)
+{
+    struct stage *stage = container_of(timer, struct stage, timer);
+
+    stage->waits = false;
+    if (stage->step[-1].kind == STEP_PROBE && stage->input_len > 0)
+        complain(stage, "nothing should have come", slice_of(stage->input, stage->input_len));
+    if (stage->conn != NULL)
+        play_on(stage);
+}
+
+static void on_peer_open(struct sim_peer_conn *conn)
+{
+    struct stage *stage = sim_peer_context(sim_peer_of(conn));
+
+    assert_null(stage->conn);
+    stage->conn = conn;
+    io_timer_init(&stage->timer, on_peer_timer);
+    play_on(stage);
+}
+
+static void on_peer_data(struct sim_peer_conn *conn, struct slice data)
+{
+    struct stage *stage = sim_peer_context(sim_peer_of(conn));
+
+    if (stage->is_over)
+        return;
+    while (data.len > 0) {
+        size_t room = sizeof(stage->input) - stage->input_len;
+        size_t len = data.len < room ? data.len : room;
+
+        assert_true(len > 0);
+        memcpy(stage->input + stage->input_len, data.data, len);
+        stage->input_len += len;
+        data = slice_after(data, len);
+        play_on(stage);
+    }
+}
+
+static void on_peer_end(struct sim_peer_conn *conn, int32_t reason)
+{
+    struct stage *stage = sim_peer_context(sim_peer_of(conn));
+
+    io_timer_stop(sim_peer_io(stage->peer), &stage->timer);
+    stage->conn = NULL;
+}
+
+/* ---- The client ------------------------------------------------------------------------------ */
+
+static void send_next(struct stage *stage)
+{
+    assert_true(smtpc_is_idle(stage->client));
+    assert_true(stage->sent_count < SCENE_TRANSACTION_MAX);
+    stage->sent_count++;
+    stage->in_transaction = true;
+    smtpc_send(stage->client, &stage->transaction);
+    assert_false(smtpc_is_idle(stage->client));
+}
+
+static void on_ready(struct smtpc *conn, void *context)
+{
+    struct stage *stage = context;
+    struct slice text = smtpc_extension_text(conn);
+
+    assert_ptr_equal(conn, stage->client);
+    assert_int_equal(stage->play->ready_count, 0);
+    stage->play->ready_count++;
+    stage->play->extensions = smtpc_extensions(conn);
+    stage->play->size_limit = smtpc_size_limit(conn);
+    memcpy(stage->play->extension_text, text.data, text.len);
+    send_next(stage);
+}
+
+static void on_rcpt(struct smtpc *conn, void *context, uint32_t index,
+                    const struct verdict *verdict)
+{
+    struct stage *stage = context;
+    unsigned now = stage->sent_count - 1;
+
+    assert_true(stage->in_transaction);
+    assert_true(index < stage->transaction.rcpt_count);
+    assert_int_equal(stage->play->told[now][index], 0);
+    stage->play->told[now][index] = 1;
+    stage->play->verdicts[now][index] = *verdict;
+    if (stage->scene->aborts_in_rcpt)
+        smtpc_abort(conn);
+}
+
+static void on_transaction_done(struct smtpc *conn, void *context, bool may_continue)
+{
+    struct stage *stage = context;
+    uint32_t wanted = stage->scene->transaction_count;
+
+    assert_true(stage->in_transaction);
+    for (uint32_t i = 0; i < stage->transaction.rcpt_count; i++)
+        assert_int_equal(stage->play->told[stage->sent_count - 1][i], 1);
+    stage->in_transaction = false;
+    stage->play->done_count++;
+    stage->play->continued += may_continue;
+    if (!may_continue)
+        return;
+    assert_true(smtpc_is_idle(conn));
+    if (stage->sent_count < (wanted > 0 ? wanted : 1))
+        send_next(stage);
+    else if (!stage->scene->quits_never)
+        smtpc_quit(conn);
+}
+
+static void on_closed(struct smtpc *conn, void *context, const struct verdict *verdict)
+{
+    struct stage *stage = context;
+
+    assert_false(stage->in_transaction);
+    stage->play->closed_count++;
+    stage->play->closed = *verdict;
+    stage->play->transaction_count = smtpc_transaction_count(conn);
+    stage->play->lasted_ns = sim_now_ns(stage->world) - stage->started_ns;
+    stage->client = NULL;
+}
+
+static const struct smtpc_events client_events = {
+    .on_ready = on_ready,
+    .on_rcpt = on_rcpt,
+    .on_transaction_done = on_transaction_done,
+    .on_closed = on_closed,
+};
+
+static void fill_transaction(struct stage *stage)
+{
+    const struct scene *scene = stage->scene;
+    struct smtpc_transaction *transaction = &stage->transaction;
+
+    *transaction = scene->transaction;
+    if (transaction->sender.data == NULL)
+        transaction->sender = slice_str("sender@out.example");
+    if (transaction->rcpts == NULL) {
+        transaction->rcpt_count = scene->rcpt_count > 0 ? scene->rcpt_count : 1;
+        for (uint32_t i = 0; i < transaction->rcpt_count; i++) {
+            snprintf(stage->rcpt_names[i], sizeof(stage->rcpt_names[i]), "r%u@example.org", i);
+            stage->rcpts[i] = slice_str(stage->rcpt_names[i]);
+        }
+        transaction->rcpts = stage->rcpts;
+    }
+    if (transaction->content == NULL) {
+        stage->content =
+            (struct iovec){(void *)(uintptr_t)default_content, sizeof(default_content) - 1};
+        transaction->content = &stage->content;
+        transaction->content_count = 1;
+        if (transaction->content_bytes == 0)
+            transaction->content_bytes = sizeof(default_content) - 2; /* one dot is stuffed */
+    }
+}
+
+static void start_client(void *context)
+{
+    struct stage *stage = context;
+
+    assert_int_equal(
+        smtpc_open(stage->engine, &stage->options, &client_events, stage, &stage->client), 0);
+}
+
+static bool is_closed(void *context)
+{
+    const struct stage *stage = context;
+
+    return stage->play->closed_count > 0;
+}
+
+/* ---- The play -------------------------------------------------------------------------------- */
+
+static struct sim_options world_options(bool with_faults)
+{
+    struct sim_options options = {.latency_min_ns = 20000, .latency_max_ns = 2000000};
+
+    /* Only what TCP may do to anyone, nothing that changes the outcome. */
+    if (with_faults)
+        options.faults = (struct sim_faults){
+            .segment_tiny = 3,
+            .read_short = 4,
+            .receive_shortage = 20,
+            .turn_spurious = 10,
+        };
+    return options;
+}
+
+static void address_of(const char *text, uint16_t port, struct ipaddr_port *ret_at)
+{
+    assert_int_equal(ipaddr_parse(slice_str(text), &ret_at->ip), 0);
+    ret_at->port = port;
+}
+
+void stage_play(const struct scene *scene, uint64_t seed, bool with_faults, struct play *ret_play)
+{
+    static const struct sim_peer_handlers handlers = {
+        .on_open = on_peer_open,
+        .on_data = on_peer_data,
+        .on_end = on_peer_end,
+    };
+    static struct stage stage;
+    struct sim_options options = world_options(with_faults);
+    struct ipaddr_port source;
+    uint64_t blocks;
+
+    memset(&stage, 0, sizeof(stage));
+    memset(ret_play, 0, sizeof(*ret_play));
+    stage.play = ret_play;
+    stage.scene = scene;
+    ret_play->scene = scene;
+    stage.step = scene->steps;
+    stage.world = sim_world_create(seed, &options);
+    address_of("192.0.2.1", 0, &source);
+    stage.options.source = source.ip;
+    address_of("198.51.100.1", 25, &stage.options.target);
+    stage.options.helo = "out.example";
+    if (scene->tune != NULL)
+        scene->tune(&stage.options);
+    fill_transaction(&stage);
+    stage.peer = sim_peer_listen(stage.world, &stage.options.target, &handlers, &stage);
+    stage.process = sim_process_create(stage.world);
+    sim_enter(stage.process);
+    sim_io_create(stage.world, stage.process, &stage.io);
+    sim_leave(stage.process);
+    blocks = sim_mem_blocks(stage.process);
+    sim_enter(stage.process);
+    stage.engine = smtpc_engine_create(stage.io, 4);
+    sim_leave(stage.process);
+    stage.started_ns = sim_now_ns(stage.world);
+    sim_run_in(stage.process, start_client, &stage);
+    sim_run_until(stage.world, is_closed, &stage, PATIENCE_NS, PATIENCE);
+    if (stage.client != NULL && scene->quits_never) {
+        sim_enter(stage.process);
+        smtpc_abort(stage.client);
+        sim_leave(stage.process);
+        sim_run_until(stage.world, is_closed, &stage, PATIENCE_NS, PATIENCE);
+    }
+    assert_int_equal(ret_play->closed_count, 1);
+    /* Let the last words arrive at the receiver. */
+    sim_run_for(stage.world, 10 * SECOND_NS);
+    ret_play->script_ended = stage.step->kind == STEP_END;
+    assert_int_equal(smtpc_engine_open_count(stage.engine), 0);
+    assert_int_equal(sim_fd_count(stage.process), 0);
+    sim_enter(stage.process);
+    smtpc_engine_destroy(stage.engine);
+    sim_leave(stage.process);
+    assert_true(sim_mem_blocks(stage.process) == blocks);
+    sim_world_destroy(stage.world);
+}
+
+static void print_play(const struct play *play, uint64_t seed)
+{
+    print_error("%s, seed %llu: ready %u, done %u (%u continued), %.3f s, %s %s\n",
+                play->scene->name, (unsigned long long)seed, play->ready_count, play->done_count,
+                play->continued, (double)play->lasted_ns / 1e9,
+                play->script_ended ? "script ended" : "script not ended", play->trouble);
+    for (unsigned t = 0; t < play->done_count; t++) {
+        for (unsigned i = 0; i < 4 && play->told[t][i]; i++)
+            print_error("  [%u] rcpt %u: class %u stage %u scope %u flags %u: %.*s\n", t, i,
+                        play->verdicts[t][i].class, play->verdicts[t][i].stage,
+                        play->verdicts[t][i].scope, play->verdicts[t][i].flags,
+                        (int)play->verdicts[t][i].text_bytes, play->verdicts[t][i].text);
+    }
+    print_error("  closed: class %u stage %u scope %u flags %u: %.*s\n", play->closed.class,
+                play->closed.stage, play->closed.scope, play->closed.flags,
+                (int)play->closed.text_bytes, play->closed.text);
+}
+
+static bool is_played(const struct play *play)
+{
+    const struct scene *scene = play->scene;
+
+    return play->trouble[0] == '\0' && play->script_ended &&
+           play->ready_count == scene->ready_count && play->done_count == scene->done_count &&
+           play->continued == scene->continued &&
+           play->lasted_ns >= scene->seconds_min * SECOND_NS &&
+           (scene->seconds_max == 0 || play->lasted_ns <= scene->seconds_max * SECOND_NS);
+}
+
+/* Whatever was said, there are words for the accounting file. */
+static bool fits(const struct expected_verdict *expected, const struct verdict *verdict)
+{
+    return verdict->text_bytes > 0 && verdict->text_bytes <= VERDICT_TEXT_MAX &&
+           verdict->class == expected->class &&
+           (expected->code == ANY || verdict->code == expected->code) &&
+           (expected->stage == ANY || verdict->stage == expected->stage) &&
+           (expected->scope == ANY || verdict->scope == expected->scope) &&
+           (expected->flags == ANY || verdict->flags == expected->flags);
+}
+
+void stage_check(const struct scene *scene, uint64_t seed, bool with_faults)
+{
+    static struct play play;
+    uint32_t rcpt_count =
+        scene->transaction.rcpts != NULL ? scene->transaction.rcpt_count : scene->rcpt_count;
+    unsigned row = 0;
+    bool is_fit = true;
+
+    stage_play(scene, seed, with_faults, &play);
+    if (rcpt_count == 0)
+        rcpt_count = 1;
+    is_fit = is_played(&play) && fits(&scene->closed, &play.closed);
+    for (uint32_t i = 0; play.done_count > 0 && i < rcpt_count; i++) {
+        const struct expected_verdict *expected = &scene->rcpts[row];
+
+        is_fit = is_fit && fits(expected, &play.verdicts[0][i]);
+        if (row < 3 && scene->rcpts[row + 1].code != 0)
+            row++;
+    }
+    if (!is_fit)
+        print_play(&play, seed);
+    assert_true(is_fit);
+}
+
+void stage_check_all(const struct scene *scenes, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        stage_check(&scenes[i], 1, false);
+        for (uint64_t seed = 2; seed < FAULTY_SEEDS && !scenes[i].is_cut_sensitive; seed++)
+            stage_check(&scenes[i], seed, true);
+    }
+}
