@@ -1,0 +1,247 @@
+#include "tests/unit/core_conf/unit.h"
+
+#include <stdlib.h>
+
+/* Each text is refused with a report that holds all the fragments. */
+static const struct {
+    const char *name;
+    const char *text;
+    const char *fragments[3];
+} bad[] = {
+    {"unknown directive", "\nmax-smpt-out 20\n", {"test:2:", "\"max-smpt-out\""}},
+    {"nearest name",
+     "<domain *>\nmax-smpt-out 20\n</domain>\n",
+     {"test:2:", "in <domain>", "did you mean \"max-smtp-out\"?"}},
+    {"no hint for nonsense", "<domain *>\nqqqqqqqq 20\n</domain>\n", {"<domain>\n"}},
+    {"right keyword, wrong place",
+     "retry-after 10m\n",
+     {"test:1:", "\"retry-after\" is not known in the top level", "it belongs in <domain>"}},
+    {"several right places", "always-allow-relaying yes\n", {"belongs in <source>"}},
+    {"unknown section", "<domian *>\n</domian>\n", {"test:1:", "did you mean <domain>?"}},
+    {"unknown section far off", "<zzzzzzz>\n</zzzzzzz>\n", {"unknown section <zzzzzzz>\n"}},
+    {"section without its argument", "<domain>\n</domain>\n", {"test:1:", "<domain PATTERN>"}},
+    {"section never closed", "<domain *>\nmax-smtp-out 1\n", {"test:1:", "never closed"}},
+    {"section closed twice", "<domain *>\n</domain>\n</domain>\n", {"test:3:", "closes nothing"}},
+    {"missing end of a section",
+     "<domain a>\nmax-smtp-out 1\n<domain b>\nmax-smtp-out x\n</domain>\n",
+     {"test:3:", "opened in line 1", "test:4:"}},
+    {"crossed sections",
+     "<virtual-mta a>\nsmtp-source-host 192.0.2.1 a\n<domain *>\n</virtual-mta>\n</domain>\n",
+     {"test:3: <domain> is never closed", "test:5:"}},
+    {"section in the wrong place",
+     "<spool /a>\n<domain *>\n</domain>\n</spool>\n",
+     {"test:2:", "<domain> cannot stand in <spool>"}},
+    {"no end of a tag", "<domain *\n", {"test:1:", "does not end with >"}},
+    {"empty tag", "<>\n", {"test:1:"}},
+    {"keyword without value", "log-file\n", {"test:1:", "log-file needs a value"}},
+    {"too many words", "log-file /a /b\n", {"test:1:", "unexpected \"/b\""}},
+    {"open quote", "log-file \"/a\n", {"test:1:", "quote"}},
+    {"comment within quotes", "log-file \"/a#b\"\n", {"test:1:", "quote"}},
+    {"relative path", "log-file a.log\n", {"absolute path"}},
+    {"bad boolean", "shard-smt maybe\n", {"test:1:", "shard-smt", "none of"}},
+    {"out of range",
+     "outcome-commit-interval 1h\n",
+     {"test:1:", "outcome-commit-interval: must be between 1ms and 10s"}},
+    {"size out of range",
+     "<spool /a>\nsegment-size 1k\n</spool>\n",
+     {"test:2:", "must be between 1m and 4g"}},
+    {"milliseconds elsewhere", "<domain *>\nbounce-after 10ms\n</domain>\n", {"test:2:"}},
+    {"control character", "log-file /a\x01\n", {"test:1:", "control characters"}},
+    {"not UTF-8", "log-file /\xff\n", {"test:1:", "UTF-8"}},
+    {"overlong UTF-8", "log-file /\xc0\xaf\n", {"test:1:", "UTF-8"}},
+    {"surrogate", "log-file /\xed\xa0\x80\n", {"test:1:", "UTF-8"}},
+    {"bad pattern", "<domain a..b>\n</domain>\n", {"test:1:", "\"a..b\""}},
+    {"wildcard in the middle", "<domain a.*.b>\n</domain>\n", {"test:1:"}},
+    {"international pattern", "<domain b\xc3\xbc.example>\n</domain>\n", {"xn--"}},
+    {"unknown macro", "<domain $none>\n</domain>\n", {"test:1:", "no domain-macro \"none\""}},
+    {"macro that contains itself",
+     "domain-macro a $b\ndomain-macro b x,$a\n",
+     {"test:1:", "contains itself"}},
+    {"macro with a bad domain",
+     "domain-macro a ok.example,b..d\n<domain $a>\n</domain>\n",
+     {"test:2:", "\"b..d\""}},
+    {"macro too long",
+     "domain-macro a aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\n"
+     "<domain $a.$a.$a.$a>\n</domain>\n",
+     {"test:2:", "too long"}},
+    {"virtual MTA without address", "<virtual-mta a>\n</virtual-mta>\n", {"smtp-source-host"}},
+    {"reserved name",
+     "smtp-source-host 192.0.2.1 a\n<virtual-mta {default}>\n</virtual-mta>\n",
+     {"test:2:", "reserved"}},
+    {"two of one name",
+     "smtp-source-host 192.0.2.1 a\n<virtual-mta a>\n</virtual-mta>\n"
+     "<virtual-mta-pool A>\nvirtual-mta a\n</virtual-mta-pool>\n",
+     {"test:4:", "already"}},
+    {"unknown member",
+     "<virtual-mta-pool p>\nvirtual-mta nobody\n</virtual-mta-pool>\n",
+     {"test:2:", "<virtual-mta nobody>"}},
+    {"empty pool", "<virtual-mta-pool p>\n</virtual-mta-pool>\n", {"test:1:", "no virtual-mta"}},
+    {"two pools with domain blocks",
+     "smtp-source-host 192.0.2.1 a\n<virtual-mta v>\n</virtual-mta>\n"
+     "<virtual-mta-pool p>\nvirtual-mta v\n<domain *>\n</domain>\n</virtual-mta-pool>\n"
+     "<virtual-mta-pool q>\nvirtual-mta v\n<domain *>\n</domain>\n</virtual-mta-pool>\n",
+     {"test:10:", "two pools"}},
+    {"unknown default virtual MTA",
+     "<source 0/0>\ndefault-virtual-mta nobody\n</source>\n",
+     {"test:2:", "\"nobody\""}},
+    {"bad address of a source", "<source 192.0.2.0/33>\n</source>\n", {"test:1:"}},
+    {"unknown source of a listener",
+     "smtp-listener 127.0.0.1:2525 source=nobody\n",
+     {"<source nobody>"}},
+    {"listener given twice",
+     "smtp-listener 127.0.0.1:25\nsmtp-listener 127.0.0.1:25\n",
+     {"test:2:", "twice"}},
+    {"listener on a multicast address", "smtp-listener 224.0.0.1:25\n", {"test:1:"}},
+    {"source host that cannot be", "smtp-source-host 224.0.0.1 a\n", {"test:1:"}},
+    {"relative spool", "<spool var>\n</spool>\n", {"test:1:", "absolute"}},
+    {"spool given twice",
+     "<spool /a>\n</spool>\n<spool /a>\n</spool>\n",
+     {"test:3:", "twice"}},
+    {"relative acct-file", "<acct-file a.csv>\n</acct-file>\n", {"test:1:", "absolute"}},
+    {"acct-file given twice",
+     "<acct-file /a>\n</acct-file>\n<acct-file /a>\n</acct-file>\n",
+     {"test:3:", "twice"}},
+    {"unknown record", "<acct-file /a>\nrecords d,p\n</acct-file>\n", {"test:2:", "\"p\""}},
+    {"shards and CPUs", "shards 2\nshard-cpus 0-2\n", {"shards is 2", "3 CPUs"}},
+    {"web include", "include http://example.com/x\n", {"test:1:", "not supported"}},
+    {"missing include", "include /nonexistent/x\n", {"test:1:", "/nonexistent/x"}},
+    {"control socket too long",
+     "control-socket /aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+     "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\n",
+     {"test:1:", "between"}},
+};
+
+static void texts(void **state)
+{
+    for (size_t i = 0; i < COUNT_OF(bad); i++) {
+        struct findings findings;
+
+        refuse(bad[i].text, &findings);
+        for (size_t j = 0; j < COUNT_OF(bad[i].fragments) && bad[i].fragments[j] != NULL; j++) {
+            if (strstr(findings.text, bad[i].fragments[j]) == NULL)
+                fail_msg("%s: no \"%s\" in:\n%s", bad[i].name, bad[i].fragments[j], findings.text);
+        }
+    }
+}
+
+/* One run shows everything that is wrong, each with its line. */
+static void all_errors_are_reported(void **state)
+{
+    struct findings findings;
+
+    refuse("nonsense 1\nlog-file\n<domain *>\nmax-smtp-out x\nbogus y\n</domain>\n"
+           "<unknown z>\nwhatever\n<nested>\n</nested>\n</unknown>\n"
+           "total-max-smtp-in 0\n<source 0/0>\ndefault-virtual-mta nobody\n</source>\n",
+           &findings);
+    assert_int_equal(findings.errors, 7);
+    assert_non_null(strstr(findings.text, "test:1:"));
+    assert_non_null(strstr(findings.text, "test:2:"));
+    assert_non_null(strstr(findings.text, "test:4:"));
+    assert_non_null(strstr(findings.text, "test:5:"));
+    assert_non_null(strstr(findings.text, "test:7:"));
+    assert_non_null(strstr(findings.text, "test:12:"));
+    assert_non_null(strstr(findings.text, "test:14:"));
+}
+
+/* A file that is no configuration at all ends soon. */
+static void errors_are_bounded(void **state)
+{
+    struct findings findings;
+    char *text = malloc(200000);
+    size_t len = 0;
+
+    for (int i = 0; i < 5000; i++)
+        len += (size_t)sprintf(text + len, "nonsense-%d 1\n", i);
+    refuse(text, &findings);
+    free(text);
+    assert_int_equal(findings.errors, 101);
+    assert_non_null(strstr(findings.text, "too many errors"));
+}
+
+static void long_lines(void **state)
+{
+    struct findings findings;
+    size_t len = 70000;
+    char *text = malloc(len + 64);
+
+    memset(text, 'a', len);
+    memcpy(text, "log-file /", 10);
+    strcpy(text + len, "\nnonsense 1\n");
+    refuse(text, &findings);
+    assert_non_null(strstr(findings.text, "test:1: the line is longer than"));
+    assert_non_null(strstr(findings.text, "test:2:"));
+    /* Short of the bound it is the value's turn to object. */
+    text[60000] = '\n';
+    text[60001] = '#';
+    refuse(text, &findings);
+    assert_null(strstr(findings.text, "test:1:"));
+    free(text);
+}
+
+/* Thirty-two macros deep is refused before the stack is at stake, a million domains too. */
+static void macros_are_bounded(void **state)
+{
+    struct findings findings;
+    char text[8192];
+    size_t len = 0;
+
+    for (int i = 0; i < 200; i++)
+        len += (size_t)sprintf(text + len, "domain-macro m%d $m%d\n", i, i + 1);
+    len += (size_t)sprintf(text + len, "domain-macro m200 a\n<domain $m0>\n</domain>\n");
+    refuse(text, &findings);
+    assert_non_null(strstr(findings.text, "nested deeper"));
+    len = 0;
+    len += (size_t)sprintf(text + len, "domain-macro d 0,1,2,3,4,5,6,7,8,9\n");
+    len += (size_t)sprintf(text + len, "<domain a$d$d$d$d$d$d$d.example>\n</domain>\n");
+    refuse(text, &findings);
+    assert_non_null(strstr(findings.text, "more than 1000000 domains"));
+}
+
+static void no_includes(void **state)
+{
+    static const struct conf_load_options options = {.no_includes = true};
+    struct findings findings = {0};
+    struct conf *conf = NULL;
+
+    assert_int_equal(
+        conf_load_text("test", "include /etc/passwd\n", &options, collect, &findings, &conf),
+        E_SYNTAX);
+    assert_non_null(strstr(findings.text, "test:1: include is not allowed here"));
+}
+
+static void unreadable(void **state)
+{
+    struct findings findings = {0};
+    struct conf *conf = NULL;
+
+    assert_int_equal(conf_load("/nonexistent/config", NULL, collect, &findings, &conf), -2);
+    assert_int_equal(findings.errors, 1);
+    assert_non_null(strstr(findings.text, "/nonexistent/config:0: cannot be read"));
+    assert_true(conf_load("/", NULL, collect, &findings, &conf) < 0);
+    assert_null(conf);
+}
+
+/* Nobody has to listen. */
+static void without_a_listener(void **state)
+{
+    struct conf *conf = NULL;
+
+    assert_int_equal(conf_load_text("test", "nonsense\n", NULL, NULL, NULL, &conf), E_SYNTAX);
+    assert_null(conf);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(texts),
+        cmocka_unit_test(all_errors_are_reported),
+        cmocka_unit_test(errors_are_bounded),
+        cmocka_unit_test(long_lines),
+        cmocka_unit_test(macros_are_bounded),
+        cmocka_unit_test(no_includes),
+        cmocka_unit_test(unreadable),
+        cmocka_unit_test(without_a_listener),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

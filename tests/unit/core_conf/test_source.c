@@ -1,0 +1,148 @@
+#include "tests/unit/core_conf/unit.h"
+
+static void without_any_source(void **state)
+{
+    struct conf *conf = load("");
+    const struct conf_source *local = source_of(conf, "127.0.0.1", NULL);
+    const struct conf_source *other = source_of(conf, "192.0.2.1", NULL);
+
+    assert_true(local->always_allow_relaying);
+    assert_true(source_of(conf, "127.8.9.1", NULL)->always_allow_relaying);
+    assert_true(source_of(conf, "::1", NULL)->always_allow_relaying);
+    assert_true(source_of(conf, "::ffff:127.0.0.1", NULL)->always_allow_relaying);
+    assert_false(other->always_allow_relaying);
+    assert_false(source_of(conf, "2001:db8::1", NULL)->always_allow_relaying);
+    assert_false(source_of(conf, "10.0.0.1", NULL)->always_allow_relaying);
+    assert_true(other->smtp_service);
+    assert_false(other->process_x_virtual_mta);
+    assert_false(other->process_x_job);
+    assert_true(other->add_received_header);
+    assert_false(other->hide_message_source);
+    assert_true(other->allow_chunking);
+    assert_true(other->allow_smtputf8);
+    assert_int_equal(other->default_virtual_mta, CONF_NONE);
+    assert_int_equal(other->default_pool, CONF_NONE);
+    assert_true(other->max_message_bytes == CONF_UNLIMITED);
+    assert_true(other->max_rcpt_per_message == CONF_UNLIMITED);
+    assert_int_equal(other->max_message_hops, 100);
+    assert_int_equal(other->command_timeout_ms, 600000);
+    assert_int_equal(other->data_timeout_ms, 600000);
+    assert_int_equal(other->bad_line_ends, CONF_LINE_ENDS_REJECT);
+    /* An unknown family of address gets no more than a stranger. */
+    assert_false(conf_source(conf, &(struct ipaddr){0}, NULL)->always_allow_relaying);
+    conf_unref(conf);
+}
+
+/* Loopback keeps its right until a source that matches it says no, however wide that one is. */
+static void loopback(void **state)
+{
+    struct conf *conf = load("<source 0/0>\nlog-commands yes\n</source>\n");
+
+    assert_true(source_of(conf, "127.0.0.1", NULL)->always_allow_relaying);
+    assert_true(source_of(conf, "127.0.0.1", NULL)->log_commands);
+    assert_false(source_of(conf, "192.0.2.1", NULL)->always_allow_relaying);
+    conf_unref(conf);
+    conf = load("<source 0/0>\nalways-allow-relaying no\n</source>\n");
+    assert_false(source_of(conf, "127.0.0.1", NULL)->always_allow_relaying);
+    assert_false(source_of(conf, "::1", NULL)->always_allow_relaying);
+    conf_unref(conf);
+    conf = load("<source 127.0.0.1>\nalways-allow-relaying no\n</source>\n");
+    assert_false(source_of(conf, "127.0.0.1", NULL)->always_allow_relaying);
+    assert_true(source_of(conf, "127.0.0.2", NULL)->always_allow_relaying);
+    assert_true(source_of(conf, "::1", NULL)->always_allow_relaying);
+    conf_unref(conf);
+    conf = load("<source strict>\nalways-allow-relaying no\n</source>\n");
+    assert_true(source_of(conf, "127.0.0.1", NULL)->always_allow_relaying);
+    assert_false(source_of(conf, "127.0.0.1", "strict")->always_allow_relaying);
+    conf_unref(conf);
+}
+
+/* The order in the file is the wrong one on purpose. */
+static void blocks_merge(void **state)
+{
+    struct conf *conf = load("<source 10.1.2.3>\nmax-message-size 3m\n</source>\n"
+                             "<source 10.1/16>\nmax-message-size 2m\nmax-message-hops 20\n"
+                             "</source>\n"
+                             "<source 10/8>\nmax-message-size 1m\nmax-message-hops 10\n"
+                             "always-allow-relaying yes\n</source>\n"
+                             "<source 0/0>\nhide-message-source yes\n</source>\n"
+                             "<source 2001:db8::/32>\nmax-message-hops 30\n</source>\n"
+                             "<source 10.1.0.0/16>\nlog-connections yes\n</source>\n");
+    const struct conf_source *source = source_of(conf, "10.1.2.3", NULL);
+
+    assert_int_equal(source->max_message_bytes, 3 << 20);
+    assert_int_equal(source->max_message_hops, 20);
+    assert_true(source->always_allow_relaying);
+    assert_true(source->hide_message_source);
+    assert_true(source->log_connections);
+    source = source_of(conf, "10.1.2.4", NULL);
+    assert_int_equal(source->max_message_bytes, 2 << 20);
+    source = source_of(conf, "10.2.2.4", NULL);
+    assert_int_equal(source->max_message_bytes, 1 << 20);
+    assert_int_equal(source->max_message_hops, 10);
+    source = source_of(conf, "192.0.2.1", NULL);
+    assert_true(source->max_message_bytes == CONF_UNLIMITED);
+    assert_true(source->hide_message_source);
+    assert_false(source->always_allow_relaying);
+    /* 0/0 is everybody, not only IPv4. */
+    source = source_of(conf, "2001:db8::1", NULL);
+    assert_true(source->hide_message_source);
+    assert_int_equal(source->max_message_hops, 30);
+    assert_true(source_of(conf, "2001:db9::1", NULL)->hide_message_source);
+    conf_unref(conf);
+}
+
+static void names_override(void **state)
+{
+    struct conf *conf = load("smtp-listener 127.0.0.1:2525 source=bulk\n"
+                             "<smtp-listener 127.0.0.1:2526>\nsource {auth}\n</smtp-listener>\n"
+                             "<source bulk>\nmax-message-hops 5\nbad-line-ends fix\n</source>\n"
+                             "<source 10/8>\nmax-message-hops 10\nprocess-x-job yes\n</source>\n");
+    const struct conf_global *global = conf_global(conf);
+    const struct conf_source *source = source_of(conf, "10.0.0.1", "BULK");
+
+    assert_int_equal(global->listener_count, 2);
+    assert_string_equal(global->listeners[0].source_name, "bulk");
+    assert_string_equal(global->listeners[1].source_name, "{auth}");
+    assert_int_equal(source->max_message_hops, 5);
+    assert_int_equal(source->bad_line_ends, CONF_LINE_ENDS_FIX);
+    assert_true(source->process_x_job);
+    assert_int_equal(source_of(conf, "10.0.0.1", NULL)->max_message_hops, 10);
+    assert_int_equal(source_of(conf, "10.0.0.1", "unknown")->max_message_hops, 10);
+    assert_int_equal(source_of(conf, "192.0.2.1", "bulk")->max_message_hops, 5);
+    assert_false(source_of(conf, "192.0.2.1", "bulk")->process_x_job);
+    conf_unref(conf);
+}
+
+static void default_virtual_mta(void **state)
+{
+    struct conf *conf = load("smtp-source-host 192.0.2.1 a\n"
+                             "<source 10/8>\ndefault-virtual-mta V\n</source>\n"
+                             "<source 10.1/16>\ndefault-virtual-mta p\n</source>\n"
+                             "<source 10.1.1/24>\ndefault-virtual-mta \"\"\n</source>\n"
+                             "<source 10.2/16>\ndefault-virtual-mta by-smtp-source-ip\n</source>\n"
+                             "<virtual-mta v>\n</virtual-mta>\n"
+                             "<virtual-mta-pool p>\nvirtual-mta v\n</virtual-mta-pool>\n");
+    const struct conf_vmta *vmta = conf_vmta_named(conf, SLICE_LITERAL("v"));
+    const struct conf_pool *pool = conf_pool_named(conf, SLICE_LITERAL("P"));
+
+    assert_int_equal(source_of(conf, "10.0.0.1", NULL)->default_virtual_mta, vmta->id);
+    assert_int_equal(source_of(conf, "10.0.0.1", NULL)->default_pool, CONF_NONE);
+    assert_int_equal(source_of(conf, "10.1.0.1", NULL)->default_virtual_mta, CONF_NONE);
+    assert_int_equal(source_of(conf, "10.1.0.1", NULL)->default_pool, pool->id);
+    assert_int_equal(source_of(conf, "10.1.1.1", NULL)->default_virtual_mta, CONF_NONE);
+    assert_int_equal(source_of(conf, "10.1.1.1", NULL)->default_pool, CONF_NONE);
+    assert_int_equal(source_of(conf, "10.2.0.1", NULL)->default_virtual_mta, CONF_NONE);
+    conf_unref(conf);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(without_any_source), cmocka_unit_test(loopback),
+        cmocka_unit_test(blocks_merge),       cmocka_unit_test(names_override),
+        cmocka_unit_test(default_virtual_mta),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

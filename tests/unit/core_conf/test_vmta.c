@@ -1,0 +1,206 @@
+#include "tests/unit/core_conf/unit.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+
+static void default_vmta(void **state)
+{
+    struct conf *conf = load("host-name mail.example.com\nhost-name example.com\n");
+    const struct conf_vmta *vmta = conf_vmta(conf, CONF_VMTA_DEFAULT);
+
+    assert_int_equal(conf_vmta_count(conf), 1);
+    assert_ptr_equal(conf_vmta_at(conf, 0), vmta);
+    assert_ptr_equal(conf_vmta_named(conf, SLICE_LITERAL("{Default}")), vmta);
+    assert_string_equal(vmta->name, "{default}");
+    assert_int_equal(vmta->address_count, 1);
+    assert_int_equal(vmta->addresses[0].ip.family, IPADDR_V4);
+    assert_true(ipaddr_is_never_unicast(&vmta->addresses[0].ip));
+    assert_string_equal(vmta->addresses[0].helo, "mail.example.com");
+    assert_string_equal(conf_global(conf)->host_name, "mail.example.com");
+    assert_true(vmta->max_smtp_out == CONF_UNLIMITED);
+    conf_unref(conf);
+    /* Without host-name it is whatever the machine is called. */
+    conf = load("");
+    assert_true(strlen(conf_global(conf)->host_name) > 0);
+    conf_unref(conf);
+}
+
+static void source_hosts(void **state)
+{
+    struct conf *conf = load("host-name top.example.com\n"
+                             "smtp-source-host 192.0.2.1 one.example.com\n"
+                             "smtp-source-host 192.0.2.2\n"
+                             "<virtual-mta none>\nhost-name unused.example.com\n</virtual-mta>\n"
+                             "<virtual-mta own>\nsmtp-source-host 192.0.2.3 three.example.com\n"
+                             "smtp-source-host 2001:db8::4\nhost-name own.example.com\n"
+                             "</virtual-mta>\n"
+                             "<virtual-mta local>\nsmtp-source-host 127.0.0.0/30 lo.example.com\n"
+                             "</virtual-mta>\n");
+    const struct conf_vmta *fallback = conf_vmta_at(conf, 0);
+    const struct conf_vmta *none = conf_vmta_named(conf, SLICE_LITERAL("none"));
+    const struct conf_vmta *own = conf_vmta_named(conf, SLICE_LITERAL("OWN"));
+    const struct conf_vmta *local = conf_vmta_named(conf, SLICE_LITERAL("local"));
+
+    assert_int_equal(fallback->address_count, 2);
+    assert_string_equal(fallback->addresses[0].helo, "one.example.com");
+    assert_string_equal(fallback->addresses[1].helo, "top.example.com");
+    assert_int_equal(none->address_count, 2);
+    assert_string_equal(none->addresses[0].helo, "one.example.com");
+    assert_int_equal(own->address_count, 2);
+    assert_string_equal(own->addresses[0].helo, "three.example.com");
+    assert_string_equal(own->addresses[1].helo, "own.example.com");
+    assert_int_equal(own->addresses[1].ip.family, IPADDR_V6);
+    /* A block stands for what the machine has of it. */
+    assert_int_equal(local->address_count, 1);
+    assert_true(ipaddr_is_loopback(&local->addresses[0].ip));
+    assert_int_equal(local->addresses[0].ip.bytes[3], 1);
+    conf_unref(conf);
+}
+
+/* A block without any address of this machine matters only when the configuration is for it. */
+static void blocks_of_elsewhere(void **state)
+{
+    static const char text[] = "smtp-source-host 198.51.100.0/24 a.example.com\n"
+                               "smtp-listener 198.51.100.0/24:25\n";
+    static const struct conf_load_options options = {.syntax_only = true};
+    struct findings findings = {0};
+    struct conf *conf = NULL;
+
+    assert_int_equal(conf_load_text("test", text, &options, collect, &findings, &conf), 0);
+    assert_int_equal(findings.errors, 0);
+    conf_unref(conf);
+    refuse(text, &findings);
+    assert_int_equal(findings.errors, 2);
+}
+
+static void pools(void **state)
+{
+    struct conf *conf = load("smtp-source-host 192.0.2.1 a\n"
+                             "<virtual-mta-pool p>\nvirtual-mta b\nvirtual-mta A\n"
+                             "max-smtp-out 50\n</virtual-mta-pool>\n"
+                             "<virtual-mta a>\n</virtual-mta>\n"
+                             "<virtual-mta b>\nmax-smtp-out 70\n</virtual-mta>\n"
+                             "<virtual-mta c>\nmax-smtp-out unlimited\n</virtual-mta>\n"
+                             "<virtual-mta-pool q>\nvirtual-mta a\nvirtual-mta c\n"
+                             "virtual-mta {default}\nmax-smtp-out 40\n</virtual-mta-pool>\n");
+    const struct conf_pool *p = conf_pool_named(conf, SLICE_LITERAL("P"));
+    const struct conf_vmta *a = conf_vmta_named(conf, SLICE_LITERAL("a"));
+    const struct conf_vmta *b = conf_vmta_named(conf, SLICE_LITERAL("b"));
+
+    assert_int_equal(conf_pool_count(conf), 2);
+    assert_ptr_equal(conf_pool_at(conf, 0), p);
+    assert_ptr_equal(conf_pool(conf, p->id), p);
+    assert_null(conf_pool(conf, 1000000));
+    assert_null(conf_vmta(conf, 1000000));
+    assert_null(conf_vmta_named(conf, SLICE_LITERAL("p")));
+    assert_null(conf_pool_named(conf, SLICE_LITERAL("a")));
+    assert_int_equal(p->vmta_count, 2);
+    assert_int_equal(p->vmta_ids[0], b->id);
+    assert_int_equal(p->vmta_ids[1], a->id);
+    assert_int_equal(a->max_smtp_out, 40);
+    assert_int_equal(b->max_smtp_out, 70);
+    assert_true(conf_vmta_named(conf, SLICE_LITERAL("c"))->max_smtp_out == CONF_UNLIMITED);
+    assert_int_equal(conf_vmta_at(conf, 0)->max_smtp_out, 40);
+    conf_unref(conf);
+}
+
+/* A VMTA may be in several pools as long as the domain settings have one place to come from. */
+static void one_pool_with_domains(void **state)
+{
+    struct conf *conf = load("smtp-source-host 192.0.2.1 a\n<virtual-mta v>\n</virtual-mta>\n"
+                             "<virtual-mta-pool p>\nvirtual-mta v\n</virtual-mta-pool>\n"
+                             "<virtual-mta-pool q>\nvirtual-mta v\n<domain *>\nmax-smtp-out 3\n"
+                             "</domain>\n</virtual-mta-pool>\n");
+
+    assert_int_equal(queue_of(conf, "example.com", "v").max_smtp_out, 3);
+    conf_unref(conf);
+}
+
+static const char many[] = "smtp-source-host 192.0.2.1 a\n"
+                           "<virtual-mta id-a>\n</virtual-mta>\n<virtual-mta id-b>\n</virtual-mta>\n"
+                           "<virtual-mta-pool id-p>\nvirtual-mta id-a\n</virtual-mta-pool>\n";
+
+static void ids_outlive_snapshots(void **state)
+{
+    struct conf *first = load(many);
+    uint32_t a = conf_vmta_named(first, SLICE_LITERAL("id-a"))->id;
+    uint32_t b = conf_vmta_named(first, SLICE_LITERAL("id-b"))->id;
+    uint32_t p = conf_pool_named(first, SLICE_LITERAL("id-p"))->id;
+    struct conf *second = load("smtp-source-host 192.0.2.1 a\n"
+                               "<virtual-mta id-c>\n</virtual-mta>\n"
+                               "<virtual-mta ID-B>\n</virtual-mta>\n"
+                               "<virtual-mta-pool id-q>\nvirtual-mta id-b\n</virtual-mta-pool>\n"
+                               "<virtual-mta-pool id-p>\nvirtual-mta id-b\n</virtual-mta-pool>\n");
+
+    conf_unref(first);
+    assert_true(a != b);
+    assert_null(conf_vmta(second, a));
+    assert_string_equal(conf_vmta(second, b)->name, "ID-B");
+    assert_true(conf_vmta_named(second, SLICE_LITERAL("id-c"))->id > b);
+    assert_int_equal(conf_pool_named(second, SLICE_LITERAL("id-p"))->id, p);
+    conf_unref(second);
+    first = load(many);
+    assert_int_equal(conf_vmta_named(first, SLICE_LITERAL("id-a"))->id, a);
+    conf_unref(first);
+}
+
+static void *load_often(void *context)
+{
+    for (int i = 0; i < 50; i++) {
+        struct conf *conf = NULL;
+
+        if (conf_load_text("test", many, NULL, NULL, NULL, &conf) != 0)
+            return conf;
+        conf_unref(conf);
+    }
+    return context;
+}
+
+/* A reload and a command that checks a file may run at the same time. */
+static void ids_from_many_threads(void **state)
+{
+    pthread_t threads[4];
+    struct conf *conf = load(many);
+    uint32_t before = conf_vmta_named(conf, SLICE_LITERAL("id-b"))->id;
+    int mark;
+
+    conf_unref(conf);
+    for (size_t i = 0; i < COUNT_OF(threads); i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, load_often, &mark), 0);
+    for (size_t i = 0; i < COUNT_OF(threads); i++) {
+        void *result = NULL;
+
+        assert_int_equal(pthread_join(threads[i], &result), 0);
+        assert_ptr_equal(result, &mark);
+    }
+    conf = load(many);
+    assert_int_equal(conf_vmta_named(conf, SLICE_LITERAL("id-b"))->id, before);
+    conf_unref(conf);
+}
+
+static void references(void **state)
+{
+    struct conf *conf = load(many);
+
+    assert_ptr_equal(conf_ref(conf), conf);
+    conf_unref(conf);
+    assert_int_equal(conf_vmta_count(conf), 3);
+    conf_unref(conf);
+    conf_unref(NULL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(default_vmta),
+        cmocka_unit_test(source_hosts),
+        cmocka_unit_test(blocks_of_elsewhere),
+        cmocka_unit_test(pools),
+        cmocka_unit_test(one_pool_with_domains),
+        cmocka_unit_test(ids_outlive_snapshots),
+        cmocka_unit_test(ids_from_many_threads),
+        cmocka_unit_test(references),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
