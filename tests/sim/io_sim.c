@@ -25,9 +25,9 @@ static void run_completions(struct io *io)
         sim_trace(io->world, "done", io->number, record->kind, (uint64_t)(int64_t)result);
         sim_op_free(io->world, record);
         op->in_flight = false;
-        if (is_close)
+        if (desc != NULL && is_close)
             sim_desc_free(desc);
-        else
+        else if (desc != NULL)
             sim_desc_settle(desc);
         io_loop_count(&io->loop.stats.completions, 1);
         op->done(op, result);
@@ -201,22 +201,28 @@ struct sim_op *sim_op_begin(struct io *io, struct io_op *op, int fd, enum sim_op
     struct sim_op *record = sim_alloc(sizeof(*record));
 
     must(!op->in_flight && op->done != NULL);
-    must(desc != NULL && desc->close == NULL && desc->kind != SIM_DESC_CLOSED);
+    /* Nothing may be started on what is being closed. */
+    must(desc == NULL || (desc->close == NULL && desc->kind != SIM_DESC_CLOSED));
     record->op = op;
     record->io = io;
     record->desc = desc;
     record->kind = kind;
     record->event.fire = fire;
     list_init(&record->link);
+    op->in_flight = true;
+    op->fd = fd;
+    op->offset = (uintptr_t)record;
+    sim_trace(io->world, "op", io->number, kind, (uint64_t)fd);
+    if (desc == NULL) {
+        list_push_back(&io->process->strays, &record->desc_link);
+        sim_op_end(io->world, record, -EBADF, sim_submit_delay(io->world));
+        return NULL;
+    }
     list_push_back(&desc->ops, &record->desc_link);
     if (kind == SIM_OP_CLOSE)
         desc->close = record;
     else
         desc->op_count++;
-    op->in_flight = true;
-    op->fd = fd;
-    op->offset = (uintptr_t)record;
-    sim_trace(io->world, "op", io->number, kind, (uint64_t)fd);
     return record;
 }
 
@@ -332,8 +338,11 @@ static void ready_listener(struct sim_listener *listener)
 void io_close(struct io *io, struct io_op *op, int fd)
 {
     struct sim_op *record = sim_op_begin(io, op, fd, SIM_OP_CLOSE, close_looks);
-    struct sim_desc *desc = record->desc;
+    struct sim_desc *desc;
 
+    if (record == NULL)
+        return;
+    desc = record->desc;
     list_for_each (node, &desc->ops)
         sim_op_cancel(io->world, container_of(node, struct sim_op, desc_link));
     if (desc->kind == SIM_DESC_SOCKET && desc->end->recv != NULL) {
@@ -449,6 +458,8 @@ void io_send(struct io *io, struct io_op *op, int fd, struct iovec *iov, uint32_
     struct sim_op *record = sim_op_begin(io, op, fd, SIM_OP_SEND, send_looks);
     uint64_t total = 0;
 
+    if (record == NULL)
+        return;
     must(record->desc->kind == SIM_DESC_SOCKET);
     list_for_each (node, &record->desc->ops) {
         struct sim_op *other = container_of(node, struct sim_op, desc_link);

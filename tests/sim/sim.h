@@ -132,8 +132,9 @@ struct sim_options {
     uint32_t submit_max_ns;  /* start of an operation until the kernel sees it; default 20,000 */
     uint64_t latency_min_ns; /* one way, drawn per connection; default 20 us to 40 ms */
     uint64_t latency_max_ns;
-    uint32_t jitter_percent;     /* extra per segment, of the latency; default 20 */
-    uint32_t segment_bytes_max;  /* default 16,384 */
+    uint32_t jitter_percent;    /* extra per segment, of the latency; default 20 */
+    uint32_t segment_bytes_min; /* default 1 to 16,384 */
+    uint32_t segment_bytes_max;
     uint32_t window_min_bytes;   /* per direction, drawn per connection; default 2,048 to 65,536 */
     uint32_t window_max_bytes;   /* window_min_bytes when that is larger */
     uint64_t connect_timeout_ns; /* default 127 s */

@@ -420,6 +420,8 @@ static void start(struct io *io, struct io_op *op, int fd, enum sim_op_kind kind
     struct sim_world *world = io->world;
     struct sim_op *record = sim_op_begin(io, op, fd, kind, disk_acts);
 
+    if (record == NULL)
+        return;
     must(record->desc->kind == SIM_DESC_FILE);
     record->disk.file = record->desc->file;
     record->disk.data = what->iov_base;

@@ -117,7 +117,8 @@ struct sim_op {
     };
 };
 
-/* A started operation on fd: in flight, linked to its descriptor, event not scheduled yet. */
+/* A started operation on fd: in flight, linked to its descriptor, event not scheduled yet. NULL
+ * when there is no such descriptor: the operation ends by itself then. */
 struct sim_op *sim_op_begin(struct io *io, struct io_op *op, int fd, enum sim_op_kind kind,
                             void (*fire)(struct sim_world *world, struct sim_event *event));
 static inline struct sim_op *sim_op_of_event(struct sim_event *event)
@@ -174,6 +175,7 @@ struct sim_process {
     uint32_t number;
     struct sim_mem_tag memory;
     struct list loops;
+    struct list strays; /* sim_op.desc_link of what was started on no descriptor */
     struct sim_desc **descs;
     uint32_t desc_capacity;
     uint32_t desc_count;

@@ -287,11 +287,22 @@ void sim_conn_establish(struct sim_end *end, struct sim_listener *listener)
     }
 }
 
+static void connect_gives_up(struct sim_world *world, struct sim_event *event)
+{
+    struct sim_op *record = sim_op_of_event(event);
+
+    record->desc->end->state = SIM_END_OPEN;
+    sim_op_end(world, record, record->result, 0);
+}
+
+/* Until delay_ns are over it can still be cancelled. */
 static void connect_fails(struct sim_world *world, struct sim_op *record, int error,
                           uint64_t delay_ns)
 {
-    record->desc->end->state = SIM_END_OPEN;
-    sim_op_end(world, record, error, delay_ns);
+    record->phase = SIM_PHASE_UNDER_WAY;
+    record->result = error;
+    record->event.fire = connect_gives_up;
+    sim_event_at(world, &record->event, world->now_ns + delay_ns);
 }
 
 static void syn_arrives(struct sim_world *world, struct sim_event *event)
@@ -368,6 +379,8 @@ void io_connect(struct io *io, struct io_op *op, int fd, const struct ipaddr_por
 {
     struct sim_op *record = sim_op_begin(io, op, fd, SIM_OP_CONNECT, connect_looks);
 
+    if (record == NULL)
+        return;
     must(record->desc->kind == SIM_DESC_SOCKET && record->desc->end->state == SIM_END_OPEN);
     record->desc->end->state = SIM_END_CONNECTING;
     record->connect.to = *to;

@@ -13,6 +13,7 @@ struct sim_process *sim_process_create(struct sim_world *world)
     process->desc_lowest = FIRST_FD;
     sim_mem_tag_init(&process->memory);
     list_init(&process->loops);
+    list_init(&process->strays);
     list_push_back(&world->processes, &process->link);
     sim_trace(world, "process", process->number, 0, 0);
     return process;
@@ -210,17 +211,17 @@ bool sim_run_in(struct sim_process *process, void (*function)(void *context), vo
 
 /* ---- Crash ----------------------------------------------------------------------------------- */
 
-static void drop_ops(struct sim_world *world, struct sim_desc *desc)
+static void drop_ops(struct sim_world *world, struct list *ops)
 {
-    while (!list_empty(&desc->ops))
-        sim_op_free(world, container_of(desc->ops.next, struct sim_op, desc_link));
+    while (!list_empty(ops))
+        sim_op_free(world, container_of(ops->next, struct sim_op, desc_link));
 }
 
 static void vanish_desc(struct sim_world *world, struct sim_desc *desc, enum sim_crash_kind kind)
 {
     if (desc->kind == SIM_DESC_FILE && kind == SIM_KILL)
         sim_file_abandon(desc);
-    drop_ops(world, desc);
+    drop_ops(world, &desc->ops);
     desc->op_count = 0;
     if (desc->kind == SIM_DESC_SOCKET)
         sim_end_close(desc->end, kind == SIM_KILL ? SIM_CLOSE_KILLED : SIM_CLOSE_POWER_CUT);
@@ -244,6 +245,7 @@ static void end_life(struct sim_process *process, enum sim_crash_kind kind)
         if (process->descs[fd] != NULL)
             vanish_desc(world, process->descs[fd], kind);
     }
+    drop_ops(world, &process->strays);
     while (!list_empty(&process->loops))
         free_loop(container_of(process->loops.next, struct io, link));
     sim_mem_free_all(&process->memory);

@@ -153,7 +153,7 @@ static size_t segment_bytes(struct sim_world *world, uint64_t limit)
     if (sim_fault(world, SIM_COVER_segment_tiny))
         bytes = sim_between(world, 1, 16);
     else
-        bytes = sim_coin(world) ? most : sim_between(world, 1, most);
+        bytes = sim_coin(world) ? most : sim_between(world, world->options.segment_bytes_min, most);
     return bytes < limit ? bytes : limit;
 }
 

@@ -111,6 +111,7 @@ static void fill_options(struct sim_options *options)
     set_default(&options->latency_min_ns, 20000);
     set_default(&options->latency_max_ns, 40 * MILLISECOND_NS);
     set_default32(&options->jitter_percent, 20);
+    set_default32(&options->segment_bytes_min, 1);
     set_default32(&options->segment_bytes_max, 16384);
     set_default32(&options->window_min_bytes, 2048);
     set_default32(&options->window_max_bytes, 65536);
@@ -128,6 +129,8 @@ static void fill_options(struct sim_options *options)
         options->turn_max_ns = options->turn_min_ns;
     if (options->latency_max_ns < options->latency_min_ns)
         options->latency_max_ns = options->latency_min_ns;
+    if (options->segment_bytes_max < options->segment_bytes_min)
+        options->segment_bytes_max = options->segment_bytes_min;
     if (options->window_max_bytes < options->window_min_bytes)
         options->window_max_bytes = options->window_min_bytes;
     if (options->disk_max_ns < options->disk_min_ns)
