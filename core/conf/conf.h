@@ -240,3 +240,8 @@ struct conf_acct_file {
 
 uint32_t conf_acct_file_count(const struct conf *conf);
 const struct conf_acct_file *conf_acct_file_at(const struct conf *conf, uint32_t position);
+
+/* ---- The language --------------------------------------------------------------------------- */
+
+/* Every keyword and section with its defaults, as the Markdown page docs/directives.md. */
+void conf_directives_print(FILE *out);

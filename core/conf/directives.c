@@ -19,14 +19,12 @@
 #define HOURS   (60 * MINUTES)
 #define DAYS    (24 * HOURS)
 
-/* Bounds of the rows that need no tighter ones. */
-#define MANY                     1000000000ull
-#define ANY                      .max = MANY
-#define ANY_TIME                 .max = 366 * DAYS
-#define ANY_SIZE                 .max = 1024 * TERA
+#define ANY                      .max = BOUND_COUNT
+#define ANY_TIME                 .max = BOUND_TIME
+#define ANY_SIZE                 .max = BOUND_SIZE
 #define RANGE(low, high)         .min = (low), .max = (high)
 /* The words of an enumeration in the order of the enum that they become. */
-#define CHOICES(words)           .choices = (words), .max = MANY
+#define CHOICES(words)           .choices = (words), .max = BOUND_COUNT
 /* So many words, and what each of them is. */
 #define WORDS(low, high, syntax) .choices = (syntax), .min = (low), .max = (high)
 

@@ -280,6 +280,33 @@ static int check_range(struct value_parse *parse, uint64_t number, const struct 
     return E_RANGE;
 }
 
+struct number_kind {
+    uint64_t bound;
+    const struct unit *units;
+    size_t unit_count;
+};
+
+static const struct number_kind number_kinds[TYPE_COUNT_OF_TYPES] = {
+    [TYPE_COUNT] = {BOUND_COUNT, NULL, 0},
+    [TYPE_TIME] = {BOUND_TIME, time_units, COUNT_OF(time_units)},
+    [TYPE_TIME_LIST] = {BOUND_TIME, time_units, COUNT_OF(time_units)},
+    [TYPE_SIZE] = {BOUND_SIZE, size_units, COUNT_OF(size_units)},
+};
+
+bool value_range(const struct directive *row, char *room, size_t size)
+{
+    const struct number_kind *kind = &number_kinds[row->type];
+    char low[32];
+    char high[32];
+
+    if (kind->bound == 0 || (row->min == 0 && row->max == kind->bound))
+        return false;
+    show_number(low, sizeof(low), row->min, kind->units, kind->unit_count);
+    show_number(high, sizeof(high), row->max, kind->units, kind->unit_count);
+    snprintf(room, size, "%s to %s", low, high);
+    return true;
+}
+
 static bool is_unlimited(const struct value_parse *parse, struct slice text)
 {
     return (parse->row->flags & FLAG_UNLIMITED) != 0 &&

@@ -53,6 +53,9 @@ struct value {
 int value_parse(const struct directive *row, struct slice text, struct arena *arena,
                 struct value *ret_value, char why[VALUE_WHY_MAX]);
 
+/* "1s to 1h" where the row bounds its numbers; false where it does not. */
+bool value_range(const struct directive *row, char *room, size_t size);
+
 /* True when the type is a list whose items may stand on several lines, cut after a comma. */
 bool value_may_wrap(enum directive_type type);
 

@@ -94,9 +94,7 @@ static const struct {
     {"listener on a multicast address", "smtp-listener 224.0.0.1:25\n", {"test:1:"}},
     {"source host that cannot be", "smtp-source-host 224.0.0.1 a\n", {"test:1:"}},
     {"relative spool", "<spool var>\n</spool>\n", {"test:1:", "absolute"}},
-    {"spool given twice",
-     "<spool /a>\n</spool>\n<spool /a>\n</spool>\n",
-     {"test:3:", "twice"}},
+    {"spool given twice", "<spool /a>\n</spool>\n<spool /a>\n</spool>\n", {"test:3:", "twice"}},
     {"relative acct-file", "<acct-file a.csv>\n</acct-file>\n", {"test:1:", "absolute"}},
     {"acct-file given twice",
      "<acct-file /a>\n</acct-file>\n<acct-file /a>\n</acct-file>\n",
@@ -106,7 +104,8 @@ static const struct {
     {"web include", "include http://example.com/x\n", {"test:1:", "not supported"}},
     {"missing include", "include /nonexistent/x\n", {"test:1:", "/nonexistent/x"}},
     {"control socket too long",
-     "control-socket /aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+     "control-socket "
+     "/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
      "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\n",
      {"test:1:", "between"}},
 };

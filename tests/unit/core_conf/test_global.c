@@ -163,8 +163,7 @@ static void warnings(void **state)
         struct findings findings = {0};
         struct conf *conf = NULL;
 
-        assert_int_equal(
-            conf_load_text("test", cases[i].text, NULL, collect, &findings, &conf), 0);
+        assert_int_equal(conf_load_text("test", cases[i].text, NULL, collect, &findings, &conf), 0);
         if (strstr(findings.text, cases[i].fragment) == NULL)
             fail_msg("no \"%s\" in:\n%s", cases[i].fragment, findings.text);
         if (findings.warnings != cases[i].count)

@@ -139,8 +139,8 @@ static void default_virtual_mta(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(without_any_source), cmocka_unit_test(loopback),
-        cmocka_unit_test(blocks_merge),       cmocka_unit_test(names_override),
+        cmocka_unit_test(without_any_source),  cmocka_unit_test(loopback),
+        cmocka_unit_test(blocks_merge),        cmocka_unit_test(names_override),
         cmocka_unit_test(default_virtual_mta),
     };
 

@@ -72,8 +72,9 @@ static void times(void **state)
     static const struct good good_open[] = {
         {"never", CONF_UNLIMITED}, {"Unlimited", CONF_UNLIMITED}, {"8d", 8 * DAY}};
     static const char *const bad[] = {
-        "10",  "m",   "10x",  "-5s",   "5s5s",  "1.5h", "10 m",        "1h 30m", "never",
-        "5ms", "\"5", "5s\"", "1hour", "5s\"x", "367d", "99999999999999999999w", "\"5s\"x"};
+        "10",     "m",   "10x", "-5s",  "5s5s",  "1.5h",  "10 m", "1h 30m",
+        "never",  "5ms", "\"5", "5s\"", "1hour", "5s\"x", "367d", "99999999999999999999w",
+        "\"5s\"x"};
 
     accept_all(&row, good, COUNT_OF(good));
     accept_all(&ours, good_ours, COUNT_OF(good_ours));
@@ -84,7 +85,11 @@ static void times(void **state)
 static void time_lists(void **state)
 {
     static const struct directive row = {.type = TYPE_TIME_LIST, .min = SECOND, .max = 30 * DAY};
-    static const char *const bad[] = {",",  "10m,",    "10m,,5m", "0",      "10m,31d",
+    static const char *const bad[] = {",",
+                                      "10m,",
+                                      "10m,,5m",
+                                      "0",
+                                      "10m,31d",
                                       "1s,2s,3s,4s,5s,6s,7s,8s,9s,10s,11s,12s,13s,14s,15s,16s,17s,"
                                       "18s,19s,20s,21s,22s,23s,24s,25s,26s,27s,28s,29s,30s,31s",
                                       "10m 20m"};
@@ -109,14 +114,22 @@ static void sizes(void **state)
     static const struct directive row = {.type = TYPE_SIZE, .min = 10, .max = 1ull << 50};
     static const struct directive open = {
         .type = TYPE_SIZE, .max = 1ull << 50, .flags = FLAG_UNLIMITED | FLAG_ZERO_UNLIMITED};
-    static const struct good good[] = {{"10", 10},          {"10b", 10},         {"1k", 1024},
-                                       {"250M", 250 << 20}, {"2g", 2ull << 30},  {"1T", 1ull << 40},
+    static const struct good good[] = {{"10", 10},           {"10b", 10},        {"1k", 1024},
+                                       {"250M", 250 << 20},  {"2g", 2ull << 30}, {"1T", 1ull << 40},
                                        {"1024t", 1ull << 50}};
     static const struct good good_open[] = {
         {"0", CONF_UNLIMITED}, {"unlimited", CONF_UNLIMITED}, {"5k", 5120}};
-    static const char *const bad[] = {"9",  "k",     "10kb", "1.5m",    "-1",
-                                      "1 m", "1025t", "1m1k", "unlimited",
-                                      "99999999999999999999999", "18446744073709551615t"};
+    static const char *const bad[] = {"9",
+                                      "k",
+                                      "10kb",
+                                      "1.5m",
+                                      "-1",
+                                      "1 m",
+                                      "1025t",
+                                      "1m1k",
+                                      "unlimited",
+                                      "99999999999999999999999",
+                                      "18446744073709551615t"};
 
     accept_all(&row, good, COUNT_OF(good));
     accept_all(&open, good_open, COUNT_OF(good_open));
@@ -131,17 +144,23 @@ static void rates(void **state)
         .type = TYPE_RATE, .max = 1000000, .flags = FLAG_UNLIMITED | FLAG_ZERO_UNLIMITED};
     static const struct directive volume = {
         .type = TYPE_VOLUME_RATE, .max = 1ull << 50, .flags = FLAG_UNLIMITED};
-    static const struct good good[] = {
-        {"100/h", 100, HOUR},          {"100/hr", 100, HOUR},     {"5/15min", 5, 15 * MINUTE},
-        {"1/5m", 1, 5 * MINUTE},       {"10/s", 10, SECOND},      {"10/2sec", 10, 2 * SECOND},
-        {"1000/d", 1000, DAY},         {"1000/7day", 1000, 7 * DAY},
-        {"unlimited", CONF_UNLIMITED}, {"0", 0},                  {"0/h", 0, HOUR},
-        {"7/Min", 7, MINUTE}};
+    static const struct good good[] = {{"100/h", 100, HOUR},
+                                       {"100/hr", 100, HOUR},
+                                       {"5/15min", 5, 15 * MINUTE},
+                                       {"1/5m", 1, 5 * MINUTE},
+                                       {"10/s", 10, SECOND},
+                                       {"10/2sec", 10, 2 * SECOND},
+                                       {"1000/d", 1000, DAY},
+                                       {"1000/7day", 1000, 7 * DAY},
+                                       {"unlimited", CONF_UNLIMITED},
+                                       {"0", 0},
+                                       {"0/h", 0, HOUR},
+                                       {"7/Min", 7, MINUTE}};
     static const struct good good_auth[] = {{"0", CONF_UNLIMITED}, {"3/h", 3, HOUR}};
     static const struct good good_volume[] = {{"20m/h", 20 << 20, HOUR},
                                               {"500k/10min", 500 << 10, 10 * MINUTE},
                                               {"1024/s", 1024, SECOND}};
-    static const char *const bad[] = {"100",  "100/",   "/h",    "100/x",    "100/0h", "k/h",
+    static const char *const bad[] = {"100",  "100/",   "/h",    "100/x",     "100/0h", "k/h",
                                       "1k/h", "100/hh", "1/1/h", "1000001/h", "100 /h", "1/h2"};
 
     accept_all(&row, good, COUNT_OF(good));
@@ -164,12 +183,12 @@ static void counts_and_choices(void **state)
     static const struct good frees[] = {
         {"0", CONF_UNLIMITED}, {"unlimited", CONF_UNLIMITED}, {"9", 9}};
     static const struct good autos[] = {{"auto", 0}, {"AUTO", 0}, {"4", 4}};
-    static const struct good booleans[] = {{"yes", 1},   {"no", 0},    {"true", 1}, {"false", 0},
-                                           {"YES", 1},   {"\"no\"", 0}};
+    static const struct good booleans[] = {{"yes", 1},   {"no", 0},  {"true", 1},
+                                           {"false", 0}, {"YES", 1}, {"\"no\"", 0}};
     static const struct good choices[] = {{"no", 0}, {"yes", 1}, {"Override", 2}};
     static const struct good sets[] = {{"d", 1}, {"d,b", 3}, {"tq, t", 12}, {"\"b,t\"", 6}};
-    static const char *const bad_counts[] = {"0", "101", "-1", "1x", "auto", "unlimited", "1 2",
-                                             "99999999999999999999999"};
+    static const char *const bad_counts[] = {"0",    "101",       "-1",  "1x",
+                                             "auto", "unlimited", "1 2", "99999999999999999999999"};
     static const char *const bad_booleans[] = {"1", "on", "y", "yes no", "yess"};
     static const char *const bad_sets[] = {"x", "d,", "d,,b", "d b", "D|b"};
 
@@ -233,7 +252,7 @@ static void other_types(void **state)
     };
 
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
-        struct directive row = {.type = cases[i].type, .max = 1000};
+        struct directive row = {.type = cases[i].type, .max = 1 << 20};
 
         for (size_t j = 0; j < COUNT_OF(cases[i].good) && cases[i].good[j] != NULL; j++) {
             char why[VALUE_WHY_MAX];
@@ -279,9 +298,12 @@ static int end(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(times),       cmocka_unit_test(time_lists),
-        cmocka_unit_test(sizes),       cmocka_unit_test(rates),
-        cmocka_unit_test(other_types), cmocka_unit_test(counts_and_choices),
+        cmocka_unit_test(times),
+        cmocka_unit_test(time_lists),
+        cmocka_unit_test(sizes),
+        cmocka_unit_test(rates),
+        cmocka_unit_test(other_types),
+        cmocka_unit_test(counts_and_choices),
         cmocka_unit_test(texts_lose_their_quotes),
     };
 

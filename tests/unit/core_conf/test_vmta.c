@@ -116,9 +116,10 @@ static void one_pool_with_domains(void **state)
     conf_unref(conf);
 }
 
-static const char many[] = "smtp-source-host 192.0.2.1 a\n"
-                           "<virtual-mta id-a>\n</virtual-mta>\n<virtual-mta id-b>\n</virtual-mta>\n"
-                           "<virtual-mta-pool id-p>\nvirtual-mta id-a\n</virtual-mta-pool>\n";
+static const char many[] =
+    "smtp-source-host 192.0.2.1 a\n"
+    "<virtual-mta id-a>\n</virtual-mta>\n<virtual-mta id-b>\n</virtual-mta>\n"
+    "<virtual-mta-pool id-p>\nvirtual-mta id-a\n</virtual-mta-pool>\n";
 
 static void ids_outlive_snapshots(void **state)
 {
@@ -192,14 +193,10 @@ static void references(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(default_vmta),
-        cmocka_unit_test(source_hosts),
-        cmocka_unit_test(blocks_of_elsewhere),
-        cmocka_unit_test(pools),
-        cmocka_unit_test(one_pool_with_domains),
-        cmocka_unit_test(ids_outlive_snapshots),
-        cmocka_unit_test(ids_from_many_threads),
-        cmocka_unit_test(references),
+        cmocka_unit_test(default_vmta),          cmocka_unit_test(source_hosts),
+        cmocka_unit_test(blocks_of_elsewhere),   cmocka_unit_test(pools),
+        cmocka_unit_test(one_pool_with_domains), cmocka_unit_test(ids_outlive_snapshots),
+        cmocka_unit_test(ids_from_many_threads), cmocka_unit_test(references),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
