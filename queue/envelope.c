@@ -8,7 +8,8 @@
  * u32 flags, u32 stuffed dots, u32 prefix bytes, u32 body bytes, u32 recipients, the two addresses
  * (u8 family, then 0, 4 or 16 bytes), seven str16 (sender, vmta, pool, job id, envelope id, source
  * type, client helo), u32 bytes of the recipient table, the table. A recipient: str16 address,
- * str16 orcpt, str8 host. The length comes first so that a reader knows how much of a record it must fetch.
+ * str16 orcpt, str8 host. The length comes first so that a reader knows how much of a record it
+ * must fetch.
  */
 #define ENVELOPE_VERSION     1
 #define ENVELOPE_FIXED_BYTES (4 + 1 + 8 + 8 + 5 * 4 + 2 * 17 + 7 * 2 + 4)

@@ -69,6 +69,7 @@ void segfmt_super_encode(const struct segfmt_super *super, uint8_t *block)
     memcpy(block + 8, super->uuid, SEGFMT_UUID_BYTES);
     put64(block + 24, super->life);
     put32(block + 32, super->serial_limit);
+    put64(block + 40, super->writes);
     put32(block + 60, crc32c(0, block, 60));
 }
 
@@ -81,6 +82,7 @@ int segfmt_super_decode(const uint8_t *block, struct segfmt_super *ret_super)
     memcpy(ret_super->uuid, block + 8, SEGFMT_UUID_BYTES);
     ret_super->life = get64(block + 24);
     ret_super->serial_limit = get32(block + 32);
+    ret_super->writes = get64(block + 40);
     return 0;
 }
 
@@ -96,6 +98,7 @@ void segfmt_header_encode(const struct segfmt_header *header, uint8_t *block)
     put64(block + 32, header->life);
     put64(block + 40, header->segment_bytes);
     put64(block + 48, header->sequence);
+    put32(block + 56, header->former);
     put32(block + 60, crc32c(0, block, 60));
     memcpy(block + SEGFMT_HEADER_COPY, block, SEGFMT_HEADER_BYTES);
 }
@@ -115,6 +118,7 @@ static int header_copy_decode(const uint8_t *copy, struct segfmt_header *ret_hea
     ret_header->life = get64(copy + 32);
     ret_header->segment_bytes = get64(copy + 40);
     ret_header->sequence = get64(copy + 48);
+    ret_header->former = get32(copy + 56);
     return 0;
 }
 

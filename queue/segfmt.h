@@ -5,17 +5,15 @@
  * on: the number in the name is the segment's slot. All integers are little-endian. CRC32C means
  * crc32c() of core/base, started with 0 or with the running value that is named.
  *
- * Superblock ("super", 8192 bytes): two blocks of 4096, life n stands in block n % 2, so that the
- * block of the life before is never touched while the new one is written.
- *    0  u32  magic "RPSB"
- *    4  u16  version                     SEGFMT_VERSION; a higher one is refused (E_VERSION)
- *    6  u16  zero
+ * Superblock ("super", 8192 bytes): two blocks of 4096, write n goes to block n % 2, so that the
+ * one before is never touched while the new one is written. Fields of each: 0  u32  magic "RPSB" 4
+ * u16  version                     SEGFMT_VERSION; a higher one is refused (E_VERSION) 6  u16  zero
  *    8  u8   uuid[16]                    random, made once with the spool
  *   24  u64  life                        number of this start of the spool, from 1
  *   32  u32  serial_limit                serials below it may be in use; never given out again
  *   36  u32  zero
- *   40  u64  zero
- *   56  u32  zero
+ *   40  u64  writes                      number of this write, from 1; the higher one counts
+ *   48  u8   zero[12]
  *   60  u32  CRC32C of bytes 0 to 59
  *
  * Segment (segment_bytes, a multiple of 4096): one header block, then batches. The header stands
@@ -31,7 +29,7 @@
  *   32  u64  life                        that wrote it
  *   40  u64  segment_bytes
  *   48  u64  sequence                    the next one when the header was written
- *   56  u32  zero
+ *   56  u32  former                      serial of the segment before it in its stream, 0 = none
  *   60  u32  CRC32C of bytes 0 to 59
  *
  * Batch: what one commit wrote. It starts at a multiple of 4096 and is padded with zeros to the
@@ -127,6 +125,7 @@ struct segfmt_super {
     uint8_t uuid[SEGFMT_UUID_BYTES];
     uint64_t life;
     uint32_t serial_limit;
+    uint64_t writes;
 };
 
 struct segfmt_header {
@@ -137,6 +136,7 @@ struct segfmt_header {
     uint64_t life;
     uint64_t segment_bytes;
     uint64_t sequence;
+    uint32_t former;
 };
 
 struct segfmt_batch {

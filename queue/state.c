@@ -1,7 +1,7 @@
 /* Codecs of what clients put into the outcome stream besides outcomes: named and message state. */
+#include "queue/state.h"
 #include "core/base/err.h"
 #include "core/base/must.h"
-#include "queue/state.h"
 
 #define NAMED_KEY_MAX   255
 #define NAMED_VALUE_MAX 1024
@@ -16,8 +16,7 @@ int log_named_encode(const struct log_named *named, void *room, size_t room_byte
 {
     struct wire_writer w;
 
-    if (named->key.len == 0 || named->key.len > NAMED_KEY_MAX ||
-        named->value.len > NAMED_VALUE_MAX)
+    if (named->key.len == 0 || named->key.len > NAMED_KEY_MAX || named->value.len > NAMED_VALUE_MAX)
         return E_RANGE;
     wire_writer_init(&w, room, room_bytes);
     wire_put_str8(&w, named->key);

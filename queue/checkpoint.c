@@ -1,0 +1,264 @@
+/*
+ * Checkpoints: everything recovery needs, written again while the work goes on.
+ *
+ * BEGIN goes into the outcome stream with the place in the message stream up to which every answer
+ * has been sent; the clients are asked at the same moment, and since a client's mailbox keeps
+ * order, each has heard of all messages before that place when it starts. Their STATE records come
+ * in between ordinary ones. When all are DONE and the spool has written its own named states and
+ * voids, END makes the checkpoint count: recovery may start at its BEGIN.
+ *
+ * The two last complete checkpoints are kept, so that damage in the newest costs nothing.
+ */
+#include "core/base/err.h"
+#include "queue/planted.h"
+#include "queue/spool_int.h"
+
+#define CHECKPOINT_SEGMENTS                                                                        \
+    4u /* of log between two checkpoints, when the operator says nothing                           \
+        */
+
+static uint64_t log_bytes(const struct spool *spool)
+{
+    return atomic_load_explicit(&spool->counters.bytes_written, memory_order_relaxed);
+}
+
+/* The oldest outcome segment that a cursor still needs. */
+static uint32_t pins_lowest(struct spool *spool)
+{
+    uint32_t lowest = UINT32_MAX;
+
+    for (int i = 0; i < SPOOL_PINS_MAX; i++) {
+        struct spool_pin *pin = &spool->pins[i];
+        uint32_t serial;
+
+        if (atomic_load_explicit(&pin->number, memory_order_acquire) == 0)
+            continue;
+        serial = atomic_load_explicit(&pin->serial, memory_order_acquire);
+        if (serial < lowest)
+            lowest = serial;
+    }
+    return lowest;
+}
+
+/* Something would become free if a checkpoint were complete. */
+static bool would_free(struct spool *spool)
+{
+    const struct checkpoint *checkpoint = &spool->checkpoint;
+    uint32_t pinned = pins_lowest(spool);
+
+    for (uint32_t i = 0; i < spool->pool.slot_count; i++) {
+        const struct segment *segment = &spool->pool.slots[i];
+
+        if (segment->state != SEGMENT_SEALED && segment->state != SEGMENT_POISONED)
+            continue;
+        if (segment->stream == STREAM_MESSAGES && segment->free_after > checkpoint->number)
+            return true;
+        if (segment->stream == STREAM_OUTCOMES && segment->serial < checkpoint->last.serial &&
+            segment->serial < pinned)
+            return true;
+    }
+    return false;
+}
+
+static bool is_due(struct spool *spool)
+{
+    const struct segpool *pool = &spool->pool;
+    uint64_t every = spool->options.checkpoint_bytes;
+    uint32_t growable = 0;
+
+    if (spool->checkpoint_client_count == 0 || spool->closing)
+        return false;
+    if (every == 0)
+        every = CHECKPOINT_SEGMENTS * spool->options.segment_bytes;
+    if (log_bytes(spool) - spool->checkpoint.bytes_at_begin >= every)
+        return true;
+    /* Low on segments: but not without a reason, and not in a circle. */
+    if (!pool->stuck && pool->file_count < spool->options.segment_count_max)
+        growable = spool->options.segment_count_max - pool->file_count;
+    if (pool->free_count + growable > SEGPOOL_RESERVE + 1)
+        return false;
+    return log_bytes(spool) != spool->checkpoint.bytes_at_begin && would_free(spool);
+}
+
+/* One append of the spool's own; its answer comes back to checkpoint_on_answer. */
+static void emit(struct spool *spool, uint16_t kind, uint32_t bytes, uint16_t flags)
+{
+    struct checkpoint *checkpoint = &spool->checkpoint;
+
+    must(!checkpoint->own_in_flight && bytes <= sizeof(checkpoint->own_bytes));
+    checkpoint->own_in_flight = true;
+    checkpoint->own_payload = (struct iovec){checkpoint->own_bytes, bytes};
+    checkpoint->own = (struct log_request){
+        .parcel = {.kind = kind, .from = SPOOL_FROM_SELF},
+        .payload = &checkpoint->own_payload,
+        .payload_count = 1,
+        .payload_bytes = bytes,
+        .flags = flags,
+    };
+    seglog_append(&spool->outcomes, &checkpoint->own);
+}
+
+static void begin(struct spool *spool)
+{
+    struct checkpoint *checkpoint = &spool->checkpoint;
+    struct segfmt_checkpoint point = {.number = ++checkpoint->number};
+
+    must(checkpoint->state == CHECKPOINT_IDLE);
+    seglog_durable_place(&spool->messages, &point.serial, &point.offset);
+    segfmt_checkpoint_encode(&point, checkpoint->own_bytes);
+    checkpoint->state = CHECKPOINT_BEGINNING;
+    checkpoint->bytes_at_begin = log_bytes(spool);
+    checkpoint->named_at = 0;
+    checkpoint->void_at = 0;
+    checkpoint->clients_left = 0;
+    emit(spool, SPOOL_OWN_BEGIN, SEGFMT_CHECKPOINT_BYTES, LOG_WANTS_DURABLE);
+    for (uint16_t i = 0; i < spool->client_count; i++) {
+        struct spool_client *client = spool->clients[i];
+
+        if (!client->wants_checkpoints)
+            continue;
+        must(!client->asked);
+        client->asked = true;
+        checkpoint->clients_left++;
+        client->notice.parcel.kind = SPOOL_CHECKPOINT_BEGIN;
+        client->notice.parcel.from = i;
+        client->notice.number = checkpoint->number;
+        mailbox_post(client->answers, &client->notice.parcel);
+    }
+}
+
+void checkpoint_on_done(struct spool *spool, struct spool_client *client,
+                        struct spool_notice *notice)
+{
+    must(client->asked && notice == &client->notice);
+    must(notice->number == spool->checkpoint.number && spool->checkpoint.clients_left > 0);
+    client->asked = false;
+    spool->checkpoint.clients_left--;
+}
+
+static bool emit_next_void(struct spool *spool)
+{
+    struct checkpoint *checkpoint = &spool->checkpoint;
+
+    for (; checkpoint->void_at < spool->pool.slot_count; checkpoint->void_at++) {
+        const struct segment *segment = &spool->pool.slots[checkpoint->void_at];
+
+        if (!segment->has_void)
+            continue;
+        checkpoint->void_at++;
+        segfmt_void_encode(&segment->gone, checkpoint->own_bytes);
+        emit(spool, SPOOL_OWN_OLD_VOID, SEGFMT_VOID_BYTES, 0);
+        return true;
+    }
+    return false;
+}
+
+static bool emit_next_named(struct spool *spool)
+{
+    struct checkpoint *checkpoint = &spool->checkpoint;
+    struct log_named named;
+    int bytes;
+
+    if (!named_at(&spool->named, &checkpoint->named_at, &named))
+        return false;
+    checkpoint->named_at++;
+    bytes = log_named_encode(&named, checkpoint->own_bytes, sizeof(checkpoint->own_bytes));
+    must(bytes > 0);
+    emit(spool, SPOOL_OWN_NAMED, (uint32_t)bytes, 0);
+    return true;
+}
+
+/* Voids first: the order does not matter to recovery, but they are few and weigh more. */
+static void emit_own(struct spool *spool)
+{
+    for (int budget = 64; budget > 0 && !spool->checkpoint.own_in_flight; budget--) {
+        if (spool_is_poisoned(spool))
+            return;
+        if (!emit_next_void(spool) && !emit_next_named(spool)) {
+            spool->checkpoint.state = CHECKPOINT_WAITING;
+            return;
+        }
+    }
+}
+
+static void end(struct spool *spool)
+{
+    struct checkpoint *checkpoint = &spool->checkpoint;
+    struct segfmt_checkpoint point = {.number = checkpoint->number,
+                                      .serial = checkpoint->running.serial,
+                                      .offset = checkpoint->running.offset};
+
+    must(checkpoint->running.number == checkpoint->number);
+    segfmt_checkpoint_encode(&point, checkpoint->own_bytes);
+    checkpoint->state = CHECKPOINT_ENDING;
+    emit(spool, SPOOL_OWN_END, SEGFMT_CHECKPOINT_BYTES, LOG_WANTS_SYNC);
+}
+
+void checkpoint_on_answer(struct spool *spool, struct log_request *request)
+{
+    struct checkpoint *checkpoint = &spool->checkpoint;
+
+    must(request == &checkpoint->own && checkpoint->own_in_flight);
+    checkpoint->own_in_flight = false;
+    if (request->status < 0)
+        return;
+    if (request->parcel.kind == SPOOL_OWN_BEGIN) {
+        checkpoint->running.number = checkpoint->number;
+        checkpoint->running.serial = request->place.serial;
+        checkpoint->running.offset = request->place.offset;
+        checkpoint->state = CHECKPOINT_EMITTING;
+    } else if (request->parcel.kind == SPOOL_OWN_END) {
+        checkpoint->before = checkpoint->last;
+        checkpoint->last = checkpoint->running;
+        checkpoint->state = CHECKPOINT_IDLE;
+        spool_count(&spool->counters.checkpoints, 1);
+        checkpoint_recycle(spool);
+    }
+}
+
+void checkpoint_recycle(struct spool *spool)
+{
+    const struct checkpoint *checkpoint = &spool->checkpoint;
+    struct segpool *pool = &spool->pool;
+    uint32_t pinned = pins_lowest(spool);
+
+    for (uint32_t i = 0; i < pool->slot_count; i++) {
+        struct segment *segment = &pool->slots[i];
+
+        if (segment->state != SEGMENT_SEALED && segment->state != SEGMENT_POISONED)
+            continue;
+        if (segment->stream == STREAM_MESSAGES) {
+            if (segment->free_after != 0 && segment->free_after <= checkpoint->last.number)
+                segpool_release(pool, segment);
+        } else if (segment->serial < checkpoint->before.serial && segment->serial < pinned) {
+            segpool_release(pool, segment);
+        }
+    }
+}
+
+bool checkpoint_is_busy(const struct spool *spool)
+{
+    const struct checkpoint *checkpoint = &spool->checkpoint;
+
+    return checkpoint->state == CHECKPOINT_EMITTING && !checkpoint->own_in_flight &&
+           !spool_is_poisoned(spool) && !spool->closing;
+}
+
+void checkpoint_turn(struct spool *spool)
+{
+    struct checkpoint *checkpoint = &spool->checkpoint;
+
+    if (spool_is_poisoned(spool) || spool->closing)
+        return;
+    if (checkpoint->state == CHECKPOINT_IDLE && is_due(spool))
+        begin(spool);
+    if (checkpoint->state == CHECKPOINT_EMITTING)
+        emit_own(spool);
+    if (checkpoint->state == CHECKPOINT_WAITING &&
+        (checkpoint->clients_left == 0 || planted("queue/end-before-done")))
+        end(spool);
+    if (spool->pins_moved) {
+        spool->pins_moved = false;
+        checkpoint_recycle(spool);
+    }
+}

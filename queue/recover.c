@@ -1,0 +1,664 @@
+#include "queue/recover.h"
+
+#include "core/base/err.h"
+#include "core/base/mem.h"
+#include "queue/state.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+void recover_damage(struct recover *recover, uint16_t slot, uint64_t offset, const char *text)
+{
+    char name[SEGFMT_NAME_BYTES];
+
+    segfmt_name(slot, name);
+    recover->report->damage_count++;
+    recover->callbacks->on_damage(recover->callbacks->context, name, offset, text);
+}
+
+/* ---- Reading one segment ------------------------------------------------------------------- */
+
+struct segment_reader {
+    struct io *io;
+    int fd;
+};
+
+static int64_t read_segment(void *context, void *data, size_t len, uint64_t offset)
+{
+    struct segment_reader *reader = context;
+
+    return io_file_read_now(reader->io, reader->fd, data, len, offset);
+}
+
+static int gap_note(struct recover *recover, struct segment *segment,
+                    const struct scan_record *found)
+{
+    struct recover_gap *gap;
+
+    if (recover->gap_count == recover->gap_room) {
+        uint32_t room = recover->gap_room == 0 ? 64 : recover->gap_room * 2;
+        struct recover_gap *larger = mem_try_alloc(room * sizeof(*larger));
+
+        if (larger == NULL)
+            return -ENOMEM;
+        if (recover->gap_count > 0)
+            memcpy(larger, recover->gaps, recover->gap_count * sizeof(*larger));
+        mem_free(recover->gaps);
+        recover->gaps = larger;
+        recover->gap_room = room;
+    }
+    gap = &recover->gaps[recover->gap_count++];
+    gap->segment = segment;
+    gap->offset = found->offset;
+    gap->batch = found->batch;
+    gap->text = found->text;
+    return 0;
+}
+
+static bool is_void(const struct segment *segment, const struct scan_record *record)
+{
+    const struct segfmt_void *gone = &segment->gone;
+
+    return segment->has_void && record->offset >= gone->offset && record->sequence >= gone->first &&
+           record->sequence <= gone->last;
+}
+
+typedef int on_record_fn(struct recover *recover, struct segment *segment,
+                         const struct scan_record *record);
+
+/* Calls on_record for each valid record from `from` on; gaps are noted when note_gaps. */
+static int read_records(struct recover *recover, struct segment *segment, uint32_t from,
+                        bool note_gaps, on_record_fn *on_record)
+{
+    struct segment_reader reader = {recover->spool->io, segment->fd};
+    struct scan_source source = {read_segment, &reader};
+    struct scan_record record;
+    enum scan_event event;
+    struct scan scan;
+    int result = 0;
+
+    scan_init(&scan, &source, recover->spool->uuid, segment->serial, from, segment->bytes);
+    while (result == 0 && (event = scan_next(&scan, &record)) != SCAN_END) {
+        if (event == SCAN_GAP) {
+            if (note_gaps)
+                result = gap_note(recover, segment, &record);
+            continue;
+        }
+        if (!segfmt_type_is_known(record.type))
+            result = E_VERSION;
+        if (record.sequence > recover->sequence_max)
+            recover->sequence_max = record.sequence;
+        if (note_gaps)
+            recover->report->records_read++;
+        if (result == 0)
+            result = on_record(recover, segment, &record);
+    }
+    recover->report->bytes_read += scan.bytes_read;
+    if (note_gaps) {
+        recover->seen[segment->slot].batches = scan.batches;
+        recover->seen[segment->slot].from_start = from <= SEGFMT_BLOCK;
+        segment->end = (uint32_t)scan.end;
+    }
+    if (scan.read_errors > 0 && note_gaps)
+        recover_damage(recover, segment->slot, 0, "parts of the file cannot be read");
+    scan_fini(&scan);
+    return result;
+}
+
+/* ---- First pass: voids and checkpoints ----------------------------------------------------- */
+
+static struct segment *segment_of_serial(struct recover *recover, uint32_t serial)
+{
+    for (int stream = STREAM_MESSAGES; stream <= STREAM_OUTCOMES; stream++) {
+        uint32_t low = 0;
+        uint32_t high = recover->order_count[stream];
+
+        while (low < high) {
+            uint32_t middle = low + (high - low) / 2;
+
+            if (recover->order[stream][middle]->serial < serial)
+                low = middle + 1;
+            else
+                high = middle;
+        }
+        if (low < recover->order_count[stream] && recover->order[stream][low]->serial == serial)
+            return recover->order[stream][low];
+    }
+    return NULL;
+}
+
+static int note_void(struct recover *recover, const struct scan_record *record)
+{
+    struct segfmt_void gone;
+    struct segment *segment;
+
+    if (segfmt_void_decode(record->payload, &gone) < 0)
+        return E_DAMAGED;
+    segment = segment_of_serial(recover, gone.serial);
+    if (segment == NULL || segment->has_void)
+        return 0;
+    segment->gone = gone;
+    segment->has_void = true;
+    recover->report->voids_applied++;
+    return 0;
+}
+
+static struct recover_checkpoint *point_new(struct recover *recover)
+{
+    if (recover->point_count == recover->point_room) {
+        uint32_t room = recover->point_room == 0 ? 16 : recover->point_room * 2;
+        struct recover_checkpoint *larger = mem_try_alloc(room * sizeof(*larger));
+
+        if (larger == NULL)
+            return NULL;
+        if (recover->point_count > 0)
+            memcpy(larger, recover->points, recover->point_count * sizeof(*larger));
+        mem_free(recover->points);
+        recover->points = larger;
+        recover->point_room = room;
+    }
+    return &recover->points[recover->point_count++];
+}
+
+static int note_begin(struct recover *recover, const struct segment *segment,
+                      const struct scan_record *record)
+{
+    struct recover_checkpoint *point;
+    struct segfmt_checkpoint decoded;
+
+    if (segfmt_checkpoint_decode(record->payload, &decoded) < 0)
+        return E_DAMAGED;
+    point = point_new(recover);
+    if (point == NULL)
+        return -ENOMEM;
+    memset(point, 0, sizeof(*point));
+    point->number = decoded.number;
+    point->begin_serial = segment->serial;
+    point->begin_offset = record->offset;
+    point->point = decoded;
+    return 0;
+}
+
+/* An END counts for the BEGIN whose place it names: a BEGIN that was voided and written again has
+ * another place than the void one. */
+static int note_end(struct recover *recover, const struct segment *segment,
+                    const struct scan_record *record)
+{
+    struct segfmt_checkpoint decoded;
+
+    if (segfmt_checkpoint_decode(record->payload, &decoded) < 0)
+        return E_DAMAGED;
+    for (uint32_t i = 0; i < recover->point_count; i++) {
+        struct recover_checkpoint *point = &recover->points[i];
+
+        if (point->number != decoded.number || point->begin_serial != decoded.serial ||
+            point->begin_offset != decoded.offset)
+            continue;
+        point->end_serial = segment->serial;
+        point->end_offset = record->offset;
+    }
+    return 0;
+}
+
+static int first_pass_record(struct recover *recover, struct segment *segment,
+                             const struct scan_record *record)
+{
+    int result = 0;
+
+    if (record->type == RECORD_VOID)
+        result = note_void(recover, record);
+    else if (record->type == RECORD_CHECKPOINT_BEGIN)
+        result = note_begin(recover, segment, record);
+    else if (record->type == RECORD_CHECKPOINT_END)
+        result = note_end(recover, segment, record);
+    if (result != E_DAMAGED)
+        return result;
+    recover_damage(recover, segment->slot, record->offset,
+                   "a record's content is not as it must be");
+    return 0;
+}
+
+/* ---- Choosing where to start --------------------------------------------------------------- */
+
+static bool is_behind(uint32_t serial, uint32_t offset, uint32_t than_serial, uint32_t than_offset)
+{
+    return serial > than_serial || (serial == than_serial && offset >= than_offset);
+}
+
+/* Whether a void took the place away again. */
+static bool place_is_void(struct recover *recover, uint32_t serial, uint32_t offset)
+{
+    struct segment *segment = segment_of_serial(recover, serial);
+
+    must(segment != NULL);
+    return segment->has_void && offset >= segment->gone.offset;
+}
+
+static bool point_is_good(struct recover *recover, const struct recover_checkpoint *point)
+{
+    return point->end_serial != 0 &&
+           !place_is_void(recover, point->begin_serial, point->begin_offset) &&
+           !place_is_void(recover, point->end_serial, point->end_offset);
+}
+
+/* What a void covers was never told to anybody: no damage. */
+static bool gap_is_void(const struct recover_gap *gap)
+{
+    return gap->segment->has_void && gap->offset >= gap->segment->gone.offset;
+}
+
+/* Damage between BEGIN and END may have cost STATE records. */
+static bool point_is_whole(struct recover *recover, const struct recover_checkpoint *point)
+{
+    for (uint32_t i = 0; i < recover->gap_count; i++) {
+        const struct recover_gap *gap = &recover->gaps[i];
+
+        if (gap->segment->stream == STREAM_OUTCOMES && !gap_is_void(gap) &&
+            is_behind(gap->segment->serial, gap->offset, point->begin_serial,
+                      point->begin_offset) &&
+            !is_behind(gap->segment->serial, gap->offset, point->end_serial, point->end_offset))
+            return false;
+    }
+    for (uint32_t i = 0; i < recover->order_count[STREAM_OUTCOMES]; i++) {
+        const struct segment *segment = recover->order[STREAM_OUTCOMES][i];
+
+        if (segment->serial > point->begin_serial && segment->serial <= point->end_serial &&
+            segment_of_serial(recover, segment->former) == NULL)
+            return false;
+    }
+    return true;
+}
+
+/*
+ * The newest complete checkpoint, unless damage touched it: then the one before, whose segments are
+ * kept for that. With no complete one nothing was ever recycled that is not done, so everything is
+ * read.
+ */
+static void choose(struct recover *recover)
+{
+    struct checkpoint *checkpoint = &recover->spool->checkpoint;
+    const struct recover_checkpoint *newest = NULL;
+    const struct recover_checkpoint *before = NULL;
+
+    for (uint32_t i = 0; i < recover->point_count; i++) {
+        const struct recover_checkpoint *point = &recover->points[i];
+
+        if (point->number > checkpoint->number)
+            checkpoint->number = point->number;
+        if (!point_is_good(recover, point))
+            continue;
+        before = newest;
+        newest = point;
+    }
+    recover->newest = newest;
+    recover->chosen = newest;
+    if (newest != NULL && !point_is_whole(recover, newest)) {
+        recover->chosen = before;
+        recover->is_fallback = true;
+    }
+    if (recover->chosen != NULL) {
+        checkpoint->last.number = recover->chosen->number;
+        checkpoint->last.serial = recover->chosen->begin_serial;
+        checkpoint->last.offset = recover->chosen->begin_offset;
+    }
+    if (before != NULL && !recover->is_fallback) {
+        checkpoint->before.number = before->number;
+        checkpoint->before.serial = before->begin_serial;
+        checkpoint->before.offset = before->begin_offset;
+    }
+}
+
+/* ---- Second pass: messages, then what became of them --------------------------------------- */
+
+static int message_record(struct recover *recover, struct segment *segment,
+                          const struct scan_record *record)
+{
+    struct log_place place = {.serial = segment->serial,
+                              .offset = record->offset,
+                              .bytes = SEGFMT_RECORD_BYTES + record->payload_bytes,
+                              .slot = segment->slot};
+    struct envelope envelope;
+    int result = E_DAMAGED;
+
+    if (is_void(segment, record))
+        return 0;
+    if (record->type == RECORD_MESSAGE && envelope_decode(record->payload, &envelope) == 0)
+        result = recover_table_message(&recover->table, &envelope, &place);
+    if (result != E_DAMAGED)
+        return result;
+    recover_damage(recover, segment->slot, record->offset,
+                   "a message's envelope is not as it must be");
+    return 0;
+}
+
+/* A state that names a segment that is not there. After a fall back to an older checkpoint that is
+ * how a message looks that was done since. */
+static bool state_is_lost(struct recover *recover, struct segment *at, uint32_t offset,
+                          const struct log_message_state *state)
+{
+    struct segment *segment = segment_of_serial(recover, state->place.serial);
+
+    if (segment != NULL && segment->stream == STREAM_MESSAGES)
+        return false;
+    if (recover->is_fallback || recover->lost_serial == state->place.serial)
+        return true;
+    recover->lost_serial = state->place.serial;
+    recover_damage(recover, at->slot, offset,
+                   "messages lie in a segment that is missing: they are lost");
+    return true;
+}
+
+static int outcome_stream_record(struct recover *recover, struct segment *segment,
+                                 const struct scan_record *record)
+{
+    struct log_message_state state;
+    struct log_named named;
+    struct outcome outcome;
+    int result = 0;
+
+    if (is_void(segment, record))
+        return 0;
+    switch (record->type) {
+    case RECORD_OUTCOME:
+        result = outcome_decode(record->payload, &outcome);
+        if (result == 0)
+            result = recover_table_outcome(&recover->table, &outcome,
+                                           (record->flags & RECORD_MESSAGE_DONE) != 0);
+        break;
+    case RECORD_STATE:
+        result = log_message_state_decode(record->payload, &state);
+        if (result == 0 && !state_is_lost(recover, segment, record->offset, &state))
+            result = recover_table_state(&recover->table, &state);
+        break;
+    case RECORD_NAMED:
+        result = log_named_decode(record->payload, &named);
+        if (result == 0)
+            result = named_set(recover->named, &named);
+        break;
+    case RECORD_MESSAGE:
+        result = E_DAMAGED;
+        break;
+    default:
+        break;
+    }
+    if (result != E_DAMAGED)
+        return result;
+    recover_damage(recover, segment->slot, record->offset,
+                   "a record's content is not as it must be");
+    return 0;
+}
+
+static int read_messages(struct recover *recover)
+{
+    uint32_t serial = recover->chosen != NULL ? recover->chosen->point.serial : 0;
+    uint32_t offset = recover->chosen != NULL ? recover->chosen->point.offset : 0;
+    int result = 0;
+
+    for (uint32_t i = 0; i < recover->order_count[STREAM_MESSAGES] && result == 0; i++) {
+        struct segment *segment = recover->order[STREAM_MESSAGES][i];
+        uint32_t from = segment->serial == serial ? offset : SEGFMT_BLOCK;
+
+        if (segment->serial < serial)
+            continue;
+        result = read_records(recover, segment, from, true, message_record);
+    }
+    return result;
+}
+
+static int read_outcomes(struct recover *recover)
+{
+    uint32_t serial = recover->chosen != NULL ? recover->chosen->begin_serial : 0;
+    uint32_t offset = recover->chosen != NULL ? recover->chosen->begin_offset : 0;
+    int result = 0;
+
+    for (uint32_t i = 0; i < recover->order_count[STREAM_OUTCOMES] && result == 0; i++) {
+        struct segment *segment = recover->order[STREAM_OUTCOMES][i];
+        uint32_t from = segment->serial == serial ? offset : SEGFMT_BLOCK;
+
+        if (segment->serial >= serial)
+            result = read_records(recover, segment, from, false, outcome_stream_record);
+    }
+    return result;
+}
+
+/* ---- What the gaps mean -------------------------------------------------------------------- */
+
+/*
+ * A gap that no batch header follows, in the last segment of its stream and life that was written,
+ * is a commit that never finished: nobody was told that it had. Any other is damage.
+ */
+static bool gap_is_torn_tail(struct recover *recover, const struct recover_gap *gap)
+{
+    const struct segment *segment = gap->segment;
+    enum segfmt_stream stream = segment->stream;
+
+    if (gap->batch != recover->seen[segment->slot].batches)
+        return false;
+    for (uint32_t i = 0; i < recover->order_count[stream]; i++) {
+        const struct segment *other = recover->order[stream][i];
+
+        if (other->serial > segment->serial && other->life == segment->life &&
+            recover->seen[other->slot].batches > 0)
+            return false;
+    }
+    return true;
+}
+
+static void judge_gaps(struct recover *recover)
+{
+    for (uint32_t i = 0; i < recover->gap_count; i++) {
+        const struct recover_gap *gap = &recover->gaps[i];
+        bool first = i == 0 || recover->gaps[i - 1].segment != gap->segment ||
+                     recover->gaps[i - 1].batch != gap->batch;
+
+        if (gap_is_void(gap))
+            continue;
+        if (!gap_is_torn_tail(recover, gap))
+            recover_damage(recover, gap->segment->slot, gap->offset, gap->text);
+        else if (first)
+            recover->report->torn_tails_cut++;
+    }
+}
+
+/* Every segment names the one before it; behind the checkpoint none may be missing. */
+static void check_chain(struct recover *recover, enum segfmt_stream stream, uint32_t from_serial)
+{
+    struct segment **order = recover->order[stream];
+
+    for (uint32_t i = 0; i < recover->order_count[stream]; i++) {
+        const struct segment *segment = order[i];
+
+        if (segment->former < from_serial || segment->former == 0)
+            continue;
+        if (segment_of_serial(recover, segment->former) == NULL)
+            recover_damage(recover, segment->slot, 0,
+                           "the segment before this one is missing: its records are lost");
+    }
+}
+
+static int by_serial(const void *left, const void *right)
+{
+    const struct segment *a = *(struct segment *const *)left;
+    const struct segment *b = *(struct segment *const *)right;
+
+    return a->serial < b->serial ? -1 : a->serial > b->serial;
+}
+
+static void order_segments(struct recover *recover)
+{
+    struct segpool *pool = &recover->spool->pool;
+
+    for (int stream = STREAM_MESSAGES; stream <= STREAM_OUTCOMES; stream++) {
+        struct segment **order = mem_alloc((pool->slot_count + 1) * sizeof(struct segment *));
+        uint32_t count = 0;
+
+        for (uint32_t i = 0; i < pool->slot_count; i++) {
+            if (pool->slots[i].state == SEGMENT_SEALED && pool->slots[i].stream == stream)
+                order[count++] = &pool->slots[i];
+        }
+        qsort(order, count, sizeof(struct segment *), by_serial);
+        recover->order[stream] = order;
+        recover->order_count[stream] = count;
+    }
+}
+
+/* Where each stream's chain must be whole. What was emptied before the newest checkpoint may be
+ * recycled, also when an older one is read. */
+static void check_chains(struct recover *recover)
+{
+    check_chain(recover, STREAM_MESSAGES,
+                recover->newest != NULL ? recover->newest->point.serial : 0);
+    check_chain(recover, STREAM_OUTCOMES,
+                recover->chosen != NULL ? recover->chosen->begin_serial : 0);
+}
+
+/* Each live message keeps its segment. */
+static void count_live(struct recover *recover)
+{
+    for (uint32_t i = 0; i < recover->table.message_count; i++) {
+        const struct recover_message *message = &recover->table.messages[i];
+        struct segment *segment;
+
+        if (!recover_message_is_live(message))
+            continue;
+        segment = segment_of_serial(recover, message->serial);
+        must(segment != NULL && segment->stream == STREAM_MESSAGES);
+        segment->live++;
+    }
+}
+
+int recover_run(struct recover *recover, struct spool *spool,
+                const struct spool_recovery *callbacks, struct spool_report *report)
+{
+    int result = 0;
+
+    memset(recover, 0, sizeof(*recover));
+    recover->spool = spool;
+    recover->callbacks = callbacks;
+    recover->report = report;
+    recover->named = &spool->named;
+    recover->seen = mem_alloc(spool->pool.slot_count * sizeof(*recover->seen));
+    recover_table_init(&recover->table);
+    order_segments(recover);
+    for (uint32_t i = 0; i < recover->order_count[STREAM_OUTCOMES] && result == 0; i++)
+        result = read_records(recover, recover->order[STREAM_OUTCOMES][i], SEGFMT_BLOCK, true,
+                              first_pass_record);
+    if (result < 0)
+        return result;
+    choose(recover);
+    result = read_messages(recover);
+    if (result == 0)
+        result = read_outcomes(recover);
+    if (result < 0)
+        return result;
+    judge_gaps(recover);
+    check_chains(recover);
+    count_live(recover);
+    return 0;
+}
+
+void recover_fini(struct recover *recover)
+{
+    recover_table_fini(&recover->table);
+    mem_free(recover->order[STREAM_MESSAGES]);
+    mem_free(recover->order[STREAM_OUTCOMES]);
+    mem_free(recover->seen);
+    mem_free(recover->gaps);
+    mem_free(recover->points);
+}
+
+/* ---- The outcome --------------------------------------------------------------------------- */
+
+/* What holds no record at all is free. */
+static void settle_segment(struct recover *recover, struct segment *segment)
+{
+    struct segpool *pool = &recover->spool->pool;
+
+    if (recover->seen[segment->slot].from_start && recover->seen[segment->slot].batches == 0 &&
+        segment->live == 0 && !segment->has_void) {
+        segpool_release(pool, segment);
+        return;
+    }
+    if (segment->serial > pool->newest[segment->stream])
+        pool->newest[segment->stream] = segment->serial;
+    if (segment->has_void)
+        segment->state = SEGMENT_POISONED;
+    if (segment->stream == STREAM_OUTCOMES) {
+        if (segment->has_void && segment->end > segment->gone.offset)
+            segment->end = segment->gone.offset;
+        segpool_publish(pool, segment);
+    } else if (segment->live == 0) {
+        segment->free_after = recover->spool->checkpoint.number + 1;
+    }
+}
+
+static int tell_message(struct recover *recover, const struct recover_message *message,
+                        uint8_t **scratch, size_t *scratch_bytes)
+{
+    struct segment *segment = segment_of_serial(recover, message->serial);
+    size_t need = recover_table_rcpts_max(&recover->table, message);
+    struct log_message_state state = {
+        .message_id = message->id,
+        .accepted_us = message->accepted_us,
+        .place = {message->serial, message->offset, message->bytes, 0},
+        .vmta = recover->table.names[message->vmta],
+        .rcpt_count = message->rcpt_count,
+    };
+    struct wire_writer w;
+
+    must(segment != NULL);
+    if (need > *scratch_bytes) {
+        mem_free(*scratch);
+        *scratch_bytes = need * 2;
+        *scratch = mem_try_alloc(*scratch_bytes);
+        if (*scratch == NULL)
+            return -ENOMEM;
+    }
+    wire_writer_init(&w, *scratch, *scratch_bytes);
+    recover_table_rcpts_put(&recover->table, message, &w);
+    must(!w.failed);
+    state.place.slot = segment->slot;
+    state.rcpts = slice_of(*scratch, wire_written(&w));
+    recover->report->messages_live++;
+    recover->report->rcpts_live += message->rcpt_count - message->final_count;
+    recover->callbacks->on_message(recover->callbacks->context, &state);
+    return 0;
+}
+
+static int tell_messages(struct recover *recover)
+{
+    uint32_t count = 0;
+    uint32_t *sorted = recover_table_sorted(&recover->table, &count);
+    uint8_t *scratch = NULL;
+    size_t scratch_bytes = 0;
+    int result = 0;
+
+    if (count > 0 && sorted == NULL)
+        return -ENOMEM;
+    for (uint32_t i = 0; i < count && result == 0; i++)
+        result =
+            tell_message(recover, &recover->table.messages[sorted[i]], &scratch, &scratch_bytes);
+    mem_free(scratch);
+    mem_free(sorted);
+    return result;
+}
+
+int recover_tell(struct recover *recover)
+{
+    struct log_named named;
+    int result = tell_messages(recover);
+
+    if (result < 0)
+        return result;
+    for (uint32_t i = 0; named_at(recover->named, &i, &named); i++)
+        recover->callbacks->on_named(recover->callbacks->context, &named);
+    return 0;
+}
+
+void recover_settle(struct recover *recover)
+{
+    for (int stream = STREAM_MESSAGES; stream <= STREAM_OUTCOMES; stream++) {
+        for (uint32_t i = 0; i < recover->order_count[stream]; i++)
+            settle_segment(recover, recover->order[stream][i]);
+    }
+}

@@ -1,0 +1,668 @@
+#include "queue/seglog.h"
+
+#include "core/base/err.h"
+#include "core/base/mem.h"
+#include "queue/planted.h"
+#include "queue/spool_int.h"
+
+#include <errno.h>
+
+#define LARGE_STEP_BYTES  (1u << 20) /* summed up in one turn */
+#define FAILURES_IN_A_ROW 3u         /* of outcome commits: the disk does not work at all */
+
+#define TO(state) (1u << (state))
+
+static const uint16_t allowed_next[] = {
+    [SEGLOG_IDLE] = TO(SEGLOG_SUMMING) | TO(SEGLOG_WRITING) | TO(SEGLOG_DEAD),
+    [SEGLOG_SUMMING] = TO(SEGLOG_WRITING) | TO(SEGLOG_DEAD),
+    [SEGLOG_WRITING] = TO(SEGLOG_IDLE) | TO(SEGLOG_SYNCING) | TO(SEGLOG_VOID_WAITS) |
+                       TO(SEGLOG_VOID_DUE) | TO(SEGLOG_DEAD),
+    [SEGLOG_SYNCING] =
+        TO(SEGLOG_IDLE) | TO(SEGLOG_VOID_WAITS) | TO(SEGLOG_VOID_DUE) | TO(SEGLOG_DEAD),
+    [SEGLOG_VOID_WAITS] = TO(SEGLOG_IDLE) | TO(SEGLOG_DEAD),
+    [SEGLOG_VOID_DUE] = TO(SEGLOG_VOID_WRITING) | TO(SEGLOG_REDO_DUE) | TO(SEGLOG_DEAD),
+    [SEGLOG_VOID_WRITING] = TO(SEGLOG_VOID_SYNCING) | TO(SEGLOG_REDO_DUE) | TO(SEGLOG_DEAD),
+    [SEGLOG_VOID_SYNCING] = TO(SEGLOG_REDO_DUE) | TO(SEGLOG_DEAD),
+    [SEGLOG_REDO_DUE] = TO(SEGLOG_SUMMING) | TO(SEGLOG_WRITING) | TO(SEGLOG_DEAD),
+    [SEGLOG_DEAD] = 0,
+};
+
+static void enter(struct seglog *log, enum seglog_state state)
+{
+    must((allowed_next[log->state] & TO(state)) != 0);
+    log->state = state;
+}
+
+static void on_op_done(struct io_op *op, int32_t result);
+
+/* The turn that follows looks at the clock itself; the timer only brings that turn about. */
+static void on_hold_over(struct io_timer *timer)
+{
+    struct seglog *log = container_of(timer, struct seglog, hold);
+
+    must(log->stream == STREAM_OUTCOMES);
+}
+
+void seglog_init(struct seglog *log, struct spool *spool, enum segfmt_stream stream)
+{
+    uint64_t quarter = spool->options.segment_bytes / 4;
+
+    memset(log, 0, sizeof(*log));
+    log->spool = spool;
+    log->stream = stream;
+    log->batch_bytes = quarter < SEGLOG_BATCH_BYTES ? (uint32_t)quarter : SEGLOG_BATCH_BYTES;
+    log->batch_bytes &= ~(SEGFMT_BLOCK - 1);
+    for (int i = 0; i < 2; i++)
+        batch_init(&log->batches[i], log->batch_bytes);
+    log->fill = &log->batches[0];
+    log->flight = &log->batches[1];
+    log->void_block = mem_alloc_aligned(SEGFMT_BLOCK, SEGFMT_BLOCK);
+    list_init(&log->pending);
+    io_op_init(&log->op, on_op_done);
+    io_timer_init(&log->hold, on_hold_over);
+}
+
+void seglog_fini(struct seglog *log)
+{
+    if (log->spool == NULL)
+        return;
+    must(!io_op_in_flight(&log->op));
+    io_timer_stop(log->spool->io, &log->hold);
+    for (int i = 0; i < 2; i++)
+        batch_fini(&log->batches[i]);
+    mem_free(log->void_block);
+}
+
+/* ---- Taking records ------------------------------------------------------------------------ */
+
+static bool active_has_room(const struct seglog *log, uint64_t bytes)
+{
+    return log->active != NULL && log->write_end + bytes <= log->active->bytes;
+}
+
+/* An active segment with room for `bytes` at write_end, the next one if need be. */
+static bool room_for(struct seglog *log, uint64_t bytes)
+{
+    struct segpool *pool = &log->spool->pool;
+    struct segment *next;
+
+    must(bytes <= pool->segment_bytes - SEGFMT_BLOCK);
+    if (active_has_room(log, bytes))
+        return true;
+    next = segpool_take(pool, log->stream);
+    if (next == NULL)
+        return false;
+    if (log->active != NULL)
+        segpool_seal(pool, log->active);
+    log->active = next;
+    log->write_end = SEGFMT_BLOCK;
+    return true;
+}
+
+static uint64_t batch_size_of(const struct log_request *request)
+{
+    return SEGFMT_BATCH_BYTES + segfmt_record_room(request->payload_bytes);
+}
+
+static void fill_begin(struct seglog *log)
+{
+    uint64_t hold_ns = log->spool->options.outcome_hold_ms * 1000000ull;
+
+    batch_begin(log->fill, log->active, log->write_end);
+    log->fill->since_ns = io_now_ns(log->spool->io);
+    if (log->stream == STREAM_OUTCOMES)
+        io_timer_arm(log->spool->io, &log->hold, log->fill->since_ns + hold_ns);
+}
+
+/* The batch that fills has room for this record, or a new one was begun for it. */
+static bool fill_has_room(struct seglog *log, const struct log_request *request)
+{
+    struct batch *fill = log->fill;
+    uint64_t room = segfmt_record_room(request->payload_bytes);
+
+    if (fill->is_adrift || fill->is_closed)
+        return false;
+    if (fill->used == 0) {
+        if (!room_for(log, batch_size_of(request)))
+            return false;
+        fill_begin(log);
+        return true;
+    }
+    if (fill->used + room > log->batch_bytes ||
+        fill->offset + fill->used + room > fill->segment->bytes ||
+        fill->done_count == BATCH_DONE_MAX) {
+        fill->is_closed = true;
+        return false;
+    }
+    return true;
+}
+
+/* What the spool must remember about a record besides its bytes. */
+static void account(struct seglog *log, struct batch *batch, const struct log_request *request)
+{
+    struct segpool *pool = &log->spool->pool;
+    struct segment *segment;
+
+    if (log->stream == STREAM_MESSAGES) {
+        batch->segment->live++;
+        return;
+    }
+    if ((request->flags & LOG_MESSAGE_DONE) == 0)
+        return;
+    must(request->place.slot < pool->slot_count && batch->done_count < BATCH_DONE_MAX);
+    segment = &pool->slots[request->place.slot];
+    must(segment->serial == request->place.serial && segment->stream == STREAM_MESSAGES);
+    if (planted("queue/recycled-early"))
+        segpool_message_done(pool, segment);
+    else
+        batch->done_slots[batch->done_count++] = request->place.slot;
+}
+
+/* A seeded bug for the tests: an outcome is answered, but nobody wrote it down. */
+static bool is_dropped(const struct seglog *log, const struct log_request *request)
+{
+    return planted("queue/outcome-dropped") && request->parcel.kind == SPOOL_APPEND_OUTCOME &&
+           log->state != SEGLOG_IDLE && !batch_request_waits(request);
+}
+
+static bool copy_in(struct seglog *log, struct log_request *request)
+{
+    struct batch *fill = log->fill;
+
+    if (batch_size_of(request) > log->batch_bytes) {
+        fill->is_closed = fill->used > 0;
+        return false;
+    }
+    if (!fill_has_room(log, request))
+        return false;
+    if (is_dropped(log, request)) {
+        spool_answer(log->spool, request, 0);
+        return true;
+    }
+    batch_put(fill, request, log->spool->sequence_next++);
+    account(log, fill, request);
+    if (batch_request_waits(request)) {
+        list_push_back(&fill->waiting, &request->link);
+        fill->is_urgent |= (request->flags & LOG_WANTS_SYNC) != 0;
+    } else {
+        spool_answer(log->spool, request, 0);
+    }
+    return true;
+}
+
+void seglog_append(struct seglog *log, struct log_request *request)
+{
+    list_init(&request->link);
+    if (log->state == SEGLOG_DEAD) {
+        spool_answer(log->spool, request, E_POISONED);
+        return;
+    }
+    if (batch_size_of(request) > log->spool->pool.segment_bytes - SEGFMT_BLOCK) {
+        spool_answer(log->spool, request, E_TOO_LONG);
+        return;
+    }
+    if (list_empty(&log->pending) && copy_in(log, request))
+        return;
+    list_push_back(&log->pending, &request->link);
+}
+
+static struct log_request *pending_first(const struct seglog *log)
+{
+    must(!list_empty(&log->pending));
+    return container_of(log->pending.next, struct log_request, link);
+}
+
+static void answer_list(struct spool *spool, struct list *requests, int status)
+{
+    struct list *node;
+
+    while ((node = list_pop_front(requests)) != NULL)
+        spool_answer(spool, container_of(node, struct log_request, link), status);
+}
+
+/* No segment to go to and none in sight: only for messages, the reserve is for the others. */
+static bool is_out_of_space(const struct seglog *log, uint64_t bytes)
+{
+    return log->stream == STREAM_MESSAGES && !active_has_room(log, bytes) &&
+           !segpool_can_serve(&log->spool->pool, log->stream);
+}
+
+/* Copies what waits. Messages without space were never written: they are refused, not void. */
+static void take_pending(struct seglog *log)
+{
+    while (!list_empty(&log->pending)) {
+        struct log_request *request = pending_first(log);
+
+        list_remove(&request->link);
+        if (copy_in(log, request))
+            continue;
+        list_push_front(&log->pending, &request->link);
+        if (log->fill->used == 0 && is_out_of_space(log, batch_size_of(request)))
+            answer_list(log->spool, &log->pending, E_LOW_SPACE);
+        return;
+    }
+}
+
+/* ---- Commits ------------------------------------------------------------------------------- */
+
+static void write_bytes(struct seglog *log, struct segment *segment, const void *data,
+                        uint32_t bytes, uint32_t offset, bool durable)
+{
+    must(segment->fd >= 0 && offset % SEGFMT_BLOCK == 0 && bytes % SEGFMT_BLOCK == 0);
+    log->piece = bytes;
+    io_write(log->spool->io, &log->op, segment->fd, data, bytes, offset, durable);
+    spool_count(&log->spool->counters.bytes_written, bytes);
+}
+
+/* Writes the flight, which stands complete in its buffer, and takes its room in the segment. */
+static void flight_write(struct seglog *log)
+{
+    struct batch *flight = log->flight;
+    uint32_t bytes = batch_finish(flight, log->stream, log->spool->life);
+    bool durable = !log->spool->commit_by_sync && !planted("queue/answer-before-sync");
+
+    must(flight->segment == log->active && flight->offset == log->write_end);
+    log->write_end += bytes;
+    enter(log, SEGLOG_WRITING);
+    write_bytes(log, flight->segment, flight->buffer, bytes, flight->offset, durable);
+}
+
+static void large_write_piece(struct seglog *log)
+{
+    struct batch *flight = log->flight;
+    uint32_t at = flight->large_done;
+    uint32_t bytes = batch_piece(flight, log->batch_bytes);
+
+    if (bytes > 0) {
+        write_bytes(log, flight->segment, flight->buffer, bytes, flight->offset + at, false);
+        return;
+    }
+    enter(log, SEGLOG_SYNCING);
+    io_sync(log->spool->io, &log->op, flight->segment->fd);
+}
+
+static void large_sum(struct seglog *log)
+{
+    struct batch *flight = log->flight;
+
+    if (!batch_sum(flight, LARGE_STEP_BYTES))
+        return;
+    batch_finish_large(flight, log->stream, log->spool->life);
+    enter(log, SEGLOG_WRITING);
+    large_write_piece(log);
+}
+
+/* The flight was given its place: now it goes, at once or by steps. */
+static void flight_start(struct seglog *log)
+{
+    log->commit_began_ns = io_now_ns(log->spool->io);
+    if (log->flight->large == NULL) {
+        flight_write(log);
+        return;
+    }
+    must(log->flight->segment == log->active && log->flight->offset == log->write_end);
+    log->write_end += (uint32_t)segfmt_align(log->flight->used, SEGFMT_BLOCK);
+    enter(log, SEGLOG_SUMMING);
+}
+
+static void swap_batches(struct seglog *log)
+{
+    struct batch *former = log->flight;
+
+    must(former->used == 0);
+    log->flight = log->fill;
+    log->fill = former;
+}
+
+static bool fill_is_due(const struct seglog *log)
+{
+    const struct batch *fill = log->fill;
+    uint64_t hold_ns = log->spool->options.outcome_hold_ms * 1000000ull;
+
+    if (fill->used == 0 || fill->is_adrift)
+        return false;
+    if (log->stream == STREAM_MESSAGES || fill->is_urgent || fill->is_closed)
+        return true;
+    return log->spool->closing || fill->used >= log->batch_bytes / 2 ||
+           fill->done_count >= BATCH_DONE_MAX / 2 ||
+           io_now_ns(log->spool->io) >= fill->since_ns + hold_ns;
+}
+
+/* A batch whose segment was poisoned before it could be written there. */
+static void fill_settle(struct seglog *log)
+{
+    struct batch *fill = log->fill;
+
+    if (room_for(log, fill->used)) {
+        if (log->stream == STREAM_MESSAGES) {
+            fill->segment->live -= fill->records;
+            log->active->live += fill->records;
+        }
+        batch_move(fill, log->active, log->write_end, &log->spool->sequence_next);
+        return;
+    }
+    if (!is_out_of_space(log, fill->used))
+        return;
+    for (uint32_t i = 0; i < fill->records; i++)
+        segpool_message_done(&log->spool->pool, fill->segment);
+    answer_list(log->spool, &fill->waiting, E_LOW_SPACE);
+    batch_reset(fill);
+}
+
+static void start_due(struct seglog *log)
+{
+    struct log_request *request;
+
+    if (log->fill->is_adrift)
+        fill_settle(log);
+    if (fill_is_due(log)) {
+        swap_batches(log);
+        flight_start(log);
+        return;
+    }
+    if (log->fill->used > 0 || list_empty(&log->pending))
+        return;
+    request = pending_first(log);
+    if (batch_size_of(request) <= log->batch_bytes || !room_for(log, batch_size_of(request)))
+        return;
+    list_remove(&request->link);
+    batch_begin_large(log->flight, request, log->active, log->write_end,
+                      log->spool->sequence_next++);
+    account(log, log->flight, request);
+    list_push_back(&log->flight->waiting, &request->link);
+    flight_start(log);
+}
+
+/* ---- The end of a commit ------------------------------------------------------------------- */
+
+static void answer_durable(struct seglog *log, struct batch *batch)
+{
+    struct list *node;
+
+    while ((node = list_pop_front(&batch->waiting)) != NULL) {
+        struct log_request *request = container_of(node, struct log_request, link);
+
+        if (request->parcel.kind == SPOOL_APPEND_MESSAGE ||
+            request->parcel.kind == SPOOL_OWN_BEGIN) {
+            request->place.serial = batch->segment->serial;
+            request->place.slot = batch->segment->slot;
+            request->place.offset += batch->offset;
+        }
+        spool_answer(log->spool, request, 0);
+    }
+}
+
+static void flight_durable(struct seglog *log)
+{
+    struct batch *flight = log->flight;
+    struct spool_counters *counters = &log->spool->counters;
+    uint64_t took_ns = io_now_ns(log->spool->io) - log->commit_began_ns;
+
+    flight->segment->end = flight->offset + (uint32_t)segfmt_align(flight->used, SEGFMT_BLOCK);
+    log->failures_in_a_row = 0;
+    spool_count(&counters->commit_ns_total, took_ns);
+    if (log->stream == STREAM_MESSAGES) {
+        spool_count(&counters->message_commits, 1);
+        spool_count(&counters->messages, flight->records);
+    } else {
+        spool_count(&counters->outcome_commits, 1);
+        spool_count(&counters->outcomes, flight->records);
+        segpool_publish(&log->spool->pool, flight->segment);
+    }
+    for (uint32_t i = 0; i < flight->done_count; i++)
+        segpool_message_done(&log->spool->pool, &log->spool->pool.slots[flight->done_slots[i]]);
+    answer_durable(log, flight);
+    batch_reset(flight);
+    enter(log, SEGLOG_IDLE);
+}
+
+static void void_describe(const struct batch *batch, uint8_t *room)
+{
+    struct segfmt_void gone = {
+        .serial = batch->segment->serial,
+        .offset = batch->offset,
+        .first = batch->first,
+        .last = batch->last,
+    };
+
+    segfmt_void_encode(&gone, room);
+    batch->segment->gone = gone;
+    batch->segment->has_void = true;
+}
+
+/*
+ * The batch may or may not be on the disk. Nothing of that segment is written again; what becomes
+ * of its records is said by a durable void before anybody hears of it.
+ */
+static void flight_failed(struct seglog *log, int error)
+{
+    struct spool *spool = log->spool;
+    struct batch *flight = log->flight;
+
+    must(error < 0);
+    spool_count(&spool->counters.failed_commits, 1);
+    segpool_poison(&spool->pool, flight->segment);
+    if (log->active == flight->segment)
+        log->active = NULL;
+    log->fill->is_adrift = log->fill->used > 0;
+    log->failure = error;
+    void_describe(flight, log->void_bytes);
+    if (log->stream == STREAM_OUTCOMES) {
+        enter(log, SEGLOG_VOID_DUE);
+        if (++log->failures_in_a_row > FAILURES_IN_A_ROW)
+            spool_poison(spool);
+        return;
+    }
+    enter(log, SEGLOG_VOID_WAITS);
+    if (planted("queue/void-missing")) {
+        flight->segment->has_void = false;
+        seglog_on_void_durable(log);
+        return;
+    }
+    log->void_request = (struct log_request){
+        .parcel = {.kind = SPOOL_OWN_VOID, .from = SPOOL_FROM_SELF},
+        .payload = &log->void_payload,
+        .payload_count = 1,
+        .payload_bytes = SEGFMT_VOID_BYTES,
+        .flags = LOG_WANTS_SYNC,
+    };
+    log->void_payload = (struct iovec){log->void_bytes, SEGFMT_VOID_BYTES};
+    seglog_append(&spool->outcomes, &log->void_request);
+}
+
+void seglog_on_void_durable(struct seglog *log)
+{
+    struct batch *flight = log->flight;
+
+    must(log->stream == STREAM_MESSAGES);
+    if (log->state == SEGLOG_DEAD)
+        return;
+    spool_count(&log->spool->counters.voids, 1);
+    for (uint32_t i = 0; i < flight->records; i++)
+        segpool_message_done(&log->spool->pool, flight->segment);
+    answer_list(log->spool, &flight->waiting, log->failure);
+    batch_reset(flight);
+    enter(log, SEGLOG_IDLE);
+}
+
+/* The outcome stream's own void: a batch by itself at the start of a fresh segment. */
+static void void_write(struct seglog *log)
+{
+    struct spool *spool = log->spool;
+    struct segfmt_record record = {.type = RECORD_VOID, .payload_bytes = SEGFMT_VOID_BYTES};
+    struct segfmt_batch header = {.stream = (uint8_t)log->stream, .records = 1};
+    uint8_t *at = log->void_block + SEGFMT_BATCH_BYTES;
+
+    if (!room_for(log, SEGFMT_BLOCK)) {
+        if (!segpool_can_serve(&spool->pool, log->stream))
+            spool_poison(spool);
+        return;
+    }
+    record.serial = log->active->serial;
+    record.sequence = spool->sequence_next++;
+    header.serial = record.serial;
+    header.sequence = record.sequence;
+    header.life = spool->life;
+    header.bytes = SEGFMT_BATCH_BYTES + (uint32_t)segfmt_record_room(SEGFMT_VOID_BYTES);
+    memset(log->void_block, 0, SEGFMT_BLOCK);
+    memcpy(at + SEGFMT_RECORD_BYTES, log->void_bytes, SEGFMT_VOID_BYTES);
+    segfmt_record_encode(&record, log->active->seed, at);
+    segfmt_batch_encode(&header, log->active->seed, log->void_block);
+    log->void_offset = log->write_end;
+    log->write_end += SEGFMT_BLOCK;
+    enter(log, SEGLOG_VOID_WRITING);
+    write_bytes(log, log->active, log->void_block, SEGFMT_BLOCK, log->void_offset,
+                !spool->commit_by_sync);
+}
+
+static void void_durable(struct seglog *log)
+{
+    log->active->end = log->write_end;
+    segpool_publish(&log->spool->pool, log->active);
+    spool_count(&log->spool->counters.voids, 1);
+    enter(log, SEGLOG_REDO_DUE);
+}
+
+/* Outcomes are never given up: the same records again, behind their void. */
+static void redo(struct seglog *log)
+{
+    if (!room_for(log, log->flight->used)) {
+        if (!segpool_can_serve(&log->spool->pool, log->stream))
+            spool_poison(log->spool);
+        return;
+    }
+    batch_move(log->flight, log->active, log->write_end, &log->spool->sequence_next);
+    flight_start(log);
+}
+
+static int write_error(const struct seglog *log, int32_t result)
+{
+    if (result < 0)
+        return result;
+    return (uint32_t)result == log->piece ? 0 : -EIO;
+}
+
+static void on_written(struct seglog *log, int32_t result)
+{
+    int error = write_error(log, result);
+
+    if (error < 0) {
+        flight_failed(log, error);
+    } else if (log->flight->large != NULL) {
+        large_write_piece(log);
+    } else if (log->spool->commit_by_sync && !planted("queue/answer-before-sync")) {
+        enter(log, SEGLOG_SYNCING);
+        io_sync(log->spool->io, &log->op, log->flight->segment->fd);
+    } else {
+        flight_durable(log);
+    }
+}
+
+static void on_void_written(struct seglog *log, int32_t result)
+{
+    if (write_error(log, result) < 0) {
+        spool_poison(log->spool);
+    } else if (log->spool->commit_by_sync) {
+        enter(log, SEGLOG_VOID_SYNCING);
+        io_sync(log->spool->io, &log->op, log->active->fd);
+    } else {
+        void_durable(log);
+    }
+}
+
+static void on_op_done(struct io_op *op, int32_t result)
+{
+    struct seglog *log = container_of(op, struct seglog, op);
+
+    switch (log->state) {
+    case SEGLOG_WRITING:
+        on_written(log, result);
+        break;
+    case SEGLOG_SYNCING:
+        if (result < 0)
+            flight_failed(log, result);
+        else
+            flight_durable(log);
+        break;
+    case SEGLOG_VOID_WRITING:
+        on_void_written(log, result);
+        break;
+    case SEGLOG_VOID_SYNCING:
+        if (result < 0)
+            spool_poison(log->spool);
+        else
+            void_durable(log);
+        break;
+    default:
+        must(log->state == SEGLOG_DEAD);
+        break;
+    }
+}
+
+/* ---- The turn ------------------------------------------------------------------------------ */
+
+void seglog_turn(struct seglog *log)
+{
+    take_pending(log);
+    switch (log->state) {
+    case SEGLOG_IDLE:
+        start_due(log);
+        take_pending(log);
+        break;
+    case SEGLOG_SUMMING:
+        large_sum(log);
+        break;
+    case SEGLOG_VOID_DUE:
+        void_write(log);
+        break;
+    case SEGLOG_REDO_DUE:
+        redo(log);
+        break;
+    default:
+        break;
+    }
+}
+
+void seglog_kill(struct seglog *log, int status)
+{
+    if (log->state == SEGLOG_DEAD)
+        return;
+    enter(log, SEGLOG_DEAD);
+    io_timer_stop(log->spool->io, &log->hold);
+    answer_list(log->spool, &log->flight->waiting, status);
+    answer_list(log->spool, &log->fill->waiting, status);
+    answer_list(log->spool, &log->pending, status);
+}
+
+bool seglog_is_idle(const struct seglog *log)
+{
+    if (io_op_in_flight(&log->op))
+        return false;
+    if (log->state == SEGLOG_DEAD)
+        return true;
+    return log->state == SEGLOG_IDLE && log->fill->used == 0 && list_empty(&log->pending);
+}
+
+bool seglog_is_busy(const struct seglog *log)
+{
+    return log->state == SEGLOG_SUMMING;
+}
+
+void seglog_durable_place(const struct seglog *log, uint32_t *ret_serial, uint32_t *ret_offset)
+{
+    const struct segpool *pool = &log->spool->pool;
+    const struct batch *oldest = log->flight->used > 0 ? log->flight : log->fill;
+
+    if (oldest->used > 0 && !oldest->is_adrift) {
+        *ret_serial = oldest->segment->serial;
+        *ret_offset = oldest->offset;
+    } else if (log->active != NULL) {
+        *ret_serial = log->active->serial;
+        *ret_offset = log->write_end;
+    } else {
+        const struct segment *ready = pool->ready[log->stream];
+
+        *ret_serial = ready != NULL ? ready->serial : pool->serial_next;
+        *ret_offset = SEGFMT_BLOCK;
+    }
+}

@@ -1,0 +1,76 @@
+/*
+ * seglog: one stream of the log: batches, group commit, and what happens when a commit fails.
+ *
+ * Records are copied into the batch that fills while the batch before it is in flight; one commit
+ * is in flight per stream. Messages are committed as soon as the former commit is done; outcomes
+ * when somebody waits for them, when the batch is full, or when the oldest has waited long enough.
+ *
+ *             ┌────────────────────────── done ──────────────────────────┐
+ *   IDLE ─► SUMMING ─► WRITING ─► SYNCING ─┬─► IDLE                        │
+ *     └──────────────────┘                 └─► (write or sync failed)      │
+ *   messages:  VOID_WAITS (the outcome stream makes it durable) ───────────┤
+ *   outcomes:  VOID_DUE ─► VOID_WRITING ─► VOID_SYNCING ─► REDO_DUE ─► WRITING …
+ *   DEAD: poisoned
+ *
+ * SUMMING is for a record larger than the batch buffer: its checksum is taken a piece a turn, then
+ * it is written in several pieces and made durable by one sync at the end.
+ */
+#pragma once
+
+#include "queue/batch.h"
+
+enum seglog_state {
+    SEGLOG_IDLE,
+    SEGLOG_SUMMING,
+    SEGLOG_WRITING,
+    SEGLOG_SYNCING,
+    SEGLOG_VOID_WAITS,
+    SEGLOG_VOID_DUE,
+    SEGLOG_VOID_WRITING,
+    SEGLOG_VOID_SYNCING,
+    SEGLOG_REDO_DUE,
+    SEGLOG_DEAD,
+};
+
+#define SEGLOG_BATCH_BYTES (1u << 20)
+
+struct seglog {
+    struct spool *spool;
+    enum segfmt_stream stream;
+    enum seglog_state state;
+    struct segment *active; /* NULL before the first record and after a failure */
+    uint32_t write_end;     /* where the next batch goes */
+    uint32_t batch_bytes;   /* size of the buffers */
+    struct batch batches[2];
+    struct batch *fill;
+    struct batch *flight;
+    struct list pending; /* requests not copied yet, in order */
+    struct io_op op;
+    struct io_timer hold;
+    uint64_t commit_began_ns;
+    uint32_t piece; /* bytes in flight */
+    int failure;    /* why the flight failed */
+    uint32_t failures_in_a_row;
+    uint8_t *void_block;
+    uint32_t void_offset;
+    struct log_request void_request; /* messages: the void on its way through the outcome stream */
+    struct iovec void_payload;
+    uint8_t void_bytes[SEGFMT_VOID_BYTES];
+};
+
+void seglog_init(struct seglog *log, struct spool *spool, enum segfmt_stream stream);
+void seglog_fini(struct seglog *log);
+/* Takes the request: copied at once or as soon as there is room; answered through spool_answer. */
+void seglog_append(struct seglog *log, struct log_request *request);
+/* Copies what waits, starts the commit that is due. */
+void seglog_turn(struct seglog *log);
+/* The void of a failed batch of messages is durable. */
+void seglog_on_void_durable(struct seglog *log);
+/* Every request inside is answered with status; nothing is written any more. */
+void seglog_kill(struct seglog *log, int status);
+/* Nothing waits and nothing is in flight. */
+bool seglog_is_idle(const struct seglog *log);
+/* Work is left that no completion or timer will bring. */
+bool seglog_is_busy(const struct seglog *log);
+/* Where the next record that is not yet durable goes: everything before has been answered. */
+void seglog_durable_place(const struct seglog *log, uint32_t *ret_serial, uint32_t *ret_offset);

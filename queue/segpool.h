@@ -1,0 +1,117 @@
+/*
+ * segpool: the files of the spool, who may write into which, and when one may be used again.
+ *
+ * A segment goes NONE → MAKING (written with zeros, synced) → FREE → HEADING (its new header is
+ * being made durable) → READY → ACTIVE → SEALED → FREE again; a failed write makes it POISONED, and
+ * once empty it is unlinked (GONE) instead of reused. READY segments are prepared ahead, one per
+ * stream, so that a commit never waits for a file. At least SEGPOOL_RESERVE free ones are kept for
+ * outcomes and checkpoints, which free space: the message stream gets only what is above them.
+ */
+#pragma once
+
+#include "core/io/io.h"
+#include "queue/segfmt.h"
+#include "queue/spool.h"
+
+#include <stdatomic.h>
+
+#define SEGPOOL_RESERVE   2u
+#define SEGPOOL_COUNT_MIN 8u /* files without which the spool cannot turn over */
+
+enum segment_state {
+    SEGMENT_NONE,     /* no file */
+    SEGMENT_MAKING,   /* being written with zeros */
+    SEGMENT_FREE,     /* nothing in it is needed */
+    SEGMENT_HEADING,  /* the new header is being written */
+    SEGMENT_READY,    /* prepared for its stream */
+    SEGMENT_ACTIVE,   /* takes commits */
+    SEGMENT_SEALED,   /* takes no more */
+    SEGMENT_POISONED, /* a write failed, or the file is not as its header says; never reused */
+    SEGMENT_FOREIGN,  /* not of this spool, or unreadable: never touched */
+    SEGMENT_GONE,     /* unlinked; the slot rests until the next life, for readers' descriptors */
+};
+
+struct segment {
+    int fd; /* -1 = none */
+    uint32_t serial;
+    uint32_t seed;
+    uint32_t bytes;
+    uint32_t end;    /* behind the last durable batch */
+    uint32_t live;   /* messages appended here and not yet done */
+    uint32_t former; /* serial of the one before it in its stream */
+    uint16_t slot;
+    uint8_t state; /* enum segment_state */
+    uint8_t stream;
+    bool odd_size;       /* not of the size now asked for: unlinked when empty */
+    bool has_void;       /* `gone` holds for a batch at its end */
+    uint64_t life;       /* that wrote it */
+    uint64_t free_after; /* empty: this checkpoint must be complete before it is FREE; 0 = not */
+    struct segfmt_void gone;
+};
+
+enum segpool_job {
+    JOB_NONE,
+    JOB_ZEROES,      /* a chunk of zeros is in flight */
+    JOB_ZEROES_SYNC, /* ... and then their sync */
+    JOB_SUPER,       /* more serials are being reserved */
+    JOB_HEADER,      /* the header is in flight */
+    JOB_HEADER_SYNC,
+};
+
+struct spool;
+
+struct segpool {
+    struct spool *spool;
+    struct segment *slots;
+    uint32_t slot_count;
+    uint32_t file_count; /* files that exist */
+    uint32_t free_count;
+    uint32_t segment_bytes;
+    uint32_t serial_next;
+    uint32_t serial_limit;
+    uint64_t super_writes; /* of the superblock, ever */
+    struct segment *ready[STREAM_OUTCOMES + 1];
+    uint32_t newest[STREAM_OUTCOMES + 1]; /* serials: the chain that shows a missing segment */
+    /* How far each slot's outcome segment may be read: serial << 32 | end; 0 = not at all. */
+    _Atomic uint64_t *published;
+
+    enum segpool_job job;
+    struct segment *job_segment;
+    uint8_t job_stream;
+    uint32_t job_at;
+    struct io_op job_op;
+    struct io_timer retry;
+    bool stuck;     /* no file can be made at present; the timer tries again */
+    bool is_direct; /* descriptors are O_DIRECT */
+    uint8_t *zeros;
+    uint8_t *block;
+};
+
+/* slots: one per file that may ever exist in this life. */
+void segpool_init(struct segpool *pool, struct spool *spool, uint32_t slots);
+void segpool_fini(struct segpool *pool);
+/* Starts the preparation that is wanted most. */
+void segpool_turn(struct segpool *pool);
+static inline bool segpool_is_idle(const struct segpool *pool)
+{
+    return pool->job == JOB_NONE;
+}
+/* The prepared segment of the stream, now its owner's and ACTIVE; NULL = not yet. */
+struct segment *segpool_take(struct segpool *pool, enum segfmt_stream stream);
+/* False when none is prepared for the stream and none can be made as things are. */
+bool segpool_can_serve(const struct segpool *pool, enum segfmt_stream stream);
+/* No more commits go in. */
+void segpool_seal(struct segpool *pool, struct segment *segment);
+void segpool_poison(struct segpool *pool, struct segment *segment);
+/* A message of this segment is done, durably. */
+void segpool_message_done(struct segpool *pool, struct segment *segment);
+/* Nothing in it is needed any more: FREE, or unlinked when it must not be used again. */
+void segpool_release(struct segpool *pool, struct segment *segment);
+/* Readers of other threads may read up to `end`. */
+void segpool_publish(struct segpool *pool, struct segment *segment);
+/* Opens (or creates) the slot's file for reading and writing, O_DIRECT where that works. */
+int segpool_file_open(struct segpool *pool, uint16_t slot, bool create, int *ret_fd);
+/* Synchronous, before anything runs: makes the READY segments of both streams. */
+int segpool_prepare_now(struct segpool *pool);
+/* Synchronous: the superblock with the spool's life and more serials reserved. */
+int segpool_super_write_now(struct segpool *pool);

@@ -1,0 +1,247 @@
+/* The committer's role: parcels in, answers out, and the turn that drives everything else. */
+#include "queue/spool.h"
+
+#include "core/base/err.h"
+#include "core/base/mem.h"
+#include "queue/spool_int.h"
+#include "queue/state.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#define NAMED_BYTES_MAX 1500u
+
+void spool_file_path(const char *path, const char *name, char *room)
+{
+    int written = snprintf(room, SPOOL_PATH_MAX + 32, "%s/%s", path, name);
+
+    must(written > 0 && written < SPOOL_PATH_MAX + 32);
+}
+
+void spool_segment_path(const char *path, uint16_t slot, char *room)
+{
+    char name[SEGFMT_NAME_BYTES];
+
+    segfmt_name(slot, name);
+    spool_file_path(path, name, room);
+}
+
+/* ---- Answers ------------------------------------------------------------------------------- */
+
+static void answer_self(struct spool *spool, struct log_request *request)
+{
+    if (request->parcel.kind != SPOOL_OWN_VOID)
+        checkpoint_on_answer(spool, request);
+    else if (request->status == 0)
+        seglog_on_void_durable(&spool->messages);
+}
+
+void spool_answer(struct spool *spool, struct log_request *request, int status)
+{
+    request->status = status;
+    if (request->parcel.from == SPOOL_FROM_SELF) {
+        answer_self(spool, request);
+        return;
+    }
+    must(request->parcel.from < spool->client_count);
+    mailbox_post(spool->clients[request->parcel.from]->answers, &request->parcel);
+}
+
+void spool_poison(struct spool *spool)
+{
+    atomic_store_explicit(&spool->health, SPOOL_POISONED, memory_order_release);
+    seglog_kill(&spool->messages, E_POISONED);
+    seglog_kill(&spool->outcomes, E_POISONED);
+}
+
+/* ---- Parcels ------------------------------------------------------------------------------- */
+
+/* The table follows the log: what is appended later wins in both. */
+static int named_note(struct spool *spool, const struct log_request *request)
+{
+    uint8_t bytes[NAMED_BYTES_MAX];
+    struct wire_writer w;
+    struct log_named named;
+    int result;
+
+    wire_writer_init(&w, bytes, sizeof(bytes));
+    for (uint32_t i = 0; i < request->payload_count; i++)
+        wire_put_bytes(&w, request->payload[i].iov_base, request->payload[i].iov_len);
+    if (w.failed)
+        return E_TOO_LONG;
+    result = log_named_decode(slice_of(bytes, wire_written(&w)), &named);
+    if (result < 0)
+        return result;
+    return named_set(&spool->named, &named);
+}
+
+static void take_request(struct spool *spool, struct log_request *request)
+{
+    int result = 0;
+
+    if (spool_is_poisoned(spool))
+        result = E_POISONED;
+    else if (spool->closing)
+        result = E_CLOSED;
+    else if (request->parcel.kind == SPOOL_APPEND_NAMED)
+        result = named_note(spool, request);
+    if (result < 0)
+        spool_answer(spool, request, result);
+    else if (request->parcel.kind == SPOOL_APPEND_MESSAGE)
+        seglog_append(&spool->messages, request);
+    else
+        seglog_append(&spool->outcomes, request);
+}
+
+struct spool_pin *spool_pin_get(struct spool *spool, uint64_t number)
+{
+    for (int i = 0; i < SPOOL_PINS_MAX; i++) {
+        if (atomic_load_explicit(&spool->pins[i].number, memory_order_acquire) == number + 1)
+            return &spool->pins[i];
+    }
+    for (int i = 0; i < SPOOL_PINS_MAX; i++) {
+        uint64_t none = 0;
+
+        if (atomic_compare_exchange_strong(&spool->pins[i].number, &none, number + 1))
+            return &spool->pins[i];
+    }
+    return NULL;
+}
+
+static void take_cursor(struct spool *spool, struct spool_client *client,
+                        struct spool_notice *notice)
+{
+    struct spool_pin *pin = spool_pin_get(spool, notice->number);
+
+    must(pin != NULL);
+    if (atomic_load_explicit(&pin->serial, memory_order_relaxed) != notice->place.serial)
+        spool->pins_moved = true;
+    atomic_store_explicit(&pin->serial, notice->place.serial, memory_order_release);
+    mailbox_post(client->answers, &notice->parcel);
+}
+
+static void on_parcel(void *context, struct parcel *parcel)
+{
+    struct spool_client *client = context;
+    struct spool *spool = client->spool;
+
+    switch (parcel->kind) {
+    case SPOOL_APPEND_MESSAGE:
+    case SPOOL_APPEND_OUTCOME:
+    case SPOOL_APPEND_STATE:
+    case SPOOL_APPEND_NAMED:
+        must(parcel->from < spool->client_count && spool->clients[parcel->from] == client);
+        take_request(spool, container_of(parcel, struct log_request, parcel));
+        break;
+    case SPOOL_CHECKPOINT_DONE:
+        checkpoint_on_done(spool, client, container_of(parcel, struct spool_notice, parcel));
+        break;
+    default:
+        must(parcel->kind == SPOOL_CURSOR_AT);
+        take_cursor(spool, client, container_of(parcel, struct spool_notice, parcel));
+        break;
+    }
+}
+
+uint16_t spool_client_add(struct spool *spool, struct mailbox *requests, struct mailbox *answers,
+                          bool wants_checkpoints)
+{
+    struct spool_client *client = mem_alloc(sizeof(*client));
+    uint16_t number = spool->client_count;
+
+    must(number < SPOOL_CLIENTS_MAX);
+    client->spool = spool;
+    client->requests = requests;
+    client->answers = answers;
+    client->wants_checkpoints = wants_checkpoints;
+    if (wants_checkpoints)
+        spool->checkpoint_client_count++;
+    spool->clients[number] = client;
+    spool->client_count++;
+    mailbox_listen(requests, on_parcel, client);
+    return number;
+}
+
+/* ---- The turn ------------------------------------------------------------------------------ */
+
+static void health_update(struct spool *spool)
+{
+    enum spool_health health = SPOOL_HEALTHY;
+
+    if (spool_is_poisoned(spool))
+        return;
+    if (!segpool_can_serve(&spool->pool, STREAM_MESSAGES))
+        health = SPOOL_LOW_SPACE;
+    if (atomic_load_explicit(&spool->health, memory_order_relaxed) != (int)health)
+        atomic_store_explicit(&spool->health, health, memory_order_release);
+}
+
+static bool is_at_rest(const struct spool *spool)
+{
+    return seglog_is_idle(&spool->messages) && seglog_is_idle(&spool->outcomes) &&
+           segpool_is_idle(&spool->pool);
+}
+
+void spool_turn(struct io_actor *actor)
+{
+    struct spool *spool = container_of(actor, struct spool, actor);
+
+    if (spool->closed)
+        return;
+    /* A closing spool makes no more segments than its last records need. */
+    if (!spool->closing || !is_at_rest(spool))
+        segpool_turn(&spool->pool);
+    checkpoint_turn(spool);
+    seglog_turn(&spool->messages);
+    seglog_turn(&spool->outcomes);
+    health_update(spool);
+    if (spool->closing && is_at_rest(spool)) {
+        spool->closed = true;
+        spool->on_closed(spool->on_closed_context);
+    }
+}
+
+bool spool_is_busy(struct io_actor *actor)
+{
+    struct spool *spool = container_of(actor, struct spool, actor);
+
+    if (spool->closed)
+        return false;
+    return seglog_is_busy(&spool->messages) || seglog_is_busy(&spool->outcomes) ||
+           checkpoint_is_busy(spool) || (spool->closing && is_at_rest(spool));
+}
+
+void spool_close(struct spool *spool, void (*done)(void *context), void *context)
+{
+    must(!spool->closing && done != NULL);
+    spool->on_closed = done;
+    spool->on_closed_context = context;
+    spool->closing = true;
+}
+
+/* ---- What others may look at --------------------------------------------------------------- */
+
+enum spool_health spool_health(const struct spool *spool)
+{
+    return (enum spool_health)atomic_load_explicit(&spool->health, memory_order_relaxed);
+}
+
+void spool_stats_read(const struct spool *spool, struct spool_stats *ret_stats)
+{
+    const struct spool_counters *c = &spool->counters;
+
+#define READ(field) ret_stats->field = atomic_load_explicit(&c->field, memory_order_relaxed)
+    READ(message_commits);
+    READ(outcome_commits);
+    READ(messages);
+    READ(outcomes);
+    READ(bytes_written);
+    READ(commit_ns_total);
+    READ(failed_commits);
+    READ(voids);
+    READ(checkpoints);
+    READ(recycled);
+    READ(segments_total);
+    READ(segments_free);
+#undef READ
+}
