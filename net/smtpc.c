@@ -145,9 +145,11 @@ void smtpc_fail(struct smtpc *conn, enum smtpc_cause cause, const char *detail)
 
 void smtpc_fail_reply(struct smtpc *conn)
 {
-    enum verdict_scope scope =
-        smtpc_row(conn)->scope == VERDICT_HOST ? VERDICT_HOST : VERDICT_SESSION;
+    enum verdict_scope scope = smtpc_row(conn)->scope;
 
+    /* 421 is about this session, whatever it answers; while opening, about this host. */
+    if (conn->reply.code == 421 && scope != VERDICT_HOST)
+        scope = VERDICT_SESSION;
     reply_to_verdict(&conn->reply, scope, smtpc_row(conn)->stage, &conn->verdict);
     smtpc_close(conn);
 }
@@ -160,6 +162,16 @@ static void set_success(struct smtpc *conn, const char *text)
                       enhanced, "%s", text);
 }
 
+/* Had the final dot left when the connection ended? Then the message may have been taken. */
+static bool dot_has_left(const struct smtpc *conn)
+{
+    if (conn->flight == NULL)
+        return false;
+    if (conn->flight->dot == SMTPC_DOT_LEAVING)
+        return conn->stream.sent_result >= 0;
+    return conn->flight->dot == SMTPC_DOT_SENT;
+}
+
 /* The loop holds nothing of this connection any more: say what is owed, then let it go. */
 static void connection_gone(struct smtpc *conn)
 {
@@ -168,15 +180,13 @@ static void connection_gone(struct smtpc *conn)
 
     must(conn->state == SMTPC_CLOSING);
     if (conn->transaction.rcpt_count > 0) {
-        bool dot_left = conn->flight != NULL && (conn->flight->dot == SMTPC_DOT_LEAVING ||
-                                                 conn->flight->dot == SMTPC_DOT_SENT);
-
-        if (dot_left && conn->open_count > 0 && (verdict->flags & VERDICT_FROM_REPLY) == 0) {
+        if (conn->refusal != SMTPC_REFUSE_NOTHING)
+            smtpc_report_refusal(conn);
+        if (conn->open_count > 0 && (verdict->flags & VERDICT_FROM_REPLY) == 0 &&
+            dot_has_left(conn)) {
             verdict->flags |= VERDICT_IN_DOUBT;
             verdict->stage = VERDICT_AT_DOT;
         }
-        if (conn->refusal != SMTPC_REFUSE_NOTHING)
-            smtpc_report_refusal(conn);
         smtpc_report_open(conn, verdict);
         conn->transaction.rcpt_count = 0;
         conn->events->on_transaction_done(conn, conn->context, false);

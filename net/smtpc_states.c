@@ -70,9 +70,10 @@ void smtpc_finish(struct smtpc *conn)
         smtpc_fail(conn, SMTPC_LOST, NULL);
         return;
     }
-    /* Nobody asked for what lies behind the reply; if it is a 421, QUIT's state takes its words. */
+    /* Nobody asked for what lies behind the reply. If it is a 421, its words are worth reading. */
     smtpc_set_cause(conn, SMTPC_VIOLATION, "more than one answer");
-    smtpc_say_quit(conn);
+    smtpc_start_deadline(conn);
+    smtpc_enter(conn, SMTPC_QUIT);
 }
 
 static void make_ready(struct smtpc *conn)

@@ -158,8 +158,12 @@ static void on_send_done(struct io_op *op, int32_t result)
     struct stream *stream = container_of(op, struct stream, send_op);
     struct stream_coder *coder = stream->coder;
 
-    if (stream->closing)
+    if (stream->closing) {
+        bool is_whole = coder == NULL || coder->iov_count == 0;
+
+        stream->sent_result = result >= 0 && !is_whole ? -ECANCELED : result;
         return;
+    }
     if (coder != NULL) {
         if (result >= 0 && coder->iov_count > 0) {
             result = encode_more(stream);
@@ -169,6 +173,7 @@ static void on_send_done(struct io_op *op, int32_t result)
         coder->sending = false;
         result = result < 0 ? result : coder->sent_octets;
     }
+    stream->sent_result = result;
     stream->events->on_sent(stream, result);
 }
 
@@ -178,6 +183,7 @@ void stream_send(struct stream *stream, struct iovec *iov, uint32_t iov_count)
     int rc;
 
     must(!stream->closing && !stream_is_sending(stream));
+    stream->sent_result = -ECANCELED;
     if (coder == NULL) {
         io_send(stream->io, &stream->send_op, stream->fd, iov, iov_count);
         return;

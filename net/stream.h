@@ -46,6 +46,7 @@ struct stream {
     struct io_op send_op;
     struct io_op close_op;
     int fd;
+    int32_t sent_result; /* of the newest send, -ECANCELED until it ended; final in on_closed */
     bool closing;
 };
 

@@ -82,6 +82,20 @@ static bool play_expect(struct stage *stage)
     return true;
 }
 
+uint64_t stage_hash(uint64_t hash, struct slice bytes)
+{
+    for (size_t i = 0; i < bytes.len; i++)
+        hash = (hash ^ bytes.data[i]) * 1099511628211u;
+    return hash;
+}
+
+static void take_body(struct stage *stage, size_t len)
+{
+    stage->play->body_bytes += len;
+    stage->play->body_hash = stage_hash(stage->play->body_hash, slice_of(stage->input, len));
+    use_input(stage, len);
+}
+
 /* The end is CRLF.CRLF, where the first CRLF may be that of DATA itself. */
 static bool play_body(struct stage *stage)
 {
@@ -94,17 +108,15 @@ static bool play_body(struct stage *stage)
         /* Long bodies: keep only what the end could still begin with. */
         size_t keep = stage->input_len < 4 ? stage->input_len : 4;
 
-        if (stage->step->text == NULL) {
-            stage->play->body_bytes += stage->input_len - keep;
-            use_input(stage, stage->input_len - keep);
-        }
+        if (stage->step->text == NULL)
+            take_body(stage, stage->input_len - keep);
         return false;
     }
-    stage->play->body_bytes += len;
     if (stage->step->text != NULL &&
         !slice_equal(slice_of(stage->input, len), slice_str(stage->step->text)))
         complain(stage, "another body came", slice_of(stage->input, len));
-    use_input(stage, len + 3);
+    take_body(stage, len);
+    use_input(stage, 3);
     return true;
 }
 
@@ -373,6 +385,7 @@ void stage_play(const struct scene *scene, uint64_t seed, bool with_faults, stru
     static struct stage stage;
     struct sim_options options = world_options(with_faults);
     struct ipaddr_port source;
+    struct ipaddr_port target;
     uint64_t blocks;
 
     memset(&stage, 0, sizeof(stage));
@@ -380,16 +393,18 @@ void stage_play(const struct scene *scene, uint64_t seed, bool with_faults, stru
     stage.play = ret_play;
     stage.scene = scene;
     ret_play->scene = scene;
+    ret_play->body_hash = STAGE_HASH_START;
     stage.step = scene->steps;
     stage.world = sim_world_create(seed, &options);
     address_of("192.0.2.1", 0, &source);
     stage.options.source = source.ip;
-    address_of("198.51.100.1", 25, &stage.options.target);
+    address_of("198.51.100.1", 25, &target);
+    stage.options.target = target;
     stage.options.helo = "out.example";
     if (scene->tune != NULL)
         scene->tune(&stage.options);
     fill_transaction(&stage);
-    stage.peer = sim_peer_listen(stage.world, &stage.options.target, &handlers, &stage);
+    stage.peer = sim_peer_listen(stage.world, &target, &handlers, &stage);
     stage.process = sim_process_create(stage.world);
     sim_enter(stage.process);
     sim_io_create(stage.world, stage.process, &stage.io);

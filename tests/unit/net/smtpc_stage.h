@@ -144,9 +144,14 @@ struct play {
     uint64_t lasted_ns;
     unsigned steps_played;
     bool script_ended;
-    char trouble[256]; /* the script's complaint */
-    uint64_t body_bytes;
+    char trouble[256];   /* the script's complaint */
+    uint64_t body_bytes; /* of all bodies of the script */
+    uint64_t body_hash;  /* of the bytes, by stage_hash */
 };
+
+/* A running hash of bytes. */
+#define STAGE_HASH_START 14695981039346656037u
+uint64_t stage_hash(uint64_t hash, struct slice bytes);
 
 /* Plays a scene once; faults: segments and reads are cut and delayed as TCP may do. */
 void stage_play(const struct scene *scene, uint64_t seed, bool with_faults, struct play *ret_play);
