@@ -80,13 +80,21 @@ static struct step step_to(struct body_scan *scan, enum scan_state state, size_t
     return (struct step){used, piece};
 }
 
+/* The line ends; `more` octets of its CRLF are not in line_octets yet. */
+static void end_line(struct body_scan *scan, uint32_t more)
+{
+    if (scan->line_octets + more > scan->line_octets_max)
+        scan->findings |= BODY_LONG_LINE;
+    scan->line_octets = 0;
+}
+
 /* A held CR turned out bare. */
 static struct step bare_cr(struct body_scan *scan, struct slice repaired, struct slice as_it_was)
 {
     scan->findings |= BODY_BARE_CR;
     if (!repairs(scan))
         return step_to(scan, IN_LINE, 0, as_it_was);
-    scan->line_octets = 0;
+    end_line(scan, 1);
     return step_to(scan, AT_REPAIRED, 0, repaired);
 }
 
@@ -96,12 +104,11 @@ static struct step after_dot(struct body_scan *scan, uint8_t octet)
     if (octet == '\r')
         return step_to(scan, HELD_DOT_CR, 1, nothing);
     scan->stuffed_dots++;
-    scan->line_octets = 1;
+    scan->line_octets = 0;
     if (octet != '\n' || !repairs(scan))
         return step_to(scan, IN_LINE, 0, dot);
     /* Dot and bare LF: alone on a repaired line the dot would end the data, so it is doubled. */
     scan->findings |= BODY_BARE_LF;
-    scan->line_octets = 0;
     return step_to(scan, AT_REPAIRED, 1, two_dots_crlf);
 }
 
@@ -112,7 +119,7 @@ static struct step after_dot_cr(struct body_scan *scan, uint8_t octet)
         return step_to(scan, AT_START, 1, nothing);
     }
     scan->stuffed_dots++;
-    scan->line_octets = 2;
+    scan->line_octets = 1;
     return bare_cr(scan, two_dots_crlf, dot_cr);
 }
 
@@ -121,7 +128,7 @@ static struct step repair_octet(struct body_scan *scan, uint8_t octet)
 {
     if (octet == '\n') {
         scan->findings |= BODY_BARE_LF;
-        scan->line_octets = 0;
+        end_line(scan, 2);
         return step_to(scan, AT_REPAIRED, 1, crlf);
     }
     scan->findings |= BODY_NUL;
@@ -139,7 +146,7 @@ static struct step lead_in(struct body_scan *scan, uint8_t octet)
     case HELD_CR:
         if (octet != '\n')
             return bare_cr(scan, crlf, cr);
-        scan->line_octets = 0;
+        end_line(scan, 1);
         return step_to(scan, AT_START, 1, crlf);
     case HELD_DOT:
         return after_dot(scan, octet);
@@ -287,7 +294,10 @@ static inline uint64_t lowest_bits(unsigned count)
     return count == 0 ? 0 : ~0ull >> (BLOCK - count);
 }
 
-static inline void count_line(struct body_scan *scan, uint64_t lf, unsigned octets)
+/* Counts octets of lines; leading: dots at the start of a line, which do not count when they are
+ * there for transparency (RFC 5321 4.5.3.1.6). */
+static inline void count_line(struct body_scan *scan, uint64_t lf, uint64_t leading,
+                              unsigned octets)
 {
     uint32_t first;
 
@@ -298,6 +308,9 @@ static inline void count_line(struct body_scan *scan, uint64_t lf, unsigned octe
         first = scan->line_octets + (unsigned)__builtin_ctzll(lf) + 1;
         scan->line_octets = octets + (unsigned)__builtin_clzll(lf) - BLOCK;
     }
+    /* Only a dot behind the last LF belongs to the line that goes on. */
+    if (__builtin_expect(leading != 0, 0) && leading > lf)
+        scan->line_octets--;
     if (__builtin_expect(first > scan->line_octets_max, 0))
         scan->findings |= BODY_LONG_LINE;
 }
@@ -321,6 +334,7 @@ scan_span(struct body_scan *scan, const uint8_t *data, size_t len, mask_fn *mask
         const uint8_t *at = data + base;
         struct block_masks masks;
         uint64_t lf_behind_cr;
+        uint64_t leading;
         uint64_t events;
 
         if (octets < BLOCK)
@@ -330,7 +344,8 @@ scan_span(struct body_scan *scan, const uint8_t *data, size_t len, mask_fn *mask
         after_cr |= masks.cr << 1;
         lf_behind_cr = masks.lf & after_cr;
         line_start |= lf_behind_cr << 1;
-        events = ((after_cr ^ masks.lf) & valid) | (masks.dot & line_start) | masks.nul;
+        leading = masks.dot & line_start;
+        events = ((after_cr ^ masks.lf) & valid) | leading | masks.nul;
         for (; __builtin_expect(events != 0, 0); events &= events - 1) {
             unsigned bit = (unsigned)__builtin_ctzll(events);
 
@@ -338,12 +353,12 @@ scan_span(struct body_scan *scan, const uint8_t *data, size_t len, mask_fn *mask
                 continue;
             /* Octets behind the event count when they are read again. */
             octets = (unsigned)(span.used - base);
-            count_line(scan, masks.lf & lowest_bits(octets), octets);
+            count_line(scan, masks.lf & lowest_bits(octets), 0, octets);
             scan->findings |= ((high | (masks.high & lowest_bits(octets))) != 0) * BODY_8BIT;
             return span;
         }
         high |= masks.high;
-        count_line(scan, masks.lf, octets);
+        count_line(scan, masks.lf, leading, octets);
         after_cr = masks.cr >> (BLOCK - 1);
         line_start = lf_behind_cr >> (BLOCK - 1);
     }
@@ -414,10 +429,8 @@ void body_scan_finish(struct body_scan *scan, struct slice *ret_piece)
         return;
     if (scan->state == HELD_CR)
         scan->findings |= BODY_BARE_CR;
-    if (scan->line_octets + crlf.len > scan->line_octets_max)
-        scan->findings |= BODY_LONG_LINE;
+    end_line(scan, scan->state == HELD_CR ? 1 : 2);
     scan->state = AT_START;
-    scan->line_octets = 0;
     scan->stored_octets += crlf.len;
     *ret_piece = crlf;
 }
