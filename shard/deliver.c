@@ -121,7 +121,7 @@ static struct outcome_parcel *make_outcome(struct shard *shard, const struct que
     uint32_t index;
     int bytes;
 
-    parcel = slab_alloc(&shard->outcomes, &index);
+    parcel = slab_alloc_unset(&shard->outcomes, &index);
     must(parcel && shard->outcomes_reserved > 0);
     shard->outcomes_reserved--;
     fill_outcome(shard, queued, facts, verdict, fate, &outcome);
@@ -255,14 +255,19 @@ static struct delivery *delivery_create(struct shard *shard, struct queue *queue
     if ((uint64_t)shard->outcomes.count_used + shard->outcomes_reserved + count_max >
         shard->outcomes.count_max)
         return NULL;
-    delivery = slab_alloc(&shard->deliveries, &index);
+    delivery = slab_alloc_unset(&shard->deliveries, &index);
     if (!delivery)
         return NULL;
+    memset(delivery, 0, offsetof(struct delivery, content));
     delivery->index = index;
     delivery->shard = shard;
     delivery->queue = queue->index;
     io_op_init(&delivery->read_op, on_read);
     take_rcpts(shard, delivery, queue, count_max);
+    for (uint32_t i = 0; i < delivery->count; i++) {
+        delivery->addresses[i] = SLICE_EMPTY;
+        delivery->orcpts[i] = SLICE_EMPTY;
+    }
     shard->outcomes_reserved += delivery->count;
     return delivery;
 }

@@ -76,7 +76,7 @@ int message_buffer_add(struct message *message, uint32_t min_bytes)
     *buffer = (struct message_buffer){.size = size, .class = class};
     /* Only messages far above the usual size come to the heap. */
     buffer->data = class < MESSAGE_BUFFER_CLASSES
-                       ? slab_alloc(&pool->buffers[class], &buffer->index)
+                       ? slab_alloc_unset(&pool->buffers[class], &buffer->index)
                        : mem_try_alloc(size);
     if (!buffer->data)
         return E_FULL;

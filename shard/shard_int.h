@@ -244,6 +244,7 @@ struct delivery {
     uint16_t last_home;
     struct shard *shard;
     struct smtpc_transaction transaction;
+    /* From here on undefined until filled. */
     struct iovec content[MESSAGE_IOV_MAX];
     uint32_t rcpts[SMTPC_RCPT_COUNT_MAX]; /* queued indices */
     struct slice addresses[SMTPC_RCPT_COUNT_MAX];

@@ -99,7 +99,7 @@ static bool slab_grow(struct slab *slab)
     return true;
 }
 
-void *slab_alloc(struct slab *slab, uint32_t *ret_index)
+void *slab_alloc_unset(struct slab *slab, uint32_t *ret_index)
 {
     uint32_t index;
     uint8_t *object;
@@ -111,10 +111,18 @@ void *slab_alloc(struct slab *slab, uint32_t *ret_index)
     object = object_at(slab, index);
     UNPOISON(object, slab->object_bytes);
     memcpy(&slab->free_head, object, sizeof(slab->free_head));
-    memset(object, 0, slab->object_bytes);
     slab->generations[index]++;
     slab->count_used++;
     *ret_index = index;
+    return object;
+}
+
+void *slab_alloc(struct slab *slab, uint32_t *ret_index)
+{
+    void *object = slab_alloc_unset(slab, ret_index);
+
+    if (object)
+        memset(object, 0, slab->object_bytes);
     return object;
 }
 

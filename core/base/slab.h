@@ -35,6 +35,8 @@ void slab_init(struct slab *slab, uint32_t object_bytes, uint32_t count_max);
 void slab_fini(struct slab *slab);
 /* A zeroed object, or NULL when full. */
 void *slab_alloc(struct slab *slab, uint32_t *ret_index);
+/* The same with undefined content, for large objects whose users set what they read. */
+void *slab_alloc_unset(struct slab *slab, uint32_t *ret_index);
 void slab_free(struct slab *slab, uint32_t index);
 /* The live object at index; must() when it is not live. */
 void *slab_at(const struct slab *slab, uint32_t index);
