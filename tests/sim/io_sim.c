@@ -80,6 +80,17 @@ static void accept_one(struct io *io, struct sim_listener *listener)
     listener->accept->on_accept(listener->accept, desc->fd);
 }
 
+/* Connections that came while the accept was being stopped may be lost, as io.h says. */
+static void stop_accept(struct io *io, struct sim_listener *listener)
+{
+    if (sim_coin(io->world)) {
+        for (uint32_t left = listener->queue_count; left > 0; left--)
+            sim_cover(io->world, SIM_COVER_accept_dropped);
+        sim_listener_drop_queue(listener);
+    }
+    end_accept(listener, -ECANCELED);
+}
+
 static void run_accepts(struct io *io)
 {
     struct list *node;
@@ -92,7 +103,7 @@ static void run_accepts(struct io *io)
                !list_empty(&listener->queue))
             accept_one(io, listener);
         if (listener->accept != NULL && listener->accept_stopping)
-            end_accept(listener, -ECANCELED);
+            stop_accept(io, listener);
     }
 }
 

@@ -82,6 +82,7 @@ struct sim_faults *sim_faults(struct sim_world *world);
     X(reset_by_unread)    /* a close with unread data turned into a reset */                       \
     X(reset_by_late_data) /* data reached a closed socket */                                       \
     X(reset_by_crash)     /* the life at the other end vanished */                                 \
+    X(accept_dropped)     /* a queued connection was closed by the end of the accept */            \
     X(source_disabled)    /* bind refused because of sim_source_disable */                         \
     X(route_refused)      /* a rule of sim_route said so */                                        \
     X(route_dropped)                                                                               \

@@ -338,6 +338,8 @@ enum sim_close_kind {
 
 /* Sends the end of the stream or a reset, as the state demands; the descriptor is gone. */
 void sim_end_close(struct sim_end *end, enum sim_close_kind kind);
+/* Connections nobody has accepted yet are reset. */
+void sim_listener_drop_queue(struct sim_listener *listener);
 void sim_listener_close(struct sim_listener *listener);
 /* A reset of the whole connection by the network: what is sent from now on arrives nowhere. */
 void sim_conn_reset(struct sim_conn *conn);

@@ -195,12 +195,10 @@ int io_listen_unix(struct io *io, const char *path, int *ret_fd)
     return listen_on(io, &nowhere, path, 128, ret_fd);
 }
 
-void sim_listener_close(struct sim_listener *listener)
+void sim_listener_drop_queue(struct sim_listener *listener)
 {
     struct list *node;
 
-    list_remove(&listener->ready_link);
-    list_remove(&listener->link);
     while ((node = list_pop_front(&listener->queue)) != NULL) {
         struct sim_end *end = container_of(node, struct sim_end, accept_link);
 
@@ -208,6 +206,14 @@ void sim_listener_close(struct sim_listener *listener)
         sim_end_reset_after(sim_end_other(end), end->conn->latency_ns);
         sim_end_close(end, SIM_CLOSE_ORDERLY);
     }
+    listener->queue_count = 0;
+}
+
+void sim_listener_close(struct sim_listener *listener)
+{
+    list_remove(&listener->ready_link);
+    list_remove(&listener->link);
+    sim_listener_drop_queue(listener);
     sim_free(listener->path);
     sim_free(listener);
 }

@@ -54,5 +54,7 @@ struct storm_result storm_run(uint64_t seed, const struct sim_options *options,
 
 extern const struct CMUnitTest disk_tests[];
 extern const size_t disk_test_count;
+extern const struct CMUnitTest lives_tests[];
+extern const size_t lives_test_count;
 extern const struct CMUnitTest net_tests[];
 extern const size_t net_test_count;

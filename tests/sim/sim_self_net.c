@@ -368,6 +368,33 @@ static void full_backlog_makes_connects_wait(void **state)
     caller_end(&caller);
 }
 
+static void refuse_quietly(struct io_accept *accept, int32_t fd)
+{
+}
+
+static void stopping_an_accept_may_lose_connections(void **state)
+{
+    struct ipaddr_port at = loopback(1, 25);
+
+    for (uint64_t seed = 0; seed < 10; seed++) {
+        struct io_accept accept = {.on_accept = refuse_quietly};
+        struct caller caller;
+        struct io *io;
+        uint64_t ns = 0;
+        int fd = -1;
+
+        caller_begin(&caller, seed, NULL);
+        sim_io_create(caller.world, sim_process_create(caller.world), &io);
+        assert_int_equal(io_listen(io, &at, 5, &fd), 0);
+        assert_int_equal(call(&caller, &at, &ns), 0);
+        io_accept_start(io, &accept, fd);
+        io_accept_stop(io, &accept);
+        sim_run_for(caller.world, SECOND_NS);
+        assert_false(accept.op.in_flight);
+        caller_end(&caller);
+    }
+}
+
 static void listeners_of_one_address_share(void **state)
 {
     struct ipaddr_port at = loopback(1, 25);
@@ -397,6 +424,7 @@ const struct CMUnitTest net_tests[] = {
     cmocka_unit_test(connects_end_as_routes_say),
     cmocka_unit_test(connects_fail_by_rate),
     cmocka_unit_test(full_backlog_makes_connects_wait),
+    cmocka_unit_test(stopping_an_accept_may_lose_connections),
     cmocka_unit_test(listeners_of_one_address_share),
 };
 const size_t net_test_count = sizeof(net_tests) / sizeof(net_tests[0]);

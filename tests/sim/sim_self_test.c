@@ -304,6 +304,7 @@ int main(void)
     int failed = cmocka_run_group_tests_name("world", world_tests, NULL, NULL);
 
     failed += _cmocka_run_group_tests("disk", disk_tests, disk_test_count, NULL, NULL);
+    failed += _cmocka_run_group_tests("lives", lives_tests, lives_test_count, NULL, NULL);
     failed += _cmocka_run_group_tests("net", net_tests, net_test_count, NULL, NULL);
     return failed + cmocka_run_group_tests_name("coverage", last_tests, NULL, NULL);
 }

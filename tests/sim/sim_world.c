@@ -323,7 +323,7 @@ static bool step_within(struct sim_world *world, uint64_t limit_ns)
     must(world->entered == NULL);
     world->step_count++;
     sim_events_fire(world);
-    if (world->faults.turn_spurious != 0 && sim_fault(world, SIM_COVER_turn_spurious))
+    if (sim_fault(world, SIM_COVER_turn_spurious))
         wake_somebody(world);
     if (world->runnable_count > 0) {
         run_turn(world);
@@ -353,8 +353,9 @@ bool sim_run_until(struct sim_world *world, bool (*done)(void *context), void *c
     for (uint64_t step = 0; step < max_steps; step++) {
         if (done != NULL && done(context))
             return true;
+        /* The last event of all may have been the one that was waited for. */
         if (world->now_ns >= end_ns || !step_within(world, end_ns))
-            return false;
+            break;
     }
     return done != NULL && done(context);
 }
