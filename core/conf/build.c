@@ -4,10 +4,9 @@
 #include "core/base/mem.h"
 #include "core/base/must.h"
 #include "core/conf/field.h"
+#include "core/conf/show.h"
 
 #include <errno.h>
-
-#define SHOW(slice) (int)((slice).len > 80 ? 80 : (slice).len), (const char *)(slice).data
 
 /* ---- For the parts ------------------------------------------------------------------------- */
 

@@ -1,10 +1,9 @@
 #include "core/conf/build.h"
 
 #include "core/base/err.h"
+#include "core/conf/show.h"
 
 #include <errno.h>
-
-#define SHOW(slice) (int)((slice).len > 80 ? 80 : (slice).len), (const char *)(slice).data
 
 /* Macros are known as a whole before the first one is used: their order in the file is free. */
 int build_macros(struct build *build)

@@ -4,10 +4,9 @@
 #include "core/base/must.h"
 #include "core/conf/block.h"
 #include "core/conf/field.h"
+#include "core/conf/show.h"
 
 #include <errno.h>
-
-#define SHOW(slice) (int)((slice).len > 80 ? 80 : (slice).len), (const char *)(slice).data
 
 /* Blocks times names, each worked out twice; beyond this a configuration is a mistake. */
 #define COMBINATIONS_MAX 1000000
@@ -155,18 +154,32 @@ static bool is_built_in(struct slice name)
     return false;
 }
 
-/* Listeners name sources; a wrong name would quietly leave out what the source is to forbid. */
+/* A wrong name would quietly leave out what the source is to forbid. */
+static void check_source_name(struct build *build, const char *name, const char *file,
+                              unsigned line)
+{
+    if (name != NULL && !is_built_in(slice_str(name)) &&
+        source_find_name(&build->conf->sources, slice_str(name)) == 0)
+        report_error(build->report, file, line, "there is no <source %.80s>", name);
+}
+
+/* Both ways of writing a listener may name a source. */
 static void check_listeners(struct build *build)
 {
-    const struct conf_global *global = &build->conf->global;
+    const struct section *top = &build->tree->top;
+    struct entry_list listeners = build_entries(build, top, STORE_LISTENER);
 
-    for (uint32_t i = 0; i < global->listener_count; i++) {
-        const char *name = global->listeners[i].source_name;
+    for (uint32_t i = 0; i < listeners.count; i++) {
+        const struct entry *entry = listeners.items[i];
 
-        if (name != NULL && !is_built_in(slice_str(name)) &&
-            source_find_name(&build->conf->sources, slice_str(name)) == 0)
-            report_error(build->report, build->tree->top.file, 0,
-                         "smtp-listener: there is no <source %.80s>", name);
+        check_source_name(build, entry->value.block->name, entry->file, entry->line);
+    }
+    for (const struct section *at = top->children; at != NULL; at = at->next) {
+        struct entry_list sources = build_entries(build, at, STORE_LISTENER_SOURCE);
+
+        for (uint32_t i = 0; i < sources.count; i++)
+            check_source_name(build, sources.items[i]->value.text, sources.items[i]->file,
+                              sources.items[i]->line);
     }
 }
 

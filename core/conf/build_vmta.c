@@ -3,10 +3,9 @@
 #include "core/base/mem.h"
 #include "core/conf/field.h"
 #include "core/conf/intern.h"
+#include "core/conf/show.h"
 
 #include <errno.h>
-
-#define SHOW(slice) (int)((slice).len > 80 ? 80 : (slice).len), (const char *)(slice).data
 
 static const char default_name[] = "{default}";
 

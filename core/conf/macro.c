@@ -3,6 +3,7 @@
 #include "core/base/err.h"
 #include "core/base/mem.h"
 #include "core/conf/pattern.h"
+#include "core/conf/show.h"
 #include "core/conf/value.h"
 
 #include <errno.h>
@@ -26,9 +27,6 @@ struct macro {
     uint32_t count;
     uint32_t capacity;
 };
-
-/* "%.*s", cut when it is long. */
-#define SHOW(slice) (int)((slice).len > 60 ? 60 : (slice).len), (const char *)(slice).data
 
 static int refuse(struct macro_set *set, const char *format, ...)
     __attribute__((format(printf, 2, 3)));

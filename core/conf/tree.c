@@ -4,6 +4,7 @@
 #include "core/base/mem.h"
 #include "core/base/must.h"
 #include "core/conf/reader.h"
+#include "core/conf/show.h"
 
 #include <errno.h>
 #include <glob.h>
@@ -50,9 +51,6 @@ static void complain(struct parser *parser, const char *format, ...)
     va_end(arguments);
     report_error(parser->report, parser->file->reader.name, parser->file->reader.line, "%s", text);
 }
-
-/* "%.*s" of something the writer wrote, cut when it is long. */
-#define SHOW(slice) (int)((slice).len > 80 ? 80 : (slice).len), (const char *)(slice).data
 
 static enum scope scope_of(const struct section *section)
 {

@@ -1,4 +1,5 @@
 #include "core/base/err.h"
+#include "core/conf/show.h"
 #include "core/conf/value_parse.h"
 
 #define HOST_NAME_MAX_OCTETS 253
@@ -18,11 +19,6 @@ bool value_is_host_name(struct slice text)
             return false;
     }
     return true;
-}
-
-static const char *copy_text(struct value_parse *parse, struct slice text)
-{
-    return (const char *)arena_copy(parse->arena, text).data;
 }
 
 /* A name for HELO: a host name, or an address literal in brackets. */
@@ -48,8 +44,8 @@ int value_parse_host(struct value_parse *parse)
     if (rc < 0)
         return rc;
     if (!is_helo(word))
-        return value_refuse(parse, "\"%.*s\" is not a host name", VALUE_SHOW(word));
-    parse->value.text = copy_text(parse, word);
+        return value_refuse(parse, "\"%.*s\" is not a host name", SHOW(word));
+    parse->value.text = value_copy_text(parse, word);
     parse->value.number = word.len;
     return 0;
 }
@@ -79,7 +75,7 @@ static bool split_port(struct slice text, struct slice *ret_what, struct slice *
     return true;
 }
 
-static bool read_port(struct slice text, uint16_t *ret_port)
+bool value_read_port(struct slice text, uint16_t *ret_port)
 {
     uint64_t port;
 
@@ -105,15 +101,14 @@ int value_parse_listener(struct value_parse *parse)
     if (count == 0 || !split_port(words[0], &address, &port))
         return value_refuse(parse, "needs an address and a port, as in 0.0.0.0:25");
     if (cidr_parse(address, &block.block) < 0)
-        return value_refuse(parse, "\"%.*s\" is not an address or address block",
-                            VALUE_SHOW(address));
-    if (!read_port(port, &block.port))
-        return value_refuse(parse, "\"%.*s\" is not a port", VALUE_SHOW(port));
+        return value_refuse(parse, "\"%.*s\" is not an address or address block", SHOW(address));
+    if (!value_read_port(port, &block.port))
+        return value_refuse(parse, "\"%.*s\" is not a port", SHOW(port));
     if (count == 2) {
         if (!slice_starts_nocase(words[1], option) || words[1].len == option.len)
             return value_refuse(parse, "unexpected \"%.*s\"; only source=NAME may stand here",
-                                VALUE_SHOW(words[1]));
-        block.name = copy_text(parse, slice_after(words[1], option.len));
+                                SHOW(words[1]));
+        block.name = value_copy_text(parse, slice_after(words[1], option.len));
     }
     return store_block(parse, &block);
 }
@@ -132,8 +127,8 @@ int value_parse_source_host(struct value_parse *parse)
         return value_refuse(parse, "needs an address and a host name");
     if (count == 2) {
         if (!is_helo(words[1]))
-            return value_refuse(parse, "\"%.*s\" is not a host name", VALUE_SHOW(words[1]));
-        block.name = copy_text(parse, words[1]);
+            return value_refuse(parse, "\"%.*s\" is not a host name", SHOW(words[1]));
+        block.name = value_copy_text(parse, words[1]);
     }
     return store_block(parse, &block);
 }
@@ -151,8 +146,7 @@ static int split_block(struct value_parse *parse, struct slice *ret_limit)
     if (count < 2)
         return value_refuse(parse, "needs an address block and a limit");
     if (cidr_parse(words[0], &block) < 0)
-        return value_refuse(parse, "\"%.*s\" is not an address or address block",
-                            VALUE_SHOW(words[0]));
+        return value_refuse(parse, "\"%.*s\" is not an address or address block", SHOW(words[0]));
     *ret_limit = words[1];
     return 0;
 }
@@ -200,13 +194,13 @@ int value_parse_ip_port(struct value_parse *parse)
         address = slice_of(word.data + 1, word.len - 2);
     if (ipaddr_parse(address, &ip) < 0) {
         if (!split_port(word, &address, &port_text) || ipaddr_parse(address, &ip) < 0 ||
-            !read_port(port_text, &port))
-            return value_refuse(parse, "\"%.*s\" is not an IP address", VALUE_SHOW(word));
+            !value_read_port(port_text, &port))
+            return value_refuse(parse, "\"%.*s\" is not an IP address", SHOW(word));
     }
     len = ipaddr_format(&ip, room);
     if (port != 0)
         len += (size_t)snprintf(room + len, sizeof(room) - len, "@%u", port);
-    parse->value.text = copy_text(parse, slice_of(room, len));
+    parse->value.text = value_copy_text(parse, slice_of(room, len));
     return 0;
 }
 
@@ -240,7 +234,7 @@ int value_parse_cpu_list(struct value_parse *parse)
         uint64_t last;
 
         if (!read_cpu_range(item, &first, &last))
-            return value_refuse(parse, "\"%.*s\" is not a CPU number or range", VALUE_SHOW(item));
+            return value_refuse(parse, "\"%.*s\" is not a CPU number or range", SHOW(item));
         for (uint64_t cpu = first; cpu <= last; cpu++) {
             for (uint32_t i = 0; i < count; i++) {
                 if (cpus[i] == cpu)

@@ -23,20 +23,49 @@ int value_words(struct value_parse *parse, struct slice *words, uint32_t max, ui
 /* The whole value as a list without outer quotes. 0, or refused. */
 int value_list_text(struct value_parse *parse, struct slice *ret_list);
 
+/* One limit in a value that holds more than it. 0, or refused. */
 int value_rate(struct value_parse *parse, struct slice text, bool volume);
 int value_count(struct value_parse *parse, struct slice text);
 
-int value_parse_listener(struct value_parse *parse);
-int value_parse_source_host(struct value_parse *parse);
-int value_parse_cidr_count(struct value_parse *parse);
-int value_parse_cidr_rate(struct value_parse *parse);
-int value_parse_cidr_volume_rate(struct value_parse *parse);
-int value_parse_ip_port(struct value_parse *parse);
-int value_parse_host(struct value_parse *parse);
-int value_parse_cpu_list(struct value_parse *parse);
-int value_parse_route_list(struct value_parse *parse);
-
-/* "%.*s" of a slice that comes from a file: cut when it is long. */
-#define VALUE_SHOW(slice) (int)((slice).len > 60 ? 60 : (slice).len), (const char *)(slice).data
+int value_refuse_quote(struct value_parse *parse);
+bool value_is_blank(uint8_t c);
+const char *value_copy_text(struct value_parse *parse, struct slice text);
+/* The position of word in "a|b|c", or -1. */
+int value_find_choice(const char *choices, struct slice word);
+/* 1 to 65535 */
+bool value_read_port(struct slice text, uint16_t *ret_port);
 /* Octets that host names consist of; underscores occur in practice. */
 bool value_is_host_name(struct slice text);
+
+typedef int value_parse_fn(struct value_parse *parse);
+
+value_parse_fn value_parse_boolean;
+value_parse_fn value_parse_time;
+value_parse_fn value_parse_time_list;
+value_parse_fn value_parse_size;
+value_parse_fn value_parse_rate;
+value_parse_fn value_parse_volume_rate;
+value_parse_fn value_parse_count;
+value_parse_fn value_parse_string;
+value_parse_fn value_parse_name;
+value_parse_fn value_parse_name_list;
+value_parse_fn value_parse_text;
+value_parse_fn value_parse_words;
+value_parse_fn value_parse_path;
+value_parse_fn value_parse_address;
+value_parse_fn value_parse_address_list;
+value_parse_fn value_parse_regex;
+value_parse_fn value_parse_enum;
+value_parse_fn value_parse_enum_list;
+value_parse_fn value_parse_host;
+value_parse_fn value_parse_domain_list;
+value_parse_fn value_parse_ip_port;
+value_parse_fn value_parse_listener;
+value_parse_fn value_parse_source_host;
+value_parse_fn value_parse_cidr_count;
+value_parse_fn value_parse_cidr_rate;
+value_parse_fn value_parse_cidr_volume_rate;
+value_parse_fn value_parse_cpu_list;
+value_parse_fn value_parse_route_list;
+value_parse_fn value_parse_no_yes_time;
+value_parse_fn value_parse_macro;

@@ -1,5 +1,6 @@
 #include "core/base/err.h"
 #include "core/base/hash.h"
+#include "core/conf/show.h"
 #include "core/conf/value_parse.h"
 
 #define ROUTE_HOSTS_MAX 64
@@ -16,16 +17,6 @@ struct route_read {
     uint32_t count;
     uint16_t preference;
 };
-
-static bool read_port(struct slice text, uint16_t *ret_port)
-{
-    uint64_t port;
-
-    if (slice_to_u64(text, UINT16_MAX, &port) < 0 || port == 0)
-        return false;
-    *ret_port = (uint16_t)port;
-    return true;
-}
 
 static const char *lower_copy(struct arena *arena, struct slice text)
 {
@@ -55,7 +46,8 @@ static bool read_literal(struct slice item, struct conf_route_host *host)
     if (ipaddr_parse(address, &host->ip) < 0)
         return false;
     item = slice_after(item, end + 1);
-    return item.len == 0 || (item.data[0] == ':' && read_port(slice_after(item, 1), &host->port));
+    return item.len == 0 ||
+           (item.data[0] == ':' && value_read_port(slice_after(item, 1), &host->port));
 }
 
 static bool read_host(struct arena *arena, struct slice item, struct conf_route_host *host)
@@ -73,7 +65,7 @@ static bool read_host(struct arena *arena, struct slice item, struct conf_route_
         return true;
     }
     colon = slice_find(item, ':');
-    if (colon < item.len && !read_port(slice_after(item, colon + 1), &host->port))
+    if (colon < item.len && !value_read_port(slice_after(item, colon + 1), &host->port))
         return false;
     item = slice_of(item.data, colon);
     if (host->kind == CONF_ROUTE_HOST && ipaddr_parse(item, &host->ip) == 0) {
@@ -97,7 +89,7 @@ static int read_group(struct route_read *read, struct slice group)
             return value_refuse(read->parse,
                                 "\"%.*s\" is neither a host nor [address]:port nor "
                                 "lookup-mx:domain",
-                                VALUE_SHOW(item));
+                                SHOW(item));
         if (read->count == ROUTE_HOSTS_MAX)
             return value_refuse(read->parse, "more than %d hosts", ROUTE_HOSTS_MAX);
         read->hosts[read->count++] = host;

@@ -86,8 +86,9 @@ static const struct {
      {"test:2:", "\"nobody\""}},
     {"bad address of a source", "<source 192.0.2.0/33>\n</source>\n", {"test:1:"}},
     {"unknown source of a listener",
-     "smtp-listener 127.0.0.1:2525 source=nobody\n",
-     {"<source nobody>"}},
+     "\nsmtp-listener 127.0.0.1:2525 source=nobody\n"
+     "<smtp-listener 127.0.0.1:2526>\nsource no-one\n</smtp-listener>\n",
+     {"test:2: there is no <source nobody>", "test:4: there is no <source no-one>"}},
     {"listener given twice",
      "smtp-listener 127.0.0.1:25\nsmtp-listener 127.0.0.1:25\n",
      {"test:2:", "twice"}},
