@@ -1,0 +1,336 @@
+#include "shard/account_int.h"
+
+#include "core/base/err.h"
+#include "core/base/log.h"
+#include "core/base/mem.h"
+#include "core/base/must.h"
+
+#include <errno.h>
+
+#define BUFFER_BYTES (256u * 1024)
+#define WRITE_BYTES  (128u * 1024) /* a write is due when so much waits */
+
+_Static_assert(BUFFER_BYTES >= WRITE_BYTES + 2 * ACCT_CSV_ROW_MAX,
+               "a header and a row always fit behind what waits");
+
+/* A stall is over only when something was settled: rows that merely wait in memory prove nothing.
+ */
+static int note_failure(struct account *account, int error)
+{
+    if (account->stalled_since_ns == 0) {
+        account->stalled_since_ns = io_now_ns(account->io);
+        log_error("accounting: %s cannot be written: %s", account->path, err_text(error));
+    }
+    account->error = error;
+    return error;
+}
+
+static void note_success(struct account *account)
+{
+    if (account->stalled_since_ns == 0 || account->has_pending)
+        return;
+    log_info("accounting: %s is being written again", account->path);
+    account->stalled_since_ns = 0;
+    account->error = 0;
+}
+
+/* ---- Opening -------------------------------------------------------------------------------- */
+
+/*
+ * Goes back to what the state covers. The file must not be cut back while a later start could find
+ * a newer state that counts on more of it.
+ */
+static int rewind_to_state(struct account *account)
+{
+    int result = 0;
+
+    if (account->state_is_uncertain)
+        result = account_state_store(account, &account->state);
+    if (result >= 0)
+        result = account_file_resume(account);
+    if (result < 0)
+        return result;
+    spool_cursor_destroy(account->cursor);
+    account->cursor =
+        spool_cursor_create(account->spool, account->io, account->number, &account->state.place);
+    if (account->cursor == NULL)
+        return -ENOMEM;
+    account->taken = account->state.place;
+    account->has_pending = false;
+    account->must_rewind = false;
+    return 0;
+}
+
+/* Whatever a former life renamed last may not be on the disk yet; it also shows that the directory
+ * is there. */
+static int sync_directory(struct account *account, const char *directory)
+{
+    int result = io_dir_sync(account->io, directory);
+
+    if (result < 0)
+        log_error("accounting: %s: %s", directory, err_text(result));
+    return result;
+}
+
+static int sync_directories(struct account *account)
+{
+    int result = sync_directory(account, account->directory);
+
+    if (result >= 0 && account->move_to != NULL)
+        result = sync_directory(account, account->move_to);
+    return result;
+}
+
+static void account_free(struct account *account)
+{
+    if (account->fd >= 0)
+        io_close_now(account->io, account->fd);
+    account_state_close(account);
+    spool_cursor_destroy(account->cursor);
+    account_file_free(account);
+    mem_free(account->state_dir);
+    mem_free(account->buffer);
+    mem_free(account);
+}
+
+int account_open(struct io *io, struct spool *spool, const struct conf_acct_file *settings,
+                 const char *state_dir, uint64_t number, struct account **ret_account)
+{
+    struct account *account = mem_alloc(sizeof(*account));
+    int result;
+
+    account->io = io;
+    account->spool = spool;
+    account->number = number;
+    account->fd = -1;
+    account->state_fd = -1;
+    account->state_dir = mem_strdup(state_dir);
+    account->buffer = mem_alloc(BUFFER_BYTES);
+    result = account_file_settings(account, settings);
+    if (result >= 0)
+        result = sync_directories(account);
+    if (result >= 0)
+        result = account_state_open(account);
+    if (result >= 0)
+        result = rewind_to_state(account);
+    if (result < 0) {
+        account_free(account);
+        return result;
+    }
+    account_file_sweep(account);
+    *ret_account = account;
+    return 0;
+}
+
+void account_close(struct account *account)
+{
+    struct log_place done;
+
+    if (account == NULL)
+        return;
+    account_settle(account, &done);
+    account_free(account);
+}
+
+/* ---- Rows ----------------------------------------------------------------------------------- */
+
+/* Hands the buffer to the file. What could not be written stays and is tried again. */
+static int flush(struct account *account)
+{
+    int64_t written;
+
+    if (account->buffer_used == 0)
+        return 0;
+    must(account->fd >= 0);
+    account->file_is_synced = false;
+    written = io_file_write_now(account->io, account->fd, account->buffer, account->buffer_used,
+                                account->file_bytes);
+    if (written < 0)
+        return (int)written;
+    if (written != account->buffer_used)
+        return -EIO;
+    account->file_bytes += account->buffer_used;
+    account->buffer_used = 0;
+    return 0;
+}
+
+static unsigned record_of(const struct outcome *outcome)
+{
+    switch (outcome->kind) {
+    case OUTCOME_DELIVERED:
+        return CONF_ACCT_DELIVERED;
+    case OUTCOME_BOUNCED:
+        return CONF_ACCT_BOUNCED;
+    case OUTCOME_TRANSIENT:
+        return CONF_ACCT_TRANSIENT;
+    case OUTCOME_RECEIVED:
+        return CONF_ACCT_RECEIVED;
+    default:
+        return 0;
+    }
+}
+
+static bool is_wanted(const struct account *account, const struct outcome *outcome)
+{
+    return (outcome->flags & OUTCOME_NO_ACCOUNTING) == 0 &&
+           (record_of(outcome) & account->records) != 0;
+}
+
+/* A row for the open file, or E_FULL when it would make the file longer than it may be. A file
+ * holds at least one row, however long that is. */
+static int put_row(struct account *account, const struct outcome *outcome)
+{
+    char *room = account->buffer + account->buffer_used;
+    bool is_empty = account->file_bytes + account->buffer_used <= 1024;
+    int len = acct_csv_row(&account->layout, outcome, room, ACCT_CSV_ROW_MAX);
+
+    must(len > 0);
+    if (!is_empty &&
+        account->file_bytes + account->buffer_used + (uint64_t)len > account->max_size_bytes)
+        return E_FULL;
+    account->buffer_used += (uint32_t)len;
+    account->rows++;
+    return 0;
+}
+
+static int settle_file(struct account *account);
+
+static int write_pending(struct account *account)
+{
+    struct outcome outcome;
+    int result = outcome_decode(account->pending, &outcome);
+
+    if (result < 0) {
+        log_error("accounting: an outcome in the log cannot be read and has no row: %s",
+                  err_text(result));
+        account->skipped++;
+        return 0;
+    }
+    if (!is_wanted(account, &outcome))
+        return 0;
+    if (account->fd >= 0) {
+        result = put_row(account, &outcome);
+        if (result != E_FULL)
+            return result;
+        result = settle_file(account);
+        if (result < 0)
+            return result;
+        account_file_end(account);
+    }
+    result = account_file_create(account);
+    return result < 0 ? result : put_row(account, &outcome);
+}
+
+static int take_one(struct account *account)
+{
+    int result;
+
+    if (account->buffer_used >= WRITE_BYTES) {
+        result = flush(account);
+        if (result < 0)
+            return result;
+    }
+    if (!account->has_pending) {
+        result = spool_cursor_next(account->cursor, &account->pending, &account->pending_after);
+        if (result <= 0)
+            return result;
+        account->has_pending = true;
+    }
+    result = write_pending(account);
+    if (result < 0)
+        return result;
+    account->has_pending = false;
+    account->taken = account->pending_after;
+    return 1;
+}
+
+int account_advance(struct account *account, uint32_t row_count_max)
+{
+    uint32_t count = 0;
+    int result = 0;
+
+    if (account->must_rewind)
+        result = rewind_to_state(account);
+    while (result >= 0 && count < row_count_max) {
+        result = take_one(account);
+        if (result <= 0)
+            break;
+        count++;
+    }
+    return result < 0 ? note_failure(account, result) : (int)count;
+}
+
+/* ---- Settling ------------------------------------------------------------------------------- */
+
+static bool is_same_place(const struct log_place *a, const struct log_place *b)
+{
+    return a->serial == b->serial && a->offset == b->offset;
+}
+
+static int sync_file(struct account *account)
+{
+    int result;
+
+    if (account->fd < 0 || account->file_is_synced)
+        return 0;
+    result = io_file_sync_now(account->io, account->fd);
+    if (result >= 0 && !account->file_is_named)
+        result = io_dir_sync(account->io, account->directory);
+    if (result < 0) {
+        /* After a failed sync the system may hold the lost bytes for written, and no later sync
+         * would tell: they are written anew. */
+        account->must_rewind = true;
+        return result;
+    }
+    account->file_is_named = true;
+    account->file_is_synced = true;
+    return 0;
+}
+
+static int settle_file(struct account *account)
+{
+    struct account_state next = account->state;
+    int result = flush(account);
+
+    if (result >= 0)
+        result = sync_file(account);
+    if (result < 0)
+        return result;
+    next.place = account->taken;
+    if (account->fd >= 0)
+        next.bytes = account->file_bytes;
+    if (is_same_place(&next.place, &account->state.place) && next.bytes == account->state.bytes)
+        return account_state_confirm(account);
+    return account_state_store(account, &next);
+}
+
+int account_settle(struct account *account, struct log_place *ret_done)
+{
+    int result;
+
+    if (account->must_rewind)
+        return account->error;
+    result = settle_file(account);
+    if (result < 0)
+        return note_failure(account, result);
+    note_success(account);
+    if (account_file_is_old(account))
+        account_file_end(account);
+    account_file_prune(account);
+    *ret_done = account->state.place;
+    return 0;
+}
+
+void account_status_read(const struct account *account, struct account_status *ret_status)
+{
+    uint64_t since_ns = account->stalled_since_ns;
+
+    *ret_status = (struct account_status){
+        .path = account->path,
+        .file = account->fd >= 0 ? account->state.name : "",
+        .rows = account->rows,
+        .skipped = account->skipped,
+        .stalled_ns = since_ns == 0 ? 0 : io_now_ns(account->io) - since_ns + 1,
+        .error = account->error,
+    };
+}
