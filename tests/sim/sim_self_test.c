@@ -118,8 +118,10 @@ static void thousand_messages_are_quick(void **state)
     clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &ended);
     ms =
         (double)(ended.tv_sec - begun.tv_sec) * 1e3 + (double)(ended.tv_nsec - begun.tv_nsec) / 1e6;
-    print_message("1000 messages: %.1f ms of CPU, %llu steps, %.1f s of virtual time\n", ms,
-                  (unsigned long long)result.steps, (double)result.virtual_ns / 1e9);
+    print_message(
+        "1000 messages: %.1f ms of CPU, %llu steps, %.1f s of virtual time, trace %016llx\n", ms,
+        (unsigned long long)result.steps, (double)result.virtual_ns / 1e9,
+        (unsigned long long)result.hash);
     /* The aim is 100 ms; the limit leaves room for sanitizers and busy machines. */
     assert_true(ms < 3000);
 }
