@@ -9,6 +9,7 @@
 
 #define BUFFER_BYTES (256u * 1024)
 #define WRITE_BYTES  (128u * 1024) /* a write is due when so much waits */
+#define GUARD_NUMBER (1ull << 32)
 
 _Static_assert(BUFFER_BYTES >= WRITE_BYTES + 2 * ACCT_CSV_ROW_MAX,
                "a header and a row always fit behind what waits");
@@ -35,6 +36,21 @@ static void note_success(struct account *account)
 }
 
 /* ---- Opening -------------------------------------------------------------------------------- */
+
+/*
+ * A cursor of another number holds the place while ours is made anew: else the spool might recycle
+ * what we are about to read. The spool is never told anything under that number.
+ */
+static void place_cursor(struct account *account)
+{
+    const struct log_place *place = &account->state.place;
+    struct spool_cursor *guard =
+        spool_cursor_create(account->spool, account->io, account->number | GUARD_NUMBER, place);
+
+    spool_cursor_destroy(account->cursor);
+    account->cursor = spool_cursor_create(account->spool, account->io, account->number, place);
+    spool_cursor_destroy(guard);
+}
 
 /*
  * Goes back to what the state covers. The file must not be cut back while a later start could find
