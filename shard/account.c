@@ -66,11 +66,7 @@ static int rewind_to_state(struct account *account)
         result = account_file_resume(account);
     if (result < 0)
         return result;
-    spool_cursor_destroy(account->cursor);
-    account->cursor =
-        spool_cursor_create(account->spool, account->io, account->number, &account->state.place);
-    if (account->cursor == NULL)
-        return -ENOMEM;
+    place_cursor(account);
     account->taken = account->state.place;
     account->has_pending = false;
     account->must_rewind = false;
