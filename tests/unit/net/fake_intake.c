@@ -70,7 +70,14 @@ static int fake_begin(void *taker, const struct intake_client *client, const str
     must(client->source != NULL && client->helo.len > 0);
     if (rc < 0)
         return rc;
-    open = mem_alloc(sizeof(*open));
+    open = fake->spare != NULL ? fake->spare : mem_alloc(sizeof(*open));
+    fake->spare = NULL;
+    open->body_started = false;
+    open->write_failed = false;
+    open->body_room = 0;
+    open->message.rcpt_count = 0;
+    open->message.body = NULL;
+    open->message.body_bytes = 0;
     open->fake = fake;
     open->next = fake->open;
     fake->open = open;
@@ -144,13 +151,16 @@ static int fake_write(struct intake_message *message, const uint8_t *data, size_
     return 0;
 }
 
-static void unlink_open(struct fake_open *open)
+/* The body is kept or freed by now. */
+static void drop_open(struct fake_open *open)
 {
     struct fake_open **at = &open->fake->open;
 
     while (*at != open)
         at = &(*at)->next;
     *at = open->next;
+    mem_free(open->fake->spare);
+    open->fake->spare = open;
 }
 
 static void tell(struct fake_intake *fake, uint64_t cookie, uint16_t code)
@@ -173,7 +183,6 @@ static void fake_finish(struct intake_message *message, const struct intake_body
     fake->asker = asker;
     fake->finished++;
     open->message.facts = *facts;
-    unlink_open(open);
     if (!refused) {
         uint32_t slot = fake->message_count % FAKE_MESSAGE_COUNT_MAX;
 
@@ -183,7 +192,7 @@ static void fake_finish(struct intake_message *message, const struct intake_body
     } else {
         mem_free(open->message.body);
     }
-    mem_free(open);
+    drop_open(open);
     if (fake->hold_answers) {
         must(fake->waiting < FAKE_MESSAGE_COUNT_MAX);
         fake->cookies[fake->waiting++] = cookie;
@@ -200,10 +209,9 @@ static void fake_abort(struct intake_message *message)
 {
     struct fake_open *open = open_of(message);
 
-    unlink_open(open);
     open->fake->aborted++;
     mem_free(open->message.body);
-    mem_free(open);
+    drop_open(open);
 }
 
 const struct intake_ops fake_intake_ops = {
@@ -241,6 +249,7 @@ void fake_intake_fini(struct fake_intake *fake)
     must(fake->open == NULL && fake->admitted_now == 0);
     for (uint32_t i = 0; i < FAKE_MESSAGE_COUNT_MAX; i++)
         mem_free(fake->messages[i].body);
+    mem_free(fake->spare);
 }
 
 void fake_refuse(struct fake_intake *fake, enum fake_step step, uint16_t code, uint8_t class,

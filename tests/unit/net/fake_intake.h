@@ -56,7 +56,8 @@ struct fake_intake {
     uint64_t written_octets;
     uint64_t write_calls;
     uint32_t admitted_now;
-    struct fake_open *open; /* messages that are being built */
+    struct fake_open *open;  /* messages that are being built */
+    struct fake_open *spare; /* one kept, so that a steady flow allocates nothing */
 
     intake_answer_fn *answer;
     void *asker;
