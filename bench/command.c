@@ -14,6 +14,9 @@ static const struct {
 } commands[] = {
     {"sink", command_sink, "receives, counts, and misbehaves by script"},
     {"gen", command_gen, "injects messages and times their acceptance"},
+    {"e2e", command_e2e, "generator, daemon and sink on one machine, measured"},
+    {"floor", command_floor, "the same with a bare relay, as the yardstick"},
+    {"demo", command_demo, "a short show with a verdict"},
     {"verify", command_verify, "compares ledger files: loss and duplicates"},
 };
 #define COMMAND_COUNT (sizeof(commands) / sizeof(commands[0]))

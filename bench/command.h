@@ -20,6 +20,9 @@ int command_main(int argc, char **argv);
 int command_sink(int argc, char **argv);
 int command_gen(int argc, char **argv);
 int command_verify(int argc, char **argv);
+int command_e2e(int argc, char **argv);
+int command_floor(int argc, char **argv);
+int command_demo(int argc, char **argv);
 
 /* For tables of options (args.h): each takes one value more. */
 
@@ -47,6 +50,9 @@ struct command_texts {
 };
 
 int command_take_text(void *into, const char *value);
+
+/* ringpostd in the directory of the running program. */
+void command_default_daemon(char *room, size_t room_bytes);
 
 /* "VALUE of UNIT" figures of a histogram of nanoseconds, in a line. */
 void command_print_latency(const char *label, const struct histogram *latency);

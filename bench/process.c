@@ -57,11 +57,16 @@ uint64_t process_now_ns(void)
     return (uint64_t)now.tv_sec * 1000000000ull + (uint64_t)now.tv_nsec;
 }
 
-void process_sleep_ms(uint32_t ms)
+void process_sleep_ns(uint64_t ns)
 {
-    struct timespec pause = {ms / 1000, (long)(ms % 1000) * 1000000};
+    struct timespec pause = {(time_t)(ns / 1000000000), (long)(ns % 1000000000)};
 
     nanosleep(&pause, NULL);
+}
+
+void process_sleep_ms(uint32_t ms)
+{
+    process_sleep_ns((uint64_t)ms * 1000000);
 }
 
 /* ---- Children ------------------------------------------------------------------------------ */
@@ -250,6 +255,17 @@ static int remove_entry(const char *path, const struct stat *stat, int kind, str
     return 0;
 }
 
+void process_temp_dir_remove(const char *path)
+{
+    for (int i = 0; i < DIRS_MAX; i++) {
+        if (strcmp(dirs[i], path) == 0) {
+            nftw(dirs[i], remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+            dirs[i][0] = '\0';
+            return;
+        }
+    }
+}
+
 void process_clean_up(void)
 {
     /* A child that leaves by exit() must not end its siblings. */
@@ -261,8 +277,7 @@ void process_clean_up(void)
     }
     for (int i = 0; i < DIRS_MAX; i++) {
         if (dirs[i][0] != '\0')
-            nftw(dirs[i], remove_entry, 16, FTW_DEPTH | FTW_PHYS);
-        dirs[i][0] = '\0';
+            process_temp_dir_remove(dirs[i]);
     }
 }
 

@@ -19,6 +19,7 @@ bool process_stop_asked(void);
 /* Monotonic, for parents that run no loop. */
 uint64_t process_now_ns(void);
 void process_sleep_ms(uint32_t ms);
+void process_sleep_ns(uint64_t ns);
 
 /* A child that runs body(context) and exits with 0, or with 1 when body returns negative. Its pid,
  * or -errno. */
@@ -41,6 +42,7 @@ void process_pin(int cpu);
 
 /* base/ringpost-bench.XXXXXX; room takes PATH_MAX bytes. 0 or -errno. */
 int process_temp_dir(const char *base, char *room);
+void process_temp_dir_remove(const char *path);
 void process_clean_up(void);
 
 /* Flush requests that the device under `path` has completed since boot; -1 when unknown. */

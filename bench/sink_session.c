@@ -70,6 +70,13 @@ static void on_sent(struct io_op *op, int32_t result)
         list_push_back(&session->worker->talkative, &session->talkative_link);
 }
 
+/* A client that has closed its side sends nothing more to go on with. */
+static void read_on(struct sink_session *session)
+{
+    if (io_recv_is_active(&session->recv))
+        io_recv_resume(session->worker->io, &session->recv);
+}
+
 void sink_session_flush(struct sink_session *session)
 {
     /* One send at a time: what is left waits for on_sent. */
@@ -82,7 +89,7 @@ void sink_session_flush(struct sink_session *session)
     io_send(session->worker->io, &session->send, session->fd, &session->iov, 1);
     if (session->crowded) {
         session->crowded = false;
-        io_recv_resume(session->worker->io, &session->recv);
+        read_on(session);
     }
 }
 
@@ -206,7 +213,7 @@ static void on_delay_over(struct io_timer *timer)
     session->delayed = false;
     carry_out(session, session->delayed_action, session->delayed_reply);
     if (!session->closed)
-        io_recv_resume(session->worker->io, &session->recv);
+        read_on(session);
 }
 
 /*
