@@ -36,7 +36,6 @@ static int lock_wait(struct spool *spool, int fd, uint64_t deadline_ns)
 struct super_seen {
     struct segfmt_super super;
     bool found;
-    bool damaged;
 };
 
 static int super_read(struct spool *spool, struct super_seen *ret_seen)
@@ -58,7 +57,6 @@ static int super_read(struct spool *spool, struct super_seen *ret_seen)
         if (result == E_DAMAGED)
             result = 0;
     }
-    ret_seen->damaged = got > 0 && !ret_seen->found;
     mem_free(blocks);
     return result;
 }
@@ -260,7 +258,8 @@ static void note_super(struct spool *spool, const struct super_seen *seen, bool 
                        const struct spool_recovery *recovery, struct spool_report *report)
 {
     if (!seen->found) {
-        if (seen->damaged || has_segments)
+        /* Without segments it is the first start, or one that a power cut ended at once. */
+        if (has_segments)
             damage(recovery, report, UINT16_MAX, "the superblock is missing or damaged");
         return;
     }
@@ -429,6 +428,26 @@ static int start_life(struct spool *spool, struct recover *recover, struct spool
     return recover_tell(recover);
 }
 
+/* The directory's own name must last, or a power cut takes the whole spool away. */
+static int directory_make(struct spool *spool)
+{
+    char parent[SPOOL_PATH_MAX];
+    char *slash;
+    int result = io_dir_create(spool->io, spool->path);
+
+    if (result < 0)
+        return result;
+    snprintf(parent, sizeof(parent), "%s", spool->path);
+    slash = strrchr(parent, '/');
+    if (slash == NULL)
+        snprintf(parent, sizeof(parent), ".");
+    else
+        slash[slash == parent ? 1 : 0] = 0;
+    result = io_dir_sync(spool->io, parent);
+    /* A parent that we may not even read was made by somebody who saw to that. */
+    return result == -EACCES || result == -EPERM ? 0 : result;
+}
+
 static int open_all(struct spool *spool, const struct spool_recovery *recovery,
                     struct spool_report *report)
 {
@@ -437,7 +456,7 @@ static int open_all(struct spool *spool, const struct spool_recovery *recovery,
     struct super_seen seen;
     struct recover recover;
     uint32_t slots;
-    int result = io_dir_create(spool->io, spool->path);
+    int result = directory_make(spool);
 
     if (result == 0)
         result = super_open(spool, deadline_ns, &seen);

@@ -88,8 +88,10 @@ static int read_records(struct recover *recover, struct segment *segment, uint32
             result = E_VERSION;
         if (record.sequence > recover->sequence_max)
             recover->sequence_max = record.sequence;
-        if (note_gaps)
+        if (note_gaps) {
             recover->report->records_read++;
+            recover->seen[segment->slot].records++;
+        }
         if (result == 0)
             result = on_record(recover, segment, &record);
     }
@@ -247,6 +249,15 @@ static bool gap_is_void(const struct recover_gap *gap)
     return gap->segment->has_void && gap->offset >= gap->segment->gone.offset;
 }
 
+/* A segment that was prepared, but that no commit reached: the one before it may never have held
+ * anything either. */
+static bool is_unused(const struct recover *recover, const struct segment *segment)
+{
+    const struct recover_seen *seen = &recover->seen[segment->slot];
+
+    return seen->from_start && seen->batches == 0 && seen->records == 0;
+}
+
 /* Damage between BEGIN and END may have cost STATE records. */
 static bool point_is_whole(struct recover *recover, const struct recover_checkpoint *point)
 {
@@ -263,7 +274,7 @@ static bool point_is_whole(struct recover *recover, const struct recover_checkpo
         const struct segment *segment = recover->order[STREAM_OUTCOMES][i];
 
         if (segment->serial > point->begin_serial && segment->serial <= point->end_serial &&
-            segment_of_serial(recover, segment->former) == NULL)
+            !is_unused(recover, segment) && segment_of_serial(recover, segment->former) == NULL)
             return false;
     }
     return true;
@@ -468,7 +479,7 @@ static void check_chain(struct recover *recover, enum segfmt_stream stream, uint
     for (uint32_t i = 0; i < recover->order_count[stream]; i++) {
         const struct segment *segment = order[i];
 
-        if (segment->former < from_serial || segment->former == 0)
+        if (segment->former < from_serial || segment->former == 0 || is_unused(recover, segment))
             continue;
         if (segment_of_serial(recover, segment->former) == NULL)
             recover_damage(recover, segment->slot, 0,
@@ -574,8 +585,7 @@ static void settle_segment(struct recover *recover, struct segment *segment)
 {
     struct segpool *pool = &recover->spool->pool;
 
-    if (recover->seen[segment->slot].from_start && recover->seen[segment->slot].batches == 0 &&
-        segment->live == 0 && !segment->has_void) {
+    if (is_unused(recover, segment) && segment->live == 0 && !segment->has_void) {
         segpool_release(pool, segment);
         return;
     }

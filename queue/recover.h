@@ -33,7 +33,8 @@ struct recover_checkpoint {
 
 struct recover_seen {
     uint32_t batches; /* headers */
-    bool from_start;  /* the whole segment was read */
+    uint32_t records;
+    bool from_start; /* the whole segment was read */
 };
 
 struct recover {

@@ -114,13 +114,19 @@ static void fill_begin(struct seglog *log)
         io_timer_arm(log->spool->io, &log->hold, log->fill->since_ns + hold_ns);
 }
 
+/* Between a failed commit of outcomes and its repetition nothing else may take a place. */
+static bool is_mending(const struct seglog *log)
+{
+    return log->state >= SEGLOG_VOID_DUE && log->state <= SEGLOG_REDO_DUE;
+}
+
 /* The batch that fills has room for this record, or a new one was begun for it. */
 static bool fill_has_room(struct seglog *log, const struct log_request *request)
 {
     struct batch *fill = log->fill;
     uint64_t room = segfmt_record_room(request->payload_bytes);
 
-    if (fill->is_adrift || fill->is_closed)
+    if (fill->is_adrift || fill->is_closed || is_mending(log))
         return false;
     if (fill->used == 0) {
         if (!room_for(log, batch_size_of(request)))
@@ -660,9 +666,7 @@ void seglog_durable_place(const struct seglog *log, uint32_t *ret_serial, uint32
         *ret_serial = log->active->serial;
         *ret_offset = log->write_end;
     } else {
-        const struct segment *ready = pool->ready[log->stream];
-
-        *ret_serial = ready != NULL ? ready->serial : pool->serial_next;
+        *ret_serial = segpool_next_serial(pool, log->stream);
         *ret_offset = SEGFMT_BLOCK;
     }
 }

@@ -109,7 +109,8 @@ void segpool_release(struct segpool *pool, struct segment *segment)
     atomic_store_explicit(&pool->published[segment->slot], 0, memory_order_seq_cst);
     segment->free_after = 0;
     spool_count(&pool->spool->counters.recycled, 1);
-    if (segment->state == SEGMENT_POISONED || segment->odd_size) {
+    if (segment->state == SEGMENT_POISONED || segment->odd_size ||
+        pool->file_count > pool->spool->options.segment_count_max) {
         unlink_slot(pool, segment);
         return;
     }
@@ -175,9 +176,17 @@ static uint32_t reserve_against(enum segfmt_stream stream)
     return stream == STREAM_MESSAGES ? SEGPOOL_RESERVE : 0;
 }
 
-static bool may_grow(const struct segpool *pool)
+/*
+ * Whether a file may be made for the stream. Outcomes and checkpoints are what frees space, so when
+ * everything else is used up they get files beyond the operator's count and free space.
+ */
+static bool may_grow(const struct segpool *pool, enum segfmt_stream stream)
 {
-    return !pool->stuck && pool->file_count < pool->spool->options.segment_count_max;
+    if (pool->stuck)
+        return false;
+    if (pool->file_count < pool->spool->options.segment_count_max)
+        return true;
+    return stream == STREAM_OUTCOMES && pool->free_count == 0;
 }
 
 bool segpool_can_serve(const struct segpool *pool, enum segfmt_stream stream)
@@ -186,7 +195,7 @@ bool segpool_can_serve(const struct segpool *pool, enum segfmt_stream stream)
         return true;
     if (pool->job != JOB_NONE && (pool->job_stream == stream || pool->job_stream == 0))
         return true;
-    return pool->free_count > reserve_against(stream) || may_grow(pool);
+    return pool->free_count > reserve_against(stream) || may_grow(pool, stream);
 }
 
 struct segment *segpool_take(struct segpool *pool, enum segfmt_stream stream)
@@ -199,9 +208,18 @@ struct segment *segpool_take(struct segpool *pool, enum segfmt_stream stream)
     pool->ready[stream] = NULL;
     segment->state = SEGMENT_ACTIVE;
     segment->end = SEGFMT_BLOCK;
-    if (stream == STREAM_OUTCOMES)
-        segpool_publish(pool, segment);
     return segment;
+}
+
+uint32_t segpool_next_serial(const struct segpool *pool, enum segfmt_stream stream)
+{
+    bool is_heading = pool->job == JOB_HEADER || pool->job == JOB_HEADER_SYNC;
+
+    if (pool->ready[stream] != NULL)
+        return pool->ready[stream]->serial;
+    if (is_heading && pool->job_stream == stream)
+        return pool->job_segment->serial;
+    return pool->serial_next;
 }
 
 static void job_stuck(struct segpool *pool)
@@ -220,14 +238,15 @@ static void making_failed(struct segpool *pool, struct segment *segment)
     job_stuck(pool);
 }
 
-static bool has_space_for_file(struct segpool *pool)
+static bool has_space_for_file(struct segpool *pool, enum segfmt_stream stream)
 {
     struct spool *spool = pool->spool;
+    uint64_t keep = stream == STREAM_OUTCOMES ? 0 : spool->options.min_free_bytes;
     uint64_t left = 0;
 
     if (io_space_free(spool->io, spool->path, &left) < 0)
         return false;
-    return left >= spool->options.min_free_bytes + pool->segment_bytes;
+    return left >= keep + pool->segment_bytes;
 }
 
 static void write_zeroes(struct segpool *pool)
@@ -245,12 +264,12 @@ static void write_zeroes(struct segpool *pool)
              pool->job_at, false);
 }
 
-static void make_start(struct segpool *pool)
+static void make_start(struct segpool *pool, enum segfmt_stream stream)
 {
     struct segment *segment = find_state(pool, SEGMENT_NONE);
     int result;
 
-    if (segment == NULL || !has_space_for_file(pool)) {
+    if (segment == NULL || !has_space_for_file(pool, stream)) {
         job_stuck(pool);
         return;
     }
@@ -434,6 +453,7 @@ static void publish_counts(struct segpool *pool)
 void segpool_turn(struct segpool *pool)
 {
     static const uint8_t by_need[] = {STREAM_OUTCOMES, STREAM_MESSAGES};
+    enum segfmt_stream most_needed = STREAM_MESSAGES;
     uint32_t wanted = SEGPOOL_RESERVE;
 
     if (pool->job != JOB_NONE)
@@ -442,35 +462,50 @@ void segpool_turn(struct segpool *pool)
         if (pool->ready[by_need[i]] != NULL)
             continue;
         wanted++;
+        if (by_need[i] == STREAM_OUTCOMES && pool->free_count == 0)
+            most_needed = STREAM_OUTCOMES;
         if (pool->free_count > reserve_against(by_need[i])) {
             heading_start(pool, find_state(pool, SEGMENT_FREE), by_need[i]);
             return;
         }
     }
-    if (pool->free_count < wanted && may_grow(pool))
-        make_start(pool);
+    if (pool->free_count < wanted && may_grow(pool, most_needed))
+        make_start(pool, most_needed);
     publish_counts(pool);
 }
 
 /* ---- Before anything runs ------------------------------------------------------------------ */
 
-int segpool_super_write_now(struct segpool *pool)
+static int super_write_synced(struct segpool *pool)
 {
     struct io *io = pool->spool->io;
     uint64_t offset = super_prepare(pool, SERIALS_AHEAD);
     int64_t written =
         io_file_write_now(io, pool->spool->super_fd, pool->block, SEGFMT_BLOCK, offset);
-    int result;
 
-    if (written < 0)
-        return (int)written;
     if (written != SEGFMT_BLOCK)
-        return -EIO;
-    result = io_file_sync_now(io, pool->spool->super_fd);
-    if (result < 0)
-        return result;
-    super_written(pool);
-    return 0;
+        return written < 0 ? (int)written : -EIO;
+    return io_file_sync_now(io, pool->spool->super_fd);
+}
+
+int segpool_super_write_now(struct segpool *pool)
+{
+    bool is_first = pool->super_writes == 0;
+    int result = 0;
+
+    if (is_first)
+        result = io_file_truncate(pool->spool->io, pool->spool->super_fd, 0);
+    if (result == 0)
+        result = super_write_synced(pool);
+    if (result == 0) {
+        super_written(pool);
+        return 0;
+    }
+    /* After a failed sync the system may show a block, and a size, that the disk does not have. The
+     * next life must not build upon them. */
+    if (is_first)
+        (void)io_file_truncate(pool->spool->io, pool->spool->super_fd, 0);
+    return result;
 }
 
 /* Outcomes get a file beyond the operator's count if need be: a spool that cannot open helps
@@ -482,7 +517,7 @@ static int make_now(struct segpool *pool, enum segfmt_stream stream)
     int64_t written = 0;
     int result;
 
-    if (segment == NULL || !has_space_for_file(pool))
+    if (segment == NULL || !has_space_for_file(pool, stream))
         return E_LOW_SPACE;
     if (stream == STREAM_MESSAGES && pool->file_count >= pool->spool->options.segment_count_max)
         return E_LOW_SPACE;

@@ -100,6 +100,8 @@ static inline bool segpool_is_idle(const struct segpool *pool)
 struct segment *segpool_take(struct segpool *pool, enum segfmt_stream stream);
 /* False when none is prepared for the stream and none can be made as things are. */
 bool segpool_can_serve(const struct segpool *pool, enum segfmt_stream stream);
+/* The lowest serial that the stream's next segment may have. */
+uint32_t segpool_next_serial(const struct segpool *pool, enum segfmt_stream stream);
 /* No more commits go in. */
 void segpool_seal(struct segpool *pool, struct segment *segment);
 void segpool_poison(struct segpool *pool, struct segment *segment);
@@ -107,7 +109,8 @@ void segpool_poison(struct segpool *pool, struct segment *segment);
 void segpool_message_done(struct segpool *pool, struct segment *segment);
 /* Nothing in it is needed any more: FREE, or unlinked when it must not be used again. */
 void segpool_release(struct segpool *pool, struct segment *segment);
-/* Readers of other threads may read up to `end`. */
+/* Readers of other threads may read up to `end`. Not before the first commit here is durable: to
+ * them it says that the segment before is complete. */
 void segpool_publish(struct segpool *pool, struct segment *segment);
 /* Opens (or creates) the slot's file for reading and writing, O_DIRECT where that works. */
 int segpool_file_open(struct segpool *pool, uint16_t slot, bool create, int *ret_fd);

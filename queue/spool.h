@@ -56,7 +56,8 @@ enum log_request_flags {
 
 /*
  * One append. Embedded in its owner's object; the payload must stay in place until the answer.
- * The parcel comes back on the sender's answer mailbox with status set.
+ * The parcel comes back with status set on the answer mailbox of the client named in parcel.from,
+ * which need not be the client whose mailbox brought it: a home passes on its owners' outcomes.
  */
 struct log_request {
     struct parcel parcel; /* kind; from = client number, see spool_client_add */

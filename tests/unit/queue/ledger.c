@@ -22,6 +22,7 @@ void ledger_fini(struct ledger *ledger)
         free(ledger->messages[i]);
     free(ledger->messages);
     free(ledger->steps);
+    free(ledger->fates);
 }
 
 void ledger_fail(struct ledger *ledger, const char *format, ...)
@@ -125,7 +126,19 @@ size_t ledger_payload(const struct ledger_message *message, uint8_t *room, size_
 
 /* ---- Steps in the outcome stream ------------------------------------------------------------ */
 
-static struct ledger_step *step_new(struct ledger *ledger)
+static void fate_new(struct ledger *ledger, uint64_t number, bool is_outcome)
+{
+    if (number >= ledger->fate_room) {
+        uint64_t room = ledger->fate_room == 0 ? 1024 : ledger->fate_room * 2;
+
+        ledger->fates = realloc(ledger->fates, room);
+        must(ledger->fates != NULL);
+        ledger->fate_room = room;
+    }
+    ledger->fates[number] = is_outcome ? LEDGER_FATE_OUTCOME : 0;
+}
+
+static struct ledger_step *step_new(struct ledger *ledger, bool is_outcome)
 {
     struct ledger_step *step;
 
@@ -143,13 +156,14 @@ static struct ledger_step *step_new(struct ledger *ledger)
     step = &ledger->steps[ledger->step_next % ledger->step_room];
     memset(step, 0, sizeof(*step));
     step->number = ledger->step_next++;
+    fate_new(ledger, step->number, is_outcome);
     return step;
 }
 
 uint64_t ledger_outcome(struct ledger *ledger, struct ledger_message *message, uint32_t rcpt,
                         bool is_final, bool is_done)
 {
-    struct ledger_step *step = step_new(ledger);
+    struct ledger_step *step = step_new(ledger, true);
 
     must(message->standing == LEDGER_KEPT && !message->rcpts[rcpt].is_final);
     message->rcpts[rcpt].attempts++;
@@ -167,7 +181,7 @@ uint64_t ledger_outcome(struct ledger *ledger, struct ledger_message *message, u
 
 uint64_t ledger_named(struct ledger *ledger, uint32_t key)
 {
-    struct ledger_step *step = step_new(ledger);
+    struct ledger_step *step = step_new(ledger, false);
 
     step->which = key;
     step->what = ++ledger->named[key].version;
@@ -176,6 +190,7 @@ uint64_t ledger_named(struct ledger *ledger, uint32_t key)
 
 static void step_sure(struct ledger *ledger, const struct ledger_step *step)
 {
+    ledger->fates[step->number] |= LEDGER_FATE_SURE;
     if (step->message == NULL) {
         ledger->named[step->which].version_sure = step->what;
         return;
@@ -307,7 +322,9 @@ void ledger_recovery_end(struct ledger *ledger)
         if (message->is_seen)
             continue;
         if (message->standing == LEDGER_KEPT && !message->is_done && !ledger->expects_damage)
-            ledger_fail(ledger, "message %llu is lost", (unsigned long long)message->id);
+            ledger_fail(ledger, "message %llu is lost, was at %u:%u in slot %u",
+                        (unsigned long long)message->id, message->place.serial,
+                        message->place.offset, message->place.slot);
         if (!list_empty(&message->link))
             drop(ledger, message);
         /* What one recovery did not show, no later one may. */
@@ -332,10 +349,27 @@ void ledger_recovery_end(struct ledger *ledger)
         ledger_fail(ledger, "damage was reported where there is none");
 }
 
+static void check_skipped(struct ledger *ledger, uint64_t upto)
+{
+    for (uint64_t n = ledger->cursor_read + 1; n < upto; n++) {
+        if (ledger->fates[n] == (LEDGER_FATE_OUTCOME | LEDGER_FATE_SURE))
+            ledger_fail(ledger, "the cursor never read outcome %llu", (unsigned long long)n);
+    }
+}
+
 void ledger_cursor_read(struct ledger *ledger, uint64_t number)
 {
-    if (number <= ledger->cursor_read)
+    if (number <= ledger->cursor_read || number >= ledger->step_next) {
         ledger_fail(ledger, "the cursor read outcome %llu after %llu", (unsigned long long)number,
                     (unsigned long long)ledger->cursor_read);
+        return;
+    }
+    if (!ledger->expects_damage)
+        check_skipped(ledger, number);
     ledger->cursor_read = number;
+}
+
+void ledger_cursor_end(struct ledger *ledger)
+{
+    check_skipped(ledger, ledger->step_next);
 }

@@ -44,6 +44,11 @@ struct ledger_named {
     uint64_t version_sure;
 };
 
+enum ledger_fate {
+    LEDGER_FATE_OUTCOME = 1,
+    LEDGER_FATE_SURE = 2,
+};
+
 /* One step in the outcome stream, until it is sure. */
 struct ledger_step {
     uint64_t number;
@@ -66,6 +71,8 @@ struct ledger {
     uint64_t step_first; /* numbers: steps[number % room] */
     uint64_t step_next;
     uint64_t step_room;
+    uint8_t *fates; /* per step number: LEDGER_FATE_… */
+    uint64_t fate_room;
     uint64_t cursor_read; /* number of the outcome that the cursor read last */
     struct log_place cursor_at;
     bool expects_damage;
@@ -110,3 +117,5 @@ void ledger_recovered_named(struct ledger *ledger, const struct log_named *named
 void ledger_recovery_end(struct ledger *ledger);
 /* An outcome came out of the cursor; its number was given by the step. */
 void ledger_cursor_read(struct ledger *ledger, uint64_t number);
+/* The cursor has read all there is. */
+void ledger_cursor_end(struct ledger *ledger);
