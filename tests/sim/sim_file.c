@@ -233,19 +233,37 @@ void sim_inode_truncate(struct sim_world *world, struct sim_inode *inode, uint64
 
 /* ---- Sync ------------------------------------------------------------------------------------ */
 
+/*
+ * What was written reaches as far as `end`. A size that a failed sync has forgotten follows as soon
+ * as a page behind the old end is really written.
+ */
+static void sync_size(struct sim_inode *inode, uint64_t end)
+{
+    if (end > inode->size)
+        end = inode->size;
+    if (inode->size_dirty)
+        inode->durable_size = inode->size;
+    else if (inode->durable_size < end)
+        inode->durable_size = end;
+    inode->size_dirty = false;
+}
+
 void sim_inode_sync(struct sim_inode *inode, uint64_t up_to)
 {
+    uint64_t end = 0;
+
     /* From the end: flushing moves the last one into the gap. */
     for (uint64_t i = inode->unsynced_count; i > 0; i--) {
         uint64_t index = inode->unsynced[i - 1];
         uint64_t since = inode->pages[index].dirty_since;
 
-        if (since != 0 && since <= up_to)
-            flush_page(inode, index);
+        if (since == 0 || since > up_to)
+            continue;
+        flush_page(inode, index);
+        if (end < (index + 1) * SIM_PAGE_BYTES)
+            end = (index + 1) * SIM_PAGE_BYTES;
     }
-    if (inode->size_dirty)
-        inode->durable_size = inode->size;
-    inode->size_dirty = false;
+    sync_size(inode, end);
 }
 
 void sim_inode_sync_range(struct sim_inode *inode, uint64_t offset, uint64_t len)
@@ -254,9 +272,7 @@ void sim_inode_sync_range(struct sim_inode *inode, uint64_t offset, uint64_t len
         if (index < inode->page_count)
             flush_page(inode, index);
     }
-    if (inode->size_dirty)
-        inode->durable_size = inode->size;
-    inode->size_dirty = false;
+    sync_size(inode, offset + len);
 }
 
 void sim_inode_sync_fails(struct sim_world *world, struct sim_inode *inode, uint64_t up_to)

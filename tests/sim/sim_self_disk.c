@@ -364,6 +364,28 @@ static void sync_after_a_failed_one_is_a_lie(void **state)
     assert_true(lost > SEEDS / 2);
 }
 
+/* The file system writes the size along with the first page behind the old end that it writes. */
+static void size_follows_later_durable_writes(void **state)
+{
+    for (uint64_t seed = 0; seed < SEEDS; seed++) {
+        struct bench bench;
+
+        bench_begin(&bench, seed, NULL);
+        assert_int_equal(io_file_write_now(bench.io, bench.fd, bench.old_bytes, FILE_BYTES, 0),
+                         FILE_BYTES);
+        sim_disk_script(bench.world, SIM_DISK_SYNC, NULL, 1, -EIO);
+        assert_int_equal(io_file_sync_now(bench.io, bench.fd), -EIO);
+        assert_int_equal(
+            write_wait(bench.world, bench.io, bench.fd, bench.new_bytes + 4096, 4096, 4096, true),
+            4096);
+        bench_crash(&bench, SIM_POWER_CUT);
+        assert_true(sim_disk_size(bench.world, "/d/file") >= 8192);
+        assert_int_equal(sim_disk_peek(bench.world, "/d/file", bench.found, 4096, 4096), 4096);
+        assert_memory_equal(bench.found, bench.new_bytes + 4096, 4096);
+        bench_end(&bench);
+    }
+}
+
 static void failures_come_as_scripted(void **state)
 {
     struct bench bench;
@@ -521,6 +543,7 @@ const struct CMUnitTest disk_tests[] = {
     cmocka_unit_test(names_need_a_sync_of_their_directory),
     cmocka_unit_test(directories_list_their_own_names),
     cmocka_unit_test(sync_after_a_failed_one_is_a_lie),
+    cmocka_unit_test(size_follows_later_durable_writes),
     cmocka_unit_test(failures_come_as_scripted),
     cmocka_unit_test(rot_can_be_planted),
     cmocka_unit_test(operations_overtake_each_other),

@@ -1,0 +1,119 @@
+/* Injectors: sessions that send numbered messages and note what is answered 250. */
+#include "tests/sim/product/remote_int.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+enum injecting_state {
+    INJECT_GREETING,
+    INJECT_EHLO,
+    INJECT_ENVELOPE, /* replies to MAIL, RCPTs, DATA outstanding */
+    INJECT_DOT,
+};
+
+struct injecting {
+    enum injecting_state state;
+    uint32_t number;
+    uint32_t replies_wanted;
+    bool is_refused; /* some command of the flight */
+};
+
+/* We end the connection: on_end does not come. */
+static void hang_up(struct sim_peer_conn *conn, bool at_once)
+{
+    free(sim_peer_data(conn));
+    sim_peer_set_data(conn, NULL);
+    if (at_once)
+        sim_peer_drop(conn);
+    else
+        sim_peer_close(conn);
+}
+
+static void send_envelope(struct sim_peer_conn *conn, struct remote *remote, struct injecting *s)
+{
+    struct ledger *ledger = remote->ledger;
+    struct ledger_message *message;
+
+    if (!remote->inject || ledger->next == ledger->count) {
+        sim_peer_printf(conn, "QUIT\r\n");
+        hang_up(conn, false);
+        return;
+    }
+    s->number = ledger->next++;
+    message = &ledger->messages[s->number];
+    message->is_tried = true;
+    sim_peer_printf(conn, "MAIL FROM:<s%u@sender.test>\r\n", s->number);
+    for (uint32_t i = 0; i < message->rcpt_count; i++)
+        sim_peer_printf(conn, "RCPT TO:<u%u.%u@d%u.test>\r\n", s->number, i,
+                        (message->domain + i / 2) % ledger->domain_count);
+    sim_peer_printf(conn, "DATA\r\n");
+    s->state = INJECT_ENVELOPE;
+    s->replies_wanted = message->rcpt_count + 2u;
+    s->is_refused = false;
+}
+
+static void send_content(struct sim_peer_conn *conn, struct injecting *s)
+{
+    char line[256];
+
+    for (uint32_t i = 0; ledger_line(s->number, i, line, sizeof(line)); i++)
+        sim_peer_printf(conn, "%s%s\r\n", line[0] == '.' ? "." : "", line);
+    sim_peer_printf(conn, ".\r\n");
+    s->state = INJECT_DOT;
+}
+
+static void on_open(struct sim_peer_conn *conn)
+{
+    sim_peer_set_data(conn, calloc(1, sizeof(struct injecting)));
+}
+
+static void on_line(struct sim_peer_conn *conn, struct slice line)
+{
+    struct remote *remote = sim_peer_context(sim_peer_of(conn));
+    struct injecting *s = sim_peer_data(conn);
+    bool is_good = line.len > 3 && (line.data[0] == '2' || line.data[0] == '3');
+
+    if (!s || (line.len > 3 && line.data[3] == '-'))
+        return;
+    switch (s->state) {
+    case INJECT_GREETING:
+        sim_peer_printf(conn, "EHLO injector.test\r\n");
+        s->state = INJECT_EHLO;
+        return;
+    case INJECT_EHLO:
+        send_envelope(conn, remote, s);
+        return;
+    case INJECT_ENVELOPE:
+        s->is_refused |= !is_good;
+        if (--s->replies_wanted > 0)
+            return;
+        if (line.data[0] == '3' && !s->is_refused)
+            send_content(conn, s);
+        else if (line.data[0] == '3')
+            /* Some recipients were refused: this message is given up, the session too. */
+            hang_up(conn, true);
+        else
+            send_envelope(conn, remote, s);
+        return;
+    case INJECT_DOT:
+        if (is_good) {
+            remote->ledger->messages[s->number].answered_ns = sim_now_ns(remote->world);
+            remote->ledger->answered++;
+        }
+        send_envelope(conn, remote, s);
+        return;
+    }
+}
+
+static void on_end(struct sim_peer_conn *conn, int32_t reason)
+{
+    (void)reason;
+    free(sim_peer_data(conn));
+    sim_peer_set_data(conn, NULL);
+}
+
+const struct sim_peer_handlers injector_handlers = {
+    .on_open = on_open,
+    .on_line = on_line,
+    .on_end = on_end,
+};

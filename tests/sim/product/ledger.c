@@ -1,0 +1,146 @@
+#include "tests/sim/product/ledger.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+void ledger_init(struct ledger *ledger, uint32_t count, uint32_t domain_count, struct rng *rng)
+{
+    *ledger = (struct ledger){.count = count, .domain_count = domain_count};
+    ledger->messages = calloc(count, sizeof(struct ledger_message));
+    for (uint32_t i = 0; i < count; i++) {
+        ledger->messages[i].domain = (uint16_t)rng_below(rng, domain_count);
+        ledger->messages[i].rcpt_count =
+            rng_one_in(rng, 4) ? (uint8_t)rng_between(rng, 2, LEDGER_RCPTS_MAX) : 1;
+    }
+}
+
+void ledger_fini(struct ledger *ledger)
+{
+    free(ledger->messages);
+}
+
+void ledger_crash(struct ledger *ledger, uint64_t now_ns)
+{
+    if (ledger->crash_count < LEDGER_CRASHES_MAX)
+        ledger->crashes[ledger->crash_count++] = now_ns;
+}
+
+bool ledger_line(uint32_t number, uint32_t line, char *room, size_t room_bytes)
+{
+    uint32_t lines = 4 + number % 7 + (number % 97 == 0 ? 400 : 0);
+
+    if (line >= lines)
+        return false;
+    if (line == 0)
+        snprintf(room, room_bytes, "X-Sim-Number: %u", number);
+    else if (line == 1)
+        snprintf(room, room_bytes, "Subject: message %u", number);
+    else if (line == 2)
+        room[0] = '\0';
+    else
+        snprintf(room, room_bytes, "%s line %u of message %u, %u", line % 3 ? "some" : ".dotted",
+                 line, number, number * 2654435761u + line);
+    return true;
+}
+
+bool ledger_parse_rcpt(struct slice text, uint32_t *ret_number, uint32_t *ret_ordinal)
+{
+    char copy[64];
+    int end = 0;
+
+    if (text.len >= sizeof(copy))
+        return false;
+    memcpy(copy, text.data, text.len);
+    copy[text.len] = '\0';
+    return sscanf(copy, "u%u.%u@%n", ret_number, ret_ordinal, &end) == 2 && end > 0;
+}
+
+void ledger_violation(struct ledger *ledger, uint32_t number, const char *text)
+{
+    ledger->violations++;
+    if (!ledger->is_quiet)
+        fprintf(stderr, "VIOLATION: message %u: %s\n", number, text);
+}
+
+/* A crash so soon after the event that its outcome record may not have been durable. */
+static bool crash_excuses(const struct ledger *ledger, uint64_t event_ns)
+{
+    for (uint32_t i = 0; i < ledger->crash_count; i++)
+        if (ledger->crashes[i] >= event_ns &&
+            ledger->crashes[i] - event_ns <= ledger->crash_window_ns)
+            return true;
+    return false;
+}
+
+static struct ledger_rcpt *rcpt_at(struct ledger *ledger, uint32_t number, uint32_t ordinal)
+{
+    if (number >= ledger->count || ordinal >= ledger->messages[number].rcpt_count) {
+        ledger_violation(ledger, number, "a recipient nobody sent to");
+        return &ledger->messages[0].rcpts[0];
+    }
+    return &ledger->messages[number].rcpts[ordinal];
+}
+
+void ledger_offered(struct ledger *ledger, uint32_t number, uint32_t ordinal, uint64_t now_ns)
+{
+    struct ledger_rcpt *rcpt = rcpt_at(ledger, number, ordinal);
+
+    if (rcpt->deferred_ns && now_ns - rcpt->deferred_ns < ledger->retry_min_ns &&
+        !crash_excuses(ledger, rcpt->deferred_ns))
+        ledger_violation(ledger, number, "tried again too early after a 4xx");
+    rcpt->deferred_ns = 0;
+}
+
+void ledger_deferred(struct ledger *ledger, uint32_t number, uint32_t ordinal, uint64_t now_ns)
+{
+    rcpt_at(ledger, number, ordinal)->deferred_ns = now_ns;
+}
+
+void ledger_refused(struct ledger *ledger, uint32_t number, uint32_t ordinal)
+{
+    rcpt_at(ledger, number, ordinal)->is_refused = true;
+}
+
+void ledger_accepted(struct ledger *ledger, uint32_t number, uint32_t ordinal, uint64_t now_ns)
+{
+    struct ledger_rcpt *rcpt = rcpt_at(ledger, number, ordinal);
+
+    if (rcpt->accepted_count > 0) {
+        if (!rcpt->reply_in_doubt && !crash_excuses(ledger, rcpt->accepted_ns))
+            ledger_violation(ledger, number, "delivered twice");
+        else
+            ledger->doubles_excused++;
+    }
+    rcpt->accepted_count++;
+    rcpt->accepted_ns = now_ns;
+    rcpt->reply_in_doubt = false;
+}
+
+void ledger_doubt(struct ledger *ledger, uint32_t number, uint32_t ordinal)
+{
+    rcpt_at(ledger, number, ordinal)->reply_in_doubt = true;
+}
+
+static bool message_is_complete(const struct ledger_message *message)
+{
+    for (uint32_t i = 0; i < message->rcpt_count; i++)
+        if (message->rcpts[i].accepted_count == 0 && !message->rcpts[i].is_refused)
+            return false;
+    return true;
+}
+
+bool ledger_is_complete(const struct ledger *ledger)
+{
+    for (uint32_t i = 0; i < ledger->count; i++)
+        if (ledger->messages[i].answered_ns && !message_is_complete(&ledger->messages[i]))
+            return false;
+    return true;
+}
+
+uint32_t ledger_check(struct ledger *ledger)
+{
+    for (uint32_t i = 0; i < ledger->count; i++)
+        if (ledger->messages[i].answered_ns && !message_is_complete(&ledger->messages[i]))
+            ledger_violation(ledger, i, "LOST: answered 250, neither delivered nor refused");
+    return ledger->violations;
+}

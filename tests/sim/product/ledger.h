@@ -1,0 +1,72 @@
+/*
+ * ledger: what the outside world knows: what was answered, accepted, refused, and when.
+ *
+ * Lives outside of every simulated process, so no crash touches it. Injectors and receivers write
+ * it, ledger_check reads it at the end. Loss, doubles without an excuse, early retries and changed
+ * contents are violations; each is printed with its message.
+ */
+#pragma once
+
+#include "core/base/rng.h"
+#include "core/base/slice.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define LEDGER_RCPTS_MAX   4
+#define LEDGER_CRASHES_MAX 64
+
+struct ledger_rcpt {
+    uint32_t accepted_count;
+    uint64_t accepted_ns; /* the last time */
+    uint64_t deferred_ns; /* a 4xx for this recipient, the last time; 0 = never */
+    bool reply_in_doubt;  /* the last acceptance's reply may not have been seen */
+    bool is_refused;      /* a 5xx was answered */
+};
+
+struct ledger_message {
+    uint64_t answered_ns; /* the 250; 0 = not answered */
+    uint16_t domain;
+    uint8_t rcpt_count;
+    bool is_tried;
+    struct ledger_rcpt rcpts[LEDGER_RCPTS_MAX];
+};
+
+struct ledger {
+    struct ledger_message *messages;
+    uint32_t count;
+    uint32_t next; /* the number the next injected message gets */
+    uint32_t answered;
+    uint32_t domain_count;
+    uint64_t retry_min_ns;    /* no attempt sooner than this after a 4xx */
+    uint64_t crash_window_ns; /* outcomes younger than this may be lost by a crash */
+    uint64_t crashes[LEDGER_CRASHES_MAX];
+    uint32_t crash_count;
+    uint32_t violations;
+    uint32_t doubles_excused;
+    bool is_quiet; /* count violations without printing: a planted bug is on */
+};
+
+void ledger_init(struct ledger *ledger, uint32_t count, uint32_t domain_count, struct rng *rng);
+void ledger_fini(struct ledger *ledger);
+void ledger_crash(struct ledger *ledger, uint64_t now_ns);
+
+/* Content lines (without line ends) of message `number`: false after the last. */
+bool ledger_line(uint32_t number, uint32_t line, char *room, size_t room_bytes);
+
+/* A recipient "u7.1@d3.test" by number and ordinal; false when it is none of ours. */
+bool ledger_parse_rcpt(struct slice text, uint32_t *ret_number, uint32_t *ret_ordinal);
+
+/* A receiver is offered a recipient: an attempt sooner than allowed is a violation. */
+void ledger_offered(struct ledger *ledger, uint32_t number, uint32_t ordinal, uint64_t now_ns);
+void ledger_deferred(struct ledger *ledger, uint32_t number, uint32_t ordinal, uint64_t now_ns);
+void ledger_refused(struct ledger *ledger, uint32_t number, uint32_t ordinal);
+void ledger_accepted(struct ledger *ledger, uint32_t number, uint32_t ordinal, uint64_t now_ns);
+/* The connection ended right after the reply to an acceptance. */
+void ledger_doubt(struct ledger *ledger, uint32_t number, uint32_t ordinal);
+void ledger_violation(struct ledger *ledger, uint32_t number, const char *text);
+
+/* Every answered recipient was accepted or refused. */
+bool ledger_is_complete(const struct ledger *ledger);
+/* What is missing counts as lost; returns the number of violations in all. */
+uint32_t ledger_check(struct ledger *ledger);

@@ -1,0 +1,180 @@
+#include "tests/sim/product/product.h"
+
+#include "core/base/err.h"
+#include "shard/shard_int.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+static void create_shards(struct product *product)
+{
+    const struct product_setup *setup = &product->setup;
+    struct shard_options options = {
+        .count = setup->shard_count,
+        .conf = product->setup.conf,
+        .spool_path = "/spool",
+        .segment_bytes = setup->segment_bytes,
+        .limits = {.message_count_max = 20000,
+                   .rcpt_count_max = 40000,
+                   .session_count_max = 64,
+                   .connection_count_max = 256,
+                   .queue_count_max = 2048,
+                   .dns_in_flight_max = 16},
+    };
+
+    for (uint16_t i = 0; i < setup->shard_count; i++) {
+        sim_io_create(product->world, product->process, &product->loops[i]);
+        options.number = i;
+        product->shards[i] = shard_create(product->loops[i], &options);
+    }
+}
+
+static int listen_all(struct product *product)
+{
+    const struct ipaddr_port at = {{IPADDR_V4, {127, 0, 0, 1}}, 2525};
+
+    for (uint16_t i = 0; i < product->setup.shard_count; i++) {
+        int fd, result = io_listen(product->loops[i], &at, 64, &fd);
+
+        if (result < 0)
+            return result;
+        result = shard_listen(product->shards[i], fd, NULL);
+        if (result < 0)
+            return result;
+    }
+    return 0;
+}
+
+static int assemble(struct product *product)
+{
+    struct spool_options spool = {
+        .path = "/spool",
+        .segment_bytes = product->setup.segment_bytes,
+        .outcome_hold_ms = 20,
+        .segment_count_max = 512,
+        .checkpoint_bytes = product->setup.checkpoint_bytes,
+    };
+    struct assembly_options options = {
+        .conf = product->setup.conf,
+        .shard_count = product->setup.shard_count,
+        .shard_loops = product->loops,
+        .shards = product->shards,
+        .committer_loop = product->committer_loop,
+        .resolver_loop = product->names_loop,
+        .spool = &spool,
+    };
+    int result;
+
+    product->assembly = assembly_create(&options);
+    result = assembly_recover(product->assembly, &product->report);
+    if (result < 0)
+        return result;
+    product->torn_tails += product->report.torn_tails_cut;
+    product->damages += product->report.damage_count;
+    product->voids += product->report.voids_applied;
+    product->recovered_messages += product->report.messages_live;
+    assembly_wire(product->assembly);
+    names_serve(&product->zone, assembly_questions(product->assembly),
+                assembly_answers(product->assembly), product->setup.shard_count);
+    return listen_all(product);
+}
+
+/* What runs inside the life. A crash ordered for a disk call may end it in the middle. */
+static void bring_up(void *context)
+{
+    struct product *product = context;
+    int result;
+
+    create_shards(product);
+    product->committer_loop = product->loops[0];
+    if (product->setup.committer_alone)
+        sim_io_create(product->world, product->process, &product->committer_loop);
+    sim_io_create(product->world, product->process, &product->names_loop);
+    result = assemble(product);
+    product->spool_closed = false;
+    product->stopped_count = result < 0 ? UINT32_MAX : 0;
+}
+
+int product_start(struct product *product, const struct product_setup *setup)
+{
+    must(!product->process);
+    product->setup = *setup;
+    product->zone.world = product->world;
+    product->process = sim_process_create(product->world);
+    product->lives++;
+    product->stopped_count = UINT32_MAX;
+    if (!sim_run_in(product->process, bring_up, product)) {
+        product->process = NULL;
+        return -EINTR;
+    }
+    if (product->stopped_count == UINT32_MAX) {
+        product->recovery_failures++;
+        product_crash(product, false);
+        return E_REFUSED;
+    }
+    return 0;
+}
+
+void product_crash(struct product *product, bool power_cut)
+{
+    if (product->process)
+        sim_crash(product->world, product->process, power_cut ? SIM_POWER_CUT : SIM_KILL);
+    product->process = NULL;
+    product->assembly = NULL;
+}
+
+static void on_spool_closed(void *context)
+{
+    ((struct product *)context)->spool_closed = true;
+}
+
+static void on_shard_stopped(void *context)
+{
+    struct product *product = context;
+
+    product->stopped_count++;
+}
+
+void product_stop(struct product *product)
+{
+    sim_enter(product->process);
+    for (uint16_t i = 0; i < product->setup.shard_count; i++)
+        shard_stop(product->shards[i], 60000, on_shard_stopped, product);
+    sim_leave(product->process);
+}
+
+bool product_is_stopped(const struct product *product)
+{
+    return product->stopped_count == product->setup.shard_count;
+}
+
+void product_end(struct product *product)
+{
+    sim_enter(product->process);
+    spool_close(assembly_spool(product->assembly), on_spool_closed, product);
+    sim_leave(product->process);
+}
+
+uint64_t product_queued(const struct product *product)
+{
+    uint64_t count = 0;
+
+    for (uint16_t i = 0; i < product->setup.shard_count; i++)
+        count += product->shards[i]->queued.count_used;
+    return count;
+}
+
+bool product_is_empty(const struct product *product)
+{
+    for (uint16_t i = 0; i < product->setup.shard_count; i++) {
+        const struct shard *shard = product->shards[i];
+
+        if (shard->home_messages.count_used || shard->home_rcpts.count_used ||
+            shard->routes.count_used || shard->handoffs.count_used || shard->queued.count_used ||
+            shard->deliveries.count_used || shard->outcomes.count_used || shard->pool.bytes_used ||
+            shard->pool.messages.count_used || shard->append_count || shard->rcpts_reserved ||
+            shard->outcomes_reserved || shard->handoffs_waiting)
+            return false;
+    }
+    return true;
+}

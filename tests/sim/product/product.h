@@ -1,0 +1,55 @@
+/*
+ * product: one life of the whole product in the simulated world, wired as the daemon wires it.
+ *
+ * Shards, spool and names on loops of one process; everything a life owns goes with it at a crash.
+ */
+#pragma once
+
+#include "shard/assembly.h"
+#include "tests/sim/product/names.h"
+
+#define PRODUCT_SHARDS_MAX 16
+
+/* What differs from life to life; drawn by the test. */
+struct product_setup {
+    uint16_t shard_count;
+    bool committer_alone;
+    struct conf *conf; /* loaded outside of any life: its names outlive them */
+    uint64_t segment_bytes;
+    uint32_t checkpoint_bytes;
+};
+
+struct product {
+    struct sim_world *world;
+    struct sim_process *process; /* NULL = no life */
+    struct shard *shards[PRODUCT_SHARDS_MAX];
+    struct io *loops[PRODUCT_SHARDS_MAX];
+    struct io *committer_loop;
+    struct io *names_loop;
+    struct assembly *assembly;
+    struct names_zone zone;
+    struct spool_report report;
+    struct product_setup setup;
+    uint32_t stopped_count;
+    bool spool_closed;
+    /* Summed over lives. */
+    uint64_t torn_tails;
+    uint64_t damages;
+    uint64_t voids;
+    uint64_t lives;
+    uint64_t recovered_messages;
+    uint64_t recovery_failures;
+};
+
+/* Starts a life: 0, or the spool's refusal (the life is over then). */
+int product_start(struct product *product, const struct product_setup *setup);
+/* The life ends now. */
+void product_crash(struct product *product, bool power_cut);
+/* Orders the shards to stop; product_is_stopped says when the spool is closed too. */
+void product_stop(struct product *product);
+bool product_is_stopped(const struct product *product);
+/* Ends a stopped life in order: every structure is taken apart. */
+void product_end(struct product *product);
+/* True when nothing is queued or under way in any shard: every pool is back at zero. */
+bool product_is_empty(const struct product *product);
+uint64_t product_queued(const struct product *product);

@@ -1,0 +1,56 @@
+/*
+ * remote: the world around the product: injectors that send mail, receivers that take or refuse it.
+ *
+ * Both are programs of their own (sim_peer) and write the ledger. Their behaviour is drawn from the
+ * world's test generator at each step, at rates that the test may change while it runs.
+ */
+#pragma once
+
+#include "tests/sim/product/ledger.h"
+#include "tests/sim/sim_peer.h"
+
+#define REMOTE_RECEIVERS_MAX 8
+
+/* "About once in so many chances", 0 = never. Name, what it is. */
+#define REMOTE_FAULTS(X)                                                                           \
+    X(rcpt_4xx, "a recipient is deferred")                                                         \
+    X(rcpt_5xx, "a recipient is refused")                                                          \
+    X(rcpt_too_many, "452 4.5.3 from the second recipient on")                                     \
+    X(mail_421, "421 instead of a reply to MAIL, then the end")                                    \
+    X(data_4xx, "DATA is deferred")                                                                \
+    X(dot_4xx, "the message is deferred")                                                          \
+    X(dot_5xx, "the message is refused")                                                           \
+    X(dot_drop_taken, "taken, but the connection breaks before the reply")                         \
+    X(dot_drop_lost, "not taken, and the connection breaks before the reply")                      \
+    X(command_drop, "the connection breaks at a command")                                          \
+    X(greeting_drop, "the connection breaks before the greeting")                                  \
+    X(greeting_5xx, "554 instead of a greeting")                                                   \
+    X(garbage, "a line that is no reply")
+
+struct remote_faults {
+#define REMOTE_FIELD(name, text) uint32_t name;
+    REMOTE_FAULTS(REMOTE_FIELD)
+#undef REMOTE_FIELD
+};
+
+struct remote {
+    struct sim_world *world;
+    struct ledger *ledger;
+    struct remote_faults rates;
+    struct remote_faults hits; /* how often each was played */
+    uint64_t transactions;
+    struct sim_peer *receivers[REMOTE_RECEIVERS_MAX];
+    uint32_t receiver_count;
+    struct sim_peer *injector;
+    struct ipaddr_port product; /* where injectors connect */
+    uint32_t session_count;     /* injectors' connections wanted */
+    uint32_t sessions_open;
+    bool inject; /* open sessions and send */
+};
+
+/* Receivers at 10.0.<n>.1 port 25. */
+void remote_start(struct remote *remote, struct sim_world *world, struct ledger *ledger,
+                  uint32_t receiver_count);
+/* Brings the number of injecting sessions up to what is wanted; call between steps. */
+void remote_tend(struct remote *remote);
+struct remote_faults remote_faults_some(struct rng *rng);

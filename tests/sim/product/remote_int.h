@@ -1,0 +1,7 @@
+/* remote_int: the handlers of both kinds of remote programs, for remote.c. */
+#pragma once
+
+#include "tests/sim/product/remote.h"
+
+extern const struct sim_peer_handlers receiver_handlers;
+extern const struct sim_peer_handlers injector_handlers;
