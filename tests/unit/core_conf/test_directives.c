@@ -133,6 +133,7 @@ static void hints(void **state)
         {"maxsmtpout", SCOPE_DOMAIN, "max-smtp-out"},
         {"retry_after", SCOPE_DOMAIN, "retry-after"},
         {"RETRY-AFTR", SCOPE_DOMAIN, "retry-after"},
+        {"tpye", SCOPE_DOMAIN, "type"},
         {"logfile", SCOPE_GLOBAL, "log-file"},
         {"smtp-listner", SCOPE_GLOBAL, "smtp-listener"},
         {"always-allow-relay", SCOPE_SOURCE, "always-allow-relaying"},

@@ -156,6 +156,13 @@ static void sections_end_in_their_file(void **state)
     put("closer", "</domain>\n");
     refuse_file("main", &findings);
     expect(&findings, "closer", ":1: </domain> closes nothing");
+    /* Nor may it end what lies further out. */
+    put("main", "<virtual-mta v>\nsmtp-source-host 192.0.2.1 a\n<domain *>\ninclude closer\n"
+                "</domain>\n</virtual-mta>\n");
+    put("closer", "</virtual-mta>\n");
+    refuse_file("main", &findings);
+    expect(&findings, "closer", ":1: </virtual-mta> closes nothing");
+    assert_int_equal(findings.errors, 1);
     put("main", "include opener\n</domain>\n");
     put("opener", "<domain *>\nmax-smtp-out 1\n");
     refuse_file("main", &findings);

@@ -60,6 +60,8 @@ static void most_specific_wins(void **state)
         {"[192.0.2.200]", 7},
         {"[198.51.100.1]", 1},
         {"[IPv6:2001:db8::1]", 9},
+        {"both.net", 11},
+        {"x.both.net", 10},
         {"", 1},
         {".", 1},
     };
@@ -68,6 +70,8 @@ static void most_specific_wins(void **state)
                              "<domain *.example.com>\nmax-smtp-out 4\n</domain>\n"
                              "<domain [*.]com>\nmax-smtp-out 3\n</domain>\n"
                              "<domain *.com>\nmax-smtp-out 2\n</domain>\n"
+                             "<domain both.net>\nmax-smtp-out 11\n</domain>\n"
+                             "<domain [*.]both.net>\nmax-smtp-out 10\n</domain>\n"
                              "<domain [192.0.2.0/24]>\nmax-smtp-out 7\n</domain>\n"
                              "<domain [192.0.2.7]>\nmax-smtp-out 8\n</domain>\n"
                              "<domain [IPv6:2001:db8::/32]>\nmax-smtp-out 9\n</domain>\n"
