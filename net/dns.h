@@ -54,12 +54,18 @@ struct dns_query {
     uint8_t data[DNS_DATA_MAX];
     /* owner's */
     uint32_t slot;
+    uint32_t asker;
 };
 
 struct dns;
 
+/*
+ * actor: goes into parcel.from of every question. At most cache_count_max names are known at a
+ * time, asked or answered; at most in_flight_max are with the resolver.
+ */
 struct dns *dns_create(struct io *io, struct mailbox *questions, struct mailbox *answers,
                        uint16_t actor, uint32_t cache_count_max, uint32_t in_flight_max);
+/* The resolver must have ended, or have sent everything back. */
 void dns_destroy(struct dns *dns);
 
 /* A waiting lookup, embedded in its owner. */
@@ -70,9 +76,11 @@ struct dns_lookup {
 };
 
 /* Answers later, never from inside. Names longer than DNS_NAME_MAX or with odd bytes answer
- * DNS_NO_NAME. When too many questions are in flight the lookup waits its turn. */
+ * DNS_NO_NAME. When too many questions are in flight the lookup waits its turn; when every name
+ * known is still waited for, it is answered DNS_FAILURE. The answer's ttl_s is what is left of it.
+ */
 void dns_ask(struct dns *dns, struct dns_lookup *lookup, struct slice name, enum dns_type type);
-/* The lookup will not be called. Safe when it is not waiting. */
+/* The lookup will not be called. Safe when it is not waiting, and on one of zeroes. */
 void dns_forget(struct dns *dns, struct dns_lookup *lookup);
 
 /* Next record of an answer; start with *cursor = 0. */

@@ -4,7 +4,9 @@
  * RFC 5321 section 5, RFC 7505. MX by preference, equals shuffled; A/AAAA of the domain itself when
  * it has no MX (never after NXDOMAIN); null MX is final; we ourselves in the list drop equal and
  * worse preferences (A30); loopback, unspecified, multicast and our own addresses learnt from DNS
- * are refused (A27), private ones by setting. Addresses an operator names are always allowed.
+ * are refused (A27), private ones by setting; with allow_loopback a loopback address is also never
+ * taken for our own. Addresses an operator names are always allowed, host names he names are looked
+ * up and judged like any other.
  * Families without a source are left out; IPv4 first unless told otherwise. Only SERVFAIL and
  * timeouts are temporary. At most MX_HOST_COUNT_MAX hosts and MX_TARGET_COUNT_MAX addresses.
  */
@@ -19,8 +21,8 @@
 
 struct mx_target {
     struct ipaddr_port at;
-    uint16_t preference;
-    uint16_t host; /* index into hosts */
+    uint16_t preference; /* 0 = best; equal numbers are equally good */
+    uint16_t host;       /* index into hosts */
 };
 
 struct mx_answer {
@@ -30,6 +32,7 @@ struct mx_answer {
     uint64_t set_hash;       /* of the sorted host names (or the route): names the site */
     uint16_t host_count;
     uint16_t target_count;
+    /* Those with a target; an address in text where the operator named one. */
     char host_names[MX_HOST_COUNT_MAX][DNS_NAME_MAX + 1];
     struct mx_target targets[MX_TARGET_COUNT_MAX]; /* in the order to be tried */
 };
@@ -46,7 +49,7 @@ struct mx_rules {
     const char *own_host_name;
 };
 
-/* One resolution, embedded or allocated by its owner; about 20 KB with its answer. */
+/* One resolution at a time, used again and again; about 30 KB with its answer. */
 struct mx_resolution;
 
 struct mx_resolution *mx_resolution_create(struct dns *dns, struct io *io);

@@ -1,0 +1,190 @@
+/*
+ * Asks what mx_plan wants to know and hands its answer over. MX questions first (one for a domain,
+ * some for a route), then A and AAAA of all hosts at once.
+ */
+#include "net/mx.h"
+
+#include "core/base/hash.h"
+#include "core/base/mem.h"
+#include "core/base/must.h"
+#include "net/mx_plan.h"
+
+#define ROUTE_MX_MAX 8 /* lookup-mx entries of a route; further ones are left out */
+#define LOOKUP_COUNT (2 * MX_HOST_COUNT_MAX)
+
+_Static_assert(ROUTE_MX_MAX <= LOOKUP_COUNT, "one array serves both rounds");
+
+struct mx_lookup {
+    struct dns_lookup lookup;
+    struct mx_resolution *resolution;
+    uint16_t number; /* group of the MX question, or index of the host */
+    uint8_t type;    /* enum dns_type */
+};
+
+struct mx_resolution {
+    struct dns *dns;
+    struct io *io;
+    struct io_timer timer; /* an answer that needs no question comes from here */
+    void (*on_done)(void *context, const struct mx_answer *answer);
+    void *context;
+    uint32_t open_count; /* lookups under way */
+    bool is_running;
+    uint8_t domain_len;
+    char domain[DNS_NAME_MAX];
+    uint64_t route_hash; /* 0 = the names are the site */
+    uint16_t port;
+    struct mx_lookup lookups[LOOKUP_COUNT];
+    struct mx_plan plan;
+    struct mx_answer answer;
+};
+
+static void finish(struct mx_resolution *resolution)
+{
+    struct mx_answer *answer = &resolution->answer;
+    struct slice domain = slice_of(resolution->domain, resolution->domain_len);
+
+    mx_plan_finish(&resolution->plan, domain, io_now_ns(resolution->io), answer);
+    answer->set_hash = resolution->route_hash;
+    if (answer->set_hash == 0)
+        answer->set_hash = hash_combine(resolution->plan.names_hash, resolution->port);
+    resolution->is_running = false;
+    /* The owner may start the next resolution from inside. */
+    resolution->on_done(resolution->context, answer);
+}
+
+static void on_timer(struct io_timer *timer)
+{
+    finish(container_of(timer, struct mx_resolution, timer));
+}
+
+static void on_address(struct dns_lookup *lookup, const struct dns_query *answer)
+{
+    struct mx_lookup *asked = container_of(lookup, struct mx_lookup, lookup);
+    struct mx_resolution *resolution = asked->resolution;
+
+    mx_plan_take(&resolution->plan, asked->number, asked->type, answer);
+    if (--resolution->open_count == 0)
+        finish(resolution);
+}
+
+static void ask(struct mx_resolution *resolution, struct slice name, enum dns_type type,
+                uint16_t number, void (*on_answer)(struct dns_lookup *, const struct dns_query *))
+{
+    struct mx_lookup *lookup = &resolution->lookups[resolution->open_count++];
+
+    lookup->number = number;
+    lookup->type = (uint8_t)type;
+    lookup->lookup.on_answer = on_answer;
+    dns_ask(resolution->dns, &lookup->lookup, name, type);
+}
+
+/* All hosts are known: ask for their addresses. */
+static void ask_addresses(struct mx_resolution *resolution)
+{
+    static const enum dns_type types[] = {DNS_A, DNS_AAAA};
+    struct mx_plan *plan = &resolution->plan;
+
+    mx_plan_arrange(plan);
+    for (uint32_t host = 0; host < plan->host_count; host++) {
+        for (unsigned i = 0; i < 2; i++) {
+            if (mx_plan_wants(plan, host, types[i]))
+                ask(resolution, slice_str(plan->hosts[host].name), types[i], (uint16_t)host,
+                    on_address);
+        }
+    }
+    if (resolution->open_count == 0)
+        io_timer_arm(resolution->io, &resolution->timer, io_now_ns(resolution->io));
+}
+
+static void on_mx(struct dns_lookup *lookup, const struct dns_query *answer)
+{
+    struct mx_lookup *asked = container_of(lookup, struct mx_lookup, lookup);
+    struct mx_resolution *resolution = asked->resolution;
+
+    mx_plan_add_mx(&resolution->plan, asked->number, answer);
+    if (--resolution->open_count == 0)
+        ask_addresses(resolution);
+}
+
+static void add_route_entry(struct mx_resolution *resolution, const struct conf_route_host *entry)
+{
+    struct mx_plan *plan = &resolution->plan;
+
+    switch (entry->kind) {
+    case CONF_ROUTE_HOST:
+        mx_plan_add_host(plan, entry->preference, slice_str(entry->name), entry->port);
+        break;
+    case CONF_ROUTE_ADDRESS:
+        mx_plan_add_address(plan, entry->preference, &entry->ip, entry->port);
+        break;
+    case CONF_ROUTE_LOOKUP_MX:
+        if (resolution->open_count < ROUTE_MX_MAX)
+            ask(resolution, slice_str(entry->name), DNS_MX, entry->preference, on_mx);
+        break;
+    }
+}
+
+/* Two queues with one route are one site, whatever their domains. */
+static uint64_t hash_route(const struct conf_route_host *route, uint32_t count, uint16_t port)
+{
+    uint64_t hash = hash_u64(count);
+
+    for (uint32_t i = 0; i < count; i++) {
+        const struct conf_route_host *entry = &route[i];
+        uint16_t entry_port = entry->port != 0 ? entry->port : port;
+
+        hash = hash_combine(hash, (uint64_t)entry->kind << 32 | (uint64_t)entry->preference << 16 |
+                                      entry_port);
+        hash = hash_combine(hash, entry->kind == CONF_ROUTE_ADDRESS
+                                      ? ipaddr_hash(&entry->ip)
+                                      : hash_bytes_nocase(entry->name, strlen(entry->name)));
+    }
+    return hash != 0 ? hash : 1;
+}
+
+struct mx_resolution *mx_resolution_create(struct dns *dns, struct io *io)
+{
+    struct mx_resolution *resolution = mem_alloc(sizeof(*resolution));
+
+    resolution->dns = dns;
+    resolution->io = io;
+    io_timer_init(&resolution->timer, on_timer);
+    for (unsigned i = 0; i < LOOKUP_COUNT; i++) {
+        resolution->lookups[i].resolution = resolution;
+        list_init(&resolution->lookups[i].lookup.link);
+    }
+    return resolution;
+}
+
+void mx_resolution_destroy(struct mx_resolution *resolution)
+{
+    if (resolution == NULL)
+        return;
+    io_timer_stop(resolution->io, &resolution->timer);
+    for (unsigned i = 0; i < LOOKUP_COUNT; i++)
+        dns_forget(resolution->dns, &resolution->lookups[i].lookup);
+    mem_free(resolution);
+}
+
+void mx_resolve(struct mx_resolution *resolution, struct slice domain,
+                const struct conf_route_host *route, uint32_t route_count,
+                const struct mx_rules *rules,
+                void (*on_done)(void *context, const struct mx_answer *answer), void *context)
+{
+    must(!resolution->is_running);
+    resolution->is_running = true;
+    resolution->on_done = on_done;
+    resolution->context = context;
+    resolution->open_count = 0;
+    resolution->port = rules->port;
+    resolution->domain_len = (uint8_t)(domain.len < DNS_NAME_MAX ? domain.len : DNS_NAME_MAX);
+    memcpy(resolution->domain, domain.data, resolution->domain_len);
+    resolution->route_hash = route_count > 0 ? hash_route(route, route_count, rules->port) : 0;
+    mx_plan_start(&resolution->plan, rules, io_rng(resolution->io));
+    if (route_count == 0)
+        ask(resolution, domain, DNS_MX, 0, on_mx);
+    for (uint32_t i = 0; i < route_count; i++)
+        add_route_entry(resolution, &route[i]);
+    if (resolution->open_count == 0)
+        ask_addresses(resolution);
+}
