@@ -9,6 +9,7 @@
 #include "core/base/err.h"
 #include "core/base/mem.h"
 #include "shard/place.h"
+#include "shard/planted.h"
 #include "shard/shard_int.h"
 
 /* Parcels a turn hands out at most, so that a message of thousands of recipients shares a turn. */
@@ -37,6 +38,7 @@ void home_init(struct shard *shard)
     slab_init(&shard->handoffs, sizeof(struct handoff), 65536);
     slab_init(&shard->state_records, sizeof(struct state_record), 1024);
     table_init(&shard->route_table);
+    list_init(&shard->unregistered);
     shard->handoff_head = NONE;
     shard->handoff_tail = NONE;
 }
@@ -189,7 +191,8 @@ static void enqueue_handoff(struct shard *shard, struct home_message *home, uint
     shard->handoff_tail = index;
 }
 
-void home_register(struct shard *shard, struct message *message)
+/* False when memory is short; nothing is changed then. */
+static bool register_message(struct shard *shard, struct message *message)
 {
     const struct envelope *envelope = &message->envelope;
     const struct conf_vmta *vmta = conf_vmta_named(shard->conf, envelope->vmta);
@@ -198,8 +201,8 @@ void home_register(struct shard *shard, struct message *message)
     uint32_t index, last = NONE, ordinal = 0;
     struct home_message *home = slab_alloc(&shard->home_messages, &index);
 
-    /* home_reserve promised the room before the append. */
-    must(home);
+    if (!home)
+        return false;
     home->id = envelope->message_id;
     home->accepted_us = envelope->accepted_us;
     home->place = message->append.place;
@@ -207,10 +210,12 @@ void home_register(struct shard *shard, struct message *message)
     home->rcpt_first = NONE;
     wire_reader_init(&reader, envelope->rcpts.data, envelope->rcpts.len);
     while (envelope_rcpt_next(&reader, &rcpt)) {
-        bool added = rcpt_add(shard, home, &last, envelope_rcpt_host(&rcpt),
-                              (struct home_rcpt){.ordinal = ordinal++});
-
-        must(added);
+        if (rcpt_add(shard, home, &last, envelope_rcpt_host(&rcpt),
+                     (struct home_rcpt){.ordinal = ordinal++}))
+            continue;
+        message_free_rcpts(shard, home);
+        slab_free(&shard->home_messages, index);
+        return false;
     }
     must(home->rcpt_count == envelope->rcpt_count);
     message->home = index;
@@ -221,6 +226,27 @@ void home_register(struct shard *shard, struct message *message)
         home->claims = home->rcpt_open;
     }
     enqueue_handoff(shard, home, index);
+    return true;
+}
+
+void home_register(struct shard *shard, struct message *message)
+{
+    /* The message is durable and answered: without memory for its entry it waits, in order. */
+    if (!list_empty(&shard->unregistered) || !register_message(shard, message))
+        list_push_back(&shard->unregistered, &message->append.link);
+}
+
+static void register_waiting(struct shard *shard)
+{
+    while (!list_empty(&shard->unregistered)) {
+        struct list *link = list_pop_front(&shard->unregistered);
+        struct message *message = container_of(link, struct message, append.link);
+
+        if (register_message(shard, message))
+            continue;
+        list_push_front(&shard->unregistered, link);
+        return;
+    }
 }
 
 int shard_recover_message(struct shard *shard, const struct log_message_state *state)
@@ -247,6 +273,8 @@ int shard_recover_message(struct shard *shard, const struct log_message_state *s
                                   .attempts = rcpt.attempts,
                                   .is_final = rcpt.is_final};
 
+        if (planted("shard/restart-releases-early"))
+            facts.due_s = 0;
         if (rcpt.domain.len > 0)
             domain = rcpt.domain;
         if (!rcpt_add(shard, home, &last, domain, facts)) {
@@ -317,7 +345,7 @@ static bool hand_out_message(struct shard *shard, uint32_t message_index, uint32
         const struct home_rcpt *rcpt = slab_at(&shard->home_rcpts, home->handoff_rcpt);
         uint32_t next = rcpt->next;
 
-        if (!rcpt->is_final) {
+        if (!rcpt->is_final && !(planted("shard/recipient-not-handed-out") && rcpt->ordinal == 2)) {
             if (*budget == 0 || !hand_out(shard, message_index, home->handoff_rcpt))
                 return false;
             (*budget)--;
@@ -333,6 +361,7 @@ void home_turn(struct shard *shard)
 {
     uint32_t budget = HANDOFFS_PER_TURN;
 
+    register_waiting(shard);
     while (shard->handoff_head != NONE && budget > 0) {
         uint32_t index = shard->handoff_head;
         struct home_message *home = slab_at(&shard->home_messages, index);
@@ -386,12 +415,16 @@ void home_on_outcome(struct shard *shard, struct outcome_parcel *outcome)
         home->rcpt_open--;
     }
     outcome->request.place = home->place;
+    if (planted("shard/message-done-early") && outcome->is_final)
+        outcome->request.flags |= LOG_MESSAGE_DONE;
     if (home->rcpt_open == 0) {
         must(!home->hot && home->handoff_rcpt == NONE);
         outcome->request.flags |= LOG_MESSAGE_DONE;
         message_free_rcpts(shard, home);
         slab_free(&shard->home_messages, outcome->home_message);
     }
+    if (planted("shard/outcome-not-logged") && outcome->is_final)
+        return;
     outcome->request.parcel.kind = SPOOL_APPEND_OUTCOME;
     mailbox_post(shard->wiring.to_spool, &outcome->request.parcel);
 }
@@ -503,11 +536,13 @@ static void checkpoint_turn(struct shard *shard)
     const struct slab *slab = &shard->home_messages;
     uint32_t budget = STATES_PER_TURN, steps = STATES_PER_TURN * 16;
 
-    if (!shard->checkpoint)
+    /* What was answered before the checkpoint began must be among the states. */
+    if (!shard->checkpoint || (shard->checkpoint_cursor == 0 && !list_empty(&shard->unregistered)))
         return;
     for (; shard->checkpoint_cursor < slab->count_grown && steps > 0;
          shard->checkpoint_cursor++, steps--) {
-        if (!slab_is_live(slab, shard->checkpoint_cursor))
+        if (!slab_is_live(slab, shard->checkpoint_cursor) ||
+            (planted("shard/checkpoint-skips-message") && shard->checkpoint_cursor % 8 == 7))
             continue;
         if (budget-- == 0 || !emit_state(shard, slab_at(slab, shard->checkpoint_cursor)))
             return;

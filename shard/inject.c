@@ -9,6 +9,7 @@
 #include "core/base/err.h"
 #include "core/base/log.h"
 #include "core/mail/header_scan.h"
+#include "shard/planted.h"
 #include "shard/shard_int.h"
 
 #include <stdio.h>
@@ -472,7 +473,7 @@ void inject_on_appended(struct shard *shard, struct message *message)
     must(intake && shard->append_count > 0);
     shard->append_count--;
     message->intake = NULL;
-    if (message->append.status < 0) {
+    if (message->append.status < 0 && !planted("shard/void-answered-250")) {
         if (message->append.status == E_POISONED)
             reply.code = 0;
         else

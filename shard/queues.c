@@ -8,6 +8,7 @@
  */
 #include "core/base/err.h"
 #include "shard/place.h"
+#include "shard/planted.h"
 #include "shard/shard_int.h"
 
 #include <stdio.h>
@@ -220,6 +221,9 @@ void queues_defer(struct shard *shard, uint32_t queued_index, uint64_t due_us)
     struct queued *queued = slab_at(&shard->queued, queued_index);
     struct queue *queue = slab_at(&shard->queues, queued->queue);
     struct heap_entry entry = {.key = monotonic_of(shard, due_us), .value = queued_index};
+
+    if (planted("shard/no-delay-before-retry"))
+        entry.key = io_now_ns(shard->io);
 
     entry.tag = ++shard->due_tag_next;
     queued->due_s = (uint32_t)((due_us + 999999) / 1000000);

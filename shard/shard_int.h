@@ -286,8 +286,9 @@ struct shard {
     struct slab routes;
     struct table route_table;
     struct slab handoffs;
-    uint32_t rcpts_reserved; /* promised to messages that are being appended */
-    uint32_t handoff_head;   /* messages with recipients to hand out */
+    struct list unregistered; /* durable messages that wait for memory, by append.link */
+    uint32_t rcpts_reserved;  /* promised to messages that are being appended */
+    uint32_t handoff_head;    /* messages with recipients to hand out */
     uint32_t handoff_tail;
     uint32_t append_count;           /* messages at the spool, unanswered */
     struct spool_notice *checkpoint; /* being answered */
@@ -348,7 +349,7 @@ void home_fini(struct shard *shard);
 /* Room for a message with so many recipients: promised until home_register or home_unreserve. */
 bool home_reserve(struct shard *shard, uint32_t rcpt_count);
 void home_unreserve(struct shard *shard, uint32_t rcpt_count);
-/* The append is durable: the message is ours now. keep_hot: its bytes may stay in memory. */
+/* The append is durable: the message is ours now, at the latest when there is memory for it. */
 void home_register(struct shard *shard, struct message *message);
 /* Hands out recipients while there is room; called each turn. */
 void home_turn(struct shard *shard);

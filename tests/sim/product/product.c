@@ -173,7 +173,8 @@ bool product_is_empty(const struct product *product)
             shard->routes.count_used || shard->handoffs.count_used || shard->queued.count_used ||
             shard->deliveries.count_used || shard->outcomes.count_used || shard->pool.bytes_used ||
             shard->pool.messages.count_used || shard->append_count || shard->rcpts_reserved ||
-            shard->outcomes_reserved || shard->handoffs_waiting)
+            !list_empty(&shard->unregistered) || shard->outcomes_reserved ||
+            shard->handoffs_waiting)
             return false;
     }
     return true;

@@ -1,0 +1,19 @@
+/*
+ * planted: the bugs that tests can switch on in this room (core/base/planted.h).
+ *
+ * Every name stands once in the code of the room; the simulation of the whole product must catch
+ * each of them.
+ */
+#pragma once
+
+#include "core/base/planted.h"
+
+#define SHARD_PLANTED_BUGS(X)                                                                      \
+    X("shard/void-answered-250")                                                                   \
+    X("shard/outcome-not-logged")                                                                  \
+    X("shard/restart-releases-early")                                                              \
+    X("shard/no-delay-before-retry")                                                               \
+    X("shard/recipient-not-handed-out")                                                            \
+    X("shard/message-done-early")                                                                  \
+    X("shard/checkpoint-skips-message")                                                            \
+    X("shard/deferral-taken-for-delivery")
