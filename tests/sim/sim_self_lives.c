@@ -177,7 +177,7 @@ static void durable_records_survive_many_crashes(void **state)
 
 /* ---- Crashes from within --------------------------------------------------------------------- */
 
-struct suicide {
+struct last_moment {
     struct sim_world *world;
     struct sim_process *process;
     struct io_timer timer;
@@ -186,27 +186,27 @@ struct suicide {
 
 static void on_last_moment(struct io_timer *timer)
 {
-    struct suicide *suicide = container_of(timer, struct suicide, timer);
+    struct last_moment *last = container_of(timer, struct last_moment, timer);
 
     mem_alloc(100);
-    sim_crash(suicide->world, suicide->process, SIM_KILL);
-    suicide->returned = true;
+    sim_crash(last->world, last->process, SIM_KILL);
+    last->returned = true;
 }
 
 static void crash_inside_of_a_turn_does_not_return(void **state)
 {
-    struct suicide suicide = {.world = sim_world_create(1, NULL)};
+    struct last_moment last = {.world = sim_world_create(1, NULL)};
     struct io *io;
 
-    suicide.process = sim_process_create(suicide.world);
-    sim_io_create(suicide.world, suicide.process, &io);
-    io_timer_init(&suicide.timer, on_last_moment);
-    io_timer_arm(io, &suicide.timer, sim_now_ns(suicide.world) + SECOND_NS);
-    sim_run_for(suicide.world, 2 * SECOND_NS);
-    assert_false(suicide.returned);
-    assert_false(sim_step(suicide.world));
-    assert_int_equal(sim_coverage(suicide.world)[SIM_COVER_process_killed].count, 1);
-    sim_world_destroy(suicide.world);
+    last.process = sim_process_create(last.world);
+    sim_io_create(last.world, last.process, &io);
+    io_timer_init(&last.timer, on_last_moment);
+    io_timer_arm(io, &last.timer, sim_now_ns(last.world) + SECOND_NS);
+    sim_run_for(last.world, 2 * SECOND_NS);
+    assert_false(last.returned);
+    assert_false(sim_step(last.world));
+    assert_int_equal(sim_coverage(last.world)[SIM_COVER_process_killed].count, 1);
+    sim_world_destroy(last.world);
 }
 
 const struct CMUnitTest lives_tests[] = {
