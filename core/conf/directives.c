@@ -257,7 +257,6 @@ static const struct type_text types[TYPE_COUNT_OF_TYPES] = {
     [TYPE_PATH] = {"path", "an absolute path"},
     [TYPE_ADDRESS] = {"address", "a mail address, `local@domain`"},
     [TYPE_ADDRESS_LIST] = {"addresses", "mail addresses between commas"},
-    [TYPE_REGEX] = {"regex", "a regular expression between slashes; write `\\x23` for `#`"},
     [TYPE_ENUM] = {"choice", "one of the words shown"},
     [TYPE_ENUM_LIST] = {"choices", "some of the words shown, between commas"},
     [TYPE_HOST] = {"host", "a host name or an address"},

@@ -59,7 +59,6 @@ enum directive_type {
     TYPE_PATH,
     TYPE_ADDRESS,
     TYPE_ADDRESS_LIST,
-    TYPE_REGEX,
     TYPE_ENUM,
     TYPE_ENUM_LIST,
     TYPE_HOST,

@@ -139,7 +139,6 @@ static const struct {
     [TYPE_PATH] = {value_parse_path, false},
     [TYPE_ADDRESS] = {value_parse_address, false},
     [TYPE_ADDRESS_LIST] = {value_parse_address_list, true},
-    [TYPE_REGEX] = {value_parse_regex, false},
     [TYPE_ENUM] = {value_parse_enum, false},
     [TYPE_ENUM_LIST] = {value_parse_enum_list, true},
     [TYPE_HOST] = {value_parse_host, false},

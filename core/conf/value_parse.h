@@ -54,7 +54,6 @@ value_parse_fn value_parse_words;
 value_parse_fn value_parse_path;
 value_parse_fn value_parse_address;
 value_parse_fn value_parse_address_list;
-value_parse_fn value_parse_regex;
 value_parse_fn value_parse_enum;
 value_parse_fn value_parse_enum_list;
 value_parse_fn value_parse_host;

@@ -234,15 +234,6 @@ int value_parse_domain_list(struct value_parse *parse)
     return parse_list(parse, check_domain);
 }
 
-int value_parse_regex(struct value_parse *parse)
-{
-    struct slice text = slice_trim(parse->rest);
-
-    if (text.len < 2 || text.data[0] != '/' || text.data[text.len - 1] != '/')
-        return value_refuse(parse, "a regular expression stands between slashes");
-    return store_text(parse, text);
-}
-
 int value_parse_macro(struct value_parse *parse)
 {
     struct value_macro macro = {0};
