@@ -92,6 +92,7 @@ int command_demo(int argc, char **argv)
     demo.scenario.warmup = 0;
     demo.scenario.sink.check_body = true;
     demo.scenario.progress = on_progress;
+    demo.scenario.progress_s = isatty(1) ? 0.1 : 1;
     command_default_daemon(demo.daemon, sizeof(demo.daemon));
     demo.scenario.daemon = demo.daemon;
     switch (parse(&demo, argc, argv)) {

@@ -14,7 +14,6 @@
 #define RELAY_PORT     2526
 #define START_LIMIT_MS 10000
 #define LOOK_MS        1
-#define PROGRESS_NS    200000000ull
 /* After the last expected arrival: time for one too many to show up, and for the relay to finish
  * what it put off; that work counts. */
 #define AFTERMATH_MS   100
@@ -180,7 +179,7 @@ static void show_progress(const struct run *run, uint64_t *next_ns)
 
     if (run->scenario->progress == NULL || now < *next_ns || start == 0 || start > now)
         return;
-    *next_ns = now + PROGRESS_NS;
+    *next_ns += (uint64_t)(run->scenario->progress_s * 1e9);
     run->scenario->progress(run->gen, run->sink, run->ledger, (double)(now - start) / 1e9);
 }
 
@@ -231,7 +230,7 @@ static int wait_for_arrivals(struct run *run, uint64_t *next_progress_ns)
 /* Messages [first, first + count) through everything. */
 static int load(struct run *run, uint64_t first, uint64_t count)
 {
-    uint64_t next_progress_ns = process_now_ns() + PROGRESS_NS;
+    uint64_t next_progress_ns = process_now_ns();
     pid_t gen;
     int error;
 

@@ -27,7 +27,8 @@ struct scenario {
     const char *extra;    /* file, or NULL */
     const char *spool;    /* directory on the disk to measure */
     double patience_s;    /* without any delivery for so long, the rest counts as lost */
-    /* Called a few times a second during the measured part; NULL = not. */
+    /* Called every so often during the measured part; NULL = not. */
+    double progress_s;
     void (*progress)(const struct gen_shared *gen, const struct sink_shared *sink,
                      const struct ledger *ledger, double seconds);
 };

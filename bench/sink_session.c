@@ -33,7 +33,11 @@ static void drop(struct sink_session *session, bool by_reset)
     sink_count(&session->worker->shared->counters.dropped, 1);
     if (by_reset)
         setsockopt(session->fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
-    close_session(session);
+    /* What was answered before this command still goes out, unless the reset takes it away. */
+    if (!by_reset && (session->sending || session->out_used > 0))
+        session->closing = true;
+    else
+        close_session(session);
 }
 
 /* ---- Replies ------------------------------------------------------------------------------- */
