@@ -201,6 +201,21 @@ static void macros_are_bounded(void **state)
     assert_non_null(strstr(findings.text, "more than 1000000 domains"));
 }
 
+/* What is quoted is cut, but never within a character. */
+static void quotes_are_cut(void **state)
+{
+    struct findings findings;
+    char text[512] = "log-file x";
+
+    for (int i = 0; i < 60; i++)
+        strcat(text, "\xc3\xbc");
+    strcat(text, "\n");
+    refuse(text, &findings);
+    assert_non_null(strstr(findings.text, "\xc3\xbc\" is not an absolute path"));
+    assert_null(strstr(findings.text, "\xc3\""));
+    assert_true(findings.len < 150);
+}
+
 static void no_includes(void **state)
 {
     static const struct conf_load_options options = {.no_includes = true};
@@ -242,6 +257,7 @@ int main(void)
         cmocka_unit_test(errors_are_bounded),
         cmocka_unit_test(long_lines),
         cmocka_unit_test(macros_are_bounded),
+        cmocka_unit_test(quotes_are_cut),
         cmocka_unit_test(no_includes),
         cmocka_unit_test(unreadable),
         cmocka_unit_test(without_a_listener),
