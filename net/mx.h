@@ -21,7 +21,7 @@
 
 struct mx_target {
     struct ipaddr_port at;
-    uint16_t preference; /* 0 = best; equal numbers are equally good */
+    uint16_t preference; /* 0 = best of all hosts; equal numbers are equally good */
     uint16_t host;       /* index into hosts */
 };
 
