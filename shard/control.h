@@ -2,11 +2,12 @@
  * control: the control actor: admin verbs over a Unix socket, and the accounting cursors.
  *
  * Runs on a loop of its own, off the shards; asks shards by report parcels (report.h). One verb
- * table (control.c) serves the socket; the command line's help and tests are derived from it. A
- * connection sends one command line, ended by LF, of words separated by blanks (quotes as in a
- * shell), e.g. "show queues --json --maxitems=10", and reads the answer until the end of the
- * stream. The first line of the answer is "ok" or "error TEXT". Only root and the daemon's own user
- * may connect (peer uid). Garbage never ends the daemon.
+ * table (verbs.h) serves the socket, the command line tool and its help. A connection sends one
+ * command line, ended by LF, of words separated by blanks (quotes as in a shell), e.g.
+ * "show queues --json --maxitems=10", and reads the answer until the end of the stream. The first
+ * line of the answer is "ok" or "error TEXT". Only root and the daemon's own user may connect (peer
+ * uid). Everything is bounded: connections, length of a line, rows, time. Garbage never ends the
+ * daemon.
  */
 #pragma once
 
@@ -18,9 +19,10 @@
 struct control;
 
 struct control_options {
-    struct conf *conf;
+    struct conf *conf; /* control takes a reference of its own */
     uint16_t shard_count;
-    const char *version;
+    const char *version; /* static storage */
+    uint32_t user_id;    /* besides root the only one who may connect: the daemon's own */
 };
 
 struct control_wiring {
@@ -35,13 +37,19 @@ struct control_wiring {
 };
 
 struct control *control_create(struct io *io, const struct control_options *options);
+/* After the loop has ended, before the spool is destroyed. */
 void control_destroy(struct control *control);
+/* Once, before the loops run; the arrays are copied. */
 void control_wire(struct control *control, const struct control_wiring *wiring);
 /* Opens the socket of conf_global.control_socket (none when NULL). 0 or negative. */
 int control_listen(struct control *control);
-/* Opens the accounting files' cursors and replays what they miss. 0 or negative. */
+/* Opens the accounting files' cursors and replays what they miss. Before the loops run; after
+ * control_wire. 0 or negative. */
 int control_start_accounting(struct control *control);
-/* Called on the loop once every shard has stopped by the shutdown verb or control_shutdown. */
+/*
+ * Called on the loop once every shard has stopped by the shutdown verb or control_shutdown, what
+ * was durable is in the accounting files and no connection is open any more.
+ */
 void control_on_stopped(struct control *control, void (*stopped)(void *context), void *context);
-/* As the verb does it; safe to call again. */
+/* As the verb does it; safe to call again. On control's loop. */
 void control_shutdown(struct control *control, uint32_t grace_ms);

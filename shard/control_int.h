@@ -1,0 +1,232 @@
+/*
+ * control_int: the inside of control, shared by control*.c and by nobody else.
+ *
+ *   control.c           creation, wiring, the socket and its connections, the end
+ *   control_gather.c    one question to all shards, their answers in one
+ *   control_verbs.c     what each verb asks and answers
+ *   control_rows.c      the trees of queues, domains, VMTAs and recipients
+ *   control_status.c    the tree of show status
+ *   control_render.c    the tree as JSON, as dom lines, as text
+ *   control_samples.c   traffic per minute and hour
+ *   control_accounts.c  the accounting files
+ *   verbs.c             command lines
+ */
+#pragma once
+
+#include "core/base/list.h"
+#include "shard/account.h"
+#include "shard/control.h"
+#include "shard/report.h"
+#include "shard/verbs.h"
+
+#include <jansson.h>
+
+#define CONTROL_CLIENTS_MAX 16
+
+/* ---- Text that grows ------------------------------------------------------------------------ */
+
+struct text_buffer {
+    char *data;
+    size_t used;
+    size_t capacity;
+    bool failed; /* memory was short; what is there is not complete */
+};
+
+void text_put(struct text_buffer *buffer, const char *data, size_t len);
+__attribute__((format(printf, 2, 3))) void text_format(struct text_buffer *buffer,
+                                                       const char *format, ...);
+void text_free(struct text_buffer *buffer);
+
+/* ---- Samples -------------------------------------------------------------------------------- */
+
+struct traffic {
+    uint64_t out_rcp;
+    uint64_t out_msg;
+    uint64_t out_bytes;
+    uint64_t in_rcp;
+    uint64_t in_msg;
+    uint64_t in_bytes;
+};
+
+#define SAMPLES_SPAN 60
+
+struct samples {
+    struct traffic seconds[SAMPLES_SPAN + 1]; /* ring: totals, one a second */
+    struct traffic minutes[SAMPLES_SPAN + 1]; /* ring: totals, one a minute */
+    uint64_t second_count;                    /* samples taken */
+    struct traffic total;
+    struct traffic top_minute;
+    struct traffic top_hour;
+    uint64_t top_sessions_in;
+    uint64_t top_connections_out;
+};
+
+/* One second has gone by; the first sample is the start. */
+void samples_add(struct samples *samples, const struct report_status *status);
+struct traffic samples_last_minute(const struct samples *samples);
+struct traffic samples_last_hour(const struct samples *samples);
+struct traffic samples_traffic_of(const struct report_status *status);
+
+/* ---- Gathering ------------------------------------------------------------------------------ */
+
+struct gather;
+
+struct gather_part {
+    struct report report; /* first: parcels lead back here */
+    struct gather *gather;
+};
+
+/* One question to every shard. Lives until all have answered, also when nobody waits any more. */
+struct gather {
+    struct control *control;
+    void (*done)(struct gather *gather); /* NULL once nobody waits */
+    void *context;
+    struct io_timer timer;
+    bool timed_out;
+    uint16_t waiting; /* shards that have not answered */
+    /* The answers in one: */
+    int32_t result;
+    uint64_t affected;
+    struct report_status status;
+    struct gather_part *parts; /* [shard_count]; rows stay there */
+};
+
+/*
+ * The question is copied for each shard. done comes when all have answered, or with timed_out set
+ * after timeout_ms; it must call gather_leave in the end.
+ */
+struct gather *gather_start(struct control *control, const struct report *question,
+                            uint32_t timeout_ms, void (*done)(struct gather *gather),
+                            void *context);
+/* Nobody waits any more; freed when the last parcel is home. */
+void gather_leave(struct gather *gather);
+void gather_on_report(struct control *control, struct report *report);
+
+/* ---- Verbs ---------------------------------------------------------------------------------- */
+
+struct control_client;
+
+/* What a verb answers: a tree, and how it looks as text. */
+struct control_answer {
+    json_t *data;                                              /* NULL = {} */
+    char *message;                                             /* of the heap, or NULL */
+    void (*text)(const json_t *data, struct text_buffer *out); /* NULL = the message alone */
+};
+
+/* Carries the line out; the answer goes to control_client_answer, at once or later. */
+void control_verb_run(struct control *control, struct control_client *client, struct slice line);
+void control_client_answer(struct control_client *client, const struct control_answer *answer);
+void control_client_refuse(struct control_client *client, const char *text);
+void control_answer_free(struct control_answer *answer);
+
+/* control_status.c */
+json_t *control_status_tree(struct control *control, const struct report_status *status);
+void control_status_text(const json_t *data, struct text_buffer *out);
+json_t *control_string(const char *text); /* escaped where it is not clean UTF-8 */
+json_t *control_time(uint64_t wall_us);   /* null for 0 */
+
+/* control_rows.c */
+json_t *control_queues_tree(struct control *control, const struct verb_request *request,
+                            const struct gather *gather);
+json_t *control_rcpts_tree(const struct gather *gather, uint32_t count_max);
+void control_rows_text(const json_t *data, struct text_buffer *out);
+
+/* control_render.c */
+struct text_column {
+    const char *key;
+    const char *heading;
+    bool is_right; /* numbers */
+};
+/* One line per element of the array, below two lines of headings. */
+void render_table(const json_t *array, const struct text_column *columns, size_t column_count,
+                  struct text_buffer *out);
+void render_json(const json_t *data, const char *status, const char *message,
+                 struct text_buffer *out);
+void render_dom(const json_t *data, struct text_buffer *out);
+
+/* ---- Accounting ----------------------------------------------------------------------------- */
+
+struct control_account {
+    struct control *control;
+    struct account *account;
+    struct spool_notice notice;
+    bool notice_is_out;
+    struct log_place told;
+    uint64_t settle_at_ns;
+    uint64_t retry_at_ns;
+};
+
+int accounts_open(struct control *control);
+void accounts_close(struct control *control);
+/* True when there is more to do at once. */
+bool accounts_turn(struct control *control);
+void accounts_on_notice(struct control *control, struct spool_notice *notice);
+/* Takes what is durable now, within a bound, and settles: before the end. */
+void accounts_finish(struct control *control);
+
+/* ---- Control -------------------------------------------------------------------------------- */
+
+enum client_state {
+    CLIENT_FREE,
+    CLIENT_READING,
+    CLIENT_WAITING, /* for shards */
+    CLIENT_SENDING,
+    CLIENT_CLOSING,
+};
+
+struct control_client {
+    struct control *control;
+    enum client_state state;
+    int fd;
+    struct io_recv recv;
+    struct io_op send;
+    struct io_op close;
+    struct io_timer timer;
+    struct gather *gather;
+    struct verb_request request;
+    struct text_buffer answer;
+    struct iovec iov;
+    uint32_t line_len;
+    char line[VERB_LINE_MAX + 1];
+};
+
+enum control_phase {
+    CONTROL_RUNNING,
+    CONTROL_STOPPING, /* shards have been told */
+    CONTROL_ENDING,   /* shards have stopped; connections close */
+    CONTROL_STOPPED,
+};
+
+struct control {
+    struct io_actor actor; /* first */
+    struct io *io;
+    struct conf *conf;
+    const char *version;
+    uint32_t user_id;
+    uint16_t shard_count;
+    struct control_wiring wiring;
+    uint64_t started_us;
+
+    int listen_fd; /* -1 = none */
+    char *socket_path;
+    struct io_accept accept;
+    struct io_op listen_close;
+    struct io_timer accept_timer;
+    struct control_client clients[CONTROL_CLIENTS_MAX];
+
+    struct samples samples;
+    struct io_timer sample_timer;
+    bool is_sampling;
+    uint32_t gather_count; /* not yet freed */
+
+    struct control_account *accounts;
+    uint32_t account_count;
+    bool accounts_are_busy;
+    struct io_timer accounts_timer;
+
+    enum control_phase phase;
+    struct io_timer end_timer;
+    uint64_t end_at_ns; /* connections that are still open then are closed */
+    void (*stopped)(void *context);
+    void *stopped_context;
+};

@@ -1,0 +1,239 @@
+#include "core/base/err.h"
+#include "core/base/log.h"
+#include "core/base/mem.h"
+#include "shard/control_int.h"
+
+#include <stdio.h>
+
+#define QUESTION_TIMEOUT_MS 10000u
+#define ORDER_TIMEOUT_MS    60000u
+#define STOP_GRACE_MS       30000u
+#define STOP_TIMEOUT_MS     30000u /* beyond the grace */
+
+/* What all shards together may answer with: bounds the memory of a question. */
+#define QUEUE_ROWS_MAX    400000u
+#define LIST_ROWS_DEFAULT 100u
+#define LIST_ROWS_MAX     100000u
+
+struct verb_handler {
+    uint16_t report; /* what shards are asked; 0 = none */
+    uint32_t timeout_ms;
+    void (*answer)(struct control *control, const struct verb_request *request,
+                   const struct gather *gather, struct control_answer *answer);
+};
+
+/* ---- Answers --------------------------------------------------------------------------------- */
+
+static char *print_message(const char *format, unsigned long long value)
+{
+    char text[128];
+
+    snprintf(text, sizeof(text), format, value);
+    return mem_strdup(text);
+}
+
+static void answer_status(struct control *control, const struct verb_request *request,
+                          const struct gather *gather, struct control_answer *answer)
+{
+    answer->data = control_status_tree(control, &gather->status);
+    answer->text = control_status_text;
+}
+
+static void answer_queues(struct control *control, const struct verb_request *request,
+                          const struct gather *gather, struct control_answer *answer)
+{
+    answer->data = control_queues_tree(control, request, gather);
+    answer->text = control_rows_text;
+    for (uint16_t i = 0; i < control->shard_count; i++) {
+        const struct report *report = &gather->parts[i].report;
+
+        if (report->row_count == report->row_count_max && answer->message == NULL)
+            answer->message = mem_strdup("there are more queues than could be looked at");
+    }
+}
+
+static uint32_t list_count(const struct verb_request *request)
+{
+    if ((request->given & VERB_BIT(OPTION_MAXITEMS)) == 0)
+        return LIST_ROWS_DEFAULT;
+    return request->maxitems < LIST_ROWS_MAX ? request->maxitems : LIST_ROWS_MAX;
+}
+
+static void answer_list(struct control *control, const struct verb_request *request,
+                        const struct gather *gather, struct control_answer *answer)
+{
+    answer->data = control_rcpts_tree(gather, list_count(request));
+    answer->text = control_rows_text;
+}
+
+static void answer_order(struct control *control, const struct verb_request *request,
+                         const struct gather *gather, struct control_answer *answer)
+{
+    static const char *const formats[VERB_COUNT] = {
+        [VERB_PAUSE_QUEUE] = "queues paused: %llu",
+        [VERB_RESUME_QUEUE] = "queues resumed: %llu",
+        [VERB_SCHEDULE] = "recipients due now: %llu",
+        [VERB_DELETE] = "recipients deleted: %llu",
+    };
+
+    answer->message = print_message(formats[request->verb], gather->affected);
+    answer->data = json_object();
+    json_object_set_new(answer->data, "affected", json_integer((json_int_t)gather->affected));
+}
+
+static void text_version(const json_t *data, struct text_buffer *out)
+{
+    const json_t *product = json_object_get(data, "product");
+
+    text_format(out, "%s %s\n", json_string_value(json_object_get(product, "name")),
+                json_string_value(json_object_get(product, "version")));
+}
+
+static void answer_version(struct control *control, const struct verb_request *request,
+                           const struct gather *gather, struct control_answer *answer)
+{
+    json_t *product = json_object();
+
+    json_object_set_new(product, "name", json_string("ringpost"));
+    json_object_set_new(product, "version", control_string(control->version));
+    answer->data = json_object();
+    json_object_set_new(answer->data, "product", product);
+    answer->text = text_version;
+}
+
+static void text_help(const json_t *data, struct text_buffer *out)
+{
+    const char *text = json_string_value(json_object_get(data, "help"));
+
+    if (text != NULL)
+        text_put(out, text, strlen(text));
+}
+
+static void answer_help(struct control *control, const struct verb_request *request,
+                        const struct gather *gather, struct control_answer *answer)
+{
+    char *room = mem_alloc(VERB_HELP_MAX);
+
+    verbs_help(room, VERB_HELP_MAX);
+    answer->data = json_object();
+    json_object_set_new(answer->data, "help", json_string(room));
+    answer->text = text_help;
+    mem_free(room);
+}
+
+static void answer_shutdown(struct control *control, const struct verb_request *request,
+                            const struct gather *gather, struct control_answer *answer)
+{
+    bool has_grace = (request->given & VERB_BIT(OPTION_GRACE)) != 0;
+    uint64_t grace_ms = has_grace ? request->grace_ms : STOP_GRACE_MS;
+
+    control_shutdown(control, grace_ms < UINT32_MAX / 2 ? (uint32_t)grace_ms : UINT32_MAX / 2);
+    answer->message = mem_strdup("shutting down");
+}
+
+static const struct verb_handler handlers[VERB_COUNT] = {
+    [VERB_SHOW_STATUS] = {REPORT_STATUS, QUESTION_TIMEOUT_MS, answer_status},
+    [VERB_SHOW_TOPQUEUES] = {REPORT_QUEUES, QUESTION_TIMEOUT_MS, answer_queues},
+    [VERB_SHOW_QUEUES] = {REPORT_QUEUES, QUESTION_TIMEOUT_MS, answer_queues},
+    [VERB_SHOW_DOMAINS] = {REPORT_QUEUES, QUESTION_TIMEOUT_MS, answer_queues},
+    [VERB_SHOW_VMTAS] = {REPORT_QUEUES, QUESTION_TIMEOUT_MS, answer_queues},
+    [VERB_SHOW_VERSION] = {0, 0, answer_version},
+    [VERB_PAUSE_QUEUE] = {REPORT_PAUSE, ORDER_TIMEOUT_MS, answer_order},
+    [VERB_RESUME_QUEUE] = {REPORT_RESUME, ORDER_TIMEOUT_MS, answer_order},
+    [VERB_SCHEDULE] = {REPORT_SCHEDULE, ORDER_TIMEOUT_MS, answer_order},
+    [VERB_LIST] = {REPORT_LIST, QUESTION_TIMEOUT_MS, answer_list},
+    [VERB_DELETE] = {REPORT_DELETE, ORDER_TIMEOUT_MS, answer_order},
+    [VERB_SHUTDOWN] = {0, 0, answer_shutdown},
+    [VERB_VERSION] = {0, 0, answer_version},
+    [VERB_HELP] = {0, 0, answer_help},
+};
+
+/* ---- Questions ------------------------------------------------------------------------------- */
+
+/* Wall clock of the moment so long ago; 1 when that was before 1970, because 0 means any. */
+static uint64_t wall_before(struct control *control, uint64_t ms)
+{
+    uint64_t now_us = io_wall_us(control->io);
+
+    return now_us > ms * 1000 ? now_us - ms * 1000 : 1;
+}
+
+static uint32_t row_count_max(const struct control *control, const struct verb_request *request)
+{
+    uint32_t per_shard = QUEUE_ROWS_MAX / control->shard_count;
+
+    return request->verb == VERB_LIST ? list_count(request) : per_shard;
+}
+
+static void on_gathered(struct gather *gather)
+{
+    struct control_client *client = gather->context;
+    struct control *control = gather->control;
+    const struct verb_request *request = &client->request;
+    struct control_answer answer = {0};
+    char text[VERB_ERROR_MAX];
+
+    client->gather = NULL;
+    if (gather->timed_out) {
+        snprintf(text, sizeof(text), "%s: %u of %u shards did not answer in time",
+                 verbs_words(request->verb), gather->waiting, control->shard_count);
+        control_client_refuse(client, text);
+    } else if (gather->result < 0) {
+        snprintf(text, sizeof(text), "%s: %s", verbs_words(request->verb),
+                 err_text(gather->result));
+        control_client_refuse(client, text);
+    } else {
+        handlers[request->verb].answer(control, request, gather, &answer);
+        control_client_answer(client, &answer);
+        control_answer_free(&answer);
+    }
+    gather_leave(gather);
+}
+
+static void ask(struct control *control, struct control_client *client)
+{
+    const struct verb_request *request = &client->request;
+    const struct verb_handler *handler = &handlers[request->verb];
+    struct report question = {
+        .parcel = {.kind = handler->report},
+        .row_count_max = row_count_max(control, request),
+    };
+
+    if ((request->given & VERB_BIT(OPTION_OLDER_THAN)) != 0)
+        question.older_than_us = wall_before(control, request->older_than_ms);
+    snprintf(question.domain_pattern, sizeof(question.domain_pattern), "%s", request->domain);
+    snprintf(question.vmta_pattern, sizeof(question.vmta_pattern), "%s", request->vmta);
+    client->gather = gather_start(control, &question, handler->timeout_ms, on_gathered, client);
+}
+
+void control_verb_run(struct control *control, struct control_client *client, struct slice line)
+{
+    struct control_answer answer = {0};
+    const struct verb_handler *handler;
+    char error[VERB_ERROR_MAX];
+
+    if (verbs_parse(line, &client->request, error) < 0) {
+        control_client_refuse(client, error);
+        return;
+    }
+    handler = &handlers[client->request.verb];
+    if (handler->answer == NULL) {
+        control_client_refuse(client, "this verb is for the command line tool alone");
+        return;
+    }
+    if (handler->answer == answer_order || handler->answer == answer_shutdown)
+        log_info("control: %.*s", (int)line.len, (const char *)line.data);
+    if (handler->report != 0) {
+        ask(control, client);
+        return;
+    }
+    handler->answer(control, &client->request, NULL, &answer);
+    control_client_answer(client, &answer);
+    control_answer_free(&answer);
+}
+
+void control_answer_free(struct control_answer *answer)
+{
+    json_decref(answer->data);
+    mem_free(answer->message);
+}

@@ -1,0 +1,122 @@
+/*
+ * verbs: the one table of admin verbs, their arguments and options; parsing, quoting and help.
+ *
+ * Control reads command lines with it, the command line tool quotes its arguments and prints its
+ * help with it, tests walk it both ways. Words may be abbreviated as long as they stay unambiguous
+ * ("show dom"), options stand anywhere ("--json show status"). Pure functions, any thread.
+ */
+#pragma once
+
+#include "core/base/slice.h"
+
+#define VERB_LINE_MAX   4096 /* bytes of a command line, without its LF */
+#define VERB_WORDS_MAX  32
+#define VERB_ERROR_MAX  256
+#define VERB_DOMAIN_MAX 256 /* with NUL */
+#define VERB_VMTA_MAX   64  /* with NUL */
+
+/* name, word, what follows the '=', value in the help, help. VALUE_NONE: a flag. */
+#define VERB_OPTIONS(X)                                                                            \
+    X(OPTION_JSON, "json", VALUE_NONE, "", "answer in JSON")                                       \
+    X(OPTION_DOM, "dom", VALUE_NONE, "", "answer in lines path=\"value\"")                         \
+    X(OPTION_MAXITEMS, "maxitems", VALUE_COUNT, "N", "N rows at most")                             \
+    X(OPTION_PAUSED, "paused", VALUE_BOOLEAN, "yes|no", "only queues that are paused, or are not") \
+    X(OPTION_CONNECTED, "connected", VALUE_BOOLEAN, "yes|no",                                      \
+      "only queues with connections, or without")                                                  \
+    X(OPTION_SORT, "sort", VALUE_SORT, "name|rcpt|kb|conn", "order of the rows")                   \
+    X(OPTION_QUEUE, "queue", VALUE_QUEUE, "DOMAIN/VMTA", "which queues")                           \
+    X(OPTION_OLDER_THAN, "older-than", VALUE_TIME, "TIME",                                         \
+      "only messages accepted longer ago, as in 1d12h")                                            \
+    X(OPTION_GRACE, "grace", VALUE_TIME, "TIME", "how long deliveries under way may go on")        \
+    X(OPTION_SYNTAX, "syntax", VALUE_NONE, "",                                                     \
+      "files and addresses it names need not exist on this machine")
+
+enum verb_option {
+#define VERB_OPTION_ENUM(name, word, kind, value, help) name,
+    VERB_OPTIONS(VERB_OPTION_ENUM)
+#undef VERB_OPTION_ENUM
+        VERB_OPTION_COUNT,
+};
+
+#define VERB_BIT(option) (1u << (option))
+#define VERB_ROWS                                                                                  \
+    (VERB_BIT(OPTION_MAXITEMS) | VERB_BIT(OPTION_PAUSED) | VERB_BIT(OPTION_CONNECTED) |            \
+     VERB_BIT(OPTION_SORT))
+
+/* name, words, argument, options, options that must be given, help. Every verb has --json, --dom.
+ */
+#define VERBS(X)                                                                                   \
+    X(VERB_SHOW_STATUS, "show status", ARGUMENT_NONE, 0, 0,                                        \
+      "traffic, connections, queue, spool and accounting as a whole")                              \
+    X(VERB_SHOW_TOPQUEUES, "show topqueues", ARGUMENT_SOME_QUEUES, VERB_ROWS, 0,                   \
+      "the ten queues with the most recipients")                                                   \
+    X(VERB_SHOW_QUEUES, "show queues", ARGUMENT_SOME_QUEUES, VERB_ROWS, 0,                         \
+      "queues, one in each row")                                                                   \
+    X(VERB_SHOW_DOMAINS, "show domains", ARGUMENT_SOME_QUEUES, VERB_ROWS, 0,                       \
+      "queues summed up by domain")                                                                \
+    X(VERB_SHOW_VMTAS, "show vmtas", ARGUMENT_SOME_QUEUES, VERB_ROWS, 0,                           \
+      "queues summed up by virtual MTA")                                                           \
+    X(VERB_SHOW_VERSION, "show version", ARGUMENT_NONE, 0, 0, "the daemon's version")              \
+    X(VERB_PAUSE_QUEUE, "pause queue", ARGUMENT_QUEUE, 0, 0, "stop delivering from queues")        \
+    X(VERB_RESUME_QUEUE, "resume queue", ARGUMENT_QUEUE, 0, 0, "deliver from them again")          \
+    X(VERB_SCHEDULE, "schedule", ARGUMENT_QUEUE, 0, 0, "try what waits for its next attempt now")  \
+    X(VERB_LIST, "list", ARGUMENT_NONE, VERB_BIT(OPTION_QUEUE) | VERB_BIT(OPTION_MAXITEMS),        \
+      VERB_BIT(OPTION_QUEUE), "recipients in queues, 100 unless told otherwise")                   \
+    X(VERB_DELETE, "delete", ARGUMENT_NONE, VERB_BIT(OPTION_QUEUE) | VERB_BIT(OPTION_OLDER_THAN),  \
+      VERB_BIT(OPTION_QUEUE), "delete recipients from queues; each gets a bounce record")          \
+    X(VERB_SHUTDOWN, "shutdown", ARGUMENT_NONE, VERB_BIT(OPTION_GRACE), 0,                         \
+      "stop the daemon; what is queued stays")                                                     \
+    X(VERB_VERSION, "version", ARGUMENT_NONE, 0, 0, "the daemon's version")                        \
+    X(VERB_HELP, "help", ARGUMENT_NONE, 0, 0, "this list")                                         \
+    X(VERB_TEST_CONFIG, "test config", ARGUMENT_FILE, VERB_BIT(OPTION_SYNTAX), 0,                  \
+      "check a configuration file; needs no daemon")
+
+enum verb {
+#define VERB_ENUM(name, words, argument, options, required, help) name,
+    VERBS(VERB_ENUM)
+#undef VERB_ENUM
+        VERB_COUNT,
+};
+
+enum verb_format {
+    FORMAT_TEXT,
+    FORMAT_JSON,
+    FORMAT_DOM,
+};
+
+enum verb_sort {
+    SORT_NAME,
+    SORT_RCPT,
+    SORT_KB,
+    SORT_CONN,
+};
+
+struct verb_request {
+    enum verb verb;
+    enum verb_format format;
+    uint32_t given; /* VERB_BIT of each option that stood there */
+    uint32_t maxitems;
+    bool paused;
+    bool connected;
+    enum verb_sort sort;
+    uint64_t older_than_ms;
+    uint64_t grace_ms;
+    char domain[VERB_DOMAIN_MAX]; /* lower case, or "*" */
+    char vmta[VERB_VMTA_MAX];     /* or "*" */
+    char file[VERB_LINE_MAX + 1]; /* ARGUMENT_FILE */
+};
+
+/*
+ * One command line. 0, or E_SYNTAX with a sentence in error (VERB_ERROR_MAX bytes, printable). The
+ * request's format is set also then, as far as it could be read.
+ */
+int verbs_parse(struct slice line, struct verb_request *ret_request, char *error);
+/* The words as one line that verbs_parse reads back as they are. Its length without NUL, or
+ * E_TOO_LONG. */
+int verbs_quote(const char *const *words, uint32_t count, char *room, size_t room_bytes);
+/* Verbs and options, one in a line, NUL-terminated; cut when the room is short. Returns the length.
+ */
+size_t verbs_help(char *room, size_t room_bytes);
+#define VERB_HELP_MAX 8192
+/* "show status" for VERB_SHOW_STATUS. */
+const char *verbs_words(enum verb verb);
