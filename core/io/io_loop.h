@@ -24,8 +24,13 @@ struct io_loop {
     uint64_t now_ns;
     uint64_t wall_us;
     struct io_stats stats;
+    /* Other threads look here at the end of their turns; the counters above change all the time
+     * and must not share the line. Padding, not alignment: whoever embeds a loop allocates it as
+     * he likes. */
+    char apart_before[128];
     _Atomic uint32_t sleeping; /* 1 while a producer must wake it */
     _Atomic uint32_t stop_asked;
+    char apart_after[120];
 };
 
 void io_loop_init(struct io_loop *loop, uint64_t now_ns, uint64_t wall_us, uint64_t seed);

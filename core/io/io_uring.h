@@ -12,8 +12,8 @@
 struct io_options {
     const char *name;           /* for log lines; static storage */
     uint32_t submit_entries;    /* power of two; 0 = 2048 */
-    uint32_t recv_buffer_count; /* power of two; 0 = 2048 */
-    uint32_t recv_buffer_bytes; /* 0 = 4096 */
+    uint32_t recv_buffer_count; /* power of two; 0 = 512 */
+    uint32_t recv_buffer_bytes; /* 0 = 16384 */
     bool forbid_features;       /* tests: do without everything that is probed at creation */
     bool forbid_message_wakes;  /* measurements: wake other loops by eventfd only */
 };

