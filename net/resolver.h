@@ -20,7 +20,8 @@ struct resolver_options {
     uint64_t timeout_ms;           /* a question unanswered for so long is DNS_TIMEOUT */
 };
 
-/* questions[i], answers[i] belong to shard i; count of them. 0 or negative. */
+/* questions[i], answers[i] belong to shard i; count of them. 0 or negative; what libunbound does
+ * not like is logged. */
 int resolver_create(const struct resolver_options *options, struct mailbox *const *questions,
                     struct mailbox *const *answers, uint32_t count, struct resolver **ret_resolver);
 /* Runs until resolver_stop; then answers what is open with DNS_FAILURE. */
