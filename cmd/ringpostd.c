@@ -404,8 +404,8 @@ static bool start(struct daemon *daemon, pthread_t *ret_resolver, pthread_t *ret
         return false;
     assembly_wire(daemon->assembly);
     control_on_stopped(daemon->control, on_stopped, daemon);
-    if (control_listen(daemon->control) < 0 || control_start_accounting(daemon->control) < 0 ||
-        start_resolver(daemon, ret_resolver) < 0)
+    if (control_listen(daemon->control, geteuid()) < 0 ||
+        control_start_accounting(daemon->control) < 0 || start_resolver(daemon, ret_resolver) < 0)
         fail(daemon);
     pthread_create(ret_signals, NULL, signal_main, daemon);
     return step(daemon) && step(daemon);

@@ -220,7 +220,7 @@ static void on_accept_timer(struct io_timer *timer)
         io_accept_start(control->io, &control->accept, control->listen_fd);
 }
 
-int control_listen(struct control *control)
+int control_listen(struct control *control, uint32_t user_id)
 {
     const char *path = conf_global(control->conf)->control_socket;
     int result;
@@ -234,6 +234,7 @@ int control_listen(struct control *control)
         return result;
     }
     control->socket_path = mem_strdup(path);
+    control->user_id = user_id;
     control->accept.on_accept = on_accept;
     io_accept_start(control->io, &control->accept, control->listen_fd);
     return 0;
@@ -403,7 +404,6 @@ struct control *control_create(struct io *io, const struct control_options *opti
     control->io = io;
     control->conf = conf_ref(options->conf);
     control->version = options->version;
-    control->user_id = options->user_id;
     control->shard_count = options->shard_count;
     control->started_us = io_wall_us(io);
     control->listen_fd = -1;

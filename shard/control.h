@@ -22,7 +22,6 @@ struct control_options {
     struct conf *conf; /* control takes a reference of its own */
     uint16_t shard_count;
     const char *version; /* static storage */
-    uint32_t user_id;    /* besides root the only one who may connect: the daemon's own */
 };
 
 struct control_wiring {
@@ -41,8 +40,11 @@ struct control *control_create(struct io *io, const struct control_options *opti
 void control_destroy(struct control *control);
 /* Once, before the loops run; the arrays are copied. */
 void control_wire(struct control *control, const struct control_wiring *wiring);
-/* Opens the socket of conf_global.control_socket (none when NULL). 0 or negative. */
-int control_listen(struct control *control);
+/*
+ * Opens the socket of conf_global.control_socket (none when NULL). user_id: the daemon's own, once
+ * it has dropped its privileges; besides root the only one who may connect. 0 or negative.
+ */
+int control_listen(struct control *control, uint32_t user_id);
 /* Opens the accounting files' cursors and replays what they miss. Before the loops run; after
  * control_wire. 0 or negative. */
 int control_start_accounting(struct control *control);

@@ -1,0 +1,271 @@
+/*
+ * ringpost: the command line. Sends one verb to the daemon's control socket and prints its answer;
+ * "test config" needs no daemon. Exit code: 0 done, 1 the daemon (or the check) says no, 2 usage or
+ * no daemon to talk to.
+ */
+#include "core/conf/conf.h"
+#include "shard/verbs.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define DEFAULT_SOCKET "/run/ringpost/control.sock"
+
+enum exit_code {
+    EXIT_DONE = 0,
+    EXIT_REFUSED = 1,
+    EXIT_USAGE = 2,
+};
+
+static void usage(FILE *to)
+{
+    char help[VERB_HELP_MAX];
+
+    verbs_help(help, sizeof(help));
+    fprintf(to,
+            "usage: ringpost [--socket PATH] [--json|--dom] VERB...\n"
+            "       ringpost --help | --version\n"
+            "\n%s  %-24s %s\n",
+            help, "--socket PATH", "the daemon's control socket, " DEFAULT_SOCKET " otherwise");
+}
+
+/* ---- The daemon ------------------------------------------------------------------------------ */
+
+static int connect_to(const char *path)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int fd;
+
+    if (strlen(path) >= sizeof(address.sun_path)) {
+        fprintf(stderr, "ringpost: %s: longer than a socket's path may be\n", path);
+        return -1;
+    }
+    strcpy(address.sun_path, path);
+    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0) {
+        fprintf(stderr, "ringpost: %s: %s\n", path, strerror(errno));
+        if (fd >= 0)
+            close(fd);
+        return -1;
+    }
+    return fd;
+}
+
+static bool send_all(int fd, const char *data, size_t len)
+{
+    while (len > 0) {
+        ssize_t sent = send(fd, data, len, MSG_NOSIGNAL);
+
+        if (sent < 0 && errno == EINTR)
+            continue;
+        if (sent <= 0)
+            return false;
+        data += sent;
+        len -= (size_t)sent;
+    }
+    return true;
+}
+
+static ssize_t receive(int fd, char *room, size_t room_bytes)
+{
+    ssize_t got;
+
+    do {
+        got = read(fd, room, room_bytes);
+    } while (got < 0 && errno == EINTR);
+    return got;
+}
+
+/* The answer's first line, without its LF; what came behind it stays in room. */
+struct first_line {
+    char room[65536];
+    size_t used;
+    size_t len;
+};
+
+static bool read_first_line(int fd, struct first_line *first)
+{
+    const char *end = NULL;
+
+    first->used = 0;
+    while (end == NULL && first->used < sizeof(first->room)) {
+        ssize_t got = receive(fd, first->room + first->used, sizeof(first->room) - first->used);
+
+        if (got <= 0)
+            return false;
+        first->used += (size_t)got;
+        end = memchr(first->room, '\n', first->used);
+    }
+    if (end == NULL)
+        return false;
+    first->len = (size_t)(end - first->room);
+    return true;
+}
+
+/* The rest of the answer to standard output. False when it could not be read or written whole. */
+static bool copy_rest(int fd, const struct first_line *first, size_t *ret_bytes)
+{
+    static char room[65536];
+    size_t rest = first->used - first->len - 1;
+    ssize_t got;
+
+    *ret_bytes = rest;
+    if (fwrite(first->room + first->len + 1, 1, rest, stdout) != rest)
+        return false;
+    while ((got = receive(fd, room, sizeof(room))) > 0) {
+        *ret_bytes += (size_t)got;
+        if (fwrite(room, 1, (size_t)got, stdout) != (size_t)got)
+            return false;
+    }
+    return got == 0 && fflush(stdout) == 0;
+}
+
+static int print_answer(int fd)
+{
+    static struct first_line first;
+    size_t bytes = 0;
+    bool is_ok;
+
+    if (!read_first_line(fd, &first)) {
+        fprintf(stderr, "ringpost: the daemon closed the connection without an answer\n");
+        return EXIT_USAGE;
+    }
+    is_ok = first.len == 2 && memcmp(first.room, "ok", 2) == 0;
+    if (!copy_rest(fd, &first, &bytes)) {
+        fprintf(stderr, "ringpost: the answer broke off\n");
+        return EXIT_USAGE;
+    }
+    if (is_ok)
+        return EXIT_DONE;
+    /* In JSON the refusal is told on standard output already. */
+    if (bytes == 0)
+        fprintf(stderr, "ringpost: %.*s\n", (int)first.len, first.room);
+    return EXIT_REFUSED;
+}
+
+static int ask_daemon(const char *socket_path, const char *line)
+{
+    int fd = connect_to(socket_path);
+    int code;
+
+    if (fd < 0)
+        return EXIT_USAGE;
+    if (!send_all(fd, line, strlen(line)) || !send_all(fd, "\n", 1)) {
+        fprintf(stderr, "ringpost: %s: %s\n", socket_path, strerror(errno));
+        close(fd);
+        return EXIT_USAGE;
+    }
+    code = print_answer(fd);
+    close(fd);
+    return code;
+}
+
+/* ---- test config ----------------------------------------------------------------------------- */
+
+struct findings {
+    unsigned errors;
+    unsigned warnings;
+};
+
+static void on_finding(void *context, enum conf_severity severity, const char *file, unsigned line,
+                       const char *text)
+{
+    struct findings *findings = context;
+    bool is_error = severity == CONF_ERROR;
+
+    findings->errors += is_error;
+    findings->warnings += !is_error;
+    if (line == 0)
+        printf("%s in %s: %s\n", is_error ? "Error" : "Warning", file, text);
+    else
+        printf("%s in line %u of %s: %s\n", is_error ? "Error" : "Warning", line, file, text);
+}
+
+static int test_config(const struct verb_request *request)
+{
+    const struct conf_load_options options = {
+        .syntax_only = (request->given & VERB_BIT(OPTION_SYNTAX)) != 0,
+    };
+    struct findings findings = {0};
+    struct conf *conf = NULL;
+    int result = conf_load(request->file, &options, on_finding, &findings, &conf);
+
+    if (result < 0) {
+        printf("%s is refused: %u errors, %u warnings\n", request->file, findings.errors,
+               findings.warnings);
+        return EXIT_REFUSED;
+    }
+    printf("%s is accepted: %u warnings\n", request->file, findings.warnings);
+    conf_unref(conf);
+    return EXIT_DONE;
+}
+
+/* ---- Arguments ------------------------------------------------------------------------------- */
+
+struct arguments {
+    const char *socket_path;
+    const char *words[VERB_WORDS_MAX];
+    uint32_t count;
+};
+
+/* False when the program is to end with *ret_code. */
+static bool take_arguments(int argc, char **argv, struct arguments *arguments, int *ret_code)
+{
+    *ret_code = EXIT_USAGE;
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--help") == 0) {
+            usage(stdout);
+            *ret_code = EXIT_DONE;
+            return false;
+        }
+        if (strcmp(argv[i], "--version") == 0) {
+            printf("ringpost %s\n", RINGPOST_VERSION);
+            *ret_code = EXIT_DONE;
+            return false;
+        }
+        if (strcmp(argv[i], "--socket") == 0 && i + 1 < argc) {
+            arguments->socket_path = argv[++i];
+        } else if (strncmp(argv[i], "--socket=", strlen("--socket=")) == 0) {
+            arguments->socket_path = argv[i] + strlen("--socket=");
+        } else if (arguments->count == VERB_WORDS_MAX) {
+            fprintf(stderr, "ringpost: too many words\n");
+            return false;
+        } else {
+            arguments->words[arguments->count++] = argv[i];
+        }
+    }
+    if (arguments->count == 0)
+        usage(stderr);
+    return arguments->count > 0;
+}
+
+int main(int argc, char **argv)
+{
+    struct arguments arguments = {.socket_path = DEFAULT_SOCKET};
+    static struct verb_request request;
+    char line[VERB_LINE_MAX + 1];
+    char error[VERB_ERROR_MAX];
+    int code;
+
+    if (!take_arguments(argc, argv, &arguments, &code))
+        return code;
+    if (verbs_quote(arguments.words, arguments.count, line, sizeof(line)) < 0) {
+        fprintf(stderr, "ringpost: the command line is too long\n");
+        return EXIT_USAGE;
+    }
+    if (verbs_parse(slice_str(line), &request, error) < 0) {
+        fprintf(stderr, "ringpost: %s\n", error);
+        return EXIT_USAGE;
+    }
+    if (request.verb == VERB_TEST_CONFIG)
+        return test_config(&request);
+    if (request.verb == VERB_HELP) {
+        usage(stdout);
+        return EXIT_DONE;
+    }
+    return ask_daemon(arguments.socket_path, line);
+}
