@@ -296,8 +296,6 @@ static int set_options(struct resolver *resolver)
         {"cache-max-negative-ttl:", "3600"},
         /* Resolvers on the same machine are common, and libunbound would never ask them. */
         {"do-not-query-localhost:", "no"},
-        /* RFC 6761 keeps "test." for tests; those of our users look it up in servers of theirs. */
-        {"local-zone:", "test. nodefault"},
     };
 
     for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++) {
@@ -334,6 +332,20 @@ static int set_servers(struct resolver *resolver, const struct resolver_options 
     return 0;
 }
 
+/* The first call that uses the settings: what is wrong with them shows here. */
+static int settle(struct resolver *resolver)
+{
+    /* RFC 6761 keeps "test." for tests, and those of our users look it up in servers of theirs;
+     * libunbound would answer by itself that there is nothing. */
+    int error = ub_ctx_zone_remove(resolver->unbound, "test.");
+
+    if (error != 0) {
+        log_error("resolver: settings: %s", ub_strerror(error));
+        return E_REFUSED;
+    }
+    return 0;
+}
+
 static int open_unbound(struct resolver *resolver, const struct resolver_options *options)
 {
     int rc;
@@ -345,7 +357,9 @@ static int open_unbound(struct resolver *resolver, const struct resolver_options
     if (ub_ctx_async(resolver->unbound, 1) != 0)
         return E_REFUSED;
     rc = set_options(resolver);
-    return rc < 0 ? rc : set_servers(resolver, options);
+    if (rc == 0)
+        rc = set_servers(resolver, options);
+    return rc < 0 ? rc : settle(resolver);
 }
 
 static void set_polls(struct resolver *resolver)
