@@ -353,7 +353,7 @@ scan_span(struct body_scan *scan, const uint8_t *data, size_t len, mask_fn *mask
                 continue;
             /* Octets behind the event count when they are read again. */
             octets = (unsigned)(span.used - base);
-            count_line(scan, masks.lf & lowest_bits(octets), 0, octets);
+            count_line(scan, masks.lf & lowest_bits(octets), leading & lowest_bits(octets), octets);
             scan->findings |= ((high | (masks.high & lowest_bits(octets))) != 0) * BODY_8BIT;
             return span;
         }

@@ -238,7 +238,8 @@ static void random_octets_in_any_segmentation_agree_with_the_model(void **state)
     }
 }
 
-/* Lines around the limit, with and without a dot in front, ending anywhere in a block. */
+/* Lines around the limit, with and without a dot in front and a NUL inside, ending anywhere in a
+ * block. */
 static void a14_line_length_is_exact(void **state)
 {
     struct rng rng;
@@ -246,15 +247,17 @@ static void a14_line_length_is_exact(void **state)
 
     rng_init(&rng, 14);
     for (unsigned before = 0; before < 70; before += 3) {
-        for (unsigned length = 90; length < 230; length++) {
-            for (unsigned dotted = 0; dotted < 2; dotted++) {
+        for (unsigned length = 150; length < 165; length++) {
+            for (unsigned kind = 0; kind < 4; kind++) {
                 size_t len = before;
 
                 memset(data, 'x', sizeof(data));
                 memcpy(data + len, "\r\n", 2);
                 len += 2;
-                if (dotted)
+                if (kind & 1)
                     data[len++] = '.';
+                if (kind & 2)
+                    data[len + rng_below(&rng, length)] = 0;
                 len += length;
                 memcpy(data + len, "\r\nshort\r\n.\r\n", 12);
                 compare(data, len + 12, 160, &rng);
