@@ -257,6 +257,8 @@ static int find_option(const char *text, size_t len, char *error)
 {
     int found = -1;
 
+    if (len == 0)
+        return refuse(error, "-- without the name of an option");
     for (int i = 0; i < VERB_OPTION_COUNT; i++) {
         if (strncasecmp(options[i].word, text, len) != 0)
             continue;
@@ -267,7 +269,7 @@ static int find_option(const char *text, size_t len, char *error)
                           options[i].word);
         found = i;
     }
-    if (found < 0 || len == 0)
+    if (found < 0)
         return refuse(error, "unknown option --%.*s", (int)len, text);
     return found;
 }
@@ -483,22 +485,33 @@ int verbs_parse(struct slice line, struct verb_request *ret_request, char *error
 
 /* ---- For the command line tool -------------------------------------------------------------- */
 
+/* Words of these bytes alone need no quotes. */
+static bool is_plain_word(const char *word)
+{
+    return *word != '\0' && word[strspn(word, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                              "0123456789-_=./@:*{}+%,~")] == '\0';
+}
+
 int verbs_quote(const char *const *words, uint32_t count, char *room, size_t room_bytes)
 {
     size_t len = 0;
 
     for (uint32_t i = 0; i < count; i++) {
+        bool is_plain = is_plain_word(words[i]);
+
         if (len + strlen(words[i]) * 2 + 4 > room_bytes)
             return E_TOO_LONG;
         if (i > 0)
             room[len++] = ' ';
-        room[len++] = '"';
+        if (!is_plain)
+            room[len++] = '"';
         for (const char *c = words[i]; *c != '\0'; c++) {
             if (*c == '"' || *c == '\\')
                 room[len++] = '\\';
             room[len++] = *c;
         }
-        room[len++] = '"';
+        if (!is_plain)
+            room[len++] = '"';
     }
     if (len >= room_bytes)
         return E_TOO_LONG;
