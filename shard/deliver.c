@@ -249,11 +249,11 @@ static void delivery_free(struct shard *shard, struct delivery *delivery)
 static struct delivery *delivery_create(struct shard *shard, struct queue *queue,
                                         uint32_t count_max)
 {
+    uint64_t outcomes = (uint64_t)shard->outcomes.count_used + shard->outcomes_reserved + count_max;
     struct delivery *delivery;
     uint32_t index;
 
-    if ((uint64_t)shard->outcomes.count_used + shard->outcomes_reserved + count_max >
-        shard->outcomes.count_max)
+    if (outcomes > shard->outcomes.count_max || !slab_reserve(&shard->outcomes, (uint32_t)outcomes))
         return NULL;
     delivery = slab_alloc_unset(&shard->deliveries, &index);
     if (!delivery)

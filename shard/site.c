@@ -22,6 +22,7 @@
 #define SOURCE_PARK_MS       60000
 #define DNS_RETRY_MS         60000 /* PowerMTA's retry-after-dns-error */
 #define DEAD_TARGET_MS       300000
+#define NO_ROOM_WAIT_MS      1000
 #define QUIT_TIMEOUT_MS      5000
 
 struct resolve_job {
@@ -436,8 +437,32 @@ static void fill_options(const struct lane *lane, const struct queue *queue,
     };
 }
 
-/* Opens a connection for the queue at the head of the line. False when none can be opened now. */
-static bool lane_open(struct shard *shard, struct lane *lane, struct queue *queue)
+enum lane_opened {
+    LANE_OPENED,
+    LANE_NO_TARGET, /* every address rests */
+    LANE_NO_ROOM,   /* connections, descriptors or memory are out */
+    LANE_PARKED,    /* the source cannot be used */
+};
+
+/* No socket: either nothing is free now, or this source address cannot be used at all. */
+static enum lane_opened on_socket_refused(struct shard *shard, struct lane *lane,
+                                          struct queue *queue, int error)
+{
+    const uint8_t enhanced[3] = {4, 4, 5};
+    struct verdict verdict;
+
+    if (error == E_FULL || error == -EMFILE || error == -ENFILE || error == -ENOBUFS ||
+        error == -ENOMEM)
+        return LANE_NO_ROOM;
+    verdict_set_local(&verdict, VERDICT_SOURCE_IP, VERDICT_TRANSIENT, VERDICT_AT_BIND, 451,
+                      enhanced, "source address cannot be used: %s", err_text(error));
+    queues_note_error(shard, queue, &verdict);
+    lane_park(shard, lane);
+    return LANE_PARKED;
+}
+
+/* Opens a connection for the queue at the head of the line. */
+static enum lane_opened lane_open(struct shard *shard, struct lane *lane, struct queue *queue)
 {
     uint32_t target_index = lane_pick_target(lane, io_now_ns(shard->io)), index;
     const struct site_target *target;
@@ -446,25 +471,16 @@ static bool lane_open(struct shard *shard, struct lane *lane, struct queue *queu
     int result;
 
     if (target_index == NONE)
-        return false;
+        return LANE_NO_TARGET;
     connection = slab_alloc(&shard->connections, &index);
     if (!connection)
-        return false;
+        return LANE_NO_ROOM;
     target = &lane->site->targets[target_index];
     fill_options(lane, queue, target, &options);
     result = smtpc_open(shard->smtpc, &options, &client_events, connection, &connection->smtpc);
     if (result < 0) {
         slab_free(&shard->connections, index);
-        if (result != E_FULL && result != -EMFILE && result != -ENFILE && result != -ENOBUFS) {
-            struct verdict verdict;
-            const uint8_t enhanced[3] = {4, 4, 5};
-
-            verdict_set_local(&verdict, VERDICT_SOURCE_IP, VERDICT_TRANSIENT, VERDICT_AT_BIND, 451,
-                              enhanced, "source address cannot be used: %s", err_text(result));
-            queues_note_error(shard, queue, &verdict);
-            lane_park(shard, lane);
-        }
-        return false;
+        return on_socket_refused(shard, lane, queue, result);
     }
     connection->index = index;
     connection->shard = shard;
@@ -480,7 +496,7 @@ static bool lane_open(struct shard *shard, struct lane *lane, struct queue *queu
     lane->open_count++;
     lane->connecting_count++;
     shard->totals.connects++;
-    return true;
+    return LANE_OPENED;
 }
 
 static void on_ready(struct smtpc *smtpc, void *context)
@@ -663,27 +679,50 @@ static bool lane_start_one(struct shard *shard, struct lane *lane)
     return true;
 }
 
+/* Nothing of this lane is under way that would serve it again, so its queues must come back by
+ * themselves. */
+static void lane_put_off(struct shard *shard, struct lane *lane, enum lane_opened cause)
+{
+    const uint8_t enhanced[3] = {4, 4, 1};
+    struct verdict verdict;
+    struct list *link;
+
+    if (lane->open_count > 0)
+        return;
+    if (cause == LANE_NO_TARGET) {
+        verdict_set_local(&verdict, VERDICT_HOST, VERDICT_TRANSIENT, VERDICT_AT_CONNECT, 451,
+                          enhanced, "no address of the destination answers");
+        lane_rest_waiting(shard, lane, &verdict);
+        return;
+    }
+    while ((link = list_pop_front(&lane->waiting)))
+        queues_wait(shard, container_of(link, struct queue, lane_link), NO_ROOM_WAIT_MS,
+                    WAIT_MEMORY);
+}
+
 static void lane_open_more(struct shard *shard, struct lane *lane)
 {
     uint64_t out_max = conf_global(shard->conf)->total_max_smtp_out / shard->count;
     uint32_t wanted = lane_backlog(lane) / RCPTS_PER_CONNECTION + 1;
-    uint32_t skipped = 0;
+    enum lane_opened opened = LANE_OPENED;
 
-    while (!list_empty(&lane->waiting) && lane->open_count < wanted &&
-           lane->connecting_count < lane->window && skipped < LANE_BACKLOG_QUEUES &&
-           smtpc_engine_open_count(shard->smtpc) < (out_max ? out_max : 1)) {
+    while (!list_empty(&lane->waiting) && lane->open_count < wanted && opened == LANE_OPENED &&
+           lane->connecting_count < lane->window) {
         struct queue *queue = container_of(lane->waiting.next, struct queue, lane_link);
 
         if (queue->connection_count >= queue->settings.max_smtp_out) {
+            /* It gets in line again when one of its connections has done its work. */
             list_remove(&queue->lane_link);
-            list_push_back(&lane->waiting, &queue->lane_link);
-            skipped++;
             continue;
         }
         queues_set_reason(shard, queue, WAIT_CONNECTING);
-        if (!lane_open(shard, lane, queue))
-            break;
+        if (smtpc_engine_open_count(shard->smtpc) < (out_max ? out_max : 1))
+            opened = lane_open(shard, lane, queue);
+        else
+            opened = LANE_NO_ROOM;
     }
+    if (opened == LANE_NO_TARGET || opened == LANE_NO_ROOM)
+        lane_put_off(shard, lane, opened);
 }
 
 static void lane_serve(struct shard *shard, struct lane *lane)

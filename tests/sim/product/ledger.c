@@ -62,12 +62,13 @@ void ledger_violation(struct ledger *ledger, uint32_t number, const char *text)
         fprintf(stderr, "VIOLATION: message %u: %s\n", number, text);
 }
 
-/* A crash so soon after the event that its outcome record may not have been durable. */
-static bool crash_excuses(const struct ledger *ledger, uint64_t event_ns)
+/* A crash so soon after the event that its outcome record may not have been durable, or before it
+ * while its connection stood. */
+static bool crash_excuses(const struct ledger *ledger, struct ledger_time event)
 {
     for (uint32_t i = 0; i < ledger->crash_count; i++)
-        if (ledger->crashes[i] >= event_ns &&
-            ledger->crashes[i] - event_ns <= ledger->crash_window_ns)
+        if (ledger->crashes[i] >= event.opened_ns &&
+            ledger->crashes[i] <= event.now_ns + ledger->crash_window_ns)
             return true;
     return false;
 }
@@ -81,19 +82,21 @@ static struct ledger_rcpt *rcpt_at(struct ledger *ledger, uint32_t number, uint3
     return &ledger->messages[number].rcpts[ordinal];
 }
 
-void ledger_offered(struct ledger *ledger, uint32_t number, uint32_t ordinal, uint64_t now_ns)
+void ledger_offered(struct ledger *ledger, uint32_t number, uint32_t ordinal,
+                    struct ledger_time time)
 {
     struct ledger_rcpt *rcpt = rcpt_at(ledger, number, ordinal);
 
-    if (rcpt->deferred_ns && now_ns - rcpt->deferred_ns < ledger->retry_min_ns &&
-        !crash_excuses(ledger, rcpt->deferred_ns))
+    if (rcpt->deferred.now_ns && time.now_ns - rcpt->deferred.now_ns < ledger->retry_min_ns &&
+        !crash_excuses(ledger, rcpt->deferred) && !crash_excuses(ledger, time))
         ledger_violation(ledger, number, "tried again too early after a 4xx");
-    rcpt->deferred_ns = 0;
+    rcpt->deferred = (struct ledger_time){0};
 }
 
-void ledger_deferred(struct ledger *ledger, uint32_t number, uint32_t ordinal, uint64_t now_ns)
+void ledger_deferred(struct ledger *ledger, uint32_t number, uint32_t ordinal,
+                     struct ledger_time time)
 {
-    rcpt_at(ledger, number, ordinal)->deferred_ns = now_ns;
+    rcpt_at(ledger, number, ordinal)->deferred = time;
 }
 
 void ledger_refused(struct ledger *ledger, uint32_t number, uint32_t ordinal)
@@ -101,18 +104,20 @@ void ledger_refused(struct ledger *ledger, uint32_t number, uint32_t ordinal)
     rcpt_at(ledger, number, ordinal)->is_refused = true;
 }
 
-void ledger_accepted(struct ledger *ledger, uint32_t number, uint32_t ordinal, uint64_t now_ns)
+void ledger_accepted(struct ledger *ledger, uint32_t number, uint32_t ordinal,
+                     struct ledger_time time)
 {
     struct ledger_rcpt *rcpt = rcpt_at(ledger, number, ordinal);
 
     if (rcpt->accepted_count > 0) {
-        if (!rcpt->reply_in_doubt && !crash_excuses(ledger, rcpt->accepted_ns))
+        if (!rcpt->reply_in_doubt && !crash_excuses(ledger, rcpt->accepted) &&
+            !crash_excuses(ledger, time))
             ledger_violation(ledger, number, "delivered twice");
         else
             ledger->doubles_excused++;
     }
     rcpt->accepted_count++;
-    rcpt->accepted_ns = now_ns;
+    rcpt->accepted = time;
     rcpt->reply_in_doubt = false;
 }
 

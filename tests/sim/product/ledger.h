@@ -16,12 +16,21 @@
 #define LEDGER_RCPTS_MAX   4
 #define LEDGER_CRASHES_MAX 64
 
+/*
+ * When something happened: now, and on a connection opened when. Bytes of a dead life may still
+ * arrive after its end; what happens on such a connection no life will ever know.
+ */
+struct ledger_time {
+    uint64_t now_ns;
+    uint64_t opened_ns;
+};
+
 struct ledger_rcpt {
     uint32_t accepted_count;
-    uint64_t accepted_ns; /* the last time */
-    uint64_t deferred_ns; /* a 4xx for this recipient, the last time; 0 = never */
-    bool reply_in_doubt;  /* the last acceptance's reply may not have been seen */
-    bool is_refused;      /* a 5xx was answered */
+    struct ledger_time accepted; /* the last time */
+    struct ledger_time deferred; /* a 4xx for this recipient, the last time; 0 = never */
+    bool reply_in_doubt;         /* the last acceptance's reply may not have been seen */
+    bool is_refused;             /* a 5xx was answered */
 };
 
 struct ledger_message {
@@ -58,10 +67,13 @@ bool ledger_line(uint32_t number, uint32_t line, char *room, size_t room_bytes);
 bool ledger_parse_rcpt(struct slice text, uint32_t *ret_number, uint32_t *ret_ordinal);
 
 /* A receiver is offered a recipient: an attempt sooner than allowed is a violation. */
-void ledger_offered(struct ledger *ledger, uint32_t number, uint32_t ordinal, uint64_t now_ns);
-void ledger_deferred(struct ledger *ledger, uint32_t number, uint32_t ordinal, uint64_t now_ns);
+void ledger_offered(struct ledger *ledger, uint32_t number, uint32_t ordinal,
+                    struct ledger_time time);
+void ledger_deferred(struct ledger *ledger, uint32_t number, uint32_t ordinal,
+                     struct ledger_time time);
 void ledger_refused(struct ledger *ledger, uint32_t number, uint32_t ordinal);
-void ledger_accepted(struct ledger *ledger, uint32_t number, uint32_t ordinal, uint64_t now_ns);
+void ledger_accepted(struct ledger *ledger, uint32_t number, uint32_t ordinal,
+                     struct ledger_time time);
 /* The connection ended right after the reply to an acceptance. */
 void ledger_doubt(struct ledger *ledger, uint32_t number, uint32_t ordinal);
 void ledger_violation(struct ledger *ledger, uint32_t number, const char *text);

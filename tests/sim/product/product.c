@@ -179,3 +179,30 @@ bool product_is_empty(const struct product *product)
     }
     return true;
 }
+
+void product_print(const struct product *product)
+{
+    for (uint16_t i = 0; i < product->setup.shard_count; i++) {
+        const struct shard *shard = product->shards[i];
+
+        fprintf(stderr,
+                "shard %u: home messages %u, rcpts %u, handoffs %u, queued %u, deliveries %u, "
+                "outcomes %u, appends %u, connections %u, hot bytes %llu, health %d\n",
+                i, shard->home_messages.count_used, shard->home_rcpts.count_used,
+                shard->handoffs.count_used, shard->queued.count_used, shard->deliveries.count_used,
+                shard->outcomes.count_used, shard->append_count, site_open_connections(shard),
+                (unsigned long long)shard->pool.bytes_used, (int)spool_health(shard->wiring.spool));
+        for (uint32_t j = 0; j < shard->queues.count_grown; j++) {
+            const struct queue *queue;
+            char name[REPORT_NAME_MAX];
+
+            if (!slab_is_live(&shard->queues, j))
+                continue;
+            queue = slab_at(&shard->queues, j);
+            queues_name(shard, queue, name, sizeof(name));
+            fprintf(stderr, "  %s: ready %u, deferred %u, sending %u, connections %u, %s; %s\n",
+                    name, queue->ready_count, queue->deferred_count, queue->sending_count,
+                    queue->connection_count, wait_reason_text(queue->reason), queue->last_error);
+        }
+    }
+}

@@ -53,3 +53,5 @@ void product_end(struct product *product);
 /* True when nothing is queued or under way in any shard: every pool is back at zero. */
 bool product_is_empty(const struct product *product);
 uint64_t product_queued(const struct product *product);
+/* What every shard and queue is doing, to standard error. */
+void product_print(const struct product *product);

@@ -133,6 +133,10 @@ static void draw_world(struct history *h, uint64_t seed, bool trace)
     options.faults.write_failed = rng_one_in(&h->rng, 3) ? 400 : 0;
     options.faults.alloc_failed = rng_one_in(&h->rng, 4) ? 50 : 0;
     options.faults.wall_jumped = rng_one_in(&h->rng, 4) ? 100000 : 0;
+    /* Due times survive a restart as wall clock times: a jump between two lives moves them. Within
+     * a life they stand on the monotonic clock. */
+    if (!options.faults.wall_jumped)
+        h->ledger.retry_min_ns = 540 * SECOND_NS; /* 10m less 10 % jitter */
     h->world = sim_world_create(seed, &options);
 }
 
@@ -214,6 +218,8 @@ static void last_life(struct history *h)
         return;
     if (!sim_run_until(h->world, all_done, h, 72 * 3600 * SECOND_NS, 20000000)) {
         ledger_violation(&h->ledger, 0, "work does not come to an end");
+        if (!h->ledger.is_quiet)
+            product_print(&h->product);
         return;
     }
     h->remote.inject = false;
@@ -264,10 +270,9 @@ static uint32_t run_history(uint64_t seed, uint32_t messages, bool trace, struct
 
     rng_init(&h->rng, seed);
     draw_config(h);
-    draw_world(h, seed, trace);
     ledger_init(&h->ledger, messages, 12, &h->rng);
+    draw_world(h, seed, trace);
     h->ledger.is_quiet = planted_on != NULL;
-    h->ledger.retry_min_ns = 540 * SECOND_NS; /* 10m less 10 % jitter */
     h->ledger.crash_window_ns = 20 * SECOND_NS;
     h->remote.rates = remote_faults_some(&h->rng);
     h->remote.session_count = (uint32_t)rng_between(&h->rng, 1, 12);

@@ -21,6 +21,7 @@ struct receiving {
     uint32_t line;
     /* The last message taken, until the client says something further. */
     struct receiver_rcpt taken[16];
+    uint64_t opened_ns;
     uint32_t taken_count;
 };
 
@@ -49,7 +50,10 @@ static void on_open(struct sim_peer_conn *conn)
 {
     struct remote *remote = sim_peer_context(sim_peer_of(conn));
 
-    sim_peer_set_data(conn, calloc(1, sizeof(struct receiving)));
+    struct receiving *r = calloc(1, sizeof(*r));
+
+    r->opened_ns = sim_now_ns(remote->world);
+    sim_peer_set_data(conn, r);
     if (PLAY(remote, greeting_drop))
         hang_up(conn, true);
     else if (PLAY(remote, greeting_5xx)) {
@@ -69,7 +73,7 @@ static void forget_transaction(struct receiving *r)
 static void on_rcpt(struct sim_peer_conn *conn, struct remote *remote, struct receiving *r,
                     struct slice line)
 {
-    uint64_t now_ns = sim_now_ns(remote->world);
+    struct ledger_time time = {sim_now_ns(remote->world), r->opened_ns};
     struct receiver_rcpt rcpt;
 
     if (!r->in_mail || line.len < 10 ||
@@ -78,9 +82,9 @@ static void on_rcpt(struct sim_peer_conn *conn, struct remote *remote, struct re
         sim_peer_printf(conn, "503 5.5.1 no\r\n");
         return;
     }
-    ledger_offered(remote->ledger, rcpt.number, rcpt.ordinal, now_ns);
+    ledger_offered(remote->ledger, rcpt.number, rcpt.ordinal, time);
     if (PLAY(remote, rcpt_4xx)) {
-        ledger_deferred(remote->ledger, rcpt.number, rcpt.ordinal, now_ns);
+        ledger_deferred(remote->ledger, rcpt.number, rcpt.ordinal, time);
         sim_peer_printf(conn, "450 4.2.1 later\r\n");
     } else if (PLAY(remote, rcpt_5xx)) {
         ledger_refused(remote->ledger, rcpt.number, rcpt.ordinal);
@@ -97,7 +101,7 @@ static void on_rcpt(struct sim_peer_conn *conn, struct remote *remote, struct re
 
 static void on_data(struct sim_peer_conn *conn, struct remote *remote, struct receiving *r)
 {
-    uint64_t now_ns = sim_now_ns(remote->world);
+    struct ledger_time time = {sim_now_ns(remote->world), r->opened_ns};
 
     if (r->rcpt_count == 0) {
         sim_peer_printf(conn, "554 5.5.1 no valid recipients\r\n");
@@ -105,7 +109,7 @@ static void on_data(struct sim_peer_conn *conn, struct remote *remote, struct re
     }
     if (PLAY(remote, data_4xx)) {
         for (uint32_t i = 0; i < r->rcpt_count; i++)
-            ledger_deferred(remote->ledger, r->rcpts[i].number, r->rcpts[i].ordinal, now_ns);
+            ledger_deferred(remote->ledger, r->rcpts[i].number, r->rcpts[i].ordinal, time);
         sim_peer_printf(conn, "451 4.3.0 not now\r\n");
         forget_transaction(r);
         return;
@@ -119,6 +123,7 @@ static void on_data(struct sim_peer_conn *conn, struct remote *remote, struct re
 
 static void take(struct sim_peer_conn *conn, struct remote *remote, struct receiving *r, bool reply)
 {
+    struct ledger_time time = {sim_now_ns(remote->world), r->opened_ns};
     char expected[256];
 
     remote->transactions++;
@@ -128,8 +133,7 @@ static void take(struct sim_peer_conn *conn, struct remote *remote, struct recei
     for (uint32_t i = 0; i < r->rcpt_count; i++) {
         if (r->rcpts[i].number != r->number)
             ledger_violation(remote->ledger, r->number, "content of another message");
-        ledger_accepted(remote->ledger, r->rcpts[i].number, r->rcpts[i].ordinal,
-                        sim_now_ns(remote->world));
+        ledger_accepted(remote->ledger, r->rcpts[i].number, r->rcpts[i].ordinal, time);
         if (!reply)
             ledger_doubt(remote->ledger, r->rcpts[i].number, r->rcpts[i].ordinal);
     }
@@ -141,11 +145,11 @@ static void take(struct sim_peer_conn *conn, struct remote *remote, struct recei
 
 static void on_dot(struct sim_peer_conn *conn, struct remote *remote, struct receiving *r)
 {
-    uint64_t now_ns = sim_now_ns(remote->world);
+    struct ledger_time time = {sim_now_ns(remote->world), r->opened_ns};
 
     if (PLAY(remote, dot_4xx)) {
         for (uint32_t i = 0; i < r->rcpt_count; i++)
-            ledger_deferred(remote->ledger, r->rcpts[i].number, r->rcpts[i].ordinal, now_ns);
+            ledger_deferred(remote->ledger, r->rcpts[i].number, r->rcpts[i].ordinal, time);
         sim_peer_printf(conn, "450 4.7.1 later\r\n");
     } else if (PLAY(remote, dot_5xx)) {
         for (uint32_t i = 0; i < r->rcpt_count; i++)
