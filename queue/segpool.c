@@ -555,13 +555,14 @@ static int head_now(struct segpool *pool, struct segment *segment, enum segfmt_s
 
     must(segment != NULL && segment->state == SEGMENT_FREE);
     header_prepare(pool, segment, (uint8_t)stream);
-    written = io_file_write_now(io, segment->fd, pool->block, SEGFMT_BLOCK, 0);
-    if (written != SEGFMT_BLOCK)
-        return written < 0 ? (int)written : -EIO;
-    result = io_file_sync_now(io, segment->fd);
-    if (result < 0)
-        return result;
     pool->free_count--;
+    written = io_file_write_now(io, segment->fd, pool->block, SEGFMT_BLOCK, 0);
+    result = written == SEGFMT_BLOCK ? io_file_sync_now(io, segment->fd) : -EIO;
+    if (result < 0) {
+        segment->state = SEGMENT_POISONED;
+        segpool_release(pool, segment);
+        return written < 0 ? (int)written : result;
+    }
     segment->state = SEGMENT_READY;
     pool->ready[stream] = segment;
     pool->newest[stream] = segment->serial;

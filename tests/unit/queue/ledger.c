@@ -58,9 +58,10 @@ struct ledger_message *ledger_message_new(struct ledger *ledger, uint32_t rcpt_c
     return message;
 }
 
-static void keep(struct ledger *ledger, struct ledger_message *message)
+static void keep(struct ledger *ledger, struct ledger_message *message,
+                 enum ledger_standing standing)
 {
-    message->standing = LEDGER_KEPT;
+    message->standing = standing;
     list_push_back(&ledger->live, &message->link);
     ledger->live_count++;
 }
@@ -77,7 +78,7 @@ void ledger_message_answered(struct ledger *ledger, struct ledger_message *messa
 {
     must(message->standing == LEDGER_SENT);
     if (status == 0) {
-        keep(ledger, message);
+        keep(ledger, message, LEDGER_KEPT);
         message->place = *place;
     } else if (status == -1006) { /* E_POISONED */
         message->standing = LEDGER_UNKNOWN;
@@ -165,9 +166,12 @@ uint64_t ledger_outcome(struct ledger *ledger, struct ledger_message *message, u
 {
     struct ledger_step *step = step_new(ledger, true);
 
-    must(message->standing == LEDGER_KEPT && !message->rcpts[rcpt].is_final);
+    must(ledger_is_live(message) && !message->rcpts[rcpt].is_final);
     message->rcpts[rcpt].attempts++;
     message->rcpts[rcpt].is_final = is_final;
+    message->rcpts[rcpt].is_final_told |= is_final;
+    if (message->rcpts[rcpt].attempts > message->rcpts[rcpt].attempts_told)
+        message->rcpts[rcpt].attempts_told = message->rcpts[rcpt].attempts;
     message->is_done = is_done;
     if (is_done)
         drop(ledger, message);
@@ -242,21 +246,24 @@ static void judge_rcpt(struct ledger *ledger, struct ledger_message *message, ui
 
     if (rcpt->is_final_sure && !found->is_final)
         ledger_fail(ledger, "message %llu recipient %u came back after a durable final", id, i);
-    if (found->is_final && !rcpt->is_final)
+    if (found->is_final && !rcpt->is_final_told)
         ledger_fail(ledger, "message %llu recipient %u is final, nobody said so", id, i);
-    if (found->is_final) {
-        rcpt->is_final_sure = true;
-        return;
-    }
-    if (found->attempts < rcpt->attempts_sure || found->attempts > rcpt->attempts)
+    if (!found->is_final &&
+        (found->attempts < rcpt->attempts_sure || found->attempts > rcpt->attempts_told))
         ledger_fail(ledger, "message %llu recipient %u: %u attempts, told %u, sure %u", id, i,
-                    found->attempts, rcpt->attempts, rcpt->attempts_sure);
-    if (found->due_us != ledger_due(message, i, found->attempts))
+                    found->attempts, rcpt->attempts_told, rcpt->attempts_sure);
+    if (!found->is_final && found->due_us != ledger_due(message, i, found->attempts))
         ledger_fail(ledger, "message %llu recipient %u: wrong due time", id, i);
     /* What this recovery brought back holds from now on. */
-    rcpt->is_final = false;
-    rcpt->attempts = found->attempts;
-    rcpt->attempts_sure = found->attempts;
+    rcpt->is_final = found->is_final;
+    if (!found->is_final)
+        rcpt->attempts = found->attempts;
+    if (ledger->doubts_recovery)
+        return;
+    rcpt->is_final_told = rcpt->is_final;
+    rcpt->is_final_sure = rcpt->is_final;
+    rcpt->attempts_told = rcpt->attempts;
+    rcpt->attempts_sure = rcpt->attempts;
 }
 
 void ledger_recovered_message(struct ledger *ledger, const struct log_message_state *state)
@@ -290,8 +297,10 @@ void ledger_recovered_message(struct ledger *ledger, const struct log_message_st
     if (count != message->rcpt_count)
         ledger_fail(ledger, "message %llu lacks recipients", (unsigned long long)message->id);
     message->is_done = false;
-    if (list_empty(&message->link))
-        keep(ledger, message);
+    if (!list_empty(&message->link))
+        return;
+    keep(ledger, message,
+         message->standing != LEDGER_KEPT && ledger->doubts_recovery ? LEDGER_FOUND : LEDGER_KEPT);
 }
 
 void ledger_recovered_named(struct ledger *ledger, const struct log_named *named)
@@ -310,8 +319,21 @@ void ledger_recovered_named(struct ledger *ledger, const struct log_named *named
                     (unsigned long long)version, (unsigned long long)fact->version,
                     (unsigned long long)fact->version_sure);
     fact->version = version;
-    fact->version_sure = version;
+    if (!ledger->doubts_recovery)
+        fact->version_sure = version;
     ledger->named_seen[key] = true;
+}
+
+/* Outcomes that a recovery did not show may have been there all the same. */
+static bool may_be_done(const struct ledger *ledger, const struct ledger_message *message)
+{
+    if (message->is_done || !ledger->doubts_recovery)
+        return message->is_done;
+    for (uint32_t i = 0; i < message->rcpt_count; i++) {
+        if (!message->rcpts[i].is_final_told)
+            return false;
+    }
+    return true;
 }
 
 void ledger_recovery_end(struct ledger *ledger)
@@ -321,7 +343,8 @@ void ledger_recovery_end(struct ledger *ledger)
 
         if (message->is_seen)
             continue;
-        if (message->standing == LEDGER_KEPT && !message->is_done && !ledger->expects_damage)
+        if (message->standing == LEDGER_KEPT && !may_be_done(ledger, message) &&
+            !ledger->expects_damage)
             ledger_fail(ledger, "message %llu is lost, was at %u:%u in slot %u",
                         (unsigned long long)message->id, message->place.serial,
                         message->place.offset, message->place.slot);
@@ -329,8 +352,8 @@ void ledger_recovery_end(struct ledger *ledger)
             drop(ledger, message);
         /* What one recovery did not show, no later one may. */
         if (message->standing == LEDGER_KEPT)
-            message->standing = LEDGER_DONE;
-        if (message->standing == LEDGER_UNKNOWN)
+            message->standing = ledger->doubts_recovery ? LEDGER_FOUND : LEDGER_DONE;
+        else if (message->standing == LEDGER_UNKNOWN || message->standing == LEDGER_FOUND)
             message->standing = LEDGER_REFUSED;
     }
     for (uint32_t key = 0; key < LEDGER_KEYS; key++) {
@@ -343,7 +366,8 @@ void ledger_recovery_end(struct ledger *ledger)
         if (newest_empty < fact->version_sure && !ledger->expects_damage)
             ledger_fail(ledger, "named state %u is lost", key);
         fact->version = newest_empty;
-        fact->version_sure = newest_empty;
+        if (!ledger->doubts_recovery)
+            fact->version_sure = newest_empty;
     }
     if (ledger->damage_count > 0 && !ledger->expects_damage)
         ledger_fail(ledger, "damage was reported where there is none");

@@ -15,16 +15,19 @@
 enum ledger_standing {
     LEDGER_SENT,    /* no answer yet */
     LEDGER_KEPT,    /* answered 0, or found by a recovery */
+    LEDGER_FOUND,   /* found by a recovery that is not to be trusted: may appear or not */
     LEDGER_REFUSED, /* answered negative: must never appear */
     LEDGER_UNKNOWN, /* no answer and never will be: may appear or not */
     LEDGER_DONE,    /* every recipient final, for sure */
 };
 
 struct ledger_rcpt {
-    uint16_t attempts; /* told to the spool */
+    uint16_t attempts; /* as the client sees it */
     uint16_t attempts_sure;
+    uint16_t attempts_told; /* the most that may be on the disk */
     bool is_final;
     bool is_final_sure;
+    bool is_final_told;
 };
 
 struct ledger_message {
@@ -76,6 +79,9 @@ struct ledger {
     uint64_t cursor_read; /* number of the outcome that the cursor read last */
     struct log_place cursor_at;
     bool expects_damage;
+    /* A failed sync may leave bytes that can be read now and are gone after a power cut. What only
+     * a recovery has shown, and no answer confirmed, may then vanish again. */
+    bool doubts_recovery;
     uint32_t damage_count;
     char failure[256]; /* empty = none yet */
     uint64_t checked;
@@ -108,6 +114,12 @@ void ledger_sure(struct ledger *ledger, uint64_t step);
 void ledger_crashed(struct ledger *ledger);
 /* The spool was closed in order: all is durable. */
 void ledger_closed(struct ledger *ledger);
+
+static inline bool ledger_is_live(const struct ledger_message *message)
+{
+    return (message->standing == LEDGER_KEPT || message->standing == LEDGER_FOUND) &&
+           !message->is_done;
+}
 
 /* Judging a recovery: begin, one call per thing it tells, end. A message that may be there and is
  * becomes one that must be there. */

@@ -181,7 +181,7 @@ static void emit_states(struct life *life)
     for (; life->checkpoint_at < life->ledger->message_count && budget > 0; life->checkpoint_at++) {
         struct ledger_message *message = life->ledger->messages[life->checkpoint_at];
 
-        if (message->standing != LEDGER_KEPT || message->is_done)
+        if (!ledger_is_live(message))
             continue;
         send_state(life, message);
         budget--;
@@ -291,8 +291,9 @@ static void read_back(struct life *life, const struct log_message_state *state)
         ledger_fail(life->ledger, "message %llu cannot be read",
                     (unsigned long long)state->message_id);
     else if (spool_reader_check(&state->place, state->message_id, iov, 2) < 0)
-        ledger_fail(life->ledger, "message %llu does not check",
-                    (unsigned long long)state->message_id);
+        ledger_fail(life->ledger, "message %llu does not check at %u:%u, %u bytes in slot %u",
+                    (unsigned long long)state->message_id, state->place.serial, state->place.offset,
+                    state->place.bytes, state->place.slot);
     len = ledger_payload(life->ledger->messages[state->message_id - 1], wanted, SCRATCH_BYTES / 2);
     if (len + LOG_RECORD_HEADER_BYTES != state->place.bytes ||
         memcmp(found + LOG_RECORD_HEADER_BYTES, wanted, len) != 0)
@@ -306,7 +307,9 @@ static void on_message(void *context, const struct log_message_state *state)
     struct life *life = context;
 
     ledger_recovered_message(life->ledger, state);
-    if (!ledger_has_failed(life->ledger) && !life->ledger->expects_damage)
+    if (ledger_has_failed(life->ledger) || life->ledger->expects_damage)
+        return;
+    if (life->ledger->messages[state->message_id - 1]->standing == LEDGER_KEPT)
         read_back(life, state);
 }
 

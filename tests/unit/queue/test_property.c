@@ -1,0 +1,490 @@
+/*
+ * The spool's promises under power cuts, kills, failed writes and syncs, and full disks, on the
+ * simulator's disk: for each seed a history of several lives, judged by the ledger after each.
+ *
+ *   test_queue_property              the seeds of every build
+ *   test_queue_property FIRST COUNT  others; a third argument tells their course
+ *   test_queue_property planted      every planted bug must be found
+ */
+#include "core/base/must.h"
+#include "queue/envelope.h"
+#include "queue/planted.h"
+#include "queue/scan.h"
+#include "queue/spool_int.h"
+#include "tests/sim/sim.h"
+#include "tests/unit/queue/life.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define MS             1000000ull
+#define SEEDS          400
+#define PLANTED_SEEDS  4000
+#define PATIENCE_STEPS 2000000ull
+
+static const char *planted_name;
+
+bool planted_active(const char *name)
+{
+    return planted_name != NULL && strcmp(planted_name, name) == 0;
+}
+
+/* ---- One history ---------------------------------------------------------------------------- */
+
+struct history {
+    uint64_t seed;
+    struct rng rng;
+    struct sim_world *world;
+    struct sim_process *process; /* NULL after its crash */
+    struct io *spool_io;
+    struct io *client_io;
+    struct ledger ledger;
+    struct life life;
+    struct life_options options;
+    bool two_loops;
+    bool by_sync;
+    bool has_faults;
+    bool has_limit;
+    int open_result;
+    uint64_t lives;
+    uint64_t checkpoints;
+    uint64_t recycled;
+    uint64_t voids;
+    uint64_t poisoned;
+    uint64_t refused_low;
+};
+
+struct totals {
+    uint64_t histories;
+    uint64_t lives;
+    uint64_t messages;
+    uint64_t recovered;
+    uint64_t checkpoints;
+    uint64_t recycled;
+    uint64_t voids;
+    uint64_t poisoned;
+    uint64_t low;
+};
+
+static struct totals totals;
+static bool is_told; /* the course of the history goes to standard error */
+
+#define tell(...)                                                                                  \
+    do {                                                                                           \
+        if (is_told)                                                                               \
+            fprintf(stderr, __VA_ARGS__);                                                          \
+    } while (0)
+
+static void on_crash(void *context)
+{
+    struct history *h = context;
+
+    h->process = NULL;
+    tell("  crashed at a disk call\n");
+}
+
+static void choose_options(struct history *h)
+{
+    struct rng *rng = &h->rng;
+    uint64_t kind = rng_below(rng, 4);
+
+    h->options.spool = (struct spool_options){
+        .path = "/spool",
+        .segment_bytes = rng_one_in(rng, 4) ? 131072 : 65536,
+        .outcome_hold_ms = (uint32_t)rng_below(rng, 8),
+        .segment_count_max = (uint32_t)rng_between(rng, 10, 24),
+        .checkpoint_bytes = (uint32_t)rng_between(rng, 50000, 400000),
+    };
+    h->options.live_max = (uint32_t)rng_between(rng, 5, 50);
+    h->options.large_one_in = rng_one_in(rng, 2) ? 30 : 0;
+    h->options.burst_max = (uint32_t)rng_between(rng, 1, 25);
+    h->options.no_cursor = rng_one_in(rng, 4);
+    h->two_loops = rng_one_in(rng, 2);
+    h->by_sync = rng_one_in(rng, 2);
+    h->has_faults = kind >= 2;
+    h->has_limit = kind == 1 || kind == 3;
+    h->ledger.doubts_recovery = h->has_faults;
+}
+
+static void set_faults(struct history *h, bool on)
+{
+    struct sim_faults *faults = sim_faults(h->world);
+
+    *faults = on ? sim_faults_mild() : sim_faults_none();
+    faults->disk_stalled = 0;
+    faults->loop_stalled = 0;
+    if (on && h->has_faults) {
+        faults->write_failed = (uint32_t)rng_between(&h->rng, 30, 400);
+        faults->sync_failed = (uint32_t)rng_between(&h->rng, 30, 400);
+        faults->write_no_space = rng_one_in(&h->rng, 3) ? 300 : 0;
+        faults->name_failed = rng_one_in(&h->rng, 3) ? 100 : 0;
+    }
+    sim_disk_limit(h->world, on && h->has_limit ? rng_between(&h->rng, 6, 14) * 65536 : 1ull << 40);
+}
+
+static void open_life(void *context)
+{
+    struct history *h = context;
+
+    h->open_result =
+        life_open(&h->life, &h->options, &h->ledger, h->spool_io, h->client_io, rng_u64(&h->rng));
+    tell("  open %d: life %llu, %llu messages, %llu torn, %llu voids\n", h->open_result,
+         (unsigned long long)h->life.report.life, (unsigned long long)h->life.report.messages_live,
+         (unsigned long long)h->life.report.torn_tails_cut,
+         (unsigned long long)h->life.report.voids_applied);
+    if (h->open_result == 0)
+        h->life.spool->commit_by_sync = h->by_sync;
+}
+
+static void close_life(void *context)
+{
+    struct history *h = context;
+
+    life_close(&h->life);
+}
+
+static void destroy_life(void *context)
+{
+    struct history *h = context;
+
+    life_destroy(&h->life);
+}
+
+static void read_cursor(void *context)
+{
+    struct history *h = context;
+
+    life_read_cursor(&h->life);
+    ledger_cursor_end(&h->ledger);
+}
+
+static void count_life(struct history *h)
+{
+    struct spool_stats stats;
+
+    spool_stats_read(h->life.spool, &stats);
+    totals.checkpoints += stats.checkpoints;
+    totals.recycled += stats.recycled;
+    totals.voids += stats.voids;
+    totals.poisoned += spool_health(h->life.spool) == SPOOL_POISONED;
+    totals.low += spool_health(h->life.spool) == SPOOL_LOW_SPACE;
+}
+
+/* Ends the life without asking it. */
+static void crash(struct history *h)
+{
+    enum sim_crash_kind kind = rng_one_in(&h->rng, 2) ? SIM_KILL : SIM_POWER_CUT;
+
+    if (h->process != NULL) {
+        tell("  %s\n", kind == SIM_KILL ? "kill" : "power cut");
+        sim_crash(h->world, h->process, kind);
+    }
+    h->process = NULL;
+    ledger_crashed(&h->ledger);
+    life_forget(&h->life);
+}
+
+static bool is_settled(void *context)
+{
+    struct history *h = context;
+
+    return life_is_settled(&h->life) || ledger_has_failed(&h->ledger);
+}
+
+static bool is_closed(void *context)
+{
+    struct history *h = context;
+
+    return h->life.is_closed;
+}
+
+/* Everything answered, committed and closed; false when that does not come about. */
+static bool end_in_order(struct history *h, bool reads_to_the_end)
+{
+    h->life.is_quiet = true;
+    if (!sim_run_until(h->world, is_settled, h, 20000 * MS, PATIENCE_STEPS))
+        return false;
+    if (reads_to_the_end) {
+        sim_run_for(h->world, 100 * MS);
+        ledger_sure(&h->ledger, h->ledger.step_next - 1);
+        if (h->life.cursor != NULL)
+            sim_run_in(h->process, read_cursor, h);
+        if (!sim_run_until(h->world, is_settled, h, 20000 * MS, PATIENCE_STEPS))
+            return false;
+    }
+    sim_run_in(h->process, close_life, h);
+    if (!sim_run_until(h->world, is_closed, h, 20000 * MS, PATIENCE_STEPS))
+        return false;
+    if (spool_health(h->life.spool) == SPOOL_POISONED)
+        ledger_crashed(&h->ledger);
+    else
+        ledger_closed(&h->ledger);
+    sim_run_in(h->process, destroy_life, h);
+    sim_crash(h->world, h->process, SIM_KILL);
+    h->process = NULL;
+    return true;
+}
+
+/* A new process with an open spool. False when it crashed or could not open. */
+static bool begin_life(struct history *h, bool may_crash)
+{
+    h->process = sim_process_create(h->world);
+    sim_io_create(h->world, h->process, &h->spool_io);
+    h->client_io = h->spool_io;
+    if (h->two_loops)
+        sim_io_create(h->world, h->process, &h->client_io);
+    if (may_crash && rng_one_in(&h->rng, 4))
+        sim_crash_after(h->process, rng_one_in(&h->rng, 2) ? SIM_KILL : SIM_POWER_CUT,
+                        rng_between(&h->rng, 1, 120), on_crash, h);
+    totals.lives++;
+    tell("life, %u loops, by %s\n", h->two_loops ? 2 : 1, h->by_sync ? "sync" : "dsync");
+    if (!sim_run_in(h->process, open_life, h)) {
+        h->process = NULL;
+        ledger_crashed(&h->ledger);
+        life_forget(&h->life);
+        return false;
+    }
+    if (h->open_result == 0)
+        return true;
+    if (!may_crash || (!h->has_faults && !h->has_limit))
+        ledger_fail(&h->ledger, "open: %d", h->open_result);
+    crash(h);
+    return false;
+}
+
+static void live(struct history *h)
+{
+    struct rng *rng = &h->rng;
+
+    if (!begin_life(h, true))
+        return;
+    if (rng_one_in(rng, 2))
+        sim_crash_after(h->process, rng_one_in(rng, 2) ? SIM_KILL : SIM_POWER_CUT,
+                        rng_between(rng, 1, 600), on_crash, h);
+    for (uint64_t left = rng_between(rng, 1, 120); left > 0 && h->process != NULL; left--)
+        sim_run_for(h->world, MS);
+    if (h->process != NULL)
+        count_life(h);
+    if (h->process != NULL && rng_one_in(rng, 5)) {
+        set_faults(h, false);
+        if (end_in_order(h, false))
+            return;
+    }
+    crash(h);
+}
+
+static void last_lives(struct history *h)
+{
+    h->has_limit = false;
+    h->has_faults = false;
+    for (int i = 0; i < 2 && !ledger_has_failed(&h->ledger); i++) {
+        set_faults(h, false);
+        if (!begin_life(h, false))
+            return;
+        if (i == 0)
+            sim_run_for(h->world, 30 * MS);
+        count_life(h);
+        if (!ledger_has_failed(&h->ledger) && !end_in_order(h, true))
+            ledger_fail(&h->ledger,
+                        "the last life does not end: %u requests, checkpoint %d, messages %d, "
+                        "outcomes %d, job %d, files %u, free %u",
+                        h->life.request_count, h->life.spool->checkpoint.state,
+                        h->life.spool->messages.state, h->life.spool->outcomes.state,
+                        h->life.spool->pool.job, h->life.spool->pool.file_count,
+                        h->life.spool->pool.free_count);
+    }
+}
+
+/* ---- A look at the disk, for whoever hunts a failure ----------------------------------------- */
+
+struct dump {
+    struct history *h;
+    const char *path;
+};
+
+static int64_t dump_read(void *context, void *data, size_t len, uint64_t offset)
+{
+    struct dump *dump = context;
+
+    return sim_disk_peek(dump->h->world, dump->path, data, len, offset);
+}
+
+/* What tells the record from others: its message, for checkpoints a place. */
+static uint64_t dump_id(const struct scan_record *record)
+{
+    struct segfmt_checkpoint point;
+    struct log_message_state state;
+    struct envelope envelope;
+    struct outcome outcome;
+
+    if (segfmt_checkpoint_decode(record->payload, &point) == 0 && record->type >= RECORD_VOID)
+        return (uint64_t)point.serial * 1000000 + point.offset;
+    if (record->type == RECORD_MESSAGE && envelope_decode(record->payload, &envelope) == 0)
+        return envelope.message_id;
+    if (record->type == RECORD_OUTCOME && outcome_decode(record->payload, &outcome) == 0)
+        return outcome.message_id * 1000000 + outcome.logged_us;
+    if (record->type == RECORD_STATE && log_message_state_decode(record->payload, &state) == 0)
+        return state.message_id;
+    return 0;
+}
+
+static void dump_file(void *context, const char *path)
+{
+    struct dump dump = {.h = context, .path = path};
+    struct scan_source source = {dump_read, &dump};
+    uint8_t block[SEGFMT_BLOCK] = {0};
+    struct segfmt_header header;
+    struct scan_record record;
+    enum scan_event event;
+    struct scan scan;
+
+    if (strstr(path, ".seg") == NULL)
+        return;
+    dump_read(&dump, block, sizeof(block), 0);
+    if (segfmt_header_decode(block, &header) < 0) {
+        fprintf(stderr, "%s: no header, %lld bytes, words at sectors", path,
+                (long long)sim_disk_size(dump.h->world, path));
+        for (uint32_t at = 0; at < sizeof(block); at += 512)
+            fprintf(stderr, " %02x%02x%02x%02x", block[at], block[at + 1], block[at + 2],
+                    block[at + 3]);
+        fprintf(stderr, "\n");
+        return;
+    }
+    fprintf(stderr, "%s: SERIAL %u stream %u life %llu former %u\n", path, header.serial,
+            header.stream, (unsigned long long)header.life, header.former);
+    scan_init(&scan, &source, header.uuid, header.serial, SEGFMT_BLOCK, header.segment_bytes);
+    while ((event = scan_next(&scan, &record)) != SCAN_END) {
+        if (event == SCAN_GAP)
+            fprintf(stderr, "  %u gap: %s\n", record.offset, record.text);
+        else
+            fprintf(stderr, "  %u batch %u type %u flags %u sequence %llu id %llu\n", record.offset,
+                    scan.batches, record.type, record.flags, (unsigned long long)record.sequence,
+                    (unsigned long long)dump_id(&record));
+    }
+    scan_fini(&scan);
+}
+
+/* True when every promise was kept; the reason else in text. */
+static bool run_history(uint64_t seed, char *text, size_t text_bytes)
+{
+    struct history *h = calloc(1, sizeof(*h));
+    struct sim_options options = {.fd_count_max = 0};
+    bool good;
+
+    must(h != NULL);
+    h->seed = seed;
+    rng_init(&h->rng, seed * 2 + 1);
+    ledger_init(&h->ledger);
+    h->world = sim_world_create(seed, &options);
+    choose_options(h);
+    for (uint64_t lives = rng_between(&h->rng, 2, 7); lives > 0; lives--) {
+        set_faults(h, true);
+        live(h);
+        if (ledger_has_failed(&h->ledger))
+            break;
+    }
+    if (!ledger_has_failed(&h->ledger))
+        last_lives(h);
+    good = !ledger_has_failed(&h->ledger);
+    if (!good && is_told)
+        sim_disk_list(h->world, dump_file, h);
+    snprintf(text, text_bytes, "seed %llu: %s", (unsigned long long)seed, h->ledger.failure);
+    totals.histories++;
+    totals.messages += h->ledger.message_count;
+    totals.recovered += h->ledger.checked;
+    if (h->process != NULL)
+        crash(h);
+    sim_world_destroy(h->world);
+    ledger_fini(&h->ledger);
+    free(h);
+    return good;
+}
+
+/* ---- The runs ------------------------------------------------------------------------------- */
+
+static int run_seeds(uint64_t first, uint64_t count)
+{
+    char text[400];
+    int bad = 0;
+
+    for (uint64_t seed = first; seed < first + count && bad < 5; seed++) {
+        if (run_history(seed, text, sizeof(text)))
+            continue;
+        fprintf(stderr, "%s\n", text);
+        bad++;
+    }
+    fprintf(stderr,
+            "%llu histories, %llu lives, %llu messages, %llu recovered, %llu checkpoints, %llu "
+            "recycled, %llu voids, %llu poisoned, %llu low on space\n",
+            (unsigned long long)totals.histories, (unsigned long long)totals.lives,
+            (unsigned long long)totals.messages, (unsigned long long)totals.recovered,
+            (unsigned long long)totals.checkpoints, (unsigned long long)totals.recycled,
+            (unsigned long long)totals.voids, (unsigned long long)totals.poisoned,
+            (unsigned long long)totals.low);
+    return bad > 0;
+}
+
+/* In a child, since a bug may also run into an assertion, which counts as found. */
+static bool finds(const char *name, uint64_t *ret_seed)
+{
+    int pipes[2];
+    uint64_t seed = 0;
+    pid_t child;
+    int status = 0;
+
+    must(pipe(pipes) == 0);
+    child = fork();
+    must(child >= 0);
+    if (child == 0) {
+        char text[400];
+
+        planted_name = name;
+        for (seed = 1; seed <= PLANTED_SEEDS; seed++) {
+            must(write(pipes[1], &seed, sizeof(seed)) == sizeof(seed));
+            if (!run_history(seed, text, sizeof(text))) {
+                fprintf(stderr, "  %s\n", text);
+                _exit(1);
+            }
+        }
+        _exit(0);
+    }
+    close(pipes[1]);
+    while (read(pipes[0], &seed, sizeof(seed)) == sizeof(seed))
+        *ret_seed = seed;
+    close(pipes[0]);
+    must(waitpid(child, &status, 0) == child);
+    return !WIFEXITED(status) || WEXITSTATUS(status) != 0;
+}
+
+static int run_planted(void)
+{
+    static const char *const names[] = {
+#define NAME(name) name,
+        QUEUE_PLANTED_BUGS(NAME)
+#undef NAME
+    };
+    int missed = 0;
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        uint64_t seed = 0;
+        bool found = finds(names[i], &seed);
+
+        fprintf(stderr, "%-32s %s %llu\n", names[i], found ? "found by seed" : "NOT FOUND after",
+                (unsigned long long)seed);
+        missed += !found;
+    }
+    return missed > 0;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc == 2 && strcmp(argv[1], "planted") == 0)
+        return run_planted();
+    is_told = argc == 4;
+    if (argc >= 3)
+        return run_seeds(strtoull(argv[1], NULL, 10), strtoull(argv[2], NULL, 10));
+    return run_seeds(1, SEEDS);
+}
