@@ -380,7 +380,10 @@ static void send_message(struct shard *shard, struct delivery *delivery)
         .content_count = message_content(delivery->message, delivery->content),
         .content_bytes = envelope_content_bytes(envelope),
         .content_is_8bit = (envelope->flags & ENVELOPE_8BIT) != 0,
-        .wants_smtputf8 = (envelope->flags & ENVELOPE_SMTPUTF8) != 0,
+        /* Asking for it binds only a message that needs it: ASCII alone may go to any receiver.
+         * What needs it in the addresses the client sees itself. */
+        .wants_smtputf8 =
+            (envelope->flags & ENVELOPE_SMTPUTF8) != 0 && (envelope->flags & ENVELOPE_8BIT) != 0,
     };
     smtpc_send(delivery->connection->smtpc, &delivery->transaction);
 }

@@ -1,0 +1,46 @@
+"""pytest's view of the harness: python3 -m pytest tests/e2e --build BUILD_DIR"""
+import os
+import shutil
+import signal
+
+import pytest
+
+from harness import World
+
+TEST_SECONDS_MAX = 200
+
+
+def pytest_addoption(parser):
+    parser.addoption('--build', default='build', help='the build directory of the tree')
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    outcome = yield
+    item.has_failed = getattr(item, 'has_failed', False) or outcome.get_result().failed
+
+
+@pytest.fixture(autouse=True)
+def time_limit():
+    """No test hangs."""
+    def too_late(number, frame):
+        raise TimeoutError(f'the test took longer than {TEST_SECONDS_MAX} s')
+
+    before = signal.signal(signal.SIGALRM, too_late)
+    signal.alarm(TEST_SECONDS_MAX)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture
+def world(request):
+    build = os.path.abspath(request.config.getoption('--build'))
+    assert os.path.exists(os.path.join(build, 'cmd', 'ringpostd')), f'{build} holds no ringpostd'
+    name = ''.join(c if c.isalnum() else '-' for c in request.node.name)[:60]
+    world = World(build, name)
+    yield world
+    world.close()
+    # What a failed test left behind is worth a look.
+    if not getattr(request.node, 'has_failed', False):
+        shutil.rmtree(world.directory, ignore_errors=True)
