@@ -262,6 +262,90 @@ static void stop_inside_on_data(void **state)
     }
 }
 
+/* What is done inside a turn meets what arrives at its end. */
+struct later {
+    struct io_timer timer;
+    struct stream *a;
+    struct stream *b;
+    uint64_t fired;
+};
+
+static void later_init(struct later *later, void (*on_fire)(struct io_timer *timer),
+                       struct stream *a, struct stream *b)
+{
+    *later = (struct later){.a = a, .b = b};
+    io_timer_init(&later->timer, on_fire);
+    io_timer_arm(the_io, &later->timer, io_now_ns(the_io) + 3000000);
+}
+
+static void on_resume_and_send(struct io_timer *timer)
+{
+    struct later *later = container_of(timer, struct later, timer);
+
+    later->b->use_at_most = SIZE_MAX;
+    START(io_recv_resume(the_io, &later->b->recv));
+    stream_start_send(later->a, text + 1000, 1000);
+    later->fired++;
+}
+
+static void held_data_come_before_fresh(void **state)
+{
+    struct later later;
+    struct stream a;
+    struct stream b;
+
+    stream_pair(&a, &b);
+    b.use_at_most = 10;
+    stream_receive(&b);
+    stream_send(&a, text, 1000);
+    run_until_used(&b, 10);
+    run_for_ms(5);
+    later_init(&later, on_resume_and_send, &a, &b);
+    run_until_used(&b, 2000);
+    assert_memory_equal(b.data, text, 2000);
+    waited_wait(&a.send);
+    stream_close(&a);
+    stream_close(&b);
+}
+
+static void on_closed_after_end(struct io_op *op, int32_t result)
+{
+    struct stream *stream = container_of(op, struct stream, close.op);
+
+    assert_int_equal(result, 0);
+    assert_int_equal(stream->ends, 1);
+    stream->close.calls++;
+}
+
+static void on_close_time(struct io_timer *timer)
+{
+    struct later *later = container_of(timer, struct later, timer);
+
+    START(io_close(the_io, &later->b->close.op, later->b->fd));
+    later->fired++;
+}
+
+/* So much is held that nothing is armed any more; the end comes before the close all the same. */
+static void close_of_an_idle_receiver(void **state)
+{
+    struct later later;
+    struct stream a;
+    struct stream b;
+
+    stream_pair(&a, &b);
+    b.use_at_most = 1;
+    stream_receive(&b);
+    stream_start_send(&a, text, TEXT_BYTES);
+    run_for_ms(20);
+    io_op_init(&b.close.op, on_closed_after_end);
+    later_init(&later, on_close_time, &a, &b);
+    run_until_count(&b.close.calls, 1);
+    assert_int_equal(b.end_reason, -ECANCELED);
+    stream_free(&b);
+    waited_wait(&a.send);
+    stream_close(&a);
+}
+
 /* Many receivers that do not go on must not starve the one that would. */
 static void paused_receivers_starve_nobody(void **state)
 {
@@ -332,6 +416,8 @@ const struct CMUnitTest recv_tests[] = {
     TEXT_TEST(stop_right_after_start),
     TEXT_TEST(stop_drops_what_is_held),
     TEXT_TEST(stop_inside_on_data),
+    TEXT_TEST(held_data_come_before_fresh),
+    TEXT_TEST(close_of_an_idle_receiver),
     TEXT_TEST(paused_receivers_starve_nobody),
     TEXT_TEST(many_receivers_at_once),
 };
