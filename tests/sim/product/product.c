@@ -95,6 +95,15 @@ static void bring_up(void *context)
     product->stopped_count = result < 0 ? UINT32_MAX : 0;
 }
 
+static void on_ordered_crash(void *context)
+{
+    struct product *product = context;
+
+    product->process = NULL;
+    product->assembly = NULL;
+    product->setup.on_crash(product->setup.crash_context);
+}
+
 int product_start(struct product *product, const struct product_setup *setup)
 {
     must(!product->process);
@@ -103,8 +112,11 @@ int product_start(struct product *product, const struct product_setup *setup)
     product->process = sim_process_create(product->world);
     product->lives++;
     product->stopped_count = UINT32_MAX;
+    if (setup->crash_after)
+        sim_crash_after(product->process, setup->crash_is_power_cut ? SIM_POWER_CUT : SIM_KILL,
+                        setup->crash_after, on_ordered_crash, product);
     if (!sim_run_in(product->process, bring_up, product)) {
-        product->process = NULL;
+        must(!product->process);
         return -EINTR;
     }
     if (product->stopped_count == UINT32_MAX) {

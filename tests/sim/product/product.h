@@ -17,6 +17,10 @@ struct product_setup {
     struct conf *conf; /* loaded outside of any life: its names outlive them */
     uint64_t segment_bytes;
     uint32_t checkpoint_bytes;
+    uint64_t crash_after; /* ends before this disk call of the life; 0 = not */
+    bool crash_is_power_cut;
+    void (*on_crash)(void *context); /* such an end has come; not from product_crash */
+    void *crash_context;
 };
 
 struct product {

@@ -12,7 +12,6 @@
  */
 #include "core/base/log.h"
 #include "core/base/planted.h"
-#include "queue/planted.h"
 #include "shard/planted.h"
 #include "tests/sim/product/product.h"
 #include "tests/sim/product/remote.h"
@@ -56,6 +55,8 @@ struct history {
     struct product product;
     char config[2048];
     struct conf *conf;
+    uint32_t crashes_left;
+    uint32_t refused_starts;
 };
 
 static const char *planted_on;
@@ -112,6 +113,13 @@ static void draw_config(struct history *h)
         abort();
 }
 
+static void on_ordered_crash(void *context)
+{
+    struct history *h = context;
+
+    ledger_crash(&h->ledger, sim_now_ns(h->world));
+}
+
 static void draw_setup(struct history *h, struct product_setup *setup)
 {
     *setup = (struct product_setup){
@@ -120,7 +128,14 @@ static void draw_setup(struct history *h, struct product_setup *setup)
         .conf = h->conf,
         .segment_bytes = 256 << 10,
         .checkpoint_bytes = (uint32_t)rng_between(&h->rng, 64, 512) << 10,
+        .on_crash = on_ordered_crash,
+        .crash_context = h,
     };
+    /* Half of the crashes are aimed at a disk call: of recovery too, when it comes early. */
+    if (h->crashes_left > 0 && rng_one_in(&h->rng, 2)) {
+        setup->crash_after = rng_between(&h->rng, 1, rng_one_in(&h->rng, 2) ? 60 : 1500);
+        setup->crash_is_power_cut = rng_one_in(&h->rng, 2);
+    }
 }
 
 static void draw_world(struct history *h, uint64_t seed, bool trace)
@@ -151,7 +166,7 @@ static bool enough_answered(void *context)
     struct until *until = context;
 
     remote_tend(&until->history->remote);
-    return until->history->ledger.answered >= until->answered;
+    return !until->history->product.process || until->history->ledger.answered >= until->answered;
 }
 
 static bool all_done(void *context)
@@ -182,6 +197,8 @@ static bool start_life(struct history *h)
         draw_setup(h, &setup);
         if (product_start(&h->product, &setup) == 0)
             return true;
+        if (!setup.crash_after)
+            h->refused_starts++;
         sim_run_for(h->world, SECOND_NS);
         if (attempt > 10)
             *sim_faults(h->world) = sim_faults_none();
@@ -202,7 +219,8 @@ static bool life_until_crash(struct history *h)
     /* Some crashes hit the queue while nothing comes in. */
     if (rng_one_in(&h->rng, 4))
         sim_run_for(h->world, rng_between(&h->rng, 1, 1000 * SECOND_NS));
-    ledger_crash(&h->ledger, sim_now_ns(h->world));
+    if (h->product.process)
+        ledger_crash(&h->ledger, sim_now_ns(h->world));
     product_crash(&h->product, rng_one_in(&h->rng, 2));
     return true;
 }
@@ -266,14 +284,14 @@ static uint32_t run_history(uint64_t seed, uint32_t messages, bool trace, struct
                             uint64_t *ret_hash)
 {
     struct history *h = calloc(1, sizeof(*h));
-    uint32_t violations, crashes;
+    uint32_t violations;
 
     rng_init(&h->rng, seed);
     draw_config(h);
     ledger_init(&h->ledger, messages, 12, &h->rng);
     draw_world(h, seed, trace);
     h->ledger.is_quiet = planted_on != NULL;
-    h->ledger.crash_window_ns = 20 * SECOND_NS;
+    h->ledger.crash_window_ns = 5 * SECOND_NS;
     h->remote.rates = remote_faults_some(&h->rng);
     h->remote.session_count = (uint32_t)rng_between(&h->rng, 1, 12);
     h->remote.inject = true;
@@ -282,8 +300,8 @@ static uint32_t run_history(uint64_t seed, uint32_t messages, bool trace, struct
     h->product.world = h->world;
     h->product.zone.receiver_count = 4;
     h->product.zone.failure_rate = (uint32_t)rng_between(&h->rng, 5, 50);
-    crashes = (uint32_t)rng_between(&h->rng, CRASHES_MIN, CRASHES_MIN + 2);
-    for (uint32_t i = 0; i < crashes; i++)
+    h->crashes_left = (uint32_t)rng_between(&h->rng, CRASHES_MIN, CRASHES_MIN + 2);
+    for (; h->crashes_left > 0; h->crashes_left--)
         if (!life_until_crash(h))
             break;
     last_life(h);
@@ -381,8 +399,13 @@ static int run_planted(void)
 {
     static const char *const names[] = {
 #define PLANTED_NAME(name) name,
-        QUEUE_PLANTED_BUGS(PLANTED_NAME) SHARD_PLANTED_BUGS(PLANTED_NAME)
+        SHARD_PLANTED_BUGS(PLANTED_NAME)
 #undef PLANTED_NAME
+        /* The other bugs of the queue need the disk games of its own property test. */
+        "queue/answer-before-sync",
+        "queue/outcome-dropped",
+        "queue/crc-without-serial",
+        "queue/end-before-done",
     };
     uint32_t missed = 0, count = sizeof(names) / sizeof(names[0]);
 
