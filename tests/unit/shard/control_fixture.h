@@ -1,0 +1,103 @@
+/*
+ * control_fixture: control on its own loop in the simulator, with shards and a spool that are the
+ * test's, and operators that connect to its socket.
+ *
+ * The daemon is one process: control's loop, one loop per shard, the spool's loop. Shards answer
+ * from what the test has put into them; the spool's log is an array of outcomes.
+ */
+#pragma once
+
+#include "shard/control.h"
+#include "shard/report.h"
+#include "tests/sim/sim.h"
+#include "tests/unit/core_base/unit.h"
+
+#define FAKE_SHARDS     3
+#define FAKE_QUEUES_MAX 4000
+#define KEPT_MAX        64
+#define SOCKET_PATH     "/run/control.sock"
+#define OPERATOR_UID    1000u
+#define ANSWER_MAX      (4u << 20)
+
+struct fixture;
+
+struct fake_shard {
+    struct fixture *fixture;
+    uint16_t number;
+    struct io *io;
+    struct mailbox *from_control;
+    struct mailbox *to_control;
+    bool is_silent; /* keeps what it is asked */
+    struct report *kept[KEPT_MAX];
+    uint32_t kept_count;
+    int32_t result;
+    uint64_t affected;
+    struct report_status status;
+    struct queue_row *queues;
+    uint32_t queue_count;
+    struct rcpt_row rcpts[8];
+    uint32_t rcpt_count;
+    struct report last; /* the last question but REPORT_STATUS */
+    uint32_t asked;     /* questions but REPORT_STATUS */
+    uint32_t samples;   /* REPORT_STATUS */
+};
+
+/* The spool's double. */
+struct spool {
+    struct io *io;
+    struct mailbox *requests;
+    struct mailbox *answers;
+    enum spool_health health;
+    struct spool_stats stats;
+    uint32_t outcome_count;
+    uint32_t notices;
+    struct log_place told;
+};
+
+struct fixture {
+    struct sim_world *world;
+    struct sim_process *daemon;
+    struct sim_process *operators;
+    struct io *control_io;
+    struct io *operator_io;
+    struct conf *conf;
+    struct control *control;
+    struct spool spool;
+    struct fake_shard shards[FAKE_SHARDS];
+    struct mailbox *to_shards[FAKE_SHARDS];
+    struct mailbox *from_shards[FAKE_SHARDS];
+    uint32_t stopped;
+};
+
+/* One connection of an operator. */
+struct operator_conn {
+    struct fixture *fixture;
+    struct io_recv recv;
+    struct io_op send;
+    struct io_op close;
+    struct iovec iov;
+    int fd;
+    bool is_closed;
+    bool ended;
+    int32_t reason;
+    size_t len;
+    char *answer; /* NUL-terminated */
+    char *sending;
+};
+
+/* seed also chooses the order of everything; with_accounting: one file, /acct/acct.csv. */
+void fixture_open(struct fixture *f, uint64_t seed, bool with_accounting);
+void fixture_close(struct fixture *f);
+/* An operator's connection, or NULL when it is refused at once. */
+struct operator_conn *operator_open(struct fixture *f, uint32_t uid);
+void operator_send(struct operator_conn *conn, const void *bytes, size_t len);
+void operator_drop(struct operator_conn *conn);
+/* Until the other side has closed; false when that takes longer than the time. */
+bool operator_wait(struct operator_conn *conn, uint64_t seconds);
+void operator_free(struct operator_conn *conn);
+/* A whole conversation; the answer is valid until the next one. */
+const char *ask(struct fixture *f, const char *line);
+struct queue_row *add_queue(struct fake_shard *shard, const char *name, uint64_t rcpts,
+                            uint32_t connections);
+/* Lets a silent shard answer everything it kept. */
+void answer_kept(struct fake_shard *shard);
