@@ -43,15 +43,21 @@ enum spool_parcel_kind {
                                      LOG_WANTS_SYNC is set */
     SPOOL_APPEND_STATE,           /* struct log_request: checkpoint state of one message */
     SPOOL_APPEND_NAMED,           /* struct log_request: named state, see log_named */
-    SPOOL_CHECKPOINT_DONE,        /* struct spool_notice: this shard has emitted everything */
-    SPOOL_CURSOR_AT,              /* struct spool_notice: a cursor holds nothing before `place` */
+    SPOOL_CHECKPOINT_DONE,        /* the notice of SPOOL_CHECKPOINT_BEGIN on its way home, kind
+                                     changed: this shard has posted all of its state */
+    SPOOL_CURSOR_AT,              /* struct spool_notice: a cursor needs nothing before `place`;
+                                     answered with the same parcel */
     /* From the spool: */
-    SPOOL_CHECKPOINT_BEGIN = 0x180, /* struct spool_notice: emit your state now, then DONE */
+    SPOOL_CHECKPOINT_BEGIN = 0x180, /* struct spool_notice: emit your state now, then DONE. State
+                                       of every message whose append was answered 0 and that is
+                                       not done, posted behind all else that concerns it */
 };
 
 enum log_request_flags {
     LOG_WANTS_SYNC = 1,   /* outcome, named state: answer only when durable, commit at once */
-    LOG_MESSAGE_DONE = 2, /* with it the message's last recipient is final: its bytes are dead */
+    LOG_MESSAGE_DONE = 2, /* outcome: with it the message's last recipient is final. The bytes at
+                             `place` are dead once this is durable. On APPEND_STATE: the message was
+                             appended again elsewhere, its copy at `place` is dead */
 };
 
 /*
@@ -68,8 +74,8 @@ struct log_request {
     uint16_t flags;
     int32_t status;         /* answer: 0 or negative */
     uint64_t message_id;    /* APPEND_MESSAGE, APPEND_OUTCOME with LOG_MESSAGE_DONE */
-    struct log_place place; /* answer to APPEND_MESSAGE; question for LOG_MESSAGE_DONE: the
-                               message's own place */
+    struct log_place place; /* answer to APPEND_MESSAGE; with LOG_MESSAGE_DONE: the place whose
+                               bytes are dead */
 };
 
 struct spool_notice {
@@ -96,8 +102,9 @@ struct log_message_state {
 };
 
 struct log_state_rcpt {
-    struct slice domain; /* empty = the same as the recipient before */
-    bool is_final;
+    struct slice domain; /* empty = the same as the recipient before; recovery gives lower case, and
+                            "." for an address without one */
+    bool is_final;       /* attempts and due_us are then not kept */
     uint16_t attempts;
     uint64_t due_us; /* wall clock; 0 = never attempted, due at once */
 };
@@ -112,9 +119,10 @@ int log_message_state_decode(struct slice data, struct log_message_state *ret_st
 struct spool_options {
     const char *path;
     uint64_t segment_bytes;     /* multiple of 4096, 64 KiB to 1 GiB */
-    uint64_t min_free_bytes;    /* file system space below which no new segment is made */
+    uint64_t min_free_bytes;    /* file system space below which no new segment is made for mail */
     uint32_t outcome_hold_ms;   /* longest wait of an outcome for its commit */
-    uint32_t segment_count_max; /* files in the pool at most */
+    uint32_t segment_count_max; /* files in the pool, 8 to 30000; more only when outcomes would
+                                   have no place to go */
     uint32_t calibrate_ms;      /* how long to try commit modes at open; 0 = O_DIRECT + DSYNC */
     uint32_t checkpoint_bytes;  /* a checkpoint is due after so many bytes of log; 0 = default */
 };
@@ -148,7 +156,9 @@ struct spool_report {
  * Locks, recovers, makes this life's number durable and prepares the first segments. Synchronous
  * and possibly long. 0 or negative: E_LOCKED when another process has the spool, E_VERSION for
  * record types or formats that this build does not know (nothing is touched then). Recovering twice
- * gives the same state; segments of former lives are never appended to.
+ * gives the same state; segments of former lives are never appended to. It may turn the loop while
+ * it waits for the locks of a killed life (at most 5 s) and while it calibrates: attach other
+ * actors afterwards. The callbacks come last, when everything else has succeeded.
  */
 int spool_open(struct io *io, const struct spool_options *options,
                const struct spool_recovery *recovery, struct spool **ret_spool,
