@@ -1,0 +1,410 @@
+/* Envelope, outcome, named and message state: what goes in comes out, and no cut byte goes far. */
+#include "tests/unit/core_base/unit.h"
+
+#include "core/base/err.h"
+#include "core/base/rng.h"
+#include "core/obs/outcome.h"
+#include "queue/envelope.h"
+#include "queue/state.h"
+
+#include <string.h>
+
+static struct ipaddr ip(const char *text)
+{
+    struct ipaddr ip = {0};
+
+    assert_int_equal(ipaddr_parse(slice_str(text), &ip), 0);
+    return ip;
+}
+
+/* A copy of exactly len bytes, so that the sanitizer sees a read behind the end. */
+static uint8_t *exact(const uint8_t *data, size_t len)
+{
+    uint8_t *copy = malloc(len > 0 ? len : 1);
+
+    assert_non_null(copy);
+    memcpy(copy, data, len);
+    return copy;
+}
+
+/* ---- Envelope ------------------------------------------------------------------------------- */
+
+static size_t envelope_sample(uint8_t *room, size_t room_bytes, struct envelope *envelope)
+{
+    static uint8_t rcpts[512];
+    struct envelope_rcpt one = {SLICE_LITERAL("a@one.example"), SLICE_LITERAL("rfc822;a@x")};
+    struct envelope_rcpt two = {SLICE_LITERAL("b@two.example"), SLICE_EMPTY};
+    struct wire_writer w;
+
+    wire_writer_init(&w, rcpts, sizeof(rcpts));
+    envelope_put_rcpt(&w, &one);
+    envelope_put_rcpt(&w, &two);
+    *envelope = (struct envelope){
+        .message_id = 0x123456789abcdef0ull,
+        .accepted_us = 1700000000000000ull,
+        .flags = ENVELOPE_8BIT | ENVELOPE_BODY_8BITMIME,
+        .stuffed_dots = 3,
+        .prefix_bytes = 200,
+        .body_bytes = 5000,
+        .rcpt_count = 2,
+        .client_ip = ip("192.0.2.7"),
+        .local_ip = ip("2001:db8::25"),
+        .sender = SLICE_LITERAL("bounce+\xff\x00x@sender.example"),
+        .vmta = SLICE_LITERAL("vmta-7"),
+        .pool = SLICE_LITERAL("pool-a"),
+        .job_id = SLICE_LITERAL("job 2026"),
+        .envelope_id = SLICE_LITERAL("QQ314159"),
+        .source_type = SLICE_LITERAL("smtp"),
+        .client_helo = SLICE_LITERAL("client.example"),
+        .rcpts = slice_of(rcpts, wire_written(&w)),
+    };
+    assert_true(envelope_bytes_max(envelope) <= room_bytes);
+    wire_writer_init(&w, room, room_bytes);
+    envelope_encode(envelope, &w);
+    assert_false(w.failed);
+    assert_true(wire_written(&w) <= envelope_bytes_max(envelope));
+    return wire_written(&w);
+}
+
+static void envelope_comes_back(void **state)
+{
+    uint8_t room[2048];
+    struct envelope in;
+    struct envelope out;
+    struct envelope_rcpt rcpt;
+    struct wire_reader r;
+    size_t len = envelope_sample(room, sizeof(room), &in);
+
+    /* Something behind it does not matter. */
+    memset(room + len, 'x', 10);
+    assert_int_equal(envelope_decode(slice_of(room, len + 10), &out), 0);
+    assert_int_equal(out.encoded_bytes, len);
+    assert_true(out.message_id == in.message_id && out.accepted_us == in.accepted_us);
+    assert_int_equal(out.flags, in.flags);
+    assert_int_equal(envelope_content_bytes(&out), 5197);
+    assert_true(ipaddr_equal(&out.client_ip, &in.client_ip));
+    assert_true(ipaddr_equal(&out.local_ip, &in.local_ip));
+    assert_true(slice_equal(out.sender, in.sender) && slice_equal(out.vmta, in.vmta));
+    assert_true(slice_equal(out.pool, in.pool) && slice_equal(out.job_id, in.job_id));
+    assert_true(slice_equal(out.envelope_id, in.envelope_id));
+    assert_true(slice_equal(out.source_type, in.source_type));
+    assert_true(slice_equal(out.client_helo, in.client_helo));
+    wire_reader_init(&r, out.rcpts.data, out.rcpts.len);
+    assert_true(envelope_rcpt_next(&r, &rcpt));
+    assert_true(slice_equal(rcpt.address, SLICE_LITERAL("a@one.example")));
+    assert_true(slice_equal(rcpt.orcpt, SLICE_LITERAL("rfc822;a@x")));
+    assert_true(envelope_rcpt_next(&r, &rcpt));
+    assert_int_equal(rcpt.orcpt.len, 0);
+    assert_false(envelope_rcpt_next(&r, &rcpt));
+}
+
+static void envelope_cut_anywhere_is_damaged(void **state)
+{
+    uint8_t room[2048];
+    struct envelope in;
+    struct envelope out;
+    size_t len = envelope_sample(room, sizeof(room), &in);
+
+    for (size_t cut = 0; cut < len; cut++) {
+        uint8_t *copy = exact(room, cut);
+
+        assert_int_equal(envelope_decode(slice_of(copy, cut), &out), E_DAMAGED);
+        free(copy);
+        /* And so is a room that is too small for writing. */
+        {
+            uint8_t *small = malloc(cut + 1);
+            struct wire_writer w;
+
+            wire_writer_init(&w, small, cut);
+            envelope_encode(&in, &w);
+            assert_true(w.failed);
+            free(small);
+        }
+    }
+}
+
+static void envelope_with_other_bytes_is_safe(void **state)
+{
+    uint8_t room[2048];
+    struct envelope in;
+    struct envelope out;
+    struct rng rng;
+    size_t len = envelope_sample(room, sizeof(room), &in);
+
+    rng_init(&rng, 3);
+    for (int i = 0; i < 20000; i++) {
+        uint8_t *copy = exact(room, len);
+
+        for (uint64_t flips = rng_between(&rng, 1, 4); flips > 0; flips--)
+            copy[rng_below(&rng, len)] = (uint8_t)rng_u64(&rng);
+        if (envelope_decode(slice_of(copy, len), &out) == 0) {
+            struct envelope_rcpt rcpt;
+            struct wire_reader r;
+            uint32_t count = 0;
+
+            wire_reader_init(&r, out.rcpts.data, out.rcpts.len);
+            while (envelope_rcpt_next(&r, &rcpt))
+                count++;
+            assert_int_equal(count, out.rcpt_count);
+        }
+        free(copy);
+    }
+}
+
+static void envelope_of_a_null_sender(void **state)
+{
+    struct envelope in = {.sender = SLICE_EMPTY};
+    struct envelope out;
+    struct wire_writer w;
+    uint8_t room[256];
+
+    wire_writer_init(&w, room, sizeof(room));
+    envelope_encode(&in, &w);
+    assert_false(w.failed);
+    assert_int_equal(envelope_decode(slice_of(room, wire_written(&w)), &out), 0);
+    assert_int_equal(out.sender.len, 0);
+    assert_int_equal(out.client_ip.family, IPADDR_NONE);
+    assert_int_equal(out.rcpt_count, 0);
+}
+
+/* ---- Outcome -------------------------------------------------------------------------------- */
+
+static struct outcome outcome_full(void)
+{
+    return (struct outcome){
+        .kind = OUTCOME_BOUNCED,
+        .flags = OUTCOME_IN_DOUBT,
+        .attempts = 300,
+        .rcpt_ordinal = 19999,
+        .message_id = 77,
+        .due_us = 5,
+        .logged_us = 6,
+        .queued_us = 7,
+        .size_bytes = 1ull << 40,
+        .source_ip = ip("198.51.100.1"),
+        .destination_ip = ip("2001:db8::1"),
+        .orig = SLICE_LITERAL("o@o.example"),
+        .rcpt = SLICE_LITERAL("r@r.example"),
+        .orcpt = SLICE_LITERAL("rfc822;r"),
+        .status = SLICE_LITERAL("5.1.1"),
+        .diag = SLICE_LITERAL("550 5.1.1 \"no\", he\r\nsaid\0!"),
+        .dsn_mta = SLICE_LITERAL("mx.r.example"),
+        .bounce_category = SLICE_LITERAL("bad-mailbox"),
+        .source_type = SLICE_LITERAL("api"),
+        .source_mta = SLICE_LITERAL("helo (192.0.2.1)"),
+        .esmtp = SLICE_LITERAL("PIPELINING,SIZE"),
+        .vmta = SLICE_LITERAL("v"),
+        .pool = SLICE_LITERAL("p"),
+        .job_id = SLICE_LITERAL("j"),
+        .envelope_id = SLICE_LITERAL("e"),
+        .queue = SLICE_LITERAL("r.example/v"),
+    };
+}
+
+static void outcome_comes_back(void **state)
+{
+    struct outcome in = outcome_full();
+    struct outcome out;
+    uint8_t room[OUTCOME_BYTES_MAX];
+    int len = outcome_encode(&in, room, sizeof(room));
+
+    assert_true(len > 0);
+    assert_int_equal(outcome_decode(slice_of(room, (size_t)len), &out), 0);
+    assert_int_equal(out.kind, in.kind);
+    assert_int_equal(out.flags, in.flags);
+    assert_int_equal(out.attempts, 300);
+    assert_int_equal(out.rcpt_ordinal, 19999);
+    assert_true(out.message_id == 77 && out.due_us == 5 && out.logged_us == 6);
+    assert_true(out.queued_us == 7 && out.size_bytes == 1ull << 40);
+    assert_true(ipaddr_equal(&out.source_ip, &in.source_ip));
+    assert_true(ipaddr_equal(&out.destination_ip, &in.destination_ip));
+    assert_true(slice_equal(out.orig, in.orig) && slice_equal(out.rcpt, in.rcpt));
+    assert_true(slice_equal(out.orcpt, in.orcpt) && slice_equal(out.status, in.status));
+    assert_true(slice_equal(out.diag, in.diag) && slice_equal(out.dsn_mta, in.dsn_mta));
+    assert_true(slice_equal(out.bounce_category, in.bounce_category));
+    assert_true(slice_equal(out.source_type, in.source_type));
+    assert_true(slice_equal(out.source_mta, in.source_mta) && slice_equal(out.esmtp, in.esmtp));
+    assert_true(slice_equal(out.vmta, in.vmta) && slice_equal(out.pool, in.pool));
+    assert_true(slice_equal(out.job_id, in.job_id) && slice_equal(out.queue, in.queue));
+    assert_true(slice_equal(out.envelope_id, in.envelope_id));
+    assert_true(outcome_is_final(&out));
+}
+
+static void outcome_cut_anywhere_is_damaged(void **state)
+{
+    struct outcome in = outcome_full();
+    struct outcome out;
+    uint8_t room[OUTCOME_BYTES_MAX];
+    int len = outcome_encode(&in, room, sizeof(room));
+
+    for (int cut = 0; cut < len; cut++) {
+        uint8_t *copy = exact(room, (size_t)cut);
+
+        assert_int_equal(outcome_decode(slice_of(copy, (size_t)cut), &out), E_DAMAGED);
+        assert_int_equal(outcome_encode(&in, copy, (size_t)cut), E_TOO_LONG);
+        free(copy);
+    }
+}
+
+static void outcome_texts_are_cut_and_addresses_are_not(void **state)
+{
+    struct outcome in = outcome_full();
+    struct outcome out;
+    static uint8_t text[3000];
+    uint8_t room[OUTCOME_BYTES_MAX];
+    int len;
+
+    memset(text, 'x', sizeof(text));
+    in.diag = slice_of(text, sizeof(text));
+    in.rcpt = slice_of(text, 1200);
+    len = outcome_encode(&in, room, sizeof(room));
+    assert_true(len > 0);
+    assert_int_equal(outcome_decode(slice_of(room, (size_t)len), &out), 0);
+    assert_int_equal(out.diag.len, OUTCOME_TEXT_MAX);
+    assert_int_equal(out.rcpt.len, 1200);
+    in.orig = slice_of(text, 3000);
+    assert_int_equal(outcome_encode(&in, room, sizeof(room)), E_TOO_LONG);
+}
+
+static void outcome_with_other_bytes_is_safe(void **state)
+{
+    struct outcome in = outcome_full();
+    struct outcome out;
+    uint8_t room[OUTCOME_BYTES_MAX];
+    int len = outcome_encode(&in, room, sizeof(room));
+    struct rng rng;
+
+    rng_init(&rng, 4);
+    for (int i = 0; i < 20000; i++) {
+        uint8_t *copy = exact(room, (size_t)len);
+
+        copy[rng_below(&rng, (uint64_t)len)] = (uint8_t)rng_u64(&rng);
+        copy[rng_below(&rng, (uint64_t)len)] ^= 0x80;
+        (void)outcome_decode(slice_of(copy, (size_t)len), &out);
+        free(copy);
+    }
+    room[1] = 'z';
+    assert_int_equal(outcome_decode(slice_of(room, (size_t)len), &out), E_DAMAGED);
+}
+
+/* ---- Named and message state ------------------------------------------------------------------
+ */
+
+static void named_has_its_limits(void **state)
+{
+    uint8_t room[2048];
+    uint8_t text[1025] = {0};
+    struct log_named in = {slice_of(text, 255), slice_of(text, 1024)};
+    struct log_named out;
+    int len = log_named_encode(&in, room, sizeof(room));
+
+    assert_int_equal(len, 1 + 255 + 2 + 1024);
+    assert_int_equal(log_named_decode(slice_of(room, (size_t)len), &out), 0);
+    assert_true(slice_equal(in.key, out.key) && slice_equal(in.value, out.value));
+    for (int cut = 0; cut < len; cut++) {
+        uint8_t *copy = exact(room, (size_t)cut);
+
+        assert_int_equal(log_named_decode(slice_of(copy, (size_t)cut), &out), E_DAMAGED);
+        free(copy);
+    }
+    in.key.len = 256;
+    assert_int_equal(log_named_encode(&in, room, sizeof(room)), E_RANGE);
+    in.key.len = 0;
+    assert_int_equal(log_named_encode(&in, room, sizeof(room)), E_RANGE);
+    in.key.len = 1;
+    in.value.len = 1025;
+    assert_int_equal(log_named_encode(&in, room, sizeof(room)), E_RANGE);
+    in.value.len = 0;
+    assert_int_equal(log_named_encode(&in, room, 3), E_TOO_LONG);
+    assert_int_equal(log_named_encode(&in, room, 4), 4);
+}
+
+static size_t state_sample(uint8_t *room, size_t room_bytes)
+{
+    static const struct log_state_rcpt rcpts[] = {
+        {SLICE_LITERAL("one.example"), false, 0, 0},
+        {SLICE_EMPTY, false, 3, 1234567},
+        {SLICE_LITERAL("two.example"), true, 0, 0},
+        {SLICE_EMPTY, true, 0, 0},
+    };
+    static uint8_t table[256];
+    struct log_message_state state = {.message_id = 9,
+                                      .accepted_us = 10,
+                                      .place = {11, 12, 13, 14},
+                                      .vmta = SLICE_LITERAL("v"),
+                                      .rcpt_count = 4};
+    struct wire_writer w;
+    int len;
+
+    wire_writer_init(&w, table, sizeof(table));
+    for (int i = 0; i < 4; i++)
+        log_state_rcpt_put(&w, &rcpts[i]);
+    state.rcpts = slice_of(table, wire_written(&w));
+    len = log_message_state_encode(&state, room, room_bytes);
+    assert_true(len > 0);
+    return (size_t)len;
+}
+
+static void message_state_comes_back(void **state)
+{
+    uint8_t room[512];
+    size_t len = state_sample(room, sizeof(room));
+    struct log_message_state out;
+    struct log_state_rcpt rcpt;
+    struct wire_reader r;
+
+    assert_int_equal(log_message_state_decode(slice_of(room, len), &out), 0);
+    assert_true(out.message_id == 9 && out.accepted_us == 10 && out.rcpt_count == 4);
+    assert_true(out.place.serial == 11 && out.place.offset == 12 && out.place.bytes == 13);
+    assert_int_equal(out.place.slot, 14);
+    wire_reader_init(&r, out.rcpts.data, out.rcpts.len);
+    assert_true(log_state_rcpt_next(&r, &rcpt));
+    assert_true(slice_equal(rcpt.domain, SLICE_LITERAL("one.example")) && rcpt.attempts == 0);
+    assert_true(log_state_rcpt_next(&r, &rcpt));
+    assert_true(rcpt.domain.len == 0 && rcpt.attempts == 3 && rcpt.due_us == 1234567);
+    assert_true(log_state_rcpt_next(&r, &rcpt));
+    assert_true(rcpt.is_final && rcpt.domain.len > 0);
+    assert_true(log_state_rcpt_next(&r, &rcpt));
+    assert_true(rcpt.is_final && rcpt.domain.len == 0);
+    assert_false(log_state_rcpt_next(&r, &rcpt));
+}
+
+static void message_state_cut_anywhere_is_damaged(void **state)
+{
+    uint8_t room[512];
+    size_t len = state_sample(room, sizeof(room));
+    struct log_message_state out;
+
+    for (size_t cut = 0; cut < len; cut++) {
+        uint8_t *copy = exact(room, cut);
+
+        assert_int_equal(log_message_state_decode(slice_of(copy, cut), &out), E_DAMAGED);
+        free(copy);
+    }
+    for (size_t at = 0; at < len; at++) {
+        uint8_t *copy = exact(room, len);
+
+        copy[at] ^= 0xff;
+        (void)log_message_state_decode(slice_of(copy, len), &out);
+        free(copy);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(envelope_comes_back),
+        cmocka_unit_test(envelope_cut_anywhere_is_damaged),
+        cmocka_unit_test(envelope_with_other_bytes_is_safe),
+        cmocka_unit_test(envelope_of_a_null_sender),
+        cmocka_unit_test(outcome_comes_back),
+        cmocka_unit_test(outcome_cut_anywhere_is_damaged),
+        cmocka_unit_test(outcome_texts_are_cut_and_addresses_are_not),
+        cmocka_unit_test(outcome_with_other_bytes_is_safe),
+        cmocka_unit_test(named_has_its_limits),
+        cmocka_unit_test(message_state_comes_back),
+        cmocka_unit_test(message_state_cut_anywhere_is_damaged),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
