@@ -149,7 +149,7 @@ void client_connect(struct stage *stage, struct client *client)
 
 void client_send_bytes(struct client *client, const void *bytes, size_t len)
 {
-    if (client->conn != NULL)
+    if (client->conn != NULL && len > 0)
         sim_peer_send(client->conn, bytes, len);
 }
 

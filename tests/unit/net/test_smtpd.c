@@ -238,19 +238,12 @@ static void code_421_ends_the_session_at_any_step(void **state)
 
 static void code_0_closes_without_a_word_at_any_step(void **state)
 {
-    static const char *const codes[FAKE_STEP_COUNT] = {
-        [FAKE_BEGIN] = ".", [FAKE_RCPT] = ".",   [FAKE_START_BODY] = ".",
-        [FAKE_WRITE] = ".", [FAKE_FINISH] = ".",
-    };
+    static const char text[] = "EHLO x\r\n" ENVELOPE "DATA\r\na\r\n.\r\nNOOP\r\n";
 
     for (int step = FAKE_BEGIN; step < FAKE_STEP_COUNT; step++) {
-        const char *came;
-
         fake_refuse(&stage.fake, step, 0, 0, 0, 0, "");
-        came = stage_converse(&stage, "EHLO x\r\n" ENVELOPE "DATA\r\na\r\n.\r\nNOOP\r\n", 77);
         /* Replies that were not sent by then go with the connection. */
-        assert_string_equal(came + strlen(came) - 1, codes[step]);
-        assert_null(strstr(came, "221"));
+        assert_string_equal(stage_converse(&stage, text, sizeof(text) - 1), ".");
         stage.fake.refuses[step] = false;
     }
     assert_int_equal(stage.fake.message_count, 0);
