@@ -38,6 +38,7 @@ void home_init(struct shard *shard)
     slab_init(&shard->handoffs, sizeof(struct handoff), 65536);
     slab_init(&shard->state_records, sizeof(struct state_record), 1024);
     table_init(&shard->route_table);
+    list_init(&shard->idle_routes);
     list_init(&shard->unregistered);
     shard->handoff_head = NONE;
     shard->handoff_tail = NONE;
@@ -106,7 +107,8 @@ static uint32_t route_get(struct shard *shard, struct slice domain, uint32_t vmt
     if (index != TABLE_NONE) {
         names_put(&shard->names, key.name);
         route = slab_at(&shard->routes, index);
-        route->refs++;
+        if (route->refs++ == 0)
+            list_remove(&route->idle_link);
         return index;
     }
     route = slab_alloc(&shard->routes, &index);
@@ -119,21 +121,44 @@ static uint32_t route_get(struct shard *shard, struct slice domain, uint32_t vmt
     route->name = key.name;
     route->vmta_id = vmta_id;
     route->refs = 1;
+    list_init(&route->idle_link);
     route->owner = place_owner(shard->conf, domain, vmta_id, shard->count);
     return index;
 }
 
+static void route_free(struct shard *shard, struct route *route)
+{
+    struct route_key key = {route->name, route->vmta_id};
+    uint64_t hash = route_hash(&key);
+    uint32_t index = table_find(&shard->route_table, hash, route_matches, &key, shard);
+
+    list_remove(&route->idle_link);
+    table_remove(&shard->route_table, hash, index);
+    names_put(&shard->names, route->name);
+    slab_free(&shard->routes, index);
+}
+
+/* Bulk mail comes back to the same domains: a route that nobody uses is kept for a while. */
 static void route_put(struct shard *shard, uint32_t index)
 {
     struct route *route = slab_at(&shard->routes, index);
-    struct route_key key = {route->name, route->vmta_id};
 
     must(route->refs > 0);
     if (--route->refs > 0)
         return;
-    table_remove(&shard->route_table, route_hash(&key), index);
-    names_put(&shard->names, route->name);
-    slab_free(&shard->routes, index);
+    route->idle_since_ns = io_now_ns(shard->io);
+    list_push_back(&shard->idle_routes, &route->idle_link);
+}
+
+static void free_idle_routes(struct shard *shard)
+{
+    while (!list_empty(&shard->idle_routes)) {
+        struct route *route = container_of(shard->idle_routes.next, struct route, idle_link);
+
+        if (route->idle_since_ns + IDLE_KEEP_NS > io_now_ns(shard->io))
+            return;
+        route_free(shard, route);
+    }
 }
 
 /* ---- Registration ---------------------------------------------------------------------------- */
@@ -362,6 +387,7 @@ void home_turn(struct shard *shard)
     uint32_t budget = HANDOFFS_PER_TURN;
 
     register_waiting(shard);
+    free_idle_routes(shard);
     while (shard->handoff_head != NONE && budget > 0) {
         uint32_t index = shard->handoff_head;
         struct home_message *home = slab_at(&shard->home_messages, index);

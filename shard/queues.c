@@ -43,6 +43,7 @@ void queues_init(struct shard *shard)
     heap_init(&shard->due);
     heap_init(&shard->wakes);
     list_init(&shard->local_work);
+    list_init(&shard->idle_queues);
     io_timer_init(&shard->due_timer, on_due_timer);
 }
 
@@ -111,6 +112,7 @@ struct queue *queues_obtain(struct shard *shard, struct slice domain, uint32_t v
     queue->ready_head = NONE;
     queue->ready_tail = NONE;
     queue->reason_since_us = io_wall_us(shard->io);
+    list_init(&queue->idle_link);
     list_init(&queue->lane_link);
     list_init(&queue->resolve_link);
     list_init(&queue->local_link);
@@ -118,20 +120,48 @@ struct queue *queues_obtain(struct shard *shard, struct slice domain, uint32_t v
     return queue;
 }
 
-void queues_release(struct shard *shard, struct queue *queue)
+static bool is_kept(const struct queue *queue)
+{
+    return queue->ready_count + queue->deferred_count + queue->sending_count > 0 ||
+           queue->connection_count > 0 || queue->paused || queue->resolving ||
+           queue->rest_failures > 0 || queue->local != LOCAL_NONE;
+}
+
+static void queue_free(struct shard *shard, struct queue *queue)
 {
     struct queue_key key = {names_text(&shard->names, queue->name), queue->vmta_id};
 
-    if (queue->ready_count + queue->deferred_count + queue->sending_count > 0 ||
-        queue->connection_count > 0 || queue->paused || queue->resolving ||
-        queue->rest_failures > 0 || queue->local != LOCAL_NONE)
-        return;
+    list_remove(&queue->idle_link);
     list_remove(&queue->lane_link);
     if (queue->site)
         site_release(shard, queue->site);
     table_remove(&shard->queue_table, queue_hash(&key), queue->index);
     names_put(&shard->names, queue->name);
     slab_free(&shard->queues, queue->index);
+}
+
+void queues_release(struct shard *shard, struct queue *queue)
+{
+    if (is_kept(queue))
+        return;
+    list_remove(&queue->idle_link);
+    queue->idle_since_ns = io_now_ns(shard->io);
+    list_push_back(&shard->idle_queues, &queue->idle_link);
+}
+
+/* Frees what has been idle long enough; what came to life again leaves the list. */
+static void free_idle(struct shard *shard, uint64_t now_ns)
+{
+    while (!list_empty(&shard->idle_queues)) {
+        struct queue *queue = container_of(shard->idle_queues.next, struct queue, idle_link);
+
+        if (is_kept(queue))
+            list_remove(&queue->idle_link);
+        else if (queue->idle_since_ns + IDLE_KEEP_NS <= now_ns)
+            queue_free(shard, queue);
+        else
+            return;
+    }
 }
 
 void queues_name(const struct shard *shard, const struct queue *queue, char *room,
@@ -509,7 +539,11 @@ void queues_turn(struct shard *shard)
     release_due(shard, now_ns, &budget);
     wake_queues(shard, now_ns, &budget);
     do_local_work(shard);
-    if (heap_top(&shard->due))
+    free_idle(shard, now_ns);
+    if (!list_empty(&shard->idle_queues))
+        next_ns = container_of(shard->idle_queues.next, struct queue, idle_link)->idle_since_ns +
+                  IDLE_KEEP_NS;
+    if (heap_top(&shard->due) && heap_top(&shard->due)->key < next_ns)
         next_ns = heap_top(&shard->due)->key;
     if (heap_top(&shard->wakes) && heap_top(&shard->wakes)->key < next_ns)
         next_ns = heap_top(&shard->wakes)->key;

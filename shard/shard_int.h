@@ -30,6 +30,9 @@
 
 #define NONE UINT32_MAX
 
+/* How long a queue or a route that nobody needs is kept. */
+#define IDLE_KEEP_NS (30 * 1000000000ull)
+
 enum shard_parcel_kind {
     SHARD_HANDOFF = 0x400, /* struct handoff: home to owner */
     SHARD_HANDOFF_RETURN,  /* the same, empty, on its way home */
@@ -64,8 +67,10 @@ struct home_rcpt {
     bool is_final;
 };
 
-/* Where recipients of (domain, VMTA) go; interned while recipients use it. */
+/* Where recipients of (domain, VMTA) go; interned while recipients use it, and a while longer. */
 struct route {
+    struct list idle_link; /* in shard.idle_routes while refs is 0 */
+    uint64_t idle_since_ns;
     uint32_t name; /* in shard.names */
     uint32_t vmta_id;
     uint32_t refs;
@@ -130,8 +135,11 @@ enum queued_state {
     QUEUED_SENDING,  /* in a delivery */
 };
 
-/* domain/vmta. Lives while it has recipients, is paused or rests. */
+/* domain/vmta. Lives while it has recipients, is paused or rests, and a while longer: bulk mail
+ * comes back to the same domains. */
 struct queue {
+    struct list idle_link; /* in shard.idle_queues while nothing keeps it */
+    uint64_t idle_since_ns;
     struct list lane_link;    /* waiting at `lane` for a connection */
     struct list resolve_link; /* waiting for a resolution */
     struct list local_link;   /* in shard.local_work */
@@ -285,6 +293,7 @@ struct shard {
     struct slab home_rcpts;
     struct slab routes;
     struct table route_table;
+    struct list idle_routes; /* oldest first */
     struct slab handoffs;
     struct list unregistered; /* durable messages that wait for memory, by append.link */
     uint32_t rcpts_reserved;  /* promised to messages that are being appended */
@@ -303,8 +312,9 @@ struct shard {
     struct slab queued;
     struct slab queues;
     struct table queue_table;
-    struct heap due;   /* deferred recipients: key monotonic ns, value queued index */
-    struct heap wakes; /* queues to look at again: key monotonic ns, value queue index */
+    struct list idle_queues; /* oldest first */
+    struct heap due;         /* deferred recipients: key monotonic ns, value queued index */
+    struct heap wakes;       /* queues to look at again: key monotonic ns, value queue index */
     struct io_timer due_timer;
     uint32_t due_tag_next;
     struct list local_work; /* queues whose recipients get a local verdict */
@@ -368,7 +378,7 @@ bool queues_take(struct shard *shard, const struct handoff *handoff);
 struct queue *queues_find(struct shard *shard, struct slice domain, uint32_t vmta_id);
 /* The queue, made if need be; NULL when there is no room. */
 struct queue *queues_obtain(struct shard *shard, struct slice domain, uint32_t vmta_id);
-/* Frees the queue when nothing keeps it. */
+/* Nothing may keep the queue any more: it is freed in a while, unless it is needed again. */
 void queues_release(struct shard *shard, struct queue *queue);
 /* First ready recipient, or NONE. */
 uint32_t queues_peek(const struct queue *queue);

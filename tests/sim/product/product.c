@@ -182,7 +182,7 @@ bool product_is_empty(const struct product *product)
         const struct shard *shard = product->shards[i];
 
         if (shard->home_messages.count_used || shard->home_rcpts.count_used ||
-            shard->routes.count_used || shard->handoffs.count_used || shard->queued.count_used ||
+            shard->handoffs.count_used || shard->queued.count_used ||
             shard->deliveries.count_used || shard->outcomes.count_used || shard->pool.bytes_used ||
             shard->pool.messages.count_used || shard->append_count || shard->rcpts_reserved ||
             !list_empty(&shard->unregistered) || shard->outcomes_reserved ||
