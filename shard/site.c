@@ -203,6 +203,7 @@ static void on_resolved(void *context, const struct mx_answer *answer)
     } else {
         queues_note_error(shard, queue, &answer->verdict);
         queues_wait(shard, queue, DNS_RETRY_MS, WAIT_REST);
+        queues_persist(shard, queue, NULL);
     }
     resolve_next(shard);
 }

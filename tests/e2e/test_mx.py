@@ -1,0 +1,173 @@
+"""The way from a domain to a receiver, through a real DNS server: unbound with zones of ours."""
+import os
+import shutil
+import signal
+
+import pytest
+
+from harness import Program, final_rows_by_rcpt, send_message, until
+
+TEXT = b'From: a@sender.test\r\nSubject: test\r\n\r\nHello\r\n'
+
+UNBOUND = '''server:
+    interface: {address}@5353
+    access-control: 127.0.0.0/8 allow
+    chroot: ""
+    username: ""
+    directory: "{path}"
+    pidfile: "{path}/unbound.pid"
+    use-syslog: no
+    do-daemonize: no
+    num-threads: 1
+    local-zone: "test." static
+{data}
+remote-control:
+    control-enable: no
+'''
+
+
+class DnsServer:
+    """unbound that knows the records it is given below test., and that nothing else is there."""
+
+    def __init__(self, world, *records):
+        self.address = world.address()
+        path = world.path('unbound')
+        os.makedirs(path)
+        data = '\n'.join(f'    local-data: "{record}"' for record in records)
+        with open(os.path.join(path, 'unbound.conf'), 'w', encoding='utf-8') as config:
+            config.write(UNBOUND.format(address=self.address, path=path, data=data))
+        self.program = Program(['/usr/sbin/unbound', '-c', os.path.join(path, 'unbound.conf')],
+                               os.path.join(path, 'log'))
+        world.programs.append(self.program)
+        until(lambda: 'start of service' in self.program.log() or not self.program.is_alive(), 10,
+              'unbound to start')
+        assert self.program.is_alive(), self.program.log()
+
+
+@pytest.fixture(autouse=True)
+def need_unbound():
+    if not shutil.which('unbound', path='/usr/sbin'):
+        pytest.skip('unbound is not installed')
+
+
+def resolving(world, server, loopback='yes', more=''):
+    return world.daemon(
+        f'{{base}}name-server {server.address}:5353\nallow-loopback-destinations {loopback}\n'
+        f'resolver-timeout 2s\n'
+        f'<domain *>\n    default-smtp-port 2525\n    retry-after 2s\n'
+        f'{more}</domain>\n').start()
+
+
+def inject(daemon, *recipients):
+    for rcpt in recipients:
+        code, text = send_message(daemon.listen, 'a@sender.test', [rcpt], TEXT)
+        assert code == 250, text
+
+
+def test_second_mx_takes_over(world):
+    """The first MX refuses connections, the second one greets with 421, the third one takes."""
+    dead = world.address()
+    busy = world.sink('--rule', 'connect 421 4.3.2 Not now', name='busy')
+    alive = world.sink(name='alive')
+    server = DnsServer(world, 'd.test. MX 10 first.test.', 'd.test. MX 20 second.test.',
+                       'd.test. MX 30 third.test.', f'first.test. A {dead}',
+                       f'second.test. A {busy.address}', f'third.test. A {alive.address}')
+    daemon = resolving(world, server, more='    smtp-421-means-mx-unavailable yes\n')
+    inject(daemon, *[f'{number}@d.test' for number in range(20)])
+    daemon.wait_for(30, delivered=20, queued_rcpts=0)
+    assert alive.stop()['messages'] == 20
+    assert busy.stop()['messages'] == 0
+    row = daemon.wait_for_rows(20)[0]
+    assert row['dsnMta'] == f'third.test ({alive.address})'
+
+
+def test_preference_decides(world):
+    """While the best MX takes mail, nobody else is called."""
+    best = world.sink(name='best')
+    other = world.sink(name='other')
+    server = DnsServer(world, 'd.test. MX 20 other.test.', 'd.test. MX 10 best.test.',
+                       f'best.test. A {best.address}', f'other.test. A {other.address}')
+    daemon = resolving(world, server)
+    inject(daemon, *[f'{number}@d.test' for number in range(20)])
+    daemon.wait_for(20, delivered=20)
+    assert best.stop()['messages'] == 20
+    assert other.stop()['connections'] == 0
+
+
+def test_no_mx_means_the_address_of_the_domain(world):
+    """Implicit MX (RFC 5321 5.1)."""
+    sink = world.sink()
+    server = DnsServer(world, f'plain.test. A {sink.address}')
+    daemon = resolving(world, server)
+    inject(daemon, 'a@plain.test')
+    daemon.wait_for(20, delivered=1)
+    assert sink.stop()['messages'] == 1
+
+
+def test_null_mx_bounces(world):
+    """RFC 7505: at once, with 556 and 5.1.10; other domains go on."""
+    sink = world.sink()
+    server = DnsServer(world, 'null.test. MX 0 .', f'null.test. A {sink.address}',
+                       'd.test. MX 1 mx.test.', f'mx.test. A {sink.address}')
+    daemon = resolving(world, server)
+    inject(daemon, 'a@null.test', 'b@d.test')
+    rows = final_rows_by_rcpt(daemon.wait_for_rows(2))
+    assert rows['a@null.test'][0]['type'] == 'b'
+    assert rows['a@null.test'][0]['dsnStatus'].startswith('5.1.10')
+    assert '556' in rows['a@null.test'][0]['dsnDiag']
+    assert rows['b@d.test'][0]['type'] == 'd'
+    assert sink.stop()['messages'] == 1
+
+
+def test_domain_that_does_not_exist(world):
+    """NXDOMAIN with bounce-upon-no-mx: a bounce at once, and never a connection."""
+    server = DnsServer(world, 'd.test. A 127.0.0.1')
+    daemon = resolving(world, server, more='    bounce-upon-no-mx yes\n')
+    inject(daemon, 'a@gone.test')
+    row, = daemon.wait_for_rows(1)
+    assert row['type'] == 'b' and row['dsnStatus'].startswith('5.1.2')
+    assert daemon.counters()['connects'] == 0
+
+
+def test_dead_dns_server_defers(world):
+    """No answer is no fate: the message waits, also over a restart, and goes once the server is back
+    and an operator says so. (The restart spares the test the time that failures are remembered.)"""
+    sink = world.sink()
+    server = DnsServer(world, 'd.test. MX 1 mx.test.', f'mx.test. A {sink.address}')
+    daemon = resolving(world, server)
+    server.program.process.send_signal(signal.SIGSTOP)
+    inject(daemon, 'a@d.test')
+    until(lambda: daemon.ask('show', 'queues')['queue'][0]['retryTime'], 20, 'a deferral')
+    assert daemon.counters()['queued_rcpts'] == 1
+    server.program.process.send_signal(signal.SIGCONT)
+    daemon.kill()
+    daemon.start()
+    assert daemon.counters()['queued_rcpts'] == 1
+    assert daemon.cli('schedule', 'd.test/v').returncode == 0
+    daemon.wait_for(20, delivered=1, queued_rcpts=0)
+
+
+def test_A27_receivers_that_dns_may_not_name(world):
+    """Loopback, unspecified and multicast addresses out of DNS are never called, however they are
+    written; what an operator names may be called."""
+    sink = world.sink()
+    records = {'loop4': f'A {sink.address}', 'loop6': 'AAAA ::1', 'any4': 'A 0.0.0.0',
+               'any6': 'AAAA ::', 'mapped': f'AAAA ::ffff:{sink.address}', 'multi': 'A 224.0.0.1',
+               'broad': 'A 255.255.255.255'}
+    server = DnsServer(world, *[f'{name}.test. MX 1 mx.{name}.test.' for name in records],
+                       *[f'mx.{name}.test. {record}' for name, record in records.items()],
+                       f'direct.test. A {sink.address}')
+    daemon = world.daemon(
+        f'{{base}}name-server {server.address}:5353\n'
+        f'<domain *>\n    default-smtp-port 2525\n    retry-after 2s\n</domain>\n'
+        f'<domain named.test>\n    smtp-hosts [{sink.address}]:2525\n</domain>\n').start()
+    names = [*records, 'direct']
+    inject(daemon, *[f'a@{name}.test' for name in names])
+    rows = final_rows_by_rcpt(daemon.wait_for_rows(len(names)))
+    assert {rcpt: found[0]['type'] for rcpt, found in rows.items()} == {
+        f'a@{name}.test': 'b' for name in names}
+    assert {found[0]['dsnStatus'][:5] for found in rows.values()} == {'5.4.4'}
+    assert daemon.counters()['connects'] == 0
+    inject(daemon, 'a@named.test')
+    daemon.wait_for(15, delivered=1)
+    assert sink.stop()['messages'] == 1
