@@ -60,6 +60,8 @@ int account_file_settings(struct account *account, const struct conf_acct_file *
     if (settings->move_to != NULL)
         account->move_to = mem_strdup(settings->move_to);
     account->records = settings->records;
+    account->create_flags =
+        IO_FILE_CREATE | (settings->world_readable ? IO_FILE_WORLD_READABLE : 0);
     account->move_interval_us = us_of_ms(settings->move_interval_ms);
     account->max_size_bytes = settings->max_size_bytes;
     account->delete_after_us = us_of_ms(settings->delete_after_ms);
@@ -254,7 +256,7 @@ static int open_next(struct account *account)
     if (is_intended(account)) {
         result = account_state_confirm(account);
         if (result >= 0)
-            result = open_current(account, IO_FILE_CREATE);
+            result = open_current(account, account->create_flags);
         return result < 0 ? result : io_file_truncate(account->io, account->fd, 0);
     }
     result = next_name(account, next.name);
@@ -263,7 +265,7 @@ static int open_next(struct account *account)
     next.bytes = 0;
     next.opened_us = io_wall_us(account->io);
     result = account_state_store(account, &next);
-    return result < 0 ? result : open_current(account, IO_FILE_CREATE | IO_FILE_EXCLUSIVE);
+    return result < 0 ? result : open_current(account, account->create_flags | IO_FILE_EXCLUSIVE);
 }
 
 int account_file_create(struct account *account)

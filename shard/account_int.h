@@ -45,6 +45,7 @@ struct account {
     uint64_t move_interval_us;
     uint64_t max_size_bytes;
     uint64_t delete_after_us; /* UINT64_MAX = never */
+    unsigned create_flags;    /* enum io_file_flags */
     struct acct_csv_layout layout;
     uint32_t header_bytes;
 

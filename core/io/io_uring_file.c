@@ -41,7 +41,7 @@ int io_file_open(struct io *io, const char *path, unsigned flags, int *ret_fd)
     how |= flags & IO_FILE_DIRECT ? O_DIRECT : 0;
     how |= flags & IO_FILE_APPEND ? O_APPEND : 0;
     io_count_call(io);
-    fd = open(path, how, 0600);
+    fd = open(path, how, flags & IO_FILE_WORLD_READABLE ? 0644 : 0600);
     if (fd < 0)
         return -errno;
     *ret_fd = fd;

@@ -565,12 +565,22 @@ static void shutdown_stops_the_shards_and_then_control(void **state)
 
 static void shards_that_never_stop_do_not_keep_control(void **state)
 {
+    struct operator_conn *waiting;
+
     f.shards[1].is_silent = true;
     ask(&f, "shutdown --grace=1s");
+    waiting = operator_open(&f, OPERATOR_UID);
+    operator_send(waiting, "pause queue */*\n", 16);
     sim_run_for(f.world, 29000000000ull);
     assert_int_equal(f.stopped, 0);
+    assert_false(waiting->ended);
     sim_run_for(f.world, 5000000000ull);
     assert_int_equal(f.stopped, 1);
+    assert_true(waiting->ended);
+    operator_free(waiting);
+    answer_kept(&f.shards[1]);
+    sim_run_for(f.world, 1000000000ull);
+    assert_int_equal(f.control->gather_count, 0);
 }
 
 /* ---- Accounting ------------------------------------------------------------------------------ */
