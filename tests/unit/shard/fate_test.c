@@ -1,0 +1,220 @@
+/* The only place where remote results become decisions, as tables; and who owns a queue. */
+#include "core/base/hash.h"
+#include "shard/names.h"
+#include "shard/place.h"
+#include "shard/policy/fate.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+
+#include <cmocka.h>
+
+#define MINUTE_MS 60000ull
+
+static const struct conf_queue settings = {
+    .retry_ms = {10 * MINUTE_MS, 20 * MINUTE_MS, 60 * MINUTE_MS},
+    .retry_count = 3,
+    .bounce_after_ms = 120 * MINUTE_MS,
+};
+
+static const struct {
+    const char *name;
+    uint8_t class;
+    uint8_t flags;
+    uint16_t code;
+    uint8_t enhanced[3];
+    uint32_t attempts;
+    uint64_t age_ms;
+    enum fate_kind kind;
+    const char *category;
+} rcpt_cases[] = {
+    {"accepted", VERDICT_SUCCESS, 0, 250, {2, 1, 5}, 0, 0, FATE_DELIVERED, ""},
+    {"deferred", VERDICT_TRANSIENT, 0, 450, {4, 2, 1}, 0, 0, FATE_RETRY, ""},
+    {"in doubt", VERDICT_TRANSIENT, VERDICT_IN_DOUBT, 0, {0}, 3, 0, FATE_RETRY, ""},
+    {"too many",
+     VERDICT_TRANSIENT,
+     VERDICT_TOO_MANY_RCPT,
+     452,
+     {4, 5, 3},
+     0,
+     0,
+     FATE_RETRY_AT_ONCE,
+     ""},
+    {"no user", VERDICT_PERMANENT, 0, 550, {5, 1, 1}, 0, 0, FATE_BOUNCED, "bad-mailbox"},
+    {"null MX", VERDICT_PERMANENT, 0, 556, {5, 1, 10}, 0, 0, FATE_BOUNCED, "bad-domain"},
+    {"full", VERDICT_PERMANENT, 0, 552, {5, 2, 2}, 0, 0, FATE_BOUNCED, "quota-issues"},
+    {"policy", VERDICT_PERMANENT, 0, 554, {5, 7, 1}, 0, 0, FATE_BOUNCED, "policy-related"},
+    {"bare 5xx", VERDICT_PERMANENT, 0, 554, {0}, 0, 0, FATE_BOUNCED, "other"},
+    {"deferred, next try too late",
+     VERDICT_TRANSIENT,
+     0,
+     450,
+     {4, 2, 1},
+     2,
+     100 * MINUTE_MS,
+     FATE_BOUNCED,
+     "message-expired"},
+    {"expired already",
+     VERDICT_TRANSIENT,
+     0,
+     450,
+     {4, 2, 1},
+     0,
+     121 * MINUTE_MS,
+     FATE_BOUNCED,
+     "message-expired"},
+};
+
+static void rcpt_fates(void **state)
+{
+    struct rng rng;
+
+    (void)state;
+    rng_init(&rng, 1);
+    for (size_t i = 0; i < sizeof(rcpt_cases) / sizeof(rcpt_cases[0]); i++) {
+        struct verdict verdict = {
+            .class = rcpt_cases[i].class, .flags = rcpt_cases[i].flags, .code = rcpt_cases[i].code};
+        struct fate fate;
+
+        memcpy(verdict.enhanced, rcpt_cases[i].enhanced, 3);
+        fate =
+            fate_of_rcpt(&verdict, &settings, rcpt_cases[i].attempts, rcpt_cases[i].age_ms, &rng);
+        if (fate.kind != rcpt_cases[i].kind)
+            fail_msg("%s: kind %d", rcpt_cases[i].name, fate.kind);
+        assert_string_equal(fate.category, rcpt_cases[i].category);
+    }
+}
+
+/* Within 10 % of the step, both sides reached, and the last step repeats for ever. */
+static void retry_delays(void **state)
+{
+    static const uint64_t steps_ms[] = {10, 20, 60, 60, 60};
+    struct rng rng;
+
+    (void)state;
+    rng_init(&rng, 2);
+    for (uint32_t attempt = 0; attempt < 5; attempt++) {
+        uint64_t step = steps_ms[attempt] * MINUTE_MS, low = UINT64_MAX, high = 0;
+
+        for (int i = 0; i < 2000; i++) {
+            uint64_t delay = fate_retry_delay_ms(&settings, attempt, &rng);
+
+            low = delay < low ? delay : low;
+            high = delay > high ? delay : high;
+        }
+        assert_in_range(low, step * 90 / 100, step * 91 / 100);
+        assert_in_range(high, step * 109 / 100, step * 110 / 100);
+    }
+}
+
+static void session_fates(void **state)
+{
+    static const struct {
+        uint8_t scope;
+        uint8_t stage;
+        uint16_t code;
+        bool means_unavailable;
+        enum fate_route route;
+    } cases[] = {
+        {VERDICT_SOURCE_IP, VERDICT_AT_BIND, 451, false, FATE_REST_SOURCE},
+        {VERDICT_HOST, VERDICT_AT_CONNECT, 0, false, FATE_NEXT_TARGET},
+        {VERDICT_HOST, VERDICT_AT_GREETING, 554, false, FATE_NEXT_TARGET},
+        {VERDICT_HOST, VERDICT_AT_EHLO, 0, false, FATE_NEXT_TARGET},
+        {VERDICT_SESSION, VERDICT_AT_RCPT, 421, false, FATE_CLOSE_ONLY},
+        {VERDICT_SESSION, VERDICT_AT_RCPT, 421, true, FATE_NEXT_TARGET},
+        {VERDICT_SESSION, VERDICT_AT_DOT, 0, true, FATE_CLOSE_ONLY},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct verdict verdict = {
+            .scope = cases[i].scope, .stage = cases[i].stage, .code = cases[i].code};
+        struct conf_queue queue = settings;
+
+        queue.smtp_421_means_mx_unavailable = cases[i].means_unavailable;
+        assert_int_equal(fate_of_session(&verdict, &queue), cases[i].route);
+    }
+}
+
+static void ignore_report(void *context, enum conf_severity severity, const char *file,
+                          unsigned line, const char *text)
+{
+    (void)context;
+    (void)severity;
+    (void)file;
+    (void)line;
+    (void)text;
+}
+
+/* A routed domain is dealt out over the shards by VMTA; one that goes by MX is spread by name. */
+static void places(void **state)
+{
+    static const char text[] =
+        "host-name a.test\nsmtp-source-host 127.0.0.1 a.test\n<spool /x>\n</spool>\n"
+        "<virtual-mta v1>\n smtp-source-host 127.0.0.2 b.test\n</virtual-mta>\n"
+        "<virtual-mta v2>\n smtp-source-host 127.0.0.3 c.test\n</virtual-mta>\n"
+        "<domain routed.test>\n smtp-hosts [127.0.0.9]:25\n</domain>\n";
+    struct conf *conf;
+    uint32_t owned[4] = {0};
+    uint32_t first, second;
+
+    (void)state;
+    assert_int_equal(conf_load_text("t", text, NULL, ignore_report, NULL, &conf), 0);
+    first = conf_vmta_named(conf, SLICE_LITERAL("v1"))->id;
+    second = conf_vmta_named(conf, SLICE_LITERAL("v2"))->id;
+    assert_int_not_equal(place_owner(conf, SLICE_LITERAL("routed.test"), first, 2),
+                         place_owner(conf, SLICE_LITERAL("routed.test"), second, 2));
+    for (int i = 0; i < 4000; i++) {
+        char name[32];
+        uint16_t owner;
+
+        snprintf(name, sizeof(name), "d%d.test", i);
+        owner = place_owner(conf, slice_str(name), first, 4);
+        assert_true(owner < 4);
+        assert_int_equal(owner, place_owner(conf, slice_str(name), first, 4));
+        owned[owner]++;
+    }
+    for (int i = 0; i < 4; i++)
+        assert_in_range(owned[i], 850, 1150);
+    conf_unref(conf);
+}
+
+/* One name, one id, however long; gone with its last reference. */
+static void interned_names(void **state)
+{
+    struct names names;
+    char text[NAMES_BYTES_MAX + 2];
+    uint32_t ids[3];
+
+    (void)state;
+    names_init(&names, 16);
+    memset(text, 'x', sizeof(text));
+    for (int i = 0; i < 3; i++) {
+        struct slice name = slice_of(text, i == 0 ? 5 : i == 1 ? 40 : NAMES_BYTES_MAX);
+
+        ids[i] = names_get(&names, name);
+        assert_int_equal(names_get(&names, name), ids[i]);
+        assert_true(slice_equal(names_text(&names, ids[i]), name));
+    }
+    assert_int_equal(names_get(&names, slice_of(text, NAMES_BYTES_MAX + 1)), NAME_NONE);
+    for (int i = 0; i < 3; i++) {
+        names_put(&names, ids[i]);
+        names_put(&names, ids[i]);
+    }
+    assert_int_equal(names.entries.count_used, 0);
+    assert_int_equal(names.table.count, 0);
+    names_fini(&names);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(rcpt_fates),     cmocka_unit_test(retry_delays),
+        cmocka_unit_test(session_fates),  cmocka_unit_test(places),
+        cmocka_unit_test(interned_names),
+    };
+
+    return cmocka_run_group_tests_name("shard/policy", tests, NULL, NULL);
+}
