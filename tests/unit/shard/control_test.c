@@ -124,6 +124,30 @@ static void traffic_is_shown_by_minute_and_hour(void **state)
     assert_non_null(strstr(answer, "\nstatus.traffic.topPerHr.out.rcp=\"3000\"\n"));
 }
 
+/* At an even rate a minute is sixty seconds at any time, and an hour at most one minute more. */
+static void spans_have_their_length_at_any_time(void **state)
+{
+    static struct samples samples;
+    struct report_status status = {0};
+
+    memset(&samples, 0, sizeof(samples));
+    for (uint64_t second = 0; second < 15000; second++) {
+        uint64_t minute;
+        uint64_t hour;
+
+        status.delivered = second * 10;
+        samples_add(&samples, &status);
+        minute = samples_last_minute(&samples).out_rcp;
+        hour = samples_last_hour(&samples).out_rcp;
+        assert_int_equal(minute, second < 60 ? second * 10 : 600);
+        if (second < 3600)
+            assert_int_equal(hour, second * 10);
+        else
+            assert_in_range(hour, 36000, 36590);
+    }
+    assert_int_equal(samples.top_minute.out_rcp, 600);
+}
+
 static void a_sick_spool_is_a_warning(void **state)
 {
     f.spool.health = SPOOL_POISONED;
@@ -641,6 +665,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         WITH_SHARDS(every_counter_of_every_shard_is_summed),
         WITH_SHARDS(traffic_is_shown_by_minute_and_hour),
+        cmocka_unit_test(spans_have_their_length_at_any_time),
         WITH_SHARDS(a_sick_spool_is_a_warning),
         WITH_SHARDS(queues_stand_in_fixed_columns),
         WITH_SHARDS(queues_stand_in_dom_lines),
