@@ -258,14 +258,13 @@ static void resume_input(struct smtpd_session *session)
     stream_resume(&session->stream);
 }
 
-/* While the server stops, a session that is between two steps is told so. True when it was. */
-static bool leave_if_stopping(struct smtpd_session *session)
+/* While the server stops, a session that is between two steps is told so. */
+static void leave_if_stopping(struct smtpd_session *session)
 {
     if (!session->server->stopping || inputs[session->state] != smtpd_command_input)
-        return false;
+        return;
     smtpd_reply(session, SMTPD_STOPPING);
     smtpd_leave(session, true);
-    return true;
 }
 
 static size_t on_data(struct stream *stream, const uint8_t *data, size_t len)
@@ -278,10 +277,10 @@ static size_t on_data(struct stream *stream, const uint8_t *data, size_t len)
         smtpd_close(session);
         return len;
     }
-    do {
-        while (used < len && takes_input(session))
-            used += inputs[session->state](session, data + used, len - used);
-    } while (leave_if_stopping(session) && used < len);
+    while (used < len && takes_input(session)) {
+        used += inputs[session->state](session, data + used, len - used);
+        leave_if_stopping(session);
+    }
     if (session->state == SMTPD_CLOSING)
         return len;
     session->input_held = used < len;

@@ -182,20 +182,17 @@ static bool parse_chunk(struct slice arguments, uint64_t *ret_count, bool *ret_i
     return slice_to_u64(slice_of(arguments.data, digits), UINT64_MAX, ret_count) == 0;
 }
 
-/* Why a chunk of so many octets is refused here and now. */
+/* Why a chunk of so many octets is refused before it comes; the sum of chunks is judged as it
+ * grows. */
 static enum smtpd_reply_id chunk_fault(const struct smtpd_session *session, uint64_t count)
 {
-    bool goes_on = session->state == SMTPD_CHUNKED;
-    uint64_t so_far = goes_on ? body_scan_content_octets(&session->scan) : 0;
-
     if (!session->source.allow_chunking)
         return SMTPD_NOT_OFFERED;
     if (session->state == SMTPD_MAIL)
         return SMTPD_NO_RCPT;
-    if (session->state != SMTPD_RCPT && !goes_on)
+    if (session->state != SMTPD_RCPT && session->state != SMTPD_CHUNKED)
         return SMTPD_BAD_ORDER;
-    /* so_far never exceeds the limit: such a message was refused with its chunk. */
-    return count > session->source.max_message_bytes - so_far ? SMTPD_TOO_BIG : SMTPD_NO_REPLY;
+    return count > session->source.max_message_bytes ? SMTPD_TOO_BIG : SMTPD_NO_REPLY;
 }
 
 /* The chunk has been refused and answered; its octets are still to come (A13). */

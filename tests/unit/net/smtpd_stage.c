@@ -37,7 +37,7 @@ void stage_open(struct stage *stage, uint64_t seed, const struct smtpd_options *
         .on_end = on_client_end,
     };
     struct smtpd_options chosen = {.session_count_max = 50};
-    struct sim_options sim = {.faults = sim_faults_none()};
+    struct sim_options sim = {.latency_max_ns = MS(1), .faults = sim_faults_none()};
 
     *stage = (struct stage){.listen_fd = -1};
     stage->world = sim_world_create(seed, &sim);

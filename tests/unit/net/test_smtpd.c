@@ -261,18 +261,22 @@ static void a_refused_peer_hears_why_in_place_of_the_greeting(void **state)
     client_expect_end(&client);
 }
 
+/* The client is gone, or just going, when the answer comes. */
 static void an_answer_finds_its_session_or_nobody(void **state)
 {
     stage.fake.hold_answers = true;
-    client_greet(&stage, &client);
-    client_send(&client, ENVELOPE "DATA\r\n.\r\n");
-    client_expect(&client, "250 250 354");
-    client_drop(&client);
-    sim_run_for(stage.world, S(5));
-    stage_answer(&stage, 250);
-    sim_run_for(stage.world, S(5));
-    assert_int_equal(stage.fake.admitted_now, 0);
-    assert_int_equal(stage.fake.message_count, 1);
+    for (unsigned steps = 0; steps < 60; steps++) {
+        client_greet(&stage, &client);
+        client_send(&client, ENVELOPE "DATA\r\n.\r\n");
+        client_expect(&client, "250 250 354");
+        client_drop(&client);
+        for (unsigned i = 0; i < steps; i++)
+            sim_step(stage.world);
+        stage_answer(&stage, 250);
+        sim_run_for(stage.world, S(5));
+        assert_int_equal(stage.fake.admitted_now, 0);
+    }
+    assert_int_equal(stage.fake.message_count, 60);
 }
 
 /* ---- Time and bounds ------------------------------------------------------------------------- */
@@ -348,6 +352,27 @@ static void stopping_ends_the_idle_and_answers_the_rest(void **state)
     assert_int_equal(stage.fake.message_count, 2);
 }
 
+/* Data that is refused by the server itself, and a chunk that is not the last. */
+static void stopping_lets_data_end_and_says_so(void **state)
+{
+    static struct client bad;
+    static struct client chunked;
+
+    client_greet(&stage, &bad);
+    client_send(&bad, ENVELOPE "DATA\r\nhalf");
+    client_expect(&bad, "250 250 354");
+    client_greet(&stage, &chunked);
+    client_send(&chunked, ENVELOPE "BDAT 4\r\nab");
+    client_expect(&chunked, "250 250");
+    stage_stop_server(&stage);
+    sim_run_for(stage.world, S(1));
+    client_send(&bad, "\n\r\n.\r\n" ENVELOPE);
+    client_expect(&bad, "554 421.");
+    client_send(&chunked, "cdBDAT 0 LAST\r\n");
+    client_expect(&chunked, "250 421.");
+    assert_int_equal(stage.fake.message_count, 0);
+}
+
 static void statistics_count(void **state)
 {
     struct smtpd_stats stats;
@@ -385,6 +410,7 @@ int main(void)
         ON_STAGE(sessions_over_the_bound_wait_for_a_place),
         ON_STAGE(a40_accepting_resumes_after_a_shortage),
         ON_STAGE(stopping_ends_the_idle_and_answers_the_rest),
+        ON_STAGE(stopping_lets_data_end_and_says_so),
         ON_STAGE(statistics_count),
     };
 

@@ -154,9 +154,10 @@ static void a02_a_bare_lf_ends_no_command(void **state)
 {
     stage_expect(&stage,
                  EHLO "MAIL FROM:<a@b.example>\nRCPT TO:<c@d.example>\r\nNOOP\rRSET\r\n"
-                      "NOOP\t\r\nQUIT\r\n",
-                 "250 500 503 500 500 221.");
-    expect_codes(EHLO "NO\0OP\r\nQUIT\r\n", sizeof(EHLO "NO\0OP\r\nQUIT\r\n") - 1, "250 500 221.");
+                      "NOOP\t\r\nNOOP \t\r\nNOOP \x01\r\nVRFY a\x7f\r\nHELP \x1b[2J\r\nQUIT\r\n",
+                 "250 500 503 500 500 500 500 500 500 221.");
+    expect_codes(EHLO "NOOP \0\r\nQUIT\r\n", sizeof(EHLO "NOOP \0\r\nQUIT\r\n") - 1,
+                 "250 500 221.");
 }
 
 /* ---- A13: BDAT ------------------------------------------------------------------------------- */
@@ -305,6 +306,24 @@ static void a14_a_command_without_end(void **state)
     assert_true(flood('x', 64u << 20) < 65536);
     client_expect(&client, "500");
     client_expect_end(&client);
+}
+
+/* Behind its last reply the server reads on for a moment, but not whatever comes. */
+static void a14_octets_behind_the_last_reply_are_bounded(void **state)
+{
+    static uint8_t octets[8u << 20];
+    uint64_t begun_ns;
+
+    client_greet(&stage, &client);
+    client_send(&client, "BDAT x\r\n");
+    memset(octets, 'x', sizeof(octets));
+    client_send_bytes(&client, octets, sizeof(octets));
+    client_expect(&client, "501");
+    begun_ns = sim_now_ns(stage.world);
+    while (stage.fake.admitted_now > 0)
+        sim_run_for(stage.world, MS(1));
+    assert_true(sim_now_ns(stage.world) - begun_ns < MS(1500));
+    client_drop(&client);
 }
 
 static void a14_the_longest_command(void **state)
@@ -511,6 +530,22 @@ static void a21_message_data_that_stops(void **state)
     assert_int_equal(stage.fake.aborted, 1);
 }
 
+/* What came fast before buys no time to do nothing. */
+static void a21_message_data_that_stops_after_a_good_start(void **state)
+{
+    stage.fake.source.data_timeout_ms = 30000;
+    client_greet(&stage, &client);
+    client_send(&client, ENVELOPE "DATA\r\n");
+    client_expect(&client, "250 250 354");
+    for (unsigned i = 0; i < 1000; i++)
+        client_send(&client, "12345678901234567890123456789012345678901234567890123456789012345678"
+                             "901234567890123456789012345678\r\n");
+    client_expect_silence(&client, S(28));
+    sim_run_for(stage.world, S(5));
+    client_expect(&client, "421");
+    client_drop(&client);
+}
+
 /* Each octet in time, but 100 a second: ends after the time that 500 a second would allow. */
 static void a21_message_data_that_trickles(void **state)
 {
@@ -690,6 +725,7 @@ int main(void)
         ON_STAGE(a13_a_line_end_over_two_chunks),
         ON_STAGE(a13_a_million_chunks_of_one_octet_cost_no_memory),
         ON_STAGE(a14_a_command_without_end),
+        ON_STAGE(a14_octets_behind_the_last_reply_are_bounded),
         ON_STAGE(a14_the_longest_command),
         ON_STAGE(a14_text_without_end),
         ON_STAGE(a14_long_text_lines_are_refused_after_the_data),
@@ -698,6 +734,7 @@ int main(void)
         ON_STAGE(a17_one_form_goes_to_routing_and_wire),
         ON_STAGE(a19_utf8_addresses_need_the_parameter),
         ON_STAGE(a21_message_data_that_stops),
+        ON_STAGE(a21_message_data_that_stops_after_a_good_start),
         ON_STAGE(a21_message_data_that_trickles),
         ON_STAGE(a21_message_data_at_a_fair_rate),
         ON_STAGE(a21_a_command_that_trickles),
