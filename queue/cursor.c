@@ -58,8 +58,6 @@ struct spool_cursor *spool_cursor_create(struct spool *spool, struct io *io, uin
 
 static void leave_segment(struct spool_cursor *cursor)
 {
-    if (cursor->scanning)
-        scan_fini(&cursor->scan);
     cursor->scanning = false;
     if (cursor->fd >= 0)
         io_close_now(cursor->io, cursor->fd);
@@ -71,6 +69,7 @@ void spool_cursor_destroy(struct spool_cursor *cursor)
     if (cursor == NULL)
         return;
     leave_segment(cursor);
+    scan_fini(&cursor->scan);
     atomic_store(&cursor->pin->number, 0);
     mem_free(cursor);
 }
@@ -88,6 +87,7 @@ static int enter_segment(struct spool_cursor *cursor)
     struct scan_source source = {read_segment, cursor};
     char path[SPOOL_PATH_MAX + 32];
     uint32_t serial;
+    uint64_t from;
     int result;
 
     if (!find_segment(cursor->spool, cursor->serial, &cursor->slot, &serial))
@@ -99,8 +99,11 @@ static int enter_segment(struct spool_cursor *cursor)
     if (result < 0)
         return result;
     cursor->serial = serial;
-    scan_init(&cursor->scan, &source, cursor->spool->uuid, serial, cursor->offset,
-              cursor->offset < SEGFMT_BLOCK ? SEGFMT_BLOCK : cursor->offset);
+    from = cursor->offset < SEGFMT_BLOCK ? SEGFMT_BLOCK : cursor->offset;
+    if (cursor->scan.window == NULL)
+        scan_init(&cursor->scan, &source, cursor->spool->uuid, serial, from, from);
+    else
+        scan_restart(&cursor->scan, &source, cursor->spool->uuid, serial, from, from);
     cursor->scanning = true;
     return 1;
 }

@@ -7,9 +7,13 @@
 
 #define WINDOW_BYTES (1u << 20)
 
-void scan_init(struct scan *scan, const struct scan_source *source, const uint8_t *uuid,
-               uint32_t serial, uint64_t from, uint64_t limit)
+void scan_restart(struct scan *scan, const struct scan_source *source, const uint8_t *uuid,
+                  uint32_t serial, uint64_t from, uint64_t limit)
 {
+    uint8_t *window = scan->window;
+    size_t window_room = scan->window_room;
+
+    must(window != NULL && from % SEGFMT_RECORD_ALIGN == 0);
     memset(scan, 0, sizeof(*scan));
     scan->source = *source;
     memcpy(scan->uuid, uuid, SEGFMT_UUID_BYTES);
@@ -19,8 +23,17 @@ void scan_init(struct scan *scan, const struct scan_source *source, const uint8_
     scan->limit = limit;
     scan->end = segfmt_align(scan->at, SEGFMT_BLOCK);
     scan->in_batch = scan->at % SEGFMT_BLOCK != 0;
+    scan->window = window;
+    scan->window_room = window_room;
+}
+
+void scan_init(struct scan *scan, const struct scan_source *source, const uint8_t *uuid,
+               uint32_t serial, uint64_t from, uint64_t limit)
+{
+    memset(scan, 0, sizeof(*scan));
     scan->window_room = WINDOW_BYTES;
     scan->window = mem_alloc_aligned(scan->window_room, SEGFMT_BLOCK);
+    scan_restart(scan, source, uuid, serial, from, limit);
 }
 
 void scan_fini(struct scan *scan)

@@ -59,6 +59,9 @@ struct scan_record {
 /* from: 4096, or the offset of any record or batch. */
 void scan_init(struct scan *scan, const struct scan_source *source, const uint8_t *uuid,
                uint32_t serial, uint64_t from, uint64_t limit);
+/* The same for another segment, with the window of the one before. */
+void scan_restart(struct scan *scan, const struct scan_source *source, const uint8_t *uuid,
+                  uint32_t serial, uint64_t from, uint64_t limit);
 void scan_fini(struct scan *scan);
 /* The segment has grown. */
 void scan_extend(struct scan *scan, uint64_t limit);

@@ -104,7 +104,9 @@ void life_send_named(struct life *life, uint32_t key, bool wants_sync)
          NULL, step);
 }
 
-static void send_state(struct life *life, struct ledger_message *message)
+/* old: the place of a copy that is dead with this, or NULL. */
+static void send_state(struct life *life, struct ledger_message *message,
+                       const struct log_place *old)
 {
     uint8_t rcpts[512];
     char text[64];
@@ -131,7 +133,18 @@ static void send_state(struct life *life, struct ledger_message *message)
     state.rcpts = slice_of(rcpts, wire_written(&w));
     len = log_message_state_encode(&state, life->scratch, SCRATCH_BYTES);
     must(len > 0);
-    post(life, SPOOL_APPEND_STATE, life->scratch, (size_t)len, 0, message, 0);
+    post(life, SPOOL_APPEND_STATE, life->scratch, (size_t)len, old != NULL ? LOG_MESSAGE_DONE : 0,
+         message, 0);
+    if (old != NULL)
+        container_of(life->requests.prev, struct sent, link)->request.place = *old;
+}
+
+void life_move_message(struct life *life, struct ledger_message *message)
+{
+    size_t len = ledger_payload(message, life->scratch, SCRATCH_BYTES);
+
+    must(ledger_is_live(message));
+    post(life, SPOOL_APPEND_MESSAGE, life->scratch, len, 0, message, 0);
 }
 
 /* ---- Answers -------------------------------------------------------------------------------- */
@@ -140,7 +153,13 @@ static void on_answer(struct life *life, struct sent *sent)
 {
     const struct log_request *request = &sent->request;
 
-    if (request->parcel.kind == SPOOL_APPEND_MESSAGE)
+    if (request->parcel.kind == SPOOL_APPEND_MESSAGE && sent->message->standing == LEDGER_KEPT) {
+        struct log_place old = sent->message->place;
+
+        must(request->status == 0);
+        sent->message->place = request->place;
+        send_state(life, sent->message, &old);
+    } else if (request->parcel.kind == SPOOL_APPEND_MESSAGE)
         ledger_message_answered(life->ledger, sent->message, request->status, &request->place);
     else if (request->status == 0 && (request->flags & LOG_WANTS_SYNC) != 0)
         ledger_sure(life->ledger, sent->step);
@@ -183,7 +202,7 @@ static void emit_states(struct life *life)
 
         if (!ledger_is_live(message))
             continue;
-        send_state(life, message);
+        send_state(life, message, NULL);
         budget--;
     }
     if (budget == 0)

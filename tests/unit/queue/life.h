@@ -64,6 +64,8 @@ void life_send_message(struct life *life, uint32_t rcpt_count, uint32_t body_byt
 /* An outcome for the next recipient of the message that is not final. */
 void life_send_outcome(struct life *life, struct ledger_message *message, bool is_final,
                        bool wants_sync);
+/* Appends the message again and, when that is durable, gives its old place free. */
+void life_move_message(struct life *life, struct ledger_message *message);
 void life_send_named(struct life *life, uint32_t key, bool wants_sync);
 /* Reads all that the cursor can give. */
 void life_read_cursor(struct life *life);

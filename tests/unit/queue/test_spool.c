@@ -1,0 +1,651 @@
+/* The spool in single situations, on the simulator's disk. */
+#include "tests/unit/core_base/unit.h"
+
+#include "core/base/err.h"
+#include "core/base/mem.h"
+#include "core/base/must.h"
+#include "queue/spool_int.h"
+#include "tests/sim/sim.h"
+#include "tests/unit/queue/life.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#define MS 1000000ull
+
+struct scene {
+    struct sim_world *world;
+    struct sim_process *process;
+    struct io *io;
+    struct ledger ledger;
+    struct life life;
+    struct life_options options;
+    int result;
+};
+
+static void open_life(void *context)
+{
+    struct scene *scene = context;
+
+    scene->result = life_open(&scene->life, &scene->options, &scene->ledger, scene->io, scene->io,
+                              sim_now_ns(scene->world));
+    scene->life.is_quiet = true;
+}
+
+static void begin(struct scene *scene)
+{
+    scene->process = sim_process_create(scene->world);
+    sim_io_create(scene->world, scene->process, &scene->io);
+    assert_true(sim_run_in(scene->process, open_life, scene));
+    assert_int_equal(scene->result, 0);
+    assert_string_equal(scene->ledger.failure, "");
+    /* The segments that are kept ready are made before anything else touches the disk. */
+    sim_run_for(scene->world, 500 * MS);
+}
+
+static void crash(struct scene *scene, enum sim_crash_kind kind)
+{
+    sim_crash(scene->world, scene->process, kind);
+    scene->process = NULL;
+    ledger_crashed(&scene->ledger);
+    life_forget(&scene->life);
+    sim_run_for(scene->world, 100 * MS);
+}
+
+static struct scene *scene_make(void)
+{
+    struct scene *scene = calloc(1, sizeof(*scene));
+    struct sim_options options = {.fd_count_max = 0};
+
+    must(scene != NULL);
+    ledger_init(&scene->ledger);
+    scene->world = sim_world_create(7, &options);
+    scene->options.spool = (struct spool_options){.path = "/spool",
+                                                  .segment_bytes = 65536,
+                                                  .outcome_hold_ms = 4,
+                                                  .segment_count_max = 12,
+                                                  .checkpoint_bytes = 1u << 30};
+    scene->options.live_max = 1000;
+    scene->options.burst_max = 10;
+    begin(scene);
+    return scene;
+}
+
+static void scene_end(struct scene *scene)
+{
+    assert_string_equal(scene->ledger.failure, "");
+    if (scene->process != NULL)
+        crash(scene, SIM_KILL);
+    sim_world_destroy(scene->world);
+    ledger_fini(&scene->ledger);
+    free(scene);
+}
+
+static bool is_settled(void *context)
+{
+    struct scene *scene = context;
+
+    return life_is_settled(&scene->life);
+}
+
+static void settle(struct scene *scene)
+{
+    assert_true(sim_run_until(scene->world, is_settled, scene, 30000 * MS, 5000000));
+}
+
+/* The nth write or sync of a segment from now on fails; nothing of the spool's own is under way. */
+static void fail_later(struct scene *scene, enum sim_disk_call call, uint64_t nth)
+{
+    if (sim_disk_scripts_left(scene->world) == 0)
+        sim_run_for(scene->world, 100 * MS);
+    sim_disk_script(scene->world, call, ".seg", nth, -EIO);
+}
+
+static void in_process(struct scene *scene, void (*function)(void *context))
+{
+    assert_true(sim_run_in(scene->process, function, scene));
+}
+
+static struct spool_stats stats_of(struct scene *scene)
+{
+    struct spool_stats stats;
+
+    spool_stats_read(scene->life.spool, &stats);
+    return stats;
+}
+
+static uint32_t count_standing(const struct scene *scene, enum ledger_standing standing)
+{
+    uint32_t count = 0;
+
+    for (uint64_t i = 0; i < scene->ledger.message_count; i++)
+        count += scene->ledger.messages[i]->standing == standing;
+    return count;
+}
+
+static void send_five(void *context)
+{
+    struct scene *scene = context;
+
+    for (int i = 0; i < 5; i++)
+        life_send_message(&scene->life, 2, 500);
+}
+
+static void send_named(void *context)
+{
+    struct scene *scene = context;
+
+    life_send_named(&scene->life, 0, true);
+}
+
+/* The first recipient of each live message, without waiting for the disk. */
+static void finish_first(void *context)
+{
+    struct scene *scene = context;
+
+    list_for_each (node, &scene->ledger.live)
+        life_send_outcome(&scene->life, container_of(node, struct ledger_message, link), true,
+                          false);
+}
+
+static void finish_all_synced(void *context)
+{
+    struct scene *scene = context;
+
+    while (!list_empty(&scene->ledger.live))
+        life_send_outcome(&scene->life,
+                          container_of(scene->ledger.live.next, struct ledger_message, link), true,
+                          true);
+}
+
+static void close_life(void *context)
+{
+    struct scene *scene = context;
+
+    life_close(&scene->life);
+}
+
+static bool is_closed(void *context)
+{
+    struct scene *scene = context;
+
+    return scene->life.is_closed;
+}
+
+/* ---- Failures -------------------------------------------------------------------------------- */
+
+static void a_failed_message_commit_is_void(void **state)
+{
+    for (int by_sync = 0; by_sync <= 1; by_sync++) {
+        struct scene *scene = scene_make();
+        struct segment *active;
+
+        scene->life.spool->commit_by_sync = by_sync;
+        in_process(scene, send_five);
+        settle(scene);
+        assert_int_equal(scene->ledger.live_count, 5);
+        active = scene->life.spool->messages.active;
+        fail_later(scene, by_sync ? SIM_DISK_SYNC : SIM_DISK_WRITE, 1);
+        in_process(scene, send_five);
+        settle(scene);
+        assert_int_equal(count_standing(scene, LEDGER_REFUSED), 5);
+        assert_int_equal(stats_of(scene).voids, 1);
+        assert_int_equal(active->state, SEGMENT_POISONED);
+        assert_int_equal(spool_health(scene->life.spool), SPOOL_HEALTHY);
+        in_process(scene, send_five);
+        settle(scene);
+        assert_int_equal(scene->ledger.live_count, 10);
+        crash(scene, SIM_POWER_CUT);
+        begin(scene);
+        assert_int_equal(scene->life.report.messages_live, 10);
+        assert_int_equal(scene->life.report.voids_applied, 1);
+        crash(scene, SIM_POWER_CUT);
+        begin(scene);
+        assert_int_equal(scene->life.report.messages_live, 10);
+        scene_end(scene);
+    }
+}
+
+static void outcomes_of_a_failed_commit_are_written_again(void **state)
+{
+    for (int by_sync = 0; by_sync <= 1; by_sync++) {
+        struct scene *scene = scene_make();
+
+        scene->life.spool->commit_by_sync = by_sync;
+        in_process(scene, send_five);
+        in_process(scene, send_named);
+        settle(scene);
+        fail_later(scene, by_sync ? SIM_DISK_SYNC : SIM_DISK_WRITE, 1);
+        in_process(scene, finish_first);
+        sim_run_for(scene->world, 30 * MS);
+        assert_int_equal(sim_disk_scripts_left(scene->world), 0);
+        assert_int_equal(stats_of(scene).voids, 1);
+        assert_int_equal(stats_of(scene).failed_commits, 1);
+        ledger_sure(&scene->ledger, scene->ledger.step_next - 1);
+        crash(scene, SIM_POWER_CUT);
+        begin(scene);
+        assert_int_equal(scene->life.report.rcpts_live, 5);
+        scene_end(scene);
+    }
+}
+
+static void without_a_void_nothing_is_answered(void **state)
+{
+    struct scene *scene = scene_make();
+
+    in_process(scene, send_five);
+    settle(scene);
+    /* The commit of messages, the void, the void of the void, and headers of new segments. */
+    for (uint64_t nth = 1; nth <= 8; nth++)
+        fail_later(scene, SIM_DISK_WRITE, nth);
+    in_process(scene, send_five);
+    settle(scene);
+    assert_int_equal(spool_health(scene->life.spool), SPOOL_POISONED);
+    assert_int_equal(count_standing(scene, LEDGER_UNKNOWN), 5);
+    /* Nothing is accepted any more, and an outcome neither. */
+    in_process(scene, send_five);
+    in_process(scene, finish_first);
+    settle(scene);
+    assert_int_equal(count_standing(scene, LEDGER_UNKNOWN), 10);
+    in_process(scene, close_life);
+    assert_true(sim_run_until(scene->world, is_closed, scene, 1000 * MS, 100000));
+    sim_disk_script_clear(scene->world);
+    crash(scene, SIM_POWER_CUT);
+    begin(scene);
+    scene_end(scene);
+}
+
+static void a_failing_disk_poisons_and_ends(void **state)
+{
+    struct scene *scene = scene_make();
+
+    in_process(scene, send_five);
+    settle(scene);
+    sim_faults(scene->world)->write_failed = 1;
+    in_process(scene, finish_first);
+    sim_run_for(scene->world, 2000 * MS);
+    assert_int_equal(spool_health(scene->life.spool), SPOOL_POISONED);
+    sim_faults(scene->world)->write_failed = 0;
+    scene_end(scene);
+}
+
+/* ---- Space ------------------------------------------------------------------------------------
+ */
+
+static void send_one_big(void *context)
+{
+    struct scene *scene = context;
+
+    life_send_message(&scene->life, 1, 9000);
+}
+
+static void low_space_refuses_mail_and_passes_by_itself(void **state)
+{
+    struct scene *scene = scene_make();
+    uint32_t refused;
+
+    for (int i = 0; i < 200 && spool_health(scene->life.spool) == SPOOL_HEALTHY; i++) {
+        in_process(scene, send_one_big);
+        settle(scene);
+        sim_run_for(scene->world, 3 * MS);
+    }
+    assert_int_equal(spool_health(scene->life.spool), SPOOL_LOW_SPACE);
+    assert_true(scene->life.spool->pool.free_count >= SEGPOOL_RESERVE);
+    /* What was under way may still find room; then it is refused, at once and for good. */
+    for (int i = 0; i < 20; i++) {
+        in_process(scene, send_one_big);
+        settle(scene);
+    }
+    refused = count_standing(scene, LEDGER_REFUSED);
+    assert_true(refused > 0);
+    /* Outcomes still commit; two checkpoints later there is room again. */
+    in_process(scene, finish_all_synced);
+    settle(scene);
+    sim_run_for(scene->world, 3000 * MS);
+    assert_int_equal(spool_health(scene->life.spool), SPOOL_HEALTHY);
+    assert_true(stats_of(scene).checkpoints >= 1);
+    in_process(scene, send_one_big);
+    settle(scene);
+    assert_int_equal(count_standing(scene, LEDGER_REFUSED), refused);
+    crash(scene, SIM_POWER_CUT);
+    begin(scene);
+    assert_int_equal(scene->life.report.messages_live, 1);
+    scene_end(scene);
+}
+
+static void a_full_disk_is_low_space_too(void **state)
+{
+    struct scene *scene = scene_make();
+
+    scene->options.spool.segment_count_max = 100;
+    crash(scene, SIM_KILL);
+    sim_disk_limit(scene->world, 10 * 65536);
+    begin(scene);
+    for (int i = 0; i < 200 && spool_health(scene->life.spool) == SPOOL_HEALTHY; i++) {
+        in_process(scene, send_one_big);
+        settle(scene);
+        sim_run_for(scene->world, 3 * MS);
+    }
+    assert_int_equal(spool_health(scene->life.spool), SPOOL_LOW_SPACE);
+    in_process(scene, finish_all_synced);
+    settle(scene);
+    sim_disk_limit(scene->world, 1u << 30);
+    sim_run_for(scene->world, 3000 * MS);
+    assert_int_equal(spool_health(scene->life.spool), SPOOL_HEALTHY);
+    scene_end(scene);
+}
+
+/* ---- Recycling --------------------------------------------------------------------------------
+ */
+
+static void fill_segment(struct scene *scene)
+{
+    const struct segment *first = scene->life.spool->messages.active;
+
+    do {
+        in_process(scene, send_one_big);
+        settle(scene);
+    } while (first == NULL ? scene->life.spool->messages.active == NULL
+                           : scene->life.spool->messages.active == first);
+}
+
+static void begin_checkpoint(void *context)
+{
+    struct scene *scene = context;
+
+    scene->life.spool->options.checkpoint_bytes = 1;
+}
+
+static bool has_checkpoint(void *context)
+{
+    struct scene *scene = context;
+
+    return stats_of(scene).checkpoints > 0;
+}
+
+static void a_segment_is_recycled_in_the_promised_order(void **state)
+{
+    struct scene *scene = scene_make();
+    struct segment *segment;
+    uint32_t serial;
+
+    in_process(scene, send_one_big);
+    settle(scene);
+    segment = scene->life.spool->messages.active;
+    serial = segment->serial;
+    fill_segment(scene);
+    assert_int_equal(segment->state, SEGMENT_SEALED);
+    assert_true(segment->live > 1);
+    /* Outcomes are copied but not durable: nothing is empty yet. */
+    scene->life.spool->options.outcome_hold_ms = 1000;
+    in_process(scene, finish_first);
+    sim_run_for(scene->world, 2 * MS);
+    assert_true(segment->live > 0);
+    scene->life.spool->options.outcome_hold_ms = 1;
+    sim_run_for(scene->world, 20 * MS);
+    assert_int_equal(segment->live, 0);
+    /* Empty, but no checkpoint began since. */
+    assert_int_equal(segment->state, SEGMENT_SEALED);
+    sim_run_for(scene->world, 1000 * MS);
+    assert_int_equal(segment->state, SEGMENT_SEALED);
+    assert_int_equal(segment->serial, serial);
+    in_process(scene, begin_checkpoint);
+    assert_true(sim_run_until(scene->world, has_checkpoint, scene, 1000 * MS, 100000));
+    assert_true(segment->state != SEGMENT_SEALED);
+    scene_end(scene);
+}
+
+static void an_outcome_segment_waits_for_its_cursor(void **state)
+{
+    struct scene *scene = scene_make();
+    struct log_place from = {0};
+    struct segment *first;
+
+    scene->life.spool->options.checkpoint_bytes = 20000;
+    sim_enter(scene->process);
+    spool_pin_get(scene->life.spool, 99);
+    sim_leave(scene->process);
+    for (int i = 0; i < 400; i++) {
+        in_process(scene, send_five);
+        settle(scene);
+        in_process(scene, finish_all_synced);
+        settle(scene);
+        if (i == 1)
+            from.serial = scene->life.spool->outcomes.active->serial;
+        if (stats_of(scene).checkpoints > 20)
+            break;
+    }
+    first = NULL;
+    for (uint32_t i = 0; i < scene->life.spool->pool.slot_count; i++) {
+        if (scene->life.spool->pool.slots[i].serial == from.serial)
+            first = &scene->life.spool->pool.slots[i];
+    }
+    must(first != NULL);
+    assert_int_equal(first->state, SEGMENT_SEALED);
+    /* The cursor tells that it has passed everything. */
+    atomic_store(&spool_pin_get(scene->life.spool, 99)->serial, UINT32_MAX);
+    scene->life.spool->pins_moved = true;
+    in_process(scene, send_five);
+    settle(scene);
+    in_process(scene, finish_all_synced);
+    sim_run_for(scene->world, 500 * MS);
+    assert_true(first->state != SEGMENT_SEALED || first->serial != from.serial);
+    scene_end(scene);
+}
+
+/* ---- Sizes ------------------------------------------------------------------------------------
+ */
+
+static void send_sizes(void *context)
+{
+    struct scene *scene = context;
+
+    /* Around the batch buffer (16 KiB), and up to what a segment holds. */
+    for (uint32_t bytes = 15500; bytes < 17000; bytes += 100)
+        life_send_message(&scene->life, 1, bytes);
+    life_send_message(&scene->life, 3, 40000);
+    life_send_message(&scene->life, 3, 100);
+    life_send_message(&scene->life, 1, 61000);
+    life_send_message(&scene->life, 1, 100);
+}
+
+static void send_too_long(void *context)
+{
+    struct scene *scene = context;
+
+    life_send_message(&scene->life, 1, 61440);
+}
+
+static void messages_of_every_size_come_back(void **state)
+{
+    struct scene *scene = scene_make();
+    uint64_t count;
+
+    scene->options.spool.segment_count_max = 40;
+    crash(scene, SIM_KILL);
+    begin(scene);
+    in_process(scene, send_sizes);
+    settle(scene);
+    count = scene->ledger.message_count;
+    assert_int_equal(count_standing(scene, LEDGER_KEPT), count);
+    in_process(scene, send_too_long);
+    settle(scene);
+    assert_int_equal(count_standing(scene, LEDGER_REFUSED), 1);
+    crash(scene, SIM_POWER_CUT);
+    begin(scene);
+    assert_int_equal(scene->life.report.messages_live, count);
+    scene_end(scene);
+}
+
+static void a_failed_large_message_is_void(void **state)
+{
+    for (uint64_t nth = 1; nth <= 4; nth++) {
+        struct scene *scene = scene_make();
+
+        in_process(scene, send_five);
+        settle(scene);
+        fail_later(scene, nth == 4 ? SIM_DISK_SYNC : SIM_DISK_WRITE, nth == 4 ? 1 : nth);
+        sim_enter(scene->process);
+        life_send_message(&scene->life, 1, 50000);
+        sim_leave(scene->process);
+        in_process(scene, send_five);
+        settle(scene);
+        assert_int_equal(count_standing(scene, LEDGER_REFUSED), 1);
+        assert_int_equal(count_standing(scene, LEDGER_KEPT), 10);
+        crash(scene, SIM_POWER_CUT);
+        begin(scene);
+        assert_int_equal(scene->life.report.messages_live, 10);
+        scene_end(scene);
+    }
+}
+
+/* ---- Time, memory, order ----------------------------------------------------------------------
+ */
+
+static void outcomes_wait_no_longer_than_told(void **state)
+{
+    struct scene *scene = scene_make();
+    struct spool_stats before;
+
+    in_process(scene, send_five);
+    settle(scene);
+    before = stats_of(scene);
+    in_process(scene, finish_first);
+    sim_run_for(scene->world, 2 * MS);
+    assert_int_equal(stats_of(scene).outcome_commits, before.outcome_commits);
+    sim_run_for(scene->world, 6 * MS);
+    assert_int_equal(stats_of(scene).outcome_commits, before.outcome_commits + 1);
+    assert_int_equal(stats_of(scene).outcomes, before.outcomes + 5);
+    scene_end(scene);
+}
+
+static void a_steady_turn_allocates_nothing(void **state)
+{
+    struct scene *scene = scene_make();
+    uint64_t blocks;
+    uint64_t count = 0;
+
+    /* Checkpoints, recycling and new segments included. */
+    scene->life.spool->options.checkpoint_bytes = 100000;
+    for (int i = 0; i < 300; i++) {
+        if (i == 100)
+            count = mem_alloc_count();
+        in_process(scene, send_five);
+        settle(scene);
+        in_process(scene, finish_all_synced);
+        settle(scene);
+    }
+    blocks = mem_alloc_count() - count;
+    assert_true(stats_of(scene).checkpoints > 3 && stats_of(scene).recycled > 3);
+    assert_int_equal(blocks, 0);
+    scene_end(scene);
+}
+
+static void a_close_commits_what_waits(void **state)
+{
+    struct scene *scene = scene_make();
+
+    in_process(scene, send_five);
+    settle(scene);
+    scene->life.spool->options.outcome_hold_ms = 100000;
+    in_process(scene, finish_first);
+    sim_run_for(scene->world, 5 * MS);
+    in_process(scene, close_life);
+    assert_true(sim_run_until(scene->world, is_closed, scene, 1000 * MS, 100000));
+    ledger_closed(&scene->ledger);
+    crash(scene, SIM_POWER_CUT);
+    begin(scene);
+    assert_int_equal(scene->life.report.rcpts_live, 5);
+    scene_end(scene);
+}
+
+static void open_second(void *context)
+{
+    struct scene *scene = context;
+    struct ledger nobody;
+    struct life second;
+    struct io *io = scene->io;
+
+    ledger_init(&nobody);
+    scene->result = life_open(&second, &scene->options, &nobody, io, io, 1);
+    life_forget(&second);
+    ledger_fini(&nobody);
+}
+
+static void one_spool_one_process(void **state)
+{
+    struct scene *scene = scene_make();
+    struct sim_process *first = scene->process;
+    struct sim_process *second = sim_process_create(scene->world);
+    struct io *first_io = scene->io;
+    uint64_t before_ns = sim_now_ns(scene->world);
+
+    sim_io_create(scene->world, second, &scene->io);
+    assert_true(sim_run_in(second, open_second, scene));
+    assert_int_equal(scene->result, E_LOCKED);
+    assert_true(sim_now_ns(scene->world) - before_ns >= 4000 * MS);
+    sim_crash(scene->world, second, SIM_KILL);
+    scene->process = first;
+    scene->io = first_io;
+    scene_end(scene);
+}
+
+/* A message that was appended again elsewhere, its old copy given free: nothing of it is lost, and
+ * nothing that was final comes back. */
+static void move_first(void *context)
+{
+    struct scene *scene = context;
+    struct ledger_message *message =
+        container_of(scene->ledger.live.next, struct ledger_message, link);
+
+    life_move_message(&scene->life, message);
+}
+
+static void a_message_can_be_moved(void **state)
+{
+    struct scene *scene = scene_make();
+    struct segment *segment;
+    struct ledger_message *message;
+
+    in_process(scene, send_five);
+    settle(scene);
+    in_process(scene, finish_first);
+    settle(scene);
+    segment = scene->life.spool->messages.active;
+    message = container_of(scene->ledger.live.next, struct ledger_message, link);
+    assert_int_equal(segment->live, 5);
+    fill_segment(scene);
+    in_process(scene, move_first);
+    settle(scene);
+    sim_run_for(scene->world, 20 * MS);
+    assert_true(message->place.serial != segment->serial);
+    crash(scene, SIM_POWER_CUT);
+    begin(scene);
+    assert_int_equal(message->standing, LEDGER_KEPT);
+    assert_true(message->rcpts[0].is_final && !message->rcpts[1].is_final);
+    assert_true(message->place.serial > 2);
+    scene_end(scene);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_failed_message_commit_is_void),
+        cmocka_unit_test(outcomes_of_a_failed_commit_are_written_again),
+        cmocka_unit_test(without_a_void_nothing_is_answered),
+        cmocka_unit_test(a_failing_disk_poisons_and_ends),
+        cmocka_unit_test(low_space_refuses_mail_and_passes_by_itself),
+        cmocka_unit_test(a_full_disk_is_low_space_too),
+        cmocka_unit_test(a_segment_is_recycled_in_the_promised_order),
+        cmocka_unit_test(an_outcome_segment_waits_for_its_cursor),
+        cmocka_unit_test(messages_of_every_size_come_back),
+        cmocka_unit_test(a_failed_large_message_is_void),
+        cmocka_unit_test(outcomes_wait_no_longer_than_told),
+        cmocka_unit_test(a_steady_turn_allocates_nothing),
+        cmocka_unit_test(a_close_commits_what_waits),
+        cmocka_unit_test(one_spool_one_process),
+        cmocka_unit_test(a_message_can_be_moved),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
