@@ -106,6 +106,11 @@ static const struct row rows[] = {
         FOUND("0 a.d.example 192.0.2.1:25\n"),
     },
     {
+        .name = "a31 nor when the others are of no use",
+        .zone = {MX("d.example", "0 ."), MX("d.example", "10 gone.example")},
+        NEVER(550, 5, 4, 4),
+    },
+    {
         .name = "a29 SERVFAIL for MX is temporary",
         .zone = {FAILS("d.example", DNS_MX), A("d.example", "192.0.2.1")},
         LATER,
