@@ -5,13 +5,18 @@ import signal
 
 import pytest
 
-from harness import World
+from harness import FIGURES, World
 
 TEST_SECONDS_MAX = 200
 
 
 def pytest_addoption(parser):
     parser.addoption('--build', default='build', help='the build directory of the tree')
+
+
+def pytest_terminal_summary(terminalreporter):
+    for figure in FIGURES:
+        terminalreporter.write_line(figure)
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -1,0 +1,272 @@
+"""The operator's side: verbs and their answers, what survives a kill, hostile talk on the socket,
+accounting files while lives end and consumers take them away."""
+import csv
+import glob
+import json
+import os
+import random
+import re
+import signal
+import socket
+import stat
+import subprocess
+import time
+
+import pytest
+
+from harness import send_message, until
+
+TEXT = b'From: a@sender.test\r\nSubject: test\r\n\r\nHello\r\n'
+
+
+def sending(world, sink, more='', name='daemon'):
+    return world.daemon(
+        f'{{base}}<domain *>\n    smtp-hosts [{sink.address}]:2525\n    retry-after 1h\n'
+        f'</domain>\n{more}', name)
+
+
+def inject(daemon, *recipients):
+    for rcpt in recipients:
+        code, text = send_message(daemon.listen, 'a@sender.test', [rcpt], TEXT)
+        assert code == 250, text
+
+
+def queues(daemon, *words):
+    return daemon.ask('show', 'queues', *words)['queue']
+
+
+def talk(daemon, octets):
+    """Raw octets to the control socket; everything it answers."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(20)
+        client.connect(daemon.control_path)
+        answer = b''
+        try:
+            client.sendall(octets)
+            client.shutdown(socket.SHUT_WR)
+            while chunk := client.recv(65536):
+                answer += chunk
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+        return answer
+
+
+def test_pause_holds_mail_and_survives_a_kill(world):
+    sink = world.sink()
+    daemon = sending(world, sink).start()
+    assert 'queues paused: 1' in daemon.cli('pause', 'queue', 'held.test/v').stdout
+    inject(daemon, '1@held.test', '2@held.test', '1@free.test')
+    daemon.wait_for(10, delivered=1, queued_rcpts=2)
+    assert [(queue['name'], queue['rcp'], queue['paused']) for queue in queues(daemon, '--paused')
+            ] == [('held.test/v', 2, True)]
+    assert len(daemon.ask('list', '--queue=held.test/*')['rcpt']) == 2
+    assert daemon.ask('list', '--queue=other.test/*')['rcpt'] == []
+    daemon.kill()
+    daemon.start()
+    daemon.wait_for(10, queued_rcpts=2)
+    time.sleep(1)
+    assert daemon.counters()['delivered'] == 0
+    daemon.cli('resume', 'queue', '*/*')
+    daemon.wait_for(10, delivered=2, queued_rcpts=0)
+    assert not [queue for queue in queues(daemon) if queue['paused']]
+
+
+def test_schedule_and_delete(world):
+    sink = world.sink('--rule', 'rcpt 451 4.2.1 Not now')
+    daemon = sending(world, sink).start()
+    inject(daemon, '1@d.test', '2@d.test', '1@e.test')
+    daemon.wait_for(10, deferred=3, waiting_rcpts=3)
+    assert daemon.ask('schedule', 'd.test/v')['affected'] == 2
+    daemon.wait_for(10, deferred=5, waiting_rcpts=3)
+    [queue] = queues(daemon, 'e.test')
+    assert 'Not now' in queue['event'][0]['text'] and 'Not now' in queue['explain']
+    assert daemon.ask('delete', '--queue=d.test/*', '--older-than=1h')['affected'] == 0
+    assert daemon.ask('delete', '--queue=d.test/*')['affected'] == 2
+    daemon.wait_for(10, bounced=2, queued_rcpts=1)
+    rows = daemon.wait_for_rows(2)
+    assert sorted(row['rcpt'] for row in rows) == ['1@d.test', '2@d.test']
+    assert {row['type'] for row in rows} == {'b'}
+    daemon.kill()
+    daemon.start()
+    daemon.wait_for(10, queued_rcpts=1)
+
+
+def test_forms_and_exit_codes(world):
+    """What scripts rely on: columns, dom lines, the envelope, the exit code."""
+    sink = world.sink('--rule', 'rcpt 451 4.2.1 Not now')
+    daemon = sending(world, sink).start()
+    inject(daemon, '1@d.test', '2@d.test', '1@e.test')
+    daemon.wait_for(10, waiting_rcpts=3)
+    lines = daemon.cli('show', 'vmtas').stdout.split('\n')
+    assert lines[0].split() == ['name', 'domains', '#rcpt', '%total', 'kbytes', 'conn']
+    found = {line.split()[0]: line.split()[2] for line in lines[2:] if line}
+    assert found == {'v': '3', '{default}': '0'}
+    answer = daemon.cli('--dom', 'show', 'status')
+    assert answer.returncode == 0
+    assert re.search(r'^status\.traffic\.lastMin\.in\.rcp="3"$', answer.stdout, re.M)
+    assert re.search(r'^status\.traffic\.total\.out\.rcp="0"$', answer.stdout, re.M)
+    assert 'queue[0].name="d.test/v"\n' in daemon.cli('--dom', 'show', 'topq').stdout
+    refused = daemon.cli('show', 'nonsense')
+    assert refused.returncode == 2 and 'nonsense' in refused.stderr
+    assert daemon.cli('--help').returncode == 0
+    daemon.shutdown()
+    gone = daemon.cli('show', 'status')
+    assert gone.returncode == 2 and gone.stdout == '' and gone.stderr
+    assert not os.path.exists(daemon.control_path)
+
+
+def test_test_config_names_lines(world):
+    daemon = world.daemon('{base}no-such-thing yes\n')
+    line = 1 + open(daemon.config_path, encoding='utf-8').read().split('\n').index(
+        'no-such-thing yes')
+    answer = daemon.cli('test', 'config', daemon.config_path)
+    assert answer.returncode == 1
+    assert f'Error in line {line} of {daemon.config_path}: ' in answer.stdout
+    assert '1 errors' in answer.stdout
+    daemon.write('{base}')
+    answer = daemon.cli('test', 'config', daemon.config_path)
+    assert answer.returncode == 0 and 'accepted' in answer.stdout
+
+
+def test_a34_garbage_on_the_socket(world):
+    sink = world.sink()
+    daemon = sending(world, sink).start()
+    dice = random.Random(34)
+    for _ in range(300):
+        talk(daemon, dice.randbytes(dice.choice([0, 1, 10, 100, 5000, 100000])))
+        talk(daemon, dice.choice([b'show status\n', b'show', b'\n', b'\0\n', b'"\n', b'-- --\n',
+                                  b'show queues --json' * 300 + b'\n']))
+    assert daemon.program.is_alive()
+    assert talk(daemon, b'version\n').startswith(b'ok\nringpost ')
+    idle = [socket.socket(socket.AF_UNIX) for _ in range(40)]
+    for client in idle:
+        client.connect(daemon.control_path)
+    time.sleep(0.2)
+    for client in idle:
+        client.close()
+    until(lambda: daemon.cli('version').returncode == 0, 15, 'room for a connection again')
+    inject(daemon, '1@d.test')
+    daemon.wait_for(10, delivered=1)
+
+
+def test_the_socket_is_for_root_and_the_daemon(world):
+    if os.geteuid() != 0:
+        pytest.skip('needs root to be somebody else')
+    daemon = sending(world, world.sink()).start()
+    assert stat.S_IMODE(os.stat(daemon.control_path).st_mode) == 0o600
+    os.chmod(daemon.control_path, 0o666)
+    os.chmod(world.short_path, 0o755)
+    client = ('import socket,sys; s=socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]);'
+              's.sendall(b"shutdown\\n"); sys.stdout.buffer.write(s.recv(100))')
+    answer = subprocess.run(['/usr/bin/python3', '-c', client, daemon.control_path],
+                            user=65534, group=65534, extra_groups=[], capture_output=True,
+                            timeout=20, check=False)
+    assert answer.stdout == b''
+    assert daemon.cli('version').returncode == 0
+
+
+def test_orders_end_in_order(world):
+    """shutdown answers, lets the last rows be written, and removes its socket."""
+    sink = world.sink()
+    daemon = sending(world, sink).start()
+    inject(daemon, *[f'{number}@d.test' for number in range(50)])
+    assert daemon.shutdown() == 0
+    rows = [row for row in daemon.rows() if row['type'] == 'd']
+    assert len({row['rcpt'] for row in rows}) == len(rows)
+    daemon.start()
+    daemon.wait_for(10, queued_rcpts=0)
+    until(lambda: len(daemon.rows()) == 50, 10, 'a row for each')
+
+
+class Consumer:
+    """Takes finished accounting files away, as a loader would."""
+
+    def __init__(self, directory):
+        self.directory = directory
+        self.names = []
+        self.rows = []
+
+    def take(self):
+        for path in sorted(glob.glob(os.path.join(self.directory, '*.csv'))):
+            assert os.path.basename(path) not in self.names
+            self.names.append(os.path.basename(path))
+            with open(path, encoding='utf-8', newline='') as file:
+                self.rows += csv.DictReader(file)
+            os.unlink(path)
+
+
+def test_accounting_files_through_kills_and_consumers(world):
+    """Each delivery has exactly one row in the files that consumers got, and the rest in the last
+    one, however often the daemon is killed."""
+    done = world.path('done')
+    os.makedirs(done)
+    more = (f'<acct-file {world.path("moved.csv")}>\n    records d\n    move-to {done}\n'
+            f'    move-interval 1s\n    world-readable yes\n</acct-file>\n')
+    sink = world.sink()
+    daemon = sending(world, sink, more)
+    consumer = Consumer(done)
+    sent = 0
+    for life in range(6):
+        daemon.start()
+        for _ in range(40):
+            inject(daemon, f'{sent}@d.test')
+            sent += 1
+            if sent % 8 == 0:
+                consumer.take()
+        time.sleep(random.uniform(0, 1.5))
+        if life < 5:
+            daemon.kill()
+    until(lambda: daemon.counters()['queued_rcpts'] == 0, 30, 'everything delivered')
+    time.sleep(2.5)
+    assert daemon.shutdown() == 0
+    consumer.take()
+    assert len(consumer.names) > 3
+    left = glob.glob(world.path('moved-*.csv'))
+    for path in left:
+        assert stat.S_IMODE(os.stat(path).st_mode) == 0o644
+        with open(path, encoding='utf-8', newline='') as file:
+            consumer.rows += csv.DictReader(file)
+    # A kill may repeat a delivery whose outcome was not durable; then both files tell of both.
+    wanted = sorted(row['rcpt'] for row in daemon.rows() if row['type'] == 'd')
+    assert sorted(row['rcpt'] for row in consumer.rows) == wanted
+    assert set(wanted) == {f'{number}@d.test' for number in range(sent)}
+
+
+def test_a_full_accounting_disk_is_told_and_catches_up(world):
+    if os.geteuid() != 0:
+        pytest.skip('needs root to mount')
+    small = world.path('small')
+    os.makedirs(small)
+    if subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=256k', 'none', small],
+                      capture_output=True, check=False).returncode != 0:
+        pytest.skip('mounting is not allowed here')
+    world.at_end.append(lambda: subprocess.run(['umount', '-l', small], check=False))
+    with open(os.path.join(small, 'filler'), 'wb') as filler:
+        filler.write(bytes(252 * 1024))
+    daemon = sending(world, world.sink(),
+                     f'<acct-file {small}/a.csv>\n    records d\n</acct-file>\n').start()
+    inject(daemon, *[f'{number}@d.test' for number in range(30)])
+    daemon.wait_for(10, delivered=30)
+    until(lambda: daemon.ask('show', 'status')['warning'], 20, 'a warning')
+    assert 'WARNING: accounting file' in daemon.cli('show', 'status').stdout
+    assert len(daemon.wait_for_rows(30)) == 30
+    os.unlink(os.path.join(small, 'filler'))
+    until(lambda: not daemon.ask('show', 'status')['warning'], 20, 'the warning to go')
+    lines = open(glob.glob(f'{small}/a-*.csv')[0], 'rb').read().split(b'\r\n')
+    assert len(lines) == 1 + 30 + 1
+
+
+def test_counters_are_whole_numbers_under_their_names(world):
+    """Tools of ours read these; a name that goes is an error here."""
+    daemon = sending(world, world.sink()).start()
+    inject(daemon, '1@d.test')
+    counters = daemon.wait_for(10, delivered=1)
+    for name in ('accepted_messages', 'accepted_rcpts', 'delivered', 'bounced', 'deferred',
+                 'in_doubt', 'queued_rcpts', 'queued_messages', 'sessions_in', 'connections_out',
+                 'system_calls', 'turns', 'message_commits', 'outcome_commits', 'commit_ns_total'):
+        assert isinstance(counters[name], int), name
+    assert counters['system_calls'] > 0 and counters['message_commits'] > 0
+    assert counters['spool_health'] == 'healthy'
+    envelope = json.loads(daemon.cli('--json', 'show', 'status').stdout)
+    assert list(envelope) == ['data', 'status', 'message']
+    daemon.program.end(signal.SIGTERM)
