@@ -42,7 +42,7 @@ struct stage {
     uint64_t started_ns;
 };
 
-/* ---- The receiver ---------------------------------------------------------------------------- */
+/* ---- The receiver -------------------------------------------------------------------------- */
 
 static void complain(struct stage *stage, const char *what, struct slice bytes)
 {
@@ -231,7 +231,7 @@ static void on_peer_end(struct sim_peer_conn *conn, int32_t reason)
     stage->conn = NULL;
 }
 
-/* ---- The client ------------------------------------------------------------------------------ */
+/* ---- The client ---------------------------------------------------------------------------- */
 
 static void send_next(struct stage *stage)
 {
@@ -352,7 +352,7 @@ static bool is_closed(void *context)
     return stage->play->closed_count > 0;
 }
 
-/* ---- The play -------------------------------------------------------------------------------- */
+/* ---- The play ------------------------------------------------------------------------------ */
 
 static struct sim_options world_options(bool with_faults)
 {

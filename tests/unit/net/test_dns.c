@@ -14,8 +14,7 @@
 
 #define SECOND_NS 1000000000ull
 
-/* ---- Names and records ------------------------------------------------------------------------
- */
+/* ---- Names and records --------------------------------------------------------------------- */
 
 static void names_take_one_form(void **state)
 {
@@ -215,8 +214,7 @@ static void a28_answers_that_contradict_themselves(void **state)
     }
 }
 
-/* ---- Lookups ----------------------------------------------------------------------------------
- */
+/* ---- Lookups ------------------------------------------------------------------------------- */
 
 struct asker {
     struct dns_lookup lookup;
@@ -556,8 +554,7 @@ static void large_answers_are_kept_whole(void **state)
     }
 }
 
-/* ---- What fuzzing found ------------------------------------------------------------------------
- */
+/* ---- What fuzzing found -------------------------------------------------------------------- */
 
 static void fuzz_corpus_is_survived(void **state)
 {

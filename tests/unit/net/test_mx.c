@@ -315,8 +315,7 @@ static const struct row rows[] = {
     },
 };
 
-/* ---- One resolution ----------------------------------------------------------------------------
- */
+/* ---- One resolution ------------------------------------------------------------------------ */
 
 struct scene_mx {
     struct sim_world *world;
@@ -461,8 +460,7 @@ static void zones_and_what_comes_out(void **state)
     }
 }
 
-/* ---- Order --------------------------------------------------------------------------------------
- */
+/* ---- Order --------------------------------------------------------------------------------- */
 
 static void equals_are_shuffled(void **state)
 {
@@ -524,8 +522,7 @@ static void the_preferred_family_comes_first_within_a_host(void **state)
     }
 }
 
-/* ---- Bounds (A28)
- * -------------------------------------------------------------------------------- */
+/* ---- Bounds (A28) -------------------------------------------------------------------------- */
 
 static void a28_many_hosts_and_addresses_are_cut(void **state)
 {
@@ -556,8 +553,29 @@ static void a28_many_hosts_and_addresses_are_cut(void **state)
     stop(&scene);
 }
 
-/* ---- Sites
- * ---------------------------------------------------------------------------------------- */
+/* A host that is named over and over takes the place of no other. */
+static void a28_one_host_many_times(void **state)
+{
+    static struct fake_record zone[MX_HOST_COUNT_MAX * 2 + 4];
+    static char texts[MX_HOST_COUNT_MAX * 2][32];
+    static struct scene_mx scene;
+    unsigned count = 0;
+
+    for (; count < MX_HOST_COUNT_MAX * 2; count++) {
+        snprintf(texts[count], sizeof(texts[0]), "%u a.example", count);
+        zone[count] = (struct fake_record){"d.example", DNS_MX, texts[count], 0, 0};
+    }
+    zone[count++] = (struct fake_record)MX("d.example", "1000 b.example");
+    zone[count++] = (struct fake_record)A("a.example", "192.0.2.1");
+    zone[count++] = (struct fake_record)A("b.example", "192.0.2.2");
+    start(&scene, zone, 1);
+    resolve(&scene, "d.example", NULL, 0);
+    assert_int_equal(scene.answer.host_count, 2);
+    assert_int_equal(scene.answer.target_count, 2);
+    stop(&scene);
+}
+
+/* ---- Sites --------------------------------------------------------------------------------- */
 
 static uint64_t set_hash_of(const struct fake_record *zone, const char *domain,
                             const struct conf_route_host *route, uint32_t route_count,
@@ -600,8 +618,7 @@ static void domains_with_the_same_hosts_are_one_site(void **state)
                 set_hash_of(zone, "one.example", other_route, 1, 7));
 }
 
-/* ---- Again and again
- * ------------------------------------------------------------------------------ */
+/* ---- Again and again ----------------------------------------------------------------------- */
 
 struct chain {
     struct scene_mx scene;
@@ -662,6 +679,7 @@ int main(void)
         cmocka_unit_test(equals_are_shuffled),
         cmocka_unit_test(the_preferred_family_comes_first_within_a_host),
         cmocka_unit_test(a28_many_hosts_and_addresses_are_cut),
+        cmocka_unit_test(a28_one_host_many_times),
         cmocka_unit_test(domains_with_the_same_hosts_are_one_site),
         cmocka_unit_test(a_resolution_starts_again_from_inside),
         cmocka_unit_test(destroyed_while_it_waits),

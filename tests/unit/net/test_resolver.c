@@ -24,8 +24,7 @@
 #define HEADER_BYTES 12
 #define QUESTION_AT  "\xc0\x0c" /* a pointer to the name of the question */
 
-/* ---- The server -------------------------------------------------------------------------------
- */
+/* ---- The server ---------------------------------------------------------------------------- */
 
 struct server {
     int udp_fd;
@@ -389,8 +388,7 @@ static void stop_server(struct server *server)
     close(server->stop_pipe[1]);
 }
 
-/* ---- The shard's side --------------------------------------------------------------------------
- */
+/* ---- The shard's side ---------------------------------------------------------------------- */
 
 #define ASKERS 300
 

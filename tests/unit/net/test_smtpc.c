@@ -41,7 +41,7 @@ static void ignore_8bitmime(struct smtpc_options *options)
     options->ignore_8bitmime = true;
 }
 
-/* ---- One message, all went well ------------------------------------------------------------- */
+/* ---- One message, all went well ------------------------------------------------------------ */
 
 static const struct scene plain_scenes[] = {
     {
@@ -122,7 +122,7 @@ static void messages_go_out(void **state)
     stage_check_all(plain_scenes, sizeof(plain_scenes) / sizeof(plain_scenes[0]));
 }
 
-/* ---- Recipients with different answers ------------------------------------------------------- */
+/* ---- Recipients with different answers ----------------------------------------------------- */
 
 #define NO_USER SEND("550 5.1.1 no such user\r\n")
 
@@ -276,7 +276,7 @@ static void recipients_are_told_one_by_one(void **state)
     stage_check_all(rcpt_scenes, sizeof(rcpt_scenes) / sizeof(rcpt_scenes[0]));
 }
 
-/* ---- EHLO and the extensions ----------------------------------------------------------------- */
+/* ---- EHLO and the extensions --------------------------------------------------------------- */
 
 static const char eight_bits[] = "Subject: \xc3\xa4\r\n\r\nx\r\n";
 static const struct iovec eight_bit_content = {(void *)(uintptr_t)eight_bits,
@@ -478,8 +478,7 @@ static void what_was_offered_can_be_read(void **state)
     assert_true(play.size_limit == 52428800);
 }
 
-/* ---- One message after the other --------------------------------------------------------------
- */
+/* ---- One message after the other ----------------------------------------------------------- */
 
 #define ONCE MAIL_0, RCPT_0, DATA, OK, OK, GO, MESSAGE, OK
 

@@ -34,8 +34,7 @@ struct corpus_run {
     enum verdict_class outcome;
 };
 
-/* ---- The server -------------------------------------------------------------------------------
- */
+/* ---- The server ---------------------------------------------------------------------------- */
 
 static const char *text_of(json_t *object, const char *key)
 {
@@ -110,8 +109,7 @@ static void on_peer_line(struct sim_peer_conn *conn, struct slice line)
     }
 }
 
-/* ---- The client -------------------------------------------------------------------------------
- */
+/* ---- The client ---------------------------------------------------------------------------- */
 
 static void on_ready(struct smtpc *conn, void *context)
 {
@@ -151,8 +149,7 @@ static bool is_closed(void *context)
     return run->closed_count > 0;
 }
 
-/* ---- The play ---------------------------------------------------------------------------------
- */
+/* ---- The play ------------------------------------------------------------------------------ */
 
 static void play(struct corpus_run *run, uint64_t seed)
 {

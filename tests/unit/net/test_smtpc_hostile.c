@@ -34,7 +34,7 @@
 #define FLIGHT   MAIL_0, RCPT_0, DATA
 #define FINISHED .closed = IN_ORDER, .ready_count = 1, .done_count = 1, .continued = 1
 
-/* ---- Greetings ------------------------------------------------------------------------------- */
+/* ---- Greetings ----------------------------------------------------------------------------- */
 
 static const struct scene greeting_scenes[] = {
     {
@@ -90,8 +90,7 @@ static void a23_greetings(void **state)
     stage_check_all(greeting_scenes, sizeof(greeting_scenes) / sizeof(greeting_scenes[0]));
 }
 
-/* ---- Replies out of step (A23) ----------------------------------------------------------------
- */
+/* ---- Replies out of step (A23) ------------------------------------------------------------- */
 
 static const struct scene step_scenes[] = {
     {
@@ -208,8 +207,7 @@ static void a23_no_cut_makes_surplus_a_delivery(void **state)
     }
 }
 
-/* ---- Tarpits (A22) ----------------------------------------------------------------------------
- */
+/* ---- Tarpits (A22) ------------------------------------------------------------------------- */
 
 static void cap_of_100_s(struct smtpc_options *options)
 {
@@ -278,8 +276,7 @@ static void a22_the_whole_is_capped(void **state)
     stage_check_all(tarpit_scenes, sizeof(tarpit_scenes) / sizeof(tarpit_scenes[0]));
 }
 
-/* ---- The body ---------------------------------------------------------------------------------
- */
+/* ---- The body ------------------------------------------------------------------------------ */
 
 #define BIG_BYTES (3 * 1024 * 1024)
 
@@ -465,8 +462,7 @@ static void a22_a_slow_reader_that_makes_progress_is_waited_for(void **state)
     stage_check(&scene, 1, false);
 }
 
-/* ---- Idle connections -------------------------------------------------------------------------
- */
+/* ---- Idle connections ---------------------------------------------------------------------- */
 
 static const struct scene idle_scenes[] = {
     {
@@ -550,8 +546,7 @@ static void idle_connections(void **state)
     stage_check_all(idle_scenes, sizeof(idle_scenes) / sizeof(idle_scenes[0]));
 }
 
-/* ---- Many recipients ---------------------------------------------------------------------------
- */
+/* ---- Many recipients ----------------------------------------------------------------------- */
 
 /* 100 RCPT are more than one buffer: the flight leaves in parts while replies come. */
 static void a_hundred_recipients_leave_in_one_flight(void **state)
@@ -598,8 +593,7 @@ static void a_hundred_recipients_leave_in_one_flight(void **state)
     }
 }
 
-/* ---- Connecting --------------------------------------------------------------------------------
- */
+/* ---- Connecting ---------------------------------------------------------------------------- */
 
 static void somewhere_else(struct smtpc_options *options)
 {
@@ -619,8 +613,7 @@ static void nobody_listens(void **state)
     stage_check(&scene, 1, false);
 }
 
-/* ---- Texts (A25) --------------------------------------------------------------------------------
- */
+/* ---- Texts (A25) --------------------------------------------------------------------------- */
 
 static void a25_remote_text_is_kept_byte_for_byte_and_bounded(void **state)
 {

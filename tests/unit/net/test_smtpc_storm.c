@@ -52,8 +52,7 @@ struct storm {
     unsigned doubts;
 };
 
-/* ---- The receiver ------------------------------------------------------------------------------
- */
+/* ---- The receiver -------------------------------------------------------------------------- */
 
 /* Per connection. */
 struct session {
@@ -162,8 +161,7 @@ static void on_peer_open(struct sim_peer_conn *conn)
     say(conn, "220 mx\r\n");
 }
 
-/* ---- The client ---------------------------------------------------------------------------------
- */
+/* ---- The client ---------------------------------------------------------------------------- */
 
 static void send_next(struct storm *storm, struct smtpc *conn)
 {
