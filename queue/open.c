@@ -12,6 +12,7 @@
 #define LOCK_RETRY_NS 5000000ull
 #define SLOTS_SPARE   64u /* slots that unlinked files may use up in one life */
 #define SLOTS_MAX     60000u
+#define TRIAL_COMMITS 4u /* of each mode in one round */
 
 /*
  * A killed life's writes may land after its process is gone; the lock on the descriptor they go
@@ -338,54 +339,67 @@ static int trial_wait(struct spool *spool, struct trial *trial)
     return trial->result < 0 ? trial->result : 0;
 }
 
-/* Commits per second of one block of zeros at the end of a segment that holds nothing yet. */
-static int try_mode(struct spool *spool, const struct segment *segment, bool by_sync,
-                    uint64_t for_ns, uint64_t *ret_per_second)
+/* One commit of a block of zeros at the end of a segment that holds nothing yet. */
+static int try_commit(struct spool *spool, struct trial *trial, uint64_t number, bool by_sync)
 {
+    const struct segment *segment = spool->pool.ready[STREAM_OUTCOMES];
+    uint64_t offset = segment->bytes - SEGFMT_BLOCK * (1 + number % 8);
+    int result;
+
+    io_write(spool->io, &trial->op, segment->fd, spool->pool.zeros, SEGFMT_BLOCK, offset, !by_sync);
+    result = trial_wait(spool, trial);
+    if (result < 0 || !by_sync)
+        return result;
+    io_sync(spool->io, &trial->op, segment->fd);
+    return trial_wait(spool, trial);
+}
+
+/* The two ways take turns, so that whatever else the disk does hits both; the first round warms up
+ * and does not count. */
+static int try_modes(struct spool *spool, uint64_t ret_ns[2], uint64_t *ret_rounds)
+{
+    uint64_t until_ns = io_now_ns(spool->io) + spool->options.calibrate_ms * 1000000ull;
     struct trial trial = {.done = false};
-    uint64_t began_ns = io_now_ns(spool->io);
-    uint64_t took_ns = 0;
-    uint64_t count = 0;
     int result = 0;
 
     io_op_init(&trial.op, on_trial_done);
-    while (result == 0 && (took_ns < for_ns || count == 0)) {
-        io_write(spool->io, &trial.op, segment->fd, spool->pool.zeros, SEGFMT_BLOCK,
-                 segment->bytes - SEGFMT_BLOCK * (1 + count % 8), !by_sync);
-        result = trial_wait(spool, &trial);
-        if (result == 0 && by_sync) {
-            io_sync(spool->io, &trial.op, segment->fd);
-            result = trial_wait(spool, &trial);
+    for (uint64_t round = 0; result == 0; round++) {
+        if (round > 1 && io_now_ns(spool->io) >= until_ns)
+            break;
+        for (int by_sync = 0; by_sync <= 1 && result == 0; by_sync++) {
+            uint64_t began_ns = io_now_ns(spool->io);
+
+            for (uint64_t i = 0; i < TRIAL_COMMITS && result == 0; i++)
+                result = try_commit(spool, &trial, i, by_sync);
+            if (round > 0)
+                ret_ns[by_sync] += io_now_ns(spool->io) - began_ns;
         }
-        took_ns = io_now_ns(spool->io) - began_ns;
-        count++;
+        *ret_rounds = round;
     }
-    *ret_per_second = took_ns > 0 ? count * 1000000000ull / took_ns : 0;
     return result;
 }
 
 static int calibrate(struct spool *spool)
 {
-    const struct segment *segment = spool->pool.ready[STREAM_OUTCOMES];
-    uint64_t for_ns = spool->options.calibrate_ms * 500000ull;
-    uint64_t by_dsync = 0;
-    uint64_t by_sync = 0;
+    uint64_t ns[2] = {0, 0};
+    uint64_t rounds = 0;
     int result;
 
     if (spool->options.calibrate_ms == 0) {
         snprintf(spool->commit_mode, sizeof(spool->commit_mode), "direct-dsync (not calibrated)");
         return 0;
     }
-    result = try_mode(spool, segment, false, for_ns, &by_dsync);
-    if (result == 0)
-        result = try_mode(spool, segment, true, for_ns, &by_sync);
-    spool->commit_by_sync = by_sync > by_dsync;
+    result = try_modes(spool, ns, &rounds);
+    if (result < 0)
+        return result;
+    spool->commit_by_sync = ns[1] < ns[0];
+    rounds *= TRIAL_COMMITS * 1000;
     snprintf(spool->commit_mode, sizeof(spool->commit_mode),
-             "%s (%s; commits/s: dsync %llu, fdatasync %llu)",
+             "%s (%s; microseconds a commit: dsync %llu, fdatasync %llu)",
              spool->commit_by_sync ? "fdatasync" : "direct-dsync",
-             spool->pool.is_direct ? "O_DIRECT" : "page cache", (unsigned long long)by_dsync,
-             (unsigned long long)by_sync);
-    return result;
+             spool->pool.is_direct ? "O_DIRECT" : "page cache",
+             (unsigned long long)(ns[0] / rounds), (unsigned long long)(ns[1] / rounds));
+    return 0;
 }
 
 /* ---- Open and destroy ---------------------------------------------------------------------- */
