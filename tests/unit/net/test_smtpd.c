@@ -261,7 +261,7 @@ static void a_refused_peer_hears_why_in_place_of_the_greeting(void **state)
     client_expect_end(&client);
 }
 
-/* The client is gone, or just going, when the answer comes. */
+/* The connection is gone, or just going, when the answer comes. */
 static void an_answer_finds_its_session_or_nobody(void **state)
 {
     stage.fake.hold_answers = true;
@@ -269,7 +269,7 @@ static void an_answer_finds_its_session_or_nobody(void **state)
         client_greet(&stage, &client);
         client_send(&client, ENVELOPE "DATA\r\n.\r\n");
         client_expect(&client, "250 250 354");
-        client_drop(&client);
+        sim_reset(sim_peer_io(stage.peer), sim_peer_fd(client.conn));
         for (unsigned i = 0; i < steps; i++)
             sim_step(stage.world);
         stage_answer(&stage, 250);
@@ -277,6 +277,19 @@ static void an_answer_finds_its_session_or_nobody(void **state)
         assert_int_equal(stage.fake.admitted_now, 0);
     }
     assert_int_equal(stage.fake.message_count, 60);
+}
+
+/* A client that only ended its own side still gets its answer. */
+static void an_answer_reaches_a_client_that_has_ended_its_side(void **state)
+{
+    stage.fake.hold_answers = true;
+    client_greet(&stage, &client);
+    client_send(&client, ENVELOPE "DATA\r\n.\r\n");
+    client_expect(&client, "250 250 354");
+    sim_send_end(sim_peer_io(stage.peer), sim_peer_fd(client.conn));
+    client_expect_silence(&client, S(60));
+    stage_answer(&stage, 250);
+    client_expect(&client, "250.");
 }
 
 /* ---- Time and bounds ------------------------------------------------------------------------- */
@@ -406,6 +419,7 @@ int main(void)
         ON_STAGE(code_0_closes_without_a_word_at_any_step),
         ON_STAGE(a_refused_peer_hears_why_in_place_of_the_greeting),
         ON_STAGE(an_answer_finds_its_session_or_nobody),
+        ON_STAGE(an_answer_reaches_a_client_that_has_ended_its_side),
         ON_STAGE(an_idle_client_is_timed_out),
         ON_STAGE(sessions_over_the_bound_wait_for_a_place),
         ON_STAGE(a40_accepting_resumes_after_a_shortage),
