@@ -23,6 +23,7 @@
     X(p99_ms, "ms acceptance, 99 %", 3)                                                            \
     X(p999_ms, "ms acceptance, 99.9 %", 3)                                                         \
     X(max_ms, "ms acceptance, longest", 3)                                                         \
+    X(connections, "connections to the sink at once", 0)                                           \
     X(flushes, "device flushes", 0)                                                                \
     X(messages, "messages accepted", 0)                                                            \
     X(arrived, "recipients delivered", 0)                                                          \

@@ -86,13 +86,14 @@ static int write_config(struct relay *relay, const char *path)
             "host-name relay.test\n"
             "control-socket %s\n"
             "total-max-smtp-in 50000\n"
-            "total-max-smtp-out 50000\n"
+            "total-max-smtp-out %lu\n"
             "smtp-listener %s:%u\n"
             "<spool %s/spool>\n</spool>\n"
             "<acct-file %s/acct.csv>\n    records d,b,t\n</acct-file>\n"
             "<source 127.0.0.0/8>\n    always-allow-relaying yes\n    default-virtual-mta all\n"
             "</source>\n",
-            relay->control_path, listen, options->listen.port, options->dir, options->dir);
+            relay->control_path, options->out_max, listen, options->listen.port, options->dir,
+            options->dir);
     write_vmtas(stream, options);
     write_routes(stream, options);
     error = append_extra(stream, options->extra);

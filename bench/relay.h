@@ -32,7 +32,8 @@ struct relay_options {
     struct ipaddr sources[RELAY_SOURCES_MAX]; /* one virtual MTA each */
     uint32_t source_count;
     uint64_t domains;
-    uint64_t connections; /* to each target from each source at most */
+    uint64_t connections; /* to each target from each source; the daemon takes it for each queue */
+    uint64_t out_max;     /* the daemon's connections altogether */
 };
 
 struct relay {

@@ -53,6 +53,7 @@ void scenario_init(struct scenario *scenario)
     scenario->sink_addresses = 4;
     scenario->sink_workers = 1;
     scenario->connections = 2;
+    scenario->out_max = 50000;
     scenario->vmtas = 4;
     scenario->spool = "/var/tmp";
     scenario->patience_s = 20;
@@ -92,6 +93,7 @@ static void fill_in(struct run *run)
         .source_count = (uint32_t)scenario->vmtas,
         .domains = scenario->gen.domains,
         .connections = scenario->connections,
+        .out_max = scenario->out_max,
     };
     for (uint32_t i = 0; i < scenario->vmtas; i++)
         run->relay_options.sources[i] =
@@ -257,6 +259,16 @@ static void read_clocks(const struct run *run, struct clocks *clocks)
     clocks->refused_4xx = __atomic_load_n(&run->sink->counters.refused_4xx, __ATOMIC_RELAXED);
 }
 
+/* Most connections that the sink had open at once, summed over who called. */
+static double sink_connections(const struct sink_shared *sink)
+{
+    uint64_t sum = 0;
+
+    for (int i = 0; i < SINK_PEERS_MAX; i++)
+        sum += sink->peers[i].open_max;
+    return (double)sum;
+}
+
 static double per(double value, double count)
 {
     return count > 0 ? value / count : NAN;
@@ -291,6 +303,7 @@ static void fill_figures(const struct run *run, const struct clocks *before,
     of[FIGURE_p99_ms] = (double)histogram_quantile(&gen->latency, 0.99) / 1e6;
     of[FIGURE_p999_ms] = (double)histogram_quantile(&gen->latency, 0.999) / 1e6;
     of[FIGURE_max_ms] = (double)gen->latency.max / 1e6;
+    of[FIGURE_connections] = sink_connections(run->sink);
     of[FIGURE_arrived] = (double)sums.arrived;
     of[FIGURE_bounced] = (double)sums.bounced;
     of[FIGURE_deferrals] = (double)(after->refused_4xx - before->refused_4xx);

@@ -21,7 +21,8 @@ struct scenario {
     uint64_t sink_addresses;
     uint64_t sink_workers;
     uint64_t warmup;      /* messages before the measurement */
-    uint64_t connections; /* from each source to each of the sink's addresses, at most */
+    uint64_t connections; /* from each source to each of the sink's addresses (relay.h) */
+    uint64_t out_max;     /* the daemon's connections altogether */
     uint64_t vmtas;       /* source addresses, 127.0.0.2 and up */
     const char *daemon;   /* path */
     const char *extra;    /* file, or NULL */
