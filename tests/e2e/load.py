@@ -1,12 +1,14 @@
 """Load with crashes in between, and what must hold afterwards: shared by kills and power cuts."""
 import math
 import random
+import statistics
 import time
 
 from harness import final_rows_by_rcpt, ledger_lines, say, until, verify
 
 CONNECTIONS_MAX = 16
 OUTCOME_HOLD_S = 0.020
+USUAL_MOST_S = 0.080
 
 # Every connection carries one message at a time, so the limit is also what may be in flight.
 CONFIG = (f'total-max-smtp-out {CONNECTIONS_MAX}\n'
@@ -63,7 +65,7 @@ class Crashes:
         self.crash = crash
         self.arrivals = Arrivals(sink.ledger)
         self.allowed = {}
-        self.longest_s = 0
+        self.unsafe_s = []
 
     def watch(self, seconds):
         """(time, outcome commits so far, arrivals so far), seen again and again; closely towards
@@ -90,7 +92,7 @@ class Crashes:
         recent = self.arrivals.read() - max(
             (count for when, _, count in samples if when <= killed - window_s),
             default=samples[0][2])
-        self.longest_s = max(window_s, self.longest_s)
+        self.unsafe_s.append(window_s)
         self.allowed[self.arrivals.life] = CONNECTIONS_MAX + recent
         self.arrivals.crashed()
 
@@ -98,10 +100,13 @@ class Crashes:
         """No crash doubled more than it may; called after everything has arrived."""
         self.arrivals.read()
         doubled = self.arrivals.doubled
+        usual_s = statistics.median(self.unsafe_s)
         say(f'{len(self.allowed)} crashes, {self.arrivals.count} arrivals, doubled '
             f'{sum(doubled.values())}, most by one crash {max(doubled.values(), default=0)}, '
             f'allowed on average {sum(self.allowed.values()) / len(self.allowed):.0f}, '
-            f'longest unsafe time {self.longest_s * 1000:.0f} ms')
+            f'unsafe time median {usual_s * 1000:.0f} ms, longest {max(self.unsafe_s) * 1000:.0f} ms')
+        # Stalls of the disk excuse some commits, not all of them.
+        assert usual_s < USUAL_MOST_S, 'outcomes wait too long for their commit'
         wrong = {life: (count, self.allowed.get(life, 0)) for life, count in doubled.items()
                  if count > self.allowed.get(life, 0)}
         assert not wrong, f'crash: (doubled, allowed) {wrong}'
