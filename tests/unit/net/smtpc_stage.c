@@ -144,6 +144,7 @@ static bool play_step(struct stage *stage)
     case STEP_EXPECT:
         return play_expect(stage);
     case STEP_BODY:
+    case STEP_SLOW_BODY:
         return play_body(stage);
     case STEP_PROBE:
         if (stage->input_len > 0)
@@ -188,6 +189,10 @@ static void on_peer_timer(struct io_timer *timer)
 {
     struct stage *stage = container_of(timer, struct stage, timer);
 
+    if (stage->step->kind == STEP_SLOW_BODY) {
+        sim_peer_resume(stage->conn);
+        return;
+    }
     stage->waits = false;
     if (stage->step[-1].kind == STEP_PROBE && stage->input_len > 0)
         complain(stage, "nothing should have come", slice_of(stage->input, stage->input_len));
@@ -220,6 +225,12 @@ static void on_peer_data(struct sim_peer_conn *conn, struct slice data)
         stage->input_len += len;
         data = slice_after(data, len);
         play_on(stage);
+    }
+    if (stage->step->kind == STEP_SLOW_BODY) {
+        struct io *io = sim_peer_io(stage->peer);
+
+        sim_peer_pause(conn);
+        io_timer_arm(io, &stage->timer, io_now_ns(io) + stage->step->n * 1000000);
     }
 }
 

@@ -16,10 +16,11 @@
 enum step_kind {
     STEP_END, /* of the script: nothing more is said or expected */
     STEP_SEND,
-    STEP_EXPECT, /* exactly this line */
-    STEP_BODY,   /* lines up to the dot; text: what they must be, NULL = anything */
-    STEP_FLOOD,  /* sends text n times */
-    STEP_WAIT,   /* n milliseconds */
+    STEP_EXPECT,    /* exactly this line */
+    STEP_BODY,      /* lines up to the dot; text: what they must be, NULL = anything */
+    STEP_SLOW_BODY, /* the same, with a pause of n milliseconds after each piece */
+    STEP_FLOOD,     /* sends text n times */
+    STEP_WAIT,      /* n milliseconds */
     STEP_CLOSE,
     STEP_RESET,
     STEP_HALF_CLOSE,
@@ -33,54 +34,23 @@ struct step {
     uint64_t n;
 };
 
-#define SEND(bytes)                                                                                \
+#define STEP(kind, text, n)                                                                        \
     {                                                                                              \
-        .kind = STEP_SEND, .text = (bytes)                                                         \
+        kind, text, n                                                                              \
     }
-#define EXPECT(line)                                                                               \
-    {                                                                                              \
-        .kind = STEP_EXPECT, .text = (line)                                                        \
-    }
-#define BODY                                                                                       \
-    {                                                                                              \
-        .kind = STEP_BODY                                                                          \
-    }
-#define BODY_IS(bytes)                                                                             \
-    {                                                                                              \
-        .kind = STEP_BODY, .text = (bytes)                                                         \
-    }
-#define FLOOD(bytes, count)                                                                        \
-    {                                                                                              \
-        .kind = STEP_FLOOD, .text = (bytes), .n = (count)                                          \
-    }
-#define WAIT_MS(ms)                                                                                \
-    {                                                                                              \
-        .kind = STEP_WAIT, .n = (ms)                                                               \
-    }
-#define PROBE_MS(ms)                                                                               \
-    {                                                                                              \
-        .kind = STEP_PROBE, .n = (ms)                                                              \
-    }
-#define CLOSE                                                                                      \
-    {                                                                                              \
-        .kind = STEP_CLOSE                                                                         \
-    }
-#define RESET                                                                                      \
-    {                                                                                              \
-        .kind = STEP_RESET                                                                         \
-    }
-#define HALF_CLOSE                                                                                 \
-    {                                                                                              \
-        .kind = STEP_HALF_CLOSE                                                                    \
-    }
-#define PAUSE                                                                                      \
-    {                                                                                              \
-        .kind = STEP_PAUSE                                                                         \
-    }
-#define END                                                                                        \
-    {                                                                                              \
-        .kind = STEP_END                                                                           \
-    }
+#define SEND(bytes)         STEP(STEP_SEND, bytes, 0)
+#define EXPECT(line)        STEP(STEP_EXPECT, line, 0)
+#define BODY                STEP(STEP_BODY, NULL, 0)
+#define BODY_IS(bytes)      STEP(STEP_BODY, bytes, 0)
+#define SLOW_BODY(ms)       STEP(STEP_SLOW_BODY, NULL, ms)
+#define FLOOD(bytes, count) STEP(STEP_FLOOD, bytes, count)
+#define WAIT_MS(ms)         STEP(STEP_WAIT, NULL, ms)
+#define PROBE_MS(ms)        STEP(STEP_PROBE, NULL, ms)
+#define CLOSE               STEP(STEP_CLOSE, NULL, 0)
+#define RESET               STEP(STEP_RESET, NULL, 0)
+#define HALF_CLOSE          STEP(STEP_HALF_CLOSE, NULL, 0)
+#define PAUSE               STEP(STEP_PAUSE, NULL, 0)
+#define END                 STEP(STEP_END, NULL, 0)
 
 /* The openings that most scripts begin with. */
 #define HELLO        SEND("220 mx.example ESMTP\r\n"), EXPECT("EHLO out.example")
@@ -92,6 +62,9 @@ struct step {
 #define RCPT_1       EXPECT("RCPT TO:<r1@example.org>")
 #define RCPT_2       EXPECT("RCPT TO:<r2@example.org>")
 #define DATA         EXPECT("DATA")
+#define OK           SEND("250 2.0.0 ok\r\n")
+#define GO           SEND("354 go\r\n")
+#define MESSAGE      BODY_IS("Subject: hi\r\n\r\n..hello\r\n") /* the stage's own */
 #define BYE          EXPECT("QUIT"), SEND("221 bye\r\n"), CLOSE
 
 #define SCENE_RCPT_MAX        100
@@ -106,6 +79,21 @@ struct expected_verdict {
     int scope;
     int flags;
 };
+
+#define TOLD(class, code, stage, scope, flags)                                                     \
+    {                                                                                              \
+        class, code, stage, scope, flags                                                           \
+    }
+#define SAID(class, code, stage, scope) TOLD(class, code, stage, scope, VERDICT_FROM_REPLY)
+
+#define LOST(stage, flags) TOLD(VERDICT_TRANSIENT, 421, stage, VERDICT_SESSION, flags)
+
+#define BROKEN(stage, flags) TOLD(VERDICT_TRANSIENT, 421, stage, ANY, VERDICT_PROTOCOL | (flags))
+
+#define TAKEN    SAID(VERDICT_SUCCESS, 250, VERDICT_AT_DOT, VERDICT_MESSAGE)
+#define IN_ORDER TOLD(VERDICT_SUCCESS, 221, VERDICT_AT_IDLE, VERDICT_SESSION, 0)
+/* One message went out, and QUIT after it. */
+#define FINISHED .closed = IN_ORDER, .ready_count = 1, .done_count = 1, .continued = 1
 
 struct scene {
     const char *name;

@@ -1,35 +1,10 @@
 /* The SMTP client's protocol: transactions, flights, extensions, refusals of ours. */
 #include "tests/unit/net/smtpc_stage.h"
 
-#define TAKEN                                                                                      \
-    {                                                                                              \
-        VERDICT_SUCCESS, 250, VERDICT_AT_DOT, VERDICT_MESSAGE, VERDICT_FROM_REPLY                  \
-    }
-#define REFUSED(code)                                                                              \
-    {                                                                                              \
-        VERDICT_PERMANENT, code, VERDICT_AT_RCPT, VERDICT_RECIPIENT, VERDICT_FROM_REPLY            \
-    }
+#define REFUSED(code) SAID(VERDICT_PERMANENT, code, VERDICT_AT_RCPT, VERDICT_RECIPIENT)
 #define DELAYED(code, flags)                                                                       \
-    {                                                                                              \
-        VERDICT_TRANSIENT, code, VERDICT_AT_RCPT, VERDICT_RECIPIENT, VERDICT_FROM_REPLY | (flags)  \
-    }
-#define LOCAL(code)                                                                                \
-    {                                                                                              \
-        VERDICT_PERMANENT, code, VERDICT_AT_LOCAL, VERDICT_MESSAGE, 0                              \
-    }
-#define IN_ORDER                                                                                   \
-    {                                                                                              \
-        VERDICT_SUCCESS, 221, VERDICT_AT_IDLE, VERDICT_SESSION, 0                                  \
-    }
-#define BROKEN(stage)                                                                              \
-    {                                                                                              \
-        VERDICT_TRANSIENT, 421, stage, ANY, VERDICT_PROTOCOL                                       \
-    }
-
-#define OK       SEND("250 2.0.0 ok\r\n")
-#define GO       SEND("354 go\r\n")
-#define MESSAGE  BODY_IS("Subject: hi\r\n\r\n..hello\r\n")
-#define FINISHED .closed = IN_ORDER, .ready_count = 1, .done_count = 1, .continued = 1
+    TOLD(VERDICT_TRANSIENT, code, VERDICT_AT_RCPT, VERDICT_RECIPIENT, VERDICT_FROM_REPLY | (flags))
+#define LOCAL(code) TOLD(VERDICT_PERMANENT, code, VERDICT_AT_LOCAL, VERDICT_MESSAGE, 0)
 
 static void ignore_pipelining(struct smtpc_options *options)
 {
@@ -177,22 +152,22 @@ static const struct scene rcpt_scenes[] = {
                   SEND("503 no sender\r\n"), SEND("503 no sender\r\n"), SEND("503 no sender\r\n"),
                   BYE, END},
         .rcpt_count = 2,
-        .rcpts = {{VERDICT_PERMANENT, 550, VERDICT_AT_MAIL, VERDICT_MESSAGE, VERDICT_FROM_REPLY}},
+        .rcpts = {SAID(VERDICT_PERMANENT, 550, VERDICT_AT_MAIL, VERDICT_MESSAGE)},
         FINISHED,
     },
     {
         .name = "MAIL put off, not pipelined",
         .steps = {PLAIN, MAIL_0, SEND("451 4.7.1 later\r\n"), BYE, END},
         .rcpt_count = 2,
-        .rcpts = {{VERDICT_TRANSIENT, 451, VERDICT_AT_MAIL, VERDICT_MESSAGE, VERDICT_FROM_REPLY}},
+        .rcpts = {SAID(VERDICT_TRANSIENT, 451, VERDICT_AT_MAIL, VERDICT_MESSAGE)},
         FINISHED,
     },
     {
         .name = "MAIL refused, yet a recipient taken and 354: no dot, no second use",
         .steps = {PIPELINED, MAIL_0, RCPT_0, DATA, SEND("550 5.7.1 not you\r\n"), OK, GO,
                   PROBE_MS(2000), END},
-        .rcpts = {{VERDICT_PERMANENT, 550, VERDICT_AT_MAIL, VERDICT_MESSAGE, VERDICT_FROM_REPLY}},
-        .closed = BROKEN(VERDICT_AT_DATA),
+        .rcpts = {SAID(VERDICT_PERMANENT, 550, VERDICT_AT_MAIL, VERDICT_MESSAGE)},
+        .closed = BROKEN(VERDICT_AT_DATA, 0),
         .ready_count = 1,
         .done_count = 1,
     },
@@ -201,8 +176,7 @@ static const struct scene rcpt_scenes[] = {
         .steps = {PIPELINED, MAIL_0, RCPT_0, RCPT_1, DATA, OK, NO_USER, OK,
                   SEND("451 4.3.0 disk\r\n"), BYE, END},
         .rcpt_count = 2,
-        .rcpts = {REFUSED(550),
-                  {VERDICT_TRANSIENT, 451, VERDICT_AT_DATA, VERDICT_MESSAGE, VERDICT_FROM_REPLY}},
+        .rcpts = {REFUSED(550), SAID(VERDICT_TRANSIENT, 451, VERDICT_AT_DATA, VERDICT_MESSAGE)},
         FINISHED,
     },
     {
@@ -210,15 +184,14 @@ static const struct scene rcpt_scenes[] = {
         .steps = {PIPELINED, MAIL_0, RCPT_0, RCPT_1, DATA, OK, NO_USER, OK, GO, MESSAGE,
                   SEND("554 5.7.1 spam\r\n"), BYE, END},
         .rcpt_count = 2,
-        .rcpts = {REFUSED(550),
-                  {VERDICT_PERMANENT, 554, VERDICT_AT_DOT, VERDICT_MESSAGE, VERDICT_FROM_REPLY}},
+        .rcpts = {REFUSED(550), SAID(VERDICT_PERMANENT, 554, VERDICT_AT_DOT, VERDICT_MESSAGE)},
         FINISHED,
     },
     {
         .name = "the message put off after the dot",
         .steps = {PIPELINED, MAIL_0, RCPT_0, DATA, OK, OK, GO, MESSAGE,
                   SEND("451 4.7.650 slow down\r\n"), BYE, END},
-        .rcpts = {{VERDICT_TRANSIENT, 451, VERDICT_AT_DOT, VERDICT_MESSAGE, VERDICT_FROM_REPLY}},
+        .rcpts = {SAID(VERDICT_TRANSIENT, 451, VERDICT_AT_DOT, VERDICT_MESSAGE)},
         FINISHED,
     },
     {
@@ -306,12 +279,12 @@ static const struct scene extension_scenes[] = {
         .name = "EHLO refused with 502, HELO refused",
         .steps = {HELLO, SEND("502 what\r\n"), EXPECT("HELO out.example"), SEND("504 no\r\n"), BYE,
                   END},
-        .closed = {VERDICT_PERMANENT, 504, VERDICT_AT_EHLO, VERDICT_HOST, VERDICT_FROM_REPLY},
+        .closed = SAID(VERDICT_PERMANENT, 504, VERDICT_AT_EHLO, VERDICT_HOST),
     },
     {
         .name = "EHLO put off is not tried as HELO",
         .steps = {HELLO, SEND("451 4.3.0 later\r\n"), BYE, END},
-        .closed = {VERDICT_TRANSIENT, 451, VERDICT_AT_EHLO, VERDICT_HOST, VERDICT_FROM_REPLY},
+        .closed = SAID(VERDICT_TRANSIENT, 451, VERDICT_AT_EHLO, VERDICT_HOST),
     },
     {
         .name = "SIZE is said when it was offered, in any case of letters",
@@ -520,8 +493,7 @@ static const struct scene reuse_scenes[] = {
                   END},
         .transaction_count = 2,
         .rcpt_count = 2,
-        .rcpts = {{VERDICT_PERMANENT, 554, VERDICT_AT_DOT, VERDICT_MESSAGE, VERDICT_FROM_REPLY},
-                  REFUSED(550)},
+        .rcpts = {SAID(VERDICT_PERMANENT, 554, VERDICT_AT_DOT, VERDICT_MESSAGE), REFUSED(550)},
         .closed = IN_ORDER,
         .ready_count = 1,
         .done_count = 2,
@@ -565,7 +537,7 @@ static const struct scene reuse_scenes[] = {
         .steps = {PIPELINED, MAIL_0, RCPT_0, DATA, SEND("550 no\r\n503 a\r\n503 b\r\n"), ONCE, BYE,
                   END},
         .transaction_count = 2,
-        .rcpts = {{VERDICT_PERMANENT, 550, VERDICT_AT_MAIL, VERDICT_MESSAGE, VERDICT_FROM_REPLY}},
+        .rcpts = {SAID(VERDICT_PERMANENT, 550, VERDICT_AT_MAIL, VERDICT_MESSAGE)},
         .closed = IN_ORDER,
         .ready_count = 1,
         .done_count = 2,
@@ -576,7 +548,7 @@ static const struct scene reuse_scenes[] = {
         .steps = {PLAIN, MAIL_0, OK, RCPT_0, NO_USER, EXPECT("RSET"), SEND("501 no\r\n"), END},
         .transaction_count = 2,
         .rcpts = {REFUSED(550)},
-        .closed = BROKEN(VERDICT_AT_MAIL),
+        .closed = BROKEN(VERDICT_AT_MAIL, 0),
         .ready_count = 1,
         .done_count = 2,
         .continued = 1,

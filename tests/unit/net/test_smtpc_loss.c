@@ -7,10 +7,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define OK        SEND("250 2.0.0 ok\r\n")
-#define GO        SEND("354 go\r\n")
-#define STEPS_MAX 64
-
 /* A stage: the steps that lead to it, and what is true there. */
 struct stage_row {
     const char *name;
