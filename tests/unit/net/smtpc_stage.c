@@ -414,6 +414,8 @@ void stage_play(const struct scene *scene, uint64_t seed, bool with_faults, stru
     stage.options.helo = "out.example";
     if (scene->tune != NULL)
         scene->tune(&stage.options);
+    if (scene->weather != NULL)
+        scene->weather(stage.world);
     fill_transaction(&stage);
     stage.peer = sim_peer_listen(stage.world, &target, &handlers, &stage);
     stage.process = sim_process_create(stage.world);

@@ -102,6 +102,7 @@ struct scene {
     uint32_t transaction_count; /* 0 = 1; one after the other, as far as the connection lasts */
     struct smtpc_transaction transaction; /* sender, content and rcpts are filled in when empty */
     void (*tune)(struct smtpc_options *options);
+    void (*weather)(struct sim_world *world); /* before the client opens its connection */
     /* Of the first transaction, one by one; the last row stands for the rest. */
     struct expected_verdict rcpts[4];
     struct expected_verdict closed;

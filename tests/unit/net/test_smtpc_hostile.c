@@ -612,17 +612,63 @@ static void somewhere_else(struct smtpc_options *options)
     options->target.port = 26;
 }
 
-static void nobody_listens(void **state)
+static void route_all(struct sim_world *world, enum sim_route route)
 {
-    static const struct scene scene = {
+    struct cidr all;
+
+    assert_int_equal(cidr_parse(slice_str("0/0"), &all), 0);
+    sim_route(world, &all, route);
+}
+
+static void drop_all(struct sim_world *world)
+{
+    route_all(world, SIM_ROUTE_DROP);
+}
+
+static void no_host(struct sim_world *world)
+{
+    route_all(world, SIM_ROUTE_NO_HOST);
+}
+
+static void no_port_left(struct sim_world *world)
+{
+    sim_faults(world)->connect_no_port = 1;
+}
+
+static const struct scene connect_scenes[] = {
+    {
         .name = "nobody listens there",
         .steps = {END},
         .tune = somewhere_else,
-        .closed = {VERDICT_TRANSIENT, 421, VERDICT_AT_CONNECT, VERDICT_HOST, 0},
+        .closed = TOLD(VERDICT_TRANSIENT, 421, VERDICT_AT_CONNECT, VERDICT_HOST, 0),
         .seconds_max = 1,
-    };
+    },
+    {
+        .name = "nobody answers: our own patience ends first",
+        .steps = {END},
+        .weather = drop_all,
+        .closed = TOLD(VERDICT_TRANSIENT, 421, VERDICT_AT_CONNECT, VERDICT_HOST, 0),
+        .seconds_min = 30,
+        .seconds_max = 31,
+    },
+    {
+        .name = "no way there",
+        .steps = {END},
+        .weather = no_host,
+        .closed = TOLD(VERDICT_TRANSIENT, 421, VERDICT_AT_CONNECT, VERDICT_HOST, 0),
+    },
+    {
+        .name = "no port is left at our source address",
+        .steps = {END},
+        .weather = no_port_left,
+        .closed = TOLD(VERDICT_TRANSIENT, 421, VERDICT_AT_CONNECT, VERDICT_SOURCE_IP, 0),
+    },
+};
 
-    stage_check(&scene, 1, false);
+static void connections_that_are_not_made(void **state)
+{
+    for (size_t i = 0; i < sizeof(connect_scenes) / sizeof(connect_scenes[0]); i++)
+        stage_check(&connect_scenes[i], 1, false);
 }
 
 /* ---- Texts (A25) --------------------------------------------------------------------------- */
@@ -671,7 +717,7 @@ int main(void)
         cmocka_unit_test(a22_a_slow_reader_that_makes_progress_is_waited_for),
         cmocka_unit_test(idle_connections),
         cmocka_unit_test(a_hundred_recipients_leave_in_one_flight),
-        cmocka_unit_test(nobody_listens),
+        cmocka_unit_test(connections_that_are_not_made),
         cmocka_unit_test(a25_remote_text_is_kept_byte_for_byte_and_bounded),
     };
 

@@ -23,6 +23,8 @@ static struct io world;
 static struct io_op *connecting;
 static struct stream *stream;
 static char outgoing[4096]; /* of the send under way */
+static struct iovec sending[8];
+static uint32_t sending_count;
 static bool is_sending;
 static bool is_paused;
 static bool is_closing;
@@ -88,7 +90,9 @@ void stream_send(struct stream *sender, struct iovec *iov, uint32_t iov_count)
     for (uint32_t i = 0; i < iov_count; i++) {
         memcpy(outgoing + used, iov[i].iov_base, iov[i].iov_len);
         used += iov[i].iov_len;
+        sending[i] = iov[i];
     }
+    sending_count = iov_count;
     outgoing[used] = '\0';
 }
 
@@ -123,7 +127,14 @@ static void say(const char *text)
 
 static void sent(int32_t result)
 {
+    size_t used = 0;
+
     assert_true(is_sending);
+    /* A kernel may read it as late as now. */
+    for (uint32_t i = 0; i < sending_count; i++) {
+        assert_memory_equal(outgoing + used, sending[i].iov_base, sending[i].iov_len);
+        used += sending[i].iov_len;
+    }
     is_sending = false;
     stream->sent_result = result;
     if (!is_closing)
