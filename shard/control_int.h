@@ -54,7 +54,6 @@ struct samples {
     struct traffic seconds[SAMPLES_SPAN + 1]; /* ring: totals, one a second */
     struct traffic minutes[SAMPLES_SPAN + 1]; /* ring: totals, one a minute */
     uint64_t second_count;                    /* samples taken */
-    struct traffic total;
     struct traffic top_minute;
     struct traffic top_hour;
     uint64_t top_sessions_in;
@@ -63,8 +62,10 @@ struct samples {
 
 /* One second has gone by; the first sample is the start. */
 void samples_add(struct samples *samples, const struct report_status *status);
-struct traffic samples_last_minute(const struct samples *samples);
-struct traffic samples_last_hour(const struct samples *samples);
+/* What has passed since a minute (an hour) before the last sample; now: the totals of this moment.
+ */
+struct traffic samples_last_minute(const struct samples *samples, const struct traffic *now);
+struct traffic samples_last_hour(const struct samples *samples, const struct traffic *now);
 struct traffic samples_traffic_of(const struct report_status *status);
 
 /* ---- Gathering ------------------------------------------------------------------------------ */

@@ -46,16 +46,16 @@ static struct traffic span_of(const struct traffic *ring, uint64_t count, const 
     return difference(now, &ring[oldest % (SAMPLES_SPAN + 1)]);
 }
 
-struct traffic samples_last_minute(const struct samples *samples)
+struct traffic samples_last_minute(const struct samples *samples, const struct traffic *now)
 {
-    return span_of(samples->seconds, samples->second_count, &samples->total);
+    return span_of(samples->seconds, samples->second_count, now);
 }
 
-struct traffic samples_last_hour(const struct samples *samples)
+struct traffic samples_last_hour(const struct samples *samples, const struct traffic *now)
 {
     uint64_t minute_count = (samples->second_count + SAMPLES_SPAN - 1) / SAMPLES_SPAN;
 
-    return span_of(samples->minutes, minute_count, &samples->total);
+    return span_of(samples->minutes, minute_count, now);
 }
 
 static void take_top(uint64_t *top, uint64_t now)
@@ -67,15 +67,15 @@ static void take_top(uint64_t *top, uint64_t now)
 void samples_add(struct samples *samples, const struct report_status *status)
 {
     uint64_t second = samples->second_count++;
+    struct traffic total = samples_traffic_of(status);
     struct traffic span;
 
-    samples->total = samples_traffic_of(status);
-    samples->seconds[second % (SAMPLES_SPAN + 1)] = samples->total;
+    samples->seconds[second % (SAMPLES_SPAN + 1)] = total;
     if (second % SAMPLES_SPAN == 0)
-        samples->minutes[second / SAMPLES_SPAN % (SAMPLES_SPAN + 1)] = samples->total;
-    span = samples_last_minute(samples);
+        samples->minutes[second / SAMPLES_SPAN % (SAMPLES_SPAN + 1)] = total;
+    span = samples_last_minute(samples, &total);
     take_maximum(&samples->top_minute, &span);
-    span = samples_last_hour(samples);
+    span = samples_last_hour(samples, &total);
     take_maximum(&samples->top_hour, &span);
     take_top(&samples->top_sessions_in, status->sessions_in);
     take_top(&samples->top_connections_out, status->connections_out);

@@ -121,6 +121,7 @@ static void put_status(struct control *control, json_t *data, const struct repor
 {
     const struct conf_global *global = conf_global(control->conf);
     const struct samples *samples = &control->samples;
+    const struct traffic total = samples_traffic_of(now);
     json_t *status = object_of(data, "status");
     json_t *part;
 
@@ -128,9 +129,9 @@ static void put_status(struct control *control, json_t *data, const struct repor
     set(status, "startupTime", control_time(control->started_us));
     set(status, "shuttingDown", json_boolean(control->phase != CONTROL_RUNNING));
     part = object_of(status, "traffic");
-    put_traffic(part, "total", samples_traffic_of(now));
-    put_traffic(part, "lastHr", samples_last_hour(samples));
-    put_traffic(part, "lastMin", samples_last_minute(samples));
+    put_traffic(part, "total", total);
+    put_traffic(part, "lastHr", samples_last_hour(samples, &total));
+    put_traffic(part, "lastMin", samples_last_minute(samples, &total));
     put_traffic(part, "topPerHr", samples->top_hour);
     put_traffic(part, "topPerMin", samples->top_minute);
     part = object_of(status, "conn");

@@ -132,13 +132,15 @@ static void spans_have_their_length_at_any_time(void **state)
 
     memset(&samples, 0, sizeof(samples));
     for (uint64_t second = 0; second < 15000; second++) {
+        struct traffic now;
         uint64_t minute;
         uint64_t hour;
 
         status.delivered = second * 10;
         samples_add(&samples, &status);
-        minute = samples_last_minute(&samples).out_rcp;
-        hour = samples_last_hour(&samples).out_rcp;
+        now = samples_traffic_of(&status);
+        minute = samples_last_minute(&samples, &now).out_rcp;
+        hour = samples_last_hour(&samples, &now).out_rcp;
         assert_int_equal(minute, second < 60 ? second * 10 : 600);
         if (second < 3600)
             assert_int_equal(hour, second * 10);
