@@ -533,6 +533,193 @@ static void one_damaged_slot_costs_nothing(void **state)
     }
 }
 
+/* ---- Situations that chance seldom brings about ---------------------------------------------- */
+
+static void open_account(void *context)
+{
+    struct fixture *f = context;
+
+    assert_int_equal(account_open(f->io, &the_log, &f->settings, "/spool", 1, &f->account), 0);
+}
+
+static void take_rows(void *context)
+{
+    struct fixture *f = context;
+
+    while (account_advance(f->account, 1000) > 0)
+        continue;
+}
+
+static void rewind_only(void *context)
+{
+    struct fixture *f = context;
+
+    account_advance(f->account, 0);
+}
+
+static void settle_once(void *context)
+{
+    settle(context);
+}
+
+static void end_life(struct fixture *f, enum sim_crash_kind kind)
+{
+    if (f->process != NULL)
+        sim_crash(f->world, f->process, kind);
+    start_life(f);
+}
+
+/*
+ * A state whose store failed may be what the next life finds. When the file is cut back in between,
+ * that state must not count on rows that are gone.
+ */
+static void an_uncertain_state_is_settled_before_rows_are_taken_back(void **state)
+{
+    static struct fixture f;
+
+    fixture_open(&f, 9, NULL);
+    f.settings.max_size_bytes = 1000000;
+    the_log.durable = 50;
+    sim_run_in(f.process, open_account, &f);
+    sim_run_in(f.process, take_rows, &f);
+    sim_run_in(f.process, settle_once, &f);
+    assert_int_equal(f.settled, 50);
+    the_log.durable = 100;
+    sim_run_in(f.process, take_rows, &f);
+    sim_disk_script(f.world, SIM_DISK_SYNC, "accounting-", 1, -EIO);
+    sim_run_in(f.process, settle_once, &f);
+    the_log.durable = 150;
+    sim_run_in(f.process, take_rows, &f);
+    sim_disk_script(f.world, SIM_DISK_SYNC, ".csv", 1, -EIO);
+    sim_run_in(f.process, settle_once, &f);
+    assert_int_equal(f.settled, 50);
+    assert_int_equal(sim_disk_scripts_left(f.world), 0);
+    sim_run_in(f.process, rewind_only, &f);
+    end_life(&f, SIM_KILL);
+    the_log.durable = OUTCOME_COUNT;
+    run_to_the_end(&f);
+    assert_exact(&f);
+    fixture_close(&f);
+}
+
+/* What a killed life left in memory only is found by the next one, but no power cut spares it. */
+static bool cut_after_unsynced_state(uint64_t first_sync, uint64_t nth)
+{
+    static struct fixture f;
+    bool crashed;
+
+    fixture_open(&f, 10, NULL);
+    sim_run_in(f.process, open_account, &f);
+    sim_disk_script(f.world, SIM_DISK_SYNC, "accounting-", first_sync, -EIO);
+    for (int i = 0; i < 200 && sim_disk_scripts_left(f.world) > 0; i++)
+        step(&f);
+    end_life(&f, SIM_KILL);
+    sim_crash_after(f.process, SIM_POWER_CUT, nth, on_crash, &f);
+    for (int i = 0; i < 1000 && f.process != NULL && f.settled < OUTCOME_COUNT; i++)
+        step(&f);
+    crashed = f.process == NULL;
+    if (crashed)
+        start_life(&f);
+    run_to_the_end(&f);
+    assert_exact(&f);
+    fixture_close(&f);
+    return crashed;
+}
+
+static void a_state_of_a_killed_life_is_made_durable_first(void **state)
+{
+    for (uint64_t first_sync = 1; first_sync <= 6; first_sync++) {
+        uint64_t nth = 1;
+
+        while (nth < 60 && cut_after_unsynced_state(first_sync, nth))
+            nth++;
+        assert_true(nth > 20);
+    }
+}
+
+static void try_to_open(void *context)
+{
+    struct fixture *f = context;
+
+    account_open(f->io, &the_log, &f->settings, "/spool", 1, &f->account);
+}
+
+/* A size that a failed sync forgot is not made good by writing inside it. */
+static void the_slots_exist_durably_before_they_are_used(void **state)
+{
+    static struct fixture f;
+
+    fixture_open(&f, 11, NULL);
+    sim_disk_script(f.world, SIM_DISK_SYNC, "accounting-", 1, -EIO);
+    sim_run_in(f.process, try_to_open, &f);
+    the_log.durable = 200;
+    while (f.settled < 200)
+        step(&f);
+    assert_int_equal(sim_disk_scripts_left(f.world), 0);
+    end_life(&f, SIM_POWER_CUT);
+    the_log.durable = OUTCOME_COUNT;
+    run_to_the_end(&f);
+    assert_exact(&f);
+    fixture_close(&f);
+}
+
+/* Killed between the move and its sync, then a consumer, then a power cut. */
+static bool cut_after_kill(uint64_t nth)
+{
+    static struct fixture f;
+    bool crashed;
+
+    fixture_open(&f, 12, NULL);
+    f.settings.move_interval_ms = 20000;
+    sim_crash_after(f.process, SIM_KILL, nth, on_crash, &f);
+    for (int i = 0; i < 1000 && f.process != NULL && f.settled < OUTCOME_COUNT; i++)
+        step(&f);
+    crashed = f.process == NULL;
+    if (crashed)
+        start_life(&f);
+    if (f.account == NULL)
+        sim_run_in(f.process, open_account, &f);
+    take_files(&f, "/acct/done/");
+    end_life(&f, SIM_POWER_CUT);
+    f.account = NULL;
+    run_to_the_end(&f);
+    assert_exact(&f);
+    fixture_close(&f);
+    return crashed;
+}
+
+static void what_a_consumer_took_stays_taken(void **state)
+{
+    uint64_t nth = 1;
+
+    while (cut_after_kill(nth))
+        nth++;
+    assert_true(nth > 100);
+}
+
+/* Somebody else's file of that name is in the way: both stay. */
+static void a_move_replaces_nothing(void **state)
+{
+    static const char taken[] = "/acct/done/acct-2026-01-01-0000.csv";
+    static struct fixture f;
+    int64_t len;
+
+    fixture_open(&f, 13, NULL);
+    the_log.durable = 10;
+    sim_run_in(f.process, open_account, &f);
+    sim_run_in(f.process, take_rows, &f);
+    sim_run_in(f.process, settle_once, &f);
+    len = sim_disk_size(f.world, "/acct/acct-2026-01-01-0000.csv");
+    assert_true(len > 0);
+    assert_int_equal(sim_disk_copy(f.world, "/acct/acct-2026-01-01-0000.csv", taken), 0);
+    the_log.durable = OUTCOME_COUNT;
+    run_to_the_end(&f);
+    assert_int_equal(sim_disk_size(f.world, taken), len);
+    assert_int_equal(sim_disk_remove(f.world, taken), 0);
+    assert_exact(&f);
+    fixture_close(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -545,6 +732,11 @@ int main(void)
         cmocka_unit_test(a_quiet_file_is_moved_after_its_interval),
         cmocka_unit_test(old_files_are_removed),
         cmocka_unit_test(one_damaged_slot_costs_nothing),
+        cmocka_unit_test(an_uncertain_state_is_settled_before_rows_are_taken_back),
+        cmocka_unit_test(a_state_of_a_killed_life_is_made_durable_first),
+        cmocka_unit_test(the_slots_exist_durably_before_they_are_used),
+        cmocka_unit_test(what_a_consumer_took_stays_taken),
+        cmocka_unit_test(a_move_replaces_nothing),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
