@@ -81,9 +81,6 @@ int64_t io_file_read_now(struct io *io, int fd, void *data, size_t len, uint64_t
         count = pread(fd, (char *)data + total, len - total, (off_t)(offset + total));
         if (count < 0 && errno == EINTR)
             continue;
-        /* With O_DIRECT the place after an unaligned end of file cannot be asked for. */
-        if (count < 0 && errno == EINVAL && total > 0)
-            break;
         if (count < 0)
             return -errno;
         if (count == 0)

@@ -17,7 +17,6 @@
 #include <unistd.h>
 
 #define FDS_AT_FIRST 1024u
-#define SECTOR_BYTES 512
 
 /* ---- Descriptors --------------------------------------------------------------------------- */
 
@@ -256,9 +255,6 @@ static bool continue_transfer(struct io *io, struct io_op *op, int32_t *result)
         io_op_submit(io, op);
         return true;
     }
-    /* With O_DIRECT a read that ended at an unaligned place met the end of the file. */
-    if (*result == -EINVAL && is_read && op->transferred > 0 && op->offset % SECTOR_BYTES != 0)
-        *result = 0;
     if (*result < 0)
         return false;
     if (*result == 0 && !is_read) {
@@ -354,16 +350,6 @@ void io_cancel(struct io *io, struct io_op *op)
     list_push_back(&io->cancels, &op->link);
 }
 
-static void withdraw_all(struct io *io, int fd)
-{
-    list_for_each (node, &io->pending) {
-        struct io_op *op = container_of(node, struct io_op, link);
-
-        if (op->fd == fd && op->kind != IO_KIND_CLOSE && op->kind != IO_KIND_CANCEL_FD)
-            withdraw(io, op);
-    }
-}
-
 void io_close(struct io *io, struct io_op *op, int fd)
 {
     struct io_fd *state = io_fd_of(io, fd);
@@ -374,10 +360,10 @@ void io_close(struct io *io, struct io_op *op, int fd)
     op->fd = fd;
     list_init(&op->link);
     state->close = op;
-    withdraw_all(io, fd);
     if (state->recv != NULL)
         io_recv_abandon(io, state->recv);
     if (state->in_flight > 0) {
+        /* Requests that still wait for a slot are in front of this one and meet it too. */
         op->kind = IO_KIND_CANCEL_FD;
         io_op_submit(io, op);
         return;

@@ -150,8 +150,6 @@ static void deliver_held(struct io *io, struct io_recv *recv)
         size_t used = recv->on_data(recv, held->data, held->len);
 
         must(used <= held->len);
-        if (recv->stopping)
-            return;
         if (used == held->len) {
             drop_first_held(io, recv);
             continue;

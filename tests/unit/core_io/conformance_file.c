@@ -177,6 +177,70 @@ static void many_operations_at_once(void **state)
     free(numbers);
 }
 
+enum { JUGGLED = 40 };
+
+struct juggler;
+
+struct juggled {
+    struct io_op op;
+    struct juggler *juggler;
+    uint8_t byte;
+};
+
+struct juggler {
+    struct juggled balls[JUGGLED];
+    int fd;
+    uint64_t throws;
+    uint64_t caught;
+};
+
+static void throw_ball(struct juggled *ball)
+{
+    struct juggler *juggler = ball->juggler;
+
+    juggler->throws++;
+    START(io_read(the_io, &ball->op, juggler->fd, &ball->byte, 1, 0));
+}
+
+/* Starts what is at rest and cancels what is not, while completions are being run. */
+static void on_caught(struct io_op *op, int32_t result)
+{
+    struct juggled *ball = container_of(op, struct juggled, op);
+    struct juggler *juggler = ball->juggler;
+
+    assert_not_within_start();
+    assert_true(result == 1 || result == -ECANCELED);
+    juggler->caught++;
+    for (unsigned i = 0; i < JUGGLED; i++) {
+        struct juggled *other = &juggler->balls[i];
+
+        if (io_op_in_flight(&other->op) && (juggler->caught + i) % 3 == 0)
+            START(io_cancel(the_io, &other->op));
+        else if (!io_op_in_flight(&other->op) && juggler->throws < 20000)
+            throw_ball(other);
+    }
+}
+
+static void cancel_amid_completions(void **state)
+{
+    struct juggler *juggler = calloc(1, sizeof(*juggler));
+
+    assert_non_null(juggler);
+    juggler->fd = open_new("balls");
+    assert_int_equal(io_file_write_now(the_io, juggler->fd, "x", 1, 0), 1);
+    for (unsigned i = 0; i < JUGGLED; i++) {
+        juggler->balls[i].juggler = juggler;
+        io_op_init(&juggler->balls[i].op, on_caught);
+    }
+    for (unsigned i = 0; i < JUGGLED; i++)
+        throw_ball(&juggler->balls[i]);
+    run_until_count(&juggler->caught, 20000);
+    run_for_ms(2);
+    assert_int_equal(juggler->caught, juggler->throws);
+    assert_int_equal(close_and_wait(juggler->fd), 0);
+    free(juggler);
+}
+
 static void close_waits_for_operations(void **state)
 {
     enum { OPS = 20 };
@@ -329,6 +393,7 @@ const struct CMUnitTest file_tests[] = {
     WORLD_TEST(write_to_a_read_only_file_fails),
     WORLD_TEST(direct_writes_are_durable_blocks),
     WORLD_TEST(many_operations_at_once),
+    WORLD_TEST(cancel_amid_completions),
     WORLD_TEST(close_waits_for_operations),
     WORLD_TEST(size_and_truncate),
     WORLD_TEST(append_goes_to_the_end),

@@ -48,19 +48,35 @@ static void connect_is_cancelled(void **state)
     io_close_now(the_io, fd);
 }
 
+/* Behind so many other operations that some loops have not even submitted it. */
 static void connect_is_cancelled_before_it_began(void **state)
 {
+    enum { READS = 50 };
     struct ipaddr_port at = backend_silent_address(the_world);
+    struct waited reads[READS];
     struct waited connect;
+    uint8_t room[READS];
+    int file = -1;
     int fd = -1;
 
     waited_init(&connect);
+    assert_int_equal(io_file_open(the_io, backend_path(the_world, "file"),
+                                  IO_FILE_READ | IO_FILE_WRITE | IO_FILE_CREATE, &file),
+                     0);
+    assert_int_equal(io_file_write_now(the_io, file, "x", 1, 0), 1);
+    for (unsigned i = 0; i < READS; i++) {
+        waited_init(&reads[i]);
+        START(io_read(the_io, &reads[i].op, file, &room[i], 1, 0));
+    }
     assert_int_equal(io_socket_open(the_io, &loopback, &fd), 0);
     START(io_connect(the_io, &connect.op, fd, &at));
     START(io_cancel(the_io, &connect.op));
     assert_int_equal(waited_wait(&connect), -ECANCELED);
     assert_int_equal(connect.calls, 1);
+    for (unsigned i = 0; i < READS; i++)
+        assert_int_equal(waited_wait(&reads[i]), 1);
     io_close_now(the_io, fd);
+    io_close_now(the_io, file);
 }
 
 static void close_ends_a_connect(void **state)

@@ -1,6 +1,8 @@
 /* Receiving: pausing, holding, going on, stopping, ends. */
 #include "tests/unit/core_io/conformance.h"
 
+#include "core/base/mem.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -132,6 +134,31 @@ static void paused_receiver_stops_its_peer(void **state)
     free(much);
 }
 
+/* Small pieces fill buffers as well as large ones do. */
+static void paused_receiver_holds_few_buffers(void **state)
+{
+    struct stream a;
+    struct stream b;
+
+    stream_pair(&a, &b);
+    b.use_at_most = 1;
+    stream_receive(&b);
+    for (unsigned i = 0; i < 200; i++) {
+        stream_send(&a, text + i * 10, 10);
+        run_for_ms(1);
+    }
+    assert_int_equal(b.data_calls, 1);
+    /* What is held comes in one turn. */
+    b.use_at_most = SIZE_MAX;
+    START(io_recv_resume(the_io, &b.recv));
+    run_until_count(&b.data_calls, 2);
+    assert_true(b.data_calls < 50);
+    run_until_used(&b, 2000);
+    assert_memory_equal(b.data, text, 2000);
+    stream_close(&a);
+    stream_close(&b);
+}
+
 static void end_comes_after_all_data(void **state)
 {
     struct stream a;
@@ -260,6 +287,30 @@ static void stop_inside_on_data(void **state)
         stream_close(&a);
         stream_close(&b);
     }
+}
+
+static void pausing_allocates_nothing(void **state)
+{
+    struct stream a;
+    struct stream b;
+    uint64_t allocations = 0;
+
+    stream_pair(&a, &b);
+    b.use_at_most = 1;
+    stream_receive(&b);
+    for (uint64_t i = 1; i <= 1000; i++) {
+        stream_send(&a, "ab", 2);
+        run_until_count(&b.used_total, 2 * i - 1);
+        /* Often two bytes come at once and the second is held; if not, there is nothing to do. */
+        START(io_recv_resume(the_io, &b.recv));
+        run_until_used(&b, 2 * i);
+        START(io_recv_resume(the_io, &b.recv));
+        if (i == 20)
+            allocations = mem_alloc_count();
+    }
+    assert_int_equal(mem_alloc_count(), allocations);
+    stream_close(&a);
+    stream_close(&b);
 }
 
 /* What is done inside a turn meets what arrives at its end. */
@@ -410,12 +461,14 @@ const struct CMUnitTest recv_tests[] = {
     TEXT_TEST(pause_inside_on_data),
     TEXT_TEST(quick_pause_and_resume_change_nothing),
     TEXT_TEST(paused_receiver_stops_its_peer),
+    TEXT_TEST(paused_receiver_holds_few_buffers),
     TEXT_TEST(end_comes_after_all_data),
     TEXT_TEST(pause_holds_back_the_end),
     TEXT_TEST(stop_ends_once_and_allows_another_start),
     TEXT_TEST(stop_right_after_start),
     TEXT_TEST(stop_drops_what_is_held),
     TEXT_TEST(stop_inside_on_data),
+    TEXT_TEST(pausing_allocates_nothing),
     TEXT_TEST(held_data_come_before_fresh),
     TEXT_TEST(close_of_an_idle_receiver),
     TEXT_TEST(paused_receivers_starve_nobody),
