@@ -13,7 +13,7 @@
 
 #include <stdio.h>
 
-#define WAKES_PER_TURN      1024
+#define DUE_PER_TURN        1024
 #define LOCAL_WORK_PER_TURN 16
 #define REST_KEY            "rest/"
 #define PAUSE_KEY           "pause/"
@@ -33,6 +33,14 @@ static void on_due_timer(struct io_timer *timer)
     (void)timer;
 }
 
+static void on_wake(struct io_timer *timer)
+{
+    struct queue *queue = container_of(timer, struct queue, wake_timer);
+
+    queue->rest_until_ns = 0;
+    queues_reconsider(queue->shard, queue);
+}
+
 void queues_init(struct shard *shard)
 {
     slab_init(&shard->queued, sizeof(struct queued), shard->limits.rcpt_count_max);
@@ -41,7 +49,6 @@ void queues_init(struct shard *shard)
     slab_init(&shard->named_records, sizeof(struct named_record), shard->limits.queue_count_max);
     table_init(&shard->queue_table);
     heap_init(&shard->due);
-    heap_init(&shard->wakes);
     list_init(&shard->local_work);
     list_init(&shard->idle_queues);
     io_timer_init(&shard->due_timer, on_due_timer);
@@ -49,7 +56,6 @@ void queues_init(struct shard *shard)
 
 void queues_fini(struct shard *shard)
 {
-    heap_fini(&shard->wakes);
     heap_fini(&shard->due);
     table_fini(&shard->queue_table);
     slab_fini(&shard->named_records);
@@ -116,6 +122,8 @@ struct queue *queues_obtain(struct shard *shard, struct slice domain, uint32_t v
     list_init(&queue->lane_link);
     list_init(&queue->resolve_link);
     list_init(&queue->local_link);
+    io_timer_init(&queue->wake_timer, on_wake);
+    queue->shard = shard;
     conf_queue(shard->conf, domain, vmta_id, &queue->settings);
     return queue;
 }
@@ -131,6 +139,7 @@ static void queue_free(struct shard *shard, struct queue *queue)
 {
     struct queue_key key = {names_text(&shard->names, queue->name), queue->vmta_id};
 
+    io_timer_stop(shard->io, &queue->wake_timer);
     list_remove(&queue->idle_link);
     list_remove(&queue->lane_link);
     if (queue->site)
@@ -259,8 +268,12 @@ void queues_defer(struct shard *shard, uint32_t queued_index, uint64_t due_us)
     queued->due_s = (uint32_t)((due_us + 999999) / 1000000);
     queued->due_tag = entry.tag;
     if (!heap_push(&shard->due, entry)) {
-        /* Without memory for a time it cannot wait; the queue's own limits still hold. */
+        /* Without memory for its own time the recipient waits in the ready list, and the whole
+         * queue with it: late is better than early. */
         queues_push_ready(shard, queue, queued_index, false);
+        if (entry.key > queue->rest_until_ns)
+            queues_wait(shard, queue, (entry.key - io_now_ns(shard->io)) / 1000000 + 1,
+                        WAIT_MEMORY);
         return;
     }
     queued->state = QUEUED_DEFERRED;
@@ -300,6 +313,12 @@ bool queues_take(struct shard *shard, const struct handoff *handoff)
 
 /* ---- What a queue does next ------------------------------------------------------------------ */
 
+/* Reasons that came with a time: they stand until it has passed. */
+static bool is_put_off(uint8_t reason)
+{
+    return reason == WAIT_SOURCE || reason == WAIT_MEMORY || reason == WAIT_DISK;
+}
+
 void queues_reconsider(struct shard *shard, struct queue *queue)
 {
     enum wait_reason reason = WAIT_NOTHING;
@@ -312,8 +331,11 @@ void queues_reconsider(struct shard *shard, struct queue *queue)
         reason = WAIT_PAUSED;
     else if (shard->stopping)
         reason = WAIT_STOPPING;
+    else if (spool_health(shard->wiring.spool) == SPOOL_POISONED)
+        /* What is delivered now could not be recorded and would be delivered again. */
+        reason = WAIT_DISK;
     else if (queue->rest_until_ns > io_now_ns(shard->io))
-        reason = queue->reason == WAIT_SOURCE ? WAIT_SOURCE : WAIT_REST;
+        reason = is_put_off(queue->reason) ? queue->reason : WAIT_REST;
     else if (!queue->site || queue->site_until_ns <= io_now_ns(shard->io))
         reason = WAIT_DNS;
     else {
@@ -334,22 +356,21 @@ void queues_reconsider(struct shard *shard, struct queue *queue)
 
 static void wake_later(struct shard *shard, struct queue *queue, uint64_t at_ns)
 {
-    struct slab_handle handle = slab_handle(&shard->queues, queue->index);
-    struct heap_entry entry = {.key = at_ns, .value = handle.index, .tag = handle.generation};
-
     queue->rest_until_ns = at_ns;
-    /* Without memory for a time the queue goes on at once; its own limits still hold. */
-    if (!heap_push(&shard->wakes, entry))
-        queue->rest_until_ns = 0;
+    io_timer_arm(shard->io, &queue->wake_timer, at_ns);
 }
 
 void queues_wait(struct shard *shard, struct queue *queue, uint64_t delay_ms,
                  enum wait_reason reason)
 {
+    uint64_t until_ns = io_now_ns(shard->io) + delay_ms * 1000000;
+
     list_remove(&queue->lane_link);
+    if (until_ns <= queue->rest_until_ns)
+        return;
     queues_set_reason(shard, queue, reason);
     queue->rest_until_us = io_wall_us(shard->io) + delay_ms * 1000;
-    wake_later(shard, queue, io_now_ns(shard->io) + delay_ms * 1000000);
+    wake_later(shard, queue, until_ns);
 }
 
 static bool head_is_expired(struct shard *shard, const struct queue *queue)
@@ -494,24 +515,6 @@ static void release_due(struct shard *shard, uint64_t now_ns, uint32_t *budget)
     }
 }
 
-static void wake_queues(struct shard *shard, uint64_t now_ns, uint32_t *budget)
-{
-    struct heap_entry entry;
-
-    for (; *budget > 0 && heap_top(&shard->wakes) && heap_top(&shard->wakes)->key <= now_ns;
-         (*budget)--) {
-        struct slab_handle handle;
-        struct queue *queue;
-
-        heap_pop(&shard->wakes, &entry);
-        handle = (struct slab_handle){entry.value, entry.tag};
-        queue = slab_get(&shard->queues, handle);
-        if (!queue)
-            continue;
-        queues_reconsider(shard, queue);
-    }
-}
-
 static void do_local_work(struct shard *shard)
 {
     for (int i = 0; i < LOCAL_WORK_PER_TURN && !list_empty(&shard->local_work); i++) {
@@ -534,10 +537,9 @@ static void do_local_work(struct shard *shard)
 void queues_turn(struct shard *shard)
 {
     uint64_t now_ns = io_now_ns(shard->io), next_ns = UINT64_MAX;
-    uint32_t budget = WAKES_PER_TURN;
+    uint32_t budget = DUE_PER_TURN;
 
     release_due(shard, now_ns, &budget);
-    wake_queues(shard, now_ns, &budget);
     do_local_work(shard);
     free_idle(shard, now_ns);
     if (!list_empty(&shard->idle_queues))
@@ -545,8 +547,6 @@ void queues_turn(struct shard *shard)
                   IDLE_KEEP_NS;
     if (heap_top(&shard->due) && heap_top(&shard->due)->key < next_ns)
         next_ns = heap_top(&shard->due)->key;
-    if (heap_top(&shard->wakes) && heap_top(&shard->wakes)->key < next_ns)
-        next_ns = heap_top(&shard->wakes)->key;
     if (next_ns != UINT64_MAX)
         io_timer_arm(shard->io, &shard->due_timer, next_ns);
 }

@@ -140,9 +140,11 @@ enum queued_state {
 struct queue {
     struct list idle_link; /* in shard.idle_queues while nothing keeps it */
     uint64_t idle_since_ns;
-    struct list lane_link;    /* waiting at `lane` for a connection */
-    struct list resolve_link; /* waiting for a resolution */
-    struct list local_link;   /* in shard.local_work */
+    struct list lane_link;      /* waiting at `lane` for a connection */
+    struct list resolve_link;   /* waiting for a resolution */
+    struct list local_link;     /* in shard.local_work */
+    struct io_timer wake_timer; /* looks at the queue again at rest_until_ns */
+    struct shard *shard;
     struct conf_queue settings;
     struct lane *lane;
     struct site *site;      /* one reference */
@@ -314,7 +316,6 @@ struct shard {
     struct table queue_table;
     struct list idle_queues; /* oldest first */
     struct heap due;         /* deferred recipients: key monotonic ns, value queued index */
-    struct heap wakes;       /* queues to look at again: key monotonic ns, value queue index */
     struct io_timer due_timer;
     uint32_t due_tag_next;
     struct list local_work; /* queues whose recipients get a local verdict */
@@ -401,7 +402,7 @@ void queues_fail_all(struct shard *shard, struct queue *queue, const struct verd
 uint32_t queues_delete(struct shard *shard, struct queue *queue, uint64_t older_than_us);
 /* Every deferred recipient is due now and the rest is over; returns how many. */
 uint32_t queues_schedule(struct shard *shard, struct queue *queue);
-/* Due recipients, queues to wake, local work; called each turn. */
+/* Due recipients, local work, what is idle too long; called each turn. */
 void queues_turn(struct shard *shard);
 void queues_pause(struct shard *shard, struct queue *queue, bool paused);
 void queues_name(const struct shard *shard, const struct queue *queue, char *room,

@@ -443,6 +443,7 @@ enum lane_opened {
     LANE_NO_TARGET, /* every address rests */
     LANE_NO_ROOM,   /* connections, descriptors or memory are out */
     LANE_PARKED,    /* the source cannot be used */
+    LANE_NO_LOG,    /* outcomes cannot be recorded: nothing may be sent */
 };
 
 /* No socket: either nothing is free now, or this source address cannot be used at all. */
@@ -688,7 +689,7 @@ static void lane_put_off(struct shard *shard, struct lane *lane, enum lane_opene
     struct verdict verdict;
     struct list *link;
 
-    if (lane->open_count > 0)
+    if (lane->open_count > 0 && cause != LANE_NO_LOG)
         return;
     if (cause == LANE_NO_TARGET) {
         verdict_set_local(&verdict, VERDICT_HOST, VERDICT_TRANSIENT, VERDICT_AT_CONNECT, 451,
@@ -698,7 +699,7 @@ static void lane_put_off(struct shard *shard, struct lane *lane, enum lane_opene
     }
     while ((link = list_pop_front(&lane->waiting)))
         queues_wait(shard, container_of(link, struct queue, lane_link), NO_ROOM_WAIT_MS,
-                    WAIT_MEMORY);
+                    cause == LANE_NO_LOG ? WAIT_DISK : WAIT_MEMORY);
 }
 
 static void lane_open_more(struct shard *shard, struct lane *lane)
@@ -728,6 +729,10 @@ static void lane_open_more(struct shard *shard, struct lane *lane)
 
 static void lane_serve(struct shard *shard, struct lane *lane)
 {
+    if (spool_health(shard->wiring.spool) == SPOOL_POISONED) {
+        lane_put_off(shard, lane, LANE_NO_LOG);
+        return;
+    }
     while (!list_empty(&lane->waiting) && !list_empty(&lane->idle))
         if (!lane_start_one(shard, lane))
             return;

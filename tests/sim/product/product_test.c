@@ -44,7 +44,8 @@ struct totals {
     uint64_t taken;
     uint64_t doubles;
     uint64_t dns_failures;
-    uint64_t cold_reads;
+    uint64_t poisons;
+    uint64_t refused_starts;
 };
 
 struct history {
@@ -57,6 +58,8 @@ struct history {
     struct conf *conf;
     uint32_t crashes_left;
     uint32_t refused_starts;
+    uint32_t poisons;
+    bool poison_noted; /* in this life */
 };
 
 static const char *planted_on;
@@ -161,10 +164,28 @@ struct until {
     uint32_t answered;
 };
 
+/* A log that is given up is an end too: outcomes on their way to it are never durable. */
+static void note_poison(struct history *h)
+{
+    if (h->poison_noted || !h->product.process || !h->product.assembly ||
+        spool_health(assembly_spool(h->product.assembly)) != SPOOL_POISONED)
+        return;
+    h->poison_noted = true;
+    h->poisons++;
+    ledger_crash(&h->ledger, sim_now_ns(h->world));
+}
+
+static bool only_time(void *context)
+{
+    note_poison(context);
+    return false;
+}
+
 static bool enough_answered(void *context)
 {
     struct until *until = context;
 
+    note_poison(until->history);
     remote_tend(&until->history->remote);
     return !until->history->product.process || until->history->ledger.answered >= until->answered;
 }
@@ -195,6 +216,7 @@ static bool start_life(struct history *h)
 
     for (int attempt = 0; attempt < 20; attempt++) {
         draw_setup(h, &setup);
+        h->poison_noted = false;
         if (product_start(&h->product, &setup) == 0)
             return true;
         if (!setup.crash_after)
@@ -218,7 +240,7 @@ static bool life_until_crash(struct history *h)
     sim_run_until(h->world, enough_answered, &until, 4000 * SECOND_NS, 400000);
     /* Some crashes hit the queue while nothing comes in. */
     if (rng_one_in(&h->rng, 4))
-        sim_run_for(h->world, rng_between(&h->rng, 1, 1000 * SECOND_NS));
+        sim_run_until(h->world, only_time, h, rng_between(&h->rng, 1, 1000 * SECOND_NS), 400000);
     if (h->product.process)
         ledger_crash(&h->ledger, sim_now_ns(h->world));
     product_crash(&h->product, rng_one_in(&h->rng, 2));
@@ -276,6 +298,8 @@ static void add_totals(const struct history *h, struct totals *totals)
     totals->answered += h->ledger.answered;
     totals->taken += h->remote.transactions;
     totals->doubles += h->ledger.doubles_excused;
+    totals->poisons += h->poisons;
+    totals->refused_starts += h->refused_starts;
     totals->dns_failures += h->product.zone.failures;
 }
 
@@ -291,7 +315,9 @@ static uint32_t run_history(uint64_t seed, uint32_t messages, bool trace, struct
     ledger_init(&h->ledger, messages, 12, &h->rng);
     draw_world(h, seed, trace);
     h->ledger.is_quiet = planted_on != NULL;
-    h->ledger.crash_window_ns = 5 * SECOND_NS;
+    /* An outcome waits for the commit before it and for its own; each may meet two stalls of two
+     * seconds. */
+    h->ledger.crash_window_ns = 10 * SECOND_NS;
     h->remote.rates = remote_faults_some(&h->rng);
     h->remote.session_count = (uint32_t)rng_between(&h->rng, 1, 12);
     h->remote.inject = true;
@@ -328,9 +354,12 @@ static bool print_totals(const struct totals *totals, uint64_t seeds)
            (unsigned long long)totals->lives, (unsigned long long)totals->crashes,
            (unsigned long long)totals->answered, (unsigned long long)totals->taken,
            (unsigned long long)totals->recovered, (unsigned long long)totals->doubles);
-    printf("recovery: torn tails %llu, damages %llu, voids %llu; DNS failures %llu\n",
-           (unsigned long long)totals->torn_tails, (unsigned long long)totals->damages,
-           (unsigned long long)totals->voids, (unsigned long long)totals->dns_failures);
+    printf(
+        "recovery: torn tails %llu, damages %llu, voids %llu, refused starts %llu; logs given up "
+        "%llu; DNS failures %llu\n",
+        (unsigned long long)totals->torn_tails, (unsigned long long)totals->damages,
+        (unsigned long long)totals->voids, (unsigned long long)totals->refused_starts,
+        (unsigned long long)totals->poisons, (unsigned long long)totals->dns_failures);
     for (int i = 0; i < SIM_COVER_KINDS; i++)
         printf("  world  %-22s %llu\n", totals->coverage_names[i],
                (unsigned long long)totals->coverage[i]);
