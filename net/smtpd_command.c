@@ -135,7 +135,8 @@ static bool is_host_name(struct slice name)
         uint8_t c = name.data[i];
         uint8_t letter = c | 0x20;
 
-        if ((letter < 'a' || letter > 'z') && (c < '0' || c > '9') && strchr(".-_:[]", c) == NULL)
+        if ((letter < 'a' || letter > 'z') && (c < '0' || c > '9') &&
+            memchr(".-_:[]", c, 6) == NULL)
             return false;
     }
     return name.len > 0 && name.len <= ADDRESS_DOMAIN_MAX;
@@ -372,7 +373,7 @@ static bool is_letter(uint8_t c)
     return (c | 0x20) >= 'a' && (c | 0x20) <= 'z';
 }
 
-static bool is_foreign(const struct smtpd_session *session, struct slice word)
+static bool is_foreign(struct slice word)
 {
     for (size_t i = 0; i < sizeof(foreign_verbs) / sizeof(foreign_verbs[0]); i++) {
         if (slice_equal_nocase(word, foreign_verbs[i]))
@@ -440,7 +441,7 @@ static void run_line(struct smtpd_session *session, struct slice line)
             }
         }
     }
-    if (is_foreign(session, word)) {
+    if (is_foreign(word)) {
         session->server->stats.refused_commands++;
         smtpd_close(session);
     } else if (slice_equal_nocase(word, SLICE_LITERAL("STARTTLS"))) {

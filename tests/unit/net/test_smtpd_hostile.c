@@ -387,93 +387,94 @@ static void a14_messages_over_the_limit_are_read_and_refused(void **state)
 
 /* ---- A16: parameters ------------------------------------------------------------------------- */
 
+static const struct {
+    const char *params;
+    const char *code;
+} mail_params[] = {
+    {"", "250"},
+    {" SIZE=0", "250"},
+    {" SIZE=1000", "250"},
+    {" size=1000 body=7bit smtputf8", "250"},
+    {"  SIZE=1000  BODY=8BITMIME ", "250"},
+    {" SIZE=10000000", "250"},
+    {" SIZE=10000001", "552"},
+    {" SIZE=18446744073709551615", "552"},
+    {" SIZE=18446744073709551616", "501"},
+    {" SIZE=99999999999999999999", "501"},
+    {" SIZE=000000000000000000001", "501"},
+    {" SIZE=", "501"},
+    {" SIZE", "501"},
+    {" SIZE=-1", "501"},
+    {" SIZE=+1", "501"},
+    {" SIZE=1k", "501"},
+    {" SIZE=0x1", "501"},
+    {" SIZE=1 SIZE=1", "501"},
+    {" SIZE=1 size=2", "501"},
+    {" SIZE==1", "501"},
+    {" SIZE=1=1", "501"},
+    {" =1", "501"},
+    {" SI ZE=1", "555"},
+    {" BODY=8BITMIME", "250"},
+    {" BODY=BINARYMIME", "555"},
+    {" BODY=9BIT", "555"},
+    {" BODY=", "501"},
+    {" BODY", "501"},
+    {" BODY=7BIT BODY=8BITMIME", "501"},
+    {" SMTPUTF8", "250"},
+    {" SMTPUTF8=", "501"},
+    {" SMTPUTF8=yes", "501"},
+    {" SMTPUTF8 SMTPUTF8", "501"},
+    {" RET=FULL", "555"},
+    {" RET=FULL RET=HDRS", "555"},
+    {" ENVID=abc", "555"},
+    {" ENVID=a+00b", "555"},
+    {" AUTH=<>", "555"},
+    {" MT-PRIORITY=3", "555"},
+    {" X", "555"},
+    {" -X=1", "501"},
+    {" X_Y=1", "501"},
+    {" X%00=1", "501"},
+    {"SIZE=1", "501"},
+    {"x", "501"},
+};
+static const struct {
+    const char *params;
+    const char *code;
+} rcpt_params[] = {
+    {"", "250"},
+    {" ", "250"},
+    {" NOTIFY=NEVER", "555"},
+    {" NOTIFY=SUCCESS,FAILURE", "555"},
+    {" ORCPT=rfc822;a+2Bb@d.example", "555"},
+    {" ORCPT=rfc822;a+00b@d.example", "555"},
+    {" ORCPT", "555"},
+    {" ORCPT=", "501"},
+    {" ORCPT=a=b", "501"},
+    {" SIZE=1", "555"},
+    {" =", "501"},
+    {" *", "501"},
+    {"*", "501"},
+};
+
 static void a16_parameters_of_mail_and_rcpt(void **state)
 {
-    static const struct {
-        const char *params;
-        const char *code;
-    } mail[] = {
-        {"", "250"},
-        {" SIZE=0", "250"},
-        {" SIZE=1000", "250"},
-        {" size=1000 body=7bit smtputf8", "250"},
-        {"  SIZE=1000  BODY=8BITMIME ", "250"},
-        {" SIZE=10000000", "250"},
-        {" SIZE=10000001", "552"},
-        {" SIZE=18446744073709551615", "552"},
-        {" SIZE=18446744073709551616", "501"},
-        {" SIZE=99999999999999999999", "501"},
-        {" SIZE=000000000000000000001", "501"},
-        {" SIZE=", "501"},
-        {" SIZE", "501"},
-        {" SIZE=-1", "501"},
-        {" SIZE=+1", "501"},
-        {" SIZE=1k", "501"},
-        {" SIZE=0x1", "501"},
-        {" SIZE=1 SIZE=1", "501"},
-        {" SIZE=1 size=2", "501"},
-        {" SIZE==1", "501"},
-        {" SIZE=1=1", "501"},
-        {" =1", "501"},
-        {" SI ZE=1", "555"},
-        {" BODY=8BITMIME", "250"},
-        {" BODY=BINARYMIME", "555"},
-        {" BODY=9BIT", "555"},
-        {" BODY=", "501"},
-        {" BODY", "501"},
-        {" BODY=7BIT BODY=8BITMIME", "501"},
-        {" SMTPUTF8", "250"},
-        {" SMTPUTF8=", "501"},
-        {" SMTPUTF8=yes", "501"},
-        {" SMTPUTF8 SMTPUTF8", "501"},
-        {" RET=FULL", "555"},
-        {" RET=FULL RET=HDRS", "555"},
-        {" ENVID=abc", "555"},
-        {" ENVID=a+00b", "555"},
-        {" AUTH=<>", "555"},
-        {" MT-PRIORITY=3", "555"},
-        {" X", "555"},
-        {" -X=1", "501"},
-        {" X_Y=1", "501"},
-        {" X%00=1", "501"},
-        {"SIZE=1", "501"},
-        {"x", "501"},
-    };
-    static const struct {
-        const char *params;
-        const char *code;
-    } rcpt[] = {
-        {"", "250"},
-        {" ", "250"},
-        {" NOTIFY=NEVER", "555"},
-        {" NOTIFY=SUCCESS,FAILURE", "555"},
-        {" ORCPT=rfc822;a+2Bb@d.example", "555"},
-        {" ORCPT=rfc822;a+00b@d.example", "555"},
-        {" ORCPT", "555"},
-        {" ORCPT=", "501"},
-        {" ORCPT=a=b", "501"},
-        {" SIZE=1", "555"},
-        {" =", "501"},
-        {" *", "501"},
-        {"*", "501"},
-    };
-
-    for (size_t i = 0; i < sizeof(mail) / sizeof(mail[0]); i++) {
+    for (size_t i = 0; i < sizeof(mail_params) / sizeof(mail_params[0]); i++) {
         char text[256];
         char codes[64];
 
-        snprintf(text, sizeof(text), EHLO "MAIL FROM:<a@b.example>%s\r\nQUIT\r\n", mail[i].params);
-        snprintf(codes, sizeof(codes), "250 %s 221.", mail[i].code);
+        snprintf(text, sizeof(text), EHLO "MAIL FROM:<a@b.example>%s\r\nQUIT\r\n",
+                 mail_params[i].params);
+        snprintf(codes, sizeof(codes), "250 %s 221.", mail_params[i].code);
         stage_expect(&stage, text, codes);
     }
-    for (size_t i = 0; i < sizeof(rcpt) / sizeof(rcpt[0]); i++) {
+    for (size_t i = 0; i < sizeof(rcpt_params) / sizeof(rcpt_params[0]); i++) {
         char text[256];
         char codes[64];
 
         snprintf(text, sizeof(text),
                  EHLO "MAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>%s\r\nQUIT\r\n",
-                 rcpt[i].params);
-        snprintf(codes, sizeof(codes), "250 250 %s 221.", rcpt[i].code);
+                 rcpt_params[i].params);
+        snprintf(codes, sizeof(codes), "250 250 %s 221.", rcpt_params[i].code);
         stage_expect(&stage, text, codes);
     }
 }
