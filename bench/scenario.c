@@ -12,6 +12,7 @@
 
 #define SINK_PORT      2525
 #define RELAY_PORT     2526
+#define PORT_TURNS     1000
 #define START_LIMIT_MS 10000
 #define LOOK_MS        1
 /* After the last expected arrival: time for one too many to show up, and for the relay to finish
@@ -75,19 +76,23 @@ static struct ipaddr own_address(uint32_t which)
 
 static void fill_in(struct run *run)
 {
+    /* A ring outlives its process for a moment, and its listening sockets with it: they would take
+     * connections from the next run if that used the same ports. */
+    static uint16_t turn;
     const struct scenario *scenario = run->scenario;
+    uint16_t port_add = (uint16_t)(turn++ % PORT_TURNS * 2);
 
     run->sink_options = scenario->sink;
     run->sink_options.address_count = (uint32_t)scenario->sink_addresses;
     for (uint32_t i = 0; i < scenario->sink_addresses; i++)
-        run->sink_options.addresses[i] =
-            (struct ipaddr_port){.ip = own_address(100 + i), .port = SINK_PORT};
+        run->sink_options.addresses[i] = (struct ipaddr_port){
+            .ip = own_address(100 + i), .port = (uint16_t)(SINK_PORT + port_add)};
     run->relay_options = (struct relay_options){
         .kind = scenario->relay,
         .daemon = scenario->daemon,
         .dir = run->dir,
         .extra = scenario->extra,
-        .listen = {.ip = own_address(99), .port = RELAY_PORT},
+        .listen = {.ip = own_address(99), .port = (uint16_t)(RELAY_PORT + port_add)},
         .targets = run->sink_options.addresses,
         .target_count = run->sink_options.address_count,
         .source_count = (uint32_t)scenario->vmtas,
