@@ -554,6 +554,33 @@ static void large_answers_are_kept_whole(void **state)
     }
 }
 
+/* Whatever memory there is: each lookup is told once. */
+static void without_memory_lookups_fail_softly(void **state)
+{
+    unsigned failures = 0;
+
+    for (uint32_t rate = 1; rate <= 5; rate++) {
+        static struct scene_dns scene;
+
+        start(&scene, zone, 4096, 64);
+        sim_faults(scene.world)->alloc_failed = rate;
+        for (unsigned i = 0; i < 64; i++) {
+            char name[32];
+
+            snprintf(name, sizeof(name), i % 2 == 0 ? "one.example" : "n%u.example", i);
+            ask(&scene, i, name, i % 4 == 0 ? DNS_AAAA : DNS_A);
+        }
+        sim_faults(scene.world)->alloc_failed = 0;
+        run(&scene, 60);
+        for (unsigned i = 0; i < 64; i++) {
+            assert_int_equal(scene.askers[i].told, 1);
+            failures += scene.askers[i].status == DNS_FAILURE;
+        }
+        stop(&scene);
+    }
+    assert_true(failures > 0);
+}
+
 /* ---- What fuzzing found -------------------------------------------------------------------- */
 
 static void fuzz_corpus_is_survived(void **state)
@@ -611,6 +638,7 @@ int main(void)
         cmocka_unit_test(forgotten_lookups_are_not_told),
         cmocka_unit_test(impossible_names_are_not_asked),
         cmocka_unit_test(large_answers_are_kept_whole),
+        cmocka_unit_test(without_memory_lookups_fail_softly),
         cmocka_unit_test(fuzz_corpus_is_survived),
     };
 
