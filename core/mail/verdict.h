@@ -62,7 +62,8 @@ struct verdict {
     uint16_t code;       /* basic code, or the one we chose for a local cause */
     uint8_t enhanced[3]; /* class, subject, detail (detail capped at 255); 0.0.0 = none */
     uint16_t text_bytes;
-    char text[VERDICT_TEXT_MAX]; /* reply lines joined by a blank, code included; not terminated */
+    /* Reply lines joined by a blank, codes included; ours begin with the codes too. No NUL. */
+    char text[VERDICT_TEXT_MAX];
 };
 
 /* A verdict of ours: printf-like text, enhanced code as three numbers. */
