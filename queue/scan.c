@@ -22,7 +22,8 @@ void scan_restart(struct scan *scan, const struct scan_source *source, const uin
     scan->at = from < SEGFMT_BLOCK ? SEGFMT_BLOCK : from;
     scan->limit = limit;
     scan->end = segfmt_align(scan->at, SEGFMT_BLOCK);
-    scan->in_batch = scan->at % SEGFMT_BLOCK != 0;
+    /* A record may stand there as well as a batch: the looser state takes both. */
+    scan->in_batch = true;
     scan->window = window;
     scan->window_room = window_room;
 }
