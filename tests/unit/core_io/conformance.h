@@ -41,6 +41,7 @@ struct waited {
     struct io_op op;
     int32_t result;
     uint64_t calls;
+    void *context;
 };
 void waited_init(struct waited *waited);
 /* Runs until done and returns the result. */
