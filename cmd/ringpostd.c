@@ -111,7 +111,7 @@ static int open_listeners(struct shard_thread *thread)
 static int create_shard(struct shard_thread *thread)
 {
     struct daemon *daemon = thread->daemon;
-    struct io_options io = {.name = "shard", .recv_buffer_count = 4096};
+    struct io_options io = {.name = "shard", .recv_buffer_count = 1024};
     struct shard_options options = {
         .number = thread->number,
         .count = daemon->plan.count,

@@ -25,7 +25,7 @@
 #define BUFFER_BYTES_DEFAULT 16384
 #define BUFFER_GROUP         0
 #define PAGE_BYTES           4096
-#define HELD_MAX             4 /* buffers a paused receiver may hold before its receive is cancelled */
+#define HELD_MAX             4 /* of a paused receiver; above, its receive is cancelled */
 
 /* ---- The ring of buffers ------------------------------------------------------------------- */
 
