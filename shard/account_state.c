@@ -99,8 +99,9 @@ static int read_slots(struct account *account)
 }
 
 /*
- * Both slots lie inside the file before the first of them is written, and durably: a size that a
- * failed sync forgot would not be made good by writing inside it.
+ * Both slots lie inside the file before the first of them is written, and durably: later writes
+ * need neither a new block, which a full disk would refuse, nor a new size, which a failed sync
+ * might forget.
  */
 static int make_slots(struct account *account)
 {
