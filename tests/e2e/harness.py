@@ -319,6 +319,7 @@ class Smtp:
         return code, text
 
     def close(self):
+        self.file.close()
         self.socket.close()
 
 
