@@ -52,9 +52,14 @@ struct row {
     {                                                                                              \
         host, type, NULL, DNS_TIMEOUT, 0                                                           \
     }
-#define FOUND(text)           .targets = text, .class = VERDICT_SUCCESS, .code = 250, .enhanced = {2, 0, 0}
-#define NEVER(basic, a, b, c) .class = VERDICT_PERMANENT, .code = basic, .enhanced = {a, b, c}
-#define LATER                 .class = VERDICT_TRANSIENT, .code = 451, .enhanced = {4, 4, 3}, .valid_s = 30
+/* clang-format off: it would put each of these on one line of more than 100 columns. */
+#define FOUND(text)                                                                                \
+    .targets = text, .class = VERDICT_SUCCESS, .code = 250, .enhanced = {2, 0, 0}
+#define NEVER(basic, a, b, c)                                                                      \
+    .class = VERDICT_PERMANENT, .code = basic, .enhanced = {a, b, c}
+#define LATER                                                                                      \
+    .class = VERDICT_TRANSIENT, .code = 451, .enhanced = {4, 4, 3}, .valid_s = 30
+/* clang-format on */
 
 static const struct row rows[] = {
     {
