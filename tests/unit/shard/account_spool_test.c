@@ -321,7 +321,7 @@ static void durable_outcomes_have_one_row_whatever_ends_a_life(void **state)
     uint64_t recycled = 0;
 
     log_set_sink(quiet, NULL);
-    for (uint64_t seed = 1; seed <= 30; seed++) {
+    for (uint64_t seed = 1; seed <= 12; seed++) {
         many_lives(seed);
         recycled += test.recycled;
     }
