@@ -80,7 +80,7 @@ def test_wrong_commands(world):
     assert daemon.cli('show', 'version').returncode == 0
     daemon.kill()
     answer = daemon.cli('show', 'status')
-    assert answer.returncode == 2 and daemon.control_path in answer.stderr
+    assert answer.returncode == 2 and answer.stderr
 
 
 def test_pause_survives_a_restart(world):
