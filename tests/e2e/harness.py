@@ -63,6 +63,9 @@ class Program:
             log.seek(self.log_start)
             return log.read().decode('utf-8', 'replace')
 
+    def last_words(self):
+        return self.log()[-2000:]
+
     def is_alive(self):
         return self.process.poll() is None
 
@@ -70,10 +73,10 @@ class Program:
         def said():
             if line in self.log().split('\n'):
                 return True
-            assert self.is_alive(), f'{self.process.args[0]} ended:\n{self.log()}'
+            assert self.is_alive(), f'{self.process.args[0]} ended:\n{self.last_words()}'
             return False
 
-        until(said, seconds, f'"{line}" from {self.process.args[0]}:\n{self.log()}')
+        until(said, seconds, f'"{line}" from {self.process.args[0]}')
 
     def end(self, number=signal.SIGKILL, seconds=20):
         """Sends the signal and returns the exit code."""
@@ -163,7 +166,8 @@ class Daemon:
             return until(reached, seconds, wanted, pause=0.05)
         except AssertionError:
             counters = self.counters()
-            raise AssertionError(f'wanted {wanted}, got {counters}\n{self.program.log()}') from None
+            raise AssertionError(f'wanted {wanted}, got {counters}\n'
+                                 f'{self.program.last_words()}') from None
 
     def rows(self):
         return accounting_rows(self.acct_path)
@@ -343,6 +347,8 @@ def to_crlf(octets):
 class World:
     """One test: a directory on a real disk, addresses nobody else uses, and what was started."""
 
+    # Never from a seed: runs side by side would meet on one listener.
+    dice = random.SystemRandom()
     used_addresses = set()
 
     def __init__(self, build, name):
@@ -364,7 +370,7 @@ class World:
     def address(self):
         """An address in 127.0.0.0/8 of this test's own: then ports need no choosing."""
         while True:
-            address = '127.' + '.'.join(str(random.randint(2, 250)) for _ in range(3))
+            address = '127.' + '.'.join(str(self.dice.randint(2, 250)) for _ in range(3))
             if address in self.used_addresses:
                 continue
             self.used_addresses.add(address)

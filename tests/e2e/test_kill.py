@@ -25,7 +25,6 @@ def test_kills_lose_nothing(world):
     generator = world.generator(daemon.listen, '--survive', '--sessions', '20', '--rate', '3000',
                                 '--messages', '1000000', '--sizes', '2k:95,20k:5',
                                 '--domains', '20')
-    random.seed(30)
     crashes = load.Crashes(daemon, sink, daemon.kill)
     for number in range(KILLS):
         crashes.one(0.05, 2.0)
@@ -36,7 +35,7 @@ def test_kills_lose_nothing(world):
         daemon.start()
     time.sleep(0.5)
     load.settle(daemon, generator)
-    crashes.check()
     load.check_ledger(world, sink, generator, least=10000)
     load.check_accounting(daemon, generator)
+    crashes.check()
     assert daemon.shutdown() == 0
