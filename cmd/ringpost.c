@@ -13,7 +13,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define DEFAULT_SOCKET "/run/ringpost/control.sock"
+#define DEFAULT_SOCKET "/run/ringpost/control"
 
 enum exit_code {
     EXIT_DONE = 0,
