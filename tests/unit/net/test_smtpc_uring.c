@@ -10,6 +10,7 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
@@ -79,7 +80,10 @@ static pid_t start_receiver(uint16_t *ret_port)
     for (;;) {
         pthread_t thread;
         int peer = accept(fd, NULL, NULL);
+        int one = 1;
 
+        /* Three replies to one flight would wait 40 ms for an acknowledgement else. */
+        setsockopt(peer, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
         if (peer >= 0 && pthread_create(&thread, NULL, serve, (void *)(intptr_t)peer) == 0)
             pthread_detach(thread);
     }
