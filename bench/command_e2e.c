@@ -89,6 +89,7 @@ static int parse(struct e2e *e2e, const char *summary, int argc, char **argv)
         {"direct-only", ARG_FLAG, &e2e->no_relay, NULL, "only generator to sink", NULL},
         {"patience", ARG_NUMBER, &scenario->patience_s, "S",
          "without a delivery for so long, the rest is lost (20)", NULL},
+        {"limit", ARG_NUMBER, &scenario->limit_s, "S", "longest time for one run (600)", NULL},
         {"json", ARG_FLAG, &e2e->json, NULL, "print everything as JSON", NULL},
     };
 

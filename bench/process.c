@@ -40,6 +40,7 @@ void process_init(void)
     owner = getpid();
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGHUP, &action, NULL);
     signal(SIGPIPE, SIG_IGN);
     atexit(process_clean_up);
 }

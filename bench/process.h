@@ -12,7 +12,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-/* SIGINT and SIGTERM only set a flag from now on; SIGPIPE is ignored. */
+/* SIGINT, SIGTERM and SIGHUP only set a flag from now on; SIGPIPE is ignored. */
 void process_init(void);
 bool process_stop_asked(void);
 

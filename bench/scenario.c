@@ -30,6 +30,7 @@ struct run {
     struct ledger *ledger;
     pid_t sink_pids[64];
     char dir[PATH_MAX];
+    uint64_t limit_ns;
     uint64_t delivered_ns; /* when the last expected recipient had arrived */
 };
 
@@ -58,6 +59,7 @@ void scenario_init(struct scenario *scenario)
     scenario->vmtas = 4;
     scenario->spool = "/var/tmp";
     scenario->patience_s = 20;
+    scenario->limit_s = 600;
 }
 
 /* ---- Addresses ------------------------------------------------------------------------------- */
@@ -190,15 +192,27 @@ static void show_progress(const struct run *run, uint64_t *next_ns)
     run->scenario->progress(run->gen, run->sink, run->ledger, (double)(now - start) / 1e9);
 }
 
+/* A reason to give the run up, or 0. */
+static int is_over(struct run *run)
+{
+    if (process_stop_asked())
+        return -EINTR;
+    if (!relay_is_alive(&run->relay))
+        return E_CLOSED;
+    return process_now_ns() > run->limit_ns ? -ETIMEDOUT : 0;
+}
+
 /* Until the generator has ended. */
 static int wait_for_gen(struct run *run, pid_t gen, uint64_t *next_progress_ns)
 {
     int status;
 
     while (process_is_alive(gen, &status)) {
-        if (process_stop_asked() || !relay_is_alive(&run->relay)) {
+        int error = is_over(run);
+
+        if (error < 0) {
             process_end(gen, 3000);
-            return process_stop_asked() ? -EINTR : E_CLOSED;
+            return error;
         }
         show_progress(run, next_progress_ns);
         process_sleep_ms(LOOK_MS);
@@ -216,11 +230,10 @@ static int wait_for_arrivals(struct run *run, uint64_t *next_progress_ns)
     ledger_sum(run->ledger, 0, run->gen_options.first_number + run->gen_options.messages, &sums);
     while (arrived(run) < sums.accepted) {
         uint64_t now = process_now_ns();
+        int error = is_over(run);
 
-        if (process_stop_asked())
-            return -EINTR;
-        if (!relay_is_alive(&run->relay))
-            return E_CLOSED;
+        if (error < 0)
+            return error;
         if (arrived(run) != last) {
             last = arrived(run);
             last_ns = now;
@@ -352,6 +365,7 @@ static int start_and_measure(struct run *run, struct figures *ret_figures)
         return error;
     }
     fill_in(run);
+    run->limit_ns = process_now_ns() + (uint64_t)(run->scenario->limit_s * 1e9);
     run->ledger =
         ledger_create(run->gen_options.run, run->scenario->warmup + run->scenario->gen.messages,
                       (uint32_t)run->gen_options.rcpts);

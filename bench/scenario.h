@@ -27,6 +27,7 @@ struct scenario {
     const char *daemon;   /* path */
     const char *extra;    /* file, or NULL */
     const char *spool;    /* directory on the disk to measure */
+    double limit_s;       /* a run that takes longer has failed */
     double patience_s;    /* without any delivery for so long, the rest counts as lost */
     /* Called every so often during the measured part; NULL = not. */
     double progress_s;

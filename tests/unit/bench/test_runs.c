@@ -4,6 +4,7 @@
 #include "tests/unit/core_base/unit.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <math.h>
 #include <string.h>
 
@@ -200,6 +201,19 @@ static void a_slow_receiver_is_felt(void **state)
     assert_true(figures.of[FIGURE_p50_ms] >= 150);
 }
 
+static void a_run_has_a_limit(void **state)
+{
+    static const char *const rules[] = {"dot delay=200"};
+    struct scenario scenario = small(RELAY_NONE);
+    struct figures figures;
+
+    scenario.sink.rules = rules;
+    scenario.sink.rule_count = 1;
+    scenario.limit_s = 0.5;
+    assert_int_equal(scenario_run(&scenario, &figures), -ETIMEDOUT);
+    assert_nothing_left();
+}
+
 static void a_relay_that_cannot_start_is_an_error(void **state)
 {
     struct scenario scenario = small(RELAY_DAEMON);
@@ -234,6 +248,7 @@ int main(void)
         cmocka_unit_test(refusals_are_told_from_losses),
         cmocka_unit_test(dying_connections),
         cmocka_unit_test(a_slow_receiver_is_felt),
+        cmocka_unit_test(a_run_has_a_limit),
         cmocka_unit_test(a_relay_that_cannot_start_is_an_error),
     };
 
