@@ -14,6 +14,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <time.h>
 
 enum manner {
@@ -37,6 +38,7 @@ struct player {
     uint64_t *samples_ns; /* of the one who serves */
     struct io_stats stats;
     uint64_t cpu_ns;
+    uint64_t preempted; /* involuntary switches: above a few, others wanted the CPU */
     pthread_barrier_t *barrier;
     struct parcel ball;
 };
@@ -73,6 +75,14 @@ static void pin_to(int cpu)
     sched_setaffinity(0, sizeof(set), &set);
 }
 
+static uint64_t preemptions(void)
+{
+    struct rusage usage;
+
+    getrusage(RUSAGE_THREAD, &usage);
+    return (uint64_t)usage.ru_nivcsw;
+}
+
 static void *play(void *context)
 {
     struct player *player = context;
@@ -86,6 +96,7 @@ static void *play(void *context)
     must(io_create(&options, &player->io) == 0);
     pthread_barrier_wait(player->barrier); /* loops made */
     pthread_barrier_wait(player->barrier); /* mailboxes made */
+    player->preempted = preemptions();
     player->cpu_ns = clock_of(CLOCK_THREAD_CPUTIME_ID);
     if (player->serves) {
         player->posted_ns = clock_of(CLOCK_MONOTONIC);
@@ -97,6 +108,7 @@ static void *play(void *context)
     while (player->played < player->rounds)
         io_turn(player->io, 0);
     player->cpu_ns = clock_of(CLOCK_THREAD_CPUTIME_ID) - player->cpu_ns;
+    player->preempted = preemptions() - player->preempted;
     io_stats_read(player->io, &player->stats);
     pthread_barrier_wait(player->barrier); /* game over */
     io_destroy(player->io);
@@ -120,11 +132,12 @@ static void report(const struct player *players, uint64_t rounds)
 
     qsort(samples, rounds, sizeof(*samples), compare);
     printf("%-8s  median %6.2f us  p10 %6.2f  p90 %6.2f  p99 %6.2f  | CPU %5.2f us, "
-           "%.2f system calls, %.2f sleeps each way\n",
+           "%.2f system calls, %.2f sleeps each way; preempted %llu times\n",
            manner_names[players[0].manner], (double)samples[rounds / 2] / 2000,
            (double)samples[rounds / 10] / 2000, (double)samples[rounds * 9 / 10] / 2000,
            (double)samples[rounds * 99 / 100] / 2000, (double)cpu_ns / (double)rounds / 2000,
-           (double)calls / (double)rounds / 2, (double)sleeps / (double)rounds / 2);
+           (double)calls / (double)rounds / 2, (double)sleeps / (double)rounds / 2,
+           (unsigned long long)(players[0].preempted + players[1].preempted));
 }
 
 static void measure(enum manner manner, uint64_t rounds)
