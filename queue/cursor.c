@@ -4,6 +4,8 @@
 #include "queue/scan.h"
 #include "queue/spool_int.h"
 
+#include <errno.h>
+
 struct spool_cursor {
     struct spool *spool;
     struct io *io;
@@ -81,11 +83,24 @@ static int64_t read_segment(void *context, void *data, size_t len, uint64_t offs
     return io_file_read_now(cursor->io, cursor->fd, data, len, offset);
 }
 
+/* Past the page cache: what it read ahead behind the durable end would be in the way of the spool's
+ * direct writes there. */
+static int segment_open(struct spool_cursor *cursor)
+{
+    char path[SPOOL_PATH_MAX + 32];
+    int result;
+
+    spool_segment_path(cursor->spool->path, cursor->slot, path);
+    result = io_file_open(cursor->io, path, IO_FILE_READ | IO_FILE_DIRECT, &cursor->fd);
+    if (result == -EINVAL)
+        result = io_file_open(cursor->io, path, IO_FILE_READ, &cursor->fd);
+    return result;
+}
+
 /* Opens the segment that holds the cursor's place, or the oldest one behind it. */
 static int enter_segment(struct spool_cursor *cursor)
 {
     struct scan_source source = {read_segment, cursor};
-    char path[SPOOL_PATH_MAX + 32];
     uint32_t serial;
     uint64_t from;
     int result;
@@ -94,8 +109,7 @@ static int enter_segment(struct spool_cursor *cursor)
         return 0;
     if (serial != cursor->serial)
         cursor->offset = SEGFMT_BLOCK;
-    spool_segment_path(cursor->spool->path, cursor->slot, path);
-    result = io_file_open(cursor->io, path, IO_FILE_READ, &cursor->fd);
+    result = segment_open(cursor);
     if (result < 0)
         return result;
     cursor->serial = serial;

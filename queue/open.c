@@ -293,14 +293,15 @@ static int files_open(struct spool *spool, const struct listing *listing,
             continue;
         }
         segment->state = SEGMENT_MAKING;
-        segment->odd_size = opened[i].size != spool->pool.segment_bytes;
-        segment->bytes = spool->pool.segment_bytes;
     }
     mem_free(opened);
     return result;
 }
 
-/* Files whose making a former life did not finish. */
+/*
+ * Files that never had a header. They are made anew even where they look finished: after a failed
+ * sync the system may show zeros, a size and a name that the disk does not have.
+ */
 static void settle_unfinished(struct segpool *pool)
 {
     for (uint32_t i = 0; i < pool->slot_count; i++) {
@@ -308,7 +309,7 @@ static void settle_unfinished(struct segpool *pool)
 
         if (segment->state != SEGMENT_MAKING)
             continue;
-        segment->state = SEGMENT_SEALED;
+        segment->state = SEGMENT_POISONED;
         segpool_release(pool, segment);
         if (segment->state == SEGMENT_GONE)
             segment->state = SEGMENT_NONE;
@@ -435,6 +436,8 @@ static int start_life(struct spool *spool, struct recover *recover, struct spool
         result = calibrate(spool);
     if (result < 0)
         return result;
+    if (spool->pool.ready[STREAM_MESSAGES] == NULL)
+        atomic_store_explicit(&spool->health, SPOOL_LOW_SPACE, memory_order_release);
     /* A checkpoint is due when so much must be read again. */
     spool->checkpoint.bytes_at_begin = 0 - report->bytes_read;
     report->life = spool->life;

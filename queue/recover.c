@@ -523,11 +523,12 @@ static void check_chains(struct recover *recover)
                 recover->chosen != NULL ? recover->chosen->begin_serial : 0);
 }
 
-/* Each live message keeps its segment. */
+/* Each live message keeps its segment, and remembers its slot: the order by serial is gone once
+ * segments are prepared for new use. */
 static void count_live(struct recover *recover)
 {
     for (uint32_t i = 0; i < recover->table.message_count; i++) {
-        const struct recover_message *message = &recover->table.messages[i];
+        struct recover_message *message = &recover->table.messages[i];
         struct segment *segment;
 
         if (!recover_message_is_live(message))
@@ -535,6 +536,7 @@ static void count_live(struct recover *recover)
         segment = segment_of_serial(recover, message->serial);
         must(segment != NULL && segment->stream == STREAM_MESSAGES);
         segment->live++;
+        message->slot = segment->slot;
     }
 }
 
@@ -605,18 +607,17 @@ static void settle_segment(struct recover *recover, struct segment *segment)
 static int tell_message(struct recover *recover, const struct recover_message *message,
                         uint8_t **scratch, size_t *scratch_bytes)
 {
-    struct segment *segment = segment_of_serial(recover, message->serial);
     size_t need = recover_table_rcpts_max(&recover->table, message);
     struct log_message_state state = {
         .message_id = message->id,
         .accepted_us = message->accepted_us,
-        .place = {message->serial, message->offset, message->bytes, 0},
+        .place = {message->serial, message->offset, message->bytes, message->slot},
         .vmta = recover->table.names[message->vmta],
         .rcpt_count = message->rcpt_count,
     };
     struct wire_writer w;
 
-    must(segment != NULL);
+    must(recover->spool->pool.slots[message->slot].serial == message->serial);
     if (need > *scratch_bytes) {
         mem_free(*scratch);
         *scratch_bytes = need * 2;
@@ -627,7 +628,6 @@ static int tell_message(struct recover *recover, const struct recover_message *m
     wire_writer_init(&w, *scratch, *scratch_bytes);
     recover_table_rcpts_put(&recover->table, message, &w);
     must(!w.failed);
-    state.place.slot = segment->slot;
     state.rcpts = slice_of(*scratch, wire_written(&w));
     recover->report->messages_live++;
     recover->report->rcpts_live += message->rcpt_count - message->final_count;

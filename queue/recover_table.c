@@ -77,25 +77,14 @@ static int name_of(struct recover_table *t, struct slice name, uint32_t *ret_ind
     return 0;
 }
 
-/* Lower case, so that one domain is one name however senders write it. An address without a domain
- * gets the root, which no mail goes to: an empty one would mean "the same as before". */
-static int domain_of(struct recover_table *t, struct slice address, uint32_t *ret_index)
+/* An empty name would mean "the same as before" when it is told; nothing goes to the root. */
+static int domain_of(struct recover_table *t, const struct envelope_rcpt *rcpt, uint32_t *ret_index)
 {
-    uint8_t lower[256];
-    size_t at = address.len;
-    size_t len;
+    struct slice host = envelope_rcpt_host(rcpt);
 
-    while (at > 0 && address.data[at - 1] != '@')
-        at--;
-    len = at > 0 ? address.len - at : 0;
-    if (len == 0 || len >= sizeof(lower))
-        return name_of(t, SLICE_LITERAL("."), ret_index);
-    for (size_t i = 0; i < len; i++) {
-        uint8_t c = address.data[at + i];
-
-        lower[i] = c >= 'A' && c <= 'Z' ? (uint8_t)(c + 32) : c;
-    }
-    return name_of(t, slice_of(lower, len), ret_index);
+    if (host.len == 0 || host.len > UINT8_MAX)
+        host = SLICE_LITERAL(".");
+    return name_of(t, host, ret_index);
 }
 
 /* ---- Messages ------------------------------------------------------------------------------ */
@@ -140,12 +129,8 @@ static int message_new(struct recover_table *t, uint64_t id, uint32_t rcpt_count
     return 0;
 }
 
-/* A message that was copied forward has two places: the later one holds. */
 static void place_take(struct recover_message *message, const struct log_place *place)
 {
-    if (place->serial < message->serial ||
-        (place->serial == message->serial && place->offset <= message->offset))
-        return;
     message->serial = place->serial;
     message->offset = place->offset;
     message->bytes = place->bytes;
@@ -179,10 +164,9 @@ int recover_table_message(struct recover_table *t, const struct envelope *envelo
     int result;
 
     if (message != NULL) {
-        if (message->rcpt_count != envelope->rcpt_count)
-            return E_DAMAGED;
-        place_take(message, place);
-        return 0;
+        /* A copy of a message that was moved. Whether it got so far as to count, only a state
+         * record can tell: the first copy is not given up before one is durable. */
+        return message->rcpt_count == envelope->rcpt_count ? 0 : E_DAMAGED;
     }
     result = message_new(t, envelope->message_id, envelope->rcpt_count, &message);
     if (result == 0)
@@ -193,7 +177,7 @@ int recover_table_message(struct recover_table *t, const struct envelope *envelo
     place_take(message, place);
     wire_reader_init(&r, envelope->rcpts.data, envelope->rcpts.len);
     for (uint32_t i = 0; envelope_rcpt_next(&r, &rcpt); i++) {
-        result = domain_of(t, rcpt.address, &t->rcpts[message->rcpt_first + i].domain);
+        result = domain_of(t, &rcpt, &t->rcpts[message->rcpt_first + i].domain);
         if (result < 0)
             return result;
     }

@@ -30,6 +30,7 @@ struct recover_message {
     uint32_t rcpt_first;
     uint32_t rcpt_count;
     uint32_t final_count;
+    uint16_t slot; /* of the segment at serial, set once all is known */
     uint8_t is_done;
 };
 

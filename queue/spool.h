@@ -57,13 +57,19 @@ enum log_request_flags {
     LOG_WANTS_SYNC = 1,   /* outcome, named state: answer only when durable, commit at once */
     LOG_MESSAGE_DONE = 2, /* outcome: with it the message's last recipient is final. The bytes at
                              `place` are dead once this is durable. On APPEND_STATE: the message was
-                             appended again elsewhere, its copy at `place` is dead */
+                             appended again, that is answered 0, the state names the new place,
+                             and the copy at `place` is dead */
 };
 
 /*
  * One append. Embedded in its owner's object; the payload must stay in place until the answer.
  * The parcel comes back with status set on the answer mailbox of the client named in parcel.from,
  * which need not be the client whose mailbox brought it: a home passes on its owners' outcomes.
+ *
+ * Negative for a message: E_LOW_SPACE (452), E_TOO_LONG (larger than a segment holds), E_CLOSED, or
+ * the error of the disk; in all these cases the message will never be seen again. For everything
+ * else only E_POISONED, E_CLOSED, E_TOO_LONG, and for named state also E_DAMAGED (not encoded) and
+ * -ENOMEM.
  */
 struct log_request {
     struct parcel parcel; /* kind; from = client number, see spool_client_add */
@@ -102,8 +108,8 @@ struct log_message_state {
 };
 
 struct log_state_rcpt {
-    struct slice domain; /* empty = the same as the recipient before; recovery gives lower case, and
-                            "." for an address without one */
+    struct slice domain; /* empty = the same as the recipient before; recovery gives
+                            envelope_rcpt_host, "." where that is empty */
     bool is_final;       /* attempts and due_us are then not kept */
     uint16_t attempts;
     uint64_t due_us; /* wall clock; 0 = never attempted, due at once */
@@ -230,7 +236,10 @@ int spool_reader_check(const struct log_place *place, uint64_t message_id, const
  */
 struct spool_cursor;
 
-/* from: serial 0 = the oldest outcome kept. number: distinct per cursor. */
+/*
+ * from: serial 0 = the oldest outcome kept. number: distinct per cursor. A cursor of a former life
+ * is created before the spool's loop runs, or what it has not read may be recycled meanwhile.
+ */
 struct spool_cursor *spool_cursor_create(struct spool *spool, struct io *io, uint64_t number,
                                          const struct log_place *from);
 void spool_cursor_destroy(struct spool_cursor *cursor);

@@ -1,5 +1,6 @@
 #include "tests/unit/queue/ledger.h"
 
+#include "core/base/err.h"
 #include "core/base/must.h"
 #include "core/base/rng.h"
 #include "queue/envelope.h"
@@ -80,7 +81,7 @@ void ledger_message_answered(struct ledger *ledger, struct ledger_message *messa
     if (status == 0) {
         keep(ledger, message, LEDGER_KEPT);
         message->place = *place;
-    } else if (status == -1006) { /* E_POISONED */
+    } else if (status == E_POISONED) {
         message->standing = LEDGER_UNKNOWN;
     } else {
         message->standing = LEDGER_REFUSED;
@@ -217,6 +218,7 @@ void ledger_crashed(struct ledger *ledger)
     for (uint64_t i = 0; i < ledger->message_count; i++) {
         struct ledger_message *message = ledger->messages[i];
 
+        message->is_moving = false;
         if (message->standing == LEDGER_SENT)
             message->standing = LEDGER_UNKNOWN;
     }

@@ -37,8 +37,9 @@ struct ledger_message {
     uint32_t body_bytes;
     uint32_t rcpt_count;
     struct ledger_rcpt rcpts[LEDGER_RCPTS];
-    bool is_done; /* told, with LOG_MESSAGE_DONE */
-    bool is_seen; /* by the recovery under judgement */
+    bool is_done;   /* told, with LOG_MESSAGE_DONE */
+    bool is_seen;   /* by the recovery under judgement */
+    bool is_moving; /* appended again, not answered yet: no outcomes meanwhile */
     struct log_place place;
 };
 
@@ -117,8 +118,7 @@ void ledger_closed(struct ledger *ledger);
 
 static inline bool ledger_is_live(const struct ledger_message *message)
 {
-    return (message->standing == LEDGER_KEPT || message->standing == LEDGER_FOUND) &&
-           !message->is_done;
+    return !list_empty(&message->link) && !message->is_done;
 }
 
 /* Judging a recovery: begin, one call per thing it tells, end. A message that may be there and is

@@ -143,23 +143,33 @@ void life_move_message(struct life *life, struct ledger_message *message)
 {
     size_t len = ledger_payload(message, life->scratch, SCRATCH_BYTES);
 
-    must(ledger_is_live(message));
+    must(ledger_is_live(message) && !message->is_moving);
+    message->is_moving = true;
     post(life, SPOOL_APPEND_MESSAGE, life->scratch, len, 0, message, 0);
 }
 
 /* ---- Answers -------------------------------------------------------------------------------- */
 
+/* The new copy counts from now on; a refused one changes nothing. */
+static void on_moved(struct life *life, struct ledger_message *message,
+                     const struct log_request *request)
+{
+    struct log_place old = message->place;
+
+    message->is_moving = false;
+    if (request->status < 0)
+        return;
+    message->place = request->place;
+    send_state(life, message, &old);
+}
+
 static void on_answer(struct life *life, struct sent *sent)
 {
     const struct log_request *request = &sent->request;
 
-    if (request->parcel.kind == SPOOL_APPEND_MESSAGE && sent->message->standing == LEDGER_KEPT) {
-        struct log_place old = sent->message->place;
-
-        must(request->status == 0);
-        sent->message->place = request->place;
-        send_state(life, sent->message, &old);
-    } else if (request->parcel.kind == SPOOL_APPEND_MESSAGE)
+    if (request->parcel.kind == SPOOL_APPEND_MESSAGE && sent->message->is_moving)
+        on_moved(life, sent->message, request);
+    else if (request->parcel.kind == SPOOL_APPEND_MESSAGE)
         ledger_message_answered(life->ledger, sent->message, request->status, &request->place);
     else if (request->status == 0 && (request->flags & LOG_WANTS_SYNC) != 0)
         ledger_sure(life->ledger, sent->step);
@@ -268,7 +278,14 @@ static void act(struct life *life)
             bytes = rng_between(rng, 15000, 55000);
         life_send_message(life, (uint32_t)rng_between(rng, 1, LEDGER_RCPTS), (uint32_t)bytes);
     } else if (dice < 95 && life->ledger->live_count > 0) {
-        life_send_outcome(life, pick_live(life), rng_below(rng, 10) < 7, rng_one_in(rng, 8));
+        struct ledger_message *message = pick_live(life);
+
+        if (message->is_moving)
+            return;
+        if (rng_one_in(rng, 12))
+            life_move_message(life, message);
+        else
+            life_send_outcome(life, message, rng_below(rng, 10) < 7, rng_one_in(rng, 8));
     } else if (dice >= 95) {
         life_send_named(life, (uint32_t)rng_below(rng, LEDGER_KEYS), rng_one_in(rng, 2));
     }

@@ -32,8 +32,9 @@ static uint8_t *exact(const uint8_t *data, size_t len)
 static size_t envelope_sample(uint8_t *room, size_t room_bytes, struct envelope *envelope)
 {
     static uint8_t rcpts[512];
-    struct envelope_rcpt one = {SLICE_LITERAL("a@one.example"), SLICE_LITERAL("rfc822;a@x")};
-    struct envelope_rcpt two = {SLICE_LITERAL("b@two.example"), SLICE_EMPTY};
+    struct envelope_rcpt one = {SLICE_LITERAL("a@one.example"), SLICE_LITERAL("rfc822;a@x"),
+                                SLICE_LITERAL("xn--one.example")};
+    struct envelope_rcpt two = {SLICE_LITERAL("b@two.example"), SLICE_EMPTY, SLICE_EMPTY};
     struct wire_writer w;
 
     wire_writer_init(&w, rcpts, sizeof(rcpts));
@@ -93,8 +94,10 @@ static void envelope_comes_back(void **state)
     assert_true(envelope_rcpt_next(&r, &rcpt));
     assert_true(slice_equal(rcpt.address, SLICE_LITERAL("a@one.example")));
     assert_true(slice_equal(rcpt.orcpt, SLICE_LITERAL("rfc822;a@x")));
+    assert_true(slice_equal(envelope_rcpt_host(&rcpt), SLICE_LITERAL("xn--one.example")));
     assert_true(envelope_rcpt_next(&r, &rcpt));
     assert_int_equal(rcpt.orcpt.len, 0);
+    assert_true(slice_equal(envelope_rcpt_host(&rcpt), SLICE_LITERAL("two.example")));
     assert_false(envelope_rcpt_next(&r, &rcpt));
 }
 
@@ -149,6 +152,26 @@ static void envelope_with_other_bytes_is_safe(void **state)
         }
         free(copy);
     }
+}
+
+static void envelope_counts_can_come_later(void **state)
+{
+    uint8_t room[2048];
+    struct envelope in;
+    struct envelope out;
+    struct wire_writer w;
+    size_t len = envelope_sample(room, sizeof(room), &in);
+
+    in.flags = ENVELOPE_SMTPUTF8;
+    in.stuffed_dots = 9;
+    in.prefix_bytes = 10;
+    in.body_bytes = 11;
+    wire_writer_init(&w, room, sizeof(room));
+    envelope_encode_counts(&in, &w);
+    assert_int_equal(envelope_decode(slice_of(room, len), &out), 0);
+    assert_int_equal(out.flags, ENVELOPE_SMTPUTF8);
+    assert_true(out.stuffed_dots == 9 && out.prefix_bytes == 10 && out.body_bytes == 11);
+    assert_true(out.message_id == in.message_id && out.rcpt_count == 2);
 }
 
 static void envelope_of_a_null_sender(void **state)
@@ -396,6 +419,7 @@ int main(void)
         cmocka_unit_test(envelope_comes_back),
         cmocka_unit_test(envelope_cut_anywhere_is_damaged),
         cmocka_unit_test(envelope_with_other_bytes_is_safe),
+        cmocka_unit_test(envelope_counts_can_come_later),
         cmocka_unit_test(envelope_of_a_null_sender),
         cmocka_unit_test(outcome_comes_back),
         cmocka_unit_test(outcome_cut_anywhere_is_damaged),

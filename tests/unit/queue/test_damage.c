@@ -581,14 +581,21 @@ static void torn_tails_are_cut(void **state)
     struct scene *scene = scene_make(61, false);
     const struct spot *last = NULL;
     uint8_t zeros[SEGFMT_BLOCK * 16] = {0};
+    uint32_t newest = 0;
     uint64_t batch;
     uint64_t end;
     char path[64];
 
     for (uint32_t i = 0; i < scene->spot_count; i++) {
-        if (scene->spots[i].type == RECORD_MESSAGE &&
-            (last == NULL || scene->spots[i].message > last->message))
-            last = &scene->spots[i];
+        const struct spot *spot = &scene->spots[i];
+        uint32_t former;
+
+        if (spot->type != RECORD_MESSAGE)
+            continue;
+        if (serial_of(scene, spot->path, &former) < newest)
+            continue;
+        newest = serial_of(scene, spot->path, &former);
+        last = spot;
     }
     must(last != NULL);
     batch = last->from & ~(uint64_t)(SEGFMT_BLOCK - 1);

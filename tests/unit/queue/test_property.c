@@ -191,21 +191,22 @@ static bool is_settled(void *context)
 {
     struct history *h = context;
 
-    return life_is_settled(&h->life) || ledger_has_failed(&h->ledger);
+    return h->process == NULL || life_is_settled(&h->life) || ledger_has_failed(&h->ledger);
 }
 
 static bool is_closed(void *context)
 {
     struct history *h = context;
 
-    return h->life.is_closed;
+    return h->process == NULL || h->life.is_closed;
 }
 
-/* Everything answered, committed and closed; false when that does not come about. */
+/* Everything answered, committed and closed; false when that does not come about, or when a crash
+ * that was ordered comes first. */
 static bool end_in_order(struct history *h, bool reads_to_the_end)
 {
     h->life.is_quiet = true;
-    if (!sim_run_until(h->world, is_settled, h, 20000 * MS, PATIENCE_STEPS))
+    if (!sim_run_until(h->world, is_settled, h, 20000 * MS, PATIENCE_STEPS) || h->process == NULL)
         return false;
     if (reads_to_the_end) {
         sim_run_for(h->world, 100 * MS);
@@ -216,7 +217,7 @@ static bool end_in_order(struct history *h, bool reads_to_the_end)
             return false;
     }
     sim_run_in(h->process, close_life, h);
-    if (!sim_run_until(h->world, is_closed, h, 20000 * MS, PATIENCE_STEPS))
+    if (!sim_run_until(h->world, is_closed, h, 20000 * MS, PATIENCE_STEPS) || h->process == NULL)
         return false;
     if (spool_health(h->life.spool) == SPOOL_POISONED)
         ledger_crashed(&h->ledger);
@@ -327,7 +328,8 @@ static uint64_t dump_id(const struct scan_record *record)
     if (record->type == RECORD_OUTCOME && outcome_decode(record->payload, &outcome) == 0)
         return outcome.message_id * 1000000 + outcome.logged_us;
     if (record->type == RECORD_STATE && log_message_state_decode(record->payload, &state) == 0)
-        return state.message_id;
+        return state.message_id * 10000000000ull + state.place.serial * 1000000ull +
+               state.place.offset;
     return 0;
 }
 
