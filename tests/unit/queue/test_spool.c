@@ -627,6 +627,40 @@ static void a_message_can_be_moved(void **state)
     scene_end(scene);
 }
 
+/* Files of the old size are read as long as something in them lives, and go when nothing does. */
+static void another_segment_size_takes_over(void **state)
+{
+    static const uint64_t sizes[] = {131072, 65536, 262144};
+    struct scene *scene = scene_make();
+    uint32_t odd = 0;
+
+    in_process(scene, send_five);
+    settle(scene);
+    for (int i = 0; i < 3; i++) {
+        crash(scene, SIM_POWER_CUT);
+        scene->options.spool.segment_bytes = sizes[i];
+        scene->options.spool.segment_count_max = 40;
+        begin(scene);
+        assert_int_equal(scene->life.report.messages_live, 5 * (i + 1));
+        in_process(scene, send_five);
+        settle(scene);
+    }
+    in_process(scene, finish_all_synced);
+    settle(scene);
+    for (int i = 0; i < 3; i++) {
+        scene->life.spool->options.checkpoint_bytes = 1;
+        in_process(scene, send_named);
+        settle(scene);
+        sim_run_for(scene->world, 500 * MS);
+    }
+    for (uint32_t i = 0; i < scene->life.spool->pool.slot_count; i++)
+        odd += scene->life.spool->pool.slots[i].odd_size &&
+               scene->life.spool->pool.slots[i].stream == STREAM_MESSAGES &&
+               scene->life.spool->pool.slots[i].state != SEGMENT_GONE;
+    assert_int_equal(odd, 0);
+    scene_end(scene);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -645,6 +679,7 @@ int main(void)
         cmocka_unit_test(a_close_commits_what_waits),
         cmocka_unit_test(one_spool_one_process),
         cmocka_unit_test(a_message_can_be_moved),
+        cmocka_unit_test(another_segment_size_takes_over),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
