@@ -14,6 +14,7 @@
 #include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -33,6 +34,7 @@ enum {
     CAPACITY = 64,
     PINGS = 3000,
     CONNECTIONS = 50,
+    ASKED = 100,
 };
 
 static const struct ipaddr loopback = {.family = IPADDR_V4, .bytes = {127, 0, 0, 1}};
@@ -206,6 +208,66 @@ static void foreign_thread_wakes_a_sleeper(void **state)
         io_destroy(home.io);
         free(foreign);
     }
+}
+
+struct asker {
+    struct io_timer timer;
+    struct io *io;
+    struct mailbox *box;
+    struct letter letters[ASKED];
+    unsigned posted;
+    unsigned taken;
+};
+
+/* A few at a time, with pauses in which the foreign thread falls asleep. */
+static void on_ask(struct io_timer *timer)
+{
+    struct asker *asker = container_of(timer, struct asker, timer);
+
+    for (unsigned i = 0; i < 3 && asker->posted < ASKED; i++)
+        mailbox_post(asker->box, &asker->letters[asker->posted++].parcel);
+    if (asker->posted < ASKED)
+        io_timer_arm(asker->io, timer, io_now_ns(asker->io) + 1000000);
+}
+
+static void *take_by_poll(void *context)
+{
+    struct asker *asker = context;
+    struct pollfd bell = {.fd = mailbox_wait_fd(asker->box), .events = POLLIN};
+
+    while (asker->taken < ASKED) {
+        struct parcel *parcel = mailbox_take_foreign(asker->box);
+
+        if (parcel == NULL)
+            poll(&bell, 1, -1);
+        else
+            assert_ptr_equal(parcel, &asker->letters[asker->taken++].parcel);
+    }
+    io_stop(asker->io);
+    return NULL;
+}
+
+static void foreign_thread_is_woken_by_its_descriptor(void **state)
+{
+    struct asker *asker = calloc(1, sizeof(*asker));
+    struct io_stats stats;
+    pthread_t thread;
+
+    assert_non_null(asker);
+    asker->io = make_loop(false);
+    asker->box = mailbox_create(4, asker->io, NULL);
+    assert_true(mailbox_wait_fd(asker->box) >= 0);
+    io_timer_init(&asker->timer, on_ask);
+    io_timer_arm(asker->io, &asker->timer, io_now_ns(asker->io));
+    assert_int_equal(pthread_create(&thread, NULL, take_by_poll, asker), 0);
+    io_run(asker->io);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_equal(asker->taken, ASKED);
+    io_stats_read(asker->io, &stats);
+    assert_true(stats.wakes_sent > 0);
+    mailbox_destroy(asker->box);
+    io_destroy(asker->io);
+    free(asker);
 }
 
 /* ---- Run, stop, sleep ---------------------------------------------------------------------- */
@@ -644,6 +706,7 @@ int main(void)
         cmocka_unit_test(letters_between_threads),
         cmocka_unit_test(pings_between_sleeping_threads),
         cmocka_unit_test(foreign_thread_wakes_a_sleeper),
+        cmocka_unit_test(foreign_thread_is_woken_by_its_descriptor),
     };
 
     alarm(ALARM_S);
