@@ -334,8 +334,12 @@ static void on_trial_done(struct io_op *op, int32_t result)
 
 static int trial_wait(struct spool *spool, struct trial *trial)
 {
-    while (!trial->done)
+    /* The first turn sleeps until the completion is there, the second one delivers it: a single one
+     * would deliver it and then sleep once more, for nothing. */
+    while (!trial->done) {
         io_turn(spool->io, 1000000);
+        io_turn(spool->io, 0);
+    }
     trial->done = false;
     return trial->result < 0 ? trial->result : 0;
 }
