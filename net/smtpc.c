@@ -147,7 +147,7 @@ void smtpc_fail_reply(struct smtpc *conn)
 {
     enum verdict_scope scope = smtpc_row(conn)->scope;
 
-    /* 421 is about this session, whatever it answers; while opening, about this host. */
+    /* 421 is about the connection, whatever it answers; while opening, about this host. */
     if (conn->reply.code == 421 && scope != VERDICT_HOST)
         scope = VERDICT_SESSION;
     reply_to_verdict(&conn->reply, scope, smtpc_row(conn)->stage, &conn->verdict);

@@ -314,7 +314,7 @@ void smtpc_on_helo(struct smtpc *conn, uint32_t rcpt)
 void smtpc_on_rset(struct smtpc *conn, uint32_t rcpt)
 {
     if (answer_of(conn) != ANSWER_YES) {
-        /* Says nothing about the message, but with this session nothing can be begun anew. */
+        /* Says nothing about the message, but nothing can be begun anew on this connection. */
         smtpc_fail(conn, SMTPC_VIOLATION, "RSET was not taken");
         return;
     }

@@ -14,33 +14,6 @@
 #define ENVELOPE_VERSION     1
 #define ENVELOPE_FIXED_BYTES (4 + 1 + 8 + 8 + 5 * 4 + 2 * 17 + 7 * 2 + 4)
 
-static void put_ip(struct wire_writer *w, const struct ipaddr *ip)
-{
-    wire_put_u8(w, ip->family);
-    if (ip->family == IPADDR_V4)
-        wire_put_bytes(w, ip->bytes, 4);
-    else if (ip->family == IPADDR_V6)
-        wire_put_bytes(w, ip->bytes, 16);
-    else
-        must(ip->family == IPADDR_NONE);
-}
-
-static void get_ip(struct wire_reader *r, struct ipaddr *ret_ip)
-{
-    struct slice bytes = SLICE_EMPTY;
-
-    memset(ret_ip, 0, sizeof(*ret_ip));
-    ret_ip->family = wire_get_u8(r);
-    if (ret_ip->family == IPADDR_V4)
-        bytes = wire_get_bytes(r, 4);
-    else if (ret_ip->family == IPADDR_V6)
-        bytes = wire_get_bytes(r, 16);
-    else if (ret_ip->family != IPADDR_NONE)
-        r->failed = true;
-    if (bytes.len > 0)
-        memcpy(ret_ip->bytes, bytes.data, bytes.len);
-}
-
 void envelope_put_rcpt(struct wire_writer *w, const struct envelope_rcpt *rcpt)
 {
     wire_put_str16(w, rcpt->address);
@@ -97,8 +70,8 @@ void envelope_encode(const struct envelope *envelope, struct wire_writer *w)
     wire_put_u32(w, envelope->prefix_bytes);
     wire_put_u32(w, envelope->body_bytes);
     wire_put_u32(w, envelope->rcpt_count);
-    put_ip(w, &envelope->client_ip);
-    put_ip(w, &envelope->local_ip);
+    ipaddr_put(w, &envelope->client_ip);
+    ipaddr_put(w, &envelope->local_ip);
     wire_put_str16(w, envelope->sender);
     wire_put_str16(w, envelope->vmta);
     wire_put_str16(w, envelope->pool);
@@ -165,8 +138,8 @@ int envelope_decode(struct slice data, struct envelope *ret_envelope)
     e.prefix_bytes = wire_get_u32(&r);
     e.body_bytes = wire_get_u32(&r);
     e.rcpt_count = wire_get_u32(&r);
-    get_ip(&r, &e.client_ip);
-    get_ip(&r, &e.local_ip);
+    ipaddr_get(&r, &e.client_ip);
+    ipaddr_get(&r, &e.local_ip);
     e.sender = wire_get_str16(&r);
     e.vmta = wire_get_str16(&r);
     e.pool = wire_get_str16(&r);

@@ -258,3 +258,30 @@ int ipaddr_from_sockaddr(const struct sockaddr *from, struct ipaddr_port *ret_at
     *ret_at = at;
     return 0;
 }
+
+void ipaddr_put(struct wire_writer *w, const struct ipaddr *ip)
+{
+    wire_put_u8(w, ip->family);
+    if (ip->family == IPADDR_V4)
+        wire_put_bytes(w, ip->bytes, 4);
+    else if (ip->family == IPADDR_V6)
+        wire_put_bytes(w, ip->bytes, 16);
+    else
+        must(ip->family == IPADDR_NONE);
+}
+
+void ipaddr_get(struct wire_reader *r, struct ipaddr *ret_ip)
+{
+    struct slice bytes = SLICE_EMPTY;
+
+    memset(ret_ip, 0, sizeof(*ret_ip));
+    ret_ip->family = wire_get_u8(r);
+    if (ret_ip->family == IPADDR_V4)
+        bytes = wire_get_bytes(r, 4);
+    else if (ret_ip->family == IPADDR_V6)
+        bytes = wire_get_bytes(r, 16);
+    else if (ret_ip->family != IPADDR_NONE)
+        r->failed = true;
+    if (bytes.len > 0)
+        memcpy(ret_ip->bytes, bytes.data, bytes.len);
+}

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "core/base/slice.h"
+#include "core/base/wire.h"
 
 struct sockaddr;
 
@@ -50,3 +51,6 @@ uint64_t ipaddr_hash(const struct ipaddr *ip);
 /* room: a struct sockaddr_storage. Returns the length to pass to the system. */
 unsigned ipaddr_to_sockaddr(const struct ipaddr_port *at, struct sockaddr *room);
 int ipaddr_from_sockaddr(const struct sockaddr *from, struct ipaddr_port *ret_at);
+/* On disk: u8 family, then 0, 4 or 16 bytes. An unknown family sets r->failed. */
+void ipaddr_put(struct wire_writer *w, const struct ipaddr *ip);
+void ipaddr_get(struct wire_reader *r, struct ipaddr *ret_ip);

@@ -18,30 +18,6 @@ static struct slice cut(struct slice text)
     return text;
 }
 
-static void put_ip(struct wire_writer *w, const struct ipaddr *ip)
-{
-    size_t len = ip->family == IPADDR_V4 ? 4 : ip->family == IPADDR_V6 ? 16 : 0;
-
-    wire_put_u8(w, ip->family);
-    wire_put_bytes(w, ip->bytes, len);
-}
-
-static void get_ip(struct wire_reader *r, struct ipaddr *ret_ip)
-{
-    struct slice bytes = SLICE_EMPTY;
-
-    memset(ret_ip, 0, sizeof(*ret_ip));
-    ret_ip->family = wire_get_u8(r);
-    if (ret_ip->family == IPADDR_V4)
-        bytes = wire_get_bytes(r, 4);
-    else if (ret_ip->family == IPADDR_V6)
-        bytes = wire_get_bytes(r, 16);
-    else if (ret_ip->family != IPADDR_NONE)
-        r->failed = true;
-    if (bytes.len > 0)
-        memcpy(ret_ip->bytes, bytes.data, bytes.len);
-}
-
 static bool kind_is_known(uint8_t kind)
 {
     return kind == OUTCOME_DELIVERED || kind == OUTCOME_BOUNCED || kind == OUTCOME_TRANSIENT ||
@@ -63,8 +39,8 @@ int outcome_encode(const struct outcome *o, void *room, size_t room_bytes)
     wire_put_u64(&w, o->logged_us);
     wire_put_u64(&w, o->queued_us);
     wire_put_u64(&w, o->size_bytes);
-    put_ip(&w, &o->source_ip);
-    put_ip(&w, &o->destination_ip);
+    ipaddr_put(&w, &o->source_ip);
+    ipaddr_put(&w, &o->destination_ip);
     wire_put_str16(&w, o->orig);
     wire_put_str16(&w, o->rcpt);
     wire_put_str16(&w, o->orcpt);
@@ -100,8 +76,8 @@ int outcome_decode(struct slice data, struct outcome *ret_outcome)
     o.logged_us = wire_get_u64(&r);
     o.queued_us = wire_get_u64(&r);
     o.size_bytes = wire_get_u64(&r);
-    get_ip(&r, &o.source_ip);
-    get_ip(&r, &o.destination_ip);
+    ipaddr_get(&r, &o.source_ip);
+    ipaddr_get(&r, &o.destination_ip);
     o.orig = wire_get_str16(&r);
     o.rcpt = wire_get_str16(&r);
     o.orcpt = wire_get_str16(&r);
