@@ -128,17 +128,27 @@ struct queue *queues_obtain(struct shard *shard, struct slice domain, uint32_t v
     return queue;
 }
 
-static bool is_kept(const struct queue *queue)
+static bool is_kept(const struct shard *shard, const struct queue *queue)
 {
     return queue->ready_count + queue->deferred_count + queue->sending_count > 0 ||
            queue->connection_count > 0 || queue->paused || queue->resolving ||
-           queue->rest_failures > 0 || queue->local != LOCAL_NONE;
+           queue->rest_until_ns > io_now_ns(shard->io) || queue->local != LOCAL_NONE;
+}
+
+/* The rest is over: the log need not bring it back after a restart. */
+static void forget_rest(struct shard *shard, struct queue *queue)
+{
+    queue->rest_until_ns = 0;
+    queue->rest_until_us = 0;
+    if (queue->rest_is_logged)
+        queues_persist(shard, queue, NULL);
 }
 
 static void queue_free(struct shard *shard, struct queue *queue)
 {
     struct queue_key key = {names_text(&shard->names, queue->name), queue->vmta_id};
 
+    forget_rest(shard, queue);
     io_timer_stop(shard->io, &queue->wake_timer);
     list_remove(&queue->idle_link);
     list_remove(&queue->lane_link);
@@ -151,7 +161,7 @@ static void queue_free(struct shard *shard, struct queue *queue)
 
 void queues_release(struct shard *shard, struct queue *queue)
 {
-    if (is_kept(queue))
+    if (is_kept(shard, queue))
         return;
     list_remove(&queue->idle_link);
     queue->idle_since_ns = io_now_ns(shard->io);
@@ -164,7 +174,7 @@ static void free_idle(struct shard *shard, uint64_t now_ns)
     while (!list_empty(&shard->idle_queues)) {
         struct queue *queue = container_of(shard->idle_queues.next, struct queue, idle_link);
 
-        if (is_kept(queue))
+        if (is_kept(shard, queue))
             list_remove(&queue->idle_link);
         else if (queue->idle_since_ns + IDLE_KEEP_NS <= now_ns)
             queue_free(shard, queue);
@@ -404,12 +414,8 @@ void queues_rest(struct shard *shard, struct queue *queue, const struct verdict 
 
 void queues_note_success(struct shard *shard, struct queue *queue)
 {
-    if (queue->rest_failures == 0)
-        return;
     queue->rest_failures = 0;
-    queue->rest_until_ns = 0;
-    queue->rest_until_us = 0;
-    queues_persist(shard, queue, NULL);
+    forget_rest(shard, queue);
 }
 
 void queues_fail_all(struct shard *shard, struct queue *queue, const struct verdict *verdict)
@@ -589,7 +595,7 @@ static void persist_one(struct shard *shard, const char *prefix, const char *nam
     mailbox_post(shard->wiring.to_spool, &record->request.parcel);
 }
 
-void queues_persist(struct shard *shard, const struct queue *queue, struct report *report)
+void queues_persist(struct shard *shard, struct queue *queue, struct report *report)
 {
     char name[REPORT_NAME_MAX];
     uint8_t rest[16];
@@ -601,11 +607,12 @@ void queues_persist(struct shard *shard, const struct queue *queue, struct repor
                     report);
         return;
     }
+    queue->rest_is_logged = queue->rest_until_ns > io_now_ns(shard->io);
     wire_writer_init(&w, rest, sizeof(rest));
     wire_put_u64(&w, queue->rest_until_us);
     wire_put_u16(&w, queue->rest_failures);
     persist_one(shard, REST_KEY, name,
-                queue->rest_failures ? slice_of(rest, wire_written(&w)) : SLICE_EMPTY, NULL);
+                queue->rest_is_logged ? slice_of(rest, wire_written(&w)) : SLICE_EMPTY, NULL);
 }
 
 void queues_on_named_answer(struct shard *shard, struct log_request *request)
@@ -655,6 +662,7 @@ void shard_recover_named(struct shard *shard, const struct log_named *named)
     wire_reader_init(&r, named->value.data, named->value.len);
     queue->rest_until_us = wire_get_u64(&r);
     queue->rest_failures = wire_get_u16(&r);
+    queue->rest_is_logged = true;
     queue->reason = WAIT_REST;
     wake_later(shard, queue, monotonic_of(shard, queue->rest_until_us));
 }

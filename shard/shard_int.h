@@ -165,7 +165,8 @@ struct queue {
     uint32_t connection_count; /* serving it now */
     uint32_t address_turn;     /* round robin over the VMTA's addresses */
     uint16_t rest_failures;
-    uint8_t reason; /* enum wait_reason */
+    bool rest_is_logged; /* a restart would bring the rest back */
+    uint8_t reason;      /* enum wait_reason */
     bool paused;
     bool resolving;
     uint8_t local;             /* enum local_work */
@@ -409,7 +410,7 @@ void queues_name(const struct shard *shard, const struct queue *queue, char *roo
                  size_t room_bytes);
 void queues_note_error(struct shard *shard, struct queue *queue, const struct verdict *verdict);
 /* Named state of a queue (pause, rest), durable before a report that waits for it is answered. */
-void queues_persist(struct shard *shard, const struct queue *queue, struct report *report);
+void queues_persist(struct shard *shard, struct queue *queue, struct report *report);
 void queues_on_named_answer(struct shard *shard, struct log_request *request);
 
 /* site.c */

@@ -212,11 +212,20 @@ def test_accounting_files_through_kills_and_consumers(world):
             sent += 1
             if sent % 8 == 0:
                 consumer.take()
-        time.sleep(random.uniform(0, 1.5))
+        if life % 2 == 0:
+            # Every other life sees a file finished, the rest end anywhere.
+            seen = len(consumer.rows)
+            until(lambda: consumer.take() or len(consumer.rows) > seen, 20, 'a finished file')
+        else:
+            time.sleep(random.uniform(0, 1.5))
         if life < 5:
             daemon.kill()
+    consumer.take()
+    seen = len(consumer.rows)
+    inject(daemon, f'{sent}@d.test')
+    sent += 1
     until(lambda: daemon.counters()['queued_rcpts'] == 0, 30, 'everything delivered')
-    time.sleep(2.5)
+    until(lambda: consumer.take() or len(consumer.rows) > seen, 20, 'the last finished file')
     assert daemon.shutdown() == 0
     consumer.take()
     assert len(consumer.names) > 3
