@@ -360,8 +360,9 @@ static void submit_and_wait(struct io *io, uint64_t wait_ns)
         if (io_uring_sq_space_left(&io->ring) == 0 && io_uring_sq_ready(&io->ring) >= waiting)
             break; /* the kernel takes nothing now; the next turn tries again */
     }
-    if (wait_ns != 0 && !has_local_work(io) && !kernel_has_more(io) &&
-        io_loop_sleep_begin(&io->loop)) {
+    /* Completions that the kernel still keeps do not stand in the way: the waiting enter fetches
+     * them first and returns at once. */
+    if (wait_ns != 0 && !has_local_work(io) && io_loop_sleep_begin(&io->loop)) {
         enter(io, wait_allowed(io, wait_ns));
         io_loop_sleep_end(&io->loop);
         return;
