@@ -24,6 +24,7 @@
 #include "net/smtpd.h"
 #include "shard/message.h"
 #include "shard/names.h"
+#include "shard/policy/demand.h"
 #include "shard/policy/fate.h"
 #include "shard/report.h"
 #include "shard/shard.h"
@@ -219,7 +220,7 @@ struct lane {
     uint32_t index;
     uint32_t open_count; /* connecting, idle, busy */
     uint32_t connecting_count;
-    uint32_t window; /* connections allowed now: doubles with each success, 1 after a failure */
+    struct demand demand; /* how many connections would pay */
     uint32_t target_turn;
 };
 
@@ -236,6 +237,7 @@ struct connection {
     uint32_t error_count;
     uint32_t served;
     uint64_t idle_ms;
+    uint64_t busy_since_ns; /* opened, or got its present transaction, or ended the one before */
     bool is_ready;
     bool is_closed; /* the client is gone; kept while a message is being read for it */
     char host_name[DNS_NAME_MAX + 1];

@@ -4,8 +4,7 @@
  * A site is an MX set or a route; a lane is a site seen from one of our addresses. Connections
  * belong to a lane and serve any queue of that site, one transaction at a time; queues wait in line
  * at a lane and are served in turn, so no queue starves another. How many connections a lane opens
- * follows from what waits: its window starts small, doubles with each connection that comes up and
- * falls back to one when one fails, so a receiver that was away is never met by everything at once.
+ * follows from what waits and from what they bring (policy/demand.h).
  */
 #include "core/base/err.h"
 #include "core/base/mem.h"
@@ -14,16 +13,13 @@
 #include <errno.h>
 #include <stdio.h>
 
-#define RESOLVE_JOBS         64
-#define LANE_WINDOW_START    2
-#define LANE_WINDOW_MAX      4096
-#define LANE_BACKLOG_QUEUES  32 /* queues looked at to judge what waits */
-#define RCPTS_PER_CONNECTION 4  /* waiting recipients that justify one more connection */
-#define SOURCE_PARK_MS       60000
-#define DNS_RETRY_MS         60000 /* PowerMTA's retry-after-dns-error */
-#define DEAD_TARGET_MS       300000
-#define NO_ROOM_WAIT_MS      1000
-#define QUIT_TIMEOUT_MS      5000
+#define RESOLVE_JOBS        64
+#define LANE_BACKLOG_QUEUES 32 /* queues looked at to judge what waits */
+#define SOURCE_PARK_MS      60000
+#define DNS_RETRY_MS        60000 /* PowerMTA's retry-after-dns-error */
+#define DEAD_TARGET_MS      300000
+#define NO_ROOM_WAIT_MS     1000
+#define QUIT_TIMEOUT_MS     5000
 
 struct resolve_job {
     struct mx_resolution *resolution;
@@ -276,7 +272,7 @@ static struct lane *lane_obtain(struct shard *shard, struct site *site,
     lane->site = site;
     lane->source = address->ip;
     lane->helo = address->helo;
-    lane->window = LANE_WINDOW_START;
+    demand_init(&lane->demand);
     list_init(&lane->waiting);
     list_init(&lane->idle);
     list_init(&lane->busy);
@@ -329,17 +325,29 @@ void site_enqueue(struct shard *shard, struct queue *queue)
     queues_wait(shard, queue, SOURCE_PARK_MS, WAIT_SOURCE);
 }
 
-/* Recipients waiting at the lane, judged by its first queues. */
-static uint32_t lane_backlog(const struct lane *lane)
+/* Whether so many recipients wait at the lane, judged by its first queues. */
+static bool lane_has_backlog(const struct lane *lane, uint32_t needed)
 {
     uint32_t backlog = 0, looked_at = 0;
 
     list_for_each (link, &lane->waiting) {
         backlog += container_of(link, struct queue, lane_link)->ready_count;
+        if (backlog >= needed)
+            return true;
         if (++looked_at == LANE_BACKLOG_QUEUES)
             break;
     }
-    return backlog;
+    return false;
+}
+
+/* Whether one connection more would pay. */
+static bool lane_wants_more(struct lane *lane, uint64_t now_ns)
+{
+    uint32_t needed =
+        demand_backlog_needed(&lane->demand, now_ns, lane->open_count, lane->connecting_count);
+
+    return needed != UINT32_MAX && lane_has_backlog(lane, needed) &&
+           demand_may_open(&lane->demand, now_ns, lane->open_count, lane->connecting_count);
 }
 
 /* The target for the next connection: the best preference that is alive, its equals in turn. */
@@ -490,6 +498,7 @@ static enum lane_opened lane_open(struct shard *shard, struct lane *lane, struct
     connection->queue = queue;
     connection->idle_ms = queue->settings.connection_idle_ms;
     connection->target_at = target->at;
+    connection->busy_since_ns = io_now_ns(shard->io);
     snprintf(connection->host_name, sizeof(connection->host_name), "%s",
              lane->site->host_names[target->host]);
     io_timer_init(&connection->idle_timer, on_idle_timeout);
@@ -512,8 +521,7 @@ static void on_ready(struct smtpc *smtpc, void *context)
     must(lane->connecting_count > 0 && queue->connection_count > 0);
     connection->is_ready = true;
     lane->connecting_count--;
-    if (lane->window < LANE_WINDOW_MAX)
-        lane->window *= 2;
+    demand_on_connected(&lane->demand, io_now_ns(shard->io) - connection->busy_since_ns);
     queue->connection_count--;
     connection->queue = NULL;
     queues_note_success(shard, queue);
@@ -543,7 +551,8 @@ static void connection_done(struct shard *shard, struct connection *connection, 
     struct queue *queue = connection->queue;
     const struct conf_queue *settings = &queue->settings;
     bool is_spent = ++connection->served >= settings->max_msg_per_connection ||
-                    connection->error_count >= settings->max_errors_per_connection;
+                    connection->error_count >= settings->max_errors_per_connection ||
+                    demand_is_surplus(&connection->lane->demand, connection->lane->open_count);
 
     connection->idle_ms = settings->connection_idle_ms;
     must(queue->connection_count > 0);
@@ -575,7 +584,7 @@ static void on_open_failed(struct shard *shard, struct connection *connection,
 
     must(lane->connecting_count > 0 && queue->connection_count > 0);
     lane->connecting_count--;
-    lane->window = 1;
+    demand_on_connect_failed(&lane->demand);
     queue->connection_count--;
     connection->queue = NULL;
     shard->totals.connect_failures++;
@@ -603,8 +612,12 @@ static void on_rcpt(struct smtpc *smtpc, void *context, uint32_t index,
 static void on_transaction_done(struct smtpc *smtpc, void *context, bool may_continue)
 {
     struct connection *connection = context;
+    uint64_t now_ns = io_now_ns(connection->shard->io);
 
     (void)smtpc;
+    demand_on_served(&connection->lane->demand, now_ns - connection->busy_since_ns,
+                     connection->delivery->count);
+    connection->busy_since_ns = now_ns;
     deliver_on_done(connection->shard, connection->delivery);
     connection->delivery = NULL;
     connection_done(connection->shard, connection, may_continue);
@@ -664,6 +677,7 @@ static bool lane_start_one(struct shard *shard, struct lane *lane)
         /* It gets in line again when one of its connections has done its work. */
         return true;
     io_timer_stop(shard->io, &connection->idle_timer);
+    connection->busy_since_ns = io_now_ns(shard->io);
     if (!deliver_start(shard, connection, queue)) {
         list_push_front(&lane->waiting, &queue->lane_link);
         queues_set_reason(shard, queue, WAIT_MEMORY);
@@ -705,11 +719,10 @@ static void lane_put_off(struct shard *shard, struct lane *lane, enum lane_opene
 static void lane_open_more(struct shard *shard, struct lane *lane)
 {
     uint64_t out_max = conf_global(shard->conf)->total_max_smtp_out / shard->count;
-    uint32_t wanted = lane_backlog(lane) / RCPTS_PER_CONNECTION + 1;
+    uint64_t now_ns = io_now_ns(shard->io);
     enum lane_opened opened = LANE_OPENED;
 
-    while (!list_empty(&lane->waiting) && lane->open_count < wanted && opened == LANE_OPENED &&
-           lane->connecting_count < lane->window) {
+    while (!list_empty(&lane->waiting) && opened == LANE_OPENED && lane_wants_more(lane, now_ns)) {
         struct queue *queue = container_of(lane->waiting.next, struct queue, lane_link);
 
         if (queue->connection_count >= queue->settings.max_smtp_out) {
@@ -736,7 +749,9 @@ static void lane_serve(struct shard *shard, struct lane *lane)
     while (!list_empty(&lane->waiting) && !list_empty(&lane->idle))
         if (!lane_start_one(shard, lane))
             return;
-    if (!list_empty(&lane->waiting) && !shard->stopping)
+    if (!list_empty(&lane->idle))
+        demand_on_idle(&lane->demand);
+    else if (!list_empty(&lane->waiting) && !shard->stopping)
         lane_open_more(shard, lane);
     lane_release(shard, lane);
 }
