@@ -1,6 +1,7 @@
 /* ringpost-bench sink */
 #include "bench/args.h"
 #include "bench/command.h"
+#include "bench/models.h"
 #include "bench/process.h"
 
 #include <stdio.h>
@@ -19,6 +20,7 @@ struct sink_command {
     uint32_t run;
     bool json;
     bool quiet;
+    bool list_models;
     struct sink_shared *shared;
     struct ledger *ledger;
 };
@@ -31,8 +33,13 @@ static int parse(struct sink_command *command, int argc, char **argv)
          "where to listen, repeatable (" ADDRESS_DEFAULT ")", command_take_address},
         {"workers", ARG_COUNT, &command->workers, "N", "processes that share the addresses (1)",
          NULL},
+        {"model", ARG_TEXT, &options->model, "NAME",
+         "a receiver that ships with the program, before the rules (--list-models)", NULL},
+        {"pace", ARG_NUMBER, &options->pace, "N",
+         "seconds in model and rules pass N times faster (1)", NULL},
+        {"list-models", ARG_FLAG, &command->list_models, NULL, "print them and end", NULL},
         {"rule", ARG_EACH, &command->rules, "RULE",
-         "one rule, repeatable: STAGE [CONDITION ...] [delay=MS] [REPLY|drop|reset|hang]",
+         "one rule, repeatable: STAGE [CONDITION ...] [MODIFIER ...] [ACTION], rules.h",
          command_take_text},
         {"rules", ARG_TEXT, &options->rules_file, "FILE", "a file of rules", NULL},
         {"ledger", ARG_TEXT, &options->ledger_path, "FILE", "append what arrived to this file",
@@ -174,6 +181,12 @@ static int run(struct sink_command *command)
     return COMMAND_OK;
 }
 
+static void list_models(void)
+{
+    for (size_t i = 0; i < model_count; i++)
+        printf("# %s: %s\n%s\n", models[i].name, models[i].summary, models[i].text);
+}
+
 int command_sink(int argc, char **argv)
 {
     struct sink_command command = {
@@ -193,6 +206,10 @@ int command_sink(int argc, char **argv)
         return COMMAND_USAGE;
     default:
         break;
+    }
+    if (command.list_models) {
+        list_models();
+        return COMMAND_OK;
     }
     if (command.options.address_count == 0)
         command_take_address(&command.addresses, ADDRESS_DEFAULT);

@@ -1,248 +1,68 @@
-#include "bench/rules.h"
+#include "bench/rules_int.h"
 
-#include "core/base/err.h"
-#include "core/base/list.h"
+#include "core/base/hash.h"
 #include "core/base/mem.h"
+#include "core/base/must.h"
 
-#include <errno.h>
 #include <fnmatch.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-
-#define LINE_MAX_BYTES 1024
-
-struct rule {
-    struct list link;
-    enum rule_action action;
-    char *reply;
-    char *to;
-    struct cidr from;
-    struct cidr at;
-    bool has_from;
-    bool has_at;
-    bool has_connections;
-    double percent; /* < 0: no matter */
-    uint64_t every;
-    uint64_t first;
-    uint64_t connections;
-    uint64_t messages;
-    uint64_t after_ns;
-    uint64_t until_ns;
-    uint64_t delay_ms;
-    uint64_t met; /* events that met the conditions before every= and first= */
-};
-
-struct rules {
-    struct list by_stage[RULE_STAGES];
-};
 
 struct rules *rules_create(void)
 {
     struct rules *rules = mem_alloc(sizeof(*rules));
 
-    for (int stage = 0; stage < RULE_STAGES; stage++)
-        list_init(&rules->by_stage[stage]);
+    rules->pace = 1;
     return rules;
-}
-
-static void free_rule(struct rule *rule)
-{
-    mem_free(rule->reply);
-    mem_free(rule->to);
-    mem_free(rule);
 }
 
 void rules_destroy(struct rules *rules)
 {
     if (rules == NULL)
         return;
-    for (int stage = 0; stage < RULE_STAGES; stage++) {
-        struct list *node;
-
-        while ((node = list_pop_front(&rules->by_stage[stage])) != NULL)
-            free_rule(container_of(node, struct rule, link));
-    }
+    for (uint32_t i = 0; i < rules->count; i++)
+        rule_free(rules->list[i]);
+    rules_memory_fini(&rules->memory);
     mem_free(rules);
 }
 
-/* ---- Reading ------------------------------------------------------------------------------- */
-
-static int stage_of(const char *word)
+void rules_set_pace(struct rules *rules, double pace)
 {
-    static const char *const names[RULE_STAGES] = {
-        "connect", "ehlo", "mail", "rcpt", "data", "dot", "quit",
-    };
-
-    for (int stage = 0; stage < RULE_STAGES; stage++) {
-        if (strcmp(word, names[stage]) == 0)
-            return stage;
-    }
-    return E_SYNTAX;
+    must(pace >= 1);
+    rules->pace = pace;
 }
-
-static int set_seconds(uint64_t *into, const char *value)
-{
-    int error = slice_to_u64(slice_str(value), 1000000, into);
-
-    *into *= 1000000000ull;
-    return error;
-}
-
-static int set_percent(struct rule *rule, const char *value)
-{
-    char *end;
-
-    rule->percent = strtod(value, &end);
-    return end == value || *end != '\0' || !(rule->percent >= 0 && rule->percent <= 100) ? E_SYNTAX
-                                                                                         : 0;
-}
-
-static int set_condition(struct rule *rule, const char *name, const char *value)
-{
-    struct slice text = slice_str(value);
-
-    if (strcmp(name, "to") == 0) {
-        mem_free(rule->to);
-        rule->to = mem_strdup(value);
-        return 0;
-    }
-    if (strcmp(name, "from") == 0) {
-        rule->has_from = true;
-        return cidr_parse(text, &rule->from);
-    }
-    if (strcmp(name, "at") == 0) {
-        rule->has_at = true;
-        return cidr_parse(text, &rule->at);
-    }
-    if (strcmp(name, "percent") == 0)
-        return set_percent(rule, value);
-    if (strcmp(name, "every") == 0)
-        return slice_to_u64(text, UINT64_MAX, &rule->every);
-    if (strcmp(name, "first") == 0)
-        return slice_to_u64(text, UINT64_MAX, &rule->first);
-    if (strcmp(name, "connections") == 0) {
-        rule->has_connections = true;
-        return slice_to_u64(text, UINT64_MAX, &rule->connections);
-    }
-    if (strcmp(name, "messages") == 0)
-        return slice_to_u64(text, UINT64_MAX, &rule->messages);
-    if (strcmp(name, "after") == 0)
-        return set_seconds(&rule->after_ns, value);
-    if (strcmp(name, "until") == 0)
-        return set_seconds(&rule->until_ns, value);
-    if (strcmp(name, "delay") == 0)
-        return slice_to_u64(text, 3600000, &rule->delay_ms);
-    return E_UNKNOWN;
-}
-
-static int set_action(struct rule *rule, const char *rest)
-{
-    if (*rest == '\0') {
-        /* A rule that does nothing is a slip of the pen. */
-        rule->action = RULE_BEHAVE;
-        return rule->delay_ms == 0 ? E_SYNTAX : 0;
-    }
-    if (strcmp(rest, "drop") == 0)
-        rule->action = RULE_DROP;
-    else if (strcmp(rest, "reset") == 0)
-        rule->action = RULE_RESET;
-    else if (strcmp(rest, "hang") == 0)
-        rule->action = RULE_HANG;
-    else if (rest[0] >= '2' && rest[0] <= '5' && strlen(rest) >= 3)
-        rule->action = RULE_REPLY;
-    else
-        return E_SYNTAX;
-    if (rule->action == RULE_REPLY)
-        rule->reply = mem_strdup(rest);
-    return 0;
-}
-
-/* Conditions while words hold a '='; what follows them is the action. */
-static int parse(struct rule *rule, char *rest)
-{
-    for (;;) {
-        size_t len = strcspn(rest, " \t");
-        char *equals = memchr(rest, '=', len);
-        char *next = rest + len;
-        int error;
-
-        /* A reply may hold a '=' too, but begins with a digit. */
-        if (equals == NULL || (rest[0] >= '0' && rest[0] <= '9'))
-            return set_action(rule, rest);
-        next += strspn(next, " \t");
-        rest[len] = '\0';
-        *equals = '\0';
-        error = set_condition(rule, rest, equals + 1);
-        if (error != 0)
-            return error;
-        rest = next;
-    }
-}
-
-int rules_add(struct rules *rules, const char *line)
-{
-    char room[LINE_MAX_BYTES];
-    char *rest = room;
-    size_t len = strcspn(line, "#\r\n");
-    struct rule *rule;
-    int stage;
-    int error;
-
-    while (len > 0 && (line[len - 1] == ' ' || line[len - 1] == '\t'))
-        len--;
-    if (len >= sizeof(room))
-        return E_TOO_LONG;
-    memcpy(room, line, len);
-    room[len] = '\0';
-    rest += strspn(rest, " \t");
-    if (*rest == '\0')
-        return 0;
-    len = strcspn(rest, " \t");
-    if (rest[len] != '\0')
-        rest[len++] = '\0';
-    stage = stage_of(rest);
-    if (stage < 0)
-        return stage;
-    rest += len;
-    rule = mem_alloc(sizeof(*rule));
-    rule->percent = -1;
-    rule->until_ns = UINT64_MAX;
-    rule->first = UINT64_MAX;
-    error = parse(rule, rest + strspn(rest, " \t"));
-    if (error == 0 && rule->to != NULL && stage != RULE_RCPT)
-        error = E_SYNTAX;
-    if (error != 0) {
-        free_rule(rule);
-        return error;
-    }
-    list_push_back(&rules->by_stage[stage], &rule->link);
-    return 0;
-}
-
-int rules_load(struct rules *rules, const char *path, unsigned *ret_line)
-{
-    char line[LINE_MAX_BYTES];
-    FILE *stream = fopen(path, "re");
-    int error = 0;
-
-    *ret_line = 0;
-    if (stream == NULL)
-        return -errno;
-    while (error == 0 && fgets(line, sizeof(line), stream) != NULL) {
-        ++*ret_line;
-        error = rules_add(rules, line);
-    }
-    fclose(stream);
-    return error;
-}
-
-/* ---- Asking -------------------------------------------------------------------------------- */
 
 bool rules_speak_of(const struct rules *rules, enum rule_stage stage)
 {
-    return !list_empty(&rules->by_stage[stage]);
+    return rules->stage_counts[stage] > 0;
 }
+
+bool rules_want_sender(const struct rules *rules)
+{
+    return rules->wants_sender;
+}
+
+uint64_t rules_lag_ms(const struct rules *rules)
+{
+    return rules->lag_ms;
+}
+
+uint32_t rules_offers(const struct rules *rules, uint32_t usual)
+{
+    return rules->has_offers ? rules->offers : usual;
+}
+
+uint32_t rules_count(const struct rules *rules)
+{
+    return rules->count;
+}
+
+uint64_t rules_played(const struct rules *rules, uint32_t index)
+{
+    must(index < rules->count);
+    return rules->list[index]->played;
+}
+
+/* ---- Conditions ------------------------------------------------------------------------------ */
 
 static bool glob_matches(const char *pattern, struct slice address)
 {
@@ -255,40 +75,153 @@ static bool glob_matches(const char *pattern, struct slice address)
     return fnmatch(pattern, room, FNM_CASEFOLD) == 0;
 }
 
-static bool is_met(struct rule *rule, const struct rule_event *event, struct rng *rng)
+static bool is_its_time(const struct rule *rule, uint64_t age_ns)
 {
-    if (event->age_ns < rule->after_ns || event->age_ns >= rule->until_ns)
+    uint64_t at_ns = rule->period_ns == 0 ? age_ns : age_ns % rule->period_ns;
+
+    return at_ns >= rule->after_ns && at_ns < rule->until_ns;
+}
+
+/* What costs nothing and changes nothing. */
+static bool fits(const struct rule *rule, const struct rule_event *event)
+{
+    if (!is_its_time(rule, event->age_ns))
         return false;
     if (rule->has_connections && event->client_connections <= rule->connections)
         return false;
-    if (event->connection_messages < rule->messages)
+    if (rule->has_total && event->all_connections <= rule->total)
+        return false;
+    if (event->connection_messages < rule->messages ||
+        event->connection_commands < rule->commands || event->transaction_rcpts < rule->recipients)
         return false;
     if (rule->has_from && !cidr_contains(&rule->from, event->client))
         return false;
     if (rule->has_at && !cidr_contains(&rule->at, event->called))
         return false;
-    if (rule->to != NULL && !glob_matches(rule->to, event->rcpt))
+    if (rule->sender != NULL && !glob_matches(rule->sender, event->sender))
+        return false;
+    return rule->to == NULL || glob_matches(rule->to, event->rcpt);
+}
+
+static struct slice domain_of(struct slice address)
+{
+    size_t at = slice_find(address, '@');
+
+    return slice_after(address, at < address.len ? at + 1 : at);
+}
+
+static uint64_t rate_key(const struct rule *rule, const struct rule_event *event)
+{
+    struct slice domain = domain_of(event->rcpt);
+    uint64_t whom = 0;
+
+    switch (rule->per) {
+    case RULE_PER_CLIENT:
+        whom = ipaddr_hash(event->client);
+        break;
+    case RULE_PER_DOMAIN:
+        whom = hash_bytes_nocase(domain.data, domain.len);
+        break;
+    case RULE_PER_RCPT:
+        whom = hash_bytes_nocase(event->rcpt.data, event->rcpt.len);
+        break;
+    case RULE_PER_SENDER:
+        whom = hash_bytes_nocase(event->sender.data, event->sender.len);
+        break;
+    case RULE_PER_ALL:
+        break;
+    }
+    return hash_combine(hash_u64(rule->index), whom);
+}
+
+/* Whether the triple is still too new to be let in. */
+static bool is_grey(struct rules *rules, const struct rule *rule, const struct rule_event *event)
+{
+    uint64_t key = hash_combine(hash_u64(rule->index), ipaddr_hash(event->client));
+    struct rules_note *note;
+    bool is_new;
+
+    key = hash_combine(key, hash_bytes_nocase(event->sender.data, event->sender.len));
+    key = hash_combine(key, hash_bytes_nocase(event->rcpt.data, event->rcpt.len));
+    note = rules_memory_note(&rules->memory, key, event->age_ns, &is_new);
+    if (is_new)
+        note->at_ns = event->age_ns;
+    return event->age_ns - note->at_ns < rule->grey_ns;
+}
+
+/*
+ * A bucket that refills evenly, kept as the one time at which it would be full again. An event
+ * above the rate takes nothing from it.
+ */
+static bool is_above_rate(struct rules *rules, const struct rule *rule,
+                          const struct rule_event *event)
+{
+    uint64_t now_ns = event->age_ns;
+    uint64_t step_ns = rule->rate_span_ns / rule->rate_count;
+    bool is_new;
+    struct rules_note *note =
+        rules_memory_note(&rules->memory, rate_key(rule, event), now_ns, &is_new);
+    uint64_t full_ns = note->at_ns > now_ns ? note->at_ns : now_ns;
+
+    if (now_ns < note->until_ns)
+        return true;
+    if (full_ns + step_ns - now_ns <= step_ns * rule->rate_count) {
+        note->at_ns = full_ns + step_ns;
+        return false;
+    }
+    if (rule->penalty_ns > 0) {
+        note->until_ns = now_ns + rule->penalty_ns;
+        note->at_ns = 0;
+    }
+    return true;
+}
+
+static bool is_met(struct rules *rules, struct rule *rule, const struct rule_event *event,
+                   struct rng *rng)
+{
+    if (!fits(rule, event))
         return false;
     if (rule->percent >= 0 && (double)rng_below(rng, 1000000) >= rule->percent * 10000)
+        return false;
+    if (rule->grey_ns > 0 && !is_grey(rules, rule, event))
+        return false;
+    if (rule->rate_count > 0 && !is_above_rate(rules, rule, event))
         return false;
     rule->met++;
     return rule->met <= rule->first && (rule->every == 0 || rule->met % rule->every == 0);
 }
 
+/* ---- Verdicts -------------------------------------------------------------------------------- */
+
 void rules_ask(struct rules *rules, const struct rule_event *event, struct rng *rng,
                struct rule_verdict *ret_verdict)
 {
-    *ret_verdict = (struct rule_verdict){.action = RULE_BEHAVE};
-    list_for_each (node, &rules->by_stage[event->stage]) {
-        struct rule *rule = container_of(node, struct rule, link);
+    const uint16_t *list = rules->by_stage[event->stage];
 
-        if (!is_met(rule, event, rng))
+    *ret_verdict = (struct rule_verdict){.action = RULE_BEHAVE, .cut = RULE_UNCUT};
+    for (uint32_t i = 0; i < rules->stage_counts[event->stage]; i++) {
+        struct rule *rule = rules->list[list[i]];
+
+        if (!is_met(rules, rule, event, rng))
             continue;
-        ret_verdict->delay_ms += rule->delay_ms;
-        if (rule->action == RULE_BEHAVE)
+        rule->played++;
+        ret_verdict->delay_ms += rule->delay_low_ms == rule->delay_high_ms
+                                     ? rule->delay_low_ms
+                                     : rng_between(rng, rule->delay_low_ms, rule->delay_high_ms);
+        if (!rule->decides)
             continue;
         ret_verdict->action = rule->action;
         ret_verdict->reply = rule->reply;
+        ret_verdict->reply_len = rule->reply_len;
+        ret_verdict->cut = rule->cut;
+        ret_verdict->ends = rule->ends;
         return;
     }
+}
+
+char rule_verdict_class(const struct rule_verdict *verdict, const char *usual_reply)
+{
+    if (verdict->action == RULE_BEHAVE)
+        return usual_reply[0];
+    return verdict->action == RULE_REPLY ? verdict->reply[0] : '\0';
 }

@@ -1,5 +1,6 @@
 #include "bench/sink_int.h"
 
+#include "bench/models.h"
 #include "bench/process.h"
 #include "core/base/err.h"
 #include "core/base/log.h"
@@ -135,6 +136,7 @@ void sink_session_end(struct sink_session *session)
     __atomic_fetch_sub(&session->peer->open, 1, __ATOMIC_RELAXED);
     __atomic_fetch_sub(&worker->shared->counters.open, 1, __ATOMIC_RELAXED);
     mem_free(session->rcpts);
+    mem_free(session->sender);
     slab_free(&worker->sessions, session->index);
 }
 
@@ -167,6 +169,17 @@ static int load_rules(const struct sink_options *options, struct rules *rules)
     unsigned line;
     int error;
 
+    if (options->pace > 1)
+        rules_set_pace(rules, options->pace);
+    if (options->model != NULL) {
+        const struct model *model = model_find(options->model);
+
+        if (model == NULL) {
+            log_error("sink: there is no model \"%s\"", options->model);
+            return E_UNKNOWN;
+        }
+        model_add(model, rules);
+    }
     for (uint32_t i = 0; i < options->rule_count; i++) {
         error = rules_add(rules, options->rules[i]);
         if (error != 0) {
@@ -213,12 +226,35 @@ static int listen_all(struct sink_worker *worker)
 
 static void write_ehlo(struct sink_worker *worker)
 {
+    static const struct {
+        uint32_t offer;
+        const char *line;
+    } lines[] = {
+        {RULE_OFFER(PIPELINING), "250-PIPELINING\r\n"},
+        {RULE_OFFER(CHUNKING), "250-CHUNKING\r\n"},
+        {RULE_OFFER(STARTTLS), "250-STARTTLS\r\n"},
+        {RULE_OFFER(ENHANCED), "250-ENHANCEDSTATUSCODES\r\n"},
+        {RULE_OFFER(8BITMIME), "250-8BITMIME\r\n"},
+    };
     const struct sink_options *options = worker->options;
+    uint32_t usual = RULE_OFFER(PIPELINING) | RULE_OFFER(SIZE) | RULE_OFFER(ENHANCED) |
+                     RULE_OFFER(8BITMIME) | (options->chunking ? RULE_OFFER(CHUNKING) : 0);
+    uint32_t offers = rules_offers(worker->rules, usual);
+    char *room = worker->ehlo;
+    size_t room_bytes = sizeof(worker->ehlo);
+    int used = snprintf(room, room_bytes, "250-%s\r\n", options->host_name);
 
-    snprintf(worker->ehlo, sizeof(worker->ehlo),
-             "250-%s\r\n250-PIPELINING\r\n250-SIZE %lu\r\n%s250-ENHANCEDSTATUSCODES\r\n"
-             "250 8BITMIME",
-             options->host_name, options->size_max, options->chunking ? "250-CHUNKING\r\n" : "");
+    for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
+        if ((offers & lines[i].offer) != 0)
+            used += snprintf(room + used, room_bytes - (size_t)used, "%s", lines[i].line);
+    }
+    /* The last line ends the reply; without SIZE it says what needs no offer. */
+    if ((offers & RULE_OFFER(SIZE)) != 0)
+        snprintf(room + used, room_bytes - (size_t)used, "250 SIZE %lu", options->size_max);
+    else
+        snprintf(room + used, room_bytes - (size_t)used, "250 HELP");
+    worker->offers = offers;
+    worker->lag_ns = rules_lag_ms(worker->rules) * 1000000;
     snprintf(worker->greeting, sizeof(worker->greeting), "220 %s ESMTP", options->host_name);
 }
 

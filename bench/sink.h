@@ -3,7 +3,8 @@
  *
  * A worker is one process with one loop; several workers share their addresses by SO_REUSEPORT.
  * All figures and the ledger live in shared memory, so that the parent of the workers reads them
- * while they run. Behaviour other than acceptance comes from rules (rules.h).
+ * while they run. Behaviour other than acceptance comes from rules and models (rules.h, models.h);
+ * what rules count and remember, each worker counts for itself.
  */
 #pragma once
 
@@ -17,6 +18,8 @@ struct sink_options {
     struct ipaddr_port addresses[SINK_ADDRESSES_MAX];
     uint32_t address_count;
     const char *host_name;
+    const char *model;      /* models.h; asked before the rules; NULL = none */
+    double pace;            /* of the seconds in model and rules; 0 = 1 */
     const char *rules_file; /* NULL = none */
     const char *const *rules;
     uint32_t rule_count;

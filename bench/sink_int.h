@@ -12,7 +12,9 @@
 /* Replies of one turn; a client that pipelines more than fits waits for the rest. */
 #define SINK_OUT_BYTES 1536
 /* Longest single reply: the longest rule's. */
-#define SINK_REPLY_MAX 768
+#define SINK_REPLY_MAX (RULE_REPLY_MAX + 2)
+/* Flights of one connection that wait for their lag; more than these go out with the last. */
+#define SINK_LAGS_MAX  8
 
 struct sink_door;
 
@@ -21,6 +23,8 @@ struct sink_worker {
     struct sink_shared *shared;
     struct ledger *ledger;
     struct rules *rules;
+    uint64_t lag_ns; /* from a command to its reply, rules.h */
+    uint32_t offers;
     struct io *io;
     struct sink_door *doors;
     struct slab sessions;
@@ -47,6 +51,12 @@ enum sink_state {
     SINK_DEAF,
 };
 
+/* Replies up to `end` in the output leave at due_ns. */
+struct sink_lag {
+    uint64_t due_ns;
+    uint32_t end;
+};
+
 struct sink_rcpt {
     uint64_t number;
     uint32_t k;
@@ -62,11 +72,13 @@ struct sink_session {
     int fd;
     enum sink_state state;
     uint64_t messages;
+    uint64_t commands;
 
     struct io_recv recv;
     struct io_op send;
     struct io_op close;
     struct io_timer timer;
+    struct io_timer lag_timer;
     struct iovec iov;
     struct list talkative_link;
     bool sending;
@@ -77,11 +89,15 @@ struct sink_session {
     bool has_mail;
     bool in_chunks; /* a message comes by BDAT */
     bool chunk_last;
+    bool content_due;  /* no octet of the content was looked at yet */
     bool ends_message; /* the reply that comes next decides about the message */
     uint64_t chunk_left;
+    uint64_t flood_left; /* octets of an endless reply still to come */
 
-    enum rule_action delayed_action;
-    const char *delayed_reply;
+    struct rule_verdict delayed_verdict;
+    const char *delayed_reply; /* the usual one */
+    char *sender;              /* kept when rules may ask for it, else NULL */
+    size_t sender_len;
 
     struct sink_rcpt *rcpts;
     uint32_t rcpt_count;
@@ -89,6 +105,8 @@ struct sink_session {
 
     uint16_t out_used;
     uint8_t out_which;
+    uint8_t lag_count;
+    struct sink_lag lags[SINK_LAGS_MAX];
     char out[2][SINK_OUT_BYTES];
 
     struct smtp_data data;
@@ -104,7 +122,7 @@ static inline void sink_count(uint64_t *counter, uint64_t add)
 
 /* fd, worker and addresses are set, the rest is zero: greets and reads. */
 void sink_session_start(struct sink_session *session);
-/* Sends what replies there are. */
+/* Sends what replies there are and whose time has come. */
 void sink_session_flush(struct sink_session *session);
 /* The session's connection is closed and nothing of it is in flight: sink.c frees it. */
 void sink_session_end(struct sink_session *session);

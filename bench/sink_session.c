@@ -7,7 +7,8 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#define RCPTS_MAX 10000
+#define RCPTS_MAX   10000
+#define FLOOD_BYTES (1u << 20)
 
 /* ---- Ending -------------------------------------------------------------------------------- */
 
@@ -22,6 +23,7 @@ static void close_session(struct sink_session *session)
         return;
     session->closed = true;
     io_timer_stop(session->worker->io, &session->timer);
+    io_timer_stop(session->worker->io, &session->lag_timer);
     list_remove(&session->talkative_link);
     io_close(session->worker->io, &session->close, session->fd);
 }
@@ -42,17 +44,27 @@ static void drop(struct sink_session *session, bool by_reset)
 
 /* ---- Replies ------------------------------------------------------------------------------- */
 
-static void put_reply(struct sink_session *session, const char *text)
+static void want_flush(struct sink_session *session)
 {
-    char *out = session->out[session->out_which] + session->out_used;
-    size_t len = strlen(text);
-
-    must(len + 2 <= SINK_REPLY_MAX && session->out_used + len + 2 <= SINK_OUT_BYTES);
-    memcpy(out, text, len);
-    memcpy(out + len, "\r\n", 2);
-    session->out_used = (uint16_t)(session->out_used + len + 2);
     if (list_empty(&session->talkative_link))
         list_push_back(&session->worker->talkative, &session->talkative_link);
+}
+
+static void put_octets(struct sink_session *session, const char *octets, size_t len)
+{
+    must(session->out_used + len <= SINK_OUT_BYTES);
+    memcpy(session->out[session->out_which] + session->out_used, octets, len);
+    session->out_used = (uint16_t)(session->out_used + len);
+    want_flush(session);
+}
+
+static void put_reply(struct sink_session *session, const char *text)
+{
+    size_t len = strlen(text);
+
+    must(len + 2 <= SINK_REPLY_MAX);
+    put_octets(session, text, len);
+    put_octets(session, "\r\n", 2);
     if (text[0] == '4')
         sink_count(&session->worker->shared->counters.refused_4xx, 1);
     else if (text[0] == '5')
@@ -70,8 +82,8 @@ static void on_sent(struct io_op *op, int32_t result)
         return;
     if (result < 0 || (session->closing && session->out_used == 0))
         close_session(session);
-    else if (session->out_used > 0 && list_empty(&session->talkative_link))
-        list_push_back(&session->worker->talkative, &session->talkative_link);
+    else if (session->out_used > 0 || session->flood_left > 0)
+        want_flush(session);
 }
 
 /* A client that has closed its side sends nothing more to go on with. */
@@ -81,14 +93,86 @@ static void read_on(struct sink_session *session)
         io_recv_resume(session->worker->io, &session->recv);
 }
 
+/* The next piece of a reply that goes on and on. */
+static void flood(struct sink_session *session)
+{
+    static const char line[] = "250-and so on, and so on, and so on, and so on, and so on\r\n";
+
+    while (session->flood_left >= sizeof(line) - 1 &&
+           SINK_OUT_BYTES - session->out_used >= SINK_REPLY_MAX) {
+        put_octets(session, line, sizeof(line) - 1);
+        session->flood_left -= sizeof(line) - 1;
+    }
+    if (session->flood_left < sizeof(line) - 1)
+        session->flood_left = 0;
+}
+
+/* What was put since the last call leaves later; a table that is full sends late, not early. */
+static void note_lag(struct sink_session *session)
+{
+    uint32_t noted = session->lag_count == 0 ? 0 : session->lags[session->lag_count - 1].end;
+    uint8_t at = session->lag_count;
+
+    if (session->out_used == noted)
+        return;
+    if (at == SINK_LAGS_MAX)
+        at--;
+    session->lags[at] = (struct sink_lag){
+        .due_ns = io_now_ns(session->worker->io) + session->worker->lag_ns,
+        .end = session->out_used,
+    };
+    session->lag_count = (uint8_t)(at + 1);
+}
+
+/* Octets whose time has come. */
+static uint32_t take_due(struct sink_session *session)
+{
+    struct sink_worker *worker = session->worker;
+    uint64_t now = io_now_ns(worker->io);
+    uint32_t due = 0;
+    uint8_t gone = 0;
+
+    if (worker->lag_ns == 0)
+        return session->out_used;
+    note_lag(session);
+    while (gone < session->lag_count && session->lags[gone].due_ns <= now)
+        due = session->lags[gone++].end;
+    session->lag_count = (uint8_t)(session->lag_count - gone);
+    memmove(session->lags, session->lags + gone, session->lag_count * sizeof(session->lags[0]));
+    for (uint8_t i = 0; i < session->lag_count; i++)
+        session->lags[i].end -= due;
+    if (session->lag_count > 0)
+        io_timer_arm(worker->io, &session->lag_timer, session->lags[0].due_ns);
+    return due;
+}
+
+static void on_lag_over(struct io_timer *timer)
+{
+    want_flush(container_of(timer, struct sink_session, lag_timer));
+}
+
 void sink_session_flush(struct sink_session *session)
 {
-    /* One send at a time: what is left waits for on_sent. */
-    if (session->sending || session->closed || session->out_used == 0)
+    const char *out;
+    uint32_t due;
+
+    if (session->closed)
         return;
-    session->iov = (struct iovec){session->out[session->out_which], session->out_used};
+    if (session->flood_left > 0)
+        flood(session);
+    if (session->worker->lag_ns > 0)
+        note_lag(session);
+    /* One send at a time: what is left waits for on_sent. */
+    if (session->sending)
+        return;
+    due = take_due(session);
+    if (due == 0)
+        return;
+    out = session->out[session->out_which];
     session->out_which ^= 1;
-    session->out_used = 0;
+    session->out_used = (uint16_t)(session->out_used - due);
+    memcpy(session->out[session->out_which], out + due, session->out_used);
+    session->iov = (struct iovec){(void *)out, due};
     session->sending = true;
     io_send(session->worker->io, &session->send, session->fd, &session->iov, 1);
     if (session->crowded) {
@@ -169,6 +253,7 @@ static void record_message(struct sink_session *session)
     __atomic_store_n(&worker->shared->last_arrival_ns, io_now_ns(worker->io), __ATOMIC_RELAXED);
 }
 
+/* reply_class '\0': the client gets no reply to it. */
 static void end_message(struct sink_session *session, char reply_class)
 {
     if (reply_class == '2') {
@@ -186,17 +271,49 @@ static void end_message(struct sink_session *session, char reply_class)
 
 /* ---- Deciding ------------------------------------------------------------------------------ */
 
-static void carry_out(struct sink_session *session, enum rule_action action, const char *reply)
+/* Only the first octets of the reply leave. */
+static void put_cut(struct sink_session *session, const char *reply, size_t len, uint32_t cut)
 {
-    bool ends_message = session->ends_message;
+    char line[SINK_REPLY_MAX];
 
+    must(len + 2 <= sizeof(line));
+    memcpy(line, reply, len);
+    memcpy(line + len, "\r\n", 2);
+    put_octets(session, line, cut < len + 2 ? cut : len + 2);
+}
+
+static void answer(struct sink_session *session, const struct rule_verdict *verdict,
+                   const char *usual)
+{
+    const char *reply = verdict->action == RULE_BEHAVE ? usual : verdict->reply;
+
+    /* The first octets of a content are not answered. */
+    if (reply == NULL)
+        return;
+    if (verdict->cut != RULE_UNCUT || verdict->action == RULE_SAY)
+        put_cut(session, reply, verdict->action == RULE_BEHAVE ? strlen(reply) : verdict->reply_len,
+                verdict->cut);
+    else
+        put_reply(session, reply);
+    if (!verdict->ends)
+        return;
+    sink_count(&session->worker->shared->counters.dropped, 1);
+    session->closing = true;
+    if (!session->sending && session->out_used == 0)
+        close_session(session);
+}
+
+static void carry_out(struct sink_session *session, const struct rule_verdict *verdict,
+                      const char *usual)
+{
+    if (session->ends_message)
+        end_message(session, rule_verdict_class(verdict, usual));
     session->ends_message = false;
-    switch (action) {
+    switch (verdict->action) {
     case RULE_BEHAVE:
     case RULE_REPLY:
-        if (ends_message)
-            end_message(session, reply[0]);
-        put_reply(session, reply);
+    case RULE_SAY:
+        answer(session, verdict, usual);
         break;
     case RULE_DROP:
         drop(session, false);
@@ -207,6 +324,11 @@ static void carry_out(struct sink_session *session, enum rule_action action, con
     case RULE_HANG:
         session->state = SINK_DEAF;
         break;
+    case RULE_FLOOD:
+        session->flood_left = FLOOD_BYTES;
+        session->state = SINK_DEAF;
+        want_flush(session);
+        break;
     }
 }
 
@@ -215,48 +337,58 @@ static void on_delay_over(struct io_timer *timer)
     struct sink_session *session = container_of(timer, struct sink_session, timer);
 
     session->delayed = false;
-    carry_out(session, session->delayed_action, session->delayed_reply);
+    carry_out(session, &session->delayed_verdict, session->delayed_reply);
     if (!session->closed)
         read_on(session);
 }
 
+static void ask(struct sink_session *session, enum rule_stage stage, struct slice rcpt,
+                struct rule_verdict *ret_verdict)
+{
+    struct sink_worker *worker = session->worker;
+    struct rule_event event = {
+        .stage = stage,
+        .rcpt = rcpt,
+        .sender = {(const uint8_t *)session->sender, session->sender_len},
+        .client = &session->client,
+        .called = &session->called,
+        .client_connections = __atomic_load_n(&session->peer->open, __ATOMIC_RELAXED),
+        .all_connections = __atomic_load_n(&worker->shared->counters.open, __ATOMIC_RELAXED),
+        .connection_messages = session->messages,
+        .connection_commands = session->commands,
+        .transaction_rcpts = session->rcpt_count,
+        .age_ns = io_now_ns(worker->io) - worker->start_ns,
+    };
+
+    /* The recipient in question stands in the list already. */
+    if (stage == RULE_RCPT)
+        event.transaction_rcpts--;
+    rules_ask(worker->rules, &event, io_rng(worker->io), ret_verdict);
+}
+
 /*
- * Answers a stage as the rules say, with `normal` where they say nothing. Returns the first digit
+ * Answers a stage as the rules say, with `usual` where they say nothing. Returns the first digit
  * of the reply, 0 when there is none. A delayed reply holds up the client, as a slow server would.
  */
 static char decide(struct sink_session *session, enum rule_stage stage, struct slice rcpt,
-                   const char *normal)
+                   const char *usual)
 {
     struct sink_worker *worker = session->worker;
-    struct rule_verdict verdict = {.action = RULE_BEHAVE};
-    const char *reply = normal;
+    struct rule_verdict verdict = {.action = RULE_BEHAVE, .cut = RULE_UNCUT};
 
-    if (rules_speak_of(worker->rules, stage)) {
-        struct rule_event event = {
-            .stage = stage,
-            .rcpt = rcpt,
-            .client = &session->client,
-            .called = &session->called,
-            .client_connections = __atomic_load_n(&session->peer->open, __ATOMIC_RELAXED),
-            .connection_messages = session->messages,
-            .age_ns = io_now_ns(worker->io) - worker->start_ns,
-        };
-
-        rules_ask(worker->rules, &event, io_rng(worker->io), &verdict);
-        if (verdict.action == RULE_REPLY)
-            reply = verdict.reply;
-    }
+    if (rules_speak_of(worker->rules, stage))
+        ask(session, stage, rcpt, &verdict);
     session->ends_message = stage == RULE_DOT;
     if (verdict.delay_ms > 0) {
         session->delayed = true;
-        session->delayed_action = verdict.action;
-        session->delayed_reply = reply;
+        session->delayed_verdict = verdict;
+        session->delayed_reply = usual;
         io_timer_arm(worker->io, &session->timer,
                      io_now_ns(worker->io) + verdict.delay_ms * 1000000);
     } else {
-        carry_out(session, verdict.action, reply);
+        carry_out(session, &verdict, usual);
     }
-    return verdict.action == RULE_BEHAVE || verdict.action == RULE_REPLY ? reply[0] : '\0';
+    return usual == NULL ? '\0' : rule_verdict_class(&verdict, usual);
 }
 
 /* ---- Commands ------------------------------------------------------------------------------ */
@@ -311,19 +443,34 @@ static void on_rcpt(struct sink_session *session, struct slice line)
     session->rcpt_count--;
 }
 
-static void on_mail(struct sink_session *session)
+/* Only where rules may ask for it. */
+static void keep_sender(struct sink_session *session, struct slice path)
+{
+    mem_free(session->sender);
+    session->sender_len = 0;
+    session->sender = mem_try_alloc(path.len + 1);
+    if (session->sender == NULL)
+        return;
+    memcpy(session->sender, path.data, path.len);
+    session->sender_len = path.len;
+}
+
+static void on_mail(struct sink_session *session, struct slice line)
 {
     if (session->has_mail) {
         put_reply(session, "503 5.5.1 A transaction is open");
         return;
     }
     session->rcpt_count = 0;
+    if (rules_want_sender(session->worker->rules))
+        keep_sender(session, smtp_path_of(line));
     session->has_mail = decide(session, RULE_MAIL, SLICE_EMPTY, "250 2.1.0 Ok") == '2';
 }
 
 static void start_content(struct sink_session *session, enum sink_state state)
 {
     session->state = state;
+    session->content_due = rules_speak_of(session->worker->rules, RULE_CONTENT);
     smtp_data_init(&session->data);
     message_reader_init(&session->reader, session->worker->options->check_body);
 }
@@ -364,10 +511,19 @@ static void reset(struct sink_session *session)
     session->rcpt_count = 0;
 }
 
+static void on_starttls(struct sink_session *session)
+{
+    if ((session->worker->offers & RULE_OFFER(STARTTLS)) == 0)
+        put_reply(session, "502 5.5.1 Not offered");
+    else
+        decide(session, RULE_STARTTLS, SLICE_EMPTY, "454 4.7.0 TLS not available");
+}
+
 static void on_command(struct sink_session *session, struct slice line)
 {
     struct sink_worker *worker = session->worker;
 
+    session->commands++;
     switch (smtp_verb_of(line)) {
     case SMTP_EHLO:
         reset(session);
@@ -377,8 +533,11 @@ static void on_command(struct sink_session *session, struct slice line)
         reset(session);
         decide(session, RULE_EHLO, SLICE_EMPTY, "250 Hello");
         break;
+    case SMTP_STARTTLS:
+        on_starttls(session);
+        break;
     case SMTP_MAIL:
-        on_mail(session);
+        on_mail(session, line);
         break;
     case SMTP_RCPT:
         on_rcpt(session, line);
@@ -391,7 +550,7 @@ static void on_command(struct sink_session *session, struct slice line)
         break;
     case SMTP_RSET:
         reset(session);
-        put_reply(session, "250 2.0.0 Ok");
+        decide(session, RULE_RSET, SLICE_EMPTY, "250 2.0.0 Ok");
         break;
     case SMTP_NOOP:
         put_reply(session, "250 2.0.0 Ok");
@@ -412,8 +571,8 @@ static void end_content(struct sink_session *session)
     session->state = SINK_COMMANDS;
     session->in_chunks = false;
     if (session->reader.bytes > session->worker->options->size_max) {
-        session->ends_message = true;
-        carry_out(session, RULE_REPLY, "552 5.3.4 Too big");
+        end_message(session, '5');
+        put_reply(session, "552 5.3.4 Too big");
     } else {
         decide(session, RULE_DOT, SLICE_EMPTY, "250 2.0.0 Ok");
     }
@@ -463,6 +622,17 @@ static bool is_held(struct sink_session *session)
     return session->crowded || session->delayed || session->closing || session->closed;
 }
 
+/* True when rules had a word about the first octets: the loop looks again at what they did. */
+static bool look_at_content(struct sink_session *session)
+{
+    bool is_due = session->content_due;
+
+    session->content_due = false;
+    if (is_due)
+        decide(session, RULE_CONTENT, SLICE_EMPTY, NULL);
+    return is_due;
+}
+
 static size_t on_data(struct io_recv *recv, const uint8_t *data, size_t len)
 {
     struct sink_session *session = container_of(recv, struct sink_session, recv);
@@ -481,9 +651,13 @@ static size_t on_data(struct io_recv *recv, const uint8_t *data, size_t len)
                 on_command(session, line);
             break;
         case SINK_DATA:
+            if (look_at_content(session))
+                break;
             take_data(session, &rest);
             break;
         case SINK_CHUNK:
+            if (look_at_content(session))
+                break;
             take_chunk(session, &rest);
             break;
         case SINK_DEAF:
@@ -514,6 +688,7 @@ void sink_session_start(struct sink_session *session)
     io_op_init(&session->send, on_sent);
     io_op_init(&session->close, on_closed);
     io_timer_init(&session->timer, on_delay_over);
+    io_timer_init(&session->lag_timer, on_lag_over);
     list_init(&session->talkative_link);
     session->recv.on_data = on_data;
     session->recv.on_end = on_end;

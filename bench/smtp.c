@@ -25,6 +25,8 @@ enum smtp_verb smtp_verb_of(struct slice line)
         {{'n', 'o', 'o', 'p'}, SMTP_NOOP},
     };
 
+    if (slice_equal_nocase(line, SLICE_LITERAL("STARTTLS")))
+        return SMTP_STARTTLS;
     if (line.len < 4 || (line.len > 4 && line.data[4] != ' '))
         return SMTP_UNKNOWN;
     for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++) {

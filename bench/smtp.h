@@ -12,6 +12,7 @@ enum smtp_verb {
     SMTP_UNKNOWN,
     SMTP_HELO,
     SMTP_EHLO,
+    SMTP_STARTTLS,
     SMTP_MAIL,
     SMTP_RCPT,
     SMTP_DATA,

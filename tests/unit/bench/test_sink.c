@@ -133,8 +133,8 @@ static void commands_in_the_wrong_order(void **state)
     run_sink(sink, NULL, 0);
     hear(sink, GREETING);
     say(sink, "EHLO x\r\n");
-    hear(sink, "250-sink.test\r\n250-PIPELINING\r\n250-SIZE 1000\r\n250-CHUNKING\r\n"
-               "250-ENHANCEDSTATUSCODES\r\n250 8BITMIME\r\n");
+    hear(sink, "250-sink.test\r\n250-PIPELINING\r\n250-CHUNKING\r\n"
+               "250-ENHANCEDSTATUSCODES\r\n250-8BITMIME\r\n250 SIZE 1000\r\n");
     say(sink, "RCPT TO:<0.7@d0.test>\r\nDATA\r\nFOO\r\nMAIL FROM:<a@b>\r\nMAIL FROM:<a@b>\r\n"
               "DATA\r\nBDAT 3 LAST\r\nabcRSET\r\nNOOP\r\n");
     hear(sink, "503 5.5.1 MAIL comes first\r\n503 5.5.1 RCPT comes first\r\n"
@@ -319,6 +319,139 @@ static void misbehaviour(void **state)
     assert_int_equal(sink->shared->counters.dropped, 1);
 }
 
+/* A reply that takes a message is cut: taken it is, and the client cannot know. */
+static void cut_replies(void **state)
+{
+    static const char *const rules[] = {"dot cut=2"};
+    struct sink *sink = *state;
+
+    run_sink(sink, rules, 1);
+    hear(sink, GREETING);
+    open_transaction(sink);
+    say(sink, "DATA\r\n" HEADERS ".\r\n");
+    hear(sink, "354 Go ahead\r\n25");
+    hear_the_end(sink);
+    assert_int_equal(sink->ledger->arrived[14], 1);
+    assert_int_equal(sink->shared->counters.messages, 1);
+}
+
+static void nothing_of_a_reply(void **state)
+{
+    static const char *const rules[] = {"dot cut=0 451 4.3.0 Not taken"};
+    struct sink *sink = *state;
+
+    run_sink(sink, rules, 1);
+    hear(sink, GREETING);
+    open_transaction(sink);
+    say(sink, "DATA\r\n" HEADERS ".\r\n");
+    hear(sink, "354 Go ahead\r\n");
+    hear_the_end(sink);
+    assert_int_equal(sink->ledger->arrived[14], 0);
+}
+
+/* The second message is taken and answered, and then there is silence. */
+static void a_cap_without_a_word(void **state)
+{
+    static const char *const rules[] = {"dot messages=1 close"};
+    struct sink *sink = *state;
+
+    run_sink(sink, rules, 1);
+    hear(sink, GREETING);
+    open_transaction(sink);
+    say(sink, "DATA\r\n" HEADERS ".\r\n");
+    hear(sink, "354 Go ahead\r\n250 2.0.0 Ok\r\n");
+    open_transaction(sink);
+    say(sink, "DATA\r\n" HEADERS ".\r\nMAIL FROM:<a@b>\r\n");
+    hear(sink, "354 Go ahead\r\n250 2.0.0 Ok\r\n");
+    hear_the_end(sink);
+    assert_int_equal(sink->ledger->arrived[14], 2);
+}
+
+static void content_that_breaks_off(void **state)
+{
+    static const char *const rules[] = {"content messages=1 drop"};
+    struct sink *sink = *state;
+
+    run_sink(sink, rules, 1);
+    hear(sink, GREETING);
+    open_transaction(sink);
+    say(sink, "DATA\r\n" HEADERS ".\r\n");
+    hear(sink, "354 Go ahead\r\n250 2.0.0 Ok\r\n");
+    open_transaction(sink);
+    say(sink, "BDAT 26 LAST\r\nX");
+    hear_the_end(sink);
+    assert_int_equal(sink->ledger->arrived[14], 1);
+}
+
+static void garbage_and_floods(void **state)
+{
+    static const char *const rules[] = {
+        "connect say 2x0 \\x01\\r\\nwhat",
+        "mail sender=bad@b say 250 2.1.0 not really",
+        "rcpt flood",
+        "offer starttls",
+        "starttls first=1 220 2.0.0 Go ahead",
+    };
+    char line[] = "250-and so on, and so on, and so on, and so on, and so on\r\n";
+    struct sink *sink = *state;
+
+    run_sink(sink, rules, 5);
+    hear(sink, "2x0 \x01\r\nwhat\r\n");
+    say(sink, "EHLO x\r\nSTARTTLS\r\nSTARTTLS\r\n");
+    hear(sink, "250-sink.test\r\n250-STARTTLS\r\n250 HELP\r\n220 2.0.0 Go ahead\r\n"
+               "454 4.7.0 TLS not available\r\n");
+    /* What is said takes nothing: no transaction is open. */
+    say(sink, "MAIL FROM:<bad@b>\r\nRCPT TO:<0.7@d0.test>\r\nMAIL FROM:<good@b>\r\n"
+              "RCPT TO:<0.7@d0.test>\r\nNOOP\r\n");
+    hear(sink, "250 2.1.0 not really\r\n503 5.5.1 MAIL comes first\r\n250 2.1.0 Ok\r\n");
+    for (size_t i = 0; i < (1 << 20) / strlen(line); i++)
+        hear(sink, line);
+    hear_nothing(sink, 100);
+}
+
+/* Each flight's replies come late together, and the flights do not wait for each other. */
+static void a_long_way(void **state)
+{
+    static const char *const rules[] = {"lag 200"};
+    struct sink *sink = *state;
+    uint64_t start_ns;
+    uint64_t took_ns;
+
+    run_sink(sink, rules, 1);
+    hear(sink, GREETING);
+    start_ns = process_now_ns();
+    for (int i = 0; i < 20; i++) {
+        say(sink, "MAIL FROM:<a@b>\r\nRSET\r\n");
+        process_sleep_ms(5);
+    }
+    hear_nothing(sink, 20);
+    for (int i = 0; i < 20; i++)
+        hear(sink, "250 2.1.0 Ok\r\n250 2.0.0 Ok\r\n");
+    took_ns = process_now_ns() - start_ns;
+    assert_true(took_ns >= 200000000);
+    /* One after the other they would take 4 s. */
+    assert_true(took_ns < 2000000000);
+    say(sink, "QUIT\r\n");
+    hear(sink, "221 2.0.0 Bye\r\n");
+    hear_the_end(sink);
+}
+
+/* A model's long times pass at the pace asked for. */
+static void a_greylister(void **state)
+{
+    struct sink *sink = *state;
+
+    sink->options.model = "greylister";
+    sink->options.pace = 1000; /* 300 ms instead of 300 s */
+    run_sink(sink, NULL, 0);
+    hear(sink, GREETING);
+    say(sink, "MAIL FROM:<a@b>\r\nRCPT TO:<0.7@d0.test>\r\n");
+    hear(sink, "250 2.1.0 Ok\r\n450 4.7.1 Greylisted, come back in five minutes\r\n");
+    process_sleep_ms(400);
+    say(sink, "RCPT TO:<0.7@d0.test>\r\nRCPT TO:<1.7@d0.test>\r\n");
+    hear(sink, "250 2.1.5 Ok\r\n450 4.7.1 Greylisted, come back in five minutes\r\n");
+}
+
 #define with_sink(test) cmocka_unit_test_setup_teardown(test, start, stop)
 
 int main(void)
@@ -333,6 +466,13 @@ int main(void)
         with_sink(mixed_up_and_foreign_mail),
         with_sink(delays_hold_the_client_up),
         with_sink(misbehaviour),
+        with_sink(cut_replies),
+        with_sink(nothing_of_a_reply),
+        with_sink(a_cap_without_a_word),
+        with_sink(content_that_breaks_off),
+        with_sink(garbage_and_floods),
+        with_sink(a_long_way),
+        with_sink(a_greylister),
     };
 
     process_init();
