@@ -6,9 +6,8 @@
  * longer than the buffer leaves in several sends, while the replies to its first part are read
  * already, so neither side can wait for the other for ever.
  */
+#include "core/base/text.h"
 #include "net/smtpc_int.h"
-
-#include <stdio.h>
 
 /* ---- The ring of expected replies ---------------------------------------------------------- */
 
@@ -110,11 +109,12 @@ void smtpc_write_mail(struct smtpc *conn)
     put(flight, transaction->sender);
     PUT_LITERAL(flight, ">");
     if ((conn->extensions & SMTPC_SIZE) != 0) {
-        char text[32];
-        int len = snprintf(text, sizeof(text), " SIZE=%llu",
-                           (unsigned long long)transaction->content_bytes);
+        char room[32];
+        struct text size = text_in(room, sizeof(room));
 
-        put(flight, slice_of(text, (size_t)len));
+        text_put_literal(&size, " SIZE=");
+        text_put_u64(&size, transaction->content_bytes, 0);
+        put(flight, text_slice(&size));
     }
     if (transaction->content_is_8bit && (conn->extensions & SMTPC_8BITMIME) != 0 &&
         !conn->options.ignore_8bitmime)

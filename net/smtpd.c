@@ -7,6 +7,7 @@
 
 #include "core/base/mem.h"
 #include "core/base/must.h"
+#include "core/base/text.h"
 #include "net/smtpd_int.h"
 
 #include <errno.h>
@@ -167,25 +168,30 @@ void smtpd_fail(struct smtpd_session *session, enum smtpd_reply_id id)
 
 bool smtpd_pass_on(struct smtpd_session *session, const struct intake_reply *reply)
 {
-    char line[sizeof(reply->text) + 32];
-    size_t text_bytes = strnlen(reply->text, sizeof(reply->text));
-    size_t len;
+    char room[sizeof(reply->text) + 32];
+    struct text line = text_in(room, sizeof(room));
+    size_t first;
 
     if (reply->code == 0) {
         smtpd_close(session);
         return false;
     }
     must(reply->code >= 200 && reply->code <= 599);
-    len = (size_t)snprintf(line, sizeof(line), "%03u %u.%u.%u ", reply->code, reply->enhanced[0],
-                           reply->enhanced[1], reply->enhanced[2]);
-    for (size_t i = 0; i < text_bytes; i++) {
-        char c = reply->text[i];
-
-        line[len++] = c >= ' ' && c <= '~' ? c : '?';
+    text_put_u64(&line, reply->code, 3);
+    text_put_char(&line, ' ');
+    for (int i = 0; i < 3; i++) {
+        text_put_u64(&line, reply->enhanced[i], 0);
+        text_put_char(&line, i < 2 ? '.' : ' ');
     }
-    line[len++] = '\r';
-    line[len++] = '\n';
-    smtpd_put(session, line, len);
+    first = line.len;
+    text_put(&line, slice_of(reply->text, strnlen(reply->text, sizeof(reply->text))));
+    for (size_t i = first; i < line.len; i++) {
+        if (line.data[i] < ' ' || line.data[i] > '~')
+            line.data[i] = '?';
+    }
+    text_put_literal(&line, "\r\n");
+    must(!line.is_cut);
+    smtpd_put(session, line.data, line.len);
     if (reply->code != 421)
         return true;
     smtpd_leave(session, true);

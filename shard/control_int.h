@@ -32,7 +32,7 @@ struct text_buffer {
     bool failed; /* memory was short; what is there is not complete */
 };
 
-void text_put(struct text_buffer *buffer, const char *data, size_t len);
+void text_add(struct text_buffer *buffer, const char *data, size_t len);
 __attribute__((format(printf, 2, 3))) void text_format(struct text_buffer *buffer,
                                                        const char *format, ...);
 void text_free(struct text_buffer *buffer);

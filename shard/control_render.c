@@ -35,7 +35,7 @@ static bool make_room(struct text_buffer *buffer, size_t len)
     return true;
 }
 
-void text_put(struct text_buffer *buffer, const char *data, size_t len)
+void text_add(struct text_buffer *buffer, const char *data, size_t len)
 {
     if (len == 0 || !make_room(buffer, len))
         return;
@@ -73,7 +73,7 @@ static int put_chunk(const char *data, size_t len, void *context)
 {
     struct text_buffer *out = context;
 
-    text_put(out, data, len);
+    text_add(out, data, len);
     return out->failed ? -1 : 0;
 }
 
@@ -101,8 +101,8 @@ static void put_quoted(struct text_buffer *out, const char *text)
 {
     for (; *text != '\0'; text++) {
         if (*text == '"' || *text == '\\')
-            text_put(out, "\\", 1);
-        text_put(out, text, 1);
+            text_add(out, "\\", 1);
+        text_add(out, text, 1);
     }
 }
 
@@ -119,10 +119,10 @@ static void put_scalar(const json_t *value, struct text_buffer *out)
         text_format(out, "%.1f", json_real_value(value));
         break;
     case JSON_TRUE:
-        text_put(out, "true", 4);
+        text_add(out, "true", 4);
         break;
     case JSON_FALSE:
-        text_put(out, "false", 5);
+        text_add(out, "false", 5);
         break;
     default:
         break;
@@ -154,10 +154,10 @@ static void put_dom(const json_t *value, char *path, size_t len, struct text_buf
                 put_dom(json_array_get(value, i), path, len + more, out);
         }
     } else {
-        text_put(out, path, len);
-        text_put(out, "=\"", 2);
+        text_add(out, path, len);
+        text_add(out, "=\"", 2);
         put_scalar(value, out);
-        text_put(out, "\"\n", 2);
+        text_add(out, "\"\n", 2);
     }
 }
 
@@ -199,9 +199,9 @@ static void put_cell(const char *text, size_t len, size_t width, bool is_right, 
 
     if (is_right)
         text_format(out, "%*s", (int)fill, "");
-    text_put(out, text, len);
+    text_add(out, text, len);
     if (is_last)
-        text_put(out, "\n", 1);
+        text_add(out, "\n", 1);
     else
         text_format(out, "%*s", (int)(is_right ? 2 : fill + 2), "");
 }

@@ -106,7 +106,7 @@ static void text_help(const json_t *data, struct text_buffer *out)
     const char *text = json_string_value(json_object_get(data, "help"));
 
     if (text != NULL)
-        text_put(out, text, strlen(text));
+        text_add(out, text, strlen(text));
 }
 
 static void answer_help(struct control *control, const struct verb_request *request,

@@ -9,8 +9,6 @@
 #include "core/base/log.h"
 #include "shard/shard_int.h"
 
-#include <stdio.h>
-
 #define UNREADABLE_RETRY_MS 60000
 
 static void on_read(struct io_op *op, int32_t result);
@@ -79,17 +77,29 @@ static void fill_outcome(struct shard *shard, const struct queued *queued,
 }
 
 /* "helo (ip)" of the client that gave us the message. */
-static struct slice source_mta_text(const struct message *message, char *room, size_t room_bytes)
+static void put_source_mta(struct text *text, const struct message *message)
 {
     char ip[IPADDR_TEXT_MAX];
-    int len;
 
     if (!message)
-        return SLICE_EMPTY;
+        return;
     ipaddr_format(&message->envelope.client_ip, ip);
-    len = snprintf(room, room_bytes, "%.*s (%s)", (int)message->envelope.client_helo.len,
-                   (const char *)message->envelope.client_helo.data, ip);
-    return slice_of(room, len < 0 ? 0 : (size_t)len < room_bytes ? (size_t)len : room_bytes - 1);
+    text_put(text, message->envelope.client_helo);
+    text_put_literal(text, " (");
+    text_put_str(text, ip);
+    text_put_char(text, ')');
+}
+
+/* RFC 3463; without an enhanced code of the receiver's, the class of its reply code. */
+static void put_status(struct text *text, const struct verdict *verdict)
+{
+    bool is_enhanced = verdict->enhanced[0] != 0;
+
+    text_put_u64(text, is_enhanced ? verdict->enhanced[0] : verdict->code / 100, 0);
+    text_put_char(text, '.');
+    text_put_u64(text, is_enhanced ? verdict->enhanced[1] : 0, 0);
+    text_put_char(text, '.');
+    text_put_u64(text, is_enhanced ? verdict->enhanced[2] : 0, 0);
 }
 
 static void count_outcome(struct shard *shard, const struct outcome *outcome)
@@ -115,7 +125,10 @@ static struct outcome_parcel *make_outcome(struct shard *shard, const struct que
                                            const struct settle_facts *facts,
                                            const struct verdict *verdict, const struct fate *fate)
 {
-    char queue_name[REPORT_NAME_MAX], status[16], source_mta[320];
+    char queue_room[REPORT_NAME_MAX], status_room[16], source_room[320];
+    struct text queue_name = text_in(queue_room, sizeof(queue_room));
+    struct text status = text_in(status_room, sizeof(status_room));
+    struct text source_mta = text_in(source_room, sizeof(source_room));
     struct outcome outcome;
     struct outcome_parcel *parcel;
     uint32_t index;
@@ -125,14 +138,12 @@ static struct outcome_parcel *make_outcome(struct shard *shard, const struct que
     must(parcel && shard->outcomes_reserved > 0);
     shard->outcomes_reserved--;
     fill_outcome(shard, queued, facts, verdict, fate, &outcome);
-    queues_name(shard, slab_at(&shard->queues, queued->queue), queue_name, sizeof(queue_name));
-    snprintf(status, sizeof(status), "%u.%u.%u", verdict->enhanced[0], verdict->enhanced[1],
-             verdict->enhanced[2]);
-    if (verdict->enhanced[0] == 0)
-        snprintf(status, sizeof(status), "%u.0.0", verdict->code / 100);
-    outcome.status = slice_str(status);
-    outcome.queue = slice_str(queue_name);
-    outcome.source_mta = source_mta_text(facts->message, source_mta, sizeof(source_mta));
+    queues_put_name(shard, slab_at(&shard->queues, queued->queue), &queue_name);
+    put_status(&status, verdict);
+    put_source_mta(&source_mta, facts->message);
+    outcome.status = text_slice(&status);
+    outcome.queue = text_slice(&queue_name);
+    outcome.source_mta = text_slice(&source_mta);
     bytes = outcome_encode(&outcome, parcel->bytes, sizeof(parcel->bytes));
     must(bytes > 0);
     count_outcome(shard, &outcome);

@@ -12,7 +12,6 @@
 #include "shard/planted.h"
 #include "shard/shard_int.h"
 
-#include <stdio.h>
 #include <time.h>
 
 /* What is in the making between MAIL and the answer. Slab object; the message hangs on it. */
@@ -41,11 +40,14 @@ struct intake_message {
 static void reply_set(struct intake_reply *reply, uint16_t code, uint8_t subject, uint8_t detail,
                       const char *text)
 {
+    struct text room = text_in(reply->text, sizeof(reply->text));
+
     reply->code = code;
     reply->enhanced[0] = (uint8_t)(code / 100);
     reply->enhanced[1] = subject;
     reply->enhanced[2] = detail;
-    snprintf(reply->text, sizeof(reply->text), "%s", text);
+    text_put_str(&room, text);
+    text_end(&room);
 }
 
 void inject_format_id(uint64_t id, char *room)
@@ -249,7 +251,7 @@ static int intake_add_rcpt(struct intake_message *intake, const struct intake_cl
     return 0;
 }
 
-static void date_rfc5322(uint64_t wall_us, char *room, size_t room_bytes)
+static void put_date_rfc5322(struct text *text, uint64_t wall_us)
 {
     static const char days[] = "SunMonTueWedThuFriSat";
     static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
@@ -257,37 +259,64 @@ static void date_rfc5322(uint64_t wall_us, char *room, size_t room_bytes)
     struct tm tm;
 
     gmtime_r(&seconds, &tm);
-    snprintf(room, room_bytes, "%.3s, %d %.3s %d %02d:%02d:%02d +0000", days + tm.tm_wday * 3,
-             tm.tm_mday, months + tm.tm_mon * 3, tm.tm_year + 1900, tm.tm_hour, tm.tm_min,
-             tm.tm_sec);
+    text_put(text, slice_of(days + tm.tm_wday * 3, 3));
+    text_put_literal(text, ", ");
+    text_put_u64(text, (uint64_t)tm.tm_mday, 0);
+    text_put_char(text, ' ');
+    text_put(text, slice_of(months + tm.tm_mon * 3, 3));
+    text_put_char(text, ' ');
+    text_put_u64(text, (uint64_t)tm.tm_year + 1900, 0);
+    text_put_char(text, ' ');
+    text_put_u64(text, (uint64_t)tm.tm_hour, 2);
+    text_put_char(text, ':');
+    text_put_u64(text, (uint64_t)tm.tm_min, 2);
+    text_put_char(text, ':');
+    text_put_u64(text, (uint64_t)tm.tm_sec, 2);
+    text_put_literal(text, " +0000\r\n");
+}
+
+static void put_client(struct text *line, const struct intake_message *intake,
+                       const struct intake_client *client)
+{
+    char ip[IPADDR_TEXT_MAX];
+
+    ipaddr_format(&client->peer.ip, ip);
+    text_put_literal(line, "from ");
+    text_put(line, client->helo);
+    text_put_literal(line, " (");
+    if (client->peer.ip.family == IPADDR_V6)
+        text_put_literal(line, "IPv6:");
+    text_put_str(line, ip);
+    text_put_literal(line, ")\r\n\tby ");
+    text_put_str(line, conf_global(intake->shard->conf)->host_name);
+    text_put_literal(line, " with ");
+    text_put_str(line, intake->flags & ENVELOPE_SMTPUTF8 ? "UTF8SMTP"
+                       : client->esmtp                   ? "ESMTP"
+                                                         : "SMTP");
 }
 
 /* RFC 5321 4.4: trace line with the id that the reply and the log name. */
 static int write_received(struct intake_message *intake, const struct intake_client *client,
                           uint64_t id, uint64_t wall_us)
 {
-    char line[1024], ip[IPADDR_TEXT_MAX], name[14], date[64];
-    const char *host = conf_global(intake->shard->conf)->host_name;
-    int len;
+    char room[1024], name[14];
+    struct text line = text_in(room, sizeof(room));
 
     inject_format_id(id, name);
-    date_rfc5322(wall_us, date, sizeof(date));
-    ipaddr_format(&client->peer.ip, ip);
-    if (intake->source.hide_message_source)
-        len = snprintf(line, sizeof(line), "Received: by %s id %s; %s\r\n", host, name, date);
-    else
-        len = snprintf(line, sizeof(line),
-                       "Received: from %.*s (%s%s)\r\n\tby %s with %s id %s;"
-                       "\r\n\t%s\r\n",
-                       (int)client->helo.len, (const char *)client->helo.data,
-                       client->peer.ip.family == IPADDR_V6 ? "IPv6:" : "", ip, host,
-                       intake->flags & ENVELOPE_SMTPUTF8 ? "UTF8SMTP"
-                       : client->esmtp                   ? "ESMTP"
-                                                         : "SMTP",
-                       name, date);
-    must(len > 0 && (size_t)len < sizeof(line));
-    intake->message->envelope.prefix_bytes = (uint32_t)len;
-    return message_append(intake->message, line, (size_t)len);
+    text_put_literal(&line, "Received: ");
+    if (intake->source.hide_message_source) {
+        text_put_literal(&line, "by ");
+        text_put_str(&line, conf_global(intake->shard->conf)->host_name);
+    } else {
+        put_client(&line, intake, client);
+    }
+    text_put_literal(&line, " id ");
+    text_put_str(&line, name);
+    text_put_str(&line, intake->source.hide_message_source ? "; " : ";\r\n\t");
+    put_date_rfc5322(&line, wall_us);
+    must(!line.is_cut);
+    intake->message->envelope.prefix_bytes = (uint32_t)line.len;
+    return message_append(intake->message, line.data, line.len);
 }
 
 static void fill_envelope(struct intake_message *intake, uint64_t id, uint64_t wall_us,
@@ -468,7 +497,6 @@ void inject_on_appended(struct shard *shard, struct message *message)
 {
     struct intake_message *intake = message->intake;
     struct intake_reply reply;
-    char id[14];
 
     must(intake && shard->append_count > 0);
     shard->append_count--;
@@ -481,9 +509,8 @@ void inject_on_appended(struct shard *shard, struct message *message)
         answer_and_free(intake, &reply);
         return;
     }
-    inject_format_id(message->envelope.message_id, id);
-    reply_set(&reply, 250, 0, 0, "");
-    snprintf(reply.text, sizeof(reply.text), "ok id=%s", id);
+    reply_set(&reply, 250, 0, 0, "ok id=");
+    inject_format_id(message->envelope.message_id, reply.text + strlen(reply.text));
     shard->totals.accepted_messages++;
     shard->totals.accepted_rcpts += intake->rcpt_count;
     shard->totals.accepted_bytes += envelope_content_bytes(&message->envelope);

@@ -183,14 +183,22 @@ static void free_idle(struct shard *shard, uint64_t now_ns)
     }
 }
 
+void queues_put_name(const struct shard *shard, const struct queue *queue, struct text *text)
+{
+    const struct conf_vmta *vmta = conf_vmta(shard->conf, queue->vmta_id);
+
+    text_put(text, names_text(&shard->names, queue->name));
+    text_put_char(text, '/');
+    text_put_str(text, vmta ? vmta->name : "{default}");
+}
+
 void queues_name(const struct shard *shard, const struct queue *queue, char *room,
                  size_t room_bytes)
 {
-    struct slice domain = names_text(&shard->names, queue->name);
-    const struct conf_vmta *vmta = conf_vmta(shard->conf, queue->vmta_id);
+    struct text text = text_in(room, room_bytes);
 
-    snprintf(room, room_bytes, "%.*s/%s", (int)domain.len, (const char *)domain.data,
-             vmta ? vmta->name : "{default}");
+    queues_put_name(shard, queue, &text);
+    text_end(&text);
 }
 
 void queues_set_reason(struct shard *shard, struct queue *queue, enum wait_reason reason)

@@ -18,6 +18,7 @@
 #include "core/base/list.h"
 #include "core/base/must.h"
 #include "core/base/slab.h"
+#include "core/base/text.h"
 #include "net/dns.h"
 #include "net/mx.h"
 #include "net/smtpc.h"
@@ -408,6 +409,8 @@ uint32_t queues_schedule(struct shard *shard, struct queue *queue);
 /* Due recipients, local work, what is idle too long; called each turn. */
 void queues_turn(struct shard *shard);
 void queues_pause(struct shard *shard, struct queue *queue, bool paused);
+/* domain/vmta; queues_name terminates it with a NUL. */
+void queues_put_name(const struct shard *shard, const struct queue *queue, struct text *text);
 void queues_name(const struct shard *shard, const struct queue *queue, char *room,
                  size_t room_bytes);
 void queues_note_error(struct shard *shard, struct queue *queue, const struct verdict *verdict);

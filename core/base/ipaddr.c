@@ -3,10 +3,10 @@
 #include "core/base/err.h"
 #include "core/base/hash.h"
 #include "core/base/must.h"
+#include "core/base/text.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
-#include <stdio.h>
 #include <sys/socket.h>
 
 static const uint8_t mapped_prefix[12] = {[10] = 0xff, [11] = 0xff};
@@ -122,13 +122,22 @@ int cidr_parse(struct slice text, struct cidr *ret_cidr)
 
 size_t ipaddr_format(const struct ipaddr *ip, char *room)
 {
-    if (ip->family == IPADDR_V4)
-        must(inet_ntop(AF_INET, ip->bytes, room, IPADDR_TEXT_MAX) != NULL);
-    else if (ip->family == IPADDR_V6)
+    struct text text = text_in(room, IPADDR_TEXT_MAX);
+
+    if (ip->family == IPADDR_V6) {
         must(inet_ntop(AF_INET6, ip->bytes, room, IPADDR_TEXT_MAX) != NULL);
-    else
-        snprintf(room, IPADDR_TEXT_MAX, "none");
-    return strlen(room);
+        return strlen(room);
+    }
+    if (ip->family == IPADDR_V4) {
+        for (int i = 0; i < 4; i++) {
+            if (i > 0)
+                text_put_char(&text, '.');
+            text_put_u64(&text, ip->bytes[i], 0);
+        }
+    } else {
+        text_put_literal(&text, "none");
+    }
+    return text_end(&text);
 }
 
 bool ipaddr_equal(const struct ipaddr *a, const struct ipaddr *b)
