@@ -64,6 +64,8 @@ static void describe(const struct batch *batch, const struct log_request *reques
 
     ret_record->type = (uint8_t)batch_record_type(request);
     ret_record->flags = is_done ? RECORD_MESSAGE_DONE : 0;
+    if ((request->flags & LOG_IS_RELOGGED) != 0)
+        ret_record->flags |= RECORD_RELOGGED;
     ret_record->payload_bytes = request->payload_bytes;
     ret_record->serial = batch->segment->serial;
     ret_record->sequence = sequence;

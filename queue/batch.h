@@ -13,6 +13,8 @@
 
 /* In log_request.flags beside those of spool.h: answer when durable, but nobody is in a hurry. */
 #define LOG_WANTS_DURABLE 0x8000u
+/* Message: a recovery writes it again, see RECORD_RELOGGED. */
+#define LOG_IS_RELOGGED   0x4000u
 
 struct batch {
     uint8_t *buffer;

@@ -8,11 +8,12 @@
 #include <errno.h>
 #include <stdio.h>
 
-#define LOCK_WAIT_NS  5000000000ull
-#define LOCK_RETRY_NS 5000000ull
-#define SLOTS_SPARE   64u /* slots that unlinked files may use up in one life */
-#define SLOTS_MAX     60000u
-#define TRIAL_COMMITS 4u /* of each mode in one round */
+#define LOCK_WAIT_NS       5000000000ull
+#define LOCK_RETRY_NS      5000000ull
+#define SLOTS_SPARE        64u /* slots that unlinked files may use up in one life */
+#define SLOTS_MAX          60000u
+#define TRIAL_COMMITS      4u /* of each mode in one round */
+#define BLANK_WINDOW_BYTES (1u << 20)
 
 /*
  * A killed life's writes may land after its process is gone; the lock on the descriptor they go
@@ -116,7 +117,7 @@ struct opened {
     struct segfmt_header header;
     uint64_t size;
     int header_result;
-    bool is_blank; /* never had a header: a file whose making was cut short */
+    bool is_blank; /* nothing but zeros: a file whose making was cut short */
 };
 
 static bool is_zero(const uint8_t *data, size_t len)
@@ -126,6 +127,21 @@ static bool is_zero(const uint8_t *data, size_t len)
             return false;
     }
     return true;
+}
+
+/* The whole file: zeros in place of the header alone are damage, and the records may be there. */
+static bool file_is_zero(struct spool *spool, int fd, uint64_t size)
+{
+    uint8_t *window = mem_alloc_aligned(BLANK_WINDOW_BYTES, SEGFMT_BLOCK);
+    bool is_blank = true;
+    int64_t got = 1;
+
+    for (uint64_t at = 0; at < size && is_blank && got > 0; at += (uint64_t)got) {
+        got = io_file_read_now(spool->io, fd, window, BLANK_WINDOW_BYTES, at);
+        is_blank = got >= 0 && is_zero(window, (size_t)got);
+    }
+    mem_free(window);
+    return is_blank;
 }
 
 /* A header that rotted away is put together again from the first batch, which repeats most of it.
@@ -144,7 +160,7 @@ static int header_from_batch(struct spool *spool, int fd, uint8_t *block, uint16
     ret_header->serial = batch.serial;
     ret_header->slot = slot;
     ret_header->life = batch.life;
-    ret_header->segment_bytes = size;
+    ret_header->segment_bytes = size < SEGFMT_SEGMENT_MAX ? size : SEGFMT_SEGMENT_MAX;
     ret_header->sequence = batch.sequence;
     return 0;
 }
@@ -176,7 +192,8 @@ static int segment_open(struct spool *spool, uint16_t slot, uint64_t deadline_ns
         ret_opened->header_result = E_DAMAGED;
         return 0;
     }
-    ret_opened->is_blank = is_zero(spool->pool.block, SEGFMT_BLOCK);
+    ret_opened->is_blank = is_zero(spool->pool.block, SEGFMT_BLOCK) &&
+                           file_is_zero(spool, segment->fd, ret_opened->size);
     ret_opened->header_result = segfmt_header_decode(spool->pool.block, &ret_opened->header);
     return ret_opened->header_result == E_VERSION ? E_VERSION : 0;
 }
@@ -207,6 +224,7 @@ static void segment_take(struct spool *spool, uint16_t slot, struct opened *open
             return;
         }
         damage(recovery, report, slot, "the segment's header is damaged, its records are not");
+        segment->is_rebuilt = true;
     }
     if (memcmp(header->uuid, spool->uuid, SEGFMT_UUID_BYTES) != 0) {
         damage(recovery, report, slot, "the segment belongs to another spool: file left alone");
@@ -237,22 +255,40 @@ static void segment_take(struct spool *spool, uint16_t slot, struct opened *open
         spool->life = header->life;
 }
 
-/* The uuid is what all files agree on; the superblock has it, and every header too. */
+static uint32_t headers_with(const struct opened *opened, uint32_t count, const uint8_t *uuid)
+{
+    uint32_t votes = 0;
+
+    for (uint32_t i = 0; i < count; i++)
+        votes += opened[i].header_result == 0 &&
+                 memcmp(opened[i].header.uuid, uuid, SEGFMT_UUID_BYTES) == 0;
+    return votes;
+}
+
+/* The uuid is what all files agree on; the superblock has it, and every header too: without the
+ * superblock the most of them decide, since one may have strayed here from another spool. */
 static void choose_uuid(struct spool *spool, const struct super_seen *seen,
                         const struct opened *opened, uint32_t count)
 {
+    uint32_t most = 0;
+
     if (seen->found) {
         memcpy(spool->uuid, seen->super.uuid, SEGFMT_UUID_BYTES);
         return;
     }
-    for (uint32_t i = 0; i < count; i++) {
-        if (opened[i].header_result == 0) {
-            memcpy(spool->uuid, opened[i].header.uuid, SEGFMT_UUID_BYTES);
-            return;
-        }
-    }
     for (uint32_t i = 0; i < SEGFMT_UUID_BYTES; i++)
         spool->uuid[i] = (uint8_t)rng_below(io_rng(spool->io), 256);
+    for (uint32_t i = 0; i < count && most <= count / 2; i++) {
+        uint32_t votes;
+
+        if (opened[i].header_result != 0)
+            continue;
+        votes = headers_with(opened, count, opened[i].header.uuid);
+        if (votes <= most)
+            continue;
+        most = votes;
+        memcpy(spool->uuid, opened[i].header.uuid, SEGFMT_UUID_BYTES);
+    }
 }
 
 static void note_super(struct spool *spool, const struct super_seen *seen, bool has_segments,
@@ -446,7 +482,8 @@ static int start_life(struct spool *spool, struct recover *recover, struct spool
     spool->checkpoint.bytes_at_begin = 0 - report->bytes_read;
     report->life = spool->life;
     report->commit_mode = spool->commit_mode;
-    return recover_tell(recover);
+    result = recover_relog(recover);
+    return result < 0 ? result : recover_tell(recover);
 }
 
 /* The directory's own name must last, or a power cut takes the whole spool away. */

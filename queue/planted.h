@@ -11,6 +11,7 @@
 #define QUEUE_PLANTED_BUGS(X)                                                                      \
     X("queue/answer-before-sync")                                                                  \
     X("queue/recycled-early")                                                                      \
+    X("queue/told-before-durable")                                                                 \
     X("queue/void-missing")                                                                        \
     X("queue/outcome-dropped")                                                                     \
     X("queue/crc-without-serial")                                                                  \

@@ -7,15 +7,6 @@
 #include <errno.h>
 #include <stdlib.h>
 
-void recover_damage(struct recover *recover, uint16_t slot, uint64_t offset, const char *text)
-{
-    char name[SEGFMT_NAME_BYTES];
-
-    segfmt_name(slot, name);
-    recover->report->damage_count++;
-    recover->callbacks->on_damage(recover->callbacks->context, name, offset, text);
-}
-
 /* ---- Reading one segment ------------------------------------------------------------------- */
 
 struct segment_reader {
@@ -28,31 +19,6 @@ static int64_t read_segment(void *context, void *data, size_t len, uint64_t offs
     struct segment_reader *reader = context;
 
     return io_file_read_now(reader->io, reader->fd, data, len, offset);
-}
-
-static int gap_note(struct recover *recover, struct segment *segment,
-                    const struct scan_record *found)
-{
-    struct recover_gap *gap;
-
-    if (recover->gap_count == recover->gap_room) {
-        uint32_t room = recover->gap_room == 0 ? 64 : recover->gap_room * 2;
-        struct recover_gap *larger = mem_try_alloc(room * sizeof(*larger));
-
-        if (larger == NULL)
-            return -ENOMEM;
-        if (recover->gap_count > 0)
-            memcpy(larger, recover->gaps, recover->gap_count * sizeof(*larger));
-        mem_free(recover->gaps);
-        recover->gaps = larger;
-        recover->gap_room = room;
-    }
-    gap = &recover->gaps[recover->gap_count++];
-    gap->segment = segment;
-    gap->offset = found->offset;
-    gap->batch = found->batch;
-    gap->text = found->text;
-    return 0;
 }
 
 static bool is_void(const struct segment *segment, const struct scan_record *record)
@@ -81,7 +47,7 @@ static int read_records(struct recover *recover, struct segment *segment, uint32
     while (result == 0 && (event = scan_next(&scan, &record)) != SCAN_END) {
         if (event == SCAN_GAP) {
             if (note_gaps)
-                result = gap_note(recover, segment, &record);
+                result = recover_gap_note(recover, segment, &record);
             continue;
         }
         if (!segfmt_type_is_known(record.type))
@@ -98,6 +64,7 @@ static int read_records(struct recover *recover, struct segment *segment, uint32
     recover->report->bytes_read += scan.bytes_read;
     if (note_gaps) {
         recover->seen[segment->slot].batches = scan.batches;
+        recover->seen[segment->slot].tail = scan.batches > 0 ? (uint32_t)scan.batch_at : from;
         recover->seen[segment->slot].from_start = from <= SEGFMT_BLOCK;
         segment->end = (uint32_t)scan.end;
     }
@@ -222,11 +189,6 @@ static int first_pass_record(struct recover *recover, struct segment *segment,
 
 /* ---- Choosing where to start --------------------------------------------------------------- */
 
-static bool is_behind(uint32_t serial, uint32_t offset, uint32_t than_serial, uint32_t than_offset)
-{
-    return serial > than_serial || (serial == than_serial && offset >= than_offset);
-}
-
 /* Whether a void took the place away again. */
 static bool place_is_void(struct recover *recover, uint32_t serial, uint32_t offset)
 {
@@ -243,12 +205,6 @@ static bool point_is_good(struct recover *recover, const struct recover_checkpoi
            !place_is_void(recover, point->end_serial, point->end_offset);
 }
 
-/* What a void covers was never told to anybody: no damage. */
-static bool gap_is_void(const struct recover_gap *gap)
-{
-    return gap->segment->has_void && gap->offset >= gap->segment->gone.offset;
-}
-
 /* A segment that was prepared, but that no commit reached: the one before it may never have held
  * anything either. */
 static bool is_unused(const struct recover *recover, const struct segment *segment)
@@ -261,15 +217,8 @@ static bool is_unused(const struct recover *recover, const struct segment *segme
 /* Damage between BEGIN and END may have cost STATE records. */
 static bool point_is_whole(struct recover *recover, const struct recover_checkpoint *point)
 {
-    for (uint32_t i = 0; i < recover->gap_count; i++) {
-        const struct recover_gap *gap = &recover->gaps[i];
-
-        if (gap->segment->stream == STREAM_OUTCOMES && !gap_is_void(gap) &&
-            is_behind(gap->segment->serial, gap->offset, point->begin_serial,
-                      point->begin_offset) &&
-            !is_behind(gap->segment->serial, gap->offset, point->end_serial, point->end_offset))
-            return false;
-    }
+    if (!recover_gaps_spare(recover, point))
+        return false;
     for (uint32_t i = 0; i < recover->order_count[STREAM_OUTCOMES]; i++) {
         const struct segment *segment = recover->order[STREAM_OUTCOMES][i];
 
@@ -334,7 +283,8 @@ static int message_record(struct recover *recover, struct segment *segment,
     if (is_void(segment, record))
         return 0;
     if (record->type == RECORD_MESSAGE && envelope_decode(record->payload, &envelope) == 0)
-        result = recover_table_message(&recover->table, &envelope, &place);
+        result = recover_table_message(&recover->table, &envelope, &place,
+                                       (record->flags & RECORD_RELOGGED) != 0);
     if (result != E_DAMAGED)
         return result;
     recover_damage(recover, segment->slot, record->offset,
@@ -432,44 +382,7 @@ static int read_outcomes(struct recover *recover)
     return result;
 }
 
-/* ---- What the gaps mean -------------------------------------------------------------------- */
-
-/*
- * A gap that no batch header follows, in the last segment of its stream and life that was written,
- * is a commit that never finished: nobody was told that it had. Any other is damage.
- */
-static bool gap_is_torn_tail(struct recover *recover, const struct recover_gap *gap)
-{
-    const struct segment *segment = gap->segment;
-    enum segfmt_stream stream = segment->stream;
-
-    if (gap->batch != recover->seen[segment->slot].batches)
-        return false;
-    for (uint32_t i = 0; i < recover->order_count[stream]; i++) {
-        const struct segment *other = recover->order[stream][i];
-
-        if (other->serial > segment->serial && other->life == segment->life &&
-            recover->seen[other->slot].batches > 0)
-            return false;
-    }
-    return true;
-}
-
-static void judge_gaps(struct recover *recover)
-{
-    for (uint32_t i = 0; i < recover->gap_count; i++) {
-        const struct recover_gap *gap = &recover->gaps[i];
-        bool first = i == 0 || recover->gaps[i - 1].segment != gap->segment ||
-                     recover->gaps[i - 1].batch != gap->batch;
-
-        if (gap_is_void(gap))
-            continue;
-        if (!gap_is_torn_tail(recover, gap))
-            recover_damage(recover, gap->segment->slot, gap->offset, gap->text);
-        else if (first)
-            recover->report->torn_tails_cut++;
-    }
-}
+/* ---- What is missing ------------------------------------------------------------------------ */
 
 /* Every segment names the one before it; behind the checkpoint none may be missing. */
 static void check_chain(struct recover *recover, enum segfmt_stream stream, uint32_t from_serial)
@@ -487,30 +400,45 @@ static void check_chain(struct recover *recover, enum segfmt_stream stream, uint
     }
 }
 
+/* Of two files with one serial the one whose header is whole comes first. */
 static int by_serial(const void *left, const void *right)
 {
     const struct segment *a = *(struct segment *const *)left;
     const struct segment *b = *(struct segment *const *)right;
 
-    return a->serial < b->serial ? -1 : a->serial > b->serial;
+    if (a->serial != b->serial)
+        return a->serial < b->serial ? -1 : 1;
+    if (a->is_rebuilt != b->is_rebuilt)
+        return a->is_rebuilt ? 1 : -1;
+    return a->slot < b->slot ? -1 : a->slot > b->slot;
 }
 
+/* A serial names one segment. A second file that bears it is a copy whose header rotted away. */
 static void order_segments(struct recover *recover)
 {
     struct segpool *pool = &recover->spool->pool;
+    struct segment **all = mem_alloc((pool->slot_count + 1) * sizeof(struct segment *));
+    uint32_t count = 0;
 
-    for (int stream = STREAM_MESSAGES; stream <= STREAM_OUTCOMES; stream++) {
-        struct segment **order = mem_alloc((pool->slot_count + 1) * sizeof(struct segment *));
-        uint32_t count = 0;
-
-        for (uint32_t i = 0; i < pool->slot_count; i++) {
-            if (pool->slots[i].state == SEGMENT_SEALED && pool->slots[i].stream == stream)
-                order[count++] = &pool->slots[i];
-        }
-        qsort(order, count, sizeof(struct segment *), by_serial);
-        recover->order[stream] = order;
-        recover->order_count[stream] = count;
+    for (int stream = STREAM_MESSAGES; stream <= STREAM_OUTCOMES; stream++)
+        recover->order[stream] = mem_alloc((pool->slot_count + 1) * sizeof(struct segment *));
+    for (uint32_t i = 0; i < pool->slot_count; i++) {
+        if (pool->slots[i].state == SEGMENT_SEALED)
+            all[count++] = &pool->slots[i];
     }
+    qsort(all, count, sizeof(struct segment *), by_serial);
+    for (uint32_t i = 0; i < count; i++) {
+        struct segment *segment = all[i];
+
+        if (i > 0 && all[i - 1]->serial == segment->serial) {
+            segment->state = SEGMENT_FOREIGN;
+            recover_damage(recover, segment->slot, 0,
+                           "another file has this segment's serial: file left alone");
+        } else if (segment->stream == STREAM_MESSAGES || segment->stream == STREAM_OUTCOMES) {
+            recover->order[segment->stream][recover->order_count[segment->stream]++] = segment;
+        }
+    }
+    mem_free(all);
 }
 
 /* Where each stream's chain must be whole. What was emptied before the newest checkpoint may be
@@ -551,6 +479,7 @@ int recover_run(struct recover *recover, struct spool *spool,
     recover->report = report;
     recover->named = &spool->named;
     recover->seen = mem_alloc(spool->pool.slot_count * sizeof(*recover->seen));
+    recover->untold = mem_alloc(spool->pool.slot_count * sizeof(*recover->untold));
     recover_table_init(&recover->table);
     order_segments(recover);
     for (uint32_t i = 0; i < recover->order_count[STREAM_OUTCOMES] && result == 0; i++)
@@ -564,8 +493,9 @@ int recover_run(struct recover *recover, struct spool *spool,
         result = read_outcomes(recover);
     if (result < 0)
         return result;
-    judge_gaps(recover);
+    recover_gaps_judge(recover);
     check_chains(recover);
+    recover_damage_end(recover);
     count_live(recover);
     return 0;
 }
@@ -576,6 +506,7 @@ void recover_fini(struct recover *recover)
     mem_free(recover->order[STREAM_MESSAGES]);
     mem_free(recover->order[STREAM_OUTCOMES]);
     mem_free(recover->seen);
+    mem_free(recover->untold);
     mem_free(recover->gaps);
     mem_free(recover->points);
 }

@@ -12,12 +12,22 @@
 #include "queue/scan.h"
 #include "queue/spool_int.h"
 
-/* A stretch of a segment that should hold records and does not. */
+/* Stretches of a segment that should hold records and do not, with no batch header in between. */
 struct recover_gap {
     struct segment *segment;
-    uint32_t offset;
+    uint32_t offset; /* where the first one begins */
+    uint32_t last;   /* ... and the last one */
+    uint32_t count;
     uint32_t batch; /* headers seen before it: is it in the last commit of its segment? */
     const char *text;
+};
+
+/* What of one file's damage was not told line by line. */
+struct recover_untold {
+    uint32_t told;
+    uint64_t count;
+    uint64_t first;
+    uint64_t last;
 };
 
 /* A checkpoint as found in the log. */
@@ -34,6 +44,7 @@ struct recover_checkpoint {
 struct recover_seen {
     uint32_t batches; /* headers */
     uint32_t records;
+    uint32_t tail;   /* offset of the last header, or where the reading began */
     bool from_start; /* the whole segment was read */
 };
 
@@ -45,7 +56,8 @@ struct recover {
     struct named_table *named;
     struct segment **order[STREAM_OUTCOMES + 1]; /* by serial */
     uint32_t order_count[STREAM_OUTCOMES + 1];
-    struct recover_seen *seen; /* per slot */
+    struct recover_seen *seen;     /* per slot */
+    struct recover_untold *untold; /* per slot */
     struct recover_gap *gaps;
     uint32_t gap_count;
     uint32_t gap_room;
@@ -67,5 +79,28 @@ void recover_settle(struct recover *recover);
 /* Calls on_message and on_named for everything that is live. */
 int recover_tell(struct recover *recover);
 void recover_fini(struct recover *recover);
-/* Reports damage through the callbacks. */
+
+/* recover_gaps.c: damage, and what gaps mean. */
+
+/* Reports damage through the callbacks: the first few places of each file one by one. */
 void recover_damage(struct recover *recover, uint16_t slot, uint64_t offset, const char *text);
+/* The rest, one line a file: how many places and between which offsets. */
+void recover_damage_end(struct recover *recover);
+/* 0 or -ENOMEM. */
+int recover_gap_note(struct recover *recover, struct segment *segment,
+                     const struct scan_record *found);
+/* Damage between the checkpoint's BEGIN and END may have cost STATE records. */
+bool recover_gaps_spare(const struct recover *recover, const struct recover_checkpoint *point);
+/* Once all is read: tells torn tails from damage. */
+void recover_gaps_judge(struct recover *recover);
+
+/* recover_relog.c */
+
+/*
+ * Makes durable what is about to be told and may not be: after a failed sync the system may show
+ * bytes that the disk does not have, and syncing again does not bring them there. What the last
+ * commit of the message stream wrote is in doubt, since nothing testifies that it succeeded; the
+ * live messages in it are appended again to a segment of this life. Synchronous. 0, or negative
+ * when that cannot be made durable; with no space at all they are left where they are.
+ */
+int recover_relog(struct recover *recover);

@@ -156,7 +156,7 @@ static void rcpt_take(struct recover_table *t, struct recover_message *message, 
 }
 
 int recover_table_message(struct recover_table *t, const struct envelope *envelope,
-                          const struct log_place *place)
+                          const struct log_place *place, bool is_relogged)
 {
     struct recover_message *message = message_find(t, envelope->message_id);
     struct envelope_rcpt rcpt;
@@ -166,7 +166,11 @@ int recover_table_message(struct recover_table *t, const struct envelope *envelo
     if (message != NULL) {
         /* A copy of a message that was moved. Whether it got so far as to count, only a state
          * record can tell: the first copy is not given up before one is durable. */
-        return message->rcpt_count == envelope->rcpt_count ? 0 : E_DAMAGED;
+        if (message->rcpt_count != envelope->rcpt_count)
+            return E_DAMAGED;
+        if (is_relogged)
+            place_take(message, place);
+        return 0;
     }
     result = message_new(t, envelope->message_id, envelope->rcpt_count, &message);
     if (result == 0)

@@ -52,8 +52,9 @@ struct recover_table {
 void recover_table_init(struct recover_table *t);
 void recover_table_fini(struct recover_table *t);
 /* All return 0, -ENOMEM, or E_DAMAGED when the record contradicts what is known. */
+/* is_relogged: this copy counts, not the one that is known already. */
 int recover_table_message(struct recover_table *t, const struct envelope *envelope,
-                          const struct log_place *place);
+                          const struct log_place *place, bool is_relogged);
 int recover_table_state(struct recover_table *t, const struct log_message_state *state);
 int recover_table_outcome(struct recover_table *t, const struct outcome *outcome, bool is_done);
 static inline bool recover_message_is_live(const struct recover_message *message)

@@ -208,6 +208,7 @@ static bool batch_at(struct scan *scan, uint64_t offset, struct segfmt_batch *re
 static void batch_enter(struct scan *scan, uint64_t offset, const struct segfmt_batch *batch)
 {
     scan->batches++;
+    scan->batch_at = offset;
     scan->in_batch = true;
     scan->batch_end_known = true;
     scan->batch_end = offset + batch->bytes;

@@ -30,6 +30,7 @@ struct scan {
     bool in_batch;
     bool batch_end_known; /* false after a resume: the end is where no record follows */
     uint32_t batches;     /* batch headers seen */
+    uint64_t batch_at;    /* of the last one of them */
     uint32_t read_errors; /* blocks that could not be read, taken as zeros */
     uint64_t bytes_read;
     uint64_t end; /* behind the last valid record or batch header, a multiple of 4096 */

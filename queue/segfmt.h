@@ -67,7 +67,9 @@
  * sum: what a recycled file still holds from its former use is not valid in the new one.
  *
  * Payloads by type:
- *   MESSAGE           message stream: envelope (envelope.h), header prefix, body
+ *   MESSAGE           message stream: envelope (envelope.h), header prefix, body. Flag
+ *                     RECORD_RELOGGED: a copy that a recovery made of a record that it read and
+ *                     that may not have been durable; it counts instead of the one before it
  *   OUTCOME           outcome.h. Flag RECORD_MESSAGE_DONE: every recipient is final with it
  *   STATE             log_message_state (spool.h)
  *   NAMED             log_named (spool.h)
@@ -119,6 +121,7 @@ enum record_type {
 
 enum record_flags {
     RECORD_MESSAGE_DONE = 1,
+    RECORD_RELOGGED = 2,
 };
 
 struct segfmt_super {

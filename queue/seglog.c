@@ -43,6 +43,21 @@ static void on_hold_over(struct io_timer *timer)
     must(log->stream == STREAM_OUTCOMES);
 }
 
+/* Goes on in the segment that the recovery of this very life began, if it did. */
+static void resume(struct seglog *log)
+{
+    struct segpool *pool = &log->spool->pool;
+
+    for (uint32_t i = 0; i < pool->slot_count; i++) {
+        struct segment *segment = &pool->slots[i];
+
+        if (segment->state != SEGMENT_ACTIVE || segment->stream != log->stream)
+            continue;
+        log->active = segment;
+        log->write_end = segment->end;
+    }
+}
+
 void seglog_init(struct seglog *log, struct spool *spool, enum segfmt_stream stream)
 {
     uint64_t quarter = spool->options.segment_bytes / 4;
@@ -60,6 +75,7 @@ void seglog_init(struct seglog *log, struct spool *spool, enum segfmt_stream str
     list_init(&log->pending);
     io_op_init(&log->op, on_op_done);
     io_timer_init(&log->hold, on_hold_over);
+    resume(log);
 }
 
 void seglog_fini(struct seglog *log)

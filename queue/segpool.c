@@ -590,3 +590,14 @@ int segpool_prepare_now(struct segpool *pool)
     publish_counts(pool);
     return 0;
 }
+
+int segpool_prepare_beyond_limits_now(struct segpool *pool, enum segfmt_stream stream)
+{
+    int result = pool->free_count > 0 ? 0 : make_now(pool, STREAM_OUTCOMES);
+
+    must(pool->ready[stream] == NULL);
+    if (result == 0)
+        result = head_now(pool, find_state(pool, SEGMENT_FREE), stream);
+    publish_counts(pool);
+    return result;
+}

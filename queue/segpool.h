@@ -43,6 +43,7 @@ struct segment {
     uint8_t state; /* enum segment_state */
     uint8_t stream;
     bool odd_size;       /* not of the size now asked for: unlinked when empty */
+    bool is_rebuilt;     /* its header is damaged and was put together from the first batch */
     bool has_void;       /* `gone` holds for a batch at its end */
     uint64_t life;       /* that wrote it */
     uint64_t free_after; /* empty: this checkpoint must be complete before it is FREE; 0 = not */
@@ -116,5 +117,8 @@ void segpool_publish(struct segpool *pool, struct segment *segment);
 int segpool_file_open(struct segpool *pool, uint16_t slot, bool create, int *ret_fd);
 /* Synchronous, before anything runs: makes the READY segments of both streams. */
 int segpool_prepare_now(struct segpool *pool);
+/* Synchronous: the READY segment of a stream that has none, from the reserve or beyond the
+ * operator's limits if need be. */
+int segpool_prepare_beyond_limits_now(struct segpool *pool, enum segfmt_stream stream);
 /* Synchronous: the superblock with the spool's life and more serials reserved. */
 int segpool_super_write_now(struct segpool *pool);

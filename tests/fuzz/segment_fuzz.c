@@ -85,7 +85,7 @@ static void use(struct recover_table *table, const struct scan_record *record)
     struct outcome outcome;
 
     if (record->type == RECORD_MESSAGE && envelope_decode(record->payload, &envelope) == 0)
-        must(recover_table_message(table, &envelope, &place) <= 0);
+        must(recover_table_message(table, &envelope, &place, place.offset % 3 == 0) <= 0);
     if (record->type == RECORD_STATE && log_message_state_decode(record->payload, &state) == 0)
         must(recover_table_state(table, &state) <= 0);
     if (record->type == RECORD_OUTCOME && outcome_decode(record->payload, &outcome) == 0)

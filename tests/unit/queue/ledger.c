@@ -302,7 +302,7 @@ void ledger_recovered_message(struct ledger *ledger, const struct log_message_st
     if (!list_empty(&message->link))
         return;
     keep(ledger, message,
-         message->standing != LEDGER_KEPT && ledger->doubts_recovery ? LEDGER_FOUND : LEDGER_KEPT);
+         message->standing != LEDGER_KEPT && ledger->doubts_messages ? LEDGER_FOUND : LEDGER_KEPT);
 }
 
 void ledger_recovered_named(struct ledger *ledger, const struct log_named *named)

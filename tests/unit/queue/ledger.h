@@ -81,8 +81,10 @@ struct ledger {
     struct log_place cursor_at;
     bool expects_damage;
     /* A failed sync may leave bytes that can be read now and are gone after a power cut. What only
-     * a recovery has shown, and no answer confirmed, may then vanish again. */
+     * a recovery has shown of outcomes, and no answer confirmed, may then vanish again. */
     bool doubts_recovery;
+    bool doubts_messages; /* the same of messages, where a full disk may keep them from being made
+                             durable before they are told */
     uint32_t damage_count;
     char failure[256]; /* empty = none yet */
     uint64_t checked;

@@ -1,0 +1,305 @@
+/* Messages that nobody can say are durable, made durable before anybody hears of them. */
+#include "core/base/err.h"
+#include "core/base/mem.h"
+#include "queue/batch.h"
+#include "queue/planted.h"
+#include "queue/recover.h"
+
+#include <errno.h>
+
+#define RELOG_BATCH_BYTES (1u << 20)
+
+/* Copying into one segment of this life. */
+struct relog {
+    struct recover *recover;
+    struct batch batch;
+    uint32_t batch_bytes;
+    struct segment *segment; /* NULL = none begun */
+    uint32_t write_end;
+    uint8_t *record; /* header and payload of the message at hand */
+    size_t record_room;
+    struct recover_message **moved; /* whose copies wait in the batch */
+    uint32_t *moved_at;             /* distance of each from the batch's start */
+    uint32_t moved_count;
+    uint32_t moved_room;
+};
+
+/* ---- What is in doubt ------------------------------------------------------------------------ */
+
+static bool was_written(const struct recover *recover, const struct segment *segment)
+{
+    const struct recover_seen *seen = &recover->seen[segment->slot];
+
+    return seen->batches > 0 || seen->records > 0;
+}
+
+/* The newest life that is known to have run: what lives before it left in doubt, it made durable
+ * before it wrote its first outcome. */
+static uint64_t life_that_ran(const struct recover *recover)
+{
+    uint64_t life = 0;
+
+    for (uint32_t i = 0; i < recover->order_count[STREAM_OUTCOMES]; i++) {
+        const struct segment *segment = recover->order[STREAM_OUTCOMES][i];
+
+        if (was_written(recover, segment) && segment->life > life)
+            life = segment->life;
+    }
+    return life;
+}
+
+/* Whether the segment is the last that its life wrote messages into. */
+static bool is_last_of_life(const struct recover *recover, uint32_t at)
+{
+    struct segment **order = recover->order[STREAM_MESSAGES];
+
+    if (!was_written(recover, order[at]))
+        return false;
+    for (uint32_t i = at + 1; i < recover->order_count[STREAM_MESSAGES]; i++) {
+        if (order[i]->life == order[at]->life && was_written(recover, order[i]))
+            return false;
+    }
+    return true;
+}
+
+/* Per slot: where the doubt begins, UINT32_MAX = nowhere. */
+static uint32_t *doubts_find(const struct recover *recover, bool *ret_any)
+{
+    uint32_t slots = recover->spool->pool.slot_count;
+    uint32_t *doubts = mem_alloc(slots * sizeof(*doubts));
+    uint64_t ran = life_that_ran(recover);
+
+    memset(doubts, 0xff, slots * sizeof(*doubts));
+    for (uint32_t i = 0; i < recover->order_count[STREAM_MESSAGES]; i++) {
+        const struct segment *segment = recover->order[STREAM_MESSAGES][i];
+
+        if (segment->life < ran || !is_last_of_life(recover, i))
+            continue;
+        doubts[segment->slot] = recover->seen[segment->slot].tail;
+        *ret_any = true;
+    }
+    return doubts;
+}
+
+/* ---- Copying --------------------------------------------------------------------------------- */
+
+static int segment_begin(struct relog *relog)
+{
+    struct segpool *pool = &relog->recover->spool->pool;
+    int result = 0;
+
+    if (relog->segment != NULL) {
+        result = io_file_sync_now(relog->recover->spool->io, relog->segment->fd);
+        if (result < 0)
+            return result;
+        segpool_seal(pool, relog->segment);
+        relog->segment = NULL;
+    }
+    if (pool->ready[STREAM_MESSAGES] == NULL)
+        result = segpool_prepare_beyond_limits_now(pool, STREAM_MESSAGES);
+    if (result < 0)
+        return result;
+    relog->segment = segpool_take(pool, STREAM_MESSAGES);
+    relog->write_end = SEGFMT_BLOCK;
+    return 0;
+}
+
+/* The segment with room for so many bytes at write_end, the next one if need be. */
+static int room_for(struct relog *relog, uint64_t bytes)
+{
+    if (relog->segment != NULL && relog->write_end + bytes <= relog->segment->bytes)
+        return 0;
+    return segment_begin(relog);
+}
+
+/* Written, not synced yet: the messages in the batch lie there now. */
+static void batch_landed(struct relog *relog)
+{
+    struct segpool *pool = &relog->recover->spool->pool;
+    struct batch *batch = &relog->batch;
+
+    for (uint32_t i = 0; i < relog->moved_count; i++) {
+        struct recover_message *message = relog->moved[i];
+
+        segpool_message_done(pool, &pool->slots[message->slot]);
+        message->serial = relog->segment->serial;
+        message->slot = relog->segment->slot;
+        message->offset = batch->offset + relog->moved_at[i];
+        relog->segment->live++;
+    }
+    relog->moved_count = 0;
+    relog->write_end += (uint32_t)segfmt_align(batch->used, SEGFMT_BLOCK);
+    relog->segment->end = relog->write_end;
+    batch_reset(batch);
+}
+
+static int write_all(struct relog *relog, uint32_t bytes, uint32_t offset)
+{
+    struct io *io = relog->recover->spool->io;
+    int64_t written = io_file_write_now(io, relog->segment->fd, relog->batch.buffer, bytes, offset);
+
+    if (written == (int64_t)bytes)
+        return 0;
+    return written < 0 ? (int)written : -EIO;
+}
+
+static int batch_flush(struct relog *relog)
+{
+    struct batch *batch = &relog->batch;
+    int result;
+
+    if (batch->used == 0)
+        return 0;
+    result = write_all(relog, batch_finish(batch, STREAM_MESSAGES, relog->recover->spool->life),
+                       batch->offset);
+    if (result == 0)
+        batch_landed(relog);
+    return result;
+}
+
+static int put_large(struct relog *relog, struct log_request *request)
+{
+    struct spool *spool = relog->recover->spool;
+    struct batch *batch = &relog->batch;
+    uint32_t bytes;
+    uint32_t at = 0;
+    int result = 0;
+
+    batch_begin_large(batch, request, relog->segment, relog->write_end, spool->sequence_next++);
+    while (!batch_sum(batch, UINT32_MAX))
+        continue;
+    batch_finish_large(batch, STREAM_MESSAGES, spool->life);
+    while (result == 0 && (bytes = batch_piece(batch, relog->batch_bytes)) > 0) {
+        result = write_all(relog, bytes, batch->offset + at);
+        at += bytes;
+    }
+    if (result == 0)
+        batch_landed(relog);
+    return result;
+}
+
+static void moved_note(struct relog *relog, struct recover_message *message, uint32_t distance)
+{
+    if (relog->moved_count == relog->moved_room) {
+        uint32_t room = relog->moved_room == 0 ? 256 : relog->moved_room * 2;
+        struct recover_message **moved = mem_alloc(room * sizeof(struct recover_message *));
+        uint32_t *moved_at = mem_alloc(room * sizeof(*moved_at));
+
+        for (uint32_t i = 0; i < relog->moved_count; i++) {
+            moved[i] = relog->moved[i];
+            moved_at[i] = relog->moved_at[i];
+        }
+        mem_free(relog->moved);
+        mem_free(relog->moved_at);
+        relog->moved = moved;
+        relog->moved_at = moved_at;
+        relog->moved_room = room;
+    }
+    relog->moved[relog->moved_count] = message;
+    relog->moved_at[relog->moved_count++] = distance;
+}
+
+/* The record's bytes, as they were summed up before; E_DAMAGED when they are others now. */
+static int record_read(struct relog *relog, const struct recover_message *message)
+{
+    struct recover *recover = relog->recover;
+    struct log_place place = {message->serial, message->offset, message->bytes, message->slot};
+    uint64_t from = message->offset & ~(uint64_t)(SEGFMT_BLOCK - 1);
+    uint64_t len = segfmt_align((uint64_t)message->offset + message->bytes, SEGFMT_BLOCK) - from;
+    struct iovec iov;
+    int64_t got;
+
+    if (relog->record_room < len) {
+        mem_free(relog->record);
+        relog->record_room = len * 2;
+        relog->record = mem_alloc_aligned(relog->record_room, SEGFMT_BLOCK);
+    }
+    got = io_file_read_now(recover->spool->io, recover->spool->pool.slots[message->slot].fd,
+                           relog->record, len, from);
+    if (got < (int64_t)(message->offset - from + message->bytes))
+        return got < 0 ? (int)got : E_DAMAGED;
+    iov = (struct iovec){relog->record + (message->offset - from), message->bytes};
+    memmove(relog->record, iov.iov_base, message->bytes);
+    iov.iov_base = relog->record;
+    return spool_reader_check(&place, message->id, &iov, 1);
+}
+
+static int copy_message(struct relog *relog, struct recover_message *message)
+{
+    struct batch *batch = &relog->batch;
+    uint32_t payload_bytes = message->bytes - SEGFMT_RECORD_BYTES;
+    uint64_t room = segfmt_record_room(payload_bytes);
+    struct iovec iov;
+    struct log_request request = {
+        .parcel = {.kind = SPOOL_APPEND_MESSAGE},
+        .payload = &iov,
+        .payload_count = 1,
+        .payload_bytes = payload_bytes,
+        .flags = LOG_IS_RELOGGED,
+    };
+    int result = record_read(relog, message);
+
+    if (result < 0)
+        return result == E_DAMAGED ? 0 : result;
+    iov = (struct iovec){relog->record + SEGFMT_RECORD_BYTES, payload_bytes};
+    if (batch->used > 0 && (batch->used + room > relog->batch_bytes ||
+                            batch->offset + batch->used + room > relog->segment->bytes))
+        result = batch_flush(relog);
+    if (result == 0 && batch->used == 0)
+        result = room_for(relog, SEGFMT_BATCH_BYTES + room);
+    if (result < 0)
+        return result;
+    if (SEGFMT_BATCH_BYTES + room > relog->batch_bytes) {
+        moved_note(relog, message, SEGFMT_BATCH_BYTES);
+        return put_large(relog, &request);
+    }
+    if (batch->used == 0)
+        batch_begin(batch, relog->segment, relog->write_end);
+    moved_note(relog, message, batch->used);
+    batch_put(batch, &request, relog->recover->spool->sequence_next++);
+    return 0;
+}
+
+static int copy_all(struct relog *relog, const uint32_t *doubts)
+{
+    struct recover_table *table = &relog->recover->table;
+    uint32_t limit = relog->recover->spool->pool.segment_bytes - SEGFMT_BLOCK;
+    int result = 0;
+    int synced = 0;
+
+    for (uint32_t i = 0; i < table->message_count && result == 0; i++) {
+        struct recover_message *message = &table->messages[i];
+
+        /* One that no longer fits, since the operator made segments smaller, stays. */
+        if (recover_message_is_live(message) && message->offset >= doubts[message->slot] &&
+            message->bytes + SEGFMT_BATCH_BYTES + SEGFMT_RECORD_ALIGN <= limit)
+            result = copy_message(relog, message);
+    }
+    if (result == 0)
+        result = batch_flush(relog);
+    if (relog->segment != NULL)
+        synced = io_file_sync_now(relog->recover->spool->io, relog->segment->fd);
+    return synced < 0 ? synced : result;
+}
+
+int recover_relog(struct recover *recover)
+{
+    struct relog relog = {.recover = recover, .batch_bytes = RELOG_BATCH_BYTES};
+    bool any = false;
+    uint32_t *doubts = doubts_find(recover, &any);
+    int result = 0;
+
+    if (any && !planted("queue/told-before-durable")) {
+        if (relog.batch_bytes > recover->spool->pool.segment_bytes / 4)
+            relog.batch_bytes = recover->spool->pool.segment_bytes / 4 & ~(SEGFMT_BLOCK - 1);
+        batch_init(&relog.batch, relog.batch_bytes);
+        result = copy_all(&relog, doubts);
+        batch_fini(&relog.batch);
+    }
+    mem_free(relog.record);
+    mem_free(relog.moved);
+    mem_free(relog.moved_at);
+    mem_free(doubts);
+    /* Nowhere to go: better told from where it lies than not at all. */
+    return result == E_LOW_SPACE ? 0 : result;
+}
