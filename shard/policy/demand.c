@@ -65,9 +65,15 @@ void demand_on_served(struct demand *demand, uint64_t busy_ns, uint32_t rcpt_cou
 {
     uint64_t each = busy_ns / (rcpt_count > 0 ? rcpt_count : 1);
 
+    if (!demand->has_served) {
+        /* The guess has done its duty. */
+        demand->has_served = true;
+        demand->rcpt_ns = each;
+        demand->fastest_ns = UINT64_MAX;
+        demand->round_count = 0;
+    }
     note_time(demand, busy_ns);
-    demand->rcpt_ns =
-        demand->rcpt_ns == 0 ? each : demand->rcpt_ns - demand->rcpt_ns / 8 + each / 8;
+    demand->rcpt_ns = demand->rcpt_ns - demand->rcpt_ns / 8 + each / 8;
     if (demand->rcpt_ns == 0)
         demand->rcpt_ns = 1;
     demand->span_rcpts += rcpt_count;

@@ -48,6 +48,7 @@ struct demand {
     uint32_t allowed;     /* connections of a fast receiver: proven, or on trial */
     uint32_t proven;
     uint32_t proven_rate; /* recipients a second with so many */
+    bool has_served;
 };
 
 void demand_init(struct demand *demand);

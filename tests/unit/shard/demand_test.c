@@ -138,6 +138,21 @@ static void test_slow_receiver_gets_all_there_is(void **state)
     assert_int_equal(stage.open, 1000);
 }
 
+/* It greets at once and is slow for messages only: the first reply tells. */
+static void test_slow_after_a_fast_greeting(void **state)
+{
+    static struct stage stage;
+
+    (void)state;
+    stage_init(&stage);
+    stage.reply_ns = 600 * MS;
+    stage.setup_ns = 1 * MS;
+    stage.limit = 1000;
+    stage.backlog = 1000000;
+    run(&stage, 1500);
+    assert_int_equal(stage.open, 1000);
+}
+
 /* A slow receiver with little mail gets no more connections than messages. */
 static void test_slow_receiver_with_little_mail(void **state)
 {
@@ -255,6 +270,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_slow_receiver_gets_all_there_is),
+        cmocka_unit_test(test_slow_after_a_fast_greeting),
         cmocka_unit_test(test_slow_receiver_with_little_mail),
         cmocka_unit_test(test_shared_bottleneck_keeps_few),
         cmocka_unit_test(test_fast_receiver_grows_while_it_pays),
