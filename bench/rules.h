@@ -24,7 +24,7 @@
  *     connections=N    the client's address has more than N connections open
  *     total=N          all clients together have more than N connections open
  *     messages=N       at least N messages were taken on this connection
- *     commands=N       at least N commands came on this connection before
+ *     commands=N       at least N commands came on this connection, this one included
  *     recipients=N     at least N recipients were taken in this transaction
  *     after=S until=S  seconds since the receiver began
  *     period=S         these seconds begin anew every S seconds

@@ -99,6 +99,11 @@ void ledger_deferred(struct ledger *ledger, uint32_t number, uint32_t ordinal,
     rcpt_at(ledger, number, ordinal)->deferred = time;
 }
 
+void ledger_deferral_unseen(struct ledger *ledger, uint32_t number, uint32_t ordinal)
+{
+    rcpt_at(ledger, number, ordinal)->deferred = (struct ledger_time){0};
+}
+
 void ledger_refused(struct ledger *ledger, uint32_t number, uint32_t ordinal)
 {
     rcpt_at(ledger, number, ordinal)->is_refused = true;

@@ -71,6 +71,8 @@ void ledger_offered(struct ledger *ledger, uint32_t number, uint32_t ordinal,
                     struct ledger_time time);
 void ledger_deferred(struct ledger *ledger, uint32_t number, uint32_t ordinal,
                      struct ledger_time time);
+/* The client may never have read that 4xx. */
+void ledger_deferral_unseen(struct ledger *ledger, uint32_t number, uint32_t ordinal);
 void ledger_refused(struct ledger *ledger, uint32_t number, uint32_t ordinal);
 void ledger_accepted(struct ledger *ledger, uint32_t number, uint32_t ordinal,
                      struct ledger_time time);

@@ -34,6 +34,7 @@ struct totals {
     uint64_t coverage[SIM_COVER_KINDS];
     const char *coverage_names[SIM_COVER_KINDS];
     struct remote_faults remote_hits;
+    struct remote_models remote_models;
     uint64_t lives;
     uint64_t crashes;
     uint64_t torn_tails;
@@ -335,6 +336,7 @@ static uint32_t run_history(uint64_t seed, uint32_t messages, bool trace, struct
     *ret_hash = sim_trace_hash(h->world);
     if (totals)
         add_totals(h, totals);
+    remote_end(&h->remote, totals ? &totals->remote_models : NULL);
     sim_world_destroy(h->world);
     conf_unref(h->conf);
     ledger_fini(&h->ledger);
@@ -368,6 +370,14 @@ static bool print_totals(const struct totals *totals, uint64_t seeds)
     all_hit &= totals->remote_hits.name >= 20;
     REMOTE_FAULTS(PRINT_HIT)
 #undef PRINT_HIT
+    for (size_t i = 0; i < model_count; i++) {
+        printf("  model  %-22s %llu receivers, %llu times its rules\n", models[i].name,
+               (unsigned long long)totals->remote_models.drawn[i],
+               (unsigned long long)totals->remote_models.played[i]);
+        all_hit &= totals->remote_models.drawn[i] >= 20;
+        /* The first does nothing but say yes. */
+        all_hit &= i == 0 || totals->remote_models.played[i] >= 20;
+    }
     all_hit &= totals->torn_tails >= 20 && totals->voids >= 20;
     /* Few seeds cannot hit everything; the full run must. */
     return all_hit || seeds < 500;

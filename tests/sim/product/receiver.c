@@ -1,8 +1,17 @@
-/* Receivers: SMTP servers that count what they take and misbehave at given rates. */
+/*
+ * Receivers: SMTP servers that count what they take and misbehave: at given rates, and as the model
+ * says that was drawn for each (remote_int.h).
+ */
+#include "core/base/list.h"
+#include "core/io/io.h"
 #include "tests/sim/product/remote_int.h"
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+
+#define HELD_BYTES  512
+#define FLOOD_LINES 2000
 
 struct receiver_rcpt {
     uint32_t number;
@@ -19,17 +28,72 @@ struct receiving {
     bool is_damaged;
     uint32_t number; /* of the message arriving */
     uint32_t line;
-    /* The last message taken, until the client says something further. */
+    /* The last message taken, until the client does what it does only when it has read our reply:
+     * commands of its next message may be on their way before. */
     struct receiver_rcpt taken[16];
+    struct receiver_rcpt deferred[32]; /* likewise: who was answered 4xx since */
+    uint32_t deferred_count;
     uint64_t opened_ns;
     uint32_t taken_count;
+    /* What the model is asked with, and what it said to the line in work. */
+    struct sim_peer_conn *conn;
+    struct remote *remote;
+    uint32_t receiver; /* which one was called */
+    struct ipaddr_port client;
+    struct ipaddr_port called;
+    uint64_t messages;
+    uint64_t commands;
+    char sender[64];
+    struct rule_verdict verdict;
+    struct io_timer delay;
+    char held[HELD_BYTES]; /* the line that waits for its time, once the greeting is out */
+    uint32_t held_len;
+    bool mail_failed; /* what the client has sent behind its MAIL may still come */
+    bool content_asked;
+    bool is_greeted;
+    bool is_deaf;
 };
+
+/* Whether the client has read our last replies is not known. */
+static void doubt_replies(const struct remote *remote, const struct receiving *r)
+{
+    for (uint32_t i = 0; r && i < r->taken_count; i++)
+        ledger_doubt(remote->ledger, r->taken[i].number, r->taken[i].ordinal);
+    for (uint32_t i = 0; r && i < r->deferred_count; i++)
+        ledger_deferral_unseen(remote->ledger, r->deferred[i].number, r->deferred[i].ordinal);
+}
+
+static void replies_were_seen(struct receiving *r)
+{
+    r->taken_count = 0;
+    r->deferred_count = 0;
+}
+
+static void defer(struct remote *remote, struct receiving *r, const struct receiver_rcpt *rcpt,
+                  struct ledger_time time)
+{
+    ledger_deferred(remote->ledger, rcpt->number, rcpt->ordinal, time);
+    if (r->deferred_count < 32)
+        r->deferred[r->deferred_count++] = *rcpt;
+}
+
+static void forget(struct sim_peer_conn *conn)
+{
+    struct receiving *r = sim_peer_data(conn);
+
+    if (r) {
+        doubt_replies(r->remote, r);
+        r->remote->open_counts[r->receiver][r->client.ip.bytes[3]]--;
+        io_timer_stop(sim_peer_io(sim_peer_of(conn)), &r->delay);
+    }
+    free(r);
+    sim_peer_set_data(conn, NULL);
+}
 
 /* We end the connection: on_end does not come. */
 static void hang_up(struct sim_peer_conn *conn, bool at_once)
 {
-    free(sim_peer_data(conn));
-    sim_peer_set_data(conn, NULL);
+    forget(conn);
     if (at_once)
         sim_peer_drop(conn);
     else
@@ -46,28 +110,162 @@ static bool play(struct remote *remote, uint32_t rate, uint32_t *hits)
 
 #define PLAY(remote, name) play(remote, (remote)->rates.name, &(remote)->hits.name)
 
-static void on_open(struct sim_peer_conn *conn)
-{
-    struct remote *remote = sim_peer_context(sim_peer_of(conn));
-
-    struct receiving *r = calloc(1, sizeof(*r));
-
-    r->opened_ns = sim_now_ns(remote->world);
-    sim_peer_set_data(conn, r);
-    if (PLAY(remote, greeting_drop))
-        hang_up(conn, true);
-    else if (PLAY(remote, greeting_5xx)) {
-        sim_peer_printf(conn, "554 5.7.1 not today\r\n");
-        hang_up(conn, false);
-    } else
-        sim_peer_printf(conn, "220 receiver.test ESMTP\r\n");
-}
-
 static void forget_transaction(struct receiving *r)
 {
     r->in_mail = false;
     r->in_data = false;
     r->rcpt_count = 0;
+}
+
+/* ---- The model ------------------------------------------------------------------------------- */
+
+/* What the model says to a stage goes to r->verdict. */
+static void ask(struct receiving *r, enum rule_stage stage, struct slice rcpt)
+{
+    struct remote *remote = r->remote;
+    struct rules *rules = remote->rules[r->receiver];
+    struct rule_event event = {
+        .stage = stage,
+        .rcpt = rcpt,
+        .sender = slice_str(r->sender),
+        .client = &r->client.ip,
+        .called = &r->called.ip,
+        .client_connections = remote->open_counts[r->receiver][r->client.ip.bytes[3]],
+        .all_connections = sim_peer_open_count(sim_peer_of(r->conn)),
+        .connection_messages = r->messages,
+        .connection_commands = r->commands,
+        .transaction_rcpts = r->rcpt_count,
+        .age_ns = sim_now_ns(remote->world) - remote->start_ns,
+    };
+
+    r->verdict = (struct rule_verdict){.action = RULE_BEHAVE, .cut = RULE_UNCUT};
+    if (rules_speak_of(rules, stage))
+        rules_ask(rules, &event, sim_rng(remote->world), &r->verdict);
+}
+
+/* The usual reply or the model's. The connection may be over afterwards, and `r` gone. */
+static void reply(struct receiving *r, const char *usual)
+{
+    const struct rule_verdict *verdict = &r->verdict;
+    struct sim_peer_conn *conn = r->conn;
+    struct slice text = slice_str(usual);
+    bool ends = verdict->ends;
+
+    if (verdict->action != RULE_BEHAVE)
+        text = slice_of(verdict->reply, verdict->reply_len);
+    if (verdict->cut < text.len) {
+        sim_peer_send(conn, text.data, verdict->cut);
+    } else {
+        sim_peer_send(conn, text.data, text.len);
+        sim_peer_send(conn, "\r\n", 2);
+    }
+    ends |= slice_starts_nocase(text, SLICE_LITERAL("421"));
+    if (ends)
+        hang_up(conn, false);
+}
+
+/* What the client may have been told about a recipient: not by a reply that was cut. */
+static bool is_told(const struct receiving *r, char class)
+{
+    return rule_verdict_class(&r->verdict, "2") == class && r->verdict.cut == RULE_UNCUT;
+}
+
+/* True: the model did something that is no reply, and the line is done with. */
+static bool misbehave(struct receiving *r, enum rule_stage stage)
+{
+    struct sim_peer_conn *conn = r->conn;
+
+    if (r->verdict.action == RULE_BEHAVE || r->verdict.action == RULE_REPLY)
+        return false;
+    if (stage == RULE_DOT)
+        forget_transaction(r);
+    r->mail_failed |= stage == RULE_MAIL;
+    switch (r->verdict.action) {
+    case RULE_SAY:
+        reply(r, "");
+        break;
+    case RULE_DROP:
+    case RULE_RESET:
+        hang_up(conn, r->verdict.action == RULE_RESET);
+        break;
+    case RULE_FLOOD:
+        for (int i = 0; i < FLOOD_LINES; i++)
+            sim_peer_printf(conn, "250-and so on, and so on, and so on, and so on\r\n");
+        r->is_deaf = true;
+        break;
+    default:
+        r->is_deaf = true;
+        break;
+    }
+    return true;
+}
+
+/* True: the answer waits for its time, and the client's next line with it. */
+static bool is_held(struct receiving *r, struct slice line)
+{
+    if (r->verdict.delay_ms == 0 || line.len > sizeof(r->held))
+        return false;
+    memcpy(r->held, line.data, line.len);
+    r->held_len = (uint32_t)line.len;
+    sim_peer_pause(r->conn);
+    io_timer_arm(sim_peer_io(sim_peer_of(r->conn)), &r->delay,
+                 sim_now_ns(r->remote->world) + r->verdict.delay_ms * 1000000);
+    return true;
+}
+
+/* ---- Stages ---------------------------------------------------------------------------------- */
+
+static void greet(struct receiving *r)
+{
+    struct remote *remote = r->remote;
+    struct sim_peer_conn *conn = r->conn;
+
+    r->is_greeted = true;
+    if (PLAY(remote, greeting_drop))
+        hang_up(conn, true);
+    else if (PLAY(remote, greeting_5xx)) {
+        sim_peer_printf(conn, "554 5.7.1 not today\r\n");
+        hang_up(conn, false);
+    } else if (!misbehave(r, RULE_CONNECT))
+        reply(r, "220 receiver.test ESMTP");
+}
+
+static void handle_line(struct receiving *r, struct slice line);
+
+static void on_delay_over(struct io_timer *timer)
+{
+    struct receiving *r = container_of(timer, struct receiving, delay);
+    struct sim_peer_conn *conn = r->conn;
+
+    if (!r->is_greeted)
+        greet(r);
+    else
+        handle_line(r, slice_of(r->held, r->held_len));
+    /* It may have been hung up. */
+    if (sim_peer_data(conn))
+        sim_peer_resume(conn);
+}
+
+static void on_open(struct sim_peer_conn *conn)
+{
+    struct remote *remote = sim_peer_context(sim_peer_of(conn));
+    struct io *io = sim_peer_io(sim_peer_of(conn));
+    struct receiving *r = calloc(1, sizeof(*r));
+
+    r->conn = conn;
+    r->remote = remote;
+    r->opened_ns = sim_now_ns(remote->world);
+    /* They fail on a connection that is over already: its end comes soon. */
+    io_peer_address(io, sim_peer_fd(conn), &r->client);
+    io_local_address(io, sim_peer_fd(conn), &r->called);
+    while (remote->receivers[r->receiver] != sim_peer_of(conn))
+        r->receiver++;
+    remote->open_counts[r->receiver][r->client.ip.bytes[3]]++;
+    io_timer_init(&r->delay, on_delay_over);
+    sim_peer_set_data(conn, r);
+    ask(r, RULE_CONNECT, SLICE_EMPTY);
+    if (!is_held(r, SLICE_EMPTY))
+        greet(r);
 }
 
 static void on_rcpt(struct sim_peer_conn *conn, struct remote *remote, struct receiving *r,
@@ -76,6 +274,10 @@ static void on_rcpt(struct sim_peer_conn *conn, struct remote *remote, struct re
     struct ledger_time time = {sim_now_ns(remote->world), r->opened_ns};
     struct receiver_rcpt rcpt;
 
+    if (r->mail_failed && !r->in_mail) {
+        sim_peer_printf(conn, "503 5.5.1 no\r\n");
+        return;
+    }
     if (!r->in_mail || line.len < 10 ||
         !ledger_parse_rcpt(slice_of(line.data + 9, line.len - 10), &rcpt.number, &rcpt.ordinal)) {
         ledger_violation(remote->ledger, 0, "a RCPT that makes no sense");
@@ -84,7 +286,7 @@ static void on_rcpt(struct sim_peer_conn *conn, struct remote *remote, struct re
     }
     ledger_offered(remote->ledger, rcpt.number, rcpt.ordinal, time);
     if (PLAY(remote, rcpt_4xx)) {
-        ledger_deferred(remote->ledger, rcpt.number, rcpt.ordinal, time);
+        defer(remote, r, &rcpt, time);
         sim_peer_printf(conn, "450 4.2.1 later\r\n");
     } else if (PLAY(remote, rcpt_5xx)) {
         ledger_refused(remote->ledger, rcpt.number, rcpt.ordinal);
@@ -94,9 +296,28 @@ static void on_rcpt(struct sim_peer_conn *conn, struct remote *remote, struct re
     } else if (r->rcpt_count == 16) {
         sim_peer_printf(conn, "452 4.5.3 too many recipients\r\n");
     } else {
-        r->rcpts[r->rcpt_count++] = rcpt;
-        sim_peer_printf(conn, "250 2.1.5 ok\r\n");
+        if (is_told(r, '4'))
+            defer(remote, r, &rcpt, time);
+        else if (is_told(r, '5'))
+            ledger_refused(remote->ledger, rcpt.number, rcpt.ordinal);
+        else if (rule_verdict_class(&r->verdict, "2") == '2')
+            r->rcpts[r->rcpt_count++] = rcpt;
+        reply(r, "250 2.1.5 ok");
     }
+}
+
+/* A reply to the whole message that is not a 250. */
+static void settle_refusal(struct remote *remote, struct receiving *r)
+{
+    struct ledger_time time = {sim_now_ns(remote->world), r->opened_ns};
+
+    for (uint32_t i = 0; i < r->rcpt_count; i++) {
+        if (is_told(r, '4'))
+            defer(remote, r, &r->rcpts[i], time);
+        else if (is_told(r, '5'))
+            ledger_refused(remote->ledger, r->rcpts[i].number, r->rcpts[i].ordinal);
+    }
+    forget_transaction(r);
 }
 
 static void on_data(struct sim_peer_conn *conn, struct remote *remote, struct receiving *r)
@@ -109,19 +330,26 @@ static void on_data(struct sim_peer_conn *conn, struct remote *remote, struct re
     }
     if (PLAY(remote, data_4xx)) {
         for (uint32_t i = 0; i < r->rcpt_count; i++)
-            ledger_deferred(remote->ledger, r->rcpts[i].number, r->rcpts[i].ordinal, time);
+            defer(remote, r, &r->rcpts[i], time);
         sim_peer_printf(conn, "451 4.3.0 not now\r\n");
         forget_transaction(r);
         return;
     }
+    /* The model's reply is another one than 354. */
+    if (r->verdict.action == RULE_REPLY) {
+        settle_refusal(remote, r);
+        reply(r, "");
+        return;
+    }
     r->in_data = true;
     r->in_content = false;
+    r->content_asked = false;
     r->is_damaged = false;
     r->line = 0;
-    sim_peer_printf(conn, "354 go on\r\n");
+    reply(r, "354 go on");
 }
 
-static void take(struct sim_peer_conn *conn, struct remote *remote, struct receiving *r, bool reply)
+static void take(struct remote *remote, struct receiving *r, bool is_answered)
 {
     struct ledger_time time = {sim_now_ns(remote->world), r->opened_ns};
     char expected[256];
@@ -134,13 +362,12 @@ static void take(struct sim_peer_conn *conn, struct remote *remote, struct recei
         if (r->rcpts[i].number != r->number)
             ledger_violation(remote->ledger, r->number, "content of another message");
         ledger_accepted(remote->ledger, r->rcpts[i].number, r->rcpts[i].ordinal, time);
-        if (!reply)
+        if (!is_answered)
             ledger_doubt(remote->ledger, r->rcpts[i].number, r->rcpts[i].ordinal);
     }
     memcpy(r->taken, r->rcpts, sizeof(r->taken));
     r->taken_count = r->rcpt_count;
-    if (reply)
-        sim_peer_printf(conn, "250 2.0.0 taken\r\n");
+    r->messages++;
 }
 
 static void on_dot(struct sim_peer_conn *conn, struct remote *remote, struct receiving *r)
@@ -149,21 +376,27 @@ static void on_dot(struct sim_peer_conn *conn, struct remote *remote, struct rec
 
     if (PLAY(remote, dot_4xx)) {
         for (uint32_t i = 0; i < r->rcpt_count; i++)
-            ledger_deferred(remote->ledger, r->rcpts[i].number, r->rcpts[i].ordinal, time);
+            defer(remote, r, &r->rcpts[i], time);
         sim_peer_printf(conn, "450 4.7.1 later\r\n");
     } else if (PLAY(remote, dot_5xx)) {
         for (uint32_t i = 0; i < r->rcpt_count; i++)
             ledger_refused(remote->ledger, r->rcpts[i].number, r->rcpts[i].ordinal);
         sim_peer_printf(conn, "554 5.6.0 refused\r\n");
     } else if (PLAY(remote, dot_drop_taken)) {
-        take(conn, remote, r, false);
+        take(remote, r, false);
         hang_up(conn, true);
         return;
     } else if (PLAY(remote, dot_drop_lost)) {
         hang_up(conn, true);
         return;
     } else {
-        take(conn, remote, r, true);
+        if (rule_verdict_class(&r->verdict, "2") == '2')
+            take(remote, r, true);
+        else
+            settle_refusal(remote, r);
+        forget_transaction(r);
+        reply(r, "250 2.0.0 taken");
+        return;
     }
     forget_transaction(r);
 }
@@ -173,6 +406,7 @@ static void on_content(struct sim_peer_conn *conn, struct remote *remote, struct
 {
     char expected[256];
 
+    replies_were_seen(r);
     if (line.len == 1 && line.data[0] == '.') {
         on_dot(conn, remote, r);
         return;
@@ -195,50 +429,123 @@ static void on_content(struct sim_peer_conn *conn, struct remote *remote, struct
         r->is_damaged = true;
 }
 
+static void on_ehlo(struct receiving *r)
+{
+    static const struct {
+        uint32_t offer;
+        const char *line;
+    } lines[] = {
+        {RULE_OFFER(PIPELINING), "250-PIPELINING\r\n"},
+        {RULE_OFFER(8BITMIME), "250-8BITMIME\r\n"},
+        {RULE_OFFER(ENHANCED), "250-ENHANCEDSTATUSCODES\r\n"},
+    };
+    uint32_t offers = rules_offers(r->remote->rules[r->receiver], UINT32_MAX);
+    char text[256] = "250-receiver.test\r\n";
+
+    for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++)
+        if (offers & lines[i].offer)
+            strcat(text, lines[i].line);
+    strcat(text, "250 SIZE 1000000");
+    reply(r, text);
+}
+
+static void on_mail(struct receiving *r, struct slice line)
+{
+    if (PLAY(r->remote, mail_421)) {
+        sim_peer_printf(r->conn, "421 4.3.2 going down\r\n");
+        hang_up(r->conn, false);
+        return;
+    }
+    forget_transaction(r);
+    r->in_mail = rule_verdict_class(&r->verdict, "2") == '2';
+    r->mail_failed = !r->in_mail;
+    reply(r, "250 2.1.0 ok");
+}
+
 static void on_command(struct sim_peer_conn *conn, struct remote *remote, struct receiving *r,
                        struct slice line)
 {
     if (slice_starts_nocase(line, SLICE_LITERAL("EHLO"))) {
-        sim_peer_printf(conn, "250-receiver.test\r\n250-PIPELINING\r\n250-SIZE 1000000\r\n"
-                              "250 8BITMIME\r\n");
+        on_ehlo(r);
+    } else if (slice_starts_nocase(line, SLICE_LITERAL("HELO"))) {
+        reply(r, "250 receiver.test");
     } else if (slice_starts_nocase(line, SLICE_LITERAL("MAIL"))) {
-        if (PLAY(remote, mail_421)) {
-            sim_peer_printf(conn, "421 4.3.2 going down\r\n");
-            hang_up(conn, false);
-            return;
-        }
-        forget_transaction(r);
-        r->in_mail = true;
-        sim_peer_printf(conn, "250 2.1.0 ok\r\n");
+        on_mail(r, line);
     } else if (slice_starts_nocase(line, SLICE_LITERAL("RCPT TO:"))) {
         on_rcpt(conn, remote, r, line);
     } else if (slice_equal_nocase(line, SLICE_LITERAL("DATA"))) {
         on_data(conn, remote, r);
     } else if (slice_equal_nocase(line, SLICE_LITERAL("RSET"))) {
         forget_transaction(r);
-        sim_peer_printf(conn, "250 2.0.0 ok\r\n");
+        replies_were_seen(r);
+        reply(r, "250 2.0.0 ok");
     } else if (slice_equal_nocase(line, SLICE_LITERAL("QUIT"))) {
-        sim_peer_printf(conn, "221 2.0.0 bye\r\n");
-        hang_up(conn, false);
+        replies_were_seen(r);
+        reply(r, "221 2.0.0 bye");
+        if (sim_peer_data(conn))
+            hang_up(conn, false);
     } else {
         ledger_violation(remote->ledger, 0, "a command that makes no sense");
         sim_peer_printf(conn, "500 5.5.2 what?\r\n");
     }
 }
 
-static void on_line(struct sim_peer_conn *conn, struct slice line)
+/* The stage of a line, RULE_STAGE_COUNT when the model is not asked. */
+static enum rule_stage stage_of(const struct receiving *r, struct slice line)
 {
-    struct remote *remote = sim_peer_context(sim_peer_of(conn));
-    struct receiving *r = sim_peer_data(conn);
+    static const struct {
+        const char *verb;
+        enum rule_stage stage;
+    } verbs[] = {{"EHLO", RULE_EHLO}, {"HELO", RULE_EHLO}, {"MAIL", RULE_MAIL}, {"RCPT", RULE_RCPT},
+                 {"DATA", RULE_DATA}, {"RSET", RULE_RSET}, {"QUIT", RULE_QUIT}};
 
-    if (!r)
+    if (r->in_data && line.len == 1 && line.data[0] == '.')
+        return RULE_DOT;
+    if (r->in_data)
+        return r->content_asked ? RULE_STAGE_COUNT : RULE_CONTENT;
+    for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++) {
+        if (!slice_starts_nocase(line, slice_str(verbs[i].verb)))
+            continue;
+        /* What comes out of order is answered with 503. */
+        if ((verbs[i].stage == RULE_RCPT && !r->in_mail) ||
+            (verbs[i].stage == RULE_DATA && r->rcpt_count == 0))
+            break;
+        return verbs[i].stage;
+    }
+    return RULE_STAGE_COUNT;
+}
+
+/* What stands between the angle brackets. */
+static struct slice path_of(struct slice line)
+{
+    struct slice path = slice_after(line, slice_find(line, '<'));
+
+    path = slice_after(path, path.len > 0);
+    path.len = slice_find(path, '>');
+    return path;
+}
+
+static void keep_sender(struct receiving *r, struct slice path)
+{
+    size_t len = path.len < sizeof(r->sender) ? path.len : sizeof(r->sender) - 1;
+
+    memcpy(r->sender, path.data, len);
+    r->sender[len] = '\0';
+}
+
+/* With the model's word to it in r->verdict. */
+static void handle_line(struct receiving *r, struct slice line)
+{
+    struct remote *remote = r->remote;
+    struct sim_peer_conn *conn = r->conn;
+
+    if (misbehave(r, stage_of(r, line)))
         return;
     if (r->in_data) {
+        r->content_asked = true;
         on_content(conn, remote, r, line);
         return;
     }
-    /* The client goes on: it has seen our last reply. */
-    r->taken_count = 0;
     if (PLAY(remote, command_drop))
         hang_up(conn, true);
     else if (PLAY(remote, garbage)) {
@@ -248,16 +555,28 @@ static void on_line(struct sim_peer_conn *conn, struct slice line)
         on_command(conn, remote, r, line);
 }
 
+static void on_line(struct sim_peer_conn *conn, struct slice line)
+{
+    struct receiving *r = sim_peer_data(conn);
+    enum rule_stage stage;
+
+    if (!r || r->is_deaf)
+        return;
+    stage = stage_of(r, line);
+    r->commands += !r->in_data;
+    if (stage == RULE_MAIL)
+        keep_sender(r, path_of(line));
+    r->verdict = (struct rule_verdict){.action = RULE_BEHAVE, .cut = RULE_UNCUT};
+    if (stage != RULE_STAGE_COUNT)
+        ask(r, stage, stage == RULE_RCPT ? path_of(line) : SLICE_EMPTY);
+    if (!is_held(r, line))
+        handle_line(r, line);
+}
+
 static void on_end(struct sim_peer_conn *conn, int32_t reason)
 {
-    struct remote *remote = sim_peer_context(sim_peer_of(conn));
-    struct receiving *r = sim_peer_data(conn);
-
     (void)reason;
-    for (uint32_t i = 0; r && i < r->taken_count; i++)
-        ledger_doubt(remote->ledger, r->taken[i].number, r->taken[i].ordinal);
-    free(r);
-    sim_peer_set_data(conn, NULL);
+    forget(conn);
 }
 
 const struct sim_peer_handlers receiver_handlers = {

@@ -6,12 +6,31 @@ void remote_start(struct remote *remote, struct sim_world *world, struct ledger 
     remote->world = world;
     remote->ledger = ledger;
     remote->receiver_count = receiver_count;
+    remote->start_ns = sim_now_ns(world);
     for (uint32_t i = 0; i < receiver_count; i++) {
         struct ipaddr_port at = {{IPADDR_V4, {10, 0, (uint8_t)i, 1}}, 25};
+        uint64_t lot = rng_below(sim_rng(world), 2 * model_count);
 
+        remote->rules[i] = rules_create();
+        remote->models[i] = lot < model_count ? &models[lot] : NULL;
+        if (remote->models[i])
+            model_add(remote->models[i], remote->rules[i]);
         remote->receivers[i] = sim_peer_listen(world, &at, &receiver_handlers, remote);
     }
     remote->injector = sim_peer_create(world, &injector_handlers, remote);
+}
+
+void remote_end(struct remote *remote, struct remote_models *sums)
+{
+    for (uint32_t i = 0; i < remote->receiver_count; i++) {
+        const struct model *model = remote->models[i];
+
+        for (uint32_t rule = 0; sums && model && rule < rules_count(remote->rules[i]); rule++)
+            sums->played[model - models] += rules_played(remote->rules[i], rule);
+        if (sums && model)
+            sums->drawn[model - models]++;
+        rules_destroy(remote->rules[i]);
+    }
 }
 
 void remote_tend(struct remote *remote)

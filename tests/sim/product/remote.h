@@ -2,10 +2,12 @@
  * remote: the world around the product: injectors that send mail, receivers that take or refuse it.
  *
  * Both are programs of their own (sim_peer) and write the ledger. Their behaviour is drawn from the
- * world's test generator at each step, at rates that the test may change while it runs.
+ * world's test generator at each step: at rates that the test may change while it runs, and by the
+ * model (bench/models.h) that was drawn for each receiver.
  */
 #pragma once
 
+#include "bench/models.h"
 #include "tests/sim/product/ledger.h"
 #include "tests/sim/sim_peer.h"
 
@@ -33,6 +35,14 @@ struct remote_faults {
 #undef REMOTE_FIELD
 };
 
+#define REMOTE_MODELS_MAX 16
+
+/* How many receivers played each model of bench/models.h, and how often its rules had a word. */
+struct remote_models {
+    uint64_t drawn[REMOTE_MODELS_MAX];
+    uint64_t played[REMOTE_MODELS_MAX];
+};
+
 struct remote {
     struct sim_world *world;
     struct ledger *ledger;
@@ -41,6 +51,11 @@ struct remote {
     uint64_t transactions;
     struct sim_peer *receivers[REMOTE_RECEIVERS_MAX];
     uint32_t receiver_count;
+    const struct model *models[REMOTE_RECEIVERS_MAX];
+    struct rules *rules[REMOTE_RECEIVERS_MAX];
+    /* Connections that each has open now, by the last octet of the client's address. */
+    uint32_t open_counts[REMOTE_RECEIVERS_MAX][256];
+    uint64_t start_ns;
     struct sim_peer *injector;
     struct ipaddr_port product; /* where injectors connect */
     uint32_t session_count;     /* injectors' connections wanted */
@@ -48,9 +63,11 @@ struct remote {
     bool inject; /* open sessions and send */
 };
 
-/* Receivers at 10.0.<n>.1 port 25. */
+/* Receivers at 10.0.<n>.1 port 25; every other one, about, has a model. */
 void remote_start(struct remote *remote, struct sim_world *world, struct ledger *ledger,
                   uint32_t receiver_count);
+/* Before the world is destroyed; what models did is added to *models. */
+void remote_end(struct remote *remote, struct remote_models *models);
 /* Brings the number of injecting sessions up to what is wanted; call between steps. */
 void remote_tend(struct remote *remote);
 struct remote_faults remote_faults_some(struct rng *rng);
