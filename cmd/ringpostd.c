@@ -4,6 +4,7 @@
  * together, so that memory is touched by the thread that will use it and nothing runs before
  * everything is wired.
  */
+#include "bpf/ips.h"
 #include "cmd/threads.h"
 #include "core/base/err.h"
 #include "core/base/log.h"
@@ -57,6 +58,7 @@ struct daemon {
     struct mailbox *from_closer; /* and back */
     struct parcel signal_parcel;
     struct parcel close_parcel;
+    struct ips *ips; /* NULL = shards look at TCP_INFO instead */
     pthread_barrier_t step;
     pthread_t committer_thread;
     struct io *committer_io;
@@ -118,6 +120,7 @@ static int create_shard(struct shard_thread *thread)
         .conf = daemon->conf,
         .spool_path = daemon->spool_options.path,
         .segment_bytes = daemon->spool_options.segment_bytes,
+        .counts_ips = daemon->ips == NULL,
     };
     int result = io_create(&io, &thread->io);
 
@@ -363,6 +366,17 @@ static void fill_spool_options(struct daemon *daemon)
         log_warn("several spools are configured: the first one is used, %s", spool->path);
 }
 
+/* Before any socket exists. Without it the same figures come from elsewhere. */
+static void open_ips(struct daemon *daemon)
+{
+    char why[IPS_WHY_MAX];
+
+    if (ips_open(&daemon->ips, why) >= 0)
+        log_info("figures per source address come from BPF, in cgroup %s", ips_where(daemon->ips));
+    else
+        log_info("figures per source address come from TCP_INFO, not from BPF: %s", why);
+}
+
 static void start_threads(struct daemon *daemon)
 {
     daemon->shards = mem_alloc(daemon->plan.count * sizeof(struct shard_thread));
@@ -387,8 +401,13 @@ static void start_threads(struct daemon *daemon)
 static bool start(struct daemon *daemon, pthread_t *ret_resolver, pthread_t *ret_signals)
 {
     struct io_options io = {.name = "control", .recv_buffer_count = 64};
+    const struct ip_source ip_source = {.read = ips_read, .context = daemon->ips};
     struct control_options control = {
-        .conf = daemon->conf, .shard_count = daemon->plan.count, .version = RINGPOST_VERSION};
+        .conf = daemon->conf,
+        .shard_count = daemon->plan.count,
+        .version = RINGPOST_VERSION,
+        .ip_source = daemon->ips ? &ip_source : NULL,
+    };
 
     if (io_create(&io, &daemon->control_io) < 0)
         fail(daemon);
@@ -415,9 +434,12 @@ static int run(struct daemon *daemon)
 {
     pthread_t resolver, signals;
 
+    open_ips(daemon);
     start_threads(daemon);
-    if (!start(daemon, &resolver, &signals))
+    if (!start(daemon, &resolver, &signals)) {
+        ips_close(daemon->ips);
         return 1;
+    }
     log_info("ringpostd %s: %u shards, ready", RINGPOST_VERSION, daemon->plan.count);
     if (daemon->foreground)
         dprintf(STDERR_FILENO, "ready\n");
@@ -428,6 +450,7 @@ static int run(struct daemon *daemon)
     for (uint16_t i = 0; i < daemon->plan.count; i++)
         pthread_join(daemon->shards[i].thread, NULL);
     control_destroy(daemon->control);
+    ips_close(daemon->ips);
     log_info("ended in order");
     return 0;
 }

@@ -81,6 +81,35 @@ void smtpc_enter(struct smtpc *conn, enum smtpc_state to)
         arm_state(conn);
 }
 
+/* ---- The kernel's counters ------------------------------------------------------------------ */
+
+/* The socket is about to be closed. */
+static void keep_tcp_info(struct smtpc *conn)
+{
+    if (!conn->options.keep_tcp_info)
+        return;
+    if (conn->is_connected)
+        conn->tcp_info_result = stream_tcp_info(&conn->stream, &conn->tcp_info);
+    else
+        conn->tcp_info_result = io_tcp_info(conn->engine->io, conn->fd, &conn->tcp_info);
+}
+
+int smtpc_tcp_info(const struct smtpc *conn, struct io_tcp_info *ret_info)
+{
+    if (conn->state != SMTPC_CLOSING && conn->is_connected)
+        return stream_tcp_info(&conn->stream, ret_info);
+    if (conn->state != SMTPC_CLOSING)
+        return io_tcp_info(conn->engine->io, conn->fd, ret_info);
+    if (conn->tcp_info_result >= 0)
+        *ret_info = conn->tcp_info;
+    return conn->tcp_info_result;
+}
+
+int32_t smtpc_connect_result(const struct smtpc *conn)
+{
+    return conn->connect_result;
+}
+
 /* ---- Ends ---------------------------------------------------------------------------------- */
 
 void smtpc_close(struct smtpc *conn)
@@ -90,10 +119,12 @@ void smtpc_close(struct smtpc *conn)
     if (conn->state == SMTPC_CLOSING)
         return;
     smtpc_enter(conn, SMTPC_CLOSING);
-    if (was_connected)
+    if (was_connected) {
+        keep_tcp_info(conn);
         stream_close(&conn->stream);
-    else
+    } else {
         io_cancel(conn->engine->io, &conn->connect_op);
+    }
 }
 
 /*
@@ -309,11 +340,13 @@ static void on_connect_done(struct io_op *op, int32_t result)
 {
     struct smtpc *conn = container_of(op, struct smtpc, connect_op);
 
+    conn->connect_result = result;
     if (conn->state != SMTPC_CLOSING && result < 0)
         fail_connect(conn, result);
     if (conn->state != SMTPC_CLOSING && !smtpc_take_flight(conn))
         smtpc_fail(conn, SMTPC_NO_MEMORY, NULL);
     if (conn->state == SMTPC_CLOSING) {
+        keep_tcp_info(conn);
         io_close_now(conn->engine->io, conn->fd);
         connection_gone(conn);
         return;
@@ -418,6 +451,8 @@ int smtpc_open(struct smtpc_engine *engine, const struct smtpc_options *options,
     conn->context = context;
     conn->slot = slot;
     conn->fd = fd;
+    conn->connect_result = -EINPROGRESS;
+    conn->tcp_info_result = -ENOTCONN;
     conn->options = *options;
     fill_defaults(&conn->options);
     reply_start(&conn->reply);

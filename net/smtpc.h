@@ -64,6 +64,7 @@ struct smtpc_options {
      * the body made progress left out; 0 = 30 minutes. */
     uint64_t exchange_timeout_ms;
     bool ignore_pipelining;
+    bool keep_tcp_info;   /* look at the kernel's counters at the end: one system call */
     bool ignore_8bitmime; /* BODY= is never said and 8-bit content never refused by ourselves */
 };
 
@@ -124,5 +125,10 @@ const struct ipaddr *smtpc_target(const struct smtpc *conn);
 /* Messages completed on this connection, whatever their verdicts. */
 uint32_t smtpc_transaction_count(const struct smtpc *conn);
 void *smtpc_context(const struct smtpc *conn);
+/* How the attempt to connect ended: 0, negative, or -EINPROGRESS. Also inside on_closed. */
+int32_t smtpc_connect_result(const struct smtpc *conn);
+/* The kernel's counters of this moment; inside on_closed those of the end, for which keep_tcp_info
+ * must have been set. 0 or negative. */
+int smtpc_tcp_info(const struct smtpc *conn, struct io_tcp_info *ret_info);
 
 uint32_t smtpc_engine_open_count(const struct smtpc_engine *engine);

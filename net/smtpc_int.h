@@ -141,6 +141,9 @@ struct smtpc {
     bool send_failed;   /* nothing more can be sent; the receiver's last words may still come */
     bool has_surplus;   /* bytes lie behind the reply that is being handled */
     int32_t send_error;
+    int32_t connect_result;      /* -EINPROGRESS until it is known */
+    int32_t tcp_info_result;     /* of the look at the end */
+    struct io_tcp_info tcp_info; /* what it saw */
     uint32_t transaction_count;
     uint64_t size_limit;
     uint64_t deadline_ns;     /* of the opening or of the transaction (A22) */

@@ -251,6 +251,12 @@ void stream_resume(struct stream *stream)
     }
 }
 
+int stream_tcp_info(const struct stream *stream, struct io_tcp_info *ret_info)
+{
+    must(!stream->closing);
+    return io_tcp_info(stream->io, stream->fd, ret_info);
+}
+
 /* ---- Life ------------------------------------------------------------------------------------ */
 
 static void drop_coder(struct stream *stream)

@@ -60,6 +60,8 @@ int stream_set_transform(struct stream *stream, const struct stream_transform *t
 /* iov and bytes stay in place until on_sent; the array may be altered. */
 void stream_send(struct stream *stream, struct iovec *iov, uint32_t iov_count);
 bool stream_is_sending(const struct stream *stream);
+/* As io_tcp_info; until stream_close. */
+int stream_tcp_info(const struct stream *stream, struct io_tcp_info *ret_info);
 void stream_pause(struct stream *stream);
 void stream_resume(struct stream *stream);
 /* Ends everything; on_closed follows exactly once. */

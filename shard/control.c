@@ -344,6 +344,7 @@ static void on_sample_timer(struct io_timer *timer)
     const struct report question = {.parcel = {.kind = REPORT_STATUS}};
 
     io_timer_arm(control->io, timer, io_now_ns(control->io) + SAMPLE_INTERVAL_NS);
+    control_ips_sample(control);
     if (control->is_sampling)
         return;
     control->is_sampling = true;
@@ -407,6 +408,7 @@ struct control *control_create(struct io *io, const struct control_options *opti
     control->shard_count = options->shard_count;
     control->started_us = io_wall_us(io);
     control->listen_fd = -1;
+    control_ips_init(control, options->ip_source);
     for (int i = 0; i < CONTROL_CLIENTS_MAX; i++)
         client_init(control, &control->clients[i]);
     io_op_init(&control->listen_close, on_listen_closed);
@@ -448,6 +450,7 @@ void control_destroy(struct control *control)
     if (control == NULL)
         return;
     accounts_close(control);
+    control_ips_fini(control);
     mem_free((void *)(uintptr_t)control->wiring.to_shards);
     mem_free((void *)(uintptr_t)control->wiring.from_shards);
     mem_free((void *)(uintptr_t)control->wiring.loops);

@@ -14,6 +14,7 @@
 #include "core/conf/conf.h"
 #include "core/io/io.h"
 #include "core/io/mailbox.h"
+#include "core/obs/ip_figures.h"
 #include "queue/spool.h"
 
 struct control;
@@ -22,6 +23,8 @@ struct control_options {
     struct conf *conf; /* control takes a reference of its own */
     uint16_t shard_count;
     const char *version; /* static storage */
+    /* Where figures per source address are read, each second; copied. NULL: the shards count. */
+    const struct ip_source *ip_source;
 };
 
 struct control_wiring {

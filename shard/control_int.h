@@ -8,11 +8,13 @@
  *   control_status.c    the tree of show status
  *   control_render.c    the tree as JSON, as dom lines, as text
  *   control_samples.c   traffic per minute and hour
+ *   control_ips.c       figures per source address
  *   control_accounts.c  the accounting files
  *   verbs.c             command lines
  */
 #pragma once
 
+#include "core/base/hash.h"
 #include "core/base/list.h"
 #include "shard/account.h"
 #include "shard/control.h"
@@ -132,6 +134,24 @@ json_t *control_queues_tree(struct control *control, const struct verb_request *
 json_t *control_rcpts_tree(const struct gather *gather, uint32_t count_max);
 void control_rows_text(const json_t *data, struct text_buffer *out);
 
+/* control_ips.c */
+struct control_ips {
+    struct ip_source source;  /* read NULL = the shards count */
+    struct control_ip *items; /* [count] */
+    struct ip_figures *fresh; /* [IP_FIGURES_COUNT_MAX]: room to read into */
+    struct table by_address;  /* index in items */
+    uint32_t count;
+    uint32_t capacity;
+    bool is_told; /* that reading fails */
+};
+
+void control_ips_init(struct control *control, const struct ip_source *source);
+void control_ips_fini(struct control *control);
+/* Reads the source, if there is one; each second, and before an answer. */
+void control_ips_sample(struct control *control);
+json_t *control_ips_tree(struct control *control, const struct gather *gather, uint32_t count_max);
+void control_ips_text(const json_t *data, struct text_buffer *out);
+
 /* control_render.c */
 struct text_column {
     const char *key;
@@ -216,6 +236,7 @@ struct control {
     struct control_client clients[CONTROL_CLIENTS_MAX];
 
     struct samples samples;
+    struct control_ips ips;
     struct io_timer sample_timer;
     bool is_sampling;
     uint32_t gather_count; /* not yet freed */

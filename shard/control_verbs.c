@@ -66,6 +66,17 @@ static void answer_list(struct control *control, const struct verb_request *requ
     answer->text = control_rows_text;
 }
 
+static void answer_ips(struct control *control, const struct verb_request *request,
+                       const struct gather *gather, struct control_answer *answer)
+{
+    bool is_bounded = (request->given & VERB_BIT(OPTION_MAXITEMS)) != 0;
+
+    control_ips_sample(control);
+    answer->data =
+        control_ips_tree(control, gather, is_bounded ? request->maxitems : IP_FIGURES_COUNT_MAX);
+    answer->text = control_ips_text;
+}
+
 static void answer_order(struct control *control, const struct verb_request *request,
                          const struct gather *gather, struct control_answer *answer)
 {
@@ -137,6 +148,7 @@ static const struct verb_handler handlers[VERB_COUNT] = {
     [VERB_SHOW_QUEUES] = {REPORT_QUEUES, QUESTION_TIMEOUT_MS, answer_queues},
     [VERB_SHOW_DOMAINS] = {REPORT_QUEUES, QUESTION_TIMEOUT_MS, answer_queues},
     [VERB_SHOW_VMTAS] = {REPORT_QUEUES, QUESTION_TIMEOUT_MS, answer_queues},
+    [VERB_SHOW_IPS] = {REPORT_IPS, QUESTION_TIMEOUT_MS, answer_ips},
     [VERB_SHOW_VERSION] = {0, 0, answer_version},
     [VERB_PAUSE_QUEUE] = {REPORT_PAUSE, ORDER_TIMEOUT_MS, answer_order},
     [VERB_RESUME_QUEUE] = {REPORT_RESUME, ORDER_TIMEOUT_MS, answer_order},

@@ -11,6 +11,7 @@
 #include "core/base/slice.h"
 #include "core/io/io.h"
 #include "core/io/mailbox.h"
+#include "core/obs/ip_figures.h"
 
 #define REPORT_NAME_MAX 320 /* domain/vmta with NUL */
 
@@ -22,6 +23,7 @@ enum report_kind {
     REPORT_RESUME,
     REPORT_SCHEDULE, /* what waits is due now; `affected` counts recipients */
     REPORT_DELETE,   /* final outcomes for what matches; `affected` counts recipients */
+    REPORT_IPS,      /* a struct ip_figures per source address; none where BPF counts them */
     REPORT_STOP,     /* orderly end of the shard; answered when it has stopped */
 };
 
@@ -118,7 +120,7 @@ struct report {
     int32_t result; /* 0, or the first failure */
     uint64_t affected;
     struct report_status status;
-    void *rows; /* struct queue_row[] or struct rcpt_row[]; freed by control with mem_free */
+    void *rows; /* of queue_row, rcpt_row or ip_figures; freed by control with mem_free */
     uint32_t row_count;
     uint32_t row_capacity;
     /* shard's, while it works on it */

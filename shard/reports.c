@@ -227,6 +227,11 @@ void reports_on_request(struct shard *shard, struct report *report)
         answer(shard, report);
         return;
     }
+    if (report->parcel.kind == REPORT_IPS) {
+        ips_report(shard, report);
+        answer(shard, report);
+        return;
+    }
     if (report->parcel.kind == REPORT_LIST) {
         add_rcpt_rows(shard, report);
         answer(shard, report);

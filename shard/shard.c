@@ -57,6 +57,7 @@ struct shard *shard_create(struct io *io, const struct shard_options *options)
     /* A message must fit into one segment with its headers, and into a receive window. */
     shard->message_bytes_max = (uint32_t)(options->segment_bytes - options->segment_bytes / 8);
     set_limits(shard, &options->limits);
+    ips_init(shard, options->counts_ips);
     io_timer_init(&shard->stop_timer, on_stop_timer);
     names_init(&shard->names, shard->limits.queue_count_max);
     message_pool_init(&shard->pool, global->hot_set_bytes / options->count,
@@ -81,6 +82,7 @@ void shard_destroy(struct shard *shard)
         return;
     deliver_fini(shard);
     site_fini(shard);
+    ips_fini(shard);
     queues_fini(shard);
     home_fini(shard);
     inject_fini(shard);

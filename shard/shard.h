@@ -41,6 +41,7 @@ struct shard_options {
     struct conf *conf; /* the shard takes a reference of its own */
     const char *spool_path;
     uint64_t segment_bytes;
+    bool counts_ips;            /* figures per source address by TCP_INFO, for REPORT_IPS */
     struct shard_limits limits; /* zeros = defaults */
 };
 

@@ -225,6 +225,16 @@ struct lane {
     uint32_t target_turn;
 };
 
+/* What of a connection stands in the figures of its source address already. */
+struct ips_place {
+    uint32_t row; /* in shard.ips, NONE = not counted */
+    uint32_t retransmits;
+    uint64_t bytes_sent;
+    uint64_t bytes_received;
+    uint64_t looked_at_ns;
+    bool is_established; /* counted as such */
+};
+
 struct connection {
     struct list link; /* lane.idle or lane.busy */
     struct smtpc *smtpc;
@@ -239,6 +249,7 @@ struct connection {
     uint32_t served;
     uint64_t idle_ms;
     uint64_t busy_since_ns; /* opened, or got its present transaction, or ended the one before */
+    struct ips_place ips;
     bool is_ready;
     bool is_closed; /* the client is gone; kept while a message is being read for it */
     char host_name[DNS_NAME_MAX + 1];
@@ -341,6 +352,9 @@ struct shard {
     struct ipaddr *own_addresses;
     uint32_t own_address_count;
     struct list lanes_to_serve;
+    struct slab ips; /* ips.c: struct ip_figures */
+    struct table ips_table;
+    bool counts_ips;
     bool is_starved; /* no memory for a delivery: the next event tries again, not the next turn */
 
     /* deliver.c */
@@ -441,6 +455,18 @@ void site_stop(struct shard *shard);
 /* Every connection ends now. */
 void site_abort(struct shard *shard);
 uint32_t site_open_connections(const struct shard *shard);
+
+/* ips.c: figures per source address, unless they come from outside */
+void ips_init(struct shard *shard, bool counts_ips);
+void ips_fini(struct shard *shard);
+/* The connect was started. */
+void ips_on_open(struct shard *shard, struct connection *connection);
+/* The connection stands, or a message ended on it: looks at it when the last look is a while ago.
+ */
+void ips_on_progress(struct shard *shard, struct connection *connection);
+/* It is gone; inside smtpc's on_closed. */
+void ips_on_closed(struct shard *shard, struct connection *connection);
+void ips_report(const struct shard *shard, struct report *report);
 
 /* deliver.c */
 void deliver_init(struct shard *shard);

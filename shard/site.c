@@ -441,6 +441,7 @@ static void fill_options(const struct lane *lane, const struct queue *queue,
         .data_send_timeout_ms = settings->data_send_timeout_ms,
         .data_termination_timeout_ms = settings->data_termination_timeout_ms,
         .quit_timeout_ms = QUIT_TIMEOUT_MS,
+        .keep_tcp_info = lane->shard->counts_ips,
         .ignore_pipelining = settings->ignore_pipelining,
         .ignore_8bitmime = settings->ignore_8bitmime,
     };
@@ -507,6 +508,7 @@ static enum lane_opened lane_open(struct shard *shard, struct lane *lane, struct
     lane->open_count++;
     lane->connecting_count++;
     shard->totals.connects++;
+    ips_on_open(shard, connection);
     return LANE_OPENED;
 }
 
@@ -519,6 +521,7 @@ static void on_ready(struct smtpc *smtpc, void *context)
 
     (void)smtpc;
     must(lane->connecting_count > 0 && queue->connection_count > 0);
+    ips_on_progress(shard, connection);
     connection->is_ready = true;
     lane->connecting_count--;
     demand_on_connected(&lane->demand, io_now_ns(shard->io) - connection->busy_since_ns);
@@ -620,6 +623,7 @@ static void on_transaction_done(struct smtpc *smtpc, void *context, bool may_con
     connection->busy_since_ns = now_ns;
     deliver_on_done(connection->shard, connection->delivery);
     connection->delivery = NULL;
+    ips_on_progress(connection->shard, connection);
     connection_done(connection->shard, connection, may_continue);
 }
 
@@ -629,6 +633,7 @@ static void on_closed(struct smtpc *smtpc, void *context, const struct verdict *
     struct shard *shard = connection->shard;
 
     (void)smtpc;
+    ips_on_closed(shard, connection);
     connection->is_closed = true;
     /* A message is being read for it: the reading ends first, see site_connection_lost. */
     if (connection->delivery)

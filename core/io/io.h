@@ -147,6 +147,19 @@ int io_local_address(struct io *io, int fd, struct ipaddr_port *ret_at);
 /* User id of the process at the other end of a Unix connection. */
 int io_peer_uid(struct io *io, int fd, uint32_t *ret_uid);
 
+/* What the kernel counted for one TCP connection. */
+struct io_tcp_info {
+    uint64_t bytes_sent;     /* payload, what was sent again included */
+    uint64_t bytes_received; /* payload, in order */
+    uint32_t retransmits;    /* segments, SYNs included */
+    uint32_t srtt_us;        /* smoothed round trip time; 0 = none seen yet */
+    bool is_dead;            /* reset by the peer, or given up by the kernel */
+};
+
+/* One system call; also before and after the connection stands. The simulator loses no segments:
+ * there retransmits is always 0. */
+int io_tcp_info(struct io *io, int fd, struct io_tcp_info *ret_info);
+
 /*
  * A TCP socket of the family of `source`, bound to it (port chosen at connect time), TCP_NODELAY.
  * Never falls back to another address: a source that cannot be bound is an error. source->family

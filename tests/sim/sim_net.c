@@ -249,6 +249,21 @@ struct sim_end *sim_end_create(struct sim_world *world, const struct ipaddr *sou
     return &conn->ends[0];
 }
 
+int io_tcp_info(struct io *io, int fd, struct io_tcp_info *ret_info)
+{
+    const struct sim_end *end = sim_desc_get(io->process, fd, SIM_DESC_SOCKET)->end;
+    const struct sim_conn *conn = end->conn;
+    const struct sim_end *other = end == &conn->ends[0] ? &conn->ends[1] : &conn->ends[0];
+
+    *ret_info = (struct io_tcp_info){
+        .bytes_sent = other->in.written,
+        .bytes_received = end->in.arrived,
+        .srtt_us = end->state == SIM_END_UP ? (uint32_t)(2 * conn->latency_ns / 1000) : 0,
+        .is_dead = end->dead,
+    };
+    return 0;
+}
+
 int io_socket_open(struct io *io, const struct ipaddr *source, int *ret_fd)
 {
     struct sim_world *world = io->world;

@@ -14,6 +14,7 @@ static void create_shards(struct product *product)
         .conf = product->setup.conf,
         .spool_path = "/spool",
         .segment_bytes = setup->segment_bytes,
+        .counts_ips = true,
         .limits = {.message_count_max = 20000,
                    .rcpt_count_max = 40000,
                    .session_count_max = 64,

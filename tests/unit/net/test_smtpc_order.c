@@ -55,6 +55,16 @@ void io_op_init(struct io_op *op, void (*done)(struct io_op *op, int32_t result)
     op->done = done;
 }
 
+int io_tcp_info(struct io *io, int fd, struct io_tcp_info *ret_info)
+{
+    return -EOPNOTSUPP;
+}
+
+int stream_tcp_info(const struct stream *the_stream, struct io_tcp_info *ret_info)
+{
+    return -EOPNOTSUPP;
+}
+
 void io_cancel(struct io *io, struct io_op *op)
 {
 }
