@@ -16,11 +16,12 @@
 #include "core/base/must.h"
 #include "core/base/slab.h"
 #include "net/dns_answer.h"
+#include "net/dns_outlook.h"
 
 #define SECOND_NS        1000000000ull
 #define TTL_MIN_S        30
 #define TTL_MAX_S        3600
-#define TTL_FAILURE_S    30
+#define TTL_FAILURE_S    5 /* RFC 9520 3.2: at least 1 s, 5 s recommended to begin with */
 #define ENTRIES_PER_TURN 64
 
 enum entry_state {
@@ -65,6 +66,7 @@ struct dns {
     struct list no_names;     /* lookups whose name cannot be in DNS */
     struct list overruns;     /* lookups that found no room */
     struct dns_query scratch; /* what lookups are shown */
+    struct dns_witnesses witnesses;
 };
 
 /* ---- Entries ------------------------------------------------------------------------------- */
@@ -227,6 +229,8 @@ static uint64_t kept_for_s(const struct dns_query *answer)
         return TTL_FAILURE_S;
     if (answer->ttl_s < TTL_MIN_S)
         return TTL_MIN_S;
+    if (answer->status != DNS_OK && answer->ttl_s > DNS_DENIAL_KEPT_MAX_S)
+        return DNS_DENIAL_KEPT_MAX_S;
     return answer->ttl_s > TTL_MAX_S ? TTL_MAX_S : answer->ttl_s;
 }
 
@@ -239,6 +243,8 @@ static void on_answer(void *context, struct parcel *parcel)
     must(parcel->kind == DNS_ANSWER && entry->state == ENTRY_ASKED);
     must(query->type == entry->type);
     dns_answer_check(query);
+    if (entry->type == DNS_MX)
+        dns_witnesses_note(&dns->witnesses, name_of(entry), query->status, io_now_ns(dns->io));
     if (!store_records(dns, entry, query)) {
         query->status = DNS_FAILURE;
         entry->data_bytes = 0;
@@ -373,6 +379,32 @@ void dns_forget(struct dns *dns, struct dns_lookup *lookup)
     /* A lookup that never asked has no neighbours at all. */
     if (lookup->link.next != NULL)
         list_remove(&lookup->link);
+}
+
+/* Asks a witness again, though its last answer may still be kept. */
+static void ask_witness(struct dns *dns, const struct dns_witness *witness)
+{
+    struct dns_key key = {.name = slice_str(witness->name), .type = DNS_MX};
+    uint64_t hash = hash_of(&key);
+    uint32_t index = table_find(&dns->table, hash, matches, &key, dns);
+    struct dns_entry *entry =
+        index != TABLE_NONE ? slab_at(&dns->entries, index) : create_entry(dns, &key, hash);
+
+    if (entry == NULL)
+        return;
+    if (index == TABLE_NONE || (entry->state == ENTRY_CACHED && list_empty(&entry->waiters)))
+        enqueue(dns, entry);
+}
+
+enum dns_outlook dns_outlook(struct dns *dns, struct slice domain)
+{
+    uint64_t now_ns = io_now_ns(dns->io);
+    enum dns_outlook outlook = dns_witnesses_judge(&dns->witnesses, domain, now_ns);
+
+    for (unsigned i = 0; i < DNS_WITNESS_COUNT; i++)
+        if (dns_witness_is_stale(&dns->witnesses.places[i], now_ns))
+            ask_witness(dns, &dns->witnesses.places[i]);
+    return outlook;
 }
 
 struct dns *dns_create(struct io *io, struct mailbox *questions, struct mailbox *answers,

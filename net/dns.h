@@ -3,8 +3,8 @@
  *
  * The resolver is an actor elsewhere: libunbound's thread in the real world (net/resolver.h), a
  * scripted one in the simulator. This module coalesces equal questions in flight, keeps answers
- * for their TTL (clamped to 30 s … 1 h; failures 30 s) in a bounded cache and never blocks. Hostile
- * answers are bounded and checked here and in mx.h (A28, A29).
+ * for their TTL (clamped to 30 s … 1 h; denials 5 min at most, failures 5 s) in a bounded cache and
+ * never blocks. Hostile answers are bounded and checked here and in mx.h (A28, A29).
  */
 #pragma once
 
@@ -12,10 +12,15 @@
 #include "core/base/slice.h"
 #include "core/io/io.h"
 #include "core/io/mailbox.h"
+#include "core/mail/verdict.h"
 
 #define DNS_NAME_MAX         255
 #define DNS_RECORD_COUNT_MAX 64   /* further records of an answer are left out */
 #define DNS_DATA_MAX         4096 /* of all records of an answer */
+
+/* An answer without records is kept at most so long by this module, and as long again by the
+ * resolver: who waits for twice that long gets another one. RFC 2308 section 5 leaves it to us. */
+#define DNS_DENIAL_KEPT_MAX_S 300
 
 enum dns_type {
     DNS_A = 1,
@@ -82,6 +87,12 @@ struct dns_lookup {
 void dns_ask(struct dns *dns, struct dns_lookup *lookup, struct slice name, enum dns_type type);
 /* The lookup will not be called. Safe when it is not waiting, and on one of zeroes. */
 void dns_forget(struct dns *dns, struct dns_lookup *lookup);
+
+/*
+ * Whether lookups of other domains than this one succeed. Domains known to be good that were not
+ * looked up for a while are asked again, so a call a minute later knows what this one did not.
+ */
+enum dns_outlook dns_outlook(struct dns *dns, struct slice domain);
 
 /* Next record of an answer; start with *cursor = 0. */
 bool dns_record_next(const struct dns_query *answer, uint16_t *cursor, struct slice *ret_rdata);

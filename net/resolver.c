@@ -26,6 +26,10 @@
 #define TAKE_BUDGET      64   /* questions of one shard before the next gets its turn */
 #define CLASS_IN         1
 
+#define TEXT_OF(number)   #number
+#define VALUE_OF(name)    TEXT_OF(name)
+#define DENIAL_KEPT_MAX_S VALUE_OF(DNS_DENIAL_KEPT_MAX_S)
+
 struct pending {
     struct list link; /* in flight, or free */
     struct resolver *resolver;
@@ -293,7 +297,10 @@ static int set_options(struct resolver *resolver)
         {"outgoing-range:", "4096"},
         {"msg-cache-size:", "16m"},
         {"rrset-cache-size:", "32m"},
-        {"cache-max-negative-ttl:", "3600"},
+        /* The shards keep answers for an hour themselves. Here they live shorter, so that asking
+         * again is asking others again. */
+        {"cache-max-ttl:", "900"},
+        {"cache-max-negative-ttl:", DENIAL_KEPT_MAX_S},
         /* Resolvers on the same machine are common, and libunbound would never ask them. */
         {"do-not-query-localhost:", "no"},
     };

@@ -16,4 +16,5 @@
     X("shard/recipient-not-handed-out")                                                            \
     X("shard/message-done-early")                                                                  \
     X("shard/checkpoint-skips-message")                                                            \
-    X("shard/deferral-taken-for-delivery")
+    X("shard/deferral-taken-for-delivery")                                                         \
+    X("shard/first-bad-answer-is-final")

@@ -140,6 +140,9 @@ static void forget_rest(struct shard *shard, struct queue *queue)
 {
     queue->rest_until_ns = 0;
     queue->rest_until_us = 0;
+    queue->rest_failures = 0;
+    queue->doubt_ends_ns = 0;
+    queue->doubt_ends_us = 0;
     if (queue->rest_is_logged)
         queues_persist(shard, queue, NULL);
 }
@@ -408,9 +411,15 @@ void queues_rest(struct shard *shard, struct queue *queue, const struct verdict 
     uint64_t delay_ms =
         fate_retry_delay_ms(&queue->settings, queue->rest_failures, io_rng(shard->io));
 
-    queues_note_error(shard, queue, verdict);
     if (queue->rest_failures < UINT16_MAX)
         queue->rest_failures++;
+    queues_rest_for(shard, queue, verdict, delay_ms);
+}
+
+void queues_rest_for(struct shard *shard, struct queue *queue, const struct verdict *verdict,
+                     uint64_t delay_ms)
+{
+    queues_note_error(shard, queue, verdict);
     queues_wait(shard, queue, delay_ms, WAIT_REST);
     queues_persist(shard, queue, NULL);
     if (head_is_expired(shard, queue)) {
@@ -420,20 +429,56 @@ void queues_rest(struct shard *shard, struct queue *queue, const struct verdict 
     }
 }
 
+void queues_end_doubt(struct shard *shard, struct queue *queue)
+{
+    if (queue->doubt_ends_ns == 0)
+        return;
+    queue->doubt_ends_ns = 0;
+    queue->doubt_ends_us = 0;
+    queues_persist(shard, queue, NULL);
+}
+
 void queues_note_success(struct shard *shard, struct queue *queue)
 {
-    queue->rest_failures = 0;
     forget_rest(shard, queue);
 }
 
-void queues_fail_all(struct shard *shard, struct queue *queue, const struct verdict *verdict)
+/* Moves ready recipients accepted before a time to the front; returns how many. */
+static uint32_t older_to_front(struct shard *shard, struct queue *queue, uint64_t older_than_us)
 {
+    uint32_t index = queue->ready_head, moved = 0;
+
+    queue->ready_head = NONE;
+    queue->ready_tail = NONE;
+    queue->ready_count = 0;
+    while (index != NONE) {
+        struct queued *queued = slab_at(&shard->queued, index);
+        uint32_t next = queued->next;
+        bool older = !older_than_us || queued->accepted_us < older_than_us;
+
+        queues_push_ready(shard, queue, index, older);
+        moved += older;
+        index = next;
+    }
+    return moved;
+}
+
+uint32_t queues_fail_all(struct shard *shard, struct queue *queue, const struct verdict *verdict,
+                         uint64_t older_than_us)
+{
+    uint32_t count = queue->ready_count;
+
     queues_note_error(shard, queue, verdict);
+    if (older_than_us)
+        count = older_to_front(shard, queue, older_than_us);
+    if (count == 0)
+        return 0;
     queue->local = LOCAL_FAIL;
     queue->local_code = verdict->code;
     memcpy(queue->local_enhanced, verdict->enhanced, sizeof(queue->local_enhanced));
-    queue->local_left = queue->ready_count;
+    queue->local_left = count;
     queues_reconsider(shard, queue);
+    return count;
 }
 
 void queues_pause(struct shard *shard, struct queue *queue, bool paused)
@@ -462,26 +507,6 @@ static uint32_t bring_deferred(struct shard *shard, struct queue *queue, uint64_
         count++;
     }
     return count;
-}
-
-/* Moves ready recipients accepted before a time to the front; returns how many. */
-static uint32_t older_to_front(struct shard *shard, struct queue *queue, uint64_t older_than_us)
-{
-    uint32_t index = queue->ready_head, moved = 0;
-
-    queue->ready_head = NONE;
-    queue->ready_tail = NONE;
-    queue->ready_count = 0;
-    while (index != NONE) {
-        struct queued *queued = slab_at(&shard->queued, index);
-        uint32_t next = queued->next;
-        bool older = !older_than_us || queued->accepted_us < older_than_us;
-
-        queues_push_ready(shard, queue, index, older);
-        moved += older;
-        index = next;
-    }
-    return moved;
 }
 
 uint32_t queues_delete(struct shard *shard, struct queue *queue, uint64_t older_than_us)
@@ -606,7 +631,7 @@ static void persist_one(struct shard *shard, const char *prefix, const char *nam
 void queues_persist(struct shard *shard, struct queue *queue, struct report *report)
 {
     char name[REPORT_NAME_MAX];
-    uint8_t rest[16];
+    uint8_t rest[24];
     struct wire_writer w;
 
     queues_name(shard, queue, name, sizeof(name));
@@ -615,10 +640,12 @@ void queues_persist(struct shard *shard, struct queue *queue, struct report *rep
                     report);
         return;
     }
-    queue->rest_is_logged = queue->rest_until_ns > io_now_ns(shard->io);
+    queue->rest_is_logged = queue->rest_until_ns > io_now_ns(shard->io) ||
+                            queue->rest_failures > 0 || queue->doubt_ends_ns > 0;
     wire_writer_init(&w, rest, sizeof(rest));
     wire_put_u64(&w, queue->rest_until_us);
     wire_put_u16(&w, queue->rest_failures);
+    wire_put_u64(&w, queue->doubt_ends_us);
     persist_one(shard, REST_KEY, name,
                 queue->rest_is_logged ? slice_of(rest, wire_written(&w)) : SLICE_EMPTY, NULL);
 }
@@ -670,6 +697,9 @@ void shard_recover_named(struct shard *shard, const struct log_named *named)
     wire_reader_init(&r, named->value.data, named->value.len);
     queue->rest_until_us = wire_get_u64(&r);
     queue->rest_failures = wire_get_u16(&r);
+    queue->doubt_ends_us = wire_get_u64(&r);
+    if (queue->doubt_ends_us)
+        queue->doubt_ends_ns = monotonic_of(shard, queue->doubt_ends_us);
     queue->rest_is_logged = true;
     queue->reason = WAIT_REST;
     wake_later(shard, queue, monotonic_of(shard, queue->rest_until_us));

@@ -26,6 +26,7 @@
 #include "shard/message.h"
 #include "shard/names.h"
 #include "shard/policy/demand.h"
+#include "shard/policy/domain_fate.h"
 #include "shard/policy/fate.h"
 #include "shard/report.h"
 #include "shard/shard.h"
@@ -166,6 +167,8 @@ struct queue {
     uint32_t sending_count;
     uint32_t connection_count; /* serving it now */
     uint32_t address_turn;     /* round robin over the VMTA's addresses */
+    uint64_t doubt_ends_ns;    /* DNS spoke against the domain: again after this is final; 0 = no */
+    uint64_t doubt_ends_us;    /* the same as wall clock, survives restarts */
     uint16_t rest_failures;
     bool rest_is_logged; /* a restart would bring the rest back */
     uint8_t reason;      /* enum wait_reason */
@@ -410,12 +413,19 @@ void queues_reconsider(struct shard *shard, struct queue *queue);
 void queues_set_reason(struct shard *shard, struct queue *queue, enum wait_reason reason);
 /* The destination cannot be reached: no attempt before a delay that grows with each failure. */
 void queues_rest(struct shard *shard, struct queue *queue, const struct verdict *verdict);
+/* The same for a delay of the caller's, without counting a failure. */
+void queues_rest_for(struct shard *shard, struct queue *queue, const struct verdict *verdict,
+                     uint64_t delay_ms);
 /* The same without counting a failure: looked at again after delay_ms. */
 void queues_wait(struct shard *shard, struct queue *queue, uint64_t delay_ms,
                  enum wait_reason reason);
+/* DNS has addresses for the domain: what it said before counts no more. */
+void queues_end_doubt(struct shard *shard, struct queue *queue);
 void queues_note_success(struct shard *shard, struct queue *queue);
-/* Final outcome for every ready recipient: the destination itself refuses for ever. */
-void queues_fail_all(struct shard *shard, struct queue *queue, const struct verdict *verdict);
+/* Final outcome for every ready recipient accepted before a time (0 = any): the destination itself
+ * refuses for ever. Returns how many. */
+uint32_t queues_fail_all(struct shard *shard, struct queue *queue, const struct verdict *verdict,
+                         uint64_t older_than_us);
 /* Every recipient ends by operator's order; returns how many. */
 uint32_t queues_delete(struct shard *shard, struct queue *queue, uint64_t older_than_us);
 /* Every deferred recipient is due now and the rest is over; returns how many. */

@@ -16,10 +16,12 @@
 #define RESOLVE_JOBS        64
 #define LANE_BACKLOG_QUEUES 32 /* queues looked at to judge what waits */
 #define SOURCE_PARK_MS      60000
-#define DNS_RETRY_MS        60000 /* PowerMTA's retry-after-dns-error */
 #define DEAD_TARGET_MS      300000
 #define NO_ROOM_WAIT_MS     1000
 #define QUIT_TIMEOUT_MS     5000
+
+_Static_assert(DOMAIN_DOUBT_MS >= (30 * 60 + 2 * DNS_DENIAL_KEPT_MAX_S) * 1000ull,
+               "two answers that count are two answers, half an hour apart");
 
 struct resolve_job {
     struct mx_resolution *resolution;
@@ -173,34 +175,68 @@ static struct site *site_obtain(struct shard *shard, const struct mx_answer *ans
 
 static void resolve_next(struct shard *shard);
 
+static void use_site(struct shard *shard, struct queue *queue, const struct mx_answer *answer)
+{
+    struct site *site = site_obtain(shard, answer);
+
+    if (queue->site)
+        site_release(shard, queue->site);
+    queue->site = site;
+    queue->site_until_ns = answer->valid_until_ns;
+    queues_end_doubt(shard, queue);
+    if (site)
+        queues_reconsider(shard, queue);
+    else
+        queues_wait(shard, queue, NO_ROOM_WAIT_MS, WAIT_MEMORY);
+}
+
+/* There is nowhere to go: later, or never (shard/policy/domain_fate.h). */
+static void do_without_site(struct shard *shard, struct queue *queue, const struct verdict *verdict)
+{
+    uint64_t now_us = io_wall_us(shard->io);
+    struct domain_facts facts = {
+        .verdict = verdict,
+        .settings = &queue->settings,
+        .failures = queue->rest_failures,
+        .now_ns = io_now_ns(shard->io),
+        .doubt_ends_ns = queue->doubt_ends_ns,
+    };
+    struct domain_fate fate;
+
+    if (verdict->class == VERDICT_PERMANENT)
+        facts.outlook = dns_outlook(shard->dns, names_text(&shard->names, queue->name));
+    fate = domain_fate_of(&facts, io_rng(shard->io));
+    if (fate.doubt_ends_ns != queue->doubt_ends_ns) {
+        queue->doubt_ends_ns = fate.doubt_ends_ns;
+        queue->doubt_ends_us = now_us + (fate.doubt_ends_ns - facts.now_ns) / 1000;
+    }
+    if (queue->ready_count == 0) {
+        queues_reconsider(shard, queue);
+        return;
+    }
+    if (fate.kind == DOMAIN_FAIL &&
+        queues_fail_all(shard, queue, verdict,
+                        fate.fail_age_ms ? now_us - fate.fail_age_ms * 1000 : 0) > 0)
+        return;
+    if (fate.kind != DOMAIN_LATER && queue->rest_failures < UINT16_MAX)
+        queue->rest_failures++;
+    queues_rest_for(shard, queue, verdict, fate.delay_ms);
+}
+
 static void on_resolved(void *context, const struct mx_answer *answer)
 {
     struct resolve_job *job = context;
     struct shard *shard = job->shard;
     struct queue *queue = job->queue;
-    struct site *site;
 
     job->queue = NULL;
     job->next_free = shard->resolve_job_free;
     shard->resolve_job_free = (uint32_t)(job - shard->resolve_jobs);
     queue->resolving = false;
-    if (answer->verdict.class == VERDICT_SUCCESS) {
-        site = site_obtain(shard, answer);
-        if (queue->site)
-            site_release(shard, queue->site);
-        queue->site = site;
-        queue->site_until_ns = answer->valid_until_ns;
-        if (site)
-            queues_reconsider(shard, queue);
-        else
-            queues_wait(shard, queue, 1000, WAIT_MEMORY);
-    } else if (answer->verdict.class == VERDICT_PERMANENT) {
-        queues_fail_all(shard, queue, &answer->verdict);
-    } else {
-        queues_note_error(shard, queue, &answer->verdict);
-        queues_wait(shard, queue, DNS_RETRY_MS, WAIT_REST);
-        queues_persist(shard, queue, NULL);
-    }
+    if (answer->verdict.class == VERDICT_SUCCESS)
+        use_site(shard, queue, answer);
+    else
+        do_without_site(shard, queue, &answer->verdict);
     resolve_next(shard);
 }
 

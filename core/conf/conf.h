@@ -192,6 +192,7 @@ struct conf_queue {
     uint64_t connection_idle_ms;
     uint64_t retry_ms[CONF_RETRY_STEPS_MAX]; /* retry-after: a list; the last one repeats */
     uint32_t retry_count;
+    uint64_t dns_retry_ms; /* after DNS gave no answer */
     uint64_t bounce_after_ms;
     uint64_t connect_timeout_ms;
     uint64_t greeting_timeout_ms;

@@ -66,6 +66,13 @@ struct verdict {
     char text[VERDICT_TEXT_MAX];
 };
 
+/* What is known of the DNS as a whole (net/dns_outlook.h). */
+enum dns_outlook {
+    DNS_OUTLOOK_UNKNOWN, /* no other domain was looked up lately */
+    DNS_OUTLOOK_GOOD,    /* most lookups of domains that had an MX before succeed */
+    DNS_OUTLOOK_BAD,     /* most fail: what the DNS denies is not to be believed */
+};
+
 /* A verdict of ours: printf-like text, enhanced code as three numbers. */
 void verdict_set_local(struct verdict *verdict, enum verdict_scope scope, enum verdict_class class,
                        enum verdict_stage stage, uint16_t code, const uint8_t enhanced[3],

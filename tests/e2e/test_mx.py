@@ -129,6 +129,32 @@ def test_domain_that_does_not_exist(world):
     assert daemon.counters()['connects'] == 0
 
 
+def test_first_bad_answer_defers(world):
+    """NXDOMAIN, or no host with an address, is no fate yet: the queue rests, also over a restart,
+    and the next answer, half an hour too early, changes nothing."""
+    server = DnsServer(world, 'd.test. MX 1 mx.test.', 'mx.test. A 127.0.0.1',
+                       'lame.test. MX 1 nowhere.test.')
+    daemon = resolving(world, server)
+    commits = daemon.counters()['outcome_commits']
+    inject(daemon, 'a@gone.test', 'a@lame.test')
+
+    def errors():
+        return {queue['name']: queue['explain'] for queue in daemon.ask('show', 'queues')['queue']
+                if queue['retryTime']}
+
+    until(lambda: len(errors()) == 2, 20, 'two deferrals')
+    assert 'does not exist' in errors()['gone.test/v']
+    assert 'no host with a usable address' in errors()['lame.test/v']
+    until(lambda: daemon.counters()['outcome_commits'] > commits, 20, 'the rests in the log')
+    daemon.kill()
+    daemon.start()
+    for name in ('gone.test/v', 'lame.test/v'):
+        assert daemon.cli('schedule', name).returncode == 0
+    until(lambda: len(errors()) == 2, 20, 'two deferrals again')
+    assert daemon.counters()['queued_rcpts'] == 2
+    assert daemon.rows() == []
+
+
 def test_dead_dns_server_defers(world):
     """No answer is no fate: the message waits, also over a restart, and goes once the server is back
     and an operator says so. (The restart spares the test the time that failures are remembered.)"""
@@ -156,13 +182,13 @@ def test_A27_receivers_that_dns_may_not_name(world):
     sink = world.sink()
     records = {'loop4': f'A {sink.address}', 'loop6': 'AAAA ::1', 'any4': 'A 0.0.0.0',
                'any6': 'AAAA ::', 'mapped': f'AAAA ::ffff:{sink.address}', 'multi': 'A 224.0.0.1',
-               'broad': 'A 255.255.255.255'}
+               'broad': 'A 255.255.255.255', 'alias': f'CNAME mx.loop4.test.'}
     server = DnsServer(world, *[f'{name}.test. MX 1 mx.{name}.test.' for name in records],
                        *[f'mx.{name}.test. {record}' for name, record in records.items()],
                        f'direct.test. A {sink.address}')
     daemon = world.daemon(
         f'{{base}}name-server {server.address}:5353\n'
-        f'<domain *>\n    default-smtp-port 2525\n    retry-after 2s\n</domain>\n'
+        f'<domain *>\n    default-smtp-port 2525\n    bounce-upon-no-mx yes\n</domain>\n'
         f'<domain named.test>\n    smtp-hosts [{sink.address}]:2525\n</domain>\n').start()
     names = [*records, 'direct']
     inject(daemon, *[f'a@{name}.test' for name in names])

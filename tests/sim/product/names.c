@@ -23,6 +23,16 @@ static void add_mx(struct dns_query *query, uint8_t preference, unsigned host)
     add_record(query, record, (uint16_t)(2 + len));
 }
 
+static bool denies(struct names_zone *zone, unsigned number)
+{
+    if (zone->denial_rate == 0 || number >= NAMES_DOMAINS_MAX || zone->was_denied[number] ||
+        !rng_one_in(sim_rng(zone->world), zone->denial_rate))
+        return false;
+    zone->was_denied[number] = true;
+    zone->denials++;
+    return true;
+}
+
 static void answer(struct names_zone *zone, struct dns_query *query)
 {
     unsigned number;
@@ -36,6 +46,10 @@ static void answer(struct names_zone *zone, struct dns_query *query)
         query->status = rng_one_in(sim_rng(zone->world), 2) ? DNS_FAILURE : DNS_TIMEOUT;
         zone->failures++;
     } else if (query->type == DNS_MX && sscanf(query->name, "d%u.test", &number) == 1) {
+        if (denies(zone, number)) {
+            query->status = DNS_NO_NAME;
+            return;
+        }
         add_mx(query, 10, number % zone->receiver_count);
         add_mx(query, 20, (number + 1) % zone->receiver_count);
         query->status = DNS_OK;

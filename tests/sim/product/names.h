@@ -2,19 +2,25 @@
  * names: the simulated resolver: an actor that answers dns questions from a small made-up zone.
  *
  * d<k>.test has two MX hosts m<a>.test (preference 10) and m<b>.test (20), each with the address of
- * a receiver. Answers may fail or time out at given rates. Stands where libunbound's thread stands
- * in the real world; lives in the product's process.
+ * a receiver. Answers may fail, time out or deny at given rates. Stands where libunbound's thread
+ * stands in the real world; lives in the product's process.
  */
 #pragma once
 
 #include "core/io/mailbox.h"
 #include "tests/sim/sim.h"
 
+#define NAMES_DOMAINS_MAX 64 /* those with a higher number are never denied */
+
 struct names_zone {
     struct sim_world *world;
     uint32_t receiver_count;
     uint32_t failure_rate; /* SERVFAIL about once in so many questions; 0 = never */
     uint64_t failures;
+    uint32_t denial_rate; /* NXDOMAIN about once in so many questions for MX; 0 = never. Once a
+                             domain: that is never enough to return mail. */
+    uint64_t denials;
+    bool was_denied[NAMES_DOMAINS_MAX];
     struct mailbox *const *answers; /* [shard] */
 };
 

@@ -45,6 +45,7 @@ struct totals {
     uint64_t taken;
     uint64_t doubles;
     uint64_t dns_failures;
+    uint64_t dns_denials;
     uint64_t poisons;
     uint64_t refused_starts;
 };
@@ -254,6 +255,7 @@ static void last_life(struct history *h)
     *sim_faults(h->world) = sim_faults_none();
     memset(&h->remote.rates, 0, sizeof(h->remote.rates));
     h->product.zone.failure_rate = 0;
+    h->product.zone.denial_rate = 0;
     sim_run_for(h->world, SECOND_NS);
     if (!start_life(h))
         return;
@@ -302,6 +304,7 @@ static void add_totals(const struct history *h, struct totals *totals)
     totals->poisons += h->poisons;
     totals->refused_starts += h->refused_starts;
     totals->dns_failures += h->product.zone.failures;
+    totals->dns_denials += h->product.zone.denials;
 }
 
 /* Violations of one seed; *ret_hash is the trace's. */
@@ -327,6 +330,7 @@ static uint32_t run_history(uint64_t seed, uint32_t messages, bool trace, struct
     h->product.world = h->world;
     h->product.zone.receiver_count = 4;
     h->product.zone.failure_rate = (uint32_t)rng_between(&h->rng, 5, 50);
+    h->product.zone.denial_rate = (uint32_t)rng_between(&h->rng, 5, 50);
     h->crashes_left = (uint32_t)rng_between(&h->rng, CRASHES_MIN, CRASHES_MIN + 2);
     for (; h->crashes_left > 0; h->crashes_left--)
         if (!life_until_crash(h))
@@ -358,10 +362,11 @@ static bool print_totals(const struct totals *totals, uint64_t seeds)
            (unsigned long long)totals->recovered, (unsigned long long)totals->doubles);
     printf(
         "recovery: torn tails %llu, damages %llu, voids %llu, refused starts %llu; logs given up "
-        "%llu; DNS failures %llu\n",
+        "%llu; DNS failures %llu, denials %llu\n",
         (unsigned long long)totals->torn_tails, (unsigned long long)totals->damages,
         (unsigned long long)totals->voids, (unsigned long long)totals->refused_starts,
-        (unsigned long long)totals->poisons, (unsigned long long)totals->dns_failures);
+        (unsigned long long)totals->poisons, (unsigned long long)totals->dns_failures,
+        (unsigned long long)totals->dns_denials);
     for (int i = 0; i < SIM_COVER_KINDS; i++)
         printf("  world  %-22s %llu\n", totals->coverage_names[i],
                (unsigned long long)totals->coverage[i]);
@@ -378,7 +383,7 @@ static bool print_totals(const struct totals *totals, uint64_t seeds)
         /* The first does nothing but say yes. */
         all_hit &= i == 0 || totals->remote_models.played[i] >= 20;
     }
-    all_hit &= totals->torn_tails >= 20 && totals->voids >= 20;
+    all_hit &= totals->torn_tails >= 20 && totals->voids >= 20 && totals->dns_denials >= 20;
     /* Few seeds cannot hit everything; the full run must. */
     return all_hit || seeds < 500;
 }
