@@ -27,7 +27,9 @@ enum report_kind {
     REPORT_STOP,     /* orderly end of the shard; answered when it has stopped */
 };
 
-/* Counters since the start, summed over shards. One table: name of the field, its key in JSON. */
+/* Counters since the start, summed over shards. One table: name of the field, its key in JSON.
+ * allocations: made on the shards' threads since their first turn; stands still while work is
+ * steady. */
 #define STATUS_COUNTERS(X)                                                                         \
     X(accepted_messages)                                                                           \
     X(accepted_rcpts)                                                                              \
@@ -46,7 +48,7 @@ enum report_kind {
     X(system_calls)                                                                                \
     X(completions)                                                                                 \
     X(sleeps)                                                                                      \
-    X(steady_allocations)
+    X(allocations)
 
 /* Gauges, summed too. */
 #define STATUS_GAUGES(X)                                                                           \

@@ -226,6 +226,10 @@ static void shard_turn(struct io_actor *actor)
 {
     struct shard *shard = container_of(actor, struct shard, actor);
 
+    if (!shard->has_turned) {
+        shard->has_turned = true;
+        shard->allocations_before = mem_alloc_count();
+    }
     take_waiting(shard);
     home_turn(shard);
     queues_turn(shard);

@@ -292,6 +292,8 @@ struct shard {
     uint64_t next_id; /* message ids: life, counter, see inject.c */
     uint64_t message_bytes_max;
     struct report_status totals;
+    uint64_t allocations_before; /* of this thread, up to the first turn */
+    bool has_turned;
     bool stopping;
     bool is_stopped;
     bool smtpd_stopped;
