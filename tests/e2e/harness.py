@@ -183,14 +183,15 @@ class Daemon:
 class Sink:
     """ringpost-bench sink on one address."""
 
-    def __init__(self, world, *options, address=None, name='sink'):
+    def __init__(self, world, *options, address=None, name='sink', before=None):
         self.address = address or world.address()
         self.ledger = world.path(f'{name}.ledger')
         self.output = world.path(f'{name}.json')
         with open(self.output, 'wb') as output:
             self.program = Program([world.program('ringpost-bench'), 'sink', '--listen',
                                     f'{self.address}:2525', '--ledger', self.ledger, '--quiet',
-                                    '--json', *options], world.path(f'{name}.log'), stdout=output)
+                                    '--json', *options], world.path(f'{name}.log'), stdout=output,
+                                   before=before)
         world.programs.append(self.program)
         self.program.wait_for_line('ready', 10)
 
@@ -208,13 +209,13 @@ class Sink:
 class Generator:
     """ringpost-bench gen, in the background."""
 
-    def __init__(self, world, to, *options, name='gen'):
+    def __init__(self, world, to, *options, name='gen', before=None):
         self.ledger = world.path(f'{name}.ledger')
         self.output = world.path(f'{name}.json')
         with open(self.output, 'wb') as output:
             self.program = Program([world.program('ringpost-bench'), 'gen', '--to', f'{to}:2525',
                                     '--ledger', self.ledger, '--json', *options],
-                                   world.path(f'{name}.log'), stdout=output)
+                                   world.path(f'{name}.log'), stdout=output, before=before)
         world.programs.append(self.program)
 
     def wait(self, seconds=60):
@@ -379,11 +380,11 @@ class World:
     def daemon(self, text='{base}', name='daemon'):
         return Daemon(self, text, name)
 
-    def sink(self, *options, address=None, name='sink'):
-        return Sink(self, *options, address=address, name=name)
+    def sink(self, *options, address=None, name='sink', before=None):
+        return Sink(self, *options, address=address, name=name, before=before)
 
-    def generator(self, to, *options, name='gen'):
-        return Generator(self, to, *options, name=name)
+    def generator(self, to, *options, name='gen', before=None):
+        return Generator(self, to, *options, name=name, before=before)
 
     def close(self):
         for program in self.programs:
