@@ -160,7 +160,10 @@ void smtpc_set_cause(struct smtpc *conn, enum smtpc_cause cause, const char *det
                       causes[cause].enhanced, "%s%s%s (%s)", causes[cause].text,
                       detail != NULL ? ": " : "", detail != NULL ? detail : "",
                       verdict_stage_text(stage));
-    if (cause == SMTPC_VIOLATION)
+    conn->cause = (uint8_t)cause;
+    /* Who answers nothing of what was sent ahead has most likely thrown it away. */
+    if (cause == SMTPC_VIOLATION || (conn->is_tentative && !conn->flight->had_reply &&
+                                     (cause == SMTPC_TIMED_OUT || cause == SMTPC_TOO_SLOW)))
         conn->verdict.flags |= VERDICT_PROTOCOL;
 }
 
@@ -198,9 +201,11 @@ static bool dot_has_left(const struct smtpc *conn)
 {
     if (conn->flight == NULL)
         return false;
+    /* Of a send that failed a part may have left: the commands behind the dot, or more. */
     if (conn->flight->dot == SMTPC_DOT_LEAVING)
-        return conn->stream.sent_result >= 0;
-    return conn->flight->dot == SMTPC_DOT_SENT;
+        return conn->stream.sent_result >= 0 || conn->flight->dot_is_followed;
+    return conn->flight->dot == SMTPC_DOT_SENT ||
+           (conn->flight->dot == SMTPC_DOT_FAILED && conn->flight->dot_is_followed);
 }
 
 /* The loop holds nothing of this connection any more: say what is owed, then let it go. */
@@ -210,7 +215,15 @@ static void connection_gone(struct smtpc *conn)
     struct verdict *verdict = &conn->verdict;
 
     must(conn->state == SMTPC_CLOSING);
-    if (conn->transaction.rcpt_count > 0) {
+    smtpc_drop_held(conn);
+    if (conn->ahead.rcpt_count > 0) {
+        conn->ahead.rcpt_count = 0;
+        conn->events->on_returned(conn, conn->context);
+    }
+    if (conn->transaction.rcpt_count > 0 && smtpc_is_untouched(conn)) {
+        conn->transaction.rcpt_count = 0;
+        conn->events->on_returned(conn, conn->context);
+    } else if (conn->transaction.rcpt_count > 0) {
         if (conn->refusal != SMTPC_REFUSE_NOTHING)
             smtpc_report_refusal(conn);
         if (conn->open_count > 0 && (verdict->flags & VERDICT_FROM_REPLY) == 0 &&
@@ -390,6 +403,7 @@ struct smtpc_engine *smtpc_engine_create(struct io *io, uint32_t connection_coun
     engine->io = io;
     slab_init(&engine->connections, sizeof(struct smtpc), connection_count_max);
     slab_init(&engine->flights, sizeof(struct smtpc_flight), connection_count_max);
+    slab_init(&engine->held, sizeof(struct smtpc_held), SMTPC_HELD_MAX(connection_count_max));
     smtpc_make_extension_texts(engine);
     return engine;
 }
@@ -400,7 +414,9 @@ void smtpc_engine_destroy(struct smtpc_engine *engine)
         return;
     must(engine->connections.count_used == 0);
     slab_fini(&engine->connections);
+    must(engine->held.count_used == 0);
     slab_fini(&engine->flights);
+    slab_fini(&engine->held);
     mem_free(engine);
 }
 
@@ -453,6 +469,7 @@ int smtpc_open(struct smtpc_engine *engine, const struct smtpc_options *options,
     conn->fd = fd;
     conn->connect_result = -EINPROGRESS;
     conn->tcp_info_result = -ENOTCONN;
+    conn->held_first = SMTPC_NO_HELD;
     conn->options = *options;
     fill_defaults(&conn->options);
     reply_start(&conn->reply);

@@ -11,6 +11,7 @@
  *   IDLE → QUIT → CLOSING; every state → CLOSING by loss, timeout or smtpc_abort
  *   GREETING, EHLO, HELO → QUIT when the receiver wants no mail
  *   IDLE → LOCAL → IDLE when a transaction is refused by ourselves
+ *   DOT → MAIL when the next transaction was sent ahead; its end without 354: → RSET → IDLE
  *
  * The state is what is waited for: with a flight under way, the reply that comes next. The table is
  * in smtpc_int.h.
@@ -19,8 +20,15 @@
  * accepted are reported with the verdict of the message. If none was accepted and 354 came all the
  * same, a lone dot ends it (RFC 2920 3.1); a lone dot is never sent when any was accepted.
  * 421 anywhere closes the connection after the report. Loss after the final dot left is reported
- * as VERDICT_IN_DOUBT. Loss before the first reply of a transaction that is not the connection's
- * first has stage VERDICT_AT_IDLE: receivers end connections between messages without a word.
+ * as VERDICT_IN_DOUBT. Receivers end connections between messages without a word: a transaction of
+ * which nothing was answered when that happened comes back unharmed (on_returned).
+ *
+ * Ahead: the flight that ends a message may carry the commands of the next (RFC 2920 3.1), so that
+ * a warm connection needs one round trip a message. Such a transaction is tentative until 354
+ * proves that replies and commands are in step; what was refused by then is reported only when it
+ * does, or when RSET was answered as it should be. So a reply too many or too few can cost an
+ * attempt, and never decides a recipient.
+ *
  * Replies that nobody asked for, or that came before the command left, end the session
  * (VERDICT_PROTOCOL); one that refuses the message while its body is being sent counts as its
  * answer. A transaction that was left open (DATA refused, no recipient taken) is followed by RSET
@@ -90,13 +98,20 @@ struct smtpc_events {
      * on_transaction_done. conn->... is still usable. */
     void (*on_rcpt)(struct smtpc *conn, void *context, uint32_t index,
                     const struct verdict *verdict);
-    /* The transaction is over. may_continue: IDLE again, another may start (also from inside). */
+    /* The transaction is over. may_continue: IDLE again, another may start (also from inside). One
+     * that was sent ahead is the current one from now on. */
     void (*on_transaction_done)(struct smtpc *conn, void *context, bool may_continue);
     /* The connection is gone, exactly once, last call; open recipients were reported before. The
      * verdict says why: success = we ended it in order, or the receiver closed while IDLE without
      * a word (a 421 while IDLE is passed on as it is, stage VERDICT_AT_IDLE). The memory is the
      * engine's again when this returns. */
     void (*on_closed)(struct smtpc *conn, void *context, const struct verdict *verdict);
+    /* The newest transaction was not begun in the receiver's eyes: no recipient of it is reported
+     * and on_transaction_done does not come for it. The connection is ending. */
+    void (*on_returned)(struct smtpc *conn, void *context);
+    /* The end of a message is about to leave: smtpc_send_ahead may be called from inside, nothing
+     * else. NULL: nothing is ever sent ahead. */
+    void (*on_ending)(struct smtpc *conn, void *context);
 };
 
 struct smtpc_engine *smtpc_engine_create(struct io *io, uint32_t connection_count_max);
@@ -111,6 +126,9 @@ int smtpc_open(struct smtpc_engine *engine, const struct smtpc_options *options,
                const struct smtpc_events *events, void *context, struct smtpc **ret_conn);
 /* Starts a transaction; the connection must be IDLE (after on_ready or may_continue). */
 void smtpc_send(struct smtpc *conn, const struct smtpc_transaction *transaction);
+/* From inside on_ending: the transaction follows the one that ends, in the same flight. False, and
+ * nothing happened, when it would be refused by ourselves. */
+bool smtpc_send_ahead(struct smtpc *conn, const struct smtpc_transaction *transaction);
 /* Ends in order: QUIT when IDLE, at once otherwise; on_closed follows. */
 void smtpc_quit(struct smtpc *conn);
 /* Ends now; open recipients are reported (in doubt after the dot), then on_closed. */

@@ -19,6 +19,7 @@ void smtpc_flight_reset(struct smtpc_flight *flight)
     flight->dot = SMTPC_DOT_HELD;
     flight->had_reply = false;
     flight->reply_waits = false;
+    flight->dot_is_followed = false;
     flight->next_rcpt = 0;
     flight->accepted_count = 0;
     flight->content_at = 0;
@@ -77,7 +78,13 @@ void smtpc_write_rset(struct smtpc *conn)
 {
     PUT_LITERAL(conn->flight, "RSET\r\n");
     smtpc_expect(conn->flight, SMTPC_RSET, 0);
-    conn->flight->next_command = SMTPC_MAIL;
+    conn->flight->next_command = conn->is_tentative ? SMTPC_NO_COMMAND : SMTPC_MAIL;
+}
+
+/* Whose commands are being written. */
+static const struct smtpc_transaction *writing(const struct smtpc *conn)
+{
+    return conn->ahead.rcpt_count > 0 ? &conn->ahead : &conn->transaction;
 }
 
 static bool has_8bit(struct slice s)
@@ -102,7 +109,7 @@ static bool needs_smtputf8(const struct smtpc_transaction *transaction)
 
 void smtpc_write_mail(struct smtpc *conn)
 {
-    const struct smtpc_transaction *transaction = &conn->transaction;
+    const struct smtpc_transaction *transaction = writing(conn);
     struct smtpc_flight *flight = conn->flight;
 
     PUT_LITERAL(flight, "MAIL FROM:<");
@@ -128,14 +135,15 @@ void smtpc_write_mail(struct smtpc *conn)
 
 void smtpc_write_rcpt(struct smtpc *conn)
 {
+    const struct smtpc_transaction *transaction = writing(conn);
     struct smtpc_flight *flight = conn->flight;
     uint32_t rcpt = flight->next_rcpt++;
 
     PUT_LITERAL(flight, "RCPT TO:<");
-    put(flight, conn->transaction.rcpts[rcpt]);
+    put(flight, transaction->rcpts[rcpt]);
     PUT_LITERAL(flight, ">\r\n");
     smtpc_expect(flight, SMTPC_RCPT, rcpt);
-    if (flight->next_rcpt == conn->transaction.rcpt_count)
+    if (flight->next_rcpt == transaction->rcpt_count)
         flight->next_command = SMTPC_DATA;
 }
 
@@ -162,7 +170,7 @@ static bool may_pipeline(const struct smtpc *conn)
            conn->flight->next_command >= SMTPC_RSET && conn->flight->next_command <= SMTPC_DATA;
 }
 
-static void write_commands(struct smtpc *conn)
+void smtpc_write_commands(struct smtpc *conn)
 {
     struct smtpc_flight *flight = conn->flight;
 
@@ -186,7 +194,7 @@ static void send_commands(struct smtpc *conn)
 
     if (stream_is_sending(&conn->stream) || conn->send_failed)
         return;
-    write_commands(conn);
+    smtpc_write_commands(conn);
     if (flight->buffer_used == 0)
         return;
     if (is_first && conn->has_surplus && conn->state != SMTPC_QUIT) {
@@ -201,6 +209,9 @@ void smtpc_proceed(struct smtpc *conn)
 {
     struct smtpc_flight *flight = conn->flight;
 
+    /* The end of a transaction that no 354 has confirmed: RSET asks whether we are in step. */
+    if (conn->is_tentative && !smtpc_expects(flight) && flight->next_command == SMTPC_NO_COMMAND)
+        flight->next_command = SMTPC_RSET;
     send_commands(conn);
     if (conn->state == SMTPC_CLOSING)
         return;
@@ -238,8 +249,8 @@ static uint32_t fill_window(struct smtpc *conn)
     size_t room = SMTPC_WINDOW_BYTES;
     uint32_t count = 0;
 
-    /* One part stays free for the dot. */
-    while (flight->content_at < transaction->content_count && count < SMTPC_WINDOW_PARTS - 1 &&
+    /* Two parts stay free: for the dot, and for the commands behind it. */
+    while (flight->content_at < transaction->content_count && count < SMTPC_WINDOW_PARTS - 2 &&
            room > 0) {
         const struct iovec *part = &transaction->content[flight->content_at];
         size_t len = part->iov_len - flight->content_offset;
@@ -276,6 +287,11 @@ static void send_window(struct smtpc *conn)
         };
         flight->dot = SMTPC_DOT_LEAVING;
         smtpc_expect(flight, SMTPC_DOT, 0);
+        if (smtpc_write_ahead(conn))
+            flight->window[count++] = (struct iovec){
+                .iov_base = flight->buffer,
+                .iov_len = flight->buffer_used,
+            };
     }
     stream_send(&conn->stream, flight->window, count);
 }
@@ -311,8 +327,10 @@ void smtpc_on_window_sent(struct smtpc *conn)
         return;
     }
     smtpc_enter(conn, SMTPC_DOT);
-    if (!flight->reply_waits)
+    if (!flight->reply_waits) {
+        smtpc_proceed(conn); /* commands sent ahead may be more than went along */
         return;
+    }
     flight->reply_waits = false;
     smtpc_dispatch(conn);
     if (conn->state != SMTPC_CLOSING)
@@ -323,6 +341,8 @@ void smtpc_on_body_stuck(struct smtpc *conn)
 {
     if (conn->reply.code >= 400)
         smtpc_fail_reply(conn);
+    else if (conn->flight->dot_is_followed)
+        smtpc_fail(conn, SMTPC_LOST, "not everything has left");
     else
         smtpc_fail(conn, SMTPC_VIOLATION, "an answer before the end of the message");
 }

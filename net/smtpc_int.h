@@ -4,6 +4,7 @@
  * smtpc.c         engine, lifecycle, the one enter(), stream events, timer
  * smtpc_states.c  one small function per state: what a reply means
  * smtpc_flight.c  commands into flights, the ring of expected replies, the body in windows
+ * smtpc_ahead.c   the transaction whose commands leave behind the body of the one before
  *
  * A connection that is not IDLE holds a flight: the buffer of commands, the ring of expectations
  * and the transaction. An idle one does without, and stays small.
@@ -44,17 +45,18 @@
     X(LOCAL, SMTPC_NO_TIMEOUT, VERDICT_AT_LOCAL, VERDICT_MESSAGE, NULL, NULL,                      \
       SMTPC_TO(IDLE) | SMTPC_TO(CLOSING))                                                          \
     X(RSET, SMTPC_TIME(command_timeout_ms), VERDICT_AT_MAIL, VERDICT_SESSION, smtpc_write_rset,    \
-      smtpc_on_rset, SMTPC_TO(MAIL) | SMTPC_TO(CLOSING))                                           \
+      smtpc_on_rset, SMTPC_TO(MAIL) | SMTPC_TO(IDLE) | SMTPC_TO(CLOSING))                          \
     X(MAIL, SMTPC_TIME(command_timeout_ms), VERDICT_AT_MAIL, VERDICT_MESSAGE, smtpc_write_mail,    \
-      smtpc_on_mail, SMTPC_TO(RCPT) | SMTPC_TO(IDLE) | SMTPC_TO(CLOSING))                          \
+      smtpc_on_mail, SMTPC_TO(RCPT) | SMTPC_TO(IDLE) | SMTPC_TO(RSET) | SMTPC_TO(CLOSING))         \
     X(RCPT, SMTPC_TIME(command_timeout_ms), VERDICT_AT_RCPT, VERDICT_RECIPIENT, smtpc_write_rcpt,  \
-      smtpc_on_rcpt, SMTPC_TO(RCPT) | SMTPC_TO(DATA) | SMTPC_TO(IDLE) | SMTPC_TO(CLOSING))         \
+      smtpc_on_rcpt,                                                                               \
+      SMTPC_TO(RCPT) | SMTPC_TO(DATA) | SMTPC_TO(IDLE) | SMTPC_TO(RSET) | SMTPC_TO(CLOSING))       \
     X(DATA, SMTPC_TIME(data_timeout_ms), VERDICT_AT_DATA, VERDICT_MESSAGE, smtpc_write_data,       \
-      smtpc_on_data_reply, SMTPC_TO(BODY) | SMTPC_TO(IDLE) | SMTPC_TO(CLOSING))                    \
+      smtpc_on_data_reply, SMTPC_TO(BODY) | SMTPC_TO(IDLE) | SMTPC_TO(RSET) | SMTPC_TO(CLOSING))   \
     X(BODY, SMTPC_TIME(data_send_timeout_ms), VERDICT_AT_BODY, VERDICT_MESSAGE, NULL, NULL,        \
       SMTPC_TO(BODY) | SMTPC_TO(DOT) | SMTPC_TO(CLOSING))                                          \
     X(DOT, SMTPC_TIME(data_termination_timeout_ms), VERDICT_AT_DOT, VERDICT_MESSAGE, NULL,         \
-      smtpc_on_dot, SMTPC_TO(IDLE) | SMTPC_TO(CLOSING))                                            \
+      smtpc_on_dot, SMTPC_TO(IDLE) | SMTPC_TO(MAIL) | SMTPC_TO(CLOSING))                           \
     X(QUIT, SMTPC_TIME(quit_timeout_ms), VERDICT_AT_IDLE, VERDICT_SESSION, smtpc_write_quit,       \
       smtpc_on_quit, SMTPC_TO(CLOSING))                                                            \
     X(CLOSING, SMTPC_NO_TIMEOUT, VERDICT_AT_IDLE, VERDICT_SESSION, NULL, NULL, 0)
@@ -94,7 +96,8 @@ extern const struct smtpc_state_row smtpc_states[SMTPC_STATE_COUNT];
 #define SMTPC_WINDOW_PARTS      8
 #define SMTPC_GRACE_MS          2000 /* for the receiver's last words once sending failed */
 
-_Static_assert(SMTPC_EXPECTED_MAX >= SMTPC_RCPT_COUNT_MAX + 3, "one transaction fits the ring");
+_Static_assert(SMTPC_EXPECTED_MAX >= SMTPC_RCPT_COUNT_MAX + 4,
+               "one transaction and the dot before it fit the ring");
 
 struct smtpc_expected {
     uint8_t state; /* enum smtpc_state that handles the reply */
@@ -117,6 +120,7 @@ struct smtpc_flight {
     uint8_t dot;          /* enum smtpc_dot */
     bool had_reply;       /* some reply of this transaction has come */
     bool reply_waits;     /* the dot's reply stands in conn->reply, the body has not quite left */
+    bool dot_is_followed; /* commands leave in the send that carries it */
     uint32_t next_rcpt;   /* the next RCPT to be written */
     uint32_t accepted_count;
     uint32_t content_at;   /* the body: the next part to be sent … */
@@ -125,6 +129,19 @@ struct smtpc_flight {
     uint32_t buffer_used;
     uint8_t buffer[SMTPC_BUFFER_BYTES];
 };
+
+/* What a tentative transaction's recipient was told. */
+struct smtpc_held {
+    uint32_t next; /* slot, or SMTPC_NO_HELD */
+    uint8_t rcpt;  /* or SMTPC_HELD_OPEN */
+    struct verdict verdict;
+};
+
+/* A connection holds few as a rule; where there is no room it ends. */
+#define SMTPC_HELD_MAX(connections) ((connections) + SMTPC_RCPT_COUNT_MAX)
+
+#define SMTPC_NO_HELD   UINT32_MAX
+#define SMTPC_HELD_OPEN UINT8_MAX /* all that are open then */
 
 struct smtpc {
     struct smtpc_engine *engine;
@@ -140,6 +157,11 @@ struct smtpc {
     bool needs_reset;   /* the receiver still has a transaction open */
     bool send_failed;   /* nothing more can be sent; the receiver's last words may still come */
     bool has_surplus;   /* bytes lie behind the reply that is being handled */
+    bool is_ending;     /* inside on_ending */
+    bool is_tentative;  /* the transaction was sent ahead, and no reply has proved step yet */
+    bool all_held;      /* … and the fate of all its recipients is held */
+    bool has_taken;     /* some message was taken on this connection */
+    uint8_t cause;      /* enum smtpc_cause, of a verdict of ours */
     int32_t send_error;
     int32_t connect_result;      /* -EINPROGRESS until it is known */
     int32_t tcp_info_result;     /* of the look at the end */
@@ -149,7 +171,10 @@ struct smtpc {
     uint64_t deadline_ns;     /* of the opening or of the transaction (A22) */
     uint64_t body_started_ns; /* the deadline stands still while the body makes progress */
     struct smtpc_transaction transaction; /* rcpt_count 0 = none */
+    struct smtpc_transaction ahead;       /* likewise; it follows that one */
     uint32_t open_count;                  /* recipients not yet reported */
+    uint32_t held_first;                  /* slots of struct smtpc_held, in order */
+    uint32_t held_last;
     uint64_t reported[2];
     struct io_timer timer; /* the one timer */
     struct smtpc_options options;
@@ -171,6 +196,7 @@ struct smtpc_engine {
     struct io *io;
     struct slab connections;
     struct slab flights;
+    struct slab held;
     /* Every combination's text, made once. */
     uint8_t extension_text_bytes[1 << SMTPC_EXTENSION_COUNT];
     char extension_texts[1 << SMTPC_EXTENSION_COUNT][SMTPC_EXTENSION_TEXT_BYTES];
@@ -250,6 +276,8 @@ struct smtpc_expected smtpc_expected_pop(struct smtpc_flight *flight);
 void smtpc_proceed(struct smtpc *conn);
 /* The receiver said 354: the body, or a lone dot when no recipient was taken. */
 void smtpc_start_body(struct smtpc *conn);
+/* Writes commands into the flight's buffer, as many as may leave now. */
+void smtpc_write_commands(struct smtpc *conn);
 /* A window of the body has been sent. */
 void smtpc_on_window_sent(struct smtpc *conn);
 /* The dot's reply is here, but the receiver does not take the rest of the body. */
@@ -265,6 +293,21 @@ void smtpc_write_rcpt(struct smtpc *conn);
 void smtpc_write_data(struct smtpc *conn);
 void smtpc_write_quit(struct smtpc *conn);
 
+/* ---- smtpc_ahead.c ------------------------------------------------------------------------- */
+
+/* The dot is in the window: asks the owner for a transaction to follow it and writes its commands
+ * into the flight's buffer. False when there is none. */
+bool smtpc_write_ahead(struct smtpc *conn);
+/* The transaction is over and the one that was sent ahead takes its place. */
+void smtpc_go_ahead(struct smtpc *conn);
+/* The transaction is tentative: keeps back what a recipient (SMTPC_HELD_OPEN: all) was told. */
+void smtpc_hold(struct smtpc *conn, uint8_t rcpt, const struct verdict *verdict);
+/* Replies and commands are in step: reports what was held. */
+void smtpc_confirm(struct smtpc *conn);
+void smtpc_drop_held(struct smtpc *conn);
+/* The connection is gone: was the current transaction not begun in the receiver's eyes? */
+bool smtpc_is_untouched(const struct smtpc *conn);
+
 /* ---- smtpc_states.c ------------------------------------------------------------------------ */
 
 /* A complete reply stands in conn->reply. */
@@ -273,6 +316,8 @@ void smtpc_on_reply(struct smtpc *conn);
 void smtpc_dispatch(struct smtpc *conn);
 /* A line of it that others follow is complete. */
 void smtpc_on_reply_line(struct smtpc *conn);
+/* One recipient's verdict; it must be open. */
+void smtpc_report(struct smtpc *conn, uint32_t rcpt, const struct verdict *verdict);
 /* All recipients that are still open get this verdict. */
 void smtpc_report_open(struct smtpc *conn, const struct verdict *verdict);
 /* In LOCAL: reports our refusal. */

@@ -14,7 +14,7 @@ static bool is_reported(const struct smtpc *conn, uint32_t rcpt)
     return (conn->reported[rcpt / 64] >> (rcpt % 64) & 1) != 0;
 }
 
-static void report(struct smtpc *conn, uint32_t rcpt, const struct verdict *verdict)
+void smtpc_report(struct smtpc *conn, uint32_t rcpt, const struct verdict *verdict)
 {
     must(rcpt < conn->transaction.rcpt_count && !is_reported(conn, rcpt));
     conn->reported[rcpt / 64] |= 1ull << (rcpt % 64);
@@ -26,7 +26,7 @@ void smtpc_report_open(struct smtpc *conn, const struct verdict *verdict)
 {
     for (uint32_t rcpt = 0; conn->open_count > 0 && rcpt < conn->transaction.rcpt_count; rcpt++) {
         if (!is_reported(conn, rcpt))
-            report(conn, rcpt, verdict);
+            smtpc_report(conn, rcpt, verdict);
     }
 }
 
@@ -59,6 +59,10 @@ void smtpc_finish(struct smtpc *conn)
         return;
     if (conn->refusal == SMTPC_REFUSE_NOTHING)
         conn->transaction_count++;
+    if (conn->ahead.rcpt_count > 0) {
+        smtpc_go_ahead(conn);
+        return;
+    }
     conn->refusal = SMTPC_REFUSE_NOTHING;
     conn->transaction.rcpt_count = 0;
     smtpc_enter(conn, SMTPC_IDLE);
@@ -319,13 +323,40 @@ void smtpc_on_rset(struct smtpc *conn, uint32_t rcpt)
         return;
     }
     conn->needs_reset = false;
-    smtpc_proceed(conn);
+    smtpc_confirm(conn);
+    if (conn->state != SMTPC_CLOSING)
+        smtpc_proceed(conn);
+}
+
+/*
+ * A receiver that lost what was sent ahead, or a part of it, understands what follows only half.
+ * The verdict would be one on our way to talk, not on the message.
+ */
+static bool has_lost_step(const struct smtpc *conn)
+{
+    uint16_t code = conn->reply.code;
+
+    return conn->is_tentative && (code == 500 || code == 502 || code == 503);
+}
+
+/* All open recipients got this answer. */
+static void tell_open(struct smtpc *conn)
+{
+    struct verdict verdict;
+
+    reply_to_state(conn, &verdict);
+    if (conn->is_tentative)
+        smtpc_hold(conn, SMTPC_HELD_OPEN, &verdict);
+    else
+        smtpc_report_open(conn, &verdict);
 }
 
 void smtpc_on_mail(struct smtpc *conn, uint32_t rcpt)
 {
-    struct verdict verdict;
-
+    if (has_lost_step(conn)) {
+        fail_odd(conn);
+        return;
+    }
     switch (answer_of(conn)) {
     case ANSWER_YES:
         conn->needs_reset = true;
@@ -334,8 +365,7 @@ void smtpc_on_mail(struct smtpc *conn, uint32_t rcpt)
     case ANSWER_NO:
         /* The replies to what is on its way already are read and mean nothing any more. */
         conn->flight->next_command = SMTPC_NO_COMMAND;
-        reply_to_state(conn, &verdict);
-        smtpc_report_open(conn, &verdict);
+        tell_open(conn);
         if (conn->state != SMTPC_CLOSING)
             smtpc_proceed(conn);
         break;
@@ -363,21 +393,33 @@ static void mark_too_many(const struct smtpc *conn, struct verdict *verdict)
         verdict->flags |= VERDICT_TOO_MANY_RCPT;
 }
 
-void smtpc_on_rcpt(struct smtpc *conn, uint32_t rcpt)
+static void on_rcpt_refused(struct smtpc *conn, uint32_t rcpt)
 {
     struct verdict verdict;
 
+    if (is_reported(conn, rcpt) || conn->all_held)
+        return;
+    if (has_lost_step(conn)) {
+        fail_odd(conn);
+        return;
+    }
+    reply_to_state(conn, &verdict);
+    mark_too_many(conn, &verdict);
+    if (conn->is_tentative)
+        smtpc_hold(conn, (uint8_t)rcpt, &verdict);
+    else
+        smtpc_report(conn, rcpt, &verdict);
+}
+
+void smtpc_on_rcpt(struct smtpc *conn, uint32_t rcpt)
+{
     switch (answer_of(conn)) {
     case ANSWER_YES:
         conn->needs_reset = true;
         conn->flight->accepted_count++;
         break;
     case ANSWER_NO:
-        if (is_reported(conn, rcpt))
-            break;
-        reply_to_state(conn, &verdict);
-        mark_too_many(conn, &verdict);
-        report(conn, rcpt, &verdict);
+        on_rcpt_refused(conn, rcpt);
         break;
     case ANSWER_ODD:
         fail_odd(conn);
@@ -389,13 +431,12 @@ void smtpc_on_rcpt(struct smtpc *conn, uint32_t rcpt)
 
 void smtpc_on_data_reply(struct smtpc *conn, uint32_t rcpt)
 {
-    struct verdict verdict;
-
     if (conn->reply.code == 354) {
-        smtpc_start_body(conn);
+        smtpc_confirm(conn);
+        if (conn->state != SMTPC_CLOSING)
+            smtpc_start_body(conn);
     } else if (answer_of(conn) == ANSWER_NO) {
-        reply_to_state(conn, &verdict);
-        smtpc_report_open(conn, &verdict);
+        tell_open(conn);
         if (conn->state != SMTPC_CLOSING)
             smtpc_proceed(conn);
     } else {
@@ -413,6 +454,8 @@ void smtpc_on_dot(struct smtpc *conn, uint32_t rcpt)
     }
     conn->needs_reset = false;
     reply_to_state(conn, &verdict);
+    if (verdict.class == VERDICT_SUCCESS && conn->flight->accepted_count > 0)
+        conn->has_taken = true;
     smtpc_report_open(conn, &verdict);
     if (conn->state != SMTPC_CLOSING)
         smtpc_finish(conn);

@@ -244,7 +244,8 @@ static void untake_rcpts(struct shard *shard, struct delivery *delivery, struct 
 {
     while (delivery->count > 0) {
         queue->sending_count--;
-        queues_push_ready(shard, queue, delivery->rcpts[--delivery->count], true);
+        queues_push_ready(shard, queue, delivery->rcpts[--delivery->count],
+                          queue->local == LOCAL_NONE);
     }
 }
 
@@ -373,15 +374,10 @@ static void finish_local(struct shard *shard, struct delivery *delivery)
     queues_reconsider(shard, queue);
 }
 
-/* The message is in memory: off it goes. */
-static void send_message(struct shard *shard, struct delivery *delivery)
+static void fill_transaction(struct shard *shard, struct delivery *delivery)
 {
     const struct envelope *envelope = &delivery->message->envelope;
 
-    if (!delivery->connection) {
-        finish_local(shard, delivery);
-        return;
-    }
     find_addresses(shard, delivery);
     delivery->transaction = (struct smtpc_transaction){
         .sender = envelope->sender,
@@ -396,6 +392,16 @@ static void send_message(struct shard *shard, struct delivery *delivery)
         .wants_smtputf8 =
             (envelope->flags & ENVELOPE_SMTPUTF8) != 0 && (envelope->flags & ENVELOPE_8BIT) != 0,
     };
+}
+
+/* The message is in memory: off it goes. */
+static void send_message(struct shard *shard, struct delivery *delivery)
+{
+    if (!delivery->connection) {
+        finish_local(shard, delivery);
+        return;
+    }
+    fill_transaction(shard, delivery);
     smtpc_send(delivery->connection->smtpc, &delivery->transaction);
 }
 
@@ -500,17 +506,21 @@ static void on_read(struct io_op *op, int32_t result)
         send_message(shard, delivery);
 }
 
-bool deliver_start(struct shard *shard, struct connection *connection, struct queue *queue)
+static uint32_t rcpt_count_max(const struct queue *queue)
 {
     uint64_t count_max = queue->settings.max_rcpt_per_transaction;
+
+    return count_max < SMTPC_RCPT_COUNT_MAX ? (uint32_t)count_max : SMTPC_RCPT_COUNT_MAX;
+}
+
+bool deliver_start(struct shard *shard, struct connection *connection, struct queue *queue)
+{
     struct delivery *delivery;
     const struct queued *first;
 
     if (!site_connection_is_usable(connection))
         return false;
-    delivery = delivery_create(shard, queue,
-                               count_max < SMTPC_RCPT_COUNT_MAX ? (uint32_t)count_max
-                                                                : SMTPC_RCPT_COUNT_MAX);
+    delivery = delivery_create(shard, queue, rcpt_count_max(queue));
     if (!delivery)
         return false;
     delivery->connection = connection;
@@ -527,6 +537,37 @@ bool deliver_start(struct shard *shard, struct connection *connection, struct qu
         send_message(shard, delivery);
     }
     return true;
+}
+
+bool deliver_start_ahead(struct shard *shard, struct connection *connection, struct queue *queue)
+{
+    const struct queued *first = slab_at(&shard->queued, queues_peek(queue));
+    struct delivery *delivery;
+
+    /* Reading it back takes longer than the flight can wait. */
+    if (!first->hot)
+        return false;
+    delivery = delivery_create(shard, queue, rcpt_count_max(queue));
+    if (!delivery)
+        return false;
+    delivery->connection = connection;
+    delivery->message = first->hot;
+    fill_transaction(shard, delivery);
+    if (!smtpc_send_ahead(connection->smtpc, &delivery->transaction)) {
+        delivery_cancel(shard, delivery, queue);
+        return false;
+    }
+    connection->ahead = delivery;
+    return true;
+}
+
+struct queue *deliver_return(struct shard *shard, struct delivery *delivery)
+{
+    struct queue *queue = delivery_queue(delivery);
+
+    must(delivery->open == delivery->count);
+    delivery_cancel(shard, delivery, queue);
+    return queue;
 }
 
 bool deliver_local(struct shard *shard, struct queue *queue)

@@ -340,6 +340,15 @@ static bool is_put_off(uint8_t reason)
     return reason == WAIT_SOURCE || reason == WAIT_MEMORY || reason == WAIT_DISK;
 }
 
+bool queues_can_send(const struct shard *shard, const struct queue *queue)
+{
+    uint64_t now_ns = io_now_ns(shard->io);
+
+    return queue->ready_count > 0 && queue->local == LOCAL_NONE && !queue->paused &&
+           !shard->stopping && spool_health(shard->wiring.spool) != SPOOL_POISONED &&
+           queue->rest_until_ns <= now_ns && queue->site && queue->site_until_ns > now_ns;
+}
+
 void queues_reconsider(struct shard *shard, struct queue *queue)
 {
     enum wait_reason reason = WAIT_NOTHING;

@@ -40,6 +40,8 @@ enum report_kind {
     X(deferred)                                                                                    \
     X(in_doubt)                                                                                    \
     X(deleted)                                                                                     \
+    X(sent_ahead)                                                                                  \
+    X(returned)                                                                                    \
     X(delivered_bytes)                                                                             \
     X(connects)                                                                                    \
     X(connect_failures)                                                                            \

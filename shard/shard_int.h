@@ -7,6 +7,7 @@
  *   queues.c   queues owned here: ready and deferred recipients, pause, rest, expiry
  *   site.c     destinations: resolution, lanes (site, source address), opening of connections
  *   deliver.c  one transaction: load, send, outcomes
+ *   ahead.c    the message that follows the one under way, in the same flight
  *   reports.c  answers to control
  *
  * Indices are 32-bit slab indices of this shard unless a field says whose they are.
@@ -207,6 +208,8 @@ struct site {
     uint16_t host_count;
     struct site_target *targets; /* with the names, one block of the heap, made at resolution */
     char (*host_names)[DNS_NAME_MAX + 1];
+    uint32_t clean_count; /* messages answered in step, up to what `auto` asks for */
+    bool is_out_of_step;  /* nothing is sent ahead any more */
 };
 
 /* Connections of one site from one source address. */
@@ -244,6 +247,7 @@ struct connection {
     struct lane *lane;
     struct queue *queue; /* being served or opened for */
     struct delivery *delivery;
+    struct delivery *ahead; /* follows it in the same flight, or NULL */
     struct shard *shard;
     struct io_timer idle_timer;
     uint32_t index;
@@ -254,7 +258,9 @@ struct connection {
     uint64_t busy_since_ns; /* opened, or got its present transaction, or ended the one before */
     struct ips_place ips;
     bool is_ready;
-    bool is_closed; /* the client is gone; kept while a message is being read for it */
+    bool ahead_counts; /* ahead is another queue's, and counts among its connections */
+    bool was_ahead;    /* something was sent ahead here */
+    bool is_closed;    /* the client is gone; kept while a message is being read for it */
     char host_name[DNS_NAME_MAX + 1];
 };
 
@@ -410,6 +416,8 @@ uint32_t queues_pop(struct shard *shard, struct queue *queue);
 void queues_push_ready(struct shard *shard, struct queue *queue, uint32_t queued_index,
                        bool at_front);
 void queues_defer(struct shard *shard, uint32_t queued_index, uint64_t due_us);
+/* Something is ready, and nothing but a connection is missing. */
+bool queues_can_send(const struct shard *shard, const struct queue *queue);
 /* Whatever changed: waits at a lane, asks for a resolution, or says why not. */
 void queues_reconsider(struct shard *shard, struct queue *queue);
 void queues_set_reason(struct shard *shard, struct queue *queue, enum wait_reason reason);
@@ -492,6 +500,24 @@ bool deliver_local(struct shard *shard, struct queue *queue);
 void deliver_on_rcpt(struct shard *shard, struct delivery *delivery, uint32_t index,
                      const struct verdict *verdict);
 void deliver_on_done(struct shard *shard, struct delivery *delivery);
+/* Hands the queue's next message to the client while the one before ends. False when nothing was
+ * started. */
+bool deliver_start_ahead(struct shard *shard, struct connection *connection, struct queue *queue);
+/* The receiver has not begun it: the recipients are ready again, no attempt is counted. Returns
+ * their queue. */
+struct queue *deliver_return(struct shard *shard, struct delivery *delivery);
+
+/* ahead.c */
+/* A message is about to end on the connection: the next one may go along. */
+void ahead_start(struct shard *shard, struct connection *connection);
+/* The message before is done: what was ahead is the connection's delivery now. */
+void ahead_take_over(struct shard *shard, struct connection *connection);
+/* The newest of the connection's deliveries comes back; the connection is ending. */
+void ahead_return(struct shard *shard, struct connection *connection);
+/* A message was answered, or the connection ended by a verdict: does the site keep step? */
+void ahead_note_clean(struct connection *connection);
+void ahead_note_closed(struct connection *connection, const struct verdict *verdict);
+
 /* reports.c */
 void reports_on_request(struct shard *shard, struct report *report);
 /* One durable order less to wait for. */

@@ -660,7 +660,12 @@ static void on_transaction_done(struct smtpc *smtpc, void *context, bool may_con
     deliver_on_done(connection->shard, connection->delivery);
     connection->delivery = NULL;
     ips_on_progress(connection->shard, connection);
-    connection_done(connection->shard, connection, may_continue);
+    if (may_continue || connection->ahead)
+        ahead_note_clean(connection);
+    if (connection->ahead)
+        ahead_take_over(connection->shard, connection);
+    else
+        connection_done(connection->shard, connection, may_continue);
 }
 
 static void on_closed(struct smtpc *smtpc, void *context, const struct verdict *verdict)
@@ -671,6 +676,7 @@ static void on_closed(struct smtpc *smtpc, void *context, const struct verdict *
     (void)smtpc;
     ips_on_closed(shard, connection);
     connection->is_closed = true;
+    ahead_note_closed(connection, verdict);
     /* A message is being read for it: the reading ends first, see site_connection_lost. */
     if (connection->delivery)
         return;
@@ -698,11 +704,29 @@ void site_connection_lost(struct shard *shard, struct connection *connection)
     queues_reconsider(shard, queue);
 }
 
+static void on_returned(struct smtpc *smtpc, void *context)
+{
+    struct connection *connection = context;
+
+    (void)smtpc;
+    ahead_return(connection->shard, connection);
+}
+
+static void on_ending(struct smtpc *smtpc, void *context)
+{
+    struct connection *connection = context;
+
+    (void)smtpc;
+    ahead_start(connection->shard, connection);
+}
+
 static const struct smtpc_events client_events = {
     .on_ready = on_ready,
     .on_rcpt = on_rcpt,
     .on_transaction_done = on_transaction_done,
     .on_closed = on_closed,
+    .on_returned = on_returned,
+    .on_ending = on_ending,
 };
 
 /* ---- The turn -------------------------------------------------------------------------------- */

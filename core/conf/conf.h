@@ -163,6 +163,13 @@ const struct conf_pool *conf_pool_at(const struct conf *conf, uint32_t position)
 
 /* ---- Queues: effective settings of domain/vmta ---------------------------------------------- */
 
+/* Whether the next message's commands leave in the flight that ends one. */
+enum conf_pipeline_across {
+    CONF_PIPELINE_NO,
+    CONF_PIPELINE_AUTO, /* by route at once, elsewhere when a receiver has proved itself */
+    CONF_PIPELINE_YES,
+};
+
 enum conf_route_kind {
     CONF_ROUTE_HOST,      /* name to be looked up as A/AAAA */
     CONF_ROUTE_ADDRESS,   /* [ip] */
@@ -205,6 +212,7 @@ struct conf_queue {
     bool bounce_upon_5xx_greeting;
     bool smtp_421_means_mx_unavailable;
     bool ignore_pipelining;
+    enum conf_pipeline_across pipeline_across_messages;
     bool ignore_8bitmime;
     bool prefer_ipv6; /* IPv4 first unless told otherwise */
     bool log_commands;

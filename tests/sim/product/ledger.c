@@ -82,26 +82,33 @@ static struct ledger_rcpt *rcpt_at(struct ledger *ledger, uint32_t number, uint3
     return &ledger->messages[number].rcpts[ordinal];
 }
 
+static void check_retry(struct ledger *ledger, uint32_t number, struct ledger_time deferred,
+                        struct ledger_time offered)
+{
+    if (deferred.now_ns && offered.now_ns > deferred.now_ns &&
+        offered.now_ns - deferred.now_ns < ledger->retry_min_ns &&
+        !crash_excuses(ledger, deferred) && !crash_excuses(ledger, offered))
+        ledger_violation(ledger, number, "tried again too early after a 4xx");
+}
+
 void ledger_offered(struct ledger *ledger, uint32_t number, uint32_t ordinal,
                     struct ledger_time time)
 {
     struct ledger_rcpt *rcpt = rcpt_at(ledger, number, ordinal);
 
-    if (rcpt->deferred.now_ns && time.now_ns - rcpt->deferred.now_ns < ledger->retry_min_ns &&
-        !crash_excuses(ledger, rcpt->deferred) && !crash_excuses(ledger, time))
-        ledger_violation(ledger, number, "tried again too early after a 4xx");
-    rcpt->deferred = (struct ledger_time){0};
+    check_retry(ledger, number, rcpt->deferred, time);
+    if (rcpt->offered.now_ns < time.now_ns)
+        rcpt->offered = time;
 }
 
 void ledger_deferred(struct ledger *ledger, uint32_t number, uint32_t ordinal,
                      struct ledger_time time)
 {
-    rcpt_at(ledger, number, ordinal)->deferred = time;
-}
+    struct ledger_rcpt *rcpt = rcpt_at(ledger, number, ordinal);
 
-void ledger_deferral_unseen(struct ledger *ledger, uint32_t number, uint32_t ordinal)
-{
-    rcpt_at(ledger, number, ordinal)->deferred = (struct ledger_time){0};
+    check_retry(ledger, number, time, rcpt->offered);
+    if (rcpt->deferred.now_ns < time.now_ns)
+        rcpt->deferred = time;
 }
 
 void ledger_refused(struct ledger *ledger, uint32_t number, uint32_t ordinal)

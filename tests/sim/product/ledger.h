@@ -28,6 +28,7 @@ struct ledger_time {
 struct ledger_rcpt {
     uint32_t accepted_count;
     struct ledger_time accepted; /* the last time */
+    struct ledger_time offered;  /* the last time */
     struct ledger_time deferred; /* a 4xx for this recipient, the last time; 0 = never */
     bool reply_in_doubt;         /* the last acceptance's reply may not have been seen */
     bool is_refused;             /* a 5xx was answered */
@@ -66,13 +67,15 @@ bool ledger_line(uint32_t number, uint32_t line, char *room, size_t room_bytes);
 /* A recipient "u7.1@d3.test" by number and ordinal; false when it is none of ours. */
 bool ledger_parse_rcpt(struct slice text, uint32_t *ret_number, uint32_t *ret_ordinal);
 
-/* A receiver is offered a recipient: an attempt sooner than allowed is a violation. */
+/*
+ * A receiver was offered a recipient, and answered it 4xx: an attempt sooner than allowed is a
+ * violation. Told when the client has read the replies for certain, so not always in order: what
+ * is still on its way on a connection that the client has given up proves nothing.
+ */
 void ledger_offered(struct ledger *ledger, uint32_t number, uint32_t ordinal,
                     struct ledger_time time);
 void ledger_deferred(struct ledger *ledger, uint32_t number, uint32_t ordinal,
                      struct ledger_time time);
-/* The client may never have read that 4xx. */
-void ledger_deferral_unseen(struct ledger *ledger, uint32_t number, uint32_t ordinal);
 void ledger_refused(struct ledger *ledger, uint32_t number, uint32_t ordinal);
 void ledger_accepted(struct ledger *ledger, uint32_t number, uint32_t ordinal,
                      struct ledger_time time);

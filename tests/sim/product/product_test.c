@@ -109,8 +109,10 @@ static void draw_config(struct history *h)
     at += snprintf(at, (size_t)(end - at),
                    "<virtual-mta-pool pool>\n virtual-mta v1\n virtual-mta v2\n virtual-mta v3\n"
                    "</virtual-mta-pool>\n"
-                   "<domain *>\n max-smtp-out %llu\n retry-after 10m,20m,40m\n</domain>\n",
-                   (unsigned long long)rng_between(&h->rng, 1, 20));
+                   "<domain *>\n max-smtp-out %llu\n retry-after 10m,20m,40m\n"
+                   " pipeline-across-messages %s\n</domain>\n",
+                   (unsigned long long)rng_between(&h->rng, 1, 20),
+                   rng_one_in(&h->rng, 3) ? "auto" : "yes");
     if (rng_one_in(&h->rng, 2))
         at += snprintf(at, (size_t)(end - at),
                        "<domain d0.test>\n smtp-hosts [10.0.0.1]:25;[10.0.1.1]:25\n</domain>\n");

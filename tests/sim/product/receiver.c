@@ -3,6 +3,7 @@
  * says that was drawn for each (remote_int.h).
  */
 #include "core/base/list.h"
+#include "core/base/must.h"
 #include "core/io/io.h"
 #include "tests/sim/product/remote_int.h"
 
@@ -12,10 +13,17 @@
 
 #define HELD_BYTES  512
 #define FLOOD_LINES 2000
+#define EVENTS_MAX  64
 
 struct receiver_rcpt {
     uint32_t number;
     uint32_t ordinal;
+};
+
+struct receiver_event {
+    struct receiver_rcpt rcpt;
+    struct ledger_time time;
+    bool is_deferral;
 };
 
 /* One connection to a receiver. */
@@ -31,8 +39,9 @@ struct receiving {
     /* The last message taken, until the client does what it does only when it has read our reply:
      * commands of its next message may be on their way before. */
     struct receiver_rcpt taken[16];
-    struct receiver_rcpt deferred[32]; /* likewise: who was answered 4xx since */
-    uint32_t deferred_count;
+    /* Likewise: who was offered since, and who of them was answered 4xx. */
+    struct receiver_event events[EVENTS_MAX];
+    uint32_t event_count;
     uint64_t opened_ns;
     uint32_t taken_count;
     /* What the model is asked with, and what it said to the line in work. */
@@ -59,22 +68,25 @@ static void doubt_replies(const struct remote *remote, const struct receiving *r
 {
     for (uint32_t i = 0; r && i < r->taken_count; i++)
         ledger_doubt(remote->ledger, r->taken[i].number, r->taken[i].ordinal);
-    for (uint32_t i = 0; r && i < r->deferred_count; i++)
-        ledger_deferral_unseen(remote->ledger, r->deferred[i].number, r->deferred[i].ordinal);
 }
 
-static void replies_were_seen(struct receiving *r)
+static void replies_were_seen(struct remote *remote, struct receiving *r)
 {
     r->taken_count = 0;
-    r->deferred_count = 0;
+    for (uint32_t i = 0; i < r->event_count; i++) {
+        const struct receiver_event *event = &r->events[i];
+
+        (event->is_deferral ? ledger_deferred : ledger_offered)(remote->ledger, event->rcpt.number,
+                                                                event->rcpt.ordinal, event->time);
+    }
+    r->event_count = 0;
 }
 
-static void defer(struct remote *remote, struct receiving *r, const struct receiver_rcpt *rcpt,
-                  struct ledger_time time)
+static void note(struct receiving *r, const struct receiver_rcpt *rcpt, struct ledger_time time,
+                 bool is_deferral)
 {
-    ledger_deferred(remote->ledger, rcpt->number, rcpt->ordinal, time);
-    if (r->deferred_count < 32)
-        r->deferred[r->deferred_count++] = *rcpt;
+    must(r->event_count < EVENTS_MAX);
+    r->events[r->event_count++] = (struct receiver_event){*rcpt, time, is_deferral};
 }
 
 static void forget(struct sim_peer_conn *conn)
@@ -284,9 +296,9 @@ static void on_rcpt(struct sim_peer_conn *conn, struct remote *remote, struct re
         sim_peer_printf(conn, "503 5.5.1 no\r\n");
         return;
     }
-    ledger_offered(remote->ledger, rcpt.number, rcpt.ordinal, time);
+    note(r, &rcpt, time, false);
     if (PLAY(remote, rcpt_4xx)) {
-        defer(remote, r, &rcpt, time);
+        note(r, &rcpt, time, true);
         sim_peer_printf(conn, "450 4.2.1 later\r\n");
     } else if (PLAY(remote, rcpt_5xx)) {
         ledger_refused(remote->ledger, rcpt.number, rcpt.ordinal);
@@ -297,7 +309,7 @@ static void on_rcpt(struct sim_peer_conn *conn, struct remote *remote, struct re
         sim_peer_printf(conn, "452 4.5.3 too many recipients\r\n");
     } else {
         if (is_told(r, '4'))
-            defer(remote, r, &rcpt, time);
+            note(r, &rcpt, time, true);
         else if (is_told(r, '5'))
             ledger_refused(remote->ledger, rcpt.number, rcpt.ordinal);
         else if (rule_verdict_class(&r->verdict, "2") == '2')
@@ -313,7 +325,7 @@ static void settle_refusal(struct remote *remote, struct receiving *r)
 
     for (uint32_t i = 0; i < r->rcpt_count; i++) {
         if (is_told(r, '4'))
-            defer(remote, r, &r->rcpts[i], time);
+            note(r, &r->rcpts[i], time, true);
         else if (is_told(r, '5'))
             ledger_refused(remote->ledger, r->rcpts[i].number, r->rcpts[i].ordinal);
     }
@@ -330,7 +342,7 @@ static void on_data(struct sim_peer_conn *conn, struct remote *remote, struct re
     }
     if (PLAY(remote, data_4xx)) {
         for (uint32_t i = 0; i < r->rcpt_count; i++)
-            defer(remote, r, &r->rcpts[i], time);
+            note(r, &r->rcpts[i], time, true);
         sim_peer_printf(conn, "451 4.3.0 not now\r\n");
         forget_transaction(r);
         return;
@@ -376,7 +388,7 @@ static void on_dot(struct sim_peer_conn *conn, struct remote *remote, struct rec
 
     if (PLAY(remote, dot_4xx)) {
         for (uint32_t i = 0; i < r->rcpt_count; i++)
-            defer(remote, r, &r->rcpts[i], time);
+            note(r, &r->rcpts[i], time, true);
         sim_peer_printf(conn, "450 4.7.1 later\r\n");
     } else if (PLAY(remote, dot_5xx)) {
         for (uint32_t i = 0; i < r->rcpt_count; i++)
@@ -406,7 +418,7 @@ static void on_content(struct sim_peer_conn *conn, struct remote *remote, struct
 {
     char expected[256];
 
-    replies_were_seen(r);
+    replies_were_seen(remote, r);
     if (line.len == 1 && line.data[0] == '.') {
         on_dot(conn, remote, r);
         return;
@@ -477,10 +489,10 @@ static void on_command(struct sim_peer_conn *conn, struct remote *remote, struct
         on_data(conn, remote, r);
     } else if (slice_equal_nocase(line, SLICE_LITERAL("RSET"))) {
         forget_transaction(r);
-        replies_were_seen(r);
+        replies_were_seen(remote, r);
         reply(r, "250 2.0.0 ok");
     } else if (slice_equal_nocase(line, SLICE_LITERAL("QUIT"))) {
-        replies_were_seen(r);
+        replies_were_seen(remote, r);
         reply(r, "221 2.0.0 bye");
         if (sim_peer_data(conn))
             hang_up(conn, false);

@@ -32,6 +32,7 @@ static void defaults(void **state)
     assert_true(queue.bounce_upon_5xx_greeting);
     assert_false(queue.smtp_421_means_mx_unavailable);
     assert_false(queue.ignore_pipelining);
+    assert_int_equal(queue.pipeline_across_messages, CONF_PIPELINE_AUTO);
     assert_false(queue.ignore_8bitmime);
     assert_false(queue.prefer_ipv6);
     assert_false(queue.log_commands);

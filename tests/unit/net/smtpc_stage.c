@@ -25,6 +25,7 @@ struct stage {
     const struct step *step;
     uint8_t input[INPUT_MAX];
     size_t input_len;
+    uint64_t bodies_bytes; /* of the bodies before this one */
     bool waits;
     bool is_over; /* the receiver has closed */
     /* the client */
@@ -39,6 +40,7 @@ struct stage {
     char rcpt_names[SCENE_RCPT_MAX][32];
     unsigned sent_count;
     bool in_transaction;
+    bool is_ahead; /* one more was handed over */
     uint64_t started_ns;
 };
 
@@ -100,7 +102,7 @@ static void take_body(struct stage *stage, size_t len)
 static bool play_body(struct stage *stage)
 {
     bool is_empty = stage->input_len >= 3 && memcmp(stage->input, ".\r\n", 3) == 0 &&
-                    stage->play->body_bytes == 0;
+                    stage->play->body_bytes == stage->bodies_bytes;
     uint8_t *end = memmem(stage->input, stage->input_len, "\r\n.\r\n", 5);
     size_t len = is_empty || end == NULL ? 0 : (size_t)(end - stage->input) + 2;
 
@@ -117,6 +119,7 @@ static bool play_body(struct stage *stage)
         complain(stage, "another body came", slice_of(stage->input, len));
     take_body(stage, len);
     use_input(stage, 3);
+    stage->bodies_bytes = stage->play->body_bytes;
     return true;
 }
 
@@ -272,7 +275,7 @@ static void on_rcpt(struct smtpc *conn, void *context, uint32_t index,
                     const struct verdict *verdict)
 {
     struct stage *stage = context;
-    unsigned now = stage->sent_count - 1;
+    unsigned now = stage->play->done_count;
 
     assert_true(stage->in_transaction);
     assert_true(index < stage->transaction.rcpt_count);
@@ -290,8 +293,10 @@ static void on_transaction_done(struct smtpc *conn, void *context, bool may_cont
 
     assert_true(stage->in_transaction);
     for (uint32_t i = 0; i < stage->transaction.rcpt_count; i++)
-        assert_int_equal(stage->play->told[stage->sent_count - 1][i], 1);
-    stage->in_transaction = false;
+        assert_int_equal(stage->play->told[stage->play->done_count][i], 1);
+    assert_false(may_continue && stage->is_ahead);
+    stage->in_transaction = stage->is_ahead;
+    stage->is_ahead = false;
     stage->play->done_count++;
     stage->play->continued += may_continue;
     if (!may_continue)
@@ -301,6 +306,32 @@ static void on_transaction_done(struct smtpc *conn, void *context, bool may_cont
         send_next(stage);
     else if (!stage->scene->quits_never)
         smtpc_quit(conn);
+}
+
+static void on_returned(struct smtpc *conn, void *context)
+{
+    struct stage *stage = context;
+
+    assert_true(stage->in_transaction);
+    if (stage->is_ahead) {
+        stage->is_ahead = false;
+    } else {
+        for (uint32_t i = 0; i < stage->transaction.rcpt_count; i++)
+            assert_int_equal(stage->play->told[stage->play->done_count][i], 0);
+        stage->in_transaction = false;
+    }
+    stage->play->returned++;
+}
+
+static void on_ending(struct smtpc *conn, void *context)
+{
+    struct stage *stage = context;
+
+    assert_true(stage->in_transaction && !stage->is_ahead);
+    if (!stage->scene->sends_ahead || stage->sent_count >= stage->scene->transaction_count)
+        return;
+    stage->is_ahead = smtpc_send_ahead(conn, &stage->transaction);
+    stage->sent_count += stage->is_ahead;
 }
 
 static void on_closed(struct smtpc *conn, void *context, const struct verdict *verdict)
@@ -320,6 +351,8 @@ static const struct smtpc_events client_events = {
     .on_rcpt = on_rcpt,
     .on_transaction_done = on_transaction_done,
     .on_closed = on_closed,
+    .on_returned = on_returned,
+    .on_ending = on_ending,
 };
 
 static void fill_transaction(struct stage *stage)
@@ -450,9 +483,9 @@ void stage_play(const struct scene *scene, uint64_t seed, bool with_faults, stru
 
 static void print_play(const struct play *play, uint64_t seed)
 {
-    print_error("%s, seed %llu: ready %u, done %u (%u continued), %.3f s, %s %s\n",
+    print_error("%s, seed %llu: ready %u, done %u (%u continued), returned %u, %.3f s, %s %s\n",
                 play->scene->name, (unsigned long long)seed, play->ready_count, play->done_count,
-                play->continued, (double)play->lasted_ns / 1e9,
+                play->continued, play->returned, (double)play->lasted_ns / 1e9,
                 play->script_ended ? "script ended" : "script not ended", play->trouble);
     for (unsigned t = 0; t < play->done_count; t++) {
         for (unsigned i = 0; i < 4 && play->told[t][i]; i++)
@@ -472,7 +505,7 @@ static bool is_played(const struct play *play)
 
     return play->trouble[0] == '\0' && play->script_ended &&
            play->ready_count == scene->ready_count && play->done_count == scene->done_count &&
-           play->continued == scene->continued &&
+           play->continued == scene->continued && play->returned == scene->returned &&
            play->lasted_ns >= scene->seconds_min * SECOND_NS &&
            (scene->seconds_max == 0 || play->lasted_ns <= scene->seconds_max * SECOND_NS);
 }
@@ -488,25 +521,37 @@ static bool fits(const struct expected_verdict *expected, const struct verdict *
            (expected->flags == ANY || verdict->flags == expected->flags);
 }
 
+/* The last row stands for the rest. */
+static bool all_fit(const struct expected_verdict *expected, const struct verdict *verdicts,
+                    uint32_t rcpt_count)
+{
+    unsigned row = 0;
+
+    for (uint32_t i = 0; i < rcpt_count; i++) {
+        if (!fits(&expected[row], &verdicts[i]))
+            return false;
+        if (row < 3 && expected[row + 1].code != 0)
+            row++;
+    }
+    return true;
+}
+
 void stage_check(const struct scene *scene, uint64_t seed, bool with_faults)
 {
     static struct play play;
     uint32_t rcpt_count =
         scene->transaction.rcpts != NULL ? scene->transaction.rcpt_count : scene->rcpt_count;
-    unsigned row = 0;
     bool is_fit = true;
 
     stage_play(scene, seed, with_faults, &play);
     if (rcpt_count == 0)
         rcpt_count = 1;
     is_fit = is_played(&play) && fits(&scene->closed, &play.closed);
-    for (uint32_t i = 0; play.done_count > 0 && i < rcpt_count; i++) {
-        const struct expected_verdict *expected = &scene->rcpts[row];
-
-        is_fit = is_fit && fits(expected, &play.verdicts[0][i]);
-        if (row < 3 && scene->rcpts[row + 1].code != 0)
-            row++;
-    }
+    if (play.done_count > 0)
+        is_fit = is_fit && all_fit(scene->rcpts, play.verdicts[0], rcpt_count);
+    if (scene->second[0].code != 0)
+        is_fit =
+            is_fit && play.done_count > 1 && all_fit(scene->second, play.verdicts[1], rcpt_count);
     if (!is_fit)
         print_play(&play, seed);
     assert_true(is_fit);

@@ -92,6 +92,7 @@ struct expected_verdict {
 
 #define TAKEN    SAID(VERDICT_SUCCESS, 250, VERDICT_AT_DOT, VERDICT_MESSAGE)
 #define IN_ORDER TOLD(VERDICT_SUCCESS, 221, VERDICT_AT_IDLE, VERDICT_SESSION, 0)
+#define FLIGHT_0 MAIL_0, RCPT_0, DATA
 /* One message went out, and QUIT after it. */
 #define FINISHED .closed = IN_ORDER, .ready_count = 1, .done_count = 1, .continued = 1
 
@@ -105,15 +106,18 @@ struct scene {
     void (*weather)(struct sim_world *world); /* before the client opens its connection */
     /* Of the first transaction, one by one; the last row stands for the rest. */
     struct expected_verdict rcpts[4];
+    struct expected_verdict second[4]; /* of the second; code 0 = not checked */
     struct expected_verdict closed;
     unsigned ready_count; /* 0 or 1 */
     unsigned done_count;  /* transactions that ended */
     unsigned continued;   /* of which the connection could go on */
+    unsigned returned;    /* transactions that came back */
     uint64_t seconds_min; /* from the first step to the end; 0 = any */
     uint64_t seconds_max;
     bool is_cut_sensitive; /* the outcome hangs on what arrives together: not run with faults */
     bool quits_never;      /* the owner leaves the idle connection alone */
     bool aborts_in_rcpt;   /* the owner aborts from inside on_rcpt */
+    bool sends_ahead;      /* each transaction but the first is handed over when one ends */
 };
 
 /* Everything that one run showed. */
@@ -125,6 +129,7 @@ struct play {
     unsigned ready_count;
     unsigned done_count;
     unsigned continued;
+    unsigned returned;
     unsigned closed_count;
     unsigned extensions;
     uint64_t size_limit;

@@ -132,6 +132,12 @@ static void on_transaction_done(struct smtpc *conn, void *context, bool may_cont
         smtpc_quit(conn);
 }
 
+/* Where one transaction is sent at most, or nothing fails. */
+static void on_returned(struct smtpc *conn, void *context)
+{
+    fail_msg("a transaction came back");
+}
+
 static void on_closed(struct smtpc *conn, void *context, const struct verdict *verdict)
 {
     struct corpus_run *run = context;
@@ -153,7 +159,8 @@ static bool is_closed(void *context)
 
 static void play(struct corpus_run *run, uint64_t seed)
 {
-    static const struct smtpc_events events = {on_ready, on_rcpt, on_transaction_done, on_closed};
+    static const struct smtpc_events events = {on_ready, on_rcpt, on_transaction_done, on_closed,
+                                               on_returned};
     static const struct sim_peer_handlers handlers = {.on_open = on_peer_open,
                                                       .on_line = on_peer_line};
     static char content[] = "Subject: hi\r\n\r\nRSET\r\n";

@@ -172,6 +172,8 @@ static struct verdict told;
 static unsigned told_count;
 static unsigned done_count;
 static unsigned closed_count;
+static unsigned returned_count;
+static bool sends_ahead;
 
 static void on_ready(struct smtpc *conn, void *context)
 {
@@ -196,7 +198,12 @@ static void on_closed(struct smtpc *conn, void *context, const struct verdict *v
     closed_count++;
 }
 
-static void send_one(void)
+static void on_returned(struct smtpc *conn, void *context)
+{
+    returned_count++;
+}
+
+static struct smtpc_transaction one(void)
 {
     static struct slice rcpt;
     static char body[] = "hello\r\n";
@@ -211,16 +218,33 @@ static void send_one(void)
     };
 
     rcpt = slice_str("r@x");
+    return transaction;
+}
+
+static void send_one(void)
+{
+    struct smtpc_transaction transaction = one();
+
     smtpc_send(client, &transaction);
+}
+
+static void on_ending(struct smtpc *conn, void *context)
+{
+    struct smtpc_transaction transaction = one();
+
+    if (sends_ahead)
+        assert_true(smtpc_send_ahead(conn, &transaction));
 }
 
 static int start(void **state)
 {
-    static const struct smtpc_events events = {on_ready, on_rcpt, on_transaction_done, on_closed};
+    static const struct smtpc_events events = {on_ready,  on_rcpt,     on_transaction_done,
+                                               on_closed, on_returned, on_ending};
     struct smtpc_options options = {.helo = "me"};
 
     is_sending = is_paused = is_closing = false;
-    told_count = done_count = closed_count = 0;
+    told_count = done_count = closed_count = returned_count = 0;
+    sends_ahead = false;
     world.now_ns = 1000000000;
     wheel_init(&world.wheel, world.now_ns);
     engine = smtpc_engine_create(&world, 1);
@@ -380,6 +404,70 @@ static void quit_waits_for_the_end_of_the_last_flight(void **state)
     assert_string_equal(outgoing, "QUIT\r\n");
 }
 
+#define ENVELOPE "MAIL FROM:<s@x>\r\nRCPT TO:<r@x>\r\nDATA\r\n"
+
+static void send_two(void)
+{
+    sends_ahead = true;
+    send_one();
+    sent(30);
+    say("250 a\r\n250 b\r\n354 c\r\n");
+    assert_string_equal(outgoing, "hello\r\n.\r\n" ENVELOPE);
+}
+
+/* The replies to what went along must not be read before the message's memory is free. */
+static void all_replies_wait_for_the_end_of_the_send(void **state)
+{
+    static const char text[] = "250 taken\r\n250 a\r\n250 b\r\n354 c\r\n";
+    size_t used;
+
+    send_two();
+    used = stream->events->on_data(stream, (const uint8_t *)text, sizeof(text) - 1);
+    assert_int_equal(used, 11);
+    assert_true(is_paused);
+    assert_int_equal(told_count, 0);
+    sends_ahead = false;
+    sent(60);
+    assert_false(is_paused);
+    assert_int_equal(told_count, 1);
+    assert_int_equal(done_count, 1);
+    say(text + used);
+    assert_string_equal(outgoing, "hello\r\n.\r\n");
+    sent(10);
+    say("250 taken\r\n");
+    assert_int_equal(told_count, 2);
+    assert_int_equal(done_count, 2);
+    assert_true(smtpc_is_idle(client));
+}
+
+/* Whether the dot was in the part that left, nobody knows. */
+static void a_failed_send_with_commands_behind_the_dot_leaves_doubt(void **state)
+{
+    send_two();
+    say("250 taken\r\n");
+    sent(-EPIPE);
+    stream->events->on_closed(stream);
+    assert_int_equal(told_count, 1);
+    assert_int_equal(told.class, VERDICT_TRANSIENT);
+    assert_int_equal(told.flags, VERDICT_IN_DOUBT);
+    assert_int_equal(returned_count, 1);
+    assert_int_equal(closed_count, 1);
+    smtpc_engine_destroy(engine);
+}
+
+static void a_refusal_stands_though_what_went_along_failed(void **state)
+{
+    send_two();
+    sent(-EPIPE);
+    say("554 no\r\n");
+    stream->events->on_closed(stream);
+    assert_int_equal(told_count, 1);
+    assert_int_equal(told.class, VERDICT_PERMANENT);
+    assert_int_equal(told.flags, VERDICT_FROM_REPLY);
+    assert_int_equal(returned_count, 1);
+    smtpc_engine_destroy(engine);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -392,6 +480,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(replies_overtake_the_end_of_the_flight, start, stop),
         cmocka_unit_test_setup_teardown(the_next_flight_waits_for_the_end_of_the_last, start, stop),
         cmocka_unit_test_setup_teardown(quit_waits_for_the_end_of_the_last_flight, start, stop),
+        cmocka_unit_test_setup_teardown(all_replies_wait_for_the_end_of_the_send, start, stop),
+        cmocka_unit_test_setup(a_failed_send_with_commands_behind_the_dot_leaves_doubt, start),
+        cmocka_unit_test_setup(a_refusal_stands_though_what_went_along_failed, start),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -137,6 +137,12 @@ static void on_transaction_done(struct smtpc *conn, void *context, bool may_cont
     send_or_quit(context, conn);
 }
 
+/* Where one transaction is sent at most, or nothing fails. */
+static void on_returned(struct smtpc *conn, void *context)
+{
+    fail_msg("a transaction came back");
+}
+
 static void on_closed(struct smtpc *conn, void *context, const struct verdict *verdict)
 {
     struct load *load = context;
@@ -145,7 +151,8 @@ static void on_closed(struct smtpc *conn, void *context, const struct verdict *v
     load->open_count--;
 }
 
-static const struct smtpc_events load_events = {on_ready, on_rcpt, on_transaction_done, on_closed};
+static const struct smtpc_events load_events = {on_ready, on_rcpt, on_transaction_done, on_closed,
+                                                on_returned};
 
 static void make_transaction(struct load *load)
 {

@@ -1,0 +1,139 @@
+/*
+ * The message that follows the one under way, in the flight that ends it.
+ *
+ * At most one, chosen when the dot of the one before is about to leave, by the same line of queues
+ * that idle connections serve. Whether a receiver bears it is remembered at its site while the site
+ * lives: one that breaks the protocol after something was sent ahead is spoken to in lock-step
+ * from then on, unless its operator said `yes`.
+ */
+#include "shard/shard_int.h"
+
+/* What `auto` asks of a receiver that was not configured as a route. */
+#define CLEAN_MESSAGES 20
+
+static bool may_pipeline(const struct connection *connection, const struct queue *queue)
+{
+    const struct site *site = connection->lane->site;
+    const struct conf_queue *settings = &queue->settings;
+
+    switch (settings->pipeline_across_messages) {
+    case CONF_PIPELINE_YES:
+        return true;
+    case CONF_PIPELINE_AUTO:
+        return !site->is_out_of_step &&
+               (settings->route_count > 0 || site->clean_count >= CLEAN_MESSAGES);
+    case CONF_PIPELINE_NO:
+        break;
+    }
+    return false;
+}
+
+/* The message under way is not yet counted. */
+static bool is_nearly_spent(const struct connection *connection)
+{
+    const struct conf_queue *settings = &connection->queue->settings;
+
+    return connection->served + 1 >= settings->max_msg_per_connection ||
+           connection->error_count >= settings->max_errors_per_connection ||
+           demand_is_surplus(&connection->lane->demand, connection->lane->open_count);
+}
+
+/* Who is next: the head of the line, or else the queue being served, which stands in no line while
+ * it has as many connections as it may. NULL when there is nothing, or a connection that is idle or
+ * comes up is about to take it. */
+static struct queue *pick(struct shard *shard, const struct connection *connection)
+{
+    struct lane *lane = connection->lane;
+    struct queue *own = connection->queue;
+    struct queue *head;
+
+    if (!list_empty(&lane->idle))
+        return NULL;
+    if (list_empty(&lane->waiting)) {
+        bool is_here = own->site == lane->site && list_empty(&own->lane_link);
+
+        return is_here && queues_can_send(shard, own) ? own : NULL;
+    }
+    head = container_of(lane->waiting.next, struct queue, lane_link);
+    if (lane->connecting_count > 0 || !queues_can_send(shard, head) ||
+        (head != own && head->connection_count >= head->settings.max_smtp_out))
+        return NULL;
+    return head;
+}
+
+void ahead_start(struct shard *shard, struct connection *connection)
+{
+    struct queue *queue;
+    bool was_in_line;
+
+    if (is_nearly_spent(connection))
+        return;
+    queue = pick(shard, connection);
+    if (!queue || !may_pipeline(connection, queue))
+        return;
+    was_in_line = !list_empty(&queue->lane_link);
+    if (!deliver_start_ahead(shard, connection, queue))
+        return;
+    shard->totals.sent_ahead++;
+    connection->was_ahead = true;
+    connection->ahead_counts = queue != connection->queue;
+    if (connection->ahead_counts)
+        queue->connection_count++;
+    if (!was_in_line)
+        return;
+    /* Behind the others, at the lane whose turn it is. */
+    list_remove(&queue->lane_link);
+    if (queue->ready_count > 0)
+        site_enqueue(shard, queue);
+}
+
+void ahead_take_over(struct shard *shard, struct connection *connection)
+{
+    struct queue *before = connection->queue;
+
+    connection->served++;
+    connection->delivery = connection->ahead;
+    connection->ahead = NULL;
+    connection->queue = slab_at(&shard->queues, connection->delivery->queue);
+    if (!connection->ahead_counts)
+        return;
+    connection->ahead_counts = false;
+    must(before->connection_count > 0);
+    before->connection_count--;
+    queues_reconsider(shard, before);
+}
+
+void ahead_return(struct shard *shard, struct connection *connection)
+{
+    struct queue *queue;
+
+    shard->totals.returned++;
+    if (connection->ahead) {
+        queue = deliver_return(shard, connection->ahead);
+        connection->ahead = NULL;
+        if (connection->ahead_counts)
+            queue->connection_count--;
+        connection->ahead_counts = false;
+    } else {
+        queue = deliver_return(shard, connection->delivery);
+        connection->delivery = NULL;
+        connection->queue = NULL;
+        must(queue->connection_count > 0);
+        queue->connection_count--;
+    }
+    queues_reconsider(shard, queue);
+}
+
+void ahead_note_clean(struct connection *connection)
+{
+    struct site *site = connection->lane->site;
+
+    if (site->clean_count < CLEAN_MESSAGES)
+        site->clean_count++;
+}
+
+void ahead_note_closed(struct connection *connection, const struct verdict *verdict)
+{
+    if (connection->was_ahead && (verdict->flags & VERDICT_PROTOCOL) != 0)
+        connection->lane->site->is_out_of_step = true;
+}
