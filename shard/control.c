@@ -37,6 +37,9 @@ static void client_close(struct control_client *client)
     if (client->gather != NULL)
         gather_leave(client->gather);
     client->gather = NULL;
+    if (client->lookup != NULL)
+        lookup_leave(client->lookup);
+    client->lookup = NULL;
     io_close(control->io, &client->close, client->fd);
 }
 
@@ -151,6 +154,7 @@ static void client_start(struct control *control, struct control_client *client,
     client->line_len = 0;
     client->request = (struct verb_request){0};
     client->gather = NULL;
+    client->lookup = NULL;
     memset(&client->recv, 0, sizeof(client->recv));
     client->recv.on_data = on_client_data;
     client->recv.on_end = on_client_end;
@@ -284,7 +288,7 @@ static void on_end_timer(struct io_timer *timer)
 
     close_clients(control, is_late);
     if (control->listen_fd >= 0 || has_clients(control) ||
-        (control->gather_count > 0 && !is_late)) {
+        (control->gather_count > 0 && !is_late) || control->lookup_reads > 0) {
         io_timer_arm(control->io, timer, now_ns + END_POLL_NS);
         return;
     }
@@ -408,6 +412,7 @@ struct control *control_create(struct io *io, const struct control_options *opti
     control->shard_count = options->shard_count;
     control->started_us = io_wall_us(io);
     control->listen_fd = -1;
+    control->reader = spool_reader_create(io, conf_global(options->conf)->spools[0].path);
     control_ips_init(control, options->ip_source);
     for (int i = 0; i < CONTROL_CLIENTS_MAX; i++)
         client_init(control, &control->clients[i]);
@@ -451,6 +456,7 @@ void control_destroy(struct control *control)
         return;
     accounts_close(control);
     control_ips_fini(control);
+    spool_reader_destroy(control->reader);
     mem_free((void *)(uintptr_t)control->wiring.to_shards);
     mem_free((void *)(uintptr_t)control->wiring.from_shards);
     mem_free((void *)(uintptr_t)control->wiring.loops);

@@ -3,6 +3,7 @@
  *
  *   control.c           creation, wiring, the socket and its connections, the end
  *   control_gather.c    one question to all shards, their answers in one
+ *   control_lookup.c    addresses that are only in the log
  *   control_verbs.c     what each verb asks and answers
  *   control_rows.c      the trees of queues, domains, VMTAs and recipients
  *   control_status.c    the tree of show status
@@ -105,6 +106,23 @@ struct gather *gather_start(struct control *control, const struct report *questi
 void gather_leave(struct gather *gather);
 void gather_on_report(struct control *control, struct report *report);
 
+/* ---- Looking up ----------------------------------------------------------------------------- */
+
+struct lookup;
+
+/*
+ * Reads addresses that the first row_count_max rows of a gather of REPORT_LIST lack. done comes
+ * when all have been looked for, or after a bound of time, and must call lookup_leave in the end.
+ * From then on the lookup owns the gather. NULL when there is nothing to read: the gather stays the
+ * caller's.
+ */
+struct lookup *lookup_start(struct gather *gather, uint32_t row_count_max,
+                            void (*done)(struct lookup *lookup), void *context);
+/* Nobody waits any more; freed, and the gather left, when the last read is back. */
+void lookup_leave(struct lookup *lookup);
+struct gather *lookup_gather(const struct lookup *lookup);
+void *lookup_context(const struct lookup *lookup);
+
 /* ---- Verbs ---------------------------------------------------------------------------------- */
 
 struct control_client;
@@ -204,6 +222,7 @@ struct control_client {
     struct io_op close;
     struct io_timer timer;
     struct gather *gather;
+    struct lookup *lookup;
     struct verb_request request;
     struct text_buffer answer;
     struct iovec iov;
@@ -239,7 +258,9 @@ struct control {
     struct control_ips ips;
     struct io_timer sample_timer;
     bool is_sampling;
-    uint32_t gather_count; /* not yet freed */
+    uint32_t gather_count;       /* not yet freed */
+    struct spool_reader *reader; /* for lookups */
+    uint32_t lookup_reads;       /* in flight */
 
     struct control_account *accounts;
     uint32_t account_count;

@@ -177,12 +177,29 @@ static uint32_t row_count_max(const struct control *control, const struct verb_r
     return request->verb == VERB_LIST ? list_count(request) : per_shard;
 }
 
+static void answer_from(struct control_client *client, const struct gather *gather)
+{
+    struct control_answer answer = {0};
+
+    handlers[client->request.verb].answer(gather->control, &client->request, gather, &answer);
+    control_client_answer(client, &answer);
+    control_answer_free(&answer);
+}
+
+static void on_looked_up(struct lookup *lookup)
+{
+    struct control_client *client = lookup_context(lookup);
+
+    client->lookup = NULL;
+    answer_from(client, lookup_gather(lookup));
+    lookup_leave(lookup);
+}
+
 static void on_gathered(struct gather *gather)
 {
     struct control_client *client = gather->context;
     struct control *control = gather->control;
     const struct verb_request *request = &client->request;
-    struct control_answer answer = {0};
     char text[VERB_ERROR_MAX];
 
     client->gather = NULL;
@@ -195,9 +212,11 @@ static void on_gathered(struct gather *gather)
                  err_text(gather->result));
         control_client_refuse(client, text);
     } else {
-        handlers[request->verb].answer(control, request, gather, &answer);
-        control_client_answer(client, &answer);
-        control_answer_free(&answer);
+        if (request->verb == VERB_LIST)
+            client->lookup = lookup_start(gather, list_count(request), on_looked_up, client);
+        if (client->lookup != NULL)
+            return;
+        answer_from(client, gather);
     }
     gather_leave(gather);
 }

@@ -12,6 +12,8 @@
 #include "core/io/io.h"
 #include "core/io/mailbox.h"
 #include "core/obs/ip_figures.h"
+#include "queue/envelope.h"
+#include "queue/spool.h"
 
 #define REPORT_NAME_MAX 320 /* domain/vmta with NUL */
 
@@ -105,8 +107,10 @@ struct queue_row {
 struct rcpt_row {
     uint64_t message_id;
     char queue[REPORT_NAME_MAX];
-    char rcpt[REPORT_NAME_MAX];   /* empty while the message is not in memory */
+    char rcpt[REPORT_NAME_MAX];   /* empty from the shard when the message is not in memory */
     char sender[REPORT_NAME_MAX]; /* likewise */
+    struct log_place place;       /* of the message's record */
+    uint32_t ordinal;             /* in its envelope */
     uint16_t attempts;
     uint64_t accepted_us;
     uint64_t due_us;
@@ -133,4 +137,9 @@ struct report {
 
 /* Room for one more row of row_bytes, zeroed; NULL when memory is short or the bound is reached. */
 void *report_row_add(struct report *report, size_t row_bytes);
+/*
+ * Copies sender and recipients into rows of one message, in any order of ordinals; one walk over
+ * the envelope. Leaves them as they are when memory is short.
+ */
+void rcpt_rows_fill(struct rcpt_row *rows, uint32_t count, const struct envelope *envelope);
 const char *wait_reason_text(enum wait_reason reason);

@@ -7,42 +7,6 @@
 
 #include <stdio.h>
 
-/* ---- Helpers that control shares --------------------------------------------------------------
- */
-
-void *report_row_add(struct report *report, size_t row_bytes)
-{
-    uint8_t *rows = report->rows;
-
-    if (report->row_count_max && report->row_count >= report->row_count_max)
-        return NULL;
-    if (report->row_count == report->row_capacity) {
-        uint32_t capacity = report->row_capacity ? report->row_capacity * 2 : 64;
-
-        rows = mem_try_alloc(capacity * row_bytes);
-        if (!rows)
-            return NULL;
-        if (report->rows)
-            memcpy(rows, report->rows, report->row_count * row_bytes);
-        mem_free(report->rows);
-        report->rows = rows;
-        report->row_capacity = capacity;
-    }
-    return rows + report->row_count++ * row_bytes;
-}
-
-const char *wait_reason_text(enum wait_reason reason)
-{
-    static const char *const texts[] = {
-#define WAIT_TEXT(name, text) text,
-        WAIT_REASONS(WAIT_TEXT)
-#undef WAIT_TEXT
-    };
-
-    must((size_t)reason < sizeof(texts) / sizeof(texts[0]));
-    return texts[reason];
-}
-
 /* ---- Matching ---------------------------------------------------------------------------------
  */
 
@@ -110,26 +74,20 @@ static void add_queue_row(struct shard *shard, struct report *report, const stru
     snprintf(row->last_error, sizeof(row->last_error), "%s", queue->last_error);
 }
 
-static void copy_text(char *room, size_t room_bytes, struct slice text)
+/* Rows of one message that stand side by side, from `first` on, are filled together. */
+static void fill_hot(struct report *report, uint32_t first, const struct message *hot)
 {
-    snprintf(room, room_bytes, "%.*s", (int)text.len, (const char *)text.data);
-}
+    struct rcpt_row *rows = report->rows;
 
-static void fill_addresses(const struct queued *queued, struct rcpt_row *row)
-{
-    const struct envelope *envelope = &queued->hot->envelope;
-    struct envelope_rcpt rcpt;
-    struct wire_reader reader;
-
-    wire_reader_init(&reader, envelope->rcpts.data, envelope->rcpts.len);
-    for (uint32_t i = 0; envelope_rcpt_next(&reader, &rcpt); i++)
-        if (i == queued->ordinal)
-            copy_text(row->rcpt, sizeof(row->rcpt), rcpt.address);
-    copy_text(row->sender, sizeof(row->sender), envelope->sender);
+    if (hot)
+        rcpt_rows_fill(&rows[first], report->row_count - first, &hot->envelope);
 }
 
 static void add_rcpt_rows(struct shard *shard, struct report *report)
 {
+    const struct message *hot = NULL;
+    uint32_t first = 0;
+
     for (uint32_t i = 0; i < shard->queued.count_grown; i++) {
         const struct queued *queued;
         const struct queue *queue;
@@ -141,17 +99,23 @@ static void add_rcpt_rows(struct shard *shard, struct report *report)
         queue = slab_at(&shard->queues, queued->queue);
         if (!queue_matches(shard, report, queue))
             continue;
+        if (queued->hot != hot) {
+            fill_hot(report, first, hot);
+            first = report->row_count;
+            hot = queued->hot;
+        }
         row = report_row_add(report, sizeof(*row));
         if (!row)
-            return;
+            break;
         queues_name(shard, queue, row->queue, sizeof(row->queue));
         row->message_id = queued->message_id;
         row->attempts = queued->attempts;
         row->accepted_us = queued->accepted_us;
         row->due_us = queued->state == QUEUED_DEFERRED ? (uint64_t)queued->due_s * 1000000 : 0;
-        if (queued->hot)
-            fill_addresses(queued, row);
+        row->place = queued->place;
+        row->ordinal = queued->ordinal;
     }
+    fill_hot(report, first, hot);
 }
 
 /* ---- Orders -----------------------------------------------------------------------------------

@@ -101,7 +101,6 @@ def test_the_queue_is_the_same_afterwards(world, how):
     daemon.wait_for(15, delivered=60, queued_rcpts=0)
 
 
-@pytest.mark.xfail(reason='list leaves out the addresses of messages that are not in memory')
 def test_addresses_are_listed_after_a_restart(world):
     daemon, _ = deferring(world)
     send(daemon, 'a@busy.test', 'b@busy.test')

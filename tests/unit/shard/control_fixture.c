@@ -1,9 +1,11 @@
 #include "tests/unit/shard/control_fixture.h"
 
+#include "core/base/err.h"
 #include "core/base/log.h"
 #include "core/base/mem.h"
 #include "core/base/must.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -74,32 +76,40 @@ int spool_cursor_next(struct spool_cursor *cursor, struct slice *ret_outcome,
     return 1;
 }
 
-void *report_row_add(struct report *report, size_t row_bytes)
-{
-    uint8_t *rows = report->rows;
+struct spool_reader {
+    struct io *io;
+};
 
-    if (report->row_count_max != 0 && report->row_count >= report->row_count_max)
-        return NULL;
-    if (report->row_count == report->row_capacity) {
-        report->row_capacity = report->row_capacity * 2 + 4;
-        rows = mem_alloc(report->row_capacity * row_bytes);
-        if (report->row_count > 0)
-            memcpy(rows, report->rows, report->row_count * row_bytes);
-        mem_free(report->rows);
-        report->rows = rows;
-    }
-    return rows + report->row_count++ * row_bytes;
+struct spool_reader *spool_reader_create(struct io *io, const char *path)
+{
+    struct spool_reader *reader = mem_alloc(sizeof(*reader));
+
+    must(strcmp(path, "/spool") == 0);
+    reader->io = io;
+    return reader;
 }
 
-const char *wait_reason_text(enum wait_reason reason)
+void spool_reader_destroy(struct spool_reader *reader)
 {
-    static const char *const texts[] = {
-#define TEXT(name, text) text,
-        WAIT_REASONS(TEXT)
-#undef TEXT
-    };
+    mem_free(reader);
+}
 
-    return texts[reason];
+int spool_reader_fd(struct spool_reader *reader, const struct log_place *place)
+{
+    int fd;
+    int result = place->slot == 0 ? io_file_open(reader->io, LOG_PATH, IO_FILE_READ, &fd) : -ENOENT;
+
+    return result < 0 ? result : fd;
+}
+
+/* Each record's header says its serial; that is all that tells a recycled one. */
+int spool_reader_check(const struct log_place *place, uint64_t message_id, const struct iovec *iov,
+                       uint32_t iov_count)
+{
+    uint32_t serial;
+
+    memcpy(&serial, iov[0].iov_base, sizeof(serial));
+    return serial == place->serial ? 0 : E_DAMAGED;
 }
 
 /* ---- Shards ---------------------------------------------------------------------------------- */
@@ -202,6 +212,51 @@ static void on_notice(void *context, struct parcel *parcel)
     spool->told = notice->place;
     spool->notices++;
     mailbox_post(spool->answers, parcel);
+}
+
+struct record {
+    struct fixture *fixture;
+    const struct log_place *place;
+    uint8_t *bytes;
+};
+
+static void write_record(void *context)
+{
+    struct record *record = context;
+    struct io *io = record->fixture->control_io;
+    int fd;
+
+    assert_int_equal(io_file_open(io, LOG_PATH, IO_FILE_WRITE | IO_FILE_CREATE, &fd), 0);
+    assert_int_equal(
+        io_file_write_now(io, fd, record->bytes, record->place->bytes, record->place->offset),
+        record->place->bytes);
+    io_close_now(io, fd);
+}
+
+void add_record(struct fixture *f, const struct log_place *place, uint64_t message_id,
+                uint32_t rcpt_count)
+{
+    struct record record = {f, place, calloc(1, place->bytes)};
+    char sender[32], address[32];
+    uint8_t rcpts[1024];
+    struct wire_writer table, room;
+    struct envelope envelope = {.message_id = message_id, .rcpt_count = rcpt_count};
+
+    snprintf(sender, sizeof(sender), "s@%u.example", (unsigned)message_id);
+    wire_writer_init(&table, rcpts, sizeof(rcpts));
+    for (uint32_t i = 0; i < rcpt_count; i++) {
+        snprintf(address, sizeof(address), "r%u@%u.example", i, (unsigned)message_id);
+        envelope_put_rcpt(&table, &(struct envelope_rcpt){.address = slice_str(address)});
+    }
+    envelope.sender = slice_str(sender);
+    envelope.rcpts = slice_of(rcpts, wire_written(&table));
+    memcpy(record.bytes, &place->serial, sizeof(place->serial));
+    wire_writer_init(&room, record.bytes + LOG_RECORD_HEADER_BYTES,
+                     place->bytes - LOG_RECORD_HEADER_BYTES);
+    envelope_encode(&envelope, &room);
+    assert_false(table.failed || room.failed);
+    sim_run_in(f->daemon, write_record, &record);
+    free(record.bytes);
 }
 
 /* ---- The daemon ------------------------------------------------------------------------------ */

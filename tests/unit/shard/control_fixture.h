@@ -14,8 +14,10 @@
 
 #define FAKE_SHARDS     3
 #define FAKE_QUEUES_MAX 4000
+#define FAKE_RCPTS_MAX  100
 #define KEPT_MAX        64
 #define SOCKET_PATH     "/run/control.sock"
+#define LOG_PATH        "/spool/log" /* what the spool's reader reads */
 #define OPERATOR_UID    1000u
 #define ANSWER_MAX      (4u << 20)
 
@@ -35,7 +37,7 @@ struct fake_shard {
     struct report_status status;
     struct queue_row *queues;
     uint32_t queue_count;
-    struct rcpt_row rcpts[8];
+    struct rcpt_row rcpts[FAKE_RCPTS_MAX];
     uint32_t rcpt_count;
     struct report last; /* the last question but REPORT_STATUS */
     uint32_t asked;     /* questions but REPORT_STATUS */
@@ -99,5 +101,11 @@ void operator_free(struct operator_conn *conn);
 const char *ask(struct fixture *f, const char *line);
 struct queue_row *add_queue(struct fake_shard *shard, const char *name, uint64_t rcpts,
                             uint32_t connections);
+/*
+ * A record in the log at place->offset, of place->bytes, all of it serial, envelope (rcpt_count
+ * recipients r0@ID.example …, from s@ID.example) and zeros.
+ */
+void add_record(struct fixture *f, const struct log_place *place, uint64_t message_id,
+                uint32_t rcpt_count);
 /* Lets a silent shard answer everything it kept. */
 void answer_kept(struct fake_shard *shard);

@@ -333,6 +333,112 @@ static void recipients_are_listed(void **state)
     assert_int_equal(f.shards[2].last.row_count_max, 7);
 }
 
+#define LOG_RECORD_BYTES 4096u
+
+/* Forty messages with two recipients, none in memory: on two shards, recipients not in order. */
+static void fill_cold(void)
+{
+    for (uint32_t i = 0; i < 80; i++) {
+        struct fake_shard *shard = &f.shards[i < 48 ? 0 : 2];
+        struct rcpt_row *row = &shard->rcpts[shard->rcpt_count++];
+        uint32_t message = i / 2;
+
+        *row = (struct rcpt_row){
+            .message_id = message,
+            .queue = "a.example/mta1",
+            .place = {.serial = 5, .offset = message * LOG_RECORD_BYTES, .bytes = LOG_RECORD_BYTES},
+            .ordinal = 1 - i % 2,
+        };
+        if (i % 2 == 0)
+            add_record(&f, &row->place, message, 2);
+    }
+}
+
+static void assert_listed(const json_t *rows, uint32_t i, bool is_found)
+{
+    const json_t *row = json_array_get(rows, i);
+    char rcpt[32] = "", sender[32] = "";
+
+    if (is_found) {
+        snprintf(rcpt, sizeof(rcpt), "r%u@%u.example", 1 - i % 2, i / 2);
+        snprintf(sender, sizeof(sender), "s@%u.example", i / 2);
+    }
+    assert_string_equal(json_string_value(json_object_get(row, "rcpt")), rcpt);
+    assert_string_equal(json_string_value(json_object_get(row, "orig")), sender);
+}
+
+static void addresses_come_from_the_log(void **state)
+{
+    json_t *tree;
+
+    fill_cold();
+    tree = ask_json("--json list --queue=*/*");
+    assert_int_equal(json_array_size(at(tree, "data.rcpt")), 80);
+    for (uint32_t i = 0; i < 80; i++)
+        assert_listed(at(tree, "data.rcpt"), i, true);
+    json_decref(tree);
+}
+
+/* Recycled meanwhile, behind the end of its file, in a file that is gone, in no record at all: a
+ * row without addresses, and no harm to those around it. */
+static void what_the_log_has_no_longer_stays_empty(void **state)
+{
+    json_t *tree;
+
+    fill_cold();
+    for (uint32_t i = 0; i < 2; i++) {
+        f.shards[0].rcpts[0 + i].place.serial = 4;
+        f.shards[0].rcpts[8 + i].place.offset = 1000 * LOG_RECORD_BYTES;
+        f.shards[0].rcpts[20 + i].place.slot = 1;
+        f.shards[0].rcpts[30 + i].place = (struct log_place){0};
+    }
+    tree = ask_json("--json list --queue=*/* --maxitems=40");
+    assert_int_equal(json_array_size(at(tree, "data.rcpt")), 40);
+    for (uint32_t i = 0; i < 40; i++)
+        assert_listed(at(tree, "data.rcpt"), i,
+                      i / 2 != 0 && i / 2 != 4 && i / 2 != 10 && i / 2 != 15);
+    json_decref(tree);
+}
+
+static void read_at_once(void *context)
+{
+    *(uint32_t *)context = f.control->lookup_reads > *(uint32_t *)context ? f.control->lookup_reads
+                                                                          : *(uint32_t *)context;
+}
+
+/* Operators who ask for what is in the log only and leave: control can end all the same, and every
+ * read comes home. */
+static void reads_are_bounded_and_outlive_who_asked(void **state)
+{
+    static const char line[] = "list --queue=*/*\n";
+    struct operator_conn *conn = operator_open(&f, OPERATOR_UID);
+    uint32_t most = 0, drops = 0;
+
+    fill_cold();
+    operator_send(conn, line, sizeof(line) - 1);
+    while (!conn->ended) {
+        sim_step(f.world);
+        sim_run_in(f.daemon, read_at_once, &most);
+    }
+    operator_free(conn);
+    assert_in_range(most, 2, 16);
+    for (uint32_t steps = 0; steps < 400; steps += 20) {
+        conn = operator_open(&f, OPERATOR_UID);
+        operator_send(conn, line, sizeof(line) - 1);
+        for (uint32_t i = 0; i < steps; i++)
+            sim_step(f.world);
+        if (f.control->lookup_reads > 0)
+            drops++;
+        operator_free(conn);
+    }
+    assert_true(drops > 0);
+    ask(&f, "shutdown");
+    sim_run_for(f.world, 5000000000ull);
+    assert_int_equal(f.stopped, 1);
+    assert_int_equal(f.control->lookup_reads, 0);
+    assert_int_equal(f.control->gather_count, 0);
+}
+
 static void many_rows_come_whole(void **state)
 {
     json_t *tree;
@@ -676,6 +782,9 @@ int main(void)
         WITH_SHARDS(filters_and_orders),
         WITH_SHARDS(top_queues_are_ten),
         WITH_SHARDS(recipients_are_listed),
+        WITH_SHARDS(addresses_come_from_the_log),
+        WITH_SHARDS(what_the_log_has_no_longer_stays_empty),
+        WITH_SHARDS(reads_are_bounded_and_outlive_who_asked),
         WITH_SHARDS(many_rows_come_whole),
         WITH_SHARDS(orders_reach_every_shard),
         WITH_SHARDS(a_failure_of_one_shard_is_told),
