@@ -388,6 +388,78 @@ static void reset_ends_the_receive(void **state)
     stream_close(&a);
 }
 
+/* ---- The kernel's counters ------------------------------------------------------------------- */
+
+static void octets_of_a_connection_are_counted(void **state)
+{
+    static const char text[4096];
+    struct io_tcp_info info;
+    struct stream a;
+    struct stream b;
+
+    stream_pair(&a, &b);
+    assert_int_equal(io_tcp_info(the_io, a.fd, &info), 0);
+    assert_int_equal(info.bytes_sent, 0);
+    assert_int_equal(info.bytes_received, 0);
+    assert_true(info.srtt_us > 0 && !info.is_dead);
+    stream_receive(&a);
+    stream_receive(&b);
+    stream_send(&a, text, sizeof(text));
+    run_until_used(&b, sizeof(text));
+    stream_send(&b, text, 100);
+    run_until_used(&a, 100);
+    assert_int_equal(io_tcp_info(the_io, a.fd, &info), 0);
+    assert_int_equal(info.bytes_sent, sizeof(text));
+    assert_int_equal(info.bytes_received, 100);
+    assert_int_equal(io_tcp_info(the_io, b.fd, &info), 0);
+    assert_int_equal(info.bytes_sent, 100);
+    assert_int_equal(info.bytes_received, sizeof(text));
+    stream_close(&b);
+    run_until_count(&a.ends, 1);
+    assert_int_equal(io_tcp_info(the_io, a.fd, &info), 0);
+    assert_false(info.is_dead);
+    stream_close(&a);
+}
+
+static void a_connection_that_was_reset_is_dead(void **state)
+{
+    static const char text[4096];
+    struct io_tcp_info info;
+    struct stream a;
+    struct stream b;
+
+    stream_pair(&a, &b);
+    stream_receive(&a);
+    stream_send(&a, text, sizeof(text));
+    run_for_ms(200);
+    stream_close(&b); /* with octets that nobody read */
+    run_until_count(&a.ends, 1);
+    assert_int_equal(io_tcp_info(the_io, a.fd, &info), 0);
+    assert_true(info.is_dead);
+    assert_int_equal(info.bytes_sent, sizeof(text));
+    stream_close(&a);
+}
+
+static void an_attempt_has_no_octets(void **state)
+{
+    struct ipaddr_port at = backend_silent_address(the_world);
+    struct io_tcp_info info;
+    struct waited connect;
+    int fd = -1;
+
+    waited_init(&connect);
+    assert_int_equal(io_socket_open(the_io, &loopback, &fd), 0);
+    START(io_connect(the_io, &connect.op, fd, &at));
+    run_for_ms(20);
+    assert_int_equal(io_tcp_info(the_io, fd, &info), 0);
+    assert_int_equal(info.bytes_sent, 0);
+    assert_int_equal(info.srtt_us, 0);
+    START(io_cancel(the_io, &connect.op));
+    assert_int_equal(waited_wait(&connect), -ECANCELED);
+    assert_int_equal(io_tcp_info(the_io, fd, &info), 0);
+    io_close_now(the_io, fd);
+}
+
 /* ---- Cancel and close ---------------------------------------------------------------------- */
 
 /* A send that cannot end: nobody reads at the other end. */
@@ -551,6 +623,9 @@ const struct CMUnitTest net_tests[] = {
     WORLD_TEST(big_send_through_a_slow_reader),
     WORLD_TEST(send_to_a_vanished_peer_fails),
     WORLD_TEST(reset_ends_the_receive),
+    WORLD_TEST(octets_of_a_connection_are_counted),
+    WORLD_TEST(a_connection_that_was_reset_is_dead),
+    WORLD_TEST(an_attempt_has_no_octets),
     WORLD_TEST(send_is_cancelled),
     WORLD_TEST(close_ends_everything_first),
     WORLD_TEST(close_right_after_start),

@@ -25,6 +25,8 @@ static const char acct_text[] = "<acct-file /acct/acct.csv>\n"
                                 "  records d,b,t\n"
                                 "</acct-file>\n";
 
+const struct ip_source *fixture_ip_source;
+
 /* ---- What the rooms around would define ------------------------------------------------------ */
 
 struct spool_cursor {
@@ -144,6 +146,12 @@ static void answer(struct fake_shard *shard, struct report *report)
 
         if (row != NULL)
             *row = shard->rcpts[i];
+    }
+    for (uint32_t i = 0; report->parcel.kind == REPORT_IPS && i < shard->ip_count; i++) {
+        struct ip_figures *row = report_row_add(report, sizeof(*row));
+
+        if (row != NULL)
+            *row = shard->ips[i];
     }
     report->result = shard->result;
     report->affected = shard->affected;
@@ -310,6 +318,7 @@ static void make_daemon(struct fixture *f)
     sim_io_create(f->world, f->daemon, &f->control_io);
     sim_io_create(f->world, f->daemon, &f->spool.io);
     options.conf = f->conf;
+    options.ip_source = fixture_ip_source;
     f->control = control_create(f->control_io, &options);
     for (uint16_t i = 0; i < FAKE_SHARDS; i++)
         make_shard(f, i);

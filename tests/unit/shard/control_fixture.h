@@ -39,6 +39,8 @@ struct fake_shard {
     uint32_t queue_count;
     struct rcpt_row rcpts[FAKE_RCPTS_MAX];
     uint32_t rcpt_count;
+    struct ip_figures ips[4];
+    uint32_t ip_count;
     struct report last; /* the last question but REPORT_STATUS */
     uint32_t asked;     /* questions but REPORT_STATUS */
     uint32_t samples;   /* REPORT_STATUS */
@@ -86,6 +88,9 @@ struct operator_conn {
     char *answer; /* NUL-terminated */
     char *sending;
 };
+
+/* Given to control by the next fixture_open; NULL = none. */
+extern const struct ip_source *fixture_ip_source;
 
 /* seed also chooses the order of everything; with_accounting: one file, /acct/acct.csv. */
 void fixture_open(struct fixture *f, uint64_t seed, bool with_accounting);

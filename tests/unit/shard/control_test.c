@@ -454,6 +454,115 @@ static void many_rows_come_whole(void **state)
     json_decref(tree);
 }
 
+/* ---- show ips -------------------------------------------------------------------------------- */
+
+static struct ip_figures ip_row(const char *address, uint64_t connects, uint32_t srtt_us)
+{
+    struct ip_figures row = {.counters[IP_CONNECTS] = connects};
+
+    assert_int_equal(ipaddr_parse(slice_str(address), &row.source), 0);
+    ip_figures_add_srtt(&row, srtt_us, connects);
+    return row;
+}
+
+static void ips_of_all_shards_are_summed(void **state)
+{
+    f.shards[0].ips[0] = ip_row("2001:db8::1", 1, 0);
+    f.shards[0].ips[1] = ip_row("192.0.2.10", 2, 500);
+    f.shards[0].ip_count = 2;
+    f.shards[2].ips[0] = ip_row("192.0.2.10", 40, 300);
+    f.shards[2].ips[1] = ip_row("192.0.2.9", 5, 0);
+    f.shards[2].ip_count = 2;
+    assert_string_equal(ask(&f, "show ips --json --maxitems=2"),
+                        "ok\n{\"data\":{\"source\":\"tcp_info\",\"ip\":["
+                        "{\"ip\":\"192.0.2.9\",\"source\":\"tcp_info\",\"connects\":5,"
+                        "\"established\":0,\"syn_timeouts\":0,\"refused\":0,\"resets\":0,"
+                        "\"retransmits\":0,\"bytes_sent\":0,\"bytes_received\":0,"
+                        "\"srtt_samples\":0,\"srtt_sum_us\":0,\"srtt_min_us\":0,"
+                        "\"srtt_mean_us\":0,\"srtt_last_us\":0},"
+                        "{\"ip\":\"192.0.2.10\",\"source\":\"tcp_info\",\"connects\":42,"
+                        "\"established\":0,\"syn_timeouts\":0,\"refused\":0,\"resets\":0,"
+                        "\"retransmits\":0,\"bytes_sent\":0,\"bytes_received\":0,"
+                        "\"srtt_samples\":2,\"srtt_sum_us\":800,\"srtt_min_us\":300,"
+                        "\"srtt_mean_us\":400,\"srtt_last_us\":300}]},"
+                        "\"status\":\"success\",\"message\":\"\"}\n");
+    assert_string_equal(
+        ask(&f, "show ips"),
+        "ok\n"
+        "ip           connects  established  syn-t/o  refused  resets  retransmits  bytes-sent  "
+        "bytes-received  srtt-min-us  srtt-mean-us  srtt-last-us  source\n"
+        "-----------  --------  -----------  -------  -------  ------  -----------  ----------  "
+        "--------------  -----------  ------------  ------------  --------\n"
+        "192.0.2.9           5            0        0        0       0            0           0  "
+        "             0            0             0             0  tcp_info\n"
+        "192.0.2.10         42            0        0        0       0            0           0  "
+        "             0          300           400           300  tcp_info\n"
+        "2001:db8::1         1            0        0        0       0            0           0  "
+        "             0            0             0             0  tcp_info\n");
+}
+
+/* A source outside, whose rows the test sets. */
+static struct ip_figures outside_rows[2];
+static int outside_result;
+static uint32_t outside_reads;
+
+static int read_outside(void *context, struct ip_figures *rows, uint32_t row_count_max)
+{
+    assert_ptr_equal(context, outside_rows);
+    assert_true(row_count_max >= 2);
+    outside_reads++;
+    if (outside_result > 0)
+        memcpy(rows, outside_rows, (size_t)outside_result * sizeof(rows[0]));
+    return outside_result;
+}
+
+static int open_with_source(void **state)
+{
+    static const struct ip_source source = {.read = read_outside, .context = outside_rows};
+
+    outside_result = 0;
+    fixture_ip_source = &source;
+    fixture_open(&f, 1, false);
+    fixture_ip_source = NULL;
+    return 0;
+}
+
+static void assert_connects(const char *address, int64_t connects)
+{
+    json_t *tree = ask_json("show ips --json");
+    const json_t *row = json_array_get(at(tree, "data.ip"), 0);
+
+    assert_string_equal(json_string_value(at(tree, "data.source")), "bpf");
+    assert_int_equal(json_array_size(at(tree, "data.ip")), 1);
+    assert_string_equal(json_string_value(at(row, "ip")), address);
+    assert_string_equal(json_string_value(at(row, "source")), "bpf");
+    assert_int_equal(number_at(row, "connects"), connects);
+    json_decref(tree);
+}
+
+static void a_source_outside_is_read_each_second(void **state)
+{
+    uint32_t before = outside_reads;
+
+    sim_run_for(f.world, 10000000000ull);
+    assert_true(outside_reads - before >= 9 && outside_reads - before <= 11);
+    f.shards[0].ips[0] = ip_row("192.0.2.9", 5, 0);
+    f.shards[0].ip_count = 1;
+    outside_rows[0] = ip_row("192.0.2.7", 10, 100);
+    outside_result = 1;
+    assert_connects("192.0.2.7", 10);
+    outside_rows[0].counters[IP_CONNECTS] = 15;
+    assert_connects("192.0.2.7", 15);
+    /* It let go of the address: what was counted stays, and goes on when it comes back. */
+    outside_result = 0;
+    assert_connects("192.0.2.7", 15);
+    outside_rows[0] = ip_row("192.0.2.7", 4, 100);
+    outside_result = 1;
+    assert_connects("192.0.2.7", 19);
+    outside_result = -EPERM;
+    assert_connects("192.0.2.7", 19);
+}
+
 /* ---- Orders ---------------------------------------------------------------------------------- */
 
 static void assert_order(const char *line, enum report_kind kind, const char *wanted)
@@ -786,6 +895,9 @@ int main(void)
         WITH_SHARDS(what_the_log_has_no_longer_stays_empty),
         WITH_SHARDS(reads_are_bounded_and_outlive_who_asked),
         WITH_SHARDS(many_rows_come_whole),
+        WITH_SHARDS(ips_of_all_shards_are_summed),
+        cmocka_unit_test_setup_teardown(a_source_outside_is_read_each_second, open_with_source,
+                                        close_fixture),
         WITH_SHARDS(orders_reach_every_shard),
         WITH_SHARDS(a_failure_of_one_shard_is_told),
         WITH_SHARDS(an_unknown_verb_asks_nobody),
