@@ -47,6 +47,9 @@ static void finish(struct mx_resolution *resolution)
     answer->set_hash = resolution->route_hash;
     if (answer->set_hash == 0)
         answer->set_hash = hash_combine(resolution->plan.names_hash, resolution->port);
+    /* Who has sources of another family sees other addresses of the same hosts. */
+    answer->set_hash = hash_combine(answer->set_hash, resolution->plan.rules->want_ipv4 * 2u +
+                                                          resolution->plan.rules->want_ipv6);
     resolution->is_running = false;
     /* The owner may start the next resolution from inside. */
     resolution->on_done(resolution->context, answer);

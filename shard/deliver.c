@@ -617,6 +617,11 @@ void deliver_on_rcpt(struct shard *shard, struct delivery *delivery, uint32_t in
         fate.kind = FATE_RETRY;
         fate.delay_ms = fate_retry_delay_ms(&queue->settings, queued->attempts, io_rng(shard->io));
     }
+    if (fate.kind != FATE_DELIVERED && fate_is_ipv6_refusal(verdict) &&
+        site_leave_ipv6(shard, delivery->connection, queue)) {
+        queues_note_error(shard, queue, verdict);
+        fate.kind = FATE_RETRY_AT_ONCE;
+    }
     parcel = settle(shard, delivery->rcpts[index], &facts, verdict, &fate);
     must(delivery->open > 0);
     delivery->open--;

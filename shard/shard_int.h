@@ -204,6 +204,9 @@ struct site {
     uint64_t set_hash;
     uint32_t refs; /* queues and lanes */
     uint32_t index;
+    uint64_t avoid_ipv6_until_ns; /* refused us there by policy: IPv4 if there is a way */
+    uint64_t parked_until_ns;     /* the latest of its lanes' */
+    bool has_family[2];           /* of its targets: IPv4, IPv6; VMTAs that go there have sources */
     uint16_t target_count;
     uint16_t host_count;
     struct site_target *targets; /* with the names, one block of the heap, made at resolution */
@@ -458,6 +461,10 @@ void site_fini(struct shard *shard);
 /* The queue needs addresses: starts or joins a resolution, sets queue->site later. */
 void site_resolve(struct shard *shard, struct queue *queue);
 void site_release(struct shard *shard, struct site *site);
+/* Mail that came by this connection is to come by IPv4 from now on, if it came by IPv6 and can:
+ * false otherwise. */
+bool site_leave_ipv6(struct shard *shard, const struct connection *connection,
+                     const struct queue *queue);
 /* Puts the queue in line at a lane of one of its VMTA's addresses. */
 void site_enqueue(struct shard *shard, struct queue *queue);
 /* Gives idle connections to waiting queues and opens new ones; called each turn. */

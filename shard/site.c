@@ -17,6 +17,7 @@
 #define LANE_BACKLOG_QUEUES 32 /* queues looked at to judge what waits */
 #define SOURCE_PARK_MS      60000
 #define DEAD_TARGET_MS      300000
+#define AVOID_IPV6_MS       3600000 /* after a refusal that may be meant for IPv6 alone */
 #define NO_ROOM_WAIT_MS     1000
 #define QUIT_TIMEOUT_MS     5000
 
@@ -127,6 +128,10 @@ static bool site_set_targets(struct shard *shard, struct site *site, const struc
                 block[i].dead_until_ns = site->targets[j].dead_until_ns;
     }
     memcpy((uint8_t *)block + targets_bytes, answer->host_names, names_bytes);
+    site->has_family[0] = false;
+    site->has_family[1] = false;
+    for (uint32_t i = 0; i < answer->target_count; i++)
+        site->has_family[answer->targets[i].at.ip.family == IPADDR_V6] = true;
     mem_free(site->targets);
     site->targets = block;
     site->host_names = (char(*)[DNS_NAME_MAX + 1])((uint8_t *)block + targets_bytes);
@@ -331,23 +336,91 @@ static void lane_release(struct shard *shard, struct lane *lane)
 
 static bool site_has_family(const struct site *site, uint8_t family)
 {
-    for (uint32_t i = 0; i < site->target_count; i++)
-        if (site->targets[i].at.ip.family == family)
+    return site->has_family[family == IPADDR_V6];
+}
+
+/* The preference of the best address of a family that is alive; NONE when none is. */
+static uint32_t site_best(const struct site *site, uint8_t family, uint64_t now_ns)
+{
+    for (uint32_t i = 0; i < site->target_count && site_has_family(site, family); i++)
+        if (site->targets[i].at.ip.family == family && site->targets[i].dead_until_ns <= now_ns)
+            return site->targets[i].preference;
+    return NONE;
+}
+
+/* Whether the VMTA has a source address of this family that is not parked here. */
+static bool has_source(const struct site *site, const struct conf_vmta *vmta, uint8_t family,
+                       uint64_t now_ns)
+{
+    /* Nearly always: the site's targets are of families that the VMTA has sources for. */
+    if (site->parked_until_ns <= now_ns)
+        return site_has_family(site, family);
+    for (uint32_t i = 0; vmta && i < vmta->address_count; i++) {
+        bool is_parked = false;
+
+        list_for_each (link, &site->lanes) {
+            const struct lane *lane = container_of(link, struct lane, site_link);
+
+            is_parked |= lane->parked_until_ns > now_ns &&
+                         ipaddr_equal(&lane->source, &vmta->addresses[i].ip);
+        }
+        if (vmta->addresses[i].ip.family == family && !is_parked)
             return true;
+    }
     return false;
+}
+
+/*
+ * The family by which the queue's mail can go now: that of the best host alive (RFC 5321 5.1), of
+ * equals the preferred one. IPADDR_NONE when no address can be reached.
+ */
+static uint8_t queue_family(struct shard *shard, const struct queue *queue, uint64_t now_ns)
+{
+    const struct conf_vmta *vmta = conf_vmta(shard->conf, queue->vmta_id);
+    const struct site *site = queue->site;
+    uint8_t first = queue->settings.prefer_ipv6 ? IPADDR_V6 : IPADDR_V4;
+    uint8_t second = queue->settings.prefer_ipv6 ? IPADDR_V4 : IPADDR_V6;
+    uint32_t best_of_first = NONE, best_of_second = NONE;
+
+    if (has_source(site, vmta, first, now_ns))
+        best_of_first = site_best(site, first, now_ns);
+    if (has_source(site, vmta, second, now_ns))
+        best_of_second = site_best(site, second, now_ns);
+    if (best_of_first == NONE && best_of_second == NONE)
+        return IPADDR_NONE;
+    if (site->avoid_ipv6_until_ns > now_ns && best_of_first != NONE && best_of_second != NONE)
+        return IPADDR_V4;
+    return best_of_first <= best_of_second ? first : second;
+}
+
+bool site_leave_ipv6(struct shard *shard, const struct connection *connection,
+                     const struct queue *queue)
+{
+    struct site *site = connection->lane->site;
+    uint64_t now_ns = io_now_ns(shard->io);
+
+    if (connection->lane->source.family != IPADDR_V6 || site != queue->site ||
+        !has_source(site, conf_vmta(shard->conf, queue->vmta_id), IPADDR_V4, now_ns) ||
+        site_best(site, IPADDR_V4, now_ns) == NONE)
+        return false;
+    site->avoid_ipv6_until_ns = now_ns + AVOID_IPV6_MS * 1000000ull;
+    return true;
 }
 
 void site_enqueue(struct shard *shard, struct queue *queue)
 {
     const struct conf_vmta *vmta = conf_vmta(shard->conf, queue->vmta_id);
     uint64_t now_ns = io_now_ns(shard->io);
+    uint8_t family = queue_family(shard, queue, now_ns);
 
     for (uint32_t i = 0; vmta && i < vmta->address_count; i++) {
         const struct conf_source_address *address =
             &vmta->addresses[queue->address_turn++ % vmta->address_count];
         struct lane *lane;
 
-        if (!site_has_family(queue->site, address->ip.family))
+        /* When nothing is alive the first line says so. */
+        if (family != IPADDR_NONE ? address->ip.family != family
+                                  : !site_has_family(queue->site, address->ip.family))
             continue;
         lane = lane_obtain(shard, queue->site, address);
         if (!lane || lane->parked_until_ns > now_ns)
@@ -418,13 +491,26 @@ static uint32_t lane_pick_target(struct lane *lane, uint64_t now_ns)
     return NONE;
 }
 
-/* Every queue in line rests: the destination cannot be reached from this source. */
+/* The destination cannot be reached from this source: queues in line that have another way go by
+ * that, the others rest. */
 static void lane_rest_waiting(struct shard *shard, struct lane *lane, const struct verdict *verdict)
 {
+    uint64_t now_ns = io_now_ns(shard->io);
+    bool has_rested = false;
     struct list *link;
 
-    while ((link = list_pop_front(&lane->waiting)))
-        queues_rest(shard, container_of(link, struct queue, lane_link), verdict);
+    while ((link = list_pop_front(&lane->waiting))) {
+        struct queue *queue = container_of(link, struct queue, lane_link);
+
+        if (queue_family(shard, queue, now_ns) != IPADDR_NONE) {
+            queues_reconsider(shard, queue);
+            continue;
+        }
+        queues_rest(shard, queue, verdict);
+        has_rested = true;
+    }
+    if (!has_rested)
+        return;
     /* When they come back everything is tried anew. */
     for (uint32_t i = 0; i < lane->site->target_count; i++)
         lane->site->targets[i].dead_until_ns = 0;
@@ -435,6 +521,7 @@ static void lane_park(struct shard *shard, struct lane *lane)
     struct list *link;
 
     lane->parked_until_ns = io_now_ns(shard->io) + SOURCE_PARK_MS * 1000000ull;
+    lane->site->parked_until_ns = lane->parked_until_ns;
     /* Others of the VMTA's addresses may still work. */
     while ((link = list_pop_front(&lane->waiting)))
         queues_reconsider(shard, container_of(link, struct queue, lane_link));

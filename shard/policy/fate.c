@@ -71,6 +71,22 @@ struct fate fate_of_rcpt(const struct verdict *verdict, const struct conf_queue 
     return fate;
 }
 
+bool fate_is_ipv6_refusal(const struct verdict *verdict)
+{
+    struct slice text = verdict_text(verdict), name = SLICE_LITERAL("ipv6");
+
+    if (!(verdict->flags & VERDICT_FROM_REPLY) || verdict->class == VERDICT_SUCCESS)
+        return false;
+    if (verdict->class == VERDICT_PERMANENT && verdict->enhanced[1] == 7)
+        return true;
+    while (text.len >= name.len) {
+        if (slice_starts_nocase(text, name))
+            return true;
+        text = slice_after(text, 1);
+    }
+    return false;
+}
+
 enum fate_route fate_of_session(const struct verdict *verdict, const struct conf_queue *settings)
 {
     if (verdict->scope == VERDICT_SOURCE_IP)
