@@ -215,6 +215,17 @@ bool ipaddr_is_private(const struct ipaddr *ip)
     }
 }
 
+struct ipaddr ipaddr_limit_key(const struct ipaddr *ip)
+{
+    struct ipaddr key = *ip;
+
+    if (is_mapped(&key))
+        unmap(&key);
+    else if (key.family == IPADDR_V6)
+        memset(key.bytes + 8, 0, 8);
+    return key;
+}
+
 uint64_t ipaddr_hash(const struct ipaddr *ip)
 {
     return hash_bytes(ip->bytes, bytes_of(ip));

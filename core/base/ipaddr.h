@@ -48,6 +48,9 @@ bool ipaddr_is_never_unicast(const struct ipaddr *ip);
 /* RFC 1918, RFC 6598, link-local, unique local. */
 bool ipaddr_is_private(const struct ipaddr *ip);
 uint64_t ipaddr_hash(const struct ipaddr *ip);
+/* What a limit per address counts by: an IPv4 address itself, the /64 of an IPv6 address (one host
+ * has all of it, RFC 4291 2.5.1), the IPv4 address of a mapped one. */
+struct ipaddr ipaddr_limit_key(const struct ipaddr *ip);
 /* room: a struct sockaddr_storage. Returns the length to pass to the system. */
 unsigned ipaddr_to_sockaddr(const struct ipaddr_port *at, struct sockaddr *room);
 int ipaddr_from_sockaddr(const struct sockaddr *from, struct ipaddr_port *ret_at);

@@ -4,7 +4,7 @@
 #include "shard/policy/fate.h"
 
 #define MS_NS      1000000ull
-#define OUTLOOK_MS 60000 /* until the witnesses that were asked again have answered */
+#define OUTLOOK_MS 300000 /* the witnesses that were asked again have answered by then */
 
 /* RFC 7505 section 4: the only bad answer that somebody must have meant. */
 static bool is_null_mx(const struct verdict *verdict)

@@ -1,5 +1,6 @@
 #include "tests/sim/product/names.h"
 
+#include "core/base/mem.h"
 #include "net/dns.h"
 
 #include <stdio.h>
@@ -33,14 +34,10 @@ static bool denies(struct names_zone *zone, unsigned number)
     return true;
 }
 
-static void answer(struct names_zone *zone, struct dns_query *query)
+static void answer_by_zone(struct names_zone *zone, struct dns_query *query)
 {
     unsigned number;
 
-    query->record_count = 0;
-    query->data_bytes = 0;
-    query->is_secure = false;
-    query->ttl_s = (uint32_t)rng_between(sim_rng(zone->world), 30, 3600);
     query->status = DNS_NO_DATA;
     if (zone->failure_rate && rng_one_in(sim_rng(zone->world), zone->failure_rate)) {
         query->status = rng_one_in(sim_rng(zone->world), 2) ? DNS_FAILURE : DNS_TIMEOUT;
@@ -61,20 +58,78 @@ static void answer(struct names_zone *zone, struct dns_query *query)
     }
 }
 
+/* A question that is not answered. */
+struct silent {
+    struct list link;
+    struct dns_query *query;
+    uint64_t due_ns;
+};
+
+static void send_back(struct names_zone *zone, struct dns_query *query)
+{
+    query->parcel.kind = DNS_ANSWER;
+    mailbox_post(zone->answers[query->parcel.from], &query->parcel);
+}
+
+static void on_timer(struct io_timer *timer)
+{
+    struct names_zone *zone = container_of(timer, struct names_zone, timer);
+
+    while (!list_empty(&zone->silent)) {
+        struct silent *silent = container_of(zone->silent.next, struct silent, link);
+
+        if (silent->due_ns > io_now_ns(zone->io)) {
+            io_timer_arm(zone->io, &zone->timer, silent->due_ns);
+            return;
+        }
+        list_remove(&silent->link);
+        silent->query->status = DNS_TIMEOUT;
+        send_back(zone, silent->query);
+        mem_free(silent);
+    }
+}
+
+static void keep_silent(struct names_zone *zone, struct dns_query *query)
+{
+    struct silent *silent = mem_alloc(sizeof(*silent));
+
+    silent->query = query;
+    silent->due_ns = io_now_ns(zone->io) + NAMES_SILENCE_NS;
+    list_push_back(&zone->silent, &silent->link);
+    if (!io_timer_is_armed(&zone->timer))
+        io_timer_arm(zone->io, &zone->timer, silent->due_ns);
+}
+
 static void on_question(void *context, struct parcel *parcel)
 {
     struct names_zone *zone = context;
     struct dns_query *query = (struct dns_query *)parcel;
 
-    answer(zone, query);
-    parcel->kind = DNS_ANSWER;
-    mailbox_post(zone->answers[parcel->from], parcel);
+    enum names_say say = NAMES_BY_ZONE;
+
+    query->status = 0;
+    query->record_count = 0;
+    query->data_bytes = 0;
+    query->is_secure = false;
+    query->ttl_s = (uint32_t)rng_between(sim_rng(zone->world), 30, 3600);
+    if (zone->script)
+        say = zone->script(zone->script_context, query);
+    if (say == NAMES_SILENT) {
+        keep_silent(zone, query);
+        return;
+    }
+    if (say == NAMES_BY_ZONE)
+        answer_by_zone(zone, query);
+    send_back(zone, query);
 }
 
-void names_serve(struct names_zone *zone, struct mailbox *const *questions,
+void names_serve(struct names_zone *zone, struct io *io, struct mailbox *const *questions,
                  struct mailbox *const *answers, uint16_t shard_count)
 {
     zone->answers = answers;
+    zone->io = io;
+    list_init(&zone->silent);
+    io_timer_init(&zone->timer, on_timer);
     for (uint16_t i = 0; i < shard_count; i++)
         mailbox_listen(questions[i], on_question, zone);
 }

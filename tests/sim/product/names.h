@@ -3,14 +3,27 @@
  *
  * d<k>.test has two MX hosts m<a>.test (preference 10) and m<b>.test (20), each with the address of
  * a receiver. Answers may fail, time out or deny at given rates. Stands where libunbound's thread
- * stands in the real world; lives in the product's process.
+ * stands in the real world; lives in the product's process. A scenario may answer for itself, or
+ * keep silent.
  */
 #pragma once
 
+#include "core/base/list.h"
+#include "core/io/io.h"
 #include "core/io/mailbox.h"
 #include "tests/sim/sim.h"
 
 #define NAMES_DOMAINS_MAX 64 /* those with a higher number are never denied */
+
+#define NAMES_SILENCE_NS (10 * 1000000000ull) /* resolver-timeout */
+
+enum names_say {
+    NAMES_BY_ZONE,
+    NAMES_ANSWERED,
+    NAMES_SILENT, /* DNS_TIMEOUT after NAMES_SILENCE_NS */
+};
+
+struct dns_query;
 
 struct names_zone {
     struct sim_world *world;
@@ -21,8 +34,15 @@ struct names_zone {
                              domain: that is never enough to return mail. */
     uint64_t denials;
     bool was_denied[NAMES_DOMAINS_MAX];
+    /* Asked first, when set. status, record_count and data_bytes are 0, ttl_s is drawn. */
+    enum names_say (*script)(void *context, struct dns_query *query);
+    void *script_context;
+    /* Of the present life. */
     struct mailbox *const *answers; /* [shard] */
+    struct io *io;
+    struct io_timer timer;
+    struct list silent; /* oldest first */
 };
 
-void names_serve(struct names_zone *zone, struct mailbox *const *questions,
+void names_serve(struct names_zone *zone, struct io *io, struct mailbox *const *questions,
                  struct mailbox *const *answers, uint16_t shard_count);

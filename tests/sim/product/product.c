@@ -75,7 +75,7 @@ static int assemble(struct product *product)
     product->voids += product->report.voids_applied;
     product->recovered_messages += product->report.messages_live;
     assembly_wire(product->assembly);
-    names_serve(&product->zone, assembly_questions(product->assembly),
+    names_serve(&product->zone, product->names_loop, assembly_questions(product->assembly),
                 assembly_answers(product->assembly), product->setup.shard_count);
     return listen_all(product);
 }

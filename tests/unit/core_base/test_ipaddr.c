@@ -278,13 +278,39 @@ static void sockaddr_both_ways(void **state)
     }
 }
 
+static void limits_count_by(void **state)
+{
+    static const char *const rows[][2] = {
+        {"192.0.2.1", "192.0.2.1"},
+        {"2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"},
+        {"2001:db8:1:2::", "2001:db8:1:2::"},
+        {"::1", "::"},
+    };
+    struct ipaddr mapped = {IPADDR_V6, {[10] = 0xff, 0xff, 192, 0, 2, 1}};
+    struct ipaddr ipv4 = ip_of("192.0.2.1");
+
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct ipaddr ip = ip_of(rows[i][0]), wanted = ip_of(rows[i][1]);
+        struct ipaddr key = ipaddr_limit_key(&ip);
+
+        assert_true(ipaddr_equal(&key, &wanted));
+    }
+    mapped = ipaddr_limit_key(&mapped);
+    assert_true(ipaddr_equal(&mapped, &ipv4));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(parse_and_format),  cmocka_unit_test(parse_refuses),
-        cmocka_unit_test(equality_and_hash), cmocka_unit_test(cidr_forms),
-        cmocka_unit_test(cidr_refuses),      cmocka_unit_test(cidr_holds),
-        cmocka_unit_test(classes),           cmocka_unit_test(sockaddr_both_ways),
+        cmocka_unit_test(parse_and_format),
+        cmocka_unit_test(parse_refuses),
+        cmocka_unit_test(equality_and_hash),
+        cmocka_unit_test(cidr_forms),
+        cmocka_unit_test(cidr_refuses),
+        cmocka_unit_test(cidr_holds),
+        cmocka_unit_test(classes),
+        cmocka_unit_test(limits_count_by),
+        cmocka_unit_test(sockaddr_both_ways),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -78,6 +78,15 @@ static const struct row rows[] = {
               "0 a.d.example 2001:db8:1::1:25\n"),
     },
     {
+        .name = "an IPv6 address twice, over hosts and within one, is tried once",
+        .zone = {MX("d.example", "10 a.d.example"), MX("d.example", "20 b.d.example"),
+                 AAAA("a.d.example", "2001:db8::1"), AAAA("a.d.example", "2001:db8::2"),
+                 AAAA("a.d.example", "2001:db8::1"), AAAA("b.d.example", "2001:db8::2"),
+                 AAAA("b.d.example", "2001:db8::3"), A("b.d.example", "192.0.2.1")},
+        FOUND("0 a.d.example 2001:db8::1:25\n0 a.d.example 2001:db8::2:25\n"
+              "1 b.d.example 192.0.2.1:25\n1 b.d.example 2001:db8::3:25\n"),
+    },
+    {
         .name = "only the families that have a source",
         .zone = {MX("d.example", "10 a.d.example"), A("a.d.example", "192.0.2.1"),
                  AAAA("a.d.example", "2001:db8:1::1")},

@@ -52,7 +52,7 @@ static const struct {
     {"the second one", VERDICT_PERMANENT, 2, DNS_OUTLOOK_GOOD, WHEN_SECOND, false, 0, DOMAIN_FAIL,
      0, UINT64_MAX, 0, DOUBT_KEPT},
     {"the second one, nothing known of others", VERDICT_PERMANENT, 2, DNS_OUTLOOK_UNKNOWN,
-     WHEN_SECOND, false, 0, DOMAIN_DOUBT, MINUTE_MS, MINUTE_MS, 0, DOUBT_KEPT},
+     WHEN_SECOND, false, 0, DOMAIN_DOUBT, 5 * MINUTE_MS, 5 * MINUTE_MS, 0, DOUBT_KEPT},
     {"a29 the second one, most others fail too", VERDICT_PERMANENT, 2, DNS_OUTLOOK_BAD, WHEN_SECOND,
      false, 0, DOMAIN_DOUBT, 9 * MINUTE_MS, 11 * MINUTE_MS, 0, DOUBT_NEW},
     {"the operator believes the first", VERDICT_PERMANENT, 2, DNS_OUTLOOK_UNKNOWN, WHEN_FIRST, true,

@@ -208,12 +208,45 @@ static void interned_names(void **state)
     names_fini(&names);
 }
 
+static void refusals_of_ipv6(void **state)
+{
+    static const struct {
+        const char *text;
+        enum verdict_class class;
+        uint8_t enhanced[3];
+        bool is_ours;
+        bool is_refusal;
+    } rows[] = {
+        {"550 5.7.1 no", VERDICT_PERMANENT, {5, 7, 1}, false, true},
+        {"550 5.7.25 no name", VERDICT_PERMANENT, {5, 7, 25}, false, true},
+        {"550 we take no mail over IPv6", VERDICT_PERMANENT, {0}, false, true},
+        {"421 4.7.0 IPV6 not now", VERDICT_TRANSIENT, {4, 7, 0}, false, true},
+        {"421 4.7.0 slow down", VERDICT_TRANSIENT, {4, 7, 0}, false, false},
+        {"550 5.1.1 nobody", VERDICT_PERMANENT, {5, 1, 1}, false, false},
+        {"250 2.0.0 by ipv6", VERDICT_SUCCESS, {2, 0, 0}, false, false},
+        {"550 5.7.0 of ours", VERDICT_PERMANENT, {5, 7, 0}, true, false},
+        {"ipv", VERDICT_TRANSIENT, {0}, false, false},
+    };
+
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct verdict verdict = {
+            .class = (uint8_t)rows[i].class,
+            .flags = rows[i].is_ours ? 0 : VERDICT_FROM_REPLY,
+            .text_bytes = (uint16_t)strlen(rows[i].text),
+        };
+
+        memcpy(verdict.enhanced, rows[i].enhanced, sizeof(verdict.enhanced));
+        memcpy(verdict.text, rows[i].text, verdict.text_bytes);
+        assert_int_equal(fate_is_ipv6_refusal(&verdict), rows[i].is_refusal);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rcpt_fates),     cmocka_unit_test(retry_delays),
         cmocka_unit_test(session_fates),  cmocka_unit_test(places),
-        cmocka_unit_test(interned_names),
+        cmocka_unit_test(interned_names), cmocka_unit_test(refusals_of_ipv6),
     };
 
     return cmocka_run_group_tests_name("shard/policy", tests, NULL, NULL);
