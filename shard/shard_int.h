@@ -6,6 +6,7 @@
  *   home.c     live messages at home here: registration, handoff, outcomes, checkpoints
  *   queues.c   queues owned here: ready and deferred recipients, pause, rest, expiry
  *   site.c     destinations: resolution, lanes (site, source address), opening of connections
+ *   target.c   which address the next connection goes to
  *   deliver.c  one transaction: load, send, outcomes
  *   ahead.c    the message that follows the one under way, in the same flight
  *   reports.c  answers to control
@@ -226,7 +227,13 @@ struct lane {
     struct ipaddr source;
     const char *helo; /* in the conf snapshot */
     struct shard *shard;
-    uint64_t parked_until_ns; /* the source could not be bound */
+    uint64_t parked_until_ns; /* the source could not be bound, or is refused with none standing */
+    /* The destination greeted the source with a refusal: no new connection before. */
+    uint64_t refused_until_ns;
+    uint32_t refusal_count; /* since it was last welcome */
+    /* Where it was refused for good: asked last. */
+    struct ipaddr_port avoided;
+    uint64_t avoided_until_ns;
     uint32_t index;
     uint32_t open_count; /* connecting, idle, busy */
     uint32_t connecting_count;
@@ -494,6 +501,15 @@ void ips_on_progress(struct shard *shard, struct connection *connection);
 /* It is gone; inside smtpc's on_closed. */
 void ips_on_closed(struct shard *shard, struct connection *connection);
 void ips_report(const struct shard *shard, struct report *report);
+
+/* target.c */
+/* The index of the address for the lane's next connection; NONE when none is alive. */
+uint32_t target_pick(struct lane *lane, uint64_t now_ns);
+/* The connection's address could not be reached. */
+void target_mark_dead(struct shard *shard, const struct connection *connection);
+/* The receiver answers, and does not want the connection's source now. */
+void target_on_refused(struct shard *shard, const struct connection *connection,
+                       const struct verdict *verdict);
 
 /* deliver.c */
 void deliver_init(struct shard *shard);

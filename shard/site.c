@@ -16,7 +16,6 @@
 #define RESOLVE_JOBS        64
 #define LANE_BACKLOG_QUEUES 32 /* queues looked at to judge what waits */
 #define SOURCE_PARK_MS      60000
-#define DEAD_TARGET_MS      300000
 #define AVOID_IPV6_MS       3600000 /* after a refusal that may be meant for IPv6 alone */
 #define NO_ROOM_WAIT_MS     1000
 #define QUIT_TIMEOUT_MS     5000
@@ -325,8 +324,10 @@ static struct lane *lane_obtain(struct shard *shard, struct site *site,
 
 static void lane_release(struct shard *shard, struct lane *lane)
 {
-    if (lane->open_count > 0 || !list_empty(&lane->waiting) ||
-        lane->parked_until_ns > io_now_ns(shard->io))
+    uint64_t now_ns = io_now_ns(shard->io);
+
+    if (lane->open_count > 0 || !list_empty(&lane->waiting) || lane->parked_until_ns > now_ns ||
+        lane->refused_until_ns > now_ns)
         return;
     list_remove(&lane->serve_link);
     list_remove(&lane->site_link);
@@ -407,10 +408,27 @@ bool site_leave_ipv6(struct shard *shard, const struct connection *connection,
     return true;
 }
 
+/* Every source of the queue is refused at the greeting: it rests until one may ask again. */
+static void rest_refused(struct shard *shard, struct queue *queue, uint64_t refused_until_ns)
+{
+    const uint8_t enhanced[3] = {4, 4, 1};
+    char last_error[sizeof(queue->last_error)];
+    struct verdict verdict;
+
+    memcpy(last_error, queue->last_error, sizeof(last_error));
+    verdict_set_local(&verdict, VERDICT_HOST, VERDICT_TRANSIENT, VERDICT_AT_GREETING, 451, enhanced,
+                      "no source address is welcome: %s", last_error);
+    queues_rest(shard, queue, &verdict);
+    memcpy(queue->last_error, last_error, sizeof(last_error));
+    if (queue->rest_until_ns < refused_until_ns)
+        queues_wait(shard, queue, (refused_until_ns - io_now_ns(shard->io)) / 1000000 + 1,
+                    WAIT_REST);
+}
+
 void site_enqueue(struct shard *shard, struct queue *queue)
 {
     const struct conf_vmta *vmta = conf_vmta(shard->conf, queue->vmta_id);
-    uint64_t now_ns = io_now_ns(shard->io);
+    uint64_t now_ns = io_now_ns(shard->io), refused_until_ns = UINT64_MAX;
     uint8_t family = queue_family(shard, queue, now_ns);
 
     for (uint32_t i = 0; vmta && i < vmta->address_count; i++) {
@@ -423,6 +441,9 @@ void site_enqueue(struct shard *shard, struct queue *queue)
                                   : !site_has_family(queue->site, address->ip.family))
             continue;
         lane = lane_obtain(shard, queue->site, address);
+        if (lane && lane->refusal_count > 0 && lane->parked_until_ns > now_ns &&
+            lane->parked_until_ns < refused_until_ns)
+            refused_until_ns = lane->parked_until_ns;
         if (!lane || lane->parked_until_ns > now_ns)
             continue;
         list_push_back(&lane->waiting, &queue->lane_link);
@@ -431,7 +452,10 @@ void site_enqueue(struct shard *shard, struct queue *queue)
         lane_serve_later(lane);
         return;
     }
-    queues_wait(shard, queue, SOURCE_PARK_MS, WAIT_SOURCE);
+    if (refused_until_ns == UINT64_MAX)
+        queues_wait(shard, queue, SOURCE_PARK_MS, WAIT_SOURCE);
+    else
+        rest_refused(shard, queue, refused_until_ns);
 }
 
 /* Whether so many recipients wait at the lane, judged by its first queues. */
@@ -459,38 +483,6 @@ static bool lane_wants_more(struct lane *lane, uint64_t now_ns)
            demand_may_open(&lane->demand, now_ns, lane->open_count, lane->connecting_count);
 }
 
-/* The target for the next connection: the best preference that is alive, its equals in turn. */
-static uint32_t lane_pick_target(struct lane *lane, uint64_t now_ns)
-{
-    const struct site *site = lane->site;
-    uint32_t first = NONE, count = 0, turn;
-
-    for (uint32_t i = 0; i < site->target_count; i++) {
-        const struct site_target *target = &site->targets[i];
-
-        if (target->dead_until_ns > now_ns || target->at.ip.family != lane->source.family)
-            continue;
-        if (first == NONE)
-            first = i;
-        else if (target->preference != site->targets[first].preference)
-            break;
-        count++;
-    }
-    if (first == NONE)
-        return NONE;
-    turn = lane->target_turn++ % count;
-    for (uint32_t i = first; i < site->target_count; i++) {
-        const struct site_target *target = &site->targets[i];
-
-        if (target->dead_until_ns > now_ns || target->at.ip.family != lane->source.family)
-            continue;
-        if (turn-- == 0)
-            return i;
-    }
-    must(false);
-    return NONE;
-}
-
 /* The destination cannot be reached from this source: queues in line that have another way go by
  * that, the others rest. */
 static void lane_rest_waiting(struct shard *shard, struct lane *lane, const struct verdict *verdict)
@@ -516,12 +508,13 @@ static void lane_rest_waiting(struct shard *shard, struct lane *lane, const stru
         lane->site->targets[i].dead_until_ns = 0;
 }
 
-static void lane_park(struct shard *shard, struct lane *lane)
+static void lane_park(struct shard *shard, struct lane *lane, uint64_t until_ns)
 {
     struct list *link;
 
-    lane->parked_until_ns = io_now_ns(shard->io) + SOURCE_PARK_MS * 1000000ull;
-    lane->site->parked_until_ns = lane->parked_until_ns;
+    lane->parked_until_ns = until_ns;
+    if (lane->site->parked_until_ns < until_ns)
+        lane->site->parked_until_ns = until_ns;
     /* Others of the VMTA's addresses may still work. */
     while ((link = list_pop_front(&lane->waiting)))
         queues_reconsider(shard, container_of(link, struct queue, lane_link));
@@ -591,14 +584,14 @@ static enum lane_opened on_socket_refused(struct shard *shard, struct lane *lane
     verdict_set_local(&verdict, VERDICT_SOURCE_IP, VERDICT_TRANSIENT, VERDICT_AT_BIND, 451,
                       enhanced, "source address cannot be used: %s", err_text(error));
     queues_note_error(shard, queue, &verdict);
-    lane_park(shard, lane);
+    lane_park(shard, lane, io_now_ns(shard->io) + SOURCE_PARK_MS * 1000000ull);
     return LANE_PARKED;
 }
 
 /* Opens a connection for the queue at the head of the line. */
 static enum lane_opened lane_open(struct shard *shard, struct lane *lane, struct queue *queue)
 {
-    uint32_t target_index = lane_pick_target(lane, io_now_ns(shard->io)), index;
+    uint32_t target_index = target_pick(lane, io_now_ns(shard->io)), index;
     const struct site_target *target;
     struct connection *connection;
     struct smtpc_options options;
@@ -646,6 +639,8 @@ static void on_ready(struct smtpc *smtpc, void *context)
     must(lane->connecting_count > 0 && queue->connection_count > 0);
     ips_on_progress(shard, connection);
     connection->is_ready = true;
+    lane->refused_until_ns = 0;
+    lane->refusal_count = 0;
     lane->connecting_count--;
     demand_on_connected(&lane->demand, io_now_ns(shard->io) - connection->busy_since_ns);
     queue->connection_count--;
@@ -691,16 +686,6 @@ static void connection_done(struct shard *shard, struct connection *connection, 
     queues_reconsider(shard, queue);
 }
 
-static void mark_dead(struct shard *shard, const struct connection *connection)
-{
-    struct site *site = connection->lane->site;
-
-    for (uint32_t i = 0; i < site->target_count; i++)
-        if (ipaddr_equal(&site->targets[i].at.ip, &connection->target_at.ip) &&
-            site->targets[i].at.port == connection->target_at.port)
-            site->targets[i].dead_until_ns = io_now_ns(shard->io) + DEAD_TARGET_MS * 1000000ull;
-}
-
 /* A connection that never became ready: the next address, or rest when there is none. */
 static void on_open_failed(struct shard *shard, struct connection *connection,
                            const struct verdict *verdict)
@@ -712,14 +697,23 @@ static void on_open_failed(struct shard *shard, struct connection *connection,
     lane->connecting_count--;
     demand_on_connect_failed(&lane->demand);
     queue->connection_count--;
-    connection->queue = NULL;
     shard->totals.connect_failures++;
     queues_note_error(shard, queue, verdict);
-    if (fate_of_session(verdict, &queue->settings) == FATE_NEXT_TARGET)
-        mark_dead(shard, connection);
+    switch (fate_of_session(verdict, &queue->settings)) {
+    case FATE_NEXT_TARGET:
+        target_mark_dead(shard, connection);
+        break;
+    case FATE_REFUSED:
+        target_on_refused(shard, connection, verdict);
+        break;
+    case FATE_REST_SOURCE:
+    case FATE_CLOSE_ONLY:
+        break;
+    }
+    connection->queue = NULL;
     queues_reconsider(shard, queue);
     /* Connections that stand prove that the site lives, whatever this attempt met. */
-    if (lane_pick_target(lane, io_now_ns(shard->io)) == NONE && list_empty(&lane->idle) &&
+    if (target_pick(lane, io_now_ns(shard->io)) == NONE && list_empty(&lane->idle) &&
         lane->open_count == 1)
         lane_rest_waiting(shard, lane, verdict);
 }
@@ -874,6 +868,8 @@ static void lane_open_more(struct shard *shard, struct lane *lane)
     uint64_t now_ns = io_now_ns(shard->io);
     enum lane_opened opened = LANE_OPENED;
 
+    if (lane->refused_until_ns > now_ns)
+        return;
     while (!list_empty(&lane->waiting) && opened == LANE_OPENED && lane_wants_more(lane, now_ns)) {
         struct queue *queue = container_of(lane->waiting.next, struct queue, lane_link);
 
@@ -894,6 +890,9 @@ static void lane_open_more(struct shard *shard, struct lane *lane)
 
 static void lane_serve(struct shard *shard, struct lane *lane)
 {
+    /* While connections stand they serve what is in line here; then other sources do. */
+    if (lane->refused_until_ns > io_now_ns(shard->io) && lane->open_count == 0)
+        lane_park(shard, lane, lane->refused_until_ns);
     if (spool_health(shard->wiring.spool) == SPOOL_POISONED) {
         lane_put_off(shard, lane, LANE_NO_LOG);
         return;

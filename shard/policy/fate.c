@@ -91,15 +91,14 @@ enum fate_route fate_of_session(const struct verdict *verdict, const struct conf
 {
     if (verdict->scope == VERDICT_SOURCE_IP)
         return FATE_REST_SOURCE;
+    if (verdict->code == 421 && settings->smtp_421_means_mx_unavailable)
+        return FATE_NEXT_TARGET;
     switch (verdict->stage) {
     case VERDICT_AT_CONNECT:
     case VERDICT_AT_GREETING:
     case VERDICT_AT_EHLO:
-        return FATE_NEXT_TARGET;
+        return (verdict->flags & VERDICT_FROM_REPLY) != 0 ? FATE_REFUSED : FATE_NEXT_TARGET;
     default:
-        break;
+        return FATE_CLOSE_ONLY;
     }
-    if (verdict->code == 421 && settings->smtp_421_means_mx_unavailable)
-        return FATE_NEXT_TARGET;
-    return FATE_CLOSE_ONLY;
 }

@@ -40,6 +40,8 @@ uint64_t fate_retry_delay_ms(const struct conf_queue *settings, uint32_t attempt
 enum fate_route {
     FATE_NEXT_TARGET, /* this address of this host rests, the next one is tried */
     FATE_REST_SOURCE, /* our source address rests (bind failed) */
+    FATE_REFUSED,     /* the host answers, and does not want this source now: the source rests
+                         here, and no other host is asked in its place; another source may be */
     FATE_CLOSE_ONLY,  /* nothing is wrong with the host */
 };
 

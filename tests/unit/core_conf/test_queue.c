@@ -29,7 +29,7 @@ static void defaults(void **state)
     assert_int_equal(queue.data_send_timeout_ms, 3 * MINUTE);
     assert_int_equal(queue.data_termination_timeout_ms, 10 * MINUTE);
     assert_false(queue.bounce_upon_no_mx);
-    assert_true(queue.bounce_upon_5xx_greeting);
+    assert_false(queue.bounce_upon_5xx_greeting);
     assert_false(queue.smtp_421_means_mx_unavailable);
     assert_false(queue.ignore_pipelining);
     assert_int_equal(queue.pipeline_across_messages, CONF_PIPELINE_AUTO);

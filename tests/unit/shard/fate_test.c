@@ -115,22 +115,29 @@ static void session_fates(void **state)
         uint8_t scope;
         uint8_t stage;
         uint16_t code;
+        bool is_reply;
         bool means_unavailable;
         enum fate_route route;
     } cases[] = {
-        {VERDICT_SOURCE_IP, VERDICT_AT_BIND, 451, false, FATE_REST_SOURCE},
-        {VERDICT_HOST, VERDICT_AT_CONNECT, 0, false, FATE_NEXT_TARGET},
-        {VERDICT_HOST, VERDICT_AT_GREETING, 554, false, FATE_NEXT_TARGET},
-        {VERDICT_HOST, VERDICT_AT_EHLO, 0, false, FATE_NEXT_TARGET},
-        {VERDICT_SESSION, VERDICT_AT_RCPT, 421, false, FATE_CLOSE_ONLY},
-        {VERDICT_SESSION, VERDICT_AT_RCPT, 421, true, FATE_NEXT_TARGET},
-        {VERDICT_SESSION, VERDICT_AT_DOT, 0, true, FATE_CLOSE_ONLY},
+        {VERDICT_SOURCE_IP, VERDICT_AT_BIND, 451, false, false, FATE_REST_SOURCE},
+        {VERDICT_HOST, VERDICT_AT_CONNECT, 0, false, false, FATE_NEXT_TARGET},
+        {VERDICT_HOST, VERDICT_AT_GREETING, 421, false, false, FATE_NEXT_TARGET},
+        {VERDICT_HOST, VERDICT_AT_EHLO, 0, false, false, FATE_NEXT_TARGET},
+        {VERDICT_HOST, VERDICT_AT_GREETING, 554, true, false, FATE_REFUSED},
+        {VERDICT_HOST, VERDICT_AT_GREETING, 421, true, false, FATE_REFUSED},
+        {VERDICT_HOST, VERDICT_AT_GREETING, 421, true, true, FATE_NEXT_TARGET},
+        {VERDICT_HOST, VERDICT_AT_EHLO, 450, true, true, FATE_REFUSED},
+        {VERDICT_SESSION, VERDICT_AT_RCPT, 421, true, false, FATE_CLOSE_ONLY},
+        {VERDICT_SESSION, VERDICT_AT_RCPT, 421, true, true, FATE_NEXT_TARGET},
+        {VERDICT_SESSION, VERDICT_AT_DOT, 0, false, true, FATE_CLOSE_ONLY},
     };
 
     (void)state;
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        struct verdict verdict = {
-            .scope = cases[i].scope, .stage = cases[i].stage, .code = cases[i].code};
+        struct verdict verdict = {.scope = cases[i].scope,
+                                  .stage = cases[i].stage,
+                                  .flags = cases[i].is_reply ? VERDICT_FROM_REPLY : 0,
+                                  .code = cases[i].code};
         struct conf_queue queue = settings;
 
         queue.smtp_421_means_mx_unavailable = cases[i].means_unavailable;
