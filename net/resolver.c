@@ -25,6 +25,7 @@
 #define GOODBYE_TRIES    1000 /* the same at the end, before giving up */
 #define TAKE_BUDGET      64   /* questions of one shard before the next gets its turn */
 #define CLASS_IN         1
+#define PREFERENCE_END   0x10000u /* above the largest of an MX record */
 
 #define TEXT_OF(number)   #number
 #define VALUE_OF(name)    TEXT_OF(name)
@@ -97,14 +98,52 @@ static enum dns_status status_of(int error, const struct ub_result *result)
     return result->havedata ? DNS_OK : DNS_NO_DATA;
 }
 
+static struct slice record_of(const struct ub_result *result, unsigned index)
+{
+    return slice_of(result->data[index], result->len[index] > 0 ? (size_t)result->len[index] : 0);
+}
+
+/* The smallest preference from `from` on; above all of them when there is none. */
+static unsigned next_preference(const struct ub_result *result, unsigned from)
+{
+    unsigned next = PREFERENCE_END;
+
+    for (unsigned i = 0; result->data[i] != NULL; i++) {
+        struct slice record = record_of(result, i);
+        unsigned preference = record.len >= 2 ? dns_mx_preference(record) : PREFERENCE_END;
+
+        if (preference >= from && preference < next)
+            next = preference;
+    }
+    return next;
+}
+
+/* The best ones first: of a thousand, those that find room are those that count (A28). */
+static void fill_mx(struct dns_query *query, const struct ub_result *result)
+{
+    unsigned preference = next_preference(result, 0);
+
+    while (preference < PREFERENCE_END && query->record_count < DNS_RECORD_COUNT_MAX &&
+           DNS_DATA_MAX - query->data_bytes > DNS_NAME_MAX) {
+        for (unsigned i = 0; result->data[i] != NULL; i++) {
+            struct slice record = record_of(result, i);
+
+            if (record.len >= 2 && dns_mx_preference(record) == preference)
+                dns_answer_put_wire(query, record);
+        }
+        preference = next_preference(result, preference + 1);
+    }
+}
+
 static void fill(struct dns_query *query, const struct ub_result *result)
 {
     query->is_secure = result->secure != 0;
     query->ttl_s = result->ttl > 0 ? (uint32_t)result->ttl : 0;
-    for (unsigned i = 0; query->status == DNS_OK && result->data[i] != NULL; i++) {
-        if (result->len[i] >= 0)
-            dns_answer_put_wire(query, slice_of(result->data[i], (size_t)result->len[i]));
-    }
+    if (query->status == DNS_OK && query->type == DNS_MX)
+        fill_mx(query, result);
+    for (unsigned i = 0;
+         query->status == DNS_OK && query->type != DNS_MX && result->data[i] != NULL; i++)
+        dns_answer_put_wire(query, record_of(result, i));
     /* All records malformed: the domain's servers are at fault, and may be mended (A28). */
     if (query->status == DNS_OK && query->record_count == 0)
         query->status = DNS_FAILURE;
@@ -301,6 +340,12 @@ static int set_options(struct resolver *resolver)
          * again is asking others again. */
         {"cache-max-ttl:", "900"},
         {"cache-max-negative-ttl:", DENIAL_KEPT_MAX_S},
+        /* The shards draw among equals; here an answer is one answer. */
+        {"rrset-roundrobin:", "no"},
+        /* A name server that was away is asked again at once, not after a quarter of an hour. */
+        {"infra-host-ttl:", "30"},
+        {"infra-keep-probing:", "yes"},
+        {"infra-cache-max-rtt:", "2000"},
         /* Resolvers on the same machine are common, and libunbound would never ask them. */
         {"do-not-query-localhost:", "no"},
     };

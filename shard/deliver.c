@@ -318,14 +318,26 @@ static void find_addresses(struct shard *shard, struct delivery *delivery)
     }
 }
 
-static void local_verdict(const struct queue *queue, struct verdict *verdict)
+/* Behind "550 5.1.2 ", which a verdict of ours begins with. */
+static const char *without_codes(const char *text)
+{
+    for (int i = 0; i < 2; i++) {
+        const char *blank = strchr(text, ' ');
+
+        text = blank ? blank + 1 : text;
+    }
+    return text;
+}
+
+static void local_verdict(const struct delivery *delivery, struct verdict *verdict)
 {
     static const uint8_t expired[3] = {4, 4, 7}, deleted[3] = {5, 7, 0};
 
-    switch (queue->local) {
+    switch (delivery->local) {
     case LOCAL_FAIL:
         verdict_set_local(verdict, VERDICT_DOMAIN, VERDICT_PERMANENT, VERDICT_AT_DNS,
-                          queue->local_code, queue->local_enhanced, "%s", queue->last_error);
+                          delivery->local_code, delivery->local_enhanced, "%s",
+                          without_codes(delivery->local_error));
         break;
     case LOCAL_DELETE:
         verdict_set_local(verdict, VERDICT_RECIPIENT, VERDICT_PERMANENT, VERDICT_AT_LOCAL, 550,
@@ -333,7 +345,7 @@ static void local_verdict(const struct queue *queue, struct verdict *verdict)
         break;
     default:
         verdict_set_local(verdict, VERDICT_RECIPIENT, VERDICT_PERMANENT, VERDICT_AT_LOCAL, 554,
-                          expired, "expired in the queue; last error: %s", queue->last_error);
+                          expired, "expired in the queue; last error: %s", delivery->local_error);
     }
 }
 
@@ -367,10 +379,10 @@ static void finish_local(struct shard *shard, struct delivery *delivery)
     struct queue *queue = delivery_queue(delivery);
     struct verdict verdict;
 
-    local_verdict(queue, &verdict);
+    local_verdict(delivery, &verdict);
     find_addresses(shard, delivery);
     settle_locally(shard, delivery, &verdict,
-                   queue->local == LOCAL_DELETE ? OUTCOME_BY_OPERATOR : 0);
+                   delivery->local == LOCAL_DELETE ? OUTCOME_BY_OPERATOR : 0);
     queues_reconsider(shard, queue);
 }
 
@@ -581,6 +593,11 @@ bool deliver_local(struct shard *shard, struct queue *queue)
     if (!delivery)
         return false;
     count = delivery->count;
+    /* A message that must be read back ends when the queue may have other work. */
+    delivery->local = queue->local;
+    delivery->local_code = queue->local_code;
+    memcpy(delivery->local_enhanced, queue->local_enhanced, sizeof(delivery->local_enhanced));
+    snprintf(delivery->local_error, sizeof(delivery->local_error), "%s", queue->last_error);
     first = slab_at(&shard->queued, delivery->rcpts[0]);
     if (!first->hot && load(shard, delivery) < 0) {
         delivery_cancel(shard, delivery, queue);

@@ -282,8 +282,11 @@ struct delivery {
     struct io_op read_op;
     uint32_t index;
     uint32_t count;
-    uint32_t open;               /* recipients without a verdict yet */
-    uint32_t queue;              /* local work: whose recipients, connection NULL */
+    uint32_t open;       /* recipients without a verdict yet */
+    uint32_t queue;      /* local work: whose recipients, connection NULL */
+    uint8_t local;       /* enum local_work, as it was at the start */
+    uint16_t local_code; /* likewise, see struct queue */
+    uint8_t local_enhanced[3];
     struct outcome_parcel *last; /* kept back until the client is done with the message */
     uint16_t last_home;
     struct shard *shard;
@@ -293,6 +296,7 @@ struct delivery {
     uint32_t rcpts[SMTPC_RCPT_COUNT_MAX]; /* queued indices */
     struct slice addresses[SMTPC_RCPT_COUNT_MAX];
     struct slice orcpts[SMTPC_RCPT_COUNT_MAX];
+    char local_error[200]; /* the queue's last error at the start */
 };
 
 /* ---- The shard ----------------------------------------------------------------------------- */
