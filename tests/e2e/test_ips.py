@@ -242,6 +242,19 @@ def test_attempts_that_fail_are_told_apart(world, source):
     assert f'ip[0].source="{source}"\n' in daemon.cli('--dom', 'show', 'ips').stdout
 
 
+def test_every_figure_stands_in_the_docs(world):
+    sink = world.sink()
+    daemon = world.daemon(f'{{base}}<domain *>\n    smtp-hosts [{sink.address}]:2525\n</domain>\n')
+    daemon.start()
+    world.generator(daemon.listen, '--messages', '1', '--sessions', '1').wait()
+    daemon.wait_for(10, delivered=1)
+    [row] = daemon.ask('show', 'ips')['ip']
+    page = os.path.join(os.path.dirname(__file__), '..', '..', 'docs', 'ips.md')
+    with open(page, encoding='utf-8') as text:
+        named = re.findall(r'^\| `(\w+)` \|', text.read(), re.M)
+    assert named == list(row)
+
+
 def test_daemons_side_by_side_count_for_themselves(world):
     """Each has a cgroup of its own, which goes with it; so do those of daemons that were killed."""
     need_bpf(world)
