@@ -16,6 +16,7 @@ static const struct {
     {"gen", command_gen, "injects messages and times their acceptance"},
     {"e2e", command_e2e, "generator, daemon and sink on one machine, measured"},
     {"floor", command_floor, "the same with a bare relay, as the yardstick"},
+    {"scenario", command_scenario, "measures one situation: many connections, a long tail, ..."},
     {"demo", command_demo, "a short show with a verdict"},
     {"verify", command_verify, "compares ledger files: loss and duplicates"},
 };

@@ -22,6 +22,7 @@ int command_gen(int argc, char **argv);
 int command_verify(int argc, char **argv);
 int command_e2e(int argc, char **argv);
 int command_floor(int argc, char **argv);
+int command_scenario(int argc, char **argv);
 int command_demo(int argc, char **argv);
 
 /* For tables of options (args.h): each takes one value more. */

@@ -39,16 +39,15 @@ static int parse(struct demo *demo, int argc, char **argv)
                       table, sizeof(table) / sizeof(table[0]), argc, argv);
 }
 
-static void on_progress(const struct gen_shared *gen, const struct sink_shared *sink,
-                        const struct ledger *ledger, double seconds)
+static void on_progress(void *context, const struct scenario_look *look)
 {
-    uint64_t accepted = __atomic_load_n(&gen->accepted, __ATOMIC_RELAXED);
-    uint64_t arrived = __atomic_load_n(&ledger->arrived_different, __ATOMIC_RELAXED);
-    uint64_t open = __atomic_load_n(&sink->counters.open, __ATOMIC_RELAXED);
+    uint64_t accepted = __atomic_load_n(&look->gen->accepted, __ATOMIC_RELAXED);
+    uint64_t arrived = __atomic_load_n(&look->ledger->arrived_different, __ATOMIC_RELAXED);
+    uint64_t open = __atomic_load_n(&look->sink->counters.open, __ATOMIC_RELAXED);
 
     /* On a terminal one line that changes, in a log one line each time. */
     printf("%s%6.1f s  accepted %7lu  delivered %7lu  connections to receivers %4lu%s",
-           isatty(1) ? "\r" : "", seconds, accepted, arrived, open, isatty(1) ? "" : "\n");
+           isatty(1) ? "\r" : "", look->seconds, accepted, arrived, open, isatty(1) ? "" : "\n");
     fflush(stdout);
 }
 

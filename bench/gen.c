@@ -286,6 +286,7 @@ static int open_gen(struct gen *gen)
     gen->message = (struct message_options){
         .run = options->run,
         .domains = (uint32_t)options->domains,
+        .hot_percent = (uint32_t)options->hot_percent,
         .dots = options->dots,
         .extra_headers = options->extra_headers,
     };

@@ -42,6 +42,7 @@ struct gen_options {
     double rate;       /* messages/s of the open loop; 0 = closed loop */
     uint64_t rcpts;
     uint64_t domains;
+    uint64_t hot_percent; /* of the recipients that go to the first domain; 0 = all evenly */
     struct gen_size sizes[GEN_SIZES_MAX];
     uint32_t size_count;
     enum gen_pipelining pipelining;

@@ -83,6 +83,16 @@ void message_body_free(struct message_body *body)
     body->wire = NULL;
 }
 
+static uint64_t domain_of(const struct message_options *options, uint64_t number)
+{
+    /* 61 has no divisor in common with 100: each hundred meets each remainder once. */
+    if (options->hot_percent == 0 || options->domains < 2)
+        return number % options->domains;
+    if (number * 61 % 100 < options->hot_percent)
+        return 0;
+    return 1 + number % (options->domains - 1);
+}
+
 void message_put_rcpt(struct smtp_text *text, const struct message_options *options,
                       uint64_t number, uint32_t k)
 {
@@ -90,7 +100,7 @@ void message_put_rcpt(struct smtp_text *text, const struct message_options *opti
     smtp_put_literal(text, ".");
     smtp_put_u64(text, number);
     smtp_put_literal(text, "@d");
-    smtp_put_u64(text, (number + k) % options->domains);
+    smtp_put_u64(text, domain_of(options, number + k));
     smtp_put_literal(text, ".test");
 }
 

@@ -21,6 +21,7 @@ struct message_id {
 struct message_options {
     uint32_t run;
     uint32_t domains;
+    uint32_t hot_percent;      /* of the recipients that go to the first domain; 0 = all evenly */
     bool dots;                 /* bodies with lines that begin with dots */
     const char *extra_headers; /* whole lines with CR LF, or NULL */
 };
@@ -41,7 +42,8 @@ void message_body_make(struct message_body *body, uint64_t message_bytes, bool d
                        uint32_t variant);
 void message_body_free(struct message_body *body);
 
-/* "k.NUMBER@dD.test". The domain follows from number and k, so all domains are served evenly. */
+/* "k.NUMBER@dD.test". The domain follows from number and k: all are served evenly, but for a hot
+ * one. */
 void message_put_rcpt(struct smtp_text *text, const struct message_options *options,
                       uint64_t number, uint32_t k);
 /* The header section with the empty line after it. */

@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #define CHILDREN_MAX 64
+#define FILES_WANTED 262144
 #define DIRS_MAX     16
 
 /* A signal handler and an exit handler have no other way to find these. */
@@ -219,6 +220,33 @@ uint64_t process_own_cpu_us(void)
     getrusage(RUSAGE_SELF, &usage);
     return (uint64_t)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000 +
            (uint64_t)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec);
+}
+
+uint64_t process_rss_bytes(pid_t pid)
+{
+    char path[64];
+    uint64_t pages = 0;
+    FILE *stream;
+
+    snprintf(path, sizeof(path), "/proc/%d/statm", (int)pid);
+    stream = fopen(path, "re");
+    if (stream == NULL)
+        return 0;
+    if (fscanf(stream, "%*u %lu", &pages) != 1)
+        pages = 0;
+    fclose(stream);
+    return pages * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+void process_raise_files(void)
+{
+    struct rlimit limit = {.rlim_cur = FILES_WANTED, .rlim_max = FILES_WANTED};
+
+    /* Only who may raise the hard limit gets all of it. */
+    if (setrlimit(RLIMIT_NOFILE, &limit) == 0 || getrlimit(RLIMIT_NOFILE, &limit) != 0)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
 }
 
 void process_pin(int cpu)

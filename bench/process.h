@@ -37,6 +37,10 @@ bool process_wait(pid_t child, uint64_t timeout_ms, int *ret_status);
 uint64_t process_cpu_us(pid_t pid);
 /* User and system time of the calling process. */
 uint64_t process_own_cpu_us(void);
+/* Memory of a process that is in RAM, in bytes; 0 when gone. */
+uint64_t process_rss_bytes(pid_t pid);
+/* As many open files as the system allows to this process and its children. */
+void process_raise_files(void);
 /* Keeps the calling process on one CPU; cpu < 0: anywhere. */
 void process_pin(int cpu);
 

@@ -189,7 +189,13 @@ static void show_progress(const struct run *run, uint64_t *next_ns)
     if (run->scenario->progress == NULL || now < *next_ns || start == 0 || start > now)
         return;
     *next_ns += (uint64_t)(run->scenario->progress_s * 1e9);
-    run->scenario->progress(run->gen, run->sink, run->ledger, (double)(now - start) / 1e9);
+    run->scenario->progress(run->scenario->context, &(struct scenario_look){
+                                                        .gen = run->gen,
+                                                        .sink = run->sink,
+                                                        .ledger = run->ledger,
+                                                        .relay = run->relay.pid,
+                                                        .seconds = (double)(now - start) / 1e9,
+                                                    });
 }
 
 /* A reason to give the run up, or 0. */
@@ -277,16 +283,6 @@ static void read_clocks(const struct run *run, struct clocks *clocks)
     clocks->refused_4xx = __atomic_load_n(&run->sink->counters.refused_4xx, __ATOMIC_RELAXED);
 }
 
-/* Most connections that the sink had open at once, summed over who called. */
-static double sink_connections(const struct sink_shared *sink)
-{
-    uint64_t sum = 0;
-
-    for (int i = 0; i < SINK_PEERS_MAX; i++)
-        sum += sink->peers[i].open_max;
-    return (double)sum;
-}
-
 static double per(double value, double count)
 {
     return count > 0 ? value / count : NAN;
@@ -321,7 +317,7 @@ static void fill_figures(const struct run *run, const struct clocks *before,
     of[FIGURE_p99_ms] = (double)histogram_quantile(&gen->latency, 0.99) / 1e6;
     of[FIGURE_p999_ms] = (double)histogram_quantile(&gen->latency, 0.999) / 1e6;
     of[FIGURE_max_ms] = (double)gen->latency.max / 1e6;
-    of[FIGURE_connections] = sink_connections(run->sink);
+    of[FIGURE_connections] = (double)run->sink->counters.open_max;
     of[FIGURE_arrived] = (double)sums.arrived;
     of[FIGURE_bounced] = (double)sums.bounced;
     of[FIGURE_deferrals] = (double)(after->refused_4xx - before->refused_4xx);
@@ -329,6 +325,18 @@ static void fill_figures(const struct run *run, const struct clocks *before,
     of[FIGURE_duplicates] = (double)(sums.duplicates + sums.unexpected);
     of[FIGURE_damaged] = (double)(run->sink->counters.damaged + run->sink->counters.mixed_up +
                                   run->sink->counters.other_run);
+}
+
+/* What is left behind once the work is done. */
+static void stay(struct run *run)
+{
+    uint64_t next_ns = process_now_ns();
+    uint64_t end_ns = next_ns + (uint64_t)(run->scenario->idle_s * 1e9);
+
+    while (process_now_ns() < end_ns && is_over(run) == 0) {
+        show_progress(run, &next_ns);
+        process_sleep_ms(LOOK_MS);
+    }
 }
 
 static int measure(struct run *run, struct figures *ret_figures)
@@ -347,12 +355,16 @@ static int measure(struct run *run, struct figures *ret_figures)
             return error;
     }
     read_clocks(run, &before);
+    /* The rules' after= and until= count from the load on, unless they were at work already. */
+    if (scenario->warmup == 0)
+        __atomic_store_n(&run->sink->age_from_ns, process_now_ns(), __ATOMIC_RELAXED);
     error = load(run, scenario->warmup, scenario->gen.messages);
     if (error < 0)
         return error;
     process_sleep_ms(AFTERMATH_MS);
     read_clocks(run, &after);
     fill_figures(run, &before, &after, ret_figures);
+    stay(run);
     return 0;
 }
 
@@ -373,6 +385,7 @@ static int start_and_measure(struct run *run, struct figures *ret_figures)
     run->gen = gen_shared_create();
     if (run->ledger == NULL || run->sink == NULL || run->gen == NULL)
         return -ENOMEM;
+    process_raise_files();
     error = start_sink(run);
     if (error == 0)
         error = relay_start(&run->relay, &run->relay_options);

@@ -14,6 +14,15 @@
 #include "bench/relay.h"
 #include "bench/sink.h"
 
+/* How far a run is; all figures may still move. */
+struct scenario_look {
+    const struct gen_shared *gen;
+    const struct sink_shared *sink;
+    const struct ledger *ledger;
+    pid_t relay;    /* 0 = none */
+    double seconds; /* since the measured load began */
+};
+
 struct scenario {
     enum relay_kind relay;
     struct gen_options gen;   /* targets, numbers and run are filled in */
@@ -24,6 +33,7 @@ struct scenario {
     uint64_t connections; /* from each source to each of the sink's addresses (relay.h) */
     uint64_t out_max;     /* the daemon's connections altogether */
     uint64_t vmtas;       /* source addresses, 127.0.0.2 and up */
+    double idle_s;        /* looked at for so long after the last delivery, before the end */
     const char *daemon;   /* path */
     const char *extra;    /* file, or NULL */
     const char *spool;    /* directory on the disk to measure */
@@ -31,8 +41,8 @@ struct scenario {
     double patience_s;    /* without any delivery for so long, the rest counts as lost */
     /* Called every so often during the measured part; NULL = not. */
     double progress_s;
-    void (*progress)(const struct gen_shared *gen, const struct sink_shared *sink,
-                     const struct ledger *ledger, double seconds);
+    void (*progress)(void *context, const struct scenario_look *look);
+    void *context;
 };
 
 /* Sensible values: the daemon beside this program, 200,000 messages after 20,000. */

@@ -56,13 +56,12 @@ static struct sink_peer *peer_of(struct sink_shared *shared, const struct ipaddr
     return peer;
 }
 
-static void peer_open(struct sink_peer *peer)
+static void count_open(uint64_t *count, uint64_t *count_max)
 {
-    uint64_t open = __atomic_add_fetch(&peer->open, 1, __ATOMIC_RELAXED);
-    uint64_t most = __atomic_load_n(&peer->open_max, __ATOMIC_RELAXED);
+    uint64_t open = __atomic_add_fetch(count, 1, __ATOMIC_RELAXED);
+    uint64_t most = __atomic_load_n(count_max, __ATOMIC_RELAXED);
 
-    sink_count(&peer->connections, 1);
-    while (open > most && !__atomic_compare_exchange_n(&peer->open_max, &most, open, true,
+    while (open > most && !__atomic_compare_exchange_n(count_max, &most, open, true,
                                                        __ATOMIC_RELAXED, __ATOMIC_RELAXED))
         ;
 }
@@ -107,9 +106,10 @@ static void on_accept(struct io_accept *accept, int32_t fd)
     session->peer = peer;
     session->client = client.ip;
     session->called = called.ip;
-    peer_open(peer);
+    count_open(&peer->open, &peer->open_max);
+    sink_count(&peer->connections, 1);
+    count_open(&worker->shared->counters.open, &worker->shared->counters.open_max);
     sink_count(&worker->shared->counters.connections, 1);
-    sink_count(&worker->shared->counters.open, 1);
     sink_session_start(session);
 }
 

@@ -38,6 +38,7 @@ struct sink_options {
 #define SINK_COUNTERS(X)                                                                           \
     X(connections)                                                                                 \
     X(open)                                                                                        \
+    X(open_max)                                                                                    \
     X(messages)    /* answered with 250 */                                                         \
     X(recipients)  /* of them */                                                                   \
     X(bytes)       /* of them, unstuffed */                                                        \
@@ -72,6 +73,7 @@ struct sink_shared {
     int32_t error;  /* why a worker could not start */
     uint32_t peer_lock;
     uint64_t last_arrival_ns; /* monotonic clock */
+    uint64_t age_from_ns;     /* the rules' seconds count from here; 0 = from a worker's start */
     struct sink_counters counters;
     struct sink_peer peers[SINK_PEERS_MAX];
 };

@@ -342,6 +342,16 @@ static void on_delay_over(struct io_timer *timer)
         read_on(session);
 }
 
+static uint64_t age_of(const struct sink_worker *worker)
+{
+    uint64_t now = io_now_ns(worker->io);
+    uint64_t from = __atomic_load_n(&worker->shared->age_from_ns, __ATOMIC_RELAXED);
+
+    if (from == 0)
+        from = worker->start_ns;
+    return now > from ? now - from : 0;
+}
+
 static void ask(struct sink_session *session, enum rule_stage stage, struct slice rcpt,
                 struct rule_verdict *ret_verdict)
 {
@@ -357,7 +367,7 @@ static void ask(struct sink_session *session, enum rule_stage stage, struct slic
         .connection_messages = session->messages,
         .connection_commands = session->commands,
         .transaction_rcpts = session->rcpt_count,
-        .age_ns = io_now_ns(worker->io) - worker->start_ns,
+        .age_ns = age_of(worker),
     };
 
     /* The recipient in question stands in the list already. */
