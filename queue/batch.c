@@ -11,6 +11,7 @@ void batch_init(struct batch *batch, uint32_t buffer_bytes)
     memset(batch, 0, sizeof(*batch));
     batch->buffer = mem_alloc_aligned(buffer_bytes, SEGFMT_BLOCK);
     batch->done_slots = mem_alloc(BATCH_DONE_MAX * sizeof(*batch->done_slots));
+    batch->done_bytes = mem_alloc(BATCH_DONE_MAX * sizeof(*batch->done_bytes));
     list_init(&batch->waiting);
 }
 
@@ -18,6 +19,7 @@ void batch_fini(struct batch *batch)
 {
     mem_free(batch->buffer);
     mem_free(batch->done_slots);
+    mem_free(batch->done_bytes);
 }
 
 void batch_reset(struct batch *batch)

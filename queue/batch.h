@@ -25,6 +25,7 @@ struct batch {
     bool is_adrift; /* must find a new place before it is written */
     uint32_t done_count;
     uint16_t *done_slots; /* segments of which a message is done once this is durable */
+    uint32_t *done_bytes; /* ... and its record's size */
     uint64_t first;       /* sequences, of both streams in between */
     uint64_t last;
     uint64_t since_ns;   /* when its first record came */

@@ -476,7 +476,7 @@ static int start_life(struct spool *spool, struct recover *recover, struct spool
         result = calibrate(spool);
     if (result < 0)
         return result;
-    if (spool->pool.ready[STREAM_MESSAGES] == NULL)
+    if (segpool_is_low(&spool->pool))
         atomic_store_explicit(&spool->health, SPOOL_LOW_SPACE, memory_order_release);
     /* A checkpoint is due when so much must be read again. */
     spool->checkpoint.bytes_at_begin = 0 - report->bytes_read;
@@ -562,6 +562,7 @@ int spool_open(struct io *io, const struct spool_options *options,
         spool_destroy(spool);
         return result;
     }
+    compaction_init(spool);
     seglog_init(&spool->messages, spool, STREAM_MESSAGES);
     seglog_init(&spool->outcomes, spool, STREAM_OUTCOMES);
     spool->actor.turn = spool_turn;
@@ -576,6 +577,7 @@ void spool_destroy(struct spool *spool)
 {
     if (spool == NULL)
         return;
+    compaction_fini(spool);
     seglog_fini(&spool->messages);
     seglog_fini(&spool->outcomes);
     segpool_fini(&spool->pool);

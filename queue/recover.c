@@ -464,6 +464,7 @@ static void count_live(struct recover *recover)
         segment = segment_of_serial(recover, message->serial);
         must(segment != NULL && segment->stream == STREAM_MESSAGES);
         segment->live++;
+        segment->live_bytes += message->bytes;
         message->slot = segment->slot;
     }
 }
@@ -513,6 +514,27 @@ void recover_fini(struct recover *recover)
 
 /* ---- The outcome --------------------------------------------------------------------------- */
 
+/*
+ * Whether the segment may look unused to the next start: all it holds is one commit, the last of
+ * its life, whose sync may have failed. The next segment does not name such a one as the one before
+ * it, or it would later seem to be missing.
+ */
+static bool may_vanish(const struct recover *recover, const struct segment *segment)
+{
+    const struct recover_seen *seen = &recover->seen[segment->slot];
+
+    if (!seen->from_start || seen->batches > 1)
+        return false;
+    for (uint32_t i = 0; i < recover->order_count[segment->stream]; i++) {
+        const struct segment *other = recover->order[segment->stream][i];
+
+        if (other->life == segment->life && other->serial > segment->serial &&
+            recover->seen[other->slot].batches > 0)
+            return false;
+    }
+    return true;
+}
+
 /* What holds no record at all is free. */
 static void settle_segment(struct recover *recover, struct segment *segment)
 {
@@ -522,7 +544,7 @@ static void settle_segment(struct recover *recover, struct segment *segment)
         segpool_release(pool, segment);
         return;
     }
-    if (segment->serial > pool->newest[segment->stream])
+    if (segment->serial > pool->newest[segment->stream] && !may_vanish(recover, segment))
         pool->newest[segment->stream] = segment->serial;
     if (segment->has_void)
         segment->state = SEGMENT_POISONED;

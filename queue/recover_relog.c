@@ -121,11 +121,12 @@ static void batch_landed(struct relog *relog)
     for (uint32_t i = 0; i < relog->moved_count; i++) {
         struct recover_message *message = relog->moved[i];
 
-        segpool_message_done(pool, &pool->slots[message->slot]);
+        segpool_message_done(pool, &pool->slots[message->slot], message->bytes);
         message->serial = relog->segment->serial;
         message->slot = relog->segment->slot;
         message->offset = batch->offset + relog->moved_at[i];
         relog->segment->live++;
+        relog->segment->live_bytes += message->bytes;
     }
     relog->moved_count = 0;
     relog->write_end += (uint32_t)segfmt_align(batch->used, SEGFMT_BLOCK);

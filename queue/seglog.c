@@ -167,6 +167,7 @@ static void account(struct seglog *log, struct batch *batch, const struct log_re
 
     if (log->stream == STREAM_MESSAGES) {
         batch->segment->live++;
+        batch->segment->live_bytes += request->place.bytes;
         return;
     }
     if ((request->flags & LOG_MESSAGE_DONE) == 0)
@@ -175,9 +176,11 @@ static void account(struct seglog *log, struct batch *batch, const struct log_re
     segment = &pool->slots[request->place.slot];
     must(segment->serial == request->place.serial && segment->stream == STREAM_MESSAGES);
     if (planted("queue/recycled-early"))
-        segpool_message_done(pool, segment);
-    else
+        segpool_message_done(pool, segment, request->place.bytes);
+    else {
+        batch->done_bytes[batch->done_count] = request->place.bytes;
         batch->done_slots[batch->done_count++] = request->place.slot;
+    }
 }
 
 /* A seeded bug for the tests: an outcome is answered, but nobody wrote it down. */
@@ -221,6 +224,12 @@ void seglog_append(struct seglog *log, struct log_request *request)
     }
     if (batch_size_of(request) > log->spool->pool.segment_bytes - SEGFMT_BLOCK) {
         spool_answer(log->spool, request, E_TOO_LONG);
+        return;
+    }
+    /* What is left when space is low is for copies, which make room. */
+    if (request->parcel.kind == SPOOL_APPEND_MESSAGE && (request->flags & LOG_IS_COPY) == 0 &&
+        spool_health(log->spool) == SPOOL_LOW_SPACE) {
+        spool_answer(log->spool, request, E_LOW_SPACE);
         return;
     }
     if (list_empty(&log->pending) && copy_in(log, request))
@@ -359,6 +368,7 @@ static void fill_settle(struct seglog *log)
         if (log->stream == STREAM_MESSAGES) {
             fill->segment->live -= fill->records;
             log->active->live += fill->records;
+            log->active->live_bytes += fill->used;
         }
         batch_move(fill, log->active, log->write_end, &log->spool->sequence_next);
         return;
@@ -366,7 +376,7 @@ static void fill_settle(struct seglog *log)
     if (!is_out_of_space(log, fill->used))
         return;
     for (uint32_t i = 0; i < fill->records; i++)
-        segpool_message_done(&log->spool->pool, fill->segment);
+        segpool_message_done(&log->spool->pool, fill->segment, 0);
     answer_list(log->spool, &fill->waiting, E_LOW_SPACE);
     batch_reset(fill);
 }
@@ -432,7 +442,8 @@ static void flight_durable(struct seglog *log)
         segpool_publish(&log->spool->pool, flight->segment);
     }
     for (uint32_t i = 0; i < flight->done_count; i++)
-        segpool_message_done(&log->spool->pool, &log->spool->pool.slots[flight->done_slots[i]]);
+        segpool_message_done(&log->spool->pool, &log->spool->pool.slots[flight->done_slots[i]],
+                             flight->done_bytes[i]);
     answer_durable(log, flight);
     batch_reset(flight);
     enter(log, SEGLOG_IDLE);
@@ -501,7 +512,7 @@ void seglog_on_void_durable(struct seglog *log)
         return;
     spool_count(&log->spool->counters.voids, 1);
     for (uint32_t i = 0; i < flight->records; i++)
-        segpool_message_done(&log->spool->pool, flight->segment);
+        segpool_message_done(&log->spool->pool, flight->segment, flight->used / flight->records);
     answer_list(log->spool, &flight->waiting, log->failure);
     batch_reset(flight);
     enter(log, SEGLOG_IDLE);

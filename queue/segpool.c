@@ -145,10 +145,11 @@ void segpool_poison(struct segpool *pool, struct segment *segment)
     look_if_empty(pool, segment);
 }
 
-void segpool_message_done(struct segpool *pool, struct segment *segment)
+void segpool_message_done(struct segpool *pool, struct segment *segment, uint32_t bytes)
 {
     must(segment->stream == STREAM_MESSAGES && segment->live > 0);
     segment->live--;
+    segment->live_bytes -= bytes < segment->live_bytes ? bytes : segment->live_bytes;
     look_if_empty(pool, segment);
 }
 
@@ -196,6 +197,12 @@ bool segpool_can_serve(const struct segpool *pool, enum segfmt_stream stream)
     if (pool->job != JOB_NONE && (pool->job_stream == stream || pool->job_stream == 0))
         return true;
     return pool->free_count > reserve_against(stream) || may_grow(pool, stream);
+}
+
+bool segpool_is_low(const struct segpool *pool)
+{
+    return pool->free_count <= reserve_against(STREAM_MESSAGES) &&
+           !may_grow(pool, STREAM_MESSAGES) && !(pool->job != JOB_NONE && pool->job_stream == 0);
 }
 
 struct segment *segpool_take(struct segpool *pool, enum segfmt_stream stream)
@@ -344,6 +351,7 @@ static void header_prepare(struct segpool *pool, struct segment *segment, uint8_
     segment->former = header.former;
     segment->end = SEGFMT_BLOCK;
     segment->live = 0;
+    segment->live_bytes = 0;
     segment->free_after = 0;
     segment->has_void = false;
 }

@@ -5,7 +5,10 @@
  * being made durable) → READY → ACTIVE → SEALED → FREE again; a failed write makes it POISONED, and
  * once empty it is unlinked (GONE) instead of reused. READY segments are prepared ahead, one per
  * stream, so that a commit never waits for a file. At least SEGPOOL_RESERVE free ones are kept for
- * outcomes and checkpoints, which free space: the message stream gets only what is above them.
+ * outcomes and checkpoints, which free space: the message stream gets only what is above them. When
+ * nothing is above them and no file can be made, the pool is low: mail is refused, and what the
+ * message stream still has (the rest of its active segment and the READY one) is for the copies of
+ * stragglers, which free segments too.
  */
 #pragma once
 
@@ -36,9 +39,10 @@ struct segment {
     uint32_t serial;
     uint32_t seed;
     uint32_t bytes;
-    uint32_t end;    /* behind the last durable batch */
-    uint32_t live;   /* messages appended here and not yet done */
-    uint32_t former; /* serial of the one before it in its stream */
+    uint32_t end;        /* behind the last durable batch */
+    uint32_t live;       /* messages appended here and not yet done */
+    uint64_t live_bytes; /* about: of their records */
+    uint32_t former;     /* serial of the one before it in its stream */
     uint16_t slot;
     uint8_t state; /* enum segment_state */
     uint8_t stream;
@@ -101,13 +105,15 @@ static inline bool segpool_is_idle(const struct segpool *pool)
 struct segment *segpool_take(struct segpool *pool, enum segfmt_stream stream);
 /* False when none is prepared for the stream and none can be made as things are. */
 bool segpool_can_serve(const struct segpool *pool, enum segfmt_stream stream);
+/* What is left is for outcomes and for copies of stragglers. */
+bool segpool_is_low(const struct segpool *pool);
 /* The lowest serial that the stream's next segment may have. */
 uint32_t segpool_next_serial(const struct segpool *pool, enum segfmt_stream stream);
 /* No more commits go in. */
 void segpool_seal(struct segpool *pool, struct segment *segment);
 void segpool_poison(struct segpool *pool, struct segment *segment);
-/* A message of this segment is done, durably. */
-void segpool_message_done(struct segpool *pool, struct segment *segment);
+/* A message of this segment, of so many bytes, is done, durably. */
+void segpool_message_done(struct segpool *pool, struct segment *segment, uint32_t bytes);
 /* Nothing in it is needed any more: FREE, or unlinked when it must not be used again. */
 void segpool_release(struct segpool *pool, struct segment *segment);
 /* Readers of other threads may read up to `end`. Not before the first commit here is durable: to

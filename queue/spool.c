@@ -136,6 +136,9 @@ static void on_parcel(void *context, struct parcel *parcel)
     case SPOOL_CHECKPOINT_DONE:
         checkpoint_on_done(spool, client, container_of(parcel, struct spool_notice, parcel));
         break;
+    case SPOOL_EVACUATE_DONE:
+        compaction_on_done(spool, client, container_of(parcel, struct spool_notice, parcel));
+        break;
     default:
         must(parcel->kind == SPOOL_CURSOR_AT);
         take_cursor(spool, client, container_of(parcel, struct spool_notice, parcel));
@@ -170,7 +173,7 @@ static void health_update(struct spool *spool)
 
     if (spool_is_poisoned(spool))
         return;
-    if (!segpool_can_serve(&spool->pool, STREAM_MESSAGES))
+    if (segpool_is_low(&spool->pool))
         health = SPOOL_LOW_SPACE;
     if (atomic_load_explicit(&spool->health, memory_order_relaxed) != (int)health)
         atomic_store_explicit(&spool->health, health, memory_order_release);
@@ -192,6 +195,7 @@ void spool_turn(struct io_actor *actor)
     if (!spool->closing || !is_at_rest(spool))
         segpool_turn(&spool->pool);
     checkpoint_turn(spool);
+    compaction_turn(spool);
     seglog_turn(&spool->messages);
     seglog_turn(&spool->outcomes);
     health_update(spool);
@@ -241,6 +245,7 @@ void spool_stats_read(const struct spool *spool, struct spool_stats *ret_stats)
     READ(voids);
     READ(checkpoints);
     READ(recycled);
+    READ(evacuations);
     READ(segments_total);
     READ(segments_free);
 #undef READ

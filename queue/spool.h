@@ -47,10 +47,16 @@ enum spool_parcel_kind {
                                      changed: this shard has posted all of its state */
     SPOOL_CURSOR_AT,              /* struct spool_notice: a cursor needs nothing before `place`;
                                      answered with the same parcel */
+    SPOOL_EVACUATE_DONE,          /* the notice of SPOOL_EVACUATE on its way home, kind changed:
+                                     what could be moved has been */
     /* From the spool: */
     SPOOL_CHECKPOINT_BEGIN = 0x180, /* struct spool_notice: emit your state now, then DONE. State
                                        of every message whose append was answered 0 and that is
                                        not done, posted behind all else that concerns it */
+    SPOOL_EVACUATE, /* struct spool_notice: copy forward what is live in the segment place.serial,
+                       then DONE. Each message: append it again (LOG_IS_COPY), and when that is
+                       answered 0, its state with LOG_MESSAGE_DONE. In between its last recipient
+                       must not become final */
 };
 
 enum log_request_flags {
@@ -59,6 +65,7 @@ enum log_request_flags {
                              `place` are dead once this is durable. On APPEND_STATE: the message was
                              appended again, that is answered 0, the state names the new place,
                              and the copy at `place` is dead */
+    LOG_IS_COPY = 4, /* message: it is moved, see SPOOL_EVACUATE; taken while new mail is refused */
 };
 
 /*
@@ -201,6 +208,7 @@ struct spool_stats {
     uint64_t voids;
     uint64_t checkpoints;
     uint64_t recycled;
+    uint64_t evacuations; /* segments whose stragglers were asked to move */
     uint32_t segments_total;
     uint32_t segments_free;
 };

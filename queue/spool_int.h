@@ -39,6 +39,7 @@ struct spool_client {
     bool wants_checkpoints;
     bool asked; /* its notice is out */
     struct spool_notice notice;
+    struct spool_notice evacuate;
 };
 
 /* Where a cursor keeps outcome segments from being recycled. */
@@ -78,6 +79,15 @@ struct checkpoint {
     uint8_t own_bytes[2048];
 };
 
+/* The segment that is being evacuated. */
+struct compaction {
+    uint32_t serial; /* 0 = none */
+    uint16_t slot;
+    uint32_t clients_left;
+    uint64_t look_at_ns; /* no look for another one before */
+    struct io_timer timer;
+};
+
 struct spool_counters {
     _Atomic uint64_t message_commits;
     _Atomic uint64_t outcome_commits;
@@ -89,6 +99,7 @@ struct spool_counters {
     _Atomic uint64_t voids;
     _Atomic uint64_t checkpoints;
     _Atomic uint64_t recycled;
+    _Atomic uint64_t evacuations;
     _Atomic uint32_t segments_total;
     _Atomic uint32_t segments_free;
 };
@@ -113,6 +124,7 @@ struct spool {
     struct seglog outcomes;
     struct named_table named;
     struct checkpoint checkpoint;
+    struct compaction compaction;
     struct spool_client *clients[SPOOL_CLIENTS_MAX];
     uint16_t client_count;
     uint16_t checkpoint_client_count;
@@ -156,3 +168,10 @@ void checkpoint_on_answer(struct spool *spool, struct log_request *request);
 bool checkpoint_is_busy(const struct spool *spool);
 /* Frees what nothing needs any more; called when something changed that could let it. */
 void checkpoint_recycle(struct spool *spool);
+
+/* compact.c */
+void compaction_init(struct spool *spool);
+void compaction_fini(struct spool *spool);
+void compaction_turn(struct spool *spool);
+void compaction_on_done(struct spool *spool, struct spool_client *client,
+                        struct spool_notice *notice);

@@ -429,46 +429,86 @@ static void give_back(struct shard *shard, struct delivery *delivery)
     site_connection_lost(shard, connection);
 }
 
-/* Starts reading the message back; negative when it cannot be tried now. */
-static int load(struct shard *shard, struct delivery *delivery)
+/* Reads the message back from `place` into its first buffer; negative when it cannot be tried now.
+ */
+static int read_at(struct shard *shard, struct delivery *delivery, const struct log_place *place)
 {
-    const struct queued *queued = slab_at(&shard->queued, delivery->rcpts[0]);
-    int fd = spool_reader_fd(shard->reader, &queued->place);
-    struct message *message;
+    struct message *message = delivery->message;
+    int fd = spool_reader_fd(shard->reader, place);
 
     if (fd < 0)
         return fd;
-    message = message_alloc(&shard->pool);
-    if (!message || message_buffer_add(message, queued->place.bytes) < 0) {
-        message_free(message);
-        return E_FULL;
+    if (message->buffers[0].size < place->bytes) {
+        if (message_buffer_add(message, place->bytes) < 0)
+            return E_FULL;
+        message_buffer_drop_first(message);
     }
+    delivery->place = *place;
+    io_read(shard->io, &delivery->read_op, fd, message->buffers[0].data, place->bytes,
+            place->offset);
+    return 0;
+}
+
+/* Asks where the message lies, which only its home knows, and reads it there. Negative when it
+ * cannot be tried now. */
+static int locate(struct shard *shard, struct delivery *delivery)
+{
+    const struct queued *queued = slab_at(&shard->queued, delivery->rcpts[0]);
+
+    delivery->locate = (struct locate){
+        .parcel = {.kind = SHARD_LOCATE, .from = shard->number},
+        .message_id = queued->message_id,
+        .home_message = queued->home_message,
+        .asker = shard->number,
+    };
+    if (queued->home == shard->number)
+        return read_at(shard, delivery,
+                       home_place(shard, queued->home_message, queued->message_id));
+    mailbox_post(shard->wiring.to_shards[queued->home], &delivery->locate.parcel);
+    return 0;
+}
+
+/* Starts having the message read back; negative when it cannot be tried now. */
+static int load(struct shard *shard, struct delivery *delivery)
+{
+    struct message *message = message_alloc(&shard->pool);
+    int result = E_FULL;
+
+    if (!message)
+        return E_FULL;
     delivery->message = message;
     delivery->is_loaded = true;
+    if (message_buffer_add(message, 1) == 0)
+        result = locate(shard, delivery);
+    if (result < 0) {
+        message_free(message);
+        delivery->message = NULL;
+        delivery->is_loaded = false;
+        return result;
+    }
     shard->totals.cold_reads++;
-    io_read(shard->io, &delivery->read_op, fd, message->buffers[0].data, queued->place.bytes,
-            queued->place.offset);
     return 0;
 }
 
 static int check_loaded(struct shard *shard, struct delivery *delivery, int32_t result)
 {
     const struct queued *queued = slab_at(&shard->queued, delivery->rcpts[0]);
+    const struct log_place *place = &delivery->place;
     struct message *message = delivery->message;
     struct message_buffer *buffer = &message->buffers[0];
-    struct iovec iov = {buffer->data, queued->place.bytes};
+    struct iovec iov = {buffer->data, place->bytes};
 
     if (result < 0)
         return result;
-    if ((uint32_t)result < queued->place.bytes ||
-        spool_reader_check(&queued->place, queued->message_id, &iov, 1) < 0 ||
+    if ((uint32_t)result < place->bytes ||
+        spool_reader_check(place, queued->message_id, &iov, 1) < 0 ||
         envelope_decode(slice_of(buffer->data + LOG_RECORD_HEADER_BYTES,
-                                 queued->place.bytes - LOG_RECORD_HEADER_BYTES),
+                                 place->bytes - LOG_RECORD_HEADER_BYTES),
                         &message->envelope) < 0)
         return E_DAMAGED;
     message->payload_offset = LOG_RECORD_HEADER_BYTES;
-    buffer->used = queued->place.bytes;
-    message->bytes = queued->place.bytes - LOG_RECORD_HEADER_BYTES;
+    buffer->used = place->bytes;
+    message->bytes = place->bytes - LOG_RECORD_HEADER_BYTES;
     return 0;
 }
 
@@ -487,7 +527,7 @@ static void on_unreadable(struct shard *shard, struct delivery *delivery, int er
 
     inject_format_id(queued->message_id, id);
     log_error("message %s cannot be read back (segment %u, offset %u): %s", id,
-              queued->place.serial, queued->place.offset, err_text(error));
+              delivery->place.serial, delivery->place.offset, err_text(error));
     message_free(delivery->message);
     delivery->message = NULL;
     delivery->is_loaded = false;
@@ -510,12 +550,33 @@ static void on_read(struct io_op *op, int32_t result)
     struct shard *shard = delivery->shard;
     int error = check_loaded(shard, delivery, result);
 
+    /* It may have been moved, and its segment used again, since its home was asked. */
+    if (error == E_DAMAGED && !delivery->is_located_twice) {
+        delivery->is_located_twice = true;
+        error = locate(shard, delivery);
+        if (error == 0)
+            return;
+    }
     if (error < 0)
         on_unreadable(shard, delivery, error);
     else if (delivery->connection && !site_connection_is_usable(delivery->connection))
         give_back(shard, delivery);
     else
         send_message(shard, delivery);
+}
+
+void deliver_on_located(struct shard *shard, struct locate *locate)
+{
+    struct delivery *delivery = container_of(locate, struct delivery, locate);
+    int error;
+
+    if (delivery->connection && !site_connection_is_usable(delivery->connection)) {
+        give_back(shard, delivery);
+        return;
+    }
+    error = read_at(shard, delivery, &locate->place);
+    if (error < 0)
+        on_unreadable(shard, delivery, error);
 }
 
 static uint32_t rcpt_count_max(const struct queue *queue)

@@ -17,6 +17,11 @@
 /* Backlog towards another shard above which handing out waits. */
 #define HANDOFF_BACKLOG_MAX 1024
 #define STATES_PER_TURN     256
+/* Of a checkpoint, so that it takes little from the mail that passes by; a queue of millions is
+ * through in half a minute all the same, and one that waits for space is not held up. */
+#define STATES_PER_S_MIN    25000u
+#define CHECKPOINT_S_MAX    30u
+#define CHECKPOINT_PAUSE_NS 2000000ull
 
 /* Checkpoint state of one message on its way to the spool and back. */
 struct state_record {
@@ -27,6 +32,8 @@ struct state_record {
     uint8_t *bytes;
     uint8_t room[512];
 };
+
+static void on_checkpoint_timer(struct io_timer *timer);
 
 void home_init(struct shard *shard)
 {
@@ -40,12 +47,14 @@ void home_init(struct shard *shard)
     table_init(&shard->route_table);
     list_init(&shard->idle_routes);
     list_init(&shard->unregistered);
+    io_timer_init(&shard->checkpoint_timer, on_checkpoint_timer);
     shard->handoff_head = NONE;
     shard->handoff_tail = NONE;
 }
 
 void home_fini(struct shard *shard)
 {
+    io_timer_stop(shard->io, &shard->checkpoint_timer);
     mem_free(shard->scratch);
     table_fini(&shard->route_table);
     slab_fini(&shard->state_records);
@@ -326,7 +335,6 @@ static void fill_handoff(struct shard *shard, struct handoff *handoff, uint32_t 
     handoff->message_id = home->id;
     handoff->accepted_us = home->accepted_us;
     handoff->due_us = (uint64_t)rcpt->due_s * 1000000;
-    handoff->place = home->place;
     handoff->hot = home->hot;
     handoff->domain = names_text(&shard->names, route->name);
     handoff->vmta_id = route->vmta_id;
@@ -406,7 +414,7 @@ void home_turn(struct shard *shard)
 
 bool home_is_busy(const struct shard *shard)
 {
-    return shard->handoff_head != NONE || shard->checkpoint != NULL;
+    return shard->handoff_head != NONE || (shard->checkpoint != NULL && !shard->checkpoint_rests);
 }
 
 void home_on_handoff_return(struct shard *shard, struct handoff *handoff)
@@ -423,6 +431,35 @@ static void drop_claim(struct home_message *home)
         return;
     message_free(home->hot);
     home->hot = NULL;
+}
+
+static void post_outcome(struct shard *shard, struct outcome_parcel *outcome)
+{
+    if (planted("shard/outcome-not-logged") && outcome->is_final)
+        return;
+    outcome->request.parcel.kind = SPOOL_APPEND_OUTCOME;
+    mailbox_post(shard->wiring.to_spool, &outcome->request.parcel);
+}
+
+void home_end_message(struct shard *shard, struct outcome_parcel *last)
+{
+    struct home_message *home = slab_at(&shard->home_messages, last->home_message);
+
+    must(home->rcpt_open == 0 && !home->hot && home->handoff_rcpt == NONE);
+    last->request.place = home->place;
+    last->request.flags |= LOG_MESSAGE_DONE;
+    message_free_rcpts(shard, home);
+    slab_free(&shard->home_messages, last->home_message);
+    post_outcome(shard, last);
+}
+
+const struct log_place *home_place(const struct shard *shard, uint32_t home_message,
+                                   uint64_t message_id)
+{
+    const struct home_message *home = slab_at(&shard->home_messages, home_message);
+
+    must(home->id == message_id);
+    return &home->place;
 }
 
 void home_on_outcome(struct shard *shard, struct outcome_parcel *outcome)
@@ -443,16 +480,10 @@ void home_on_outcome(struct shard *shard, struct outcome_parcel *outcome)
     outcome->request.place = home->place;
     if (planted("shard/message-done-early") && outcome->is_final)
         outcome->request.flags |= LOG_MESSAGE_DONE;
-    if (home->rcpt_open == 0) {
-        must(!home->hot && home->handoff_rcpt == NONE);
-        outcome->request.flags |= LOG_MESSAGE_DONE;
-        message_free_rcpts(shard, home);
-        slab_free(&shard->home_messages, outcome->home_message);
-    }
-    if (planted("shard/outcome-not-logged") && outcome->is_final)
-        return;
-    outcome->request.parcel.kind = SPOOL_APPEND_OUTCOME;
-    mailbox_post(shard->wiring.to_spool, &outcome->request.parcel);
+    if (home->rcpt_open > 0)
+        post_outcome(shard, outcome);
+    else if (!compact_holds(shard, outcome->home_message, outcome))
+        home_end_message(shard, outcome);
 }
 
 /* ---- Checkpoints ----------------------------------------------------------------------------- */
@@ -462,6 +493,33 @@ void home_on_checkpoint(struct shard *shard, struct spool_notice *notice)
     must(!shard->checkpoint);
     shard->checkpoint = notice;
     shard->checkpoint_cursor = 0;
+    shard->checkpoint_sent = 0;
+    shard->checkpoint_began_ns = io_now_ns(shard->io);
+}
+
+/* How many states may go out in this turn. */
+static uint32_t states_due(const struct shard *shard)
+{
+    uint64_t elapsed_ns = io_now_ns(shard->io) - shard->checkpoint_began_ns;
+    uint64_t per_s = shard->home_messages.count_used / CHECKPOINT_S_MAX;
+    uint64_t due;
+
+    if (spool_health(shard->wiring.spool) != SPOOL_HEALTHY)
+        return STATES_PER_TURN;
+    if (per_s < STATES_PER_S_MIN)
+        per_s = STATES_PER_S_MIN;
+    due = STATES_PER_TURN + elapsed_ns / 1000 * per_s / 1000000;
+    if (due <= shard->checkpoint_sent)
+        return 0;
+    due -= shard->checkpoint_sent;
+    return due < STATES_PER_TURN ? (uint32_t)due : STATES_PER_TURN;
+}
+
+static void on_checkpoint_timer(struct io_timer *timer)
+{
+    struct shard *shard = container_of(timer, struct shard, checkpoint_timer);
+
+    shard->checkpoint_rests = false;
 }
 
 /* Encodes the recipients; a domain is written where it differs from the one before. */
@@ -511,8 +569,10 @@ static bool record_room(struct state_record *record, uint32_t bytes)
     return record->bytes != NULL;
 }
 
-/* False when there is no room now; the same message is tried again next turn. */
-static bool emit_state(struct shard *shard, const struct home_message *home)
+/* dead: the place of a copy that is given up with this, or NULL. False when there is no room now;
+ * the same message is tried again next turn. */
+static bool emit_state(struct shard *shard, const struct home_message *home,
+                       const struct log_place *dead)
 {
     const struct conf_vmta *vmta = conf_vmta(shard->conf, home->vmta_id);
     struct log_message_state state = {
@@ -552,25 +612,44 @@ static bool emit_state(struct shard *shard, const struct home_message *home)
         .payload_bytes = (uint32_t)bytes,
         .message_id = home->id,
     };
+    if (dead) {
+        record->request.flags = LOG_MESSAGE_DONE;
+        record->request.place = *dead;
+    }
     list_init(&record->request.link);
     mailbox_post(shard->wiring.to_spool, &record->request.parcel);
     return true;
 }
 
+bool home_post_moved(struct shard *shard, uint32_t home_message, const struct log_place *dead)
+{
+    return emit_state(shard, slab_at(&shard->home_messages, home_message), dead);
+}
+
 static void checkpoint_turn(struct shard *shard)
 {
     const struct slab *slab = &shard->home_messages;
-    uint32_t budget = STATES_PER_TURN, steps = STATES_PER_TURN * 16;
+    uint32_t budget, steps = STATES_PER_TURN * 16;
 
     /* What was answered before the checkpoint began must be among the states. */
-    if (!shard->checkpoint || (shard->checkpoint_cursor == 0 && !list_empty(&shard->unregistered)))
+    if (!shard->checkpoint || shard->checkpoint_rests ||
+        (shard->checkpoint_cursor == 0 && !list_empty(&shard->unregistered)))
         return;
+    budget = states_due(shard);
     for (; shard->checkpoint_cursor < slab->count_grown && steps > 0;
          shard->checkpoint_cursor++, steps--) {
         if (!slab_is_live(slab, shard->checkpoint_cursor) ||
             (planted("shard/checkpoint-skips-message") && shard->checkpoint_cursor % 8 == 7))
             continue;
-        if (budget-- == 0 || !emit_state(shard, slab_at(slab, shard->checkpoint_cursor)))
+        if (budget == 0) {
+            shard->checkpoint_rests = true;
+            io_timer_arm(shard->io, &shard->checkpoint_timer,
+                         io_now_ns(shard->io) + CHECKPOINT_PAUSE_NS);
+            return;
+        }
+        budget--;
+        shard->checkpoint_sent++;
+        if (!emit_state(shard, slab_at(slab, shard->checkpoint_cursor), NULL))
             return;
     }
     if (shard->checkpoint_cursor < slab->count_grown)

@@ -15,6 +15,7 @@
     X("shard/no-delay-before-retry")                                                               \
     X("shard/recipient-not-handed-out")                                                            \
     X("shard/message-done-early")                                                                  \
+    X("shard/ends-while-it-moves")                                                                 \
     X("shard/checkpoint-skips-message")                                                            \
     X("shard/deferral-taken-for-delivery")                                                         \
     X("shard/first-bad-answer-is-final")

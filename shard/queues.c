@@ -316,7 +316,6 @@ bool queues_take(struct shard *shard, const struct handoff *handoff)
     }
     queued->message_id = handoff->message_id;
     queued->accepted_us = handoff->accepted_us;
-    queued->place = handoff->place;
     queued->hot = handoff->hot;
     queued->queue = queue->index;
     queued->home_message = handoff->home_message;

@@ -70,6 +70,7 @@ struct shard *shard_create(struct io *io, const struct shard_options *options)
     shard->smtpc = smtpc_engine_create(io, shard->limits.connection_count_max);
     inject_init(shard);
     home_init(shard);
+    compact_init(shard);
     queues_init(shard);
     site_init(shard);
     deliver_init(shard);
@@ -84,6 +85,7 @@ void shard_destroy(struct shard *shard)
     site_fini(shard);
     ips_fini(shard);
     queues_fini(shard);
+    compact_fini(shard);
     home_fini(shard);
     inject_fini(shard);
     smtpc_engine_destroy(shard->smtpc);
@@ -135,6 +137,13 @@ static void take_waiting(struct shard *shard)
     }
 }
 
+static void on_locate(struct shard *shard, struct locate *locate)
+{
+    locate->place = *home_place(shard, locate->home_message, locate->message_id);
+    locate->parcel.kind = SHARD_LOCATED;
+    mailbox_post(shard->wiring.to_shards[locate->asker], &locate->parcel);
+}
+
 static void on_shard_parcel(void *context, struct parcel *parcel)
 {
     struct shard *shard = context;
@@ -145,6 +154,12 @@ static void on_shard_parcel(void *context, struct parcel *parcel)
         break;
     case SHARD_HANDOFF_RETURN:
         home_on_handoff_return(shard, (struct handoff *)parcel);
+        break;
+    case SHARD_LOCATE:
+        on_locate(shard, container_of(parcel, struct locate, parcel));
+        break;
+    case SHARD_LOCATED:
+        deliver_on_located(shard, container_of(parcel, struct locate, parcel));
         break;
     case SHARD_OUTCOME:
         home_on_outcome(shard, container_of(parcel, struct outcome_parcel, request.parcel));
@@ -161,7 +176,10 @@ static void on_spool_parcel(void *context, struct parcel *parcel)
 
     switch (parcel->kind) {
     case SPOOL_APPEND_MESSAGE:
-        inject_on_appended(shard, container_of(request, struct message, append));
+        if (request->flags & LOG_IS_COPY)
+            compact_on_appended(shard, container_of(request, struct message, append));
+        else
+            inject_on_appended(shard, container_of(request, struct message, append));
         break;
     case SPOOL_APPEND_OUTCOME:
         slab_free(&shard->outcomes, container_of(request, struct outcome_parcel, request)->index);
@@ -174,6 +192,9 @@ static void on_spool_parcel(void *context, struct parcel *parcel)
         break;
     case SPOOL_CHECKPOINT_BEGIN:
         home_on_checkpoint(shard, container_of(parcel, struct spool_notice, parcel));
+        break;
+    case SPOOL_EVACUATE:
+        compact_on_evacuate(shard, container_of(parcel, struct spool_notice, parcel));
         break;
     default:
         must(false);
@@ -219,7 +240,7 @@ static bool is_quiet(const struct shard *shard)
 {
     return shard->smtpd_stopped && site_open_connections(shard) == 0 && shard->append_count == 0 &&
            shard->outcomes.count_used == 0 && shard->named_records.count_used == 0 &&
-           shard->deliveries.count_used == 0;
+           shard->deliveries.count_used == 0 && compact_is_idle(shard);
 }
 
 static void shard_turn(struct io_actor *actor)
@@ -232,6 +253,7 @@ static void shard_turn(struct io_actor *actor)
     }
     take_waiting(shard);
     home_turn(shard);
+    compact_turn(shard);
     queues_turn(shard);
     site_turn(shard);
     if (shard->stopping && !shard->is_stopped && is_quiet(shard)) {
@@ -247,7 +269,7 @@ static bool shard_is_busy(struct io_actor *actor)
 {
     const struct shard *shard = container_of(actor, struct shard, actor);
 
-    return home_is_busy(shard) || !list_empty(&shard->local_work) ||
+    return home_is_busy(shard) || compact_is_busy(shard) || !list_empty(&shard->local_work) ||
            (!list_empty(&shard->lanes_to_serve) && !shard->is_starved);
 }
 

@@ -4,6 +4,7 @@
  *   shard.c    creation, wiring, the turn, dispatch of parcels
  *   inject.c   the intake table: from an SMTP session to an append
  *   home.c     live messages at home here: registration, handoff, outcomes, checkpoints
+ *   compact.c  live messages moved out of nearly empty segments
  *   queues.c   queues owned here: ready and deferred recipients, pause, rest, expiry
  *   site.c     destinations: resolution, lanes (site, source address), opening of connections
  *   target.c   which address the next connection goes to
@@ -42,6 +43,8 @@ enum shard_parcel_kind {
     SHARD_HANDOFF = 0x400, /* struct handoff: home to owner */
     SHARD_HANDOFF_RETURN,  /* the same, empty, on its way home */
     SHARD_OUTCOME,         /* struct outcome_parcel: owner to home */
+    SHARD_LOCATE,          /* struct locate: owner to home: where does the message lie? */
+    SHARD_LOCATED,         /* the same on its way home, answered */
 };
 
 /* ---- Home ---------------------------------------------------------------------------------- */
@@ -88,7 +91,6 @@ struct handoff {
     uint64_t message_id;
     uint64_t accepted_us;
     uint64_t due_us;
-    struct log_place place;
     struct message *hot; /* a claim on it, or NULL */
     struct slice domain; /* bytes of home's names, valid until the return */
     uint32_t vmta_id;
@@ -98,6 +100,15 @@ struct handoff {
     uint32_t index; /* in home's slab */
     uint16_t attempts;
     uint16_t home;
+};
+
+/* Where a message lies, asked by the owner of one of its recipients. Part of its delivery. */
+struct locate {
+    struct parcel parcel;
+    uint64_t message_id;
+    uint32_t home_message;
+    uint16_t asker;
+    struct log_place place; /* the answer */
 };
 
 /* An outcome on its way: owner → home → spool → owner. Allocated by the owner. */
@@ -120,7 +131,6 @@ struct outcome_parcel {
 struct queued {
     uint64_t message_id;
     uint64_t accepted_us;
-    struct log_place place;
     struct message *hot; /* claim, until the first outcome */
     uint32_t next;       /* ready list */
     uint32_t queue;
@@ -279,6 +289,8 @@ struct delivery {
     struct connection *connection;
     struct message *message; /* hot at home, or read back here */
     bool is_loaded;          /* read back: freed here */
+    bool is_located_twice;   /* where it lay, it was not; asked again */
+    struct locate locate;
     struct io_op read_op;
     uint32_t index;
     uint32_t count;
@@ -287,6 +299,7 @@ struct delivery {
     uint8_t local;       /* enum local_work, as it was at the start */
     uint16_t local_code; /* likewise, see struct queue */
     uint8_t local_enhanced[3];
+    struct log_place place;      /* where the message is being read */
     struct outcome_parcel *last; /* kept back until the client is done with the message */
     uint16_t last_home;
     struct shard *shard;
@@ -344,7 +357,18 @@ struct shard {
     uint32_t append_count;           /* messages at the spool, unanswered */
     struct spool_notice *checkpoint; /* being answered */
     uint32_t checkpoint_cursor;
+    uint32_t checkpoint_sent; /* states, so far */
+    uint64_t checkpoint_began_ns;
+    struct io_timer checkpoint_timer; /* goes on after a rest */
+    bool checkpoint_rests;
     struct slab state_records;
+
+    /* compact.c */
+    struct slab moves;
+    struct list moves_done;          /* durable copies whose state is not posted yet */
+    struct spool_notice *evacuation; /* being answered */
+    uint32_t evacuation_cursor;
+
     uint8_t *scratch;
     size_t scratch_bytes;
     struct parcel *handoffs_waiting; /* from other shards, no room for them yet */
@@ -413,6 +437,31 @@ void home_on_handoff_return(struct shard *shard, struct handoff *handoff);
 void home_on_outcome(struct shard *shard, struct outcome_parcel *outcome);
 void home_on_checkpoint(struct shard *shard, struct spool_notice *notice);
 void home_on_state_answer(struct shard *shard, struct log_request *request);
+/* Where the message lies now. */
+const struct log_place *home_place(const struct shard *shard, uint32_t home_message,
+                                   uint64_t message_id);
+/* Posts the message's state, with which the copy at `dead` is given up; false when there is no room
+ * now. */
+bool home_post_moved(struct shard *shard, uint32_t home_message, const struct log_place *dead);
+/* Posts the outcome that was held back and lets go of the message, which it ends. */
+void home_end_message(struct shard *shard, struct outcome_parcel *last);
+
+/* compact.c: the message lives on while it moves, and its last outcome waits for the copy. */
+void compact_init(struct shard *shard);
+void compact_fini(struct shard *shard);
+void compact_on_evacuate(struct shard *shard, struct spool_notice *notice);
+/* The copy was appended or refused. */
+void compact_on_appended(struct shard *shard, struct message *message);
+/* True when the message is being appended again: its last outcome is kept until that is answered.
+ */
+bool compact_holds(struct shard *shard, uint32_t home_message, struct outcome_parcel *last);
+void compact_turn(struct shard *shard);
+/* Work is left that no completion will bring. */
+bool compact_is_busy(const struct shard *shard);
+static inline bool compact_is_idle(const struct shard *shard)
+{
+    return shard->moves.count_used == 0;
+}
 
 /* queues.c */
 void queues_init(struct shard *shard);
@@ -527,6 +576,8 @@ bool deliver_local(struct shard *shard, struct queue *queue);
 void deliver_on_rcpt(struct shard *shard, struct delivery *delivery, uint32_t index,
                      const struct verdict *verdict);
 void deliver_on_done(struct shard *shard, struct delivery *delivery);
+/* The message's home says where it lies. */
+void deliver_on_located(struct shard *shard, struct locate *locate);
 /* Hands the queue's next message to the client while the one before ends. False when nothing was
  * started. */
 bool deliver_start_ahead(struct shard *shard, struct connection *connection, struct queue *queue);

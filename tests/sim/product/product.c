@@ -52,7 +52,7 @@ static int assemble(struct product *product)
         .path = "/spool",
         .segment_bytes = product->setup.segment_bytes,
         .outcome_hold_ms = 20,
-        .segment_count_max = 512,
+        .segment_count_max = product->setup.segment_count_max,
         .checkpoint_bytes = product->setup.checkpoint_bytes,
     };
     struct assembly_options options = {
@@ -128,8 +128,19 @@ int product_start(struct product *product, const struct product_setup *setup)
     return 0;
 }
 
+static void count_evacuations(struct product *product)
+{
+    struct spool_stats stats;
+
+    if (!product->process || !product->assembly || !assembly_spool(product->assembly))
+        return;
+    spool_stats_read(assembly_spool(product->assembly), &stats);
+    product->evacuations += stats.evacuations;
+}
+
 void product_crash(struct product *product, bool power_cut)
 {
+    count_evacuations(product);
     if (product->process)
         sim_crash(product->world, product->process, power_cut ? SIM_POWER_CUT : SIM_KILL);
     product->process = NULL;
@@ -163,6 +174,7 @@ bool product_is_stopped(const struct product *product)
 
 void product_end(struct product *product)
 {
+    count_evacuations(product);
     sim_enter(product->process);
     spool_close(assembly_spool(product->assembly), on_spool_closed, product);
     sim_leave(product->process);

@@ -17,6 +17,7 @@ struct product_setup {
     struct conf *conf; /* loaded outside of any life: its names outlive them */
     uint64_t segment_bytes;
     uint32_t checkpoint_bytes;
+    uint32_t segment_count_max;
     uint64_t crash_after; /* ends before this disk call of the life; 0 = not */
     bool crash_is_power_cut;
     void (*on_crash)(void *context); /* such an end has come; not from product_crash */
@@ -40,6 +41,7 @@ struct product {
     uint64_t torn_tails;
     uint64_t damages;
     uint64_t voids;
+    uint64_t evacuations; /* of lives that did not end at a disk call */
     uint64_t lives;
     uint64_t recovered_messages;
     uint64_t recovery_failures;

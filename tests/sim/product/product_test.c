@@ -40,6 +40,7 @@ struct totals {
     uint64_t torn_tails;
     uint64_t damages;
     uint64_t voids;
+    uint64_t evacuations;
     uint64_t recovered;
     uint64_t answered;
     uint64_t taken;
@@ -134,6 +135,7 @@ static void draw_setup(struct history *h, struct product_setup *setup)
         .committer_alone = rng_one_in(&h->rng, 3),
         .conf = h->conf,
         .segment_bytes = 256 << 10,
+        .segment_count_max = rng_one_in(&h->rng, 3) ? (uint32_t)rng_between(&h->rng, 8, 12) : 512,
         .checkpoint_bytes = (uint32_t)rng_between(&h->rng, 64, 512) << 10,
         .on_crash = on_ordered_crash,
         .crash_context = h,
@@ -299,6 +301,7 @@ static void add_totals(const struct history *h, struct totals *totals)
     totals->torn_tails += h->product.torn_tails;
     totals->damages += h->product.damages;
     totals->voids += h->product.voids;
+    totals->evacuations += h->product.evacuations;
     totals->recovered += h->product.recovered_messages;
     totals->answered += h->ledger.answered;
     totals->taken += h->remote.transactions;
@@ -362,13 +365,13 @@ static bool print_totals(const struct totals *totals, uint64_t seeds)
            (unsigned long long)totals->lives, (unsigned long long)totals->crashes,
            (unsigned long long)totals->answered, (unsigned long long)totals->taken,
            (unsigned long long)totals->recovered, (unsigned long long)totals->doubles);
-    printf(
-        "recovery: torn tails %llu, damages %llu, voids %llu, refused starts %llu; logs given up "
-        "%llu; DNS failures %llu, denials %llu\n",
-        (unsigned long long)totals->torn_tails, (unsigned long long)totals->damages,
-        (unsigned long long)totals->voids, (unsigned long long)totals->refused_starts,
-        (unsigned long long)totals->poisons, (unsigned long long)totals->dns_failures,
-        (unsigned long long)totals->dns_denials);
+    printf("recovery: torn tails %llu, damages %llu, voids %llu, evacuations %llu, refused starts "
+           "%llu; logs given up "
+           "%llu; DNS failures %llu, denials %llu\n",
+           (unsigned long long)totals->torn_tails, (unsigned long long)totals->damages,
+           (unsigned long long)totals->voids, (unsigned long long)totals->evacuations,
+           (unsigned long long)totals->refused_starts, (unsigned long long)totals->poisons,
+           (unsigned long long)totals->dns_failures, (unsigned long long)totals->dns_denials);
     for (int i = 0; i < SIM_COVER_KINDS; i++)
         printf("  world  %-22s %llu\n", totals->coverage_names[i],
                (unsigned long long)totals->coverage[i]);

@@ -145,7 +145,7 @@ void life_move_message(struct life *life, struct ledger_message *message)
 
     must(ledger_is_live(message) && !message->is_moving);
     message->is_moving = true;
-    post(life, SPOOL_APPEND_MESSAGE, life->scratch, len, 0, message, 0);
+    post(life, SPOOL_APPEND_MESSAGE, life->scratch, len, LOG_IS_COPY, message, 0);
 }
 
 /* ---- Answers -------------------------------------------------------------------------------- */
@@ -194,6 +194,11 @@ static void on_parcel(void *context, struct parcel *parcel)
     case SPOOL_CURSOR_AT:
         life->cursor_notice_out = false;
         break;
+    case SPOOL_EVACUATE:
+        must(life->evacuation == NULL);
+        life->evacuation = container_of(parcel, struct spool_notice, parcel);
+        life->evacuations_seen++;
+        break;
     default:
         on_answer(life, container_of(parcel, struct sent, request.parcel));
         break;
@@ -221,6 +226,34 @@ static void emit_states(struct life *life)
     life->checkpoint->parcel.from = life->client;
     mailbox_post(life->to_spool, &life->checkpoint->parcel);
     life->checkpoint = NULL;
+}
+
+/* A few messages a wake; what is refused stays where it is. */
+static void move_out(struct life *life)
+{
+    uint64_t budget = 1 + rng_below(&life->rng, 4);
+    bool any_moving = false;
+
+    if (life->evacuation == NULL)
+        return;
+    for (; life->evacuation_at < life->ledger->message_count && budget > 0; life->evacuation_at++) {
+        struct ledger_message *message = life->ledger->messages[life->evacuation_at];
+
+        if (!ledger_is_live(message) || message->is_moving ||
+            message->place.serial != life->evacuation->place.serial)
+            continue;
+        life_move_message(life, message);
+        budget--;
+    }
+    for (uint64_t i = 0; i < life->ledger->message_count; i++)
+        any_moving |= life->ledger->messages[i]->is_moving;
+    if (budget == 0 || any_moving)
+        return;
+    life->evacuation->parcel.kind = SPOOL_EVACUATE_DONE;
+    life->evacuation->parcel.from = life->client;
+    mailbox_post(life->to_spool, &life->evacuation->parcel);
+    life->evacuation = NULL;
+    life->evacuation_at = 0;
 }
 
 void life_read_cursor(struct life *life)
@@ -265,6 +298,12 @@ static struct ledger_message *pick_live(struct life *life)
     return container_of(node, struct ledger_message, link);
 }
 
+/* Some are tried for ever, as real mail is. */
+static bool is_straggler(struct life *life, const struct ledger_message *message)
+{
+    return message->id % 16 == 0 && !rng_one_in(&life->rng, 30);
+}
+
 static void act(struct life *life)
 {
     struct rng *rng = &life->rng;
@@ -285,7 +324,8 @@ static void act(struct life *life)
         if (rng_one_in(rng, 12))
             life_move_message(life, message);
         else
-            life_send_outcome(life, message, rng_below(rng, 10) < 7, rng_one_in(rng, 8));
+            life_send_outcome(life, message, rng_below(rng, 10) < 7 && !is_straggler(life, message),
+                              rng_one_in(rng, 8));
     } else if (dice >= 95) {
         life_send_named(life, (uint32_t)rng_below(rng, LEDGER_KEYS), rng_one_in(rng, 2));
     }
@@ -301,6 +341,7 @@ static void on_wake(struct io_timer *timer)
             act(life);
     }
     emit_states(life);
+    move_out(life);
     if (rng_one_in(&life->rng, 3))
         life_read_cursor(life);
     if (!life->is_closed)

@@ -38,6 +38,9 @@ struct life {
     struct spool_notice *checkpoint; /* being answered */
     uint64_t checkpoint_at;          /* message ids below were emitted */
     uint32_t checkpoints_seen;
+    struct spool_notice *evacuation; /* being answered */
+    uint64_t evacuation_at;
+    uint32_t evacuations_seen;
     struct spool_notice cursor_notice;
     bool cursor_notice_out;
     bool is_quiet; /* sends nothing new */
@@ -57,7 +60,8 @@ void life_close(struct life *life);
 /* Nothing of the client is unanswered. */
 static inline bool life_is_settled(const struct life *life)
 {
-    return life->request_count == 0 && life->checkpoint == NULL && !life->cursor_notice_out;
+    return life->request_count == 0 && life->checkpoint == NULL && life->evacuation == NULL &&
+           !life->cursor_notice_out;
 }
 
 void life_send_message(struct life *life, uint32_t rcpt_count, uint32_t body_bytes);

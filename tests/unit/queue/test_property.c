@@ -72,6 +72,7 @@ struct totals {
     uint64_t low;
     uint64_t voids_mended; /* the commit that a void of messages waited for failed as well */
     uint64_t killed_in_doubt;
+    uint64_t evacuations;
 };
 
 static struct totals totals;
@@ -120,6 +121,7 @@ static void set_faults(struct history *h, bool on)
     struct sim_faults *faults = sim_faults(h->world);
 
     *faults = on ? sim_faults_mild() : sim_faults_none();
+    sim_disk_script_clear(h->world);
     faults->disk_stalled = 0;
     faults->loop_stalled = 0;
     if (on && h->has_faults) {
@@ -174,6 +176,7 @@ static void count_life(struct history *h)
     spool_stats_read(h->life.spool, &stats);
     totals.checkpoints += stats.checkpoints;
     totals.recycled += stats.recycled;
+    totals.evacuations += stats.evacuations;
     totals.voids += stats.voids;
     totals.poisoned += spool_health(h->life.spool) == SPOOL_POISONED;
     totals.low += spool_health(h->life.spool) == SPOOL_LOW_SPACE;
@@ -301,10 +304,14 @@ static void live(struct history *h)
         sim_crash_after(h->process, rng_one_in(rng, 2) ? SIM_KILL : SIM_POWER_CUT,
                         rng_between(rng, 1, 600), on_crash, h);
     for (uint64_t left = rng_between(rng, 1, 120); left > 0 && h->process != NULL; left--) {
-        if (!sim_run_until(h->world, begins_to_doubt, h, MS, PATIENCE_STEPS) || rng_one_in(rng, 2))
+        if (!sim_run_until(h->world, begins_to_doubt, h, MS, PATIENCE_STEPS) || rng_one_in(rng, 3))
             continue;
-        kill_in_doubt(h);
-        return;
+        if (rng_one_in(rng, 2)) {
+            kill_in_doubt(h);
+            return;
+        }
+        /* The commit that carries the void fails as well. */
+        sim_disk_script(h->world, SIM_DISK_WRITE, ".seg", 1, -EIO);
     }
     if (h->process != NULL)
         count_life(h);
@@ -460,13 +467,13 @@ static int run_seeds(uint64_t first, uint64_t count)
     fprintf(stderr,
             "%llu histories, %llu lives, %llu messages, %llu recovered, %llu checkpoints, %llu "
             "recycled, %llu voids (%llu mended), %llu poisoned, %llu low on space, %llu killed in "
-            "doubt\n",
+            "doubt, %llu evacuations\n",
             (unsigned long long)totals.histories, (unsigned long long)totals.lives,
             (unsigned long long)totals.messages, (unsigned long long)totals.recovered,
             (unsigned long long)totals.checkpoints, (unsigned long long)totals.recycled,
             (unsigned long long)totals.voids, (unsigned long long)totals.voids_mended,
             (unsigned long long)totals.poisoned, (unsigned long long)totals.low,
-            (unsigned long long)totals.killed_in_doubt);
+            (unsigned long long)totals.killed_in_doubt, (unsigned long long)totals.evacuations);
     return bad > 0;
 }
 
@@ -532,6 +539,6 @@ int main(int argc, char **argv)
     if (run_seeds(1, SEEDS) != 0)
         return 1;
     /* The cases that matter most must have come up. */
-    must(totals.voids_mended > 0 && totals.killed_in_doubt > 0);
+    must(totals.voids_mended > 0 && totals.killed_in_doubt > 0 && totals.evacuations > 0);
     return 0;
 }

@@ -1,0 +1,126 @@
+/*
+ * Compaction: the stragglers of nearly empty segments are copied forward.
+ *
+ * One segment is evacuated at a time. The spool knows how much is live in each segment and chooses;
+ * the clients know which messages those are, and append them again. The segment is then empty like
+ * any other whose messages are done, and free as soon as a checkpoint no longer names it: a copy is
+ * durable before its state says so, and its state is durable before the first copy is given up.
+ *
+ * With space enough only what is nearly empty and old is worth it: a copy costs at most a sixteenth
+ * of what was written once, and the tail of deferred mail takes a sixteenth of the files it would.
+ * When space is low anything is chosen that frees a quarter of a segment.
+ */
+#include "queue/planted.h"
+#include "queue/spool_int.h"
+
+#define LOOK_AGAIN_NS  200000000ull
+#define RETRY_NS       1000000000ull
+#define STRAGGLERS_IN  16u /* of the segment's bytes, one part in so many */
+#define OLD_BY_SERIALS 16u
+
+/* The turn that follows looks. */
+static void on_timer(struct io_timer *timer)
+{
+    (void)timer;
+}
+
+void compaction_init(struct spool *spool)
+{
+    io_timer_init(&spool->compaction.timer, on_timer);
+}
+
+void compaction_fini(struct spool *spool)
+{
+    if (spool->actor.turn != NULL)
+        io_timer_stop(spool->io, &spool->compaction.timer);
+}
+
+static bool is_worth_it(const struct spool *spool, const struct segment *segment, bool is_low)
+{
+    if (segment->stream != STREAM_MESSAGES || segment->live == 0)
+        return false;
+    if (segment->state != SEGMENT_SEALED && segment->state != SEGMENT_POISONED)
+        return false;
+    if (is_low)
+        return segment->live_bytes <= segment->bytes / 4 * 3;
+    return segment->live_bytes <= segment->bytes / STRAGGLERS_IN &&
+           segment->serial + OLD_BY_SERIALS <= spool->pool.newest[STREAM_MESSAGES];
+}
+
+/* The segment with the least to copy; NULL when none is worth it. */
+static struct segment *choose(struct spool *spool, bool is_low)
+{
+    struct segment *best = NULL;
+
+    for (uint32_t i = 0; i < spool->pool.slot_count; i++) {
+        struct segment *segment = &spool->pool.slots[i];
+
+        if (is_worth_it(spool, segment, is_low) &&
+            (best == NULL || segment->live_bytes < best->live_bytes))
+            best = segment;
+    }
+    return best;
+}
+
+static void evacuate(struct spool *spool, const struct segment *segment)
+{
+    struct compaction *compaction = &spool->compaction;
+
+    compaction->serial = segment->serial;
+    compaction->slot = segment->slot;
+    compaction->clients_left = 0;
+    spool_count(&spool->counters.evacuations, 1);
+    for (uint16_t i = 0; i < spool->client_count; i++) {
+        struct spool_client *client = spool->clients[i];
+
+        if (!client->wants_checkpoints)
+            continue;
+        compaction->clients_left++;
+        client->evacuate = (struct spool_notice){
+            .parcel = {.kind = SPOOL_EVACUATE, .from = i},
+            .number = segment->serial,
+            .place = {.serial = segment->serial, .slot = segment->slot},
+        };
+        mailbox_post(client->answers, &client->evacuate.parcel);
+    }
+}
+
+void compaction_turn(struct spool *spool)
+{
+    struct compaction *compaction = &spool->compaction;
+    uint64_t now_ns = io_now_ns(spool->io);
+    bool is_low = spool_health(spool) == SPOOL_LOW_SPACE;
+    const struct segment *victim;
+
+    if (compaction->serial != 0 || now_ns < compaction->look_at_ns || spool->closing ||
+        spool_is_poisoned(spool) || spool->checkpoint_client_count == 0)
+        return;
+    compaction->look_at_ns = now_ns + LOOK_AGAIN_NS;
+    victim = choose(spool, is_low);
+    if (victim != NULL)
+        evacuate(spool, victim);
+    /* With mail refused nothing else may bring a turn about. */
+    else if (is_low)
+        io_timer_arm(spool->io, &compaction->timer, now_ns + RETRY_NS);
+}
+
+void compaction_on_done(struct spool *spool, struct spool_client *client,
+                        struct spool_notice *notice)
+{
+    struct compaction *compaction = &spool->compaction;
+    uint64_t now_ns = io_now_ns(spool->io);
+    const struct segment *segment = &spool->pool.slots[compaction->slot];
+
+    must(notice == &client->evacuate && notice->number == compaction->serial);
+    must(compaction->clients_left > 0);
+    if (--compaction->clients_left > 0)
+        return;
+    /* What could not be moved is not tried again at once. */
+    if (segment->serial == compaction->serial && segment->live > 0)
+        compaction->look_at_ns = now_ns + RETRY_NS;
+    else
+        compaction->look_at_ns = now_ns;
+    compaction->serial = 0;
+    io_timer_arm(spool->io, &compaction->timer,
+                 compaction->look_at_ns > now_ns ? compaction->look_at_ns : now_ns + 1);
+}
