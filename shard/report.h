@@ -109,8 +109,10 @@ struct rcpt_row {
     char queue[REPORT_NAME_MAX];
     char rcpt[REPORT_NAME_MAX];   /* empty from the shard when the message is not in memory */
     char sender[REPORT_NAME_MAX]; /* likewise */
-    struct log_place place;       /* of the message's record */
-    uint32_t ordinal;             /* in its envelope */
+    struct log_place place;       /* of the message's record; bytes 0 = not known */
+    uint32_t home_message;        /* at its home, which knows the place */
+    uint16_t home;
+    uint32_t ordinal; /* in its envelope */
     uint16_t attempts;
     uint64_t accepted_us;
     uint64_t due_us;
@@ -133,6 +135,7 @@ struct report {
     uint32_t row_capacity;
     /* shard's, while it works on it */
     uint32_t pending;
+    uint16_t shards_passed; /* REPORT_LIST: on its way past the homes of its messages */
 };
 
 /* Room for one more row of row_bytes, zeroed; NULL when memory is short or the bound is reached. */

@@ -112,7 +112,8 @@ static void add_rcpt_rows(struct shard *shard, struct report *report)
         row->attempts = queued->attempts;
         row->accepted_us = queued->accepted_us;
         row->due_us = queued->state == QUEUED_DEFERRED ? (uint64_t)queued->due_s * 1000000 : 0;
-        row->place = queued->place;
+        row->home = queued->home;
+        row->home_message = queued->home_message;
         row->ordinal = queued->ordinal;
     }
     fill_hot(report, first, hot);
@@ -180,6 +181,35 @@ void reports_on_stopped(struct shard *shard)
     shard->stop_report = NULL;
 }
 
+/* A message may have ended since its owner wrote the row. */
+static void fill_places(const struct shard *shard, struct report *report)
+{
+    struct rcpt_row *rows = report->rows;
+
+    for (uint32_t i = 0; i < report->row_count; i++) {
+        const struct home_message *home;
+
+        if (rows[i].home != shard->number ||
+            !slab_is_live(&shard->home_messages, rows[i].home_message))
+            continue;
+        home = slab_at(&shard->home_messages, rows[i].home_message);
+        if (home->id == rows[i].message_id)
+            rows[i].place = home->place;
+    }
+}
+
+void reports_on_list(struct shard *shard, struct report *report)
+{
+    fill_places(shard, report);
+    if (++report->shards_passed == shard->count) {
+        report->parcel.kind = REPORT_LIST;
+        answer(shard, report);
+        return;
+    }
+    report->parcel.kind = SHARD_LIST;
+    mailbox_post(shard->wiring.to_shards[(shard->number + 1) % shard->count], &report->parcel);
+}
+
 void reports_on_request(struct shard *shard, struct report *report)
 {
     if (report->parcel.kind == REPORT_STOP) {
@@ -199,7 +229,8 @@ void reports_on_request(struct shard *shard, struct report *report)
     }
     if (report->parcel.kind == REPORT_LIST) {
         add_rcpt_rows(shard, report);
-        answer(shard, report);
+        report->shards_passed = 0;
+        reports_on_list(shard, report);
         return;
     }
     if (report->parcel.kind == REPORT_PAUSE)

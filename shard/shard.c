@@ -155,6 +155,9 @@ static void on_shard_parcel(void *context, struct parcel *parcel)
     case SHARD_HANDOFF_RETURN:
         home_on_handoff_return(shard, (struct handoff *)parcel);
         break;
+    case SHARD_LIST:
+        reports_on_list(shard, container_of(parcel, struct report, parcel));
+        break;
     case SHARD_LOCATE:
         on_locate(shard, container_of(parcel, struct locate, parcel));
         break;

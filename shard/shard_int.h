@@ -43,6 +43,7 @@ enum shard_parcel_kind {
     SHARD_HANDOFF = 0x400, /* struct handoff: home to owner */
     SHARD_HANDOFF_RETURN,  /* the same, empty, on its way home */
     SHARD_OUTCOME,         /* struct outcome_parcel: owner to home */
+    SHARD_LIST,            /* struct report: rows on their way past all homes, for places */
     SHARD_LOCATE,          /* struct locate: owner to home: where does the message lie? */
     SHARD_LOCATED,         /* the same on its way home, answered */
 };
@@ -598,6 +599,8 @@ void ahead_note_closed(struct connection *connection, const struct verdict *verd
 
 /* reports.c */
 void reports_on_request(struct shard *shard, struct report *report);
+/* Rows of another shard's recipients: those at home here learn where their message lies. */
+void reports_on_list(struct shard *shard, struct report *report);
 /* One durable order less to wait for. */
 void reports_on_persisted(struct shard *shard, struct report *report);
 void reports_on_stopped(struct shard *shard);
