@@ -80,15 +80,17 @@ struct {
 /* ---- Totals -----------------------------------------------------------------------------------
  */
 
-static __always_inline struct ips_value *totals_of(const struct ips_key *key)
+/* The key is looked up from the stack: older kernels take no key from an iterator's buffer. */
+static __always_inline struct ips_value *totals_of(const struct ips_key *from)
 {
     static const struct ips_value nothing;
-    struct ips_value *value = bpf_map_lookup_elem(&ips_totals, key);
+    struct ips_key key = *from;
+    struct ips_value *value = bpf_map_lookup_elem(&ips_totals, &key);
 
     if (value)
         return value;
-    bpf_map_update_elem(&ips_totals, key, &nothing, BPF_NOEXIST);
-    return bpf_map_lookup_elem(&ips_totals, key);
+    bpf_map_update_elem(&ips_totals, &key, &nothing, BPF_NOEXIST);
+    return bpf_map_lookup_elem(&ips_totals, &key);
 }
 
 static __always_inline void count(const struct ips_key *key, enum ip_counter counter)
