@@ -214,8 +214,9 @@ static enum odd answer_many(struct message *message, unsigned type)
     for (unsigned i = 0; i < 100; i++) {
         char exchange[64];
 
+        /* The worst first. */
         snprintf(exchange, sizeof(exchange), "mail-exchanger-%u.example", i);
-        put_mx(message, i, exchange);
+        put_mx(message, 99 - i, exchange);
     }
     return ODD_NOTHING;
 }
@@ -239,10 +240,30 @@ static enum odd answer_cut(struct message *message, unsigned type)
     return ODD_NOTHING;
 }
 
+/* With a record about somebody else (A29). */
+static enum odd answer_with_gift(struct message *message, unsigned type)
+{
+    say(message, type);
+    put_record(message, "victim.example", DNS_A, 300, "\xc0\0\2\x42", 4);
+    return ODD_NOTHING;
+}
+
+/* The server says that it has validated it. */
+static enum odd answer_with_ad(struct message *message, unsigned type)
+{
+    say(message, type);
+    message->bytes[3] |= 0x20;
+    return ODD_NOTHING;
+}
+
 static const struct {
     const char *name;
     enum odd (*answer)(struct message *message, unsigned type);
 } names[] = {
+    {"forged.example", answer_ok},
+    {"victim.example", answer_ok},
+    {"gift.example", answer_with_gift},
+    {"ad.example", answer_with_ad},
     {"ok.example", answer_ok},
     {"ok.test", answer_ok},
     {"null.example", answer_null_mx},
@@ -306,6 +327,26 @@ static bool answer(const uint8_t *bytes, size_t len, struct message *message)
     return odd != ODD_SILENT;
 }
 
+/* What one who cannot see the question sends in front of the answer: guesses of its identifier, and
+ * the right one from a port that was not asked (A29). */
+static void send_forgeries(struct server *server, const struct sockaddr_in *peer,
+                           const struct message *good)
+{
+    static struct message forged;
+    int fd = socket(AF_INET, SOCK_DGRAM, 0);
+
+    forged = *good;
+    forged.bytes[forged.len - 1] = 0x42;
+    for (unsigned i = 1; i <= 200; i++) {
+        set_u16(&forged, 0, ((unsigned)(good->bytes[0] << 8 | good->bytes[1]) + i * 31) & 0xffff);
+        sendto(server->udp_fd, forged.bytes, forged.len, 0, (const struct sockaddr *)peer,
+               sizeof(*peer));
+    }
+    memcpy(forged.bytes, good->bytes, 2);
+    sendto(fd, forged.bytes, forged.len, 0, (const struct sockaddr *)peer, sizeof(*peer));
+    close(fd);
+}
+
 static void serve_udp(struct server *server)
 {
     struct sockaddr_in peer;
@@ -317,6 +358,8 @@ static void serve_udp(struct server *server)
 
     if (len <= 0 || !answer(bytes, (size_t)len, &message))
         return;
+    if (memcmp(message.bytes + HEADER_BYTES, "\6forged", 7) == 0)
+        send_forgeries(server, &peer, &message);
     if (message.len > UDP_MAX) {
         message.bytes[2] |= 2; /* truncated: ask again by TCP */
         message.len = UDP_MAX / 2;
@@ -564,6 +607,53 @@ static void mx_records_come_in_normal_form(void **state)
     stop();
 }
 
+static uint8_t last_octet(const struct asker *asker)
+{
+    uint16_t cursor = 0;
+    struct slice rdata = SLICE_EMPTY;
+
+    assert_int_equal(asker->answer.status, DNS_OK);
+    assert_int_equal(asker->answer.record_count, 1);
+    assert_true(dns_record_next(&asker->answer, &cursor, &rdata));
+    return rdata.data[rdata.len - 1];
+}
+
+static void a29_forged_answers_are_not_taken(void **state)
+{
+    if (!start(4))
+        skip();
+    ask(0, "forged.example", DNS_A);
+    ask(1, "gift.example", DNS_A);
+    ask(2, "ad.example", DNS_A);
+    wait_for_all();
+    assert_int_equal(last_octet(&bench.askers[0]), 1);
+    assert_int_equal(last_octet(&bench.askers[1]), 1);
+    /* Nobody here has validated anything. */
+    assert_int_equal(last_octet(&bench.askers[2]), 1);
+    assert_false(bench.askers[2].answer.is_secure);
+    ask(3, "victim.example", DNS_A);
+    wait_for_all();
+    assert_int_equal(last_octet(&bench.askers[3]), 1);
+    stop();
+}
+
+/* Of a hundred hosts those that find room are the best ones. */
+static void a28_the_best_of_many_are_kept(void **state)
+{
+    uint16_t cursor = 0;
+    unsigned next = 0;
+    struct slice rdata;
+
+    if (!start(4))
+        skip();
+    ask(0, "many.example", DNS_MX);
+    wait_for_all();
+    while (dns_record_next(&bench.askers[0].answer, &cursor, &rdata))
+        assert_int_equal(dns_mx_preference(rdata), next++);
+    assert_int_equal(next, DNS_RECORD_COUNT_MAX);
+    stop();
+}
+
 static void silence_ends_at_its_time(void **state)
 {
     uint64_t started_ns;
@@ -637,6 +727,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(answers_and_their_kinds),
         cmocka_unit_test(mx_records_come_in_normal_form),
+        cmocka_unit_test(a29_forged_answers_are_not_taken),
+        cmocka_unit_test(a28_the_best_of_many_are_kept),
         cmocka_unit_test(silence_ends_at_its_time),
         cmocka_unit_test(many_questions_at_once),
         cmocka_unit_test(a_stop_answers_what_is_open),
