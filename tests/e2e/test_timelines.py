@@ -1,0 +1,79 @@
+"""The cases of tests/sim/golden by the real sink: the same rules, the same sums in the end.
+
+The golden texts say what happens when, in virtual time. Here each case is played once over real
+sockets with the messages queued beforehand, and its last line must hold.
+"""
+import glob
+import os
+import re
+
+import pytest
+
+from harness import send_message
+from test_mx import DnsServer, need_unbound  # noqa: F401 (a fixture of every test here)
+
+GOLDEN = os.path.join(os.path.dirname(__file__), '../sim/golden')
+TEXT = b'From: a@sender.test\r\nSubject: test\r\n\r\nHello\r\n'
+SUMS = {'delivered': 'delivered', 'bounced': 'bounced', 'deferred': 'deferred',
+        'in doubt': 'in_doubt', 'sent ahead': 'sent_ahead', 'came back': 'returned'}
+
+
+class Case:
+    """What stands in a golden text."""
+
+    def __init__(self, path):
+        with open(path, encoding='utf-8') as golden:
+            lines = golden.read().splitlines()
+        self.rules = {receiver: [line[3:] for line in lines if line.startswith(f'{receiver}: ')]
+                      for receiver in 'AB'}
+        self.is_down = 'A is down' in lines
+        self.by_route = 'by smtp-hosts A' in lines
+        self.source_count = 2 if 'two source addresses' in lines else 1
+        last = lines[-1].removeprefix('in all: ')
+        self.sums = {SUMS[part.rsplit(' ', 1)[0]]: int(part.rsplit(' ', 1)[1])
+                     for part in last.split(', ')}
+        self.senders = sorted(set(re.findall(r's\d [AB](?=  dot of )', '\n'.join(lines))))
+
+
+def names():
+    return sorted(os.path.basename(path)[:-len('.txt')]
+                  for path in glob.glob(os.path.join(GOLDEN, '*.txt')))
+
+
+def sink_of(world, case, daemon, receiver):
+    rules = []
+    for rule in case.rules[receiver]:
+        rules += ['--rule', rule.replace('10.9.0.1', daemon.source)]
+    return world.sink(*rules, name=receiver)
+
+
+def start(world, case):
+    daemon = world.daemon()
+    sinks = {receiver: sink_of(world, case, daemon, receiver)
+             for receiver in 'AB' if receiver == 'B' or not case.is_down}
+    first = sinks['A'].address if 'A' in sinks else world.address()
+    server = DnsServer(world, 'd0.test. MX 10 a.test.', 'd0.test. MX 20 b.test.',
+                       f'a.test. A {first}', f'b.test. A {sinks["B"].address}')
+    sources = ''.join(f'    smtp-source-host {world.address()} other.test\n'
+                      for _ in range(case.source_count - 1))
+    how = f'smtp-hosts [{first}]:2525' if case.by_route else 'pipeline-across-messages yes'
+    daemon.write(daemon.base().replace('</virtual-mta>', sources + '</virtual-mta>') +
+                 f'name-server {server.address}:5353\nallow-loopback-destinations yes\n'
+                 f'<domain *>\n    default-smtp-port 2525\n    retry-after 1s\n'
+                 f'    max-smtp-out 1\n    {how}\n</domain>\n')
+    return daemon.start(), sinks
+
+
+@pytest.mark.parametrize('name', names())
+def test_timeline(world, name):
+    case = Case(os.path.join(GOLDEN, f'{name}.txt'))
+    daemon, sinks = start(world, case)
+    assert 'queues paused: 1' in daemon.cli('pause', 'queue', 'd0.test/v').stdout
+    for number in range(case.sums['delivered']):
+        code, text = send_message(daemon.listen, 'a@sender.test', [f'u{number + 1}@d0.test'], TEXT)
+        assert code == 250, text
+    assert daemon.cli('resume', 'queue', 'd0.test/v').returncode == 0
+    counters = daemon.wait_for(30, delivered=case.sums['delivered'], queued_rcpts=0)
+    assert {key: counters[key] for key in case.sums} == case.sums
+    served = {receiver for receiver, sink in sinks.items() if sink.stop()['messages'] > 0}
+    assert served <= {sender[-1] for sender in case.senders}

@@ -1,0 +1,457 @@
+/*
+ * Golden timelines: what the product does when a receiver misbehaves in one exact way, told line by
+ * line by the receivers of the simulated world, and compared with a text that people have read
+ * (tests/sim/golden/NAME.txt). The rules of a case stand at the head of its text, so that the
+ * end-to-end tests play the same ones by the real sink.
+ *
+ *   timeline_test DIRECTORY           compares every case
+ *   timeline_test DIRECTORY write     writes the texts anew
+ *
+ * A is the best MX, B the second; s1 and s2 are our addresses. Times are whole seconds, and after
+ * a hundred of them tens of minutes: retries are spread by a tenth.
+ */
+#include "bench/rules.h"
+#include "core/base/log.h"
+#include "core/base/must.h"
+#include "core/base/planted.h"
+#include "shard/shard_int.h"
+#include "tests/sim/product/product.h"
+#include "tests/sim/sim_peer.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SECOND_NS  1000000000ull
+#define TEXT_BYTES 16384
+
+struct timeline_case {
+    const char *name;
+    const char *what;
+    const char *rules[2][3]; /* of A and B */
+    bool is_down[2];         /* nobody listens */
+    uint32_t messages;
+    uint32_t source_count;
+    bool by_route; /* smtp-hosts A, and pipelining as it is by default */
+};
+
+static const struct timeline_case cases[] = {
+    {.name = "mx-fail-over",
+     .what = "the best MX refuses connections: the second one takes, and the first rests",
+     .is_down = {true, false},
+     .messages = 2},
+    {.name = "greeting-421",
+     .what = "a throttle at the greeting is no reason to ask the next MX: the source rests",
+     .rules = {{"connect first=1 421 4.7.0 Too many connections"}},
+     .messages = 2},
+    {.name = "greeting-554-one-source",
+     .what = "a 5xx greeting bounces nobody: the source rests, and the other one is tried",
+     .rules = {{"connect from=10.9.0.1/32 554 5.7.1 Blocked"},
+               {"connect from=10.9.0.1/32 554 5.7.1 Blocked"}},
+     .messages = 3,
+     .source_count = 2},
+    {.name = "greeting-554-all-sources",
+     .what = "refused from each address: the queue rests, and the host that refused is asked last",
+     .rules = {{"connect 554 5.7.1 Blocked"}},
+     .messages = 1,
+     .source_count = 2},
+    {.name = "mail-421",
+     .what = "421 to the second MAIL is the second message's alone",
+     .rules = {{"mail messages=1 first=1 421 4.7.0 Enough for one connection"}},
+     .messages = 3},
+    {.name = "rcpt-421",
+     .what = "421 to the second RCPT is the second message's alone",
+     .rules = {{"rcpt messages=1 first=1 421 4.7.0 Too fast"}},
+     .messages = 3},
+    {.name = "data-421",
+     .what = "421 to the second DATA is the second message's alone",
+     .rules = {{"data messages=1 first=1 421 4.3.2 Going down"}},
+     .messages = 3},
+    {.name = "dot-421",
+     .what = "421 to the first dot is the first message's; what went along with it is unharmed",
+     .rules = {{"dot first=1 421 4.3.2 Going down"}},
+     .messages = 3},
+    {.name = "dot-lost",
+     .what =
+         "no answer to the first dot: in doubt, tried again after retry-after, the rest at once",
+     .rules = {{"dot first=1 drop"}},
+     .messages = 3},
+    {.name = "benign-close",
+     .what =
+         "closed behind 250: the message that went along is sent again at once, no attempt made",
+     .rules = {{"dot first=1 close"}},
+     .messages = 3},
+    {.name = "two-answers",
+     .what =
+         "two answers to the first dot: the second message is decided by neither, and from then "
+         "on nothing is sent ahead",
+     .rules = {{"dot first=1 say 250 2.0.0 Ok\\r\\n250 2.0.0 Ok"}},
+     .messages = 4,
+     .by_route = true},
+};
+
+#define CASE_COUNT (sizeof(cases) / sizeof(cases[0]))
+
+struct timeline {
+    const struct timeline_case *of;
+    struct sim_world *world;
+    struct product product;
+    struct conf *conf;
+    struct rules *rules[2];
+    struct sim_peer *receivers[2];
+    struct sim_peer *injector;
+    uint64_t start_ns;
+    bool is_greeted; /* the injector */
+    uint32_t injected;
+    uint32_t replies_left; /* of the injector's flight */
+    char text[TEXT_BYTES];
+    size_t used;
+};
+
+bool planted_active(const char *name)
+{
+    (void)name;
+    return false;
+}
+
+static void tell(struct timeline *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static void tell(struct timeline *t, const char *format, ...)
+{
+    va_list arguments;
+    int len;
+
+    va_start(arguments, format);
+    len = vsnprintf(t->text + t->used, sizeof(t->text) - t->used, format, arguments);
+    va_end(arguments);
+    must(len >= 0 && (size_t)len < sizeof(t->text) - t->used);
+    t->used += (size_t)len;
+}
+
+static void tell_time(struct timeline *t)
+{
+    uint64_t seconds = (sim_now_ns(t->world) - t->start_ns + SECOND_NS / 2) / SECOND_NS;
+
+    if (seconds < 100)
+        tell(t, "%3us  ", (unsigned)seconds);
+    else
+        tell(t, "%3um  ", (unsigned)((seconds + 300) / 600 * 10));
+}
+
+/* ---- Receivers --------------------------------------------------------------------------------
+ */
+
+struct talk {
+    struct timeline *t;
+    unsigned receiver;
+    struct ipaddr_port client;
+    struct ipaddr_port called;
+    unsigned rcpt; /* the message's number, by its recipient */
+    uint32_t rcpt_count;
+    uint64_t messages;
+    bool in_data;
+};
+
+static void hang_up(struct sim_peer_conn *conn, bool by_reset)
+{
+    free(sim_peer_data(conn));
+    sim_peer_set_data(conn, NULL);
+    if (by_reset)
+        sim_peer_drop(conn);
+    else
+        sim_peer_close(conn);
+}
+
+static void tell_who(struct talk *talk)
+{
+    tell_time(talk->t);
+    tell(talk->t, "s%u %c  ", talk->client.ip.bytes[3], 'A' + talk->receiver);
+}
+
+/* Answers a stage as the rules say; the first digit of the reply, 0 without one. Afterwards the
+ * connection may be over. */
+static char answer(struct sim_peer_conn *conn, enum rule_stage stage, const char *what,
+                   const char *usual)
+{
+    struct talk *talk = sim_peer_data(conn);
+    struct timeline *t = talk->t;
+    struct rule_verdict verdict;
+    struct rule_event event = {
+        .stage = stage,
+        .client = &talk->client.ip,
+        .called = &talk->called.ip,
+        .connection_messages = talk->messages,
+        .age_ns = sim_now_ns(t->world) - t->start_ns,
+    };
+    const char *reply = usual;
+
+    rules_ask(t->rules[talk->receiver], &event, sim_rng(t->world), &verdict);
+    if (verdict.action == RULE_REPLY || verdict.action == RULE_SAY)
+        reply = verdict.reply;
+    tell_who(talk);
+    if (verdict.action == RULE_DROP) {
+        tell(t, "%s: closed without an answer\n", what);
+        hang_up(conn, false);
+        return '\0';
+    }
+    tell(t, "%s: %.*s%s\n", what, (int)strcspn(reply, "\r\n"), reply,
+         verdict.action == RULE_SAY ? ", twice" : "");
+    sim_peer_printf(conn, "%s\r\n", reply);
+    if (verdict.ends || strncmp(reply, "421", 3) == 0 || strncmp(reply, "554", 3) == 0) {
+        tell_who(talk);
+        tell(t, "closed by the receiver\n");
+        hang_up(conn, false);
+        return '\0';
+    }
+    return reply[0];
+}
+
+static void on_open(struct sim_peer_conn *conn)
+{
+    struct timeline *t = sim_peer_context(sim_peer_of(conn));
+    struct io *io = sim_peer_io(sim_peer_of(conn));
+    struct talk *talk = calloc(1, sizeof(*talk));
+
+    talk->t = t;
+    talk->receiver = sim_peer_of(conn) == t->receivers[1];
+    io_peer_address(io, sim_peer_fd(conn), &talk->client);
+    io_local_address(io, sim_peer_fd(conn), &talk->called);
+    sim_peer_set_data(conn, talk);
+    answer(conn, RULE_CONNECT, "connect", "220 ready");
+}
+
+static void on_command(struct sim_peer_conn *conn, struct talk *talk, struct slice line)
+{
+    char what[64];
+
+    if (slice_starts_nocase(line, SLICE_LITERAL("EHLO"))) {
+        sim_peer_printf(conn, "250-receiver.test\r\n250 PIPELINING\r\n");
+    } else if (slice_starts_nocase(line, SLICE_LITERAL("MAIL"))) {
+        talk->rcpt_count = 0;
+        answer(conn, RULE_MAIL, "MAIL", "250 2.1.0 Ok");
+    } else if (sscanf((const char *)line.data, "RCPT TO:<u%u@", &talk->rcpt) == 1) {
+        snprintf(what, sizeof(what), "RCPT u%u", talk->rcpt);
+        if (answer(conn, RULE_RCPT, what, "250 2.1.5 Ok") == '2')
+            talk->rcpt_count++;
+    } else if (slice_equal_nocase(line, SLICE_LITERAL("DATA")) && talk->rcpt_count == 0) {
+        answer(conn, RULE_STAGE_COUNT, "DATA", "503 5.5.1 RCPT first");
+    } else if (slice_equal_nocase(line, SLICE_LITERAL("DATA"))) {
+        talk->in_data = answer(conn, RULE_DATA, "DATA", "354 Go on") == '3';
+    } else if (slice_equal_nocase(line, SLICE_LITERAL("RSET"))) {
+        talk->rcpt_count = 0;
+        answer(conn, RULE_RSET, "RSET", "250 2.0.0 Ok");
+    } else {
+        answer(conn, RULE_QUIT, "QUIT", "221 2.0.0 Bye");
+        if (sim_peer_data(conn))
+            hang_up(conn, false);
+    }
+}
+
+static void on_line(struct sim_peer_conn *conn, struct slice line)
+{
+    struct talk *talk = sim_peer_data(conn);
+    char text[128], what[32];
+
+    if (!talk)
+        return;
+    if (!talk->in_data) {
+        size_t len = line.len < sizeof(text) ? line.len : sizeof(text) - 1;
+
+        memcpy(text, line.data, len);
+        text[len] = '\0';
+        on_command(conn, talk, slice_str(text));
+    } else if (line.len == 1 && line.data[0] == '.') {
+        talk->in_data = false;
+        talk->messages++;
+        snprintf(what, sizeof(what), "dot of u%u", talk->rcpt);
+        answer(conn, RULE_DOT, what, "250 2.0.0 Ok");
+    }
+}
+
+static void on_end(struct sim_peer_conn *conn, int32_t reason)
+{
+    (void)reason;
+    free(sim_peer_data(conn));
+    sim_peer_set_data(conn, NULL);
+}
+
+static const struct sim_peer_handlers receiver_handlers = {on_open, on_line, NULL, on_end};
+
+/* ---- The injector -----------------------------------------------------------------------------
+ */
+
+static void on_injector_line(struct sim_peer_conn *conn, struct slice line)
+{
+    struct timeline *t = sim_peer_context(sim_peer_of(conn));
+
+    if (line.len > 3 && line.data[3] == '-')
+        return;
+    must(line.len > 3 && (line.data[0] == '2' || line.data[0] == '3'));
+    if (t->replies_left > 0 && --t->replies_left > 0)
+        return;
+    if (!t->is_greeted) {
+        t->is_greeted = true;
+        sim_peer_printf(conn, "EHLO injector.test\r\n");
+        t->replies_left = 1;
+    } else if (line.data[0] == '3') {
+        sim_peer_printf(conn, "Subject: test\r\n\r\nHello\r\n.\r\n");
+        t->replies_left = 1;
+    } else if (t->injected == t->of->messages) {
+        sim_peer_printf(conn, "QUIT\r\n");
+    } else {
+        sim_peer_printf(conn, "MAIL FROM:<a@sender.test>\r\nRCPT TO:<u%u@d0.test>\r\nDATA\r\n",
+                        ++t->injected);
+        t->replies_left = 3;
+    }
+}
+
+static const struct sim_peer_handlers injector_handlers = {NULL, on_injector_line, NULL, NULL};
+
+/* ---- One case ---------------------------------------------------------------------------------
+ */
+
+static void report(void *context, enum conf_severity severity, const char *file, unsigned line,
+                   const char *text)
+{
+    (void)context;
+    if (severity == CONF_ERROR)
+        fprintf(stderr, "%s:%u: %s\n", file, line, text);
+}
+
+static void load_conf(struct timeline *t)
+{
+    char text[2048];
+    int len = snprintf(
+        text, sizeof(text),
+        "host-name mta.test\nsmtp-listener 127.0.0.1:2525\nsmtp-source-host 10.9.0.1 mta.test\n"
+        "<spool /spool>\n</spool>\n"
+        "<source 127.0.0.1>\n always-allow-relaying yes\n default-virtual-mta v\n</source>\n"
+        "<virtual-mta v>\n smtp-source-host 10.9.0.1 s1.test\n%s</virtual-mta>\n"
+        "<domain *>\n max-smtp-out 1\n retry-after 10m\n connection-idle-timeout 5s\n"
+        "%s</domain>\n",
+        t->of->source_count == 2 ? " smtp-source-host 10.9.0.2 s2.test\n" : "",
+        t->of->by_route ? " smtp-hosts [10.0.0.1]:25\n" : " pipeline-across-messages yes\n");
+
+    if (len >= (int)sizeof(text) || conf_load_text("case", text, NULL, report, NULL, &t->conf) < 0)
+        abort();
+}
+
+static void start_receivers(struct timeline *t)
+{
+    for (unsigned i = 0; i < 2; i++) {
+        struct ipaddr_port at = {{IPADDR_V4, {10, 0, (uint8_t)i, 1}}, 25};
+
+        t->rules[i] = rules_create();
+        if (t->of->is_down[i])
+            tell(t, "%c is down\n", 'A' + i);
+        for (unsigned j = 0; j < 3 && t->of->rules[i][j]; j++) {
+            tell(t, "%c: %s\n", 'A' + i, t->of->rules[i][j]);
+            must(rules_add(t->rules[i], t->of->rules[i][j]) == 0);
+        }
+        if (!t->of->is_down[i])
+            t->receivers[i] = sim_peer_listen(t->world, &at, &receiver_handlers, t);
+    }
+}
+
+static bool is_done(void *context)
+{
+    struct timeline *t = context;
+
+    return t->injected == t->of->messages && t->replies_left == 0 &&
+           product_is_empty(&t->product) && site_open_connections(t->product.shards[0]) == 0;
+}
+
+static void tell_totals(struct timeline *t)
+{
+    const struct report_status *totals = &t->product.shards[0]->totals;
+
+    tell(
+        t,
+        "in all: delivered %u, bounced %u, deferred %u, in doubt %u, sent ahead %u, came back %u\n",
+        (unsigned)totals->delivered, (unsigned)totals->bounced, (unsigned)totals->deferred,
+        (unsigned)totals->in_doubt, (unsigned)totals->sent_ahead, (unsigned)totals->returned);
+}
+
+static void play(struct timeline *t)
+{
+    const struct ipaddr here = {IPADDR_V4, {127, 0, 0, 1}};
+    const struct ipaddr_port product = {here, 2525};
+    struct sim_options options = {.latency_min_ns = 1000000, .latency_max_ns = 1000000};
+    struct product_setup setup = {.shard_count = 1,
+                                  .segment_bytes = 256 << 10,
+                                  .segment_count_max = 64,
+                                  .checkpoint_bytes = 256 << 10};
+
+    tell(t, "# %s: %s\n", t->of->name, t->of->what);
+    if (t->of->by_route)
+        tell(t, "by smtp-hosts A\n");
+    if (t->of->source_count == 2)
+        tell(t, "two source addresses\n");
+    load_conf(t);
+    t->world = sim_world_create(1, &options);
+    start_receivers(t);
+    t->product.world = t->world;
+    t->product.zone.receiver_count = 2;
+    setup.conf = t->conf;
+    must(product_start(&t->product, &setup) == 0);
+    t->start_ns = sim_now_ns(t->world);
+    t->injector = sim_peer_create(t->world, &injector_handlers, t);
+    sim_peer_connect(t->injector, &here, &product);
+    if (!sim_run_until(t->world, is_done, t, 4 * 3600 * SECOND_NS, 2000000))
+        tell(t, "work does not come to an end\n");
+    tell_totals(t);
+    product_crash(&t->product, false);
+    sim_world_destroy(t->world);
+    conf_unref(t->conf);
+    rules_destroy(t->rules[0]);
+    rules_destroy(t->rules[1]);
+}
+
+static bool compare(const struct timeline *t, const char *path)
+{
+    static char golden[TEXT_BYTES];
+    FILE *file = fopen(path, "r");
+    size_t len = file ? fread(golden, 1, sizeof(golden), file) : 0;
+
+    if (file)
+        fclose(file);
+    if (len == t->used && memcmp(golden, t->text, len) == 0)
+        return true;
+    printf("%s is not what happened:\n%.*s\n", path, (int)t->used, t->text);
+    return false;
+}
+
+static void drop_log(void *context, enum log_level level, const char *text)
+{
+    (void)context;
+    (void)level;
+    (void)text;
+}
+
+int main(int argc, char **argv)
+{
+    bool writes = argc == 3 && strcmp(argv[2], "write") == 0;
+    unsigned bad = 0;
+
+    if (argc < 2)
+        return 2;
+    log_set_sink(drop_log, NULL);
+    for (size_t i = 0; i < CASE_COUNT; i++) {
+        struct timeline *t = calloc(1, sizeof(*t));
+        char path[4096];
+
+        t->of = &cases[i];
+        snprintf(path, sizeof(path), "%s/%s.txt", argv[1], cases[i].name);
+        play(t);
+        if (writes) {
+            FILE *file = fopen(path, "w");
+
+            must(file && fwrite(t->text, 1, t->used, file) == t->used && fclose(file) == 0);
+        }
+        bad += !compare(t, path);
+        free(t);
+    }
+    printf("%zu timelines, %u other than the golden ones\n", CASE_COUNT, bad);
+    return bad ? 1 : 0;
+}
