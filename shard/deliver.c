@@ -46,7 +46,7 @@ static void fill_outcome(struct shard *shard, const struct queued *queued,
         .rcpt_ordinal = queued->ordinal,
         .message_id = queued->message_id,
         .logged_us = io_wall_us(shard->io),
-        .queued_us = queued->accepted_us,
+        .queued_us = queued_accepted_us(queued),
         .rcpt = facts->address,
         .orcpt = facts->orcpt,
         .diag = verdict_text(verdict),
@@ -65,6 +65,7 @@ static void fill_outcome(struct shard *shard, const struct queued *queued,
     if (facts->message) {
         const struct envelope *envelope = &facts->message->envelope;
 
+        outcome->queued_us = envelope->accepted_us;
         outcome->orig = envelope->sender;
         outcome->vmta = envelope->vmta;
         outcome->pool = envelope->pool;
@@ -171,7 +172,7 @@ static uint64_t age_ms(const struct shard *shard, const struct queued *queued)
 {
     uint64_t now_us = io_wall_us(shard->io);
 
-    return now_us > queued->accepted_us ? (now_us - queued->accepted_us) / 1000 : 0;
+    return now_us > queued_accepted_us(queued) ? (now_us - queued_accepted_us(queued)) / 1000 : 0;
 }
 
 static void send_home(struct shard *shard, struct outcome_parcel *parcel, uint16_t home)

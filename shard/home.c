@@ -35,6 +35,21 @@ struct state_record {
 
 static void on_checkpoint_timer(struct io_timer *timer);
 
+static uint32_t seconds_up(uint64_t us)
+{
+    return (uint32_t)((us + 999999) / 1000000);
+}
+
+static uint16_t attempts_kept(uint16_t attempts)
+{
+    return (attempts < HOME_ATTEMPTS_MAX ? attempts : HOME_ATTEMPTS_MAX) & HOME_ATTEMPTS_MAX;
+}
+
+static struct message *hot_of(const struct shard *shard, const struct home_message *home)
+{
+    return home->hot ? slab_at(&shard->pool.messages, home->hot - 1) : NULL;
+}
+
 void home_init(struct shard *shard)
 {
     const struct shard_limits *limits = &shard->limits;
@@ -238,14 +253,14 @@ static bool register_message(struct shard *shard, struct message *message)
     if (!home)
         return false;
     home->id = envelope->message_id;
-    home->accepted_us = envelope->accepted_us;
+    home->accepted_s = seconds_up(envelope->accepted_us);
     home->place = message->append.place;
     home->vmta_id = vmta ? vmta->id : conf_vmta_at(shard->conf, 0)->id;
     home->rcpt_first = NONE;
     wire_reader_init(&reader, envelope->rcpts.data, envelope->rcpts.len);
     while (envelope_rcpt_next(&reader, &rcpt)) {
         if (rcpt_add(shard, home, &last, envelope_rcpt_host(&rcpt),
-                     (struct home_rcpt){.ordinal = ordinal++}))
+                     (struct home_rcpt){.ordinal = (uint16_t)ordinal++}))
             continue;
         message_free_rcpts(shard, home);
         slab_free(&shard->home_messages, index);
@@ -256,7 +271,7 @@ static bool register_message(struct shard *shard, struct message *message)
     if (message_pool_is_tight(&shard->pool)) {
         message_free(message);
     } else {
-        home->hot = message;
+        home->hot = message->index + 1;
         home->claims = home->rcpt_open;
     }
     enqueue_handoff(shard, home, index);
@@ -295,16 +310,16 @@ int shard_recover_message(struct shard *shard, const struct log_message_state *s
     if (!home)
         return E_FULL;
     home->id = state->message_id;
-    home->accepted_us = state->accepted_us;
+    home->accepted_s = seconds_up(state->accepted_us);
     home->place = state->place;
     /* A VMTA that the configuration no longer has: its mail leaves by the default one. */
     home->vmta_id = vmta ? vmta->id : conf_vmta_at(shard->conf, 0)->id;
     home->rcpt_first = NONE;
     wire_reader_init(&reader, state->rcpts.data, state->rcpts.len);
     while (log_state_rcpt_next(&reader, &rcpt)) {
-        struct home_rcpt facts = {.ordinal = ordinal++,
-                                  .due_s = (uint32_t)((rcpt.due_us + 999999) / 1000000),
-                                  .attempts = rcpt.attempts,
+        struct home_rcpt facts = {.ordinal = (uint16_t)ordinal++,
+                                  .due_s = seconds_up(rcpt.due_us),
+                                  .attempts = attempts_kept(rcpt.attempts),
                                   .is_final = rcpt.is_final};
 
         if (planted("shard/restart-releases-early"))
@@ -333,9 +348,9 @@ static void fill_handoff(struct shard *shard, struct handoff *handoff, uint32_t 
 
     handoff->parcel = (struct parcel){.kind = SHARD_HANDOFF, .from = shard->number};
     handoff->message_id = home->id;
-    handoff->accepted_us = home->accepted_us;
+    handoff->accepted_s = home->accepted_s;
     handoff->due_us = (uint64_t)rcpt->due_s * 1000000;
-    handoff->hot = home->hot;
+    handoff->hot = hot_of(shard, home);
     handoff->domain = names_text(&shard->names, route->name);
     handoff->vmta_id = route->vmta_id;
     handoff->home_message = message_index;
@@ -424,13 +439,13 @@ void home_on_handoff_return(struct shard *shard, struct handoff *handoff)
 
 /* ---- Outcomes -------------------------------------------------------------------------------- */
 
-static void drop_claim(struct home_message *home)
+static void drop_claim(struct shard *shard, struct home_message *home)
 {
     must(home->claims > 0 && home->hot);
     if (--home->claims > 0)
         return;
-    message_free(home->hot);
-    home->hot = NULL;
+    message_free(hot_of(shard, home));
+    home->hot = 0;
 }
 
 static void post_outcome(struct shard *shard, struct outcome_parcel *outcome)
@@ -468,10 +483,10 @@ void home_on_outcome(struct shard *shard, struct outcome_parcel *outcome)
     struct home_rcpt *rcpt = slab_at(&shard->home_rcpts, outcome->home_rcpt);
 
     must(home->id == outcome->request.message_id && !rcpt->is_final);
-    rcpt->attempts = outcome->attempts;
-    rcpt->due_s = (uint32_t)((outcome->due_us + 999999) / 1000000);
+    rcpt->attempts = attempts_kept(outcome->attempts);
+    rcpt->due_s = seconds_up(outcome->due_us);
     if (outcome->returns_claim)
-        drop_claim(home);
+        drop_claim(shard, home);
     if (outcome->is_final) {
         rcpt->is_final = true;
         must(home->rcpt_open > 0);
@@ -577,7 +592,7 @@ static bool emit_state(struct shard *shard, const struct home_message *home,
     const struct conf_vmta *vmta = conf_vmta(shard->conf, home->vmta_id);
     struct log_message_state state = {
         .message_id = home->id,
-        .accepted_us = home->accepted_us,
+        .accepted_us = (uint64_t)home->accepted_s * 1000000,
         .place = home->place,
         .vmta = vmta ? slice_str(vmta->name) : SLICE_EMPTY,
         .rcpt_count = home->rcpt_count,

@@ -315,12 +315,12 @@ bool queues_take(struct shard *shard, const struct handoff *handoff)
         return false;
     }
     queued->message_id = handoff->message_id;
-    queued->accepted_us = handoff->accepted_us;
+    queued->accepted_s = handoff->accepted_s;
     queued->hot = handoff->hot;
     queued->queue = queue->index;
     queued->home_message = handoff->home_message;
     queued->home_rcpt = handoff->home_rcpt;
-    queued->ordinal = handoff->ordinal;
+    queued->ordinal = (uint16_t)handoff->ordinal;
     queued->home = handoff->home;
     queued->attempts = handoff->attempts;
     if (handoff->due_us > io_wall_us(shard->io))
@@ -410,8 +410,8 @@ static bool head_is_expired(struct shard *shard, const struct queue *queue)
     if (queue->ready_head == NONE)
         return false;
     queued = slab_at(&shard->queued, queue->ready_head);
-    return now_us > queued->accepted_us &&
-           (now_us - queued->accepted_us) / 1000 > queue->settings.bounce_after_ms;
+    return now_us > queued_accepted_us(queued) &&
+           (now_us - queued_accepted_us(queued)) / 1000 > queue->settings.bounce_after_ms;
 }
 
 void queues_rest(struct shard *shard, struct queue *queue, const struct verdict *verdict)
@@ -462,7 +462,7 @@ static uint32_t older_to_front(struct shard *shard, struct queue *queue, uint64_
     while (index != NONE) {
         struct queued *queued = slab_at(&shard->queued, index);
         uint32_t next = queued->next;
-        bool older = !older_than_us || queued->accepted_us < older_than_us;
+        bool older = !older_than_us || queued_accepted_us(queued) < older_than_us;
 
         queues_push_ready(shard, queue, index, older);
         moved += older;
@@ -507,7 +507,7 @@ static uint32_t bring_deferred(struct shard *shard, struct queue *queue, uint64_
             continue;
         queued = slab_at(&shard->queued, i);
         if (queued->queue != queue->index || queued->state != QUEUED_DEFERRED ||
-            (older_than_us && queued->accepted_us >= older_than_us))
+            (older_than_us && queued_accepted_us(queued) >= older_than_us))
             continue;
         queue->deferred_count--;
         queued->due_tag = 0;

@@ -110,7 +110,7 @@ static void add_rcpt_rows(struct shard *shard, struct report *report)
         queues_name(shard, queue, row->queue, sizeof(row->queue));
         row->message_id = queued->message_id;
         row->attempts = queued->attempts;
-        row->accepted_us = queued->accepted_us;
+        row->accepted_us = queued_accepted_us(queued);
         row->due_us = queued->state == QUEUED_DEFERRED ? (uint64_t)queued->due_s * 1000000 : 0;
         row->home = queued->home;
         row->home_message = queued->home_message;

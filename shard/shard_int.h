@@ -50,31 +50,36 @@ enum shard_parcel_kind {
 
 /* ---- Home ---------------------------------------------------------------------------------- */
 
-/* One live message. Lives from the durable append (or recovery) to its last final outcome. */
+/* One live message. Lives from the durable append (or recovery) to its last final outcome. There
+ * are millions: 56 bytes. */
 struct home_message {
     uint64_t id;
-    uint64_t accepted_us;
     struct log_place place;
-    struct message *hot; /* NULL = cold */
+    uint32_t accepted_s; /* wall clock seconds, rounded up */
+    uint32_t hot;        /* index in the message pool + 1; 0 = cold */
     uint32_t vmta_id;
-    uint32_t rcpt_first; /* chain of home_rcpt by next */
-    uint32_t rcpt_count;
-    uint32_t rcpt_open;    /* not final yet */
-    uint32_t claims;       /* recipients out with a pointer to hot */
+    uint32_t rcpt_first;   /* chain of home_rcpt by next */
     uint32_t handoff_next; /* chain of messages with recipients to hand out */
     uint32_t handoff_rcpt; /* the next recipient to hand out, NONE = all are */
-    uint32_t checkpoint_next;
+    uint16_t rcpt_count;
+    uint16_t rcpt_open; /* not final yet */
+    uint16_t claims;    /* recipients out with a pointer to hot */
 };
+_Static_assert(ENVELOPE_RCPT_COUNT_MAX < UINT16_MAX, "recipients are counted in 16 bits");
+_Static_assert(sizeof(struct home_message) == 56, "memory of a queued message");
 
 /* One recipient of it: what recovery must know. */
 struct home_rcpt {
     uint32_t next;
     uint32_t route;
-    uint32_t ordinal; /* in the envelope */
-    uint32_t due_s;   /* wall clock seconds, rounded up; 0 = never attempted */
-    uint16_t attempts;
-    bool is_final;
+    uint32_t due_s;         /* wall clock seconds, rounded up; 0 = never attempted */
+    uint16_t ordinal;       /* in the envelope */
+    uint16_t attempts : 15; /* HOME_ATTEMPTS_MAX stands for all above it */
+    uint16_t is_final : 1;
 };
+_Static_assert(sizeof(struct home_rcpt) == 16, "memory of a queued recipient");
+
+#define HOME_ATTEMPTS_MAX 0x7fffu
 
 /* Where recipients of (domain, VMTA) go; interned while recipients use it, and a while longer. */
 struct route {
@@ -90,11 +95,11 @@ struct route {
 struct handoff {
     struct parcel parcel;
     uint64_t message_id;
-    uint64_t accepted_us;
     uint64_t due_us;
     struct message *hot; /* a claim on it, or NULL */
     struct slice domain; /* bytes of home's names, valid until the return */
     uint32_t vmta_id;
+    uint32_t accepted_s;
     uint32_t home_message;
     uint32_t home_rcpt;
     uint32_t ordinal;
@@ -128,22 +133,30 @@ struct outcome_parcel {
 
 /* ---- Owner --------------------------------------------------------------------------------- */
 
-/* One queued recipient at its owner. */
+/* One queued recipient at its owner. There are millions: 48 bytes. */
 struct queued {
     uint64_t message_id;
-    uint64_t accepted_us;
     struct message *hot; /* claim, until the first outcome */
-    uint32_t next;       /* ready list */
+    union {
+        uint32_t next;    /* READY: in the list */
+        uint32_t due_tag; /* DEFERRED: names the heap's entry that counts */
+    };
     uint32_t queue;
     uint32_t home_message; /* index at home */
     uint32_t home_rcpt;    /* index at home */
-    uint32_t ordinal;
-    uint32_t due_s;   /* while deferred: when, wall clock seconds */
-    uint32_t due_tag; /* names the heap's entry that counts */
+    uint32_t due_s;        /* while deferred: when, wall clock seconds */
+    uint32_t accepted_s;   /* wall clock seconds, rounded up */
+    uint16_t ordinal;
     uint16_t home;
     uint16_t attempts;
     uint8_t state; /* enum queued_state */
 };
+_Static_assert(sizeof(struct queued) == 48, "memory of a queued recipient");
+
+static inline uint64_t queued_accepted_us(const struct queued *queued)
+{
+    return (uint64_t)queued->accepted_s * 1000000;
+}
 
 enum queued_state {
     QUEUED_READY,    /* in its queue's ready list */

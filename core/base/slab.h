@@ -6,7 +6,8 @@
  * returns NULL and the caller stops taking work. One thread, the owner; other threads may read an
  * object only while its owner lent it to them.
  * A handle that crosses turns is (index, generation): slab_get returns NULL when the object it
- * named has been freed since. Generations start at 1, so handle 0 names nothing.
+ * named has been freed since. Generations start at 1 and have 16 bits: a handle that is kept while
+ * its object's place is used 32768 times more may name another one.
  */
 #pragma once
 
@@ -16,7 +17,7 @@
 
 struct slab {
     uint8_t **blocks;
-    uint32_t *generations; /* per object; odd = live, even = free */
+    uint16_t *generations; /* per object; odd = live, even = free */
     uint32_t object_bytes; /* rounded up to 8 */
     uint32_t per_block_shift;
     uint32_t count_max;
