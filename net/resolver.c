@@ -343,7 +343,7 @@ static int set_options(struct resolver *resolver)
         /* The shards draw among equals; here an answer is one answer. */
         {"rrset-roundrobin:", "no"},
         /* A name server that was away is asked again at once, not after a quarter of an hour. */
-        {"infra-host-ttl:", "30"},
+        {"infra-host-ttl:", "5"},
         {"infra-keep-probing:", "yes"},
         {"infra-cache-max-rtt:", "2000"},
         /* Resolvers on the same machine are common, and libunbound would never ask them. */

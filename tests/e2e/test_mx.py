@@ -2,6 +2,7 @@
 import os
 import shutil
 import signal
+import socket
 
 import pytest
 
@@ -127,6 +128,41 @@ def test_domain_that_does_not_exist(world):
     row, = daemon.wait_for_rows(1)
     assert row['type'] == 'b' and row['dsnStatus'].startswith('5.1.2')
     assert daemon.counters()['connects'] == 0
+
+
+def has_ipv6():
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(('::1', 0))
+        return True
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not has_ipv6(), reason='no IPv6 on the loopback')
+def test_what_ipv6_refuses_goes_by_ipv4(world):
+    """With IPv6 first: a refusal by policy there is no bounce, the mail goes by IPv4 at once, and
+    what follows does not try IPv6 again."""
+    strict = world.sink('--rule', 'mail 550 5.7.1 Does not meet our IPv6 sending guidelines',
+                        address='[::1]', name='strict')
+    open_minded = world.sink(name='open')
+    server = DnsServer(world, 'd.test. MX 10 both.test.', f'both.test. A {open_minded.address}',
+                       'both.test. AAAA ::1')
+    daemon = world.daemon(
+        f'{{base}}name-server {server.address}:5353\nallow-loopback-destinations yes\n'
+        f'<virtual-mta both>\n    smtp-source-host {{daemon.source}} v.relay.test\n'
+        f'    smtp-source-host ::1 v.relay.test\n</virtual-mta>\n'
+        f'<source 127.0.0.0/8>\n    default-virtual-mta both\n</source>\n'
+        f'<domain *>\n    default-smtp-port 2525\n    smtp-ip-preference ipv6\n</domain>\n')
+    daemon.start()
+    inject(daemon, 'a@d.test')
+    daemon.wait_for(20, delivered=1)
+    inject(daemon, *[f'{number}@d.test' for number in range(10)])
+    daemon.wait_for(20, delivered=11, bounced=0, deferred=0)
+    assert open_minded.stop()['messages'] == 11
+    sums = strict.stop()
+    assert sums['messages'] == 0 and sums['connections'] >= 1
+    assert {row['type'] for row in daemon.rows()} == {'d'}
 
 
 def test_first_bad_answer_defers(world):

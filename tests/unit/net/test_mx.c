@@ -633,6 +633,34 @@ static void domains_with_the_same_hosts_are_one_site(void **state)
                 set_hash_of(zone, "one.example", other_route, 1, 7));
 }
 
+/* Who has no source for IPv6 does not share the site of one who has: its addresses are others. */
+static void families_make_sites_of_their_own(void **state)
+{
+    static const struct fake_record zone[] = {
+        MX("d.example", "10 a.example"),
+        A("a.example", "192.0.2.1"),
+        AAAA("a.example", "2001:db8:1::1"),
+        {NULL, 0, NULL, 0, 0},
+    };
+    static const struct conf_route_host route[] = {{.kind = CONF_ROUTE_HOST, .name = "a.example"}};
+    static struct scene_mx scene;
+    uint64_t hashes[2][3];
+
+    for (unsigned routed = 0; routed < 2; routed++) {
+        for (unsigned families = 1; families <= 3; families++) {
+            start(&scene, zone, families);
+            scene.rules.want_ipv4 = (families & 1) != 0;
+            scene.rules.want_ipv6 = (families & 2) != 0;
+            resolve(&scene, "d.example", route, routed);
+            hashes[routed][families - 1] = scene.answer.set_hash;
+            stop(&scene);
+        }
+        assert_true(hashes[routed][0] != hashes[routed][1]);
+        assert_true(hashes[routed][1] != hashes[routed][2]);
+        assert_true(hashes[routed][0] != hashes[routed][2]);
+    }
+}
+
 /* ---- Again and again ----------------------------------------------------------------------- */
 
 struct chain {
@@ -696,6 +724,7 @@ int main(void)
         cmocka_unit_test(a28_many_hosts_and_addresses_are_cut),
         cmocka_unit_test(a28_one_host_many_times),
         cmocka_unit_test(domains_with_the_same_hosts_are_one_site),
+        cmocka_unit_test(families_make_sites_of_their_own),
         cmocka_unit_test(a_resolution_starts_again_from_inside),
         cmocka_unit_test(destroyed_while_it_waits),
     };
