@@ -238,6 +238,7 @@ struct site {
     char (*host_names)[DNS_NAME_MAX + 1];
     uint32_t clean_count; /* messages answered in step, up to what `auto` asks for */
     bool is_out_of_step;  /* nothing is sent ahead any more */
+    bool is_failing;      /* the newest connection to be made was not */
 };
 
 /* Connections of one site from one source address. */

@@ -313,6 +313,9 @@ static struct lane *lane_obtain(struct shard *shard, struct site *site,
     lane->source = address->ip;
     lane->helo = address->helo;
     demand_init(&lane->demand);
+    /* Lanes go while their queues rest: what comes back after an outage begins with one. */
+    if (site->is_failing)
+        demand_on_connect_failed(&lane->demand);
     list_init(&lane->waiting);
     list_init(&lane->idle);
     list_init(&lane->busy);
@@ -639,6 +642,7 @@ static void on_ready(struct smtpc *smtpc, void *context)
     must(lane->connecting_count > 0 && queue->connection_count > 0);
     ips_on_progress(shard, connection);
     connection->is_ready = true;
+    lane->site->is_failing = false;
     lane->refused_until_ns = 0;
     lane->refusal_count = 0;
     lane->connecting_count--;
@@ -696,6 +700,7 @@ static void on_open_failed(struct shard *shard, struct connection *connection,
     must(lane->connecting_count > 0 && queue->connection_count > 0);
     lane->connecting_count--;
     demand_on_connect_failed(&lane->demand);
+    lane->site->is_failing = true;
     queue->connection_count--;
     shard->totals.connect_failures++;
     queues_note_error(shard, queue, verdict);

@@ -9,7 +9,7 @@ import re
 
 import pytest
 
-from harness import send_message
+from harness import send_message, until
 from test_mx import DnsServer, need_unbound  # noqa: F401 (a fixture of every test here)
 
 GOLDEN = os.path.join(os.path.dirname(__file__), '../sim/golden')
@@ -27,6 +27,7 @@ class Case:
         self.rules = {receiver: [line[3:] for line in lines if line.startswith(f'{receiver}: ')]
                       for receiver in 'AB'}
         self.is_down = 'A is down' in lines
+        self.is_outage = any(line.startswith('A is down for') for line in lines)
         self.by_route = 'by smtp-hosts A' in lines
         self.source_count = 2 if 'two source addresses' in lines else 1
         last = lines[-1].removeprefix('in all: ')
@@ -40,39 +41,47 @@ def names():
                   for path in glob.glob(os.path.join(GOLDEN, '*.txt')))
 
 
-def sink_of(world, case, daemon, receiver):
+def sink_of(world, case, daemon, receiver, address):
     rules = []
     for rule in case.rules[receiver]:
         rules += ['--rule', rule.replace('10.9.0.1', daemon.source)]
-    return world.sink(*rules, name=receiver)
+    return world.sink(*rules, address=address, name=receiver)
 
 
 def start(world, case):
     daemon = world.daemon()
-    sinks = {receiver: sink_of(world, case, daemon, receiver)
-             for receiver in 'AB' if receiver == 'B' or not case.is_down}
-    first = sinks['A'].address if 'A' in sinks else world.address()
+    addresses = {'A': world.address(), 'B': world.address()}
     server = DnsServer(world, 'd0.test. MX 10 a.test.', 'd0.test. MX 20 b.test.',
-                       f'a.test. A {first}', f'b.test. A {sinks["B"].address}')
+                       f'a.test. A {addresses["A"]}', f'b.test. A {addresses["B"]}')
     sources = ''.join(f'    smtp-source-host {world.address()} other.test\n'
                       for _ in range(case.source_count - 1))
-    how = f'smtp-hosts [{first}]:2525' if case.by_route else 'pipeline-across-messages yes'
+    how = f'smtp-hosts [{addresses["A"]}]:2525' if case.by_route else 'pipeline-across-messages yes'
     daemon.write(daemon.base().replace('</virtual-mta>', sources + '</virtual-mta>') +
                  f'name-server {server.address}:5353\nallow-loopback-destinations yes\n'
                  f'<domain *>\n    default-smtp-port 2525\n    retry-after 1s\n'
                  f'    max-smtp-out 1\n    {how}\n</domain>\n')
-    return daemon.start(), sinks
+
+    def start_sinks():
+        return {receiver: sink_of(world, case, daemon, receiver, address)
+                for receiver, address in addresses.items() if receiver == 'B' or not case.is_down}
+
+    return daemon.start(), start_sinks
 
 
 @pytest.mark.parametrize('name', names())
 def test_timeline(world, name):
     case = Case(os.path.join(GOLDEN, f'{name}.txt'))
-    daemon, sinks = start(world, case)
+    daemon, start_sinks = start(world, case)
+    sinks = start_sinks() if not case.is_outage else None
     assert 'queues paused: 1' in daemon.cli('pause', 'queue', 'd0.test/v').stdout
     for number in range(case.sums['delivered']):
         code, text = send_message(daemon.listen, 'a@sender.test', [f'u{number + 1}@d0.test'], TEXT)
         assert code == 250, text
     assert daemon.cli('resume', 'queue', 'd0.test/v').returncode == 0
+    if case.is_outage:
+        until(lambda: daemon.counters()['connect_failures'] >= 2, 20, 'two refused connections')
+        sinks = start_sinks()
+        case.sums.pop('sent_ahead')  # there were more connections there
     counters = daemon.wait_for(30, delivered=case.sums['delivered'], queued_rcpts=0)
     assert {key: counters[key] for key in case.sums} == case.sums
     served = {receiver for receiver, sink in sinks.items() if sink.stop()['messages'] > 0}

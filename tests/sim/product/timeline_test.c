@@ -30,10 +30,12 @@ struct timeline_case {
     const char *name;
     const char *what;
     const char *rules[2][3]; /* of A and B */
-    bool is_down[2];         /* nobody listens */
+    bool is_down[2];         /* nobody listens … */
+    uint32_t outage_minutes; /* … until then; 0 = for ever */
     uint32_t messages;
     uint32_t source_count;
-    bool by_route; /* smtp-hosts A, and pipelining as it is by default */
+    uint32_t out_max; /* max-smtp-out; 0 = 1 */
+    bool by_route;    /* smtp-hosts A, and pipelining as it is by default */
 };
 
 static const struct timeline_case cases[] = {
@@ -41,6 +43,13 @@ static const struct timeline_case cases[] = {
      .what = "the best MX refuses connections: the second one takes, and the first rests",
      .is_down = {true, false},
      .messages = 2},
+    {.name = "outage",
+     .what =
+         "nobody answers for twelve minutes: then one connection is tried, before there are more",
+     .is_down = {true, true},
+     .outage_minutes = 12,
+     .messages = 8,
+     .out_max = 8},
     {.name = "greeting-421",
      .what = "a throttle at the greeting is no reason to ask the next MX: the source rests",
      .rules = {{"connect first=1 421 4.7.0 Too many connections"}},
@@ -328,29 +337,36 @@ static void load_conf(struct timeline *t)
         "<spool /spool>\n</spool>\n"
         "<source 127.0.0.1>\n always-allow-relaying yes\n default-virtual-mta v\n</source>\n"
         "<virtual-mta v>\n smtp-source-host 10.9.0.1 s1.test\n%s</virtual-mta>\n"
-        "<domain *>\n max-smtp-out 1\n retry-after 10m\n connection-idle-timeout 5s\n"
+        "<domain *>\n max-smtp-out %u\n retry-after 10m\n connection-idle-timeout 5s\n"
         "%s</domain>\n",
         t->of->source_count == 2 ? " smtp-source-host 10.9.0.2 s2.test\n" : "",
+        t->of->out_max > 0 ? t->of->out_max : 1,
         t->of->by_route ? " smtp-hosts [10.0.0.1]:25\n" : " pipeline-across-messages yes\n");
 
     if (len >= (int)sizeof(text) || conf_load_text("case", text, NULL, report, NULL, &t->conf) < 0)
         abort();
 }
 
+static void listen_at(struct timeline *t, unsigned receiver)
+{
+    struct ipaddr_port at = {{IPADDR_V4, {10, 0, (uint8_t)receiver, 1}}, 25};
+
+    t->receivers[receiver] = sim_peer_listen(t->world, &at, &receiver_handlers, t);
+}
+
 static void start_receivers(struct timeline *t)
 {
     for (unsigned i = 0; i < 2; i++) {
-        struct ipaddr_port at = {{IPADDR_V4, {10, 0, (uint8_t)i, 1}}, 25};
-
         t->rules[i] = rules_create();
         if (t->of->is_down[i])
-            tell(t, "%c is down\n", 'A' + i);
+            tell(t, t->of->outage_minutes ? "%c is down for %u minutes\n" : "%c is down\n", 'A' + i,
+                 t->of->outage_minutes);
         for (unsigned j = 0; j < 3 && t->of->rules[i][j]; j++) {
             tell(t, "%c: %s\n", 'A' + i, t->of->rules[i][j]);
             must(rules_add(t->rules[i], t->of->rules[i][j]) == 0);
         }
         if (!t->of->is_down[i])
-            t->receivers[i] = sim_peer_listen(t->world, &at, &receiver_handlers, t);
+            listen_at(t, i);
     }
 }
 
@@ -398,6 +414,11 @@ static void play(struct timeline *t)
     t->start_ns = sim_now_ns(t->world);
     t->injector = sim_peer_create(t->world, &injector_handlers, t);
     sim_peer_connect(t->injector, &here, &product);
+    if (t->of->outage_minutes > 0) {
+        sim_run_for(t->world, t->of->outage_minutes * 60 * SECOND_NS);
+        listen_at(t, 0);
+        listen_at(t, 1);
+    }
     if (!sim_run_until(t->world, is_done, t, 4 * 3600 * SECOND_NS, 2000000))
         tell(t, "work does not come to an end\n");
     tell_totals(t);
