@@ -41,6 +41,7 @@ enum io_op_flag {
     IO_OP_CANCELLED = 4,  /* asked to end: never continued or started anew */
     IO_OP_CANCEL_DUE = 8, /* on io->cancels: the cancel request has no slot yet */
     IO_OP_RESTARTED = 16, /* a receive armed before: data may be waiting already */
+    IO_OP_ONE_SHOT = 32,  /* a receive that ends with its first data */
 };
 
 /* A buffer of the ring that was filled, or a copy of one, while its receiver is paused. */
@@ -57,6 +58,7 @@ struct io_fd {
     uint32_t in_flight;   /* ops between start and callback, receives only while armed */
     struct io_op *close;  /* waits for the others to end */
     struct io_recv *recv; /* from start to on_end */
+    bool is_unix;         /* listens at a path, or was accepted there; see prepare_recv */
 };
 
 struct io {

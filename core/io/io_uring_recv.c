@@ -175,7 +175,7 @@ static void arm(struct io *io, struct io_recv *recv)
     recv->armed = true;
     io_fd_hold(io, recv->op.fd);
     recv->op.in_flight = true;
-    recv->op.flags = restarted;
+    recv->op.flags = restarted | (io_fd_of(io, recv->op.fd)->is_unix ? IO_OP_ONE_SHOT : 0);
     io_op_submit(io, &recv->op);
 }
 

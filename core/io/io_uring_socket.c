@@ -111,6 +111,7 @@ int io_listen_unix(struct io *io, const char *path, int *ret_fd)
     code = bind_path(io, fd, path);
     if (code < 0)
         return give_up(io, fd, code);
+    io_fd_of(io, fd)->is_unix = true;
     *ret_fd = fd;
     return 0;
 }
@@ -162,6 +163,9 @@ void io_accept_complete(struct io *io, struct io_accept *accept, int32_t result,
         io_count_call(io);
         close(result);
     } else if (!stopping && result >= 0) {
+        bool is_unix = io_fd_of(io, fd)->is_unix;
+
+        io_fd_of(io, result)->is_unix = is_unix;
         accept->on_accept(accept, result);
     }
     if (goes_on)
