@@ -23,12 +23,11 @@ static void take_maximum(struct traffic *top, const struct traffic *now)
 #undef MAXIMUM
 }
 
-/* A delivery carries one recipient's copy: PowerMTA counts messages as they leave. */
 struct traffic samples_traffic_of(const struct report_status *status)
 {
     return (struct traffic){
         .out_rcp = status->delivered,
-        .out_msg = status->delivered,
+        .out_msg = status->delivered_messages,
         .out_bytes = status->delivered_bytes,
         .in_rcp = status->accepted_rcpts,
         .in_msg = status->accepted_messages,

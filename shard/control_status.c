@@ -142,6 +142,7 @@ static void put_status(struct control *control, json_t *data, const struct repor
     part = object_of(object_of(status, "queue"), "smtp");
     set_number(part, "rcp", now->queued_rcpts);
     set_number(part, "dom", now->queues);
+    set_number(part, "kb", now->queued_bytes / 1024);
     put_spool(control, status, now);
     set(status, "status",
         json_string(control->phase == CONTROL_RUNNING ? "running" : "shutting down"));
@@ -349,10 +350,11 @@ void control_status_text(const json_t *data, struct text_buffer *out)
         text_format(out, "WARNING: %s\n", json_string_value(json_array_get(warnings, i)));
     text_traffic(member(status, "traffic"), out);
     text_connections(member(status, "conn"), out);
-    text_format(out, "\n%-12s %12s %12s %12s\n", "Queue", "rcpt", "queues", "spool");
-    text_format(out, "%-12s %12lld %12lld %12s\n", "smtp",
+    text_format(out, "\n%-12s %12s %12s %12s %12s\n", "Queue", "rcpt", "queues", "kb", "spool");
+    text_format(out, "%-12s %12lld %12lld %12lld %12s\n", "smtp",
                 number_at(member(status, "queue"), "smtp", "rcp"),
                 number_at(member(status, "queue"), "smtp", "dom"),
+                number_at(member(status, "queue"), "smtp", "kb"),
                 text_at(member(status, "spool"), "health"));
     text_accounting(member(data, "accounting"), out);
     text_format(out, "\n%-24s %20s\n", "Counter", "value");

@@ -111,7 +111,6 @@ static void count_outcome(struct shard *shard, const struct outcome *outcome)
         totals->in_doubt++;
     if (outcome->kind == OUTCOME_DELIVERED) {
         totals->delivered++;
-        totals->delivered_bytes += outcome->size_bytes;
     } else if (outcome->kind == OUTCOME_TRANSIENT) {
         totals->deferred++;
     } else if (outcome->flags & OUTCOME_BY_OPERATOR) {
@@ -208,7 +207,7 @@ static struct outcome_parcel *settle(struct shard *shard, uint32_t queued_index,
     parcel = make_outcome(shard, queued, facts, verdict, fate);
     queued->hot = NULL;
     if (parcel->is_final)
-        slab_free(&shard->queued, queued_index);
+        queues_drop(shard, queued_index);
     else
         queues_defer(shard, queued_index, parcel->due_us);
     if (fate->kind != FATE_DELIVERED)
@@ -675,6 +674,16 @@ bool deliver_local(struct shard *shard, struct queue *queue)
 
 /* ---- Results --------------------------------------------------------------------------------- */
 
+/* A message has gone out once, however many recipients the receiver took it for. */
+static void count_message(struct shard *shard, struct delivery *delivery)
+{
+    if (delivery->is_counted)
+        return;
+    delivery->is_counted = true;
+    shard->totals.delivered_messages++;
+    shard->totals.delivered_bytes += envelope_content_bytes(&delivery->message->envelope);
+}
+
 void deliver_on_rcpt(struct shard *shard, struct delivery *delivery, uint32_t index,
                      const struct verdict *verdict)
 {
@@ -701,6 +710,8 @@ void deliver_on_rcpt(struct shard *shard, struct delivery *delivery, uint32_t in
         queues_note_error(shard, queue, verdict);
         fate.kind = FATE_RETRY_AT_ONCE;
     }
+    if (fate.kind == FATE_DELIVERED)
+        count_message(shard, delivery);
     parcel = settle(shard, delivery->rcpts[index], &facts, verdict, &fate);
     must(delivery->open > 0);
     delivery->open--;

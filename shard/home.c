@@ -337,6 +337,13 @@ int shard_recover_message(struct shard *shard, const struct log_message_state *s
     return 0;
 }
 
+static uint16_t kilobytes_of(const struct log_place *place)
+{
+    uint32_t kilobytes = place->bytes / 1024 + (place->bytes % 1024 > 0);
+
+    return kilobytes < UINT16_MAX ? (uint16_t)kilobytes : UINT16_MAX;
+}
+
 /* ---- Handing out ----------------------------------------------------------------------------- */
 
 static void fill_handoff(struct shard *shard, struct handoff *handoff, uint32_t message_index,
@@ -358,6 +365,7 @@ static void fill_handoff(struct shard *shard, struct handoff *handoff, uint32_t 
     handoff->ordinal = rcpt->ordinal;
     handoff->attempts = rcpt->attempts;
     handoff->home = shard->number;
+    handoff->kilobytes = kilobytes_of(&home->place);
 }
 
 /* Hands one recipient to its owner; false when there is no room now. */

@@ -151,6 +151,7 @@ static void queue_free(struct shard *shard, struct queue *queue)
 {
     struct queue_key key = {names_text(&shard->names, queue->name), queue->vmta_id};
 
+    must(queue->queued_kilobytes == 0);
     forget_rest(shard, queue);
     io_timer_stop(shard->io, &queue->wake_timer);
     list_remove(&queue->idle_link);
@@ -301,6 +302,24 @@ void queues_defer(struct shard *shard, uint32_t queued_index, uint64_t due_us)
     queue->deferred_count++;
 }
 
+/* A size in one byte: kilobytes as they are up to 31, above with four bits behind the first one,
+ * rounded up. */
+static uint8_t size_code_of(uint32_t kilobytes)
+{
+    uint32_t shift = 0;
+
+    while ((kilobytes + (1u << shift) - 1) >> shift > 31)
+        shift++;
+    if (shift == 0)
+        return (uint8_t)kilobytes;
+    return (uint8_t)((shift + 1) << 4 | (((kilobytes + (1u << shift) - 1) >> shift) - 16));
+}
+
+static uint64_t size_kilobytes(uint8_t code)
+{
+    return code < 32 ? code : (16ull + (code & 15)) << ((code >> 4) - 1);
+}
+
 bool queues_take(struct shard *shard, const struct handoff *handoff)
 {
     struct queue *queue = queues_obtain(shard, handoff->domain, handoff->vmta_id);
@@ -318,6 +337,8 @@ bool queues_take(struct shard *shard, const struct handoff *handoff)
     queued->accepted_s = handoff->accepted_s;
     queued->hot = handoff->hot;
     queued->queue = queue->index;
+    queued->size_code = size_code_of(handoff->kilobytes);
+    queue->queued_kilobytes += size_kilobytes(queued->size_code);
     queued->home_message = handoff->home_message;
     queued->home_rcpt = handoff->home_rcpt;
     queued->ordinal = (uint16_t)handoff->ordinal;
@@ -329,6 +350,16 @@ bool queues_take(struct shard *shard, const struct handoff *handoff)
         queues_push_ready(shard, queue, index, false);
     queues_reconsider(shard, queue);
     return true;
+}
+
+void queues_drop(struct shard *shard, uint32_t queued_index)
+{
+    const struct queued *queued = slab_at(&shard->queued, queued_index);
+    struct queue *queue = slab_at(&shard->queues, queued->queue);
+
+    must(queue->queued_kilobytes >= size_kilobytes(queued->size_code));
+    queue->queued_kilobytes -= size_kilobytes(queued->size_code);
+    slab_free(&shard->queued, queued_index);
 }
 
 /* ---- What a queue does next ------------------------------------------------------------------ */

@@ -30,8 +30,9 @@ enum report_kind {
 };
 
 /* Counters since the start, summed over shards. One table: name of the field, its key in JSON.
- * allocations: made on the shards' threads since their first turn; stands still while work is
- * steady. */
+ * delivered_messages and delivered_bytes: once per transaction, whatever its recipients;
+ * queued_bytes once per recipient, as the rows of queues have it. allocations: made on the shards'
+ * threads since their first turn; stands still while work is steady. */
 #define STATUS_COUNTERS(X)                                                                         \
     X(accepted_messages)                                                                           \
     X(accepted_rcpts)                                                                              \
@@ -44,6 +45,7 @@ enum report_kind {
     X(deleted)                                                                                     \
     X(sent_ahead)                                                                                  \
     X(returned)                                                                                    \
+    X(delivered_messages)                                                                          \
     X(delivered_bytes)                                                                             \
     X(connects)                                                                                    \
     X(connect_failures)                                                                            \
@@ -62,6 +64,7 @@ enum report_kind {
     X(sessions_in)                                                                                 \
     X(connections_out)                                                                             \
     X(queues)                                                                                      \
+    X(queued_bytes)                                                                                \
     X(hot_bytes)
 
 struct report_status {

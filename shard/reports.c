@@ -47,8 +47,12 @@ static void add_status(struct shard *shard, struct report *report)
     now.hot_bytes = shard->pool.bytes_used;
     now.allocations = mem_alloc_count() - shard->allocations_before;
     for (uint32_t i = 0; i < shard->queues.count_grown; i++)
-        if (slab_is_live(&shard->queues, i))
-            now.waiting_rcpts += ((struct queue *)slab_at(&shard->queues, i))->deferred_count;
+        if (slab_is_live(&shard->queues, i)) {
+            const struct queue *queue = slab_at(&shard->queues, i);
+
+            now.waiting_rcpts += queue->deferred_count;
+            now.queued_bytes += queue->queued_kilobytes * 1024;
+        }
 #define STATUS_ADD(name) report->status.name += now.name;
     STATUS_COUNTERS(STATUS_ADD)
     STATUS_GAUGES(STATUS_ADD)
@@ -63,7 +67,7 @@ static void add_queue_row(struct shard *shard, struct report *report, const stru
         return;
     queues_name(shard, queue, row->name, sizeof(row->name));
     row->rcpts = queue->ready_count + queue->deferred_count + queue->sending_count;
-    row->bytes = queue->queued_bytes;
+    row->bytes = queue->queued_kilobytes * 1024;
     row->connections = queue->connection_count;
     row->paused = queue->paused;
     row->reason = queue->reason;

@@ -106,6 +106,7 @@ struct handoff {
     uint32_t index; /* in home's slab */
     uint16_t attempts;
     uint16_t home;
+    uint16_t kilobytes; /* of the message's record, rounded up; at most what fits */
 };
 
 /* Where a message lies, asked by the owner of one of its recipients. Part of its delivery. */
@@ -149,7 +150,8 @@ struct queued {
     uint16_t ordinal;
     uint16_t home;
     uint16_t attempts;
-    uint8_t state; /* enum queued_state */
+    uint8_t size_code; /* of the message's record, see queues.c */
+    uint8_t state;     /* enum queued_state */
 };
 _Static_assert(sizeof(struct queued) == 48, "memory of a queued recipient");
 
@@ -182,7 +184,7 @@ struct queue {
     uint64_t rest_until_us; /* the same as wall clock, survives restarts */
     uint64_t last_error_us;
     uint64_t reason_since_us;
-    uint64_t queued_bytes;
+    uint64_t queued_kilobytes; /* of its recipients' messages, once per recipient */
     uint32_t index;
     uint32_t name; /* domain, in shard.names */
     uint32_t vmta_id;
@@ -304,6 +306,7 @@ struct delivery {
     struct connection *connection;
     struct message *message; /* hot at home, or read back here */
     bool is_loaded;          /* read back: freed here */
+    bool is_counted;         /* among the messages delivered */
     bool is_located_twice;   /* where it lay, it was not; asked again */
     struct locate locate;
     struct io_op read_op;
@@ -483,6 +486,8 @@ void queues_init(struct shard *shard);
 void queues_fini(struct shard *shard);
 /* Takes a recipient over from its home; false when there is no room now (home tries again). */
 bool queues_take(struct shard *shard, const struct handoff *handoff);
+/* The recipient has its final outcome and is in no list any more. */
+void queues_drop(struct shard *shard, uint32_t queued_index);
 struct queue *queues_find(struct shard *shard, struct slice domain, uint32_t vmta_id);
 /* The queue, made if need be; NULL when there is no room. */
 struct queue *queues_obtain(struct shard *shard, struct slice domain, uint32_t vmta_id);

@@ -45,7 +45,8 @@ def test_show_in_all_formats(world):
     daemon, _ = nowhere(world)
     fill(daemon, one=1, two=2, three=3)
     status = daemon.ask('show', 'status')
-    assert status['status']['queue']['smtp'] == {'rcp': 6, 'dom': 3}
+    assert status['status']['queue']['smtp'] == {
+        'rcp': 6, 'dom': 3, 'kb': status['counters']['queued_bytes'] // 1024}
     assert status['status']['traffic']['total']['in'] == {
         'rcp': 6, 'msg': 6, 'kb': status['counters']['accepted_bytes'] // 1024}
     queues = by_name(daemon.ask('show', 'queues')['queue'])
@@ -69,6 +70,34 @@ def test_show_in_all_formats(world):
     assert 'queue[1].name="three.test/v"' in dom and 'queue[1].rcp="3"' in dom
     assert 'status.queue.smtp.rcp="6"' in daemon.cli('show', 'status', '--dom').stdout.splitlines()
     assert 'relay.test' in daemon.cli('show', 'status').stdout
+
+
+def test_a_message_to_several_counts_once(world):
+    """Recipients are counted one by one, messages and their octets as often as they go out; what
+    waits, by recipient."""
+    daemon, address = nowhere(world)
+    text = TEXT + b'x' * 70 + b'\r\n'
+    text += (b'y' * 998 + b'\r\n') * 30
+    rcpts = ['1@one.test', '2@one.test', '3@one.test', '1@two.test']
+    assert send_message(daemon.listen, 'a@s.test', rcpts, text)[0] == 250
+    until(lambda: daemon.counters()['queued_rcpts'] == 4, 10, 'four in the queue')
+    size = daemon.counters()['queued_bytes'] // 4
+    assert len(text) <= size <= (len(text) + 2000) * 17 // 16
+    status = daemon.ask('show', 'status')['status']
+    assert status['queue']['smtp']['kb'] == size * 4 // 1024
+    kilobytes = {row['name']: row['kb'] for row in daemon.ask('show', 'queues')['queue']}
+    assert kilobytes == {'one.test/v': size * 3 // 1024, 'two.test/v': size // 1024}
+    assert f'{size * 4 // 1024} ' in next(
+        line for line in daemon.cli('show', 'status').stdout.splitlines()
+        if line.startswith('smtp '))
+    sink = world.sink(address=address)
+    daemon.ask('schedule', '*/*')
+    daemon.wait_for(15, delivered=4, queued_rcpts=0, queued_bytes=0)
+    traffic = daemon.ask('show', 'status')['status']['traffic']['total']
+    assert (traffic['in']['rcp'], traffic['in']['msg']) == (4, 1)
+    assert (traffic['out']['rcp'], traffic['out']['msg']) == (4, 2)
+    assert len(text) * 2 // 1024 <= traffic['out']['kb'] <= size * 2 // 1024
+    assert sink.stop()['messages'] == 2
 
 
 def test_wrong_commands(world):

@@ -70,6 +70,7 @@ static void every_counter_of_every_shard_is_summed(void **state)
         STATUS_GAUGES(FILL)
 #undef FILL
     }
+    f.shards[1].status.queued_bytes = 5 << 20;
     f.spool.stats.message_commits = 77;
     f.spool.stats.outcome_commits = 88;
     tree = ask_json("show status --json");
@@ -86,6 +87,8 @@ static void every_counter_of_every_shard_is_summed(void **state)
                      number_at(tree, "data.counters.accepted_rcpts"));
     assert_int_equal(number_at(tree, "data.status.traffic.total.out.kb"),
                      number_at(tree, "data.counters.delivered_bytes") / 1024);
+    assert_int_equal(number_at(tree, "data.status.queue.smtp.kb"),
+                     number_at(tree, "data.counters.queued_bytes") / 1024);
     assert_int_equal(number_at(tree, "data.status.conn.smtpIn.cur"),
                      number_at(tree, "data.counters.sessions_in"));
     assert_int_equal(number_at(tree, "data.status.conn.smtpOut.max"), 1200);
@@ -102,6 +105,7 @@ static void traffic_is_shown_by_minute_and_hour(void **state)
     sim_run_for(f.world, 10000000000ull);
     for (int i = 0; i < 30; i++) {
         f.shards[1].status.delivered += 100;
+        f.shards[1].status.delivered_messages += 50;
         f.shards[1].status.delivered_bytes += 102400;
         f.shards[2].status.accepted_rcpts += 200;
         sim_run_for(f.world, 1000000000ull);
@@ -109,6 +113,7 @@ static void traffic_is_shown_by_minute_and_hour(void **state)
     sim_run_for(f.world, 5000000000ull);
     answer = ask(&f, "--dom show status");
     assert_non_null(strstr(answer, "\nstatus.traffic.lastMin.out.rcp=\"3000\"\n"));
+    assert_non_null(strstr(answer, "\nstatus.traffic.lastMin.out.msg=\"1500\"\n"));
     assert_non_null(strstr(answer, "\nstatus.traffic.lastMin.out.kb=\"3000\"\n"));
     assert_non_null(strstr(answer, "\nstatus.traffic.lastMin.in.rcp=\"6000\"\n"));
     sim_run_for(f.world, 120000000000ull);
