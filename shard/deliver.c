@@ -331,7 +331,7 @@ static const char *without_codes(const char *text)
 
 static void local_verdict(const struct delivery *delivery, struct verdict *verdict)
 {
-    static const uint8_t expired[3] = {4, 4, 7}, deleted[3] = {5, 7, 0};
+    static const uint8_t expired[3] = {4, 4, 7}, deleted[3] = {5, 0, 0};
 
     switch (delivery->local) {
     case LOCAL_FAIL:
@@ -340,6 +340,7 @@ static void local_verdict(const struct delivery *delivery, struct verdict *verdi
                           without_codes(delivery->local_error));
         break;
     case LOCAL_DELETE:
+        /* No receiver has said anything: a status that puts it into no receiver's category. */
         verdict_set_local(verdict, VERDICT_RECIPIENT, VERDICT_PERMANENT, VERDICT_AT_LOCAL, 550,
                           deleted, "deleted by an operator");
         break;

@@ -135,6 +135,16 @@ def test_pause_survives_a_restart(world):
     assert daemon.shutdown() == 0
 
 
+DELETED = ('b', 'a@sender.test', 'failed', '5.0.0 (undefined status)',
+           'smtp;550 5.0.0 deleted by an operator', 'other', '', '')
+
+
+def deleted(row):
+    """What tells a record of a deletion; none of it reads as a receiver's refusal."""
+    return tuple(row[field] for field in ('type', 'orig', 'dsnAction', 'dsnStatus', 'dsnDiag',
+                                          'bounceCat', 'dlvSourceIp', 'dlvSize'))
+
+
 def test_list_and_delete(world):
     """What is deleted gets a bounce record each, does not come back, and the rest stays."""
     daemon, _ = nowhere(world)
@@ -146,13 +156,20 @@ def test_list_and_delete(world):
     assert daemon.ask('delete', '--queue=drop.test/v') == {'affected': 4}
     rows = final_rows_by_rcpt(daemon.wait_for_rows(4))
     assert sorted(rows) == [f'{n}@drop.test' for n in range(4)]
-    assert {row['type'] for found in rows.values() for row in found} == {'b'}
+    assert {deleted(row) for found in rows.values() for row in found} == {DELETED}
+    counters = daemon.counters()
+    assert (counters['deleted'], counters['bounced'], counters['delivered']) == (4, 0, 0)
     daemon.kill()
     daemon.start()
     assert daemon.counters()['queued_rcpts'] == 3
     assert daemon.ask('list', '--queue=drop.test/v')['rcpt'] == []
     assert len(daemon.ask('list', '--queue=*/*', '--maxitems=2')['rcpt']) == 2
     assert len(daemon.wait_for_rows(4)) == 4
+    # What is no longer in memory leaves the same record.
+    assert daemon.ask('delete', '--queue=*/*') == {'affected': 3}
+    rows = final_rows_by_rcpt(daemon.wait_for_rows(7))
+    assert {deleted(rows[f'{n}@keep.test'][0]) for n in range(3)} == {DELETED}
+    daemon.wait_for(10, queued_rcpts=0, deleted=3, bounced=0)
 
 
 def test_shutdown_under_load_loses_nothing(world):
