@@ -47,7 +47,10 @@ struct shard *shard_create(struct io *io, const struct shard_options *options)
 {
     struct shard *shard = mem_alloc(sizeof(*shard));
     const struct conf_global *global = conf_global(options->conf);
-    struct smtpd_options smtpd = {.host_name = global->host_name};
+    struct smtpd_options smtpd = {
+        .host_name = global->host_name,
+        .text_line_octets_max = global->text_line_octets_max,
+    };
 
     shard->actor = (struct io_actor){.turn = shard_turn, .is_busy = shard_is_busy};
     shard->io = io;

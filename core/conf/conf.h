@@ -91,8 +91,9 @@ struct conf_global {
     uint64_t outcome_commit_ms; /* outcomes are durable at latest after this */
     bool committer_thread;      /* committer-thread yes: a thread of its own */
     uint64_t resolver_timeout_ms;
-    bool allow_loopback_mx; /* allow-loopback-destinations: DNS may name loopback (tests) */
-    bool allow_private_mx;  /* destinations in private ranges learnt from DNS (default yes) */
+    uint32_t text_line_octets_max; /* text-line-max: of message data, with CRLF */
+    bool allow_loopback_mx;        /* allow-loopback-destinations: DNS may name loopback (tests) */
+    bool allow_private_mx; /* destinations in private ranges learnt from DNS (default yes) */
 };
 
 const struct conf_global *conf_global(const struct conf *conf);

@@ -61,14 +61,17 @@
 #define IGNORED(why)    .effect = EFFECT_IGNORED, .reason = (why)
 #define GATHERED(where) .effect = EFFECT_DONE, .store = (where)
 /* The type of the field decides how it is written. */
-#define SETS(type, field)                                                                          \
-    .effect = EFFECT_DONE, .offset = offsetof(struct type, field),                                 \
+#define FIELD(type, field)                                                                         \
+    .offset = offsetof(struct type, field),                                                        \
     .store = _Generic(((struct type *)NULL)->field,                                                \
         bool: STORE_BOOL,                                                                          \
         uint16_t: STORE_U16,                                                                       \
         uint32_t: STORE_U32,                                                                       \
         uint64_t: STORE_U64,                                                                       \
         const char *: STORE_TEXT)
+#define SETS(type, field) .effect = EFFECT_DONE, FIELD(type, field)
+/* Stands in the snapshot, but nobody acts on it yet. */
+#define KEPT(type, field) .effect = EFFECT_LATER, FIELD(type, field)
 /* A value that fills more than one field. */
 #define SETS_BY(where, type, field)                                                                \
     .effect = EFFECT_DONE, .offset = offsetof(struct type, field), .store = (where)

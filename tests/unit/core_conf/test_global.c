@@ -26,6 +26,7 @@ static void defaults(void **state)
     assert_int_equal(global->outcome_commit_ms, 20);
     assert_false(global->committer_thread);
     assert_int_equal(global->resolver_timeout_ms, 10000);
+    assert_int_equal(global->text_line_octets_max, 1000);
     assert_false(global->allow_loopback_mx);
     assert_true(global->allow_private_mx);
     assert_int_equal(conf_acct_file_count(conf), 0);
@@ -46,6 +47,7 @@ static void everything_of_ours(void **state)
                              "hot-set-size 1g\n"
                              "outcome-commit-interval 5ms\n"
                              "resolver-timeout 1500ms\n"
+                             "text-line-max 4000\n"
                              "allow-loopback-destinations yes\n"
                              "allow-private-destinations no\n"
                              "name-server 192.0.2.53\n"
@@ -70,6 +72,7 @@ static void everything_of_ours(void **state)
     assert_int_equal(global->hot_set_bytes, 1 << 30);
     assert_int_equal(global->outcome_commit_ms, 5);
     assert_int_equal(global->resolver_timeout_ms, 1500);
+    assert_int_equal(global->text_line_octets_max, 4000);
     assert_true(global->allow_loopback_mx);
     assert_false(global->allow_private_mx);
     assert_int_equal(global->name_server_count, 2);
@@ -145,6 +148,12 @@ static void warnings(void **state)
          "test:1: postmaster is accepted but has no effect yet", 1},
         {"<domain a>\nmax-msg-rate 1/h\n</domain>\n<domain b>\nmax-msg-rate 2/h\n</domain>\n",
          "test:2: max-msg-rate", 1},
+        {"<domain a>\nlog-connections yes\n</domain>\n",
+         "test:2: log-connections is accepted but has no effect yet", 1},
+        {"<source 0/0>\nlog-commands yes\n</source>\n",
+         "test:2: log-commands is accepted but has no effect yet", 1},
+        {"<source 0/0>\nprocess-x-virtual-mta yes\n</source>\n",
+         "test:2: process-x-virtual-mta is accepted but has no effect yet", 1},
         {"<smtp-user u>\npassword x\n</smtp-user>\n<smtp-user v>\npassword y\n</smtp-user>\n",
          "test:1: <smtp-user u>", 1},
         {"<smtp-pattern-list a>\nreply /x \"/ mode=backoff\n</smtp-pattern-list>\n"
