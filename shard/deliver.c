@@ -210,7 +210,8 @@ static struct outcome_parcel *settle(struct shard *shard, uint32_t queued_index,
         queues_drop(shard, queued_index);
     else
         queues_defer(shard, queued_index, parcel->due_us);
-    if (fate->kind != FATE_DELIVERED)
+    /* A verdict of ours quotes the last error; it is none itself. */
+    if (fate->kind != FATE_DELIVERED && facts->connection)
         queues_note_error(shard, queue, verdict);
     return parcel;
 }

@@ -555,7 +555,6 @@ uint32_t queues_delete(struct shard *shard, struct queue *queue, uint64_t older_
     if (queue->local_left == 0)
         return 0;
     queue->local = LOCAL_DELETE;
-    snprintf(queue->last_error, sizeof(queue->last_error), "deleted by an operator");
     queues_reconsider(shard, queue);
     return queue->local_left;
 }

@@ -29,10 +29,12 @@ enum report_kind {
     REPORT_STOP,     /* orderly end of the shard; answered when it has stopped */
 };
 
-/* Counters since the start, summed over shards. One table: name of the field, its key in JSON.
- * delivered_messages and delivered_bytes: once per transaction, whatever its recipients;
- * queued_bytes once per recipient, as the rows of queues have it. allocations: made on the shards'
- * threads since their first turn; stands still while work is steady. */
+/*
+ * Counters since the start, summed over shards. One table: name of the field, its key in JSON.
+ * delivered_messages, delivered_bytes: once per transaction, whatever its recipients; queued_bytes:
+ * once per recipient, as the rows of queues have it. allocations: made on the shards' threads since
+ * their first turn; stands still while work is steady.
+ */
 #define STATUS_COUNTERS(X)                                                                         \
     X(accepted_messages)                                                                           \
     X(accepted_rcpts)                                                                              \

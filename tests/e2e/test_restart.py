@@ -62,6 +62,8 @@ def test_retries_are_not_released_early(world):
     # New mail for the queue is no reason to try the old one.
     send(daemon, 'new@busy.test')
     daemon.wait_for(10, delivered=1, queued_rcpts=20)
+    # Its row says that the outcome is durable; before that a kill may repeat the delivery.
+    daemon.wait_for_rows(1, kinds='d')
     restart(daemon, 'kill')
     assert listing(daemon) == before
     time.sleep(max(0, deferred + RETRY_S * (1 - JITTER) - 1 - time.monotonic()))
