@@ -15,12 +15,16 @@ static void on_read(struct io_op *op, int32_t result);
 
 void deliver_init(struct shard *shard)
 {
-    slab_init(&shard->deliveries, sizeof(struct delivery), shard->limits.connection_count_max + 64);
+    uint32_t count_max = shard->limits.connection_count_max + 64;
+
+    slab_init(&shard->deliveries, sizeof(struct delivery), count_max);
+    slab_init(&shard->wides, sizeof(struct delivery_wide), count_max);
 }
 
 void deliver_fini(struct shard *shard)
 {
     slab_fini(&shard->deliveries);
+    slab_fini(&shard->wides);
 }
 
 /* ---- Settling -------------------------------------------------------------------------------- */
@@ -223,6 +227,21 @@ static struct queue *delivery_queue(const struct delivery *delivery)
     return slab_at(&delivery->shard->queues, delivery->queue);
 }
 
+/* False when there is no memory for more recipients: those taken make a transaction too. */
+static bool has_room(struct shard *shard, struct delivery *delivery)
+{
+    if (delivery->count < DELIVERY_FEW || delivery->wide)
+        return true;
+    delivery->wide = slab_alloc_unset(&shard->wides, &delivery->wide_index);
+    if (!delivery->wide)
+        return false;
+    memcpy(delivery->wide->rcpts, delivery->rcpts, sizeof(delivery->few_rcpts));
+    delivery->rcpts = delivery->wide->rcpts;
+    delivery->addresses = delivery->wide->addresses;
+    delivery->orcpts = delivery->wide->orcpts;
+    return true;
+}
+
 /* The next ready recipients of one message, at most count_max. */
 static void take_rcpts(struct shard *shard, struct delivery *delivery, struct queue *queue,
                        uint32_t count_max)
@@ -234,7 +253,7 @@ static void take_rcpts(struct shard *shard, struct delivery *delivery, struct qu
     while (delivery->count < count_max && queues_peek(queue) != NONE) {
         const struct queued *next = slab_at(&shard->queued, queues_peek(queue));
 
-        if (next->home != home || next->home_message != home_message)
+        if (next->home != home || next->home_message != home_message || !has_room(shard, delivery))
             break;
         delivery->rcpts[delivery->count++] = queues_pop(shard, queue);
     }
@@ -255,6 +274,8 @@ static void delivery_free(struct shard *shard, struct delivery *delivery)
     must(!io_op_in_flight(&delivery->read_op) && !delivery->last);
     if (delivery->is_loaded)
         message_free(delivery->message);
+    if (delivery->wide)
+        slab_free(&shard->wides, delivery->wide_index);
     slab_free(&shard->deliveries, delivery->index);
 }
 
@@ -274,6 +295,9 @@ static struct delivery *delivery_create(struct shard *shard, struct queue *queue
     memset(delivery, 0, offsetof(struct delivery, content));
     delivery->index = index;
     delivery->shard = shard;
+    delivery->rcpts = delivery->few_rcpts;
+    delivery->addresses = delivery->few_addresses;
+    delivery->orcpts = delivery->few_orcpts;
     delivery->queue = queue->index;
     io_op_init(&delivery->read_op, on_read);
     take_rcpts(shard, delivery, queue, count_max);

@@ -301,6 +301,15 @@ struct connection {
     char host_name[DNS_NAME_MAX + 1];
 };
 
+/* Room for as many recipients as a transaction can have; most have one. */
+struct delivery_wide {
+    uint32_t rcpts[SMTPC_RCPT_COUNT_MAX];
+    struct slice addresses[SMTPC_RCPT_COUNT_MAX];
+    struct slice orcpts[SMTPC_RCPT_COUNT_MAX];
+};
+
+#define DELIVERY_FEW 1
+
 /* One transaction under way. */
 struct delivery {
     struct connection *connection;
@@ -322,11 +331,17 @@ struct delivery {
     uint16_t last_home;
     struct shard *shard;
     struct smtpc_transaction transaction;
+    /* In the arrays of few, or in `wide` once there are more. */
+    uint32_t *rcpts; /* queued indices */
+    struct slice *addresses;
+    struct slice *orcpts;
+    struct delivery_wide *wide;
+    uint32_t wide_index;
     /* From here on undefined until filled. */
     struct iovec content[MESSAGE_IOV_MAX];
-    uint32_t rcpts[SMTPC_RCPT_COUNT_MAX]; /* queued indices */
-    struct slice addresses[SMTPC_RCPT_COUNT_MAX];
-    struct slice orcpts[SMTPC_RCPT_COUNT_MAX];
+    uint32_t few_rcpts[DELIVERY_FEW];
+    struct slice few_addresses[DELIVERY_FEW];
+    struct slice few_orcpts[DELIVERY_FEW];
     char local_error[200]; /* the queue's last error at the start */
 };
 
@@ -426,6 +441,7 @@ struct shard {
 
     /* deliver.c */
     struct slab deliveries;
+    struct slab wides;
     struct spool_reader *reader;
 };
 

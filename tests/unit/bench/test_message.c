@@ -2,6 +2,7 @@
 #include "core/base/rng.h"
 #include "tests/unit/core_base/unit.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static const struct message_options options = {
@@ -37,6 +38,27 @@ static void recipients_are_recognised(void **state)
     assert_true(slice_equal(rcpt_of(9, 3, room, sizeof(room)), SLICE_LITERAL("3.9@d5.test")));
     for (size_t i = 0; i < sizeof(foreign) / sizeof(foreign[0]); i++)
         assert_false(message_parse_rcpt(slice_str(foreign[i]), &number, &k));
+}
+
+/* 40 of each hundred go to the first domain, and the others share the rest evenly. */
+static void a_hot_domain(void **state)
+{
+    static const struct message_options hot = {.run = 1, .domains = 11, .hot_percent = 40};
+    uint32_t counts[11] = {0};
+
+    for (uint64_t i = 0; i < 100000; i++) {
+        char room[64] = "";
+        struct smtp_text text = {room, room + sizeof(room), false};
+        unsigned domain;
+
+        message_put_rcpt(&text, &hot, i, 0);
+        assert_int_equal(sscanf(strchr(room, '@'), "@d%u.test", &domain), 1);
+        assert_in_range(domain, 0, 10);
+        counts[domain]++;
+    }
+    assert_int_equal(counts[0], 40000);
+    for (int i = 1; i <= 10; i++)
+        assert_in_range(counts[i], 5900, 6100);
 }
 
 /* The message as a sink sees it: through the wire, in pieces of at most `piece` octets. */
@@ -130,6 +152,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(recipients_are_recognised),
+        cmocka_unit_test(a_hot_domain),
         cmocka_unit_test(messages_survive_the_wire),
         cmocka_unit_test(one_wrong_bit_is_noticed),
         cmocka_unit_test(bodies_differ),
