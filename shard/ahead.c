@@ -29,13 +29,14 @@ static bool may_pipeline(const struct connection *connection, const struct queue
 }
 
 /* The message under way is not yet counted. */
-static bool is_nearly_spent(const struct connection *connection)
+static bool is_nearly_spent(struct shard *shard, struct connection *connection)
 {
     const struct conf_queue *settings = &connection->queue->settings;
 
     return connection->served + 1 >= settings->max_msg_per_connection ||
            connection->error_count >= settings->max_errors_per_connection ||
-           demand_is_surplus(&connection->lane->demand, connection->lane->open_count);
+           demand_is_surplus(&connection->lane->demand, connection->lane->open_count) ||
+           lease_slots_must_end(&connection->slots, io_now_ns(shard->io) - connection->opened_ns);
 }
 
 /* Who is next: the head of the line, or else the queue being served, which stands in no line while
@@ -66,7 +67,7 @@ void ahead_start(struct shard *shard, struct connection *connection)
     struct queue *queue;
     bool was_in_line;
 
-    if (is_nearly_spent(connection))
+    if (is_nearly_spent(shard, connection))
         return;
     queue = pick(shard, connection);
     if (!queue || !may_pipeline(connection, queue))

@@ -18,4 +18,5 @@
     X("shard/ends-while-it-moves")                                                                 \
     X("shard/checkpoint-skips-message")                                                            \
     X("shard/deferral-taken-for-delivery")                                                         \
-    X("shard/first-bad-answer-is-final")
+    X("shard/first-bad-answer-is-final")                                                           \
+    X("shard/lease-given-back-twice")

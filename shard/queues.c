@@ -407,7 +407,7 @@ void queues_reconsider(struct shard *shard, struct queue *queue)
     list_remove(&queue->lane_link);
     queues_set_reason(shard, queue, reason);
     if (reason == WAIT_DNS && !queue->resolving)
-        site_resolve(shard, queue);
+        resolve_queue(shard, queue);
     if (queue->local != LOCAL_NONE && list_empty(&queue->local_link))
         list_push_back(&shard->local_work, &queue->local_link);
     if (reason == WAIT_NOTHING)

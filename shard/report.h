@@ -80,6 +80,7 @@ struct report_status {
     X(WAIT_NOTHING, "nothing is waiting")                                                          \
     X(WAIT_CONNECTION, "all connections are busy")                                                 \
     X(WAIT_CONNECTING, "a connection is being opened")                                             \
+    X(WAIT_LIMIT, "the limit of connections of the virtual MTA, or of all, is reached")            \
     X(WAIT_DNS, "the destination is being looked up")                                              \
     X(WAIT_RETRY, "recipients wait for their next attempt")                                        \
     X(WAIT_REST, "the destination could not be reached; resting")                                  \

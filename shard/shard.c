@@ -87,6 +87,7 @@ void shard_destroy(struct shard *shard)
     deliver_fini(shard);
     site_fini(shard);
     ips_fini(shard);
+    lease_fini(shard);
     queues_fini(shard);
     compact_fini(shard);
     home_fini(shard);
@@ -171,7 +172,7 @@ static void on_shard_parcel(void *context, struct parcel *parcel)
         home_on_outcome(shard, container_of(parcel, struct outcome_parcel, request.parcel));
         break;
     default:
-        must(false);
+        lease_on_parcel(shard, parcel);
     }
 }
 
@@ -224,7 +225,7 @@ void shard_wire(struct shard *shard, const struct shard_wiring *wiring)
             mailbox_listen(wiring->from_shards[i], on_shard_parcel, shard);
     shard->dns = dns_create(shard->io, wiring->to_resolver, wiring->from_resolver, shard->number,
                             65536, shard->limits.dns_in_flight_max);
-    site_start_resolving(shard);
+    resolve_wire(shard);
     io_attach(shard->io, &shard->actor);
 }
 

@@ -6,8 +6,10 @@
  *   home.c     live messages at home here: registration, handoff, outcomes, checkpoints
  *   compact.c  live messages moved out of nearly empty segments
  *   queues.c   queues owned here: ready and deferred recipients, pause, rest, expiry
- *   site.c     destinations: resolution, lanes (site, source address), opening of connections
+ *   resolve.c  from a queue to its site: resolution
+ *   site.c     destinations: lanes (site, source address), opening of connections
  *   target.c   which address the next connection goes to
+ *   lease.c    limits that cut across shards
  *   deliver.c  one transaction: load, send, outcomes
  *   ahead.c    the message that follows the one under way, in the same flight
  *   reports.c  answers to control
@@ -26,6 +28,7 @@
 #include "net/mx.h"
 #include "net/smtpc.h"
 #include "net/smtpd.h"
+#include "shard/lease.h"
 #include "shard/message.h"
 #include "shard/names.h"
 #include "shard/policy/demand.h"
@@ -252,7 +255,9 @@ struct lane {
     struct list busy;
     struct site *site;
     struct ipaddr source;
-    const char *helo; /* in the conf snapshot */
+    uint32_t vmta_id;         /* whose connections are limited as a whole; CONF_NONE = anybody's */
+    struct lease_claim claim; /* on slots for the next connection */
+    const char *helo;         /* in the conf snapshot */
     struct shard *shard;
     uint64_t parked_until_ns; /* the source could not be bound, or is refused with none standing */
     /* The destination greeted the source with a refusal: no new connection before. */
@@ -292,6 +297,8 @@ struct connection {
     uint32_t error_count;
     uint32_t served;
     uint64_t idle_ms;
+    uint64_t opened_ns;
+    struct lease_slots slots;
     uint64_t busy_since_ns; /* opened, or got its present transaction, or ended the one before */
     struct ips_place ips;
     bool is_ready;
@@ -419,6 +426,8 @@ struct shard {
     uint32_t outcomes_reserved;
     struct slab outcomes;
     struct slab named_records;
+
+    struct leases leases;
 
     /* site.c */
     struct smtpc_engine *smtpc;
@@ -551,11 +560,19 @@ void queues_note_error(struct shard *shard, struct queue *queue, const struct ve
 void queues_persist(struct shard *shard, struct queue *queue, struct report *report);
 void queues_on_named_answer(struct shard *shard, struct log_request *request);
 
+/* resolve.c */
+void resolve_init(struct shard *shard);
+void resolve_fini(struct shard *shard);
+/* The dns module exists: resolutions can run. */
+void resolve_wire(struct shard *shard);
+/* The queue needs addresses: starts or joins a resolution, sets queue->site later. */
+void resolve_queue(struct shard *shard, struct queue *queue);
+
 /* site.c */
 void site_init(struct shard *shard);
 void site_fini(struct shard *shard);
-/* The queue needs addresses: starts or joins a resolution, sets queue->site later. */
-void site_resolve(struct shard *shard, struct queue *queue);
+/* The site of an answer with one reference more; NULL when memory is short. */
+struct site *site_obtain(struct shard *shard, const struct mx_answer *answer);
 void site_release(struct shard *shard, struct site *site);
 /* Mail that came by this connection is to come by IPv4 from now on, if it came by IPv6 and can:
  * false otherwise. */
@@ -571,8 +588,6 @@ void site_connection_idle(struct shard *shard, struct connection *connection);
 bool site_connection_is_usable(const struct connection *connection);
 /* A delivery gave its connection back without a transaction. */
 void site_connection_lost(struct shard *shard, struct connection *connection);
-/* The dns module exists: resolutions can run. */
-void site_start_resolving(struct shard *shard);
 /* Idle connections end in order; busy ones when their message is done. */
 void site_stop(struct shard *shard);
 /* Every connection ends now. */

@@ -1,5 +1,5 @@
 /*
- * Destinations: resolution, lanes, connections.
+ * Destinations: lanes, connections.
  *
  * A site is an MX set or a route; a lane is a site seen from one of our addresses. Connections
  * belong to a lane and serve any queue of that site, one transaction at a time; queues wait in line
@@ -13,43 +13,16 @@
 #include <errno.h>
 #include <stdio.h>
 
-#define RESOLVE_JOBS        64
 #define LANE_BACKLOG_QUEUES 32 /* queues looked at to judge what waits */
 #define SOURCE_PARK_MS      60000
 #define AVOID_IPV6_MS       3600000 /* after a refusal that may be meant for IPv6 alone */
 #define NO_ROOM_WAIT_MS     1000
 #define QUIT_TIMEOUT_MS     5000
 
-_Static_assert(DOMAIN_DOUBT_MS >= (30 * 60 + 2 * DNS_DENIAL_KEPT_MAX_S) * 1000ull,
-               "two answers that count are two answers, half an hour apart");
-
-struct resolve_job {
-    struct mx_resolution *resolution;
-    struct shard *shard;
-    struct queue *queue;
-    struct mx_rules rules;
-    uint32_t next_free;
-};
-
 static const struct smtpc_events client_events;
 
-static void collect_own_addresses(struct shard *shard)
-{
-    const struct conf_global *global = conf_global(shard->conf);
-    uint32_t count = global->listener_count;
-
-    for (uint32_t i = 0; i < conf_vmta_count(shard->conf); i++)
-        count += conf_vmta_at(shard->conf, i)->address_count;
-    shard->own_addresses = mem_alloc((count + 1) * sizeof(struct ipaddr));
-    for (uint32_t i = 0; i < global->listener_count; i++)
-        shard->own_addresses[shard->own_address_count++] = global->listeners[i].at.ip;
-    for (uint32_t i = 0; i < conf_vmta_count(shard->conf); i++) {
-        const struct conf_vmta *vmta = conf_vmta_at(shard->conf, i);
-
-        for (uint32_t j = 0; j < vmta->address_count; j++)
-            shard->own_addresses[shard->own_address_count++] = vmta->addresses[j].ip;
-    }
-}
+static void on_claim_ready(struct lease_claim *claim);
+static void end_to_make_room(struct lease_slots *slots);
 
 void site_init(struct shard *shard)
 {
@@ -58,35 +31,16 @@ void site_init(struct shard *shard)
     slab_init(&shard->connections, sizeof(struct connection), shard->limits.connection_count_max);
     list_init(&shard->site_list);
     table_init(&shard->site_table);
-    list_init(&shard->resolve_waiting);
     list_init(&shard->lanes_to_serve);
-    collect_own_addresses(shard);
-    shard->resolve_jobs = mem_alloc(RESOLVE_JOBS * sizeof(struct resolve_job));
-    shard->resolve_job_free = NONE;
-}
-
-/* The resolver's mailboxes are known only after wiring. */
-void site_start_resolving(struct shard *shard)
-{
-    for (uint32_t i = 0; i < RESOLVE_JOBS; i++) {
-        struct resolve_job *job = &shard->resolve_jobs[i];
-
-        job->shard = shard;
-        job->resolution = mx_resolution_create(shard->dns, shard->io);
-        job->next_free = shard->resolve_job_free;
-        shard->resolve_job_free = i;
-    }
+    lease_init(shard, on_claim_ready, end_to_make_room);
+    resolve_init(shard);
 }
 
 void site_fini(struct shard *shard)
 {
-    for (uint32_t i = 0; i < RESOLVE_JOBS; i++)
-        if (shard->resolve_jobs[i].resolution)
-            mx_resolution_destroy(shard->resolve_jobs[i].resolution);
+    resolve_fini(shard);
     list_for_each (link, &shard->site_list)
         mem_free(container_of(link, struct site, link)->targets);
-    mem_free(shard->resolve_jobs);
-    mem_free(shard->own_addresses);
     slab_fini(&shard->connections);
     slab_fini(&shard->lanes);
     table_fini(&shard->site_table);
@@ -147,8 +101,7 @@ static bool site_matches(uint32_t value, const void *key, void *context)
     return site->set_hash == *(const uint64_t *)key;
 }
 
-/* The site of an answer with one reference more; NULL when memory is short. */
-static struct site *site_obtain(struct shard *shard, const struct mx_answer *answer)
+struct site *site_obtain(struct shard *shard, const struct mx_answer *answer)
 {
     uint64_t hash = hash_u64(answer->set_hash);
     uint32_t index = table_find(&shard->site_table, hash, site_matches, &answer->set_hash, shard);
@@ -175,116 +128,6 @@ static struct site *site_obtain(struct shard *shard, const struct mx_answer *ans
     return site;
 }
 
-/* ---- Resolution ------------------------------------------------------------------------------ */
-
-static void resolve_next(struct shard *shard);
-
-static void use_site(struct shard *shard, struct queue *queue, const struct mx_answer *answer)
-{
-    struct site *site = site_obtain(shard, answer);
-
-    if (queue->site)
-        site_release(shard, queue->site);
-    queue->site = site;
-    queue->site_until_ns = answer->valid_until_ns;
-    queues_end_doubt(shard, queue);
-    if (site)
-        queues_reconsider(shard, queue);
-    else
-        queues_wait(shard, queue, NO_ROOM_WAIT_MS, WAIT_MEMORY);
-}
-
-/* There is nowhere to go: later, or never (shard/policy/domain_fate.h). */
-static void do_without_site(struct shard *shard, struct queue *queue, const struct verdict *verdict)
-{
-    uint64_t now_us = io_wall_us(shard->io);
-    struct domain_facts facts = {
-        .verdict = verdict,
-        .settings = &queue->settings,
-        .failures = queue->rest_failures,
-        .now_ns = io_now_ns(shard->io),
-        .doubt_ends_ns = queue->doubt_ends_ns,
-    };
-    struct domain_fate fate;
-
-    if (verdict->class == VERDICT_PERMANENT)
-        facts.outlook = dns_outlook(shard->dns, names_text(&shard->names, queue->name));
-    fate = domain_fate_of(&facts, io_rng(shard->io));
-    if (fate.doubt_ends_ns != queue->doubt_ends_ns) {
-        queue->doubt_ends_ns = fate.doubt_ends_ns;
-        queue->doubt_ends_us = now_us + (fate.doubt_ends_ns - facts.now_ns) / 1000;
-    }
-    if (queue->ready_count == 0) {
-        queues_reconsider(shard, queue);
-        return;
-    }
-    if (fate.kind == DOMAIN_FAIL &&
-        queues_fail_all(shard, queue, verdict,
-                        fate.fail_age_ms ? now_us - fate.fail_age_ms * 1000 : 0) > 0)
-        return;
-    if (fate.kind != DOMAIN_LATER && queue->rest_failures < UINT16_MAX)
-        queue->rest_failures++;
-    queues_rest_for(shard, queue, verdict, fate.delay_ms);
-}
-
-static void on_resolved(void *context, const struct mx_answer *answer)
-{
-    struct resolve_job *job = context;
-    struct shard *shard = job->shard;
-    struct queue *queue = job->queue;
-
-    job->queue = NULL;
-    job->next_free = shard->resolve_job_free;
-    shard->resolve_job_free = (uint32_t)(job - shard->resolve_jobs);
-    queue->resolving = false;
-    if (answer->verdict.class == VERDICT_SUCCESS)
-        use_site(shard, queue, answer);
-    else
-        do_without_site(shard, queue, &answer->verdict);
-    resolve_next(shard);
-}
-
-static void resolve_start(struct shard *shard, struct queue *queue)
-{
-    struct resolve_job *job = &shard->resolve_jobs[shard->resolve_job_free];
-    const struct conf_vmta *vmta = conf_vmta(shard->conf, queue->vmta_id);
-    const struct conf_global *global = conf_global(shard->conf);
-
-    shard->resolve_job_free = job->next_free;
-    job->queue = queue;
-    job->rules = (struct mx_rules){
-        .prefer_ipv6 = queue->settings.prefer_ipv6,
-        .allow_loopback = global->allow_loopback_mx,
-        .allow_private = global->allow_private_mx,
-        .port = queue->settings.default_port,
-        .own_addresses = shard->own_addresses,
-        .own_address_count = shard->own_address_count,
-        .own_host_name = global->host_name,
-    };
-    for (uint32_t i = 0; vmta && i < vmta->address_count; i++) {
-        job->rules.want_ipv4 |= vmta->addresses[i].ip.family == IPADDR_V4;
-        job->rules.want_ipv6 |= vmta->addresses[i].ip.family == IPADDR_V6;
-    }
-    mx_resolve(job->resolution, names_text(&shard->names, queue->name), queue->settings.route,
-               queue->settings.route_count, &job->rules, on_resolved, job);
-}
-
-static void resolve_next(struct shard *shard)
-{
-    struct list *link;
-
-    while (shard->resolve_job_free != NONE && (link = list_pop_front(&shard->resolve_waiting)))
-        resolve_start(shard, container_of(link, struct queue, resolve_link));
-}
-
-void site_resolve(struct shard *shard, struct queue *queue)
-{
-    must(!queue->resolving);
-    queue->resolving = true;
-    list_push_back(&shard->resolve_waiting, &queue->resolve_link);
-    resolve_next(shard);
-}
-
 /* ---- Lanes ----------------------------------------------------------------------------------- */
 
 static void lane_serve_later(struct lane *lane)
@@ -293,17 +136,40 @@ static void lane_serve_later(struct lane *lane)
         list_push_back(&lane->shard->lanes_to_serve, &lane->serve_link);
 }
 
-static struct lane *lane_obtain(struct shard *shard, struct site *site,
-                                const struct conf_source_address *address)
+static void on_claim_ready(struct lease_claim *claim)
 {
-    struct lane *lane;
-    uint32_t index;
+    lane_serve_later(container_of(claim, struct lane, claim));
+}
+
+/* Connections of a virtual MTA with a limit of its own serve nobody else, so that it counts them
+ * all and no others. */
+static uint32_t lane_vmta(const struct shard *shard, uint32_t vmta_id)
+{
+    return lease_limits_vmta(shard, vmta_id) ? vmta_id : CONF_NONE;
+}
+
+static struct lane *lane_find(const struct shard *shard, const struct site *site, uint32_t vmta_id,
+                              const struct conf_source_address *address)
+{
+    uint32_t limited = lane_vmta(shard, vmta_id);
 
     list_for_each (link, &site->lanes) {
-        lane = container_of(link, struct lane, site_link);
-        if (ipaddr_equal(&lane->source, &address->ip))
+        struct lane *lane = container_of(link, struct lane, site_link);
+
+        if (ipaddr_equal(&lane->source, &address->ip) && lane->vmta_id == limited)
             return lane;
     }
+    return NULL;
+}
+
+static struct lane *lane_obtain(struct shard *shard, struct site *site, uint32_t vmta_id,
+                                const struct conf_source_address *address)
+{
+    struct lane *lane = lane_find(shard, site, vmta_id, address);
+    uint32_t index;
+
+    if (lane)
+        return lane;
     lane = slab_alloc(&shard->lanes, &index);
     if (!lane)
         return NULL;
@@ -311,6 +177,8 @@ static struct lane *lane_obtain(struct shard *shard, struct site *site,
     lane->shard = shard;
     lane->site = site;
     lane->source = address->ip;
+    lane->vmta_id = lane_vmta(shard, vmta_id);
+    lease_claim_init(shard, &lane->claim, vmta_id);
     lane->helo = address->helo;
     demand_init(&lane->demand);
     /* Lanes go while their queues rest: what comes back after an outage begins with one. */
@@ -428,10 +296,16 @@ static void rest_refused(struct shard *shard, struct queue *queue, uint64_t refu
                     WAIT_REST);
 }
 
-void site_enqueue(struct shard *shard, struct queue *queue)
+/*
+ * The lane of the queue's next address in turn; with_connection: the next that has some, none is
+ * made. *ret_refused_until_ns: when the first of the sources that were refused may ask again,
+ * lowered where that is sooner.
+ */
+static struct lane *next_lane(struct shard *shard, struct queue *queue, bool with_connection,
+                              uint64_t *ret_refused_until_ns)
 {
     const struct conf_vmta *vmta = conf_vmta(shard->conf, queue->vmta_id);
-    uint64_t now_ns = io_now_ns(shard->io), refused_until_ns = UINT64_MAX;
+    uint64_t now_ns = io_now_ns(shard->io);
     uint8_t family = queue_family(shard, queue, now_ns);
 
     for (uint32_t i = 0; vmta && i < vmta->address_count; i++) {
@@ -443,22 +317,45 @@ void site_enqueue(struct shard *shard, struct queue *queue)
         if (family != IPADDR_NONE ? address->ip.family != family
                                   : !site_has_family(queue->site, address->ip.family))
             continue;
-        lane = lane_obtain(shard, queue->site, address);
+        lane = with_connection ? lane_find(shard, queue->site, queue->vmta_id, address)
+                               : lane_obtain(shard, queue->site, queue->vmta_id, address);
         if (lane && lane->refusal_count > 0 && lane->parked_until_ns > now_ns &&
-            lane->parked_until_ns < refused_until_ns)
-            refused_until_ns = lane->parked_until_ns;
-        if (!lane || lane->parked_until_ns > now_ns)
-            continue;
-        list_push_back(&lane->waiting, &queue->lane_link);
-        queue->lane = lane;
-        queues_set_reason(shard, queue, WAIT_CONNECTION);
-        lane_serve_later(lane);
+            lane->parked_until_ns < *ret_refused_until_ns)
+            *ret_refused_until_ns = lane->parked_until_ns;
+        if (lane && lane->parked_until_ns <= now_ns && (!with_connection || lane->open_count > 0))
+            return lane;
+    }
+    return NULL;
+}
+
+void site_enqueue(struct shard *shard, struct queue *queue)
+{
+    uint64_t refused_until_ns = UINT64_MAX;
+    struct lane *lane = next_lane(shard, queue, false, &refused_until_ns);
+
+    /* Where a limit is reached, addresses that have connections serve first: else one would be
+     * closed for the other after each message. */
+    if (lane && lane->open_count == 0 && lease_is_at_limit(&lane->claim)) {
+        struct lane *better = next_lane(shard, queue, true, &refused_until_ns);
+
+        if (better) {
+            /* Looked at once more, it may have nothing to live for. */
+            lane_serve_later(lane);
+            lane = better;
+        }
+    }
+    if (!lane && refused_until_ns != UINT64_MAX) {
+        rest_refused(shard, queue, refused_until_ns);
         return;
     }
-    if (refused_until_ns == UINT64_MAX)
+    if (!lane) {
         queues_wait(shard, queue, SOURCE_PARK_MS, WAIT_SOURCE);
-    else
-        rest_refused(shard, queue, refused_until_ns);
+        return;
+    }
+    list_push_back(&lane->waiting, &queue->lane_link);
+    queue->lane = lane;
+    queues_set_reason(shard, queue, WAIT_CONNECTION);
+    lane_serve_later(lane);
 }
 
 /* Whether so many recipients wait at the lane, judged by its first queues. */
@@ -538,6 +435,7 @@ static void connection_free(struct shard *shard, struct connection *connection)
 
     io_timer_stop(shard->io, &connection->idle_timer);
     list_remove(&connection->link);
+    lease_slots_release(shard, &connection->slots);
     slab_free(&shard->connections, connection->index);
     must(lane->open_count > 0);
     lane->open_count--;
@@ -618,7 +516,9 @@ static enum lane_opened lane_open(struct shard *shard, struct lane *lane, struct
     connection->queue = queue;
     connection->idle_ms = queue->settings.connection_idle_ms;
     connection->target_at = target->at;
-    connection->busy_since_ns = io_now_ns(shard->io);
+    connection->opened_ns = io_now_ns(shard->io);
+    connection->busy_since_ns = connection->opened_ns;
+    lease_claim_use(&lane->claim, &connection->slots);
     snprintf(connection->host_name, sizeof(connection->host_name), "%s",
              lane->site->host_names[target->host]);
     io_timer_init(&connection->idle_timer, on_idle_timeout);
@@ -675,9 +575,11 @@ static void connection_done(struct shard *shard, struct connection *connection, 
 {
     struct queue *queue = connection->queue;
     const struct conf_queue *settings = &queue->settings;
-    bool is_spent = ++connection->served >= settings->max_msg_per_connection ||
-                    connection->error_count >= settings->max_errors_per_connection ||
-                    demand_is_surplus(&connection->lane->demand, connection->lane->open_count);
+    bool is_spent =
+        ++connection->served >= settings->max_msg_per_connection ||
+        connection->error_count >= settings->max_errors_per_connection ||
+        demand_is_surplus(&connection->lane->demand, connection->lane->open_count) ||
+        lease_slots_must_end(&connection->slots, io_now_ns(shard->io) - connection->opened_ns);
 
     connection->idle_ms = settings->connection_idle_ms;
     must(queue->connection_count > 0);
@@ -828,6 +730,7 @@ static bool lane_start_one(struct shard *shard, struct lane *lane)
         /* It gets in line again when one of its connections has done its work. */
         return true;
     io_timer_stop(shard->io, &connection->idle_timer);
+    lease_slots_busy(&connection->slots);
     connection->busy_since_ns = io_now_ns(shard->io);
     if (!deliver_start(shard, connection, queue)) {
         list_push_front(&lane->waiting, &queue->lane_link);
@@ -869,13 +772,13 @@ static void lane_put_off(struct shard *shard, struct lane *lane, enum lane_opene
 
 static void lane_open_more(struct shard *shard, struct lane *lane)
 {
-    uint64_t out_max = conf_global(shard->conf)->total_max_smtp_out / shard->count;
     uint64_t now_ns = io_now_ns(shard->io);
     enum lane_opened opened = LANE_OPENED;
 
     if (lane->refused_until_ns > now_ns)
         return;
-    while (!list_empty(&lane->waiting) && opened == LANE_OPENED && lane_wants_more(lane, now_ns)) {
+    while (!list_empty(&lane->waiting) && opened == LANE_OPENED &&
+           (lease_claim_is_held(&lane->claim) || lane_wants_more(lane, now_ns))) {
         struct queue *queue = container_of(lane->waiting.next, struct queue, lane_link);
 
         if (queue->connection_count >= queue->settings.max_smtp_out) {
@@ -883,14 +786,25 @@ static void lane_open_more(struct shard *shard, struct lane *lane)
             list_remove(&queue->lane_link);
             continue;
         }
+        if (!lease_claim_try(shard, &lane->claim)) {
+            queues_set_reason(shard, queue, WAIT_LIMIT);
+            break;
+        }
         queues_set_reason(shard, queue, WAIT_CONNECTING);
-        if (smtpc_engine_open_count(shard->smtpc) < (out_max ? out_max : 1))
-            opened = lane_open(shard, lane, queue);
-        else
-            opened = LANE_NO_ROOM;
+        opened = lane_open(shard, lane, queue);
     }
     if (opened == LANE_NO_TARGET || opened == LANE_NO_ROOM)
         lane_put_off(shard, lane, opened);
+}
+
+/* Nothing waits for the lane's idle connections: they may make room for others. */
+static void lane_note_idle(struct shard *shard, struct lane *lane)
+{
+    list_for_each (link, &lane->idle)
+        if (!lease_slots_idle(&container_of(link, struct connection, link)->slots))
+            break;
+    lease_make_room(shard, &lane->claim);
+    demand_on_idle(&lane->demand);
 }
 
 static void lane_serve(struct shard *shard, struct lane *lane)
@@ -900,15 +814,17 @@ static void lane_serve(struct shard *shard, struct lane *lane)
         lane_park(shard, lane, lane->refused_until_ns);
     if (spool_health(shard->wiring.spool) == SPOOL_POISONED) {
         lane_put_off(shard, lane, LANE_NO_LOG);
-        return;
+    } else {
+        while (!list_empty(&lane->waiting) && !list_empty(&lane->idle))
+            if (!lane_start_one(shard, lane))
+                return;
+        if (!list_empty(&lane->idle))
+            lane_note_idle(shard, lane);
+        else if (!list_empty(&lane->waiting) && !shard->stopping)
+            lane_open_more(shard, lane);
     }
-    while (!list_empty(&lane->waiting) && !list_empty(&lane->idle))
-        if (!lane_start_one(shard, lane))
-            return;
-    if (!list_empty(&lane->idle))
-        demand_on_idle(&lane->demand);
-    else if (!list_empty(&lane->waiting) && !shard->stopping)
-        lane_open_more(shard, lane);
+    if (list_empty(&lane->waiting) || lease_claim_is_held(&lane->claim))
+        lease_claim_cancel(shard, &lane->claim);
     lane_release(shard, lane);
 }
 
@@ -930,6 +846,21 @@ uint32_t site_open_connections(const struct shard *shard)
     return smtpc_engine_open_count(shard->smtpc);
 }
 
+static void end_idle(struct shard *shard, struct connection *connection)
+{
+    io_timer_stop(shard->io, &connection->idle_timer);
+    list_remove(&connection->link);
+    list_push_back(&connection->lane->busy, &connection->link);
+    smtpc_quit(connection->smtpc);
+}
+
+static void end_to_make_room(struct lease_slots *slots)
+{
+    struct connection *connection = container_of(slots, struct connection, slots);
+
+    end_idle(connection->shard, connection);
+}
+
 void site_stop(struct shard *shard)
 {
     list_for_each (site_node, &shard->site_list) {
@@ -938,14 +869,8 @@ void site_stop(struct shard *shard)
         list_for_each (lane_node, &site->lanes) {
             struct lane *lane = container_of(lane_node, struct lane, site_link);
 
-            list_for_each (node, &lane->idle) {
-                struct connection *connection = container_of(node, struct connection, link);
-
-                io_timer_stop(shard->io, &connection->idle_timer);
-                list_remove(&connection->link);
-                list_push_back(&lane->busy, &connection->link);
-                smtpc_quit(connection->smtpc);
-            }
+            list_for_each (node, &lane->idle)
+                end_idle(shard, container_of(node, struct connection, link));
         }
     }
 }

@@ -205,6 +205,14 @@ bool product_is_empty(const struct product *product)
     return true;
 }
 
+const char *product_audit(struct product *product)
+{
+    bool recount = ++product->audit_count % 64 == 0;
+
+    return product->process ? lease_audit(product->shards, product->setup.shard_count, recount)
+                            : NULL;
+}
+
 void product_print(const struct product *product)
 {
     for (uint16_t i = 0; i < product->setup.shard_count; i++) {

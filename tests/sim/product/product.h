@@ -36,6 +36,7 @@ struct product {
     struct spool_report report;
     struct product_setup setup;
     uint32_t stopped_count;
+    uint32_t audit_count;
     bool spool_closed;
     /* Summed over lives. */
     uint64_t torn_tails;
@@ -59,5 +60,7 @@ void product_end(struct product *product);
 /* True when nothing is queued or under way in any shard: every pool is back at zero. */
 bool product_is_empty(const struct product *product);
 uint64_t product_queued(const struct product *product);
+/* Sums the limits that shards share (shard/lease.h): NULL, or what is wrong. */
+const char *product_audit(struct product *product);
 /* What every shard and queue is doing, to standard error. */
 void product_print(const struct product *product);

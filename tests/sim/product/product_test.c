@@ -63,6 +63,7 @@ struct history {
     uint32_t refused_starts;
     uint32_t poisons;
     bool poison_noted; /* in this life */
+    bool audit_failed; /* said once */
 };
 
 static const char *planted_on;
@@ -90,6 +91,15 @@ static void report(void *context, enum conf_severity severity, const char *file,
         fprintf(stderr, "%s:%u: %s\n", file, line, text);
 }
 
+/* Few connections for a whole virtual MTA, so that shards have to share them. */
+static const char *draw_vmta_limit(struct history *h)
+{
+    static const char *const limits[] = {"", "", " max-smtp-out 1\n", " max-smtp-out 2\n",
+                                         " max-smtp-out 5\n"};
+
+    return limits[rng_below(&h->rng, sizeof(limits) / sizeof(limits[0]))];
+}
+
 static void draw_config(struct history *h)
 {
     char *at = h->config;
@@ -98,15 +108,17 @@ static void draw_config(struct history *h)
     at += snprintf(at, (size_t)(end - at),
                    "host-name mta.test\nsmtp-listener 127.0.0.1:2525\n"
                    "smtp-source-host 10.9.0.1 mta.test\nhot-set-size %llu\n"
+                   "total-max-smtp-out %llu\n"
                    "<spool /spool>\n</spool>\n"
                    "<source 127.0.0.1>\n always-allow-relaying yes\n default-virtual-mta pool\n"
                    "</source>\n",
-                   rng_one_in(&h->rng, 2) ? 4ull << 20 : 64ull << 20);
+                   rng_one_in(&h->rng, 2) ? 4ull << 20 : 64ull << 20,
+                   rng_one_in(&h->rng, 2) ? (unsigned long long)rng_between(&h->rng, 1, 8) : 1200);
     for (int i = 1; i <= 3; i++)
-        at +=
-            snprintf(at, (size_t)(end - at),
-                     "<virtual-mta v%d>\n smtp-source-host 10.9.0.%d v%d.test\n%s</virtual-mta>\n",
-                     i, i, i, i == 3 ? " smtp-source-host 10.9.0.4 v4.test\n" : "");
+        at += snprintf(
+            at, (size_t)(end - at),
+            "<virtual-mta v%d>\n smtp-source-host 10.9.0.%d v%d.test\n%s%s</virtual-mta>\n", i, i,
+            i, i == 3 ? " smtp-source-host 10.9.0.4 v4.test\n" : "", draw_vmta_limit(h));
     at += snprintf(at, (size_t)(end - at),
                    "<virtual-mta-pool pool>\n virtual-mta v1\n virtual-mta v2\n virtual-mta v3\n"
                    "</virtual-mta-pool>\n"
@@ -181,9 +193,21 @@ static void note_poison(struct history *h)
     ledger_crash(&h->ledger, sim_now_ns(h->world));
 }
 
+/* What must hold after every step of every life. */
+static void audit(struct history *h)
+{
+    const char *text = h->audit_failed ? NULL : product_audit(&h->product);
+
+    note_poison(h);
+    if (!text)
+        return;
+    h->audit_failed = true;
+    ledger_violation(&h->ledger, 0, text);
+}
+
 static bool only_time(void *context)
 {
-    note_poison(context);
+    audit(context);
     return false;
 }
 
@@ -191,7 +215,7 @@ static bool enough_answered(void *context)
 {
     struct until *until = context;
 
-    note_poison(until->history);
+    audit(until->history);
     remote_tend(&until->history->remote);
     return !until->history->product.process || until->history->ledger.answered >= until->answered;
 }
@@ -200,6 +224,7 @@ static bool all_done(void *context)
 {
     struct history *h = context;
 
+    audit(h);
     remote_tend(&h->remote);
     return h->ledger.next == h->ledger.count && ledger_is_complete(&h->ledger) &&
            product_is_empty(&h->product);

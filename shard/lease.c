@@ -1,0 +1,608 @@
+#include "shard/lease.h"
+
+#include "core/base/mem.h"
+#include "shard/planted.h"
+#include "shard/shard_int.h"
+
+#define LIMIT_ALL     0
+#define LIMIT_VMTA(i) (1 + (i))
+
+/* Slots asked for beyond those that somebody waits for: a quarter of those in use, and no more. */
+#define ASK_AHEAD_MAX   8
+#define PATIENCE_MS_MAX (1u << 20)
+
+static void on_timer(struct io_timer *timer);
+static void settle(struct shard *shard, struct lease_share *share);
+
+/* ---- Making ---------------------------------------------------------------------------------- */
+
+static uint64_t limit_of(const struct conf *conf, uint32_t limit)
+{
+    const struct conf_vmta *vmta;
+
+    if (limit == LIMIT_ALL)
+        return conf_global(conf)->total_max_smtp_out;
+    vmta = conf_vmta(conf, limit - 1);
+    return vmta ? vmta->max_smtp_out : CONF_UNLIMITED;
+}
+
+static struct lease_share *share_create(const struct shard *shard, uint32_t limit, uint64_t slots)
+{
+    struct lease_share *share = mem_alloc(sizeof(*share));
+
+    share->limit = limit;
+    share->owner = (uint16_t)(limit % shard->count);
+    list_init(&share->waiting);
+    list_init(&share->idle);
+    share->ask.limit = limit;
+    share->give.limit = limit;
+    /* Alone, a shard has all there is. */
+    if (shard->count == 1) {
+        share->held = (uint32_t)slots;
+        share->is_short = true;
+    }
+    return share;
+}
+
+static struct lease_owned *owned_create(const struct shard *shard, uint32_t limit, uint64_t slots)
+{
+    struct lease_owned *owned = mem_alloc(sizeof(*owned));
+
+    pot_init(&owned->pot, slots, shard->count);
+    owned->asked = mem_alloc(shard->count * sizeof(*owned->asked));
+    owned->notices = mem_alloc(shard->count * sizeof(*owned->notices));
+    for (uint16_t i = 0; i < shard->count; i++)
+        owned->notices[i].limit = limit;
+    return owned;
+}
+
+void lease_init(struct shard *shard, void (*ready)(struct lease_claim *claim),
+                void (*make_room)(struct lease_slots *slots))
+{
+    struct leases *leases = &shard->leases;
+    uint32_t id_max = 0;
+
+    for (uint32_t i = 0; i < conf_vmta_count(shard->conf); i++)
+        if (conf_vmta_at(shard->conf, i)->id > id_max)
+            id_max = conf_vmta_at(shard->conf, i)->id;
+    leases->shard = shard;
+    leases->ready = ready;
+    leases->make_room = make_room;
+    leases->limit_count = LIMIT_VMTA(id_max) + 1;
+    leases->shares = mem_alloc(leases->limit_count * sizeof(*leases->shares));
+    leases->owned = mem_alloc(leases->limit_count * sizeof(*leases->owned));
+    list_init(&leases->partial);
+    io_timer_init(&leases->timer, on_timer);
+    for (uint32_t i = 0; i < leases->limit_count; i++) {
+        uint64_t slots = limit_of(shard->conf, i);
+
+        if (slots == CONF_UNLIMITED)
+            continue;
+        leases->shares[i] = share_create(shard, i, slots);
+        if (shard->count > 1 && leases->shares[i]->owner == shard->number)
+            leases->owned[i] = owned_create(shard, i, slots);
+    }
+}
+
+void lease_fini(struct shard *shard)
+{
+    struct leases *leases = &shard->leases;
+
+    io_timer_stop(shard->io, &leases->timer);
+    for (uint32_t i = 0; i < leases->limit_count; i++) {
+        if (leases->owned[i]) {
+            pot_fini(&leases->owned[i]->pot);
+            mem_free(leases->owned[i]->asked);
+            mem_free(leases->owned[i]->notices);
+        }
+        mem_free(leases->owned[i]);
+        mem_free(leases->shares[i]);
+    }
+    mem_free(leases->owned);
+    mem_free(leases->shares);
+}
+
+static void send_to(struct shard *shard, uint16_t to, struct lease_parcel *parcel, uint16_t kind)
+{
+    parcel->parcel.kind = kind;
+    parcel->parcel.from = shard->number;
+    if (to == shard->number)
+        lease_on_parcel(shard, &parcel->parcel);
+    else
+        mailbox_post(shard->wiring.to_shards[to], &parcel->parcel);
+}
+
+/* ---- The owner ------------------------------------------------------------------------------- */
+
+/* Grants and notices that the book has for others now. */
+static void own_speak(struct shard *shard, uint32_t limit)
+{
+    struct lease_owned *owned = shard->leases.owned[limit];
+    uint32_t count;
+    uint16_t to;
+
+    while (pot_next_grant(&owned->pot, &to, &count)) {
+        struct lease_parcel *ask = owned->asked[to];
+
+        must(ask);
+        owned->asked[to] = NULL;
+        ask->count = count;
+        send_to(shard, to, ask, LEASE_GRANT);
+    }
+    for (to = 0; to < shard->count; to++) {
+        struct lease_parcel *notice = &owned->notices[to];
+
+        if (notice->is_away || !pot_next_notice(&owned->pot, to, &count))
+            continue;
+        notice->is_away = true;
+        notice->count = count;
+        send_to(shard, to, notice, LEASE_NOTICE);
+    }
+}
+
+static void own_on_ask(struct shard *shard, struct lease_parcel *ask)
+{
+    struct lease_owned *owned = shard->leases.owned[ask->limit];
+
+    must(owned && !owned->asked[ask->parcel.from]);
+    owned->asked[ask->parcel.from] = ask;
+    pot_ask(&owned->pot, ask->parcel.from, ask->count, ask->needed);
+    ask->count = 0;
+    own_speak(shard, ask->limit);
+}
+
+static void own_on_give(struct shard *shard, struct lease_parcel *give)
+{
+    uint16_t from = give->parcel.from;
+    uint32_t limit = give->limit;
+
+    pot_give(&shard->leases.owned[limit]->pot, from, give->count);
+    give->count = 0;
+    send_to(shard, from, give, LEASE_GIVE_RETURN);
+    own_speak(shard, limit);
+}
+
+static void own_on_notice_return(struct shard *shard, struct lease_parcel *notice)
+{
+    notice->is_away = false;
+    own_speak(shard, notice->limit);
+}
+
+/* ---- A share --------------------------------------------------------------------------------- */
+
+static uint32_t spare(const struct lease_share *share)
+{
+    return share->held - share->used;
+}
+
+/* Spare slots that nobody has called back. */
+static uint32_t available(const struct lease_share *share)
+{
+    return spare(share) > share->recalled ? spare(share) - share->recalled : 0;
+}
+
+/* Slots that connections here should make free. */
+static uint32_t pressure(const struct lease_share *share)
+{
+    uint32_t wanted = (share->is_short ? share->waiting_count : 0) + share->recalled;
+    uint32_t comes = spare(share) + share->closing;
+
+    return wanted > comes ? wanted - comes : 0;
+}
+
+static void look_later(struct shard *shard)
+{
+    if (!io_timer_is_armed(&shard->leases.timer))
+        io_timer_arm(shard->io, &shard->leases.timer,
+                     io_now_ns(shard->io) + LEASE_HOLD_MS * 1000000ull);
+}
+
+static void give_back(struct shard *shard, struct lease_share *share, uint32_t count)
+{
+    if (count == 0 || share->give.is_away)
+        return;
+    if (!planted("shard/lease-given-back-twice"))
+        share->held -= count;
+    share->recalled -= count < share->recalled ? count : share->recalled;
+    share->give.count = count;
+    share->give.is_away = true;
+    send_to(shard, share->owner, &share->give, LEASE_GIVE);
+}
+
+static void take(struct lease_share *share, struct lease_claim *claim, uint8_t kind)
+{
+    must(share->used < share->held && !claim->has[kind]);
+    share->used++;
+    claim->has[kind] = true;
+    if (spare(share) == 0)
+        share->is_spare = false;
+}
+
+static void ask(struct shard *shard, struct lease_share *share)
+{
+    uint32_t ahead = share->used / 4;
+
+    if (share->ask.is_away || shard->count == 1)
+        return;
+    share->ask.is_away = true;
+    share->ask.needed = share->waiting_count;
+    share->ask.count = share->waiting_count + (ahead < ASK_AHEAD_MAX ? ahead : ASK_AHEAD_MAX);
+    send_to(shard, share->owner, &share->ask, LEASE_ASK);
+}
+
+static struct lease_slots *slots_of(struct list *link, const struct lease_share *share)
+{
+    return share->limit == LIMIT_ALL
+               ? container_of(link, struct lease_slots, idle_links[LEASE_OF_ALL])
+               : container_of(link, struct lease_slots, idle_links[LEASE_OF_VMTA]);
+}
+
+static void mark_closing(struct lease_slots *slots)
+{
+    slots->is_closing = true;
+    lease_slots_busy(slots);
+    for (uint8_t i = 0; i < LEASE_KINDS; i++)
+        if (slots->shares[i])
+            slots->shares[i]->closing++;
+}
+
+static void make_room(struct shard *shard, struct lease_share *share)
+{
+    while (pressure(share) > 0 && !list_empty(&share->idle)) {
+        struct lease_slots *slots = slots_of(share->idle.prev, share);
+
+        mark_closing(slots);
+        shard->leases.make_room(slots);
+    }
+}
+
+/* Brings what is held, waited for and called back together. Whatever it sends may come back at
+ * once, when the owner is this very shard, so each step looks at everything anew. */
+static void settle(struct shard *shard, struct lease_share *share)
+{
+    give_back(shard, share, spare(share) < share->recalled ? spare(share) : share->recalled);
+    while (available(share) > 0 && share->waiting_count > 0) {
+        struct lease_claim *claim = container_of(share->waiting.next, struct lease_claim, link);
+
+        list_remove(&claim->link);
+        share->waiting_count--;
+        take(share, claim, claim->waits_for);
+        shard->leases.ready(claim);
+    }
+    if (share->waiting_count > 0)
+        ask(shard, share);
+    make_room(shard, share);
+    if (available(share) > 0 && shard->count > 1)
+        look_later(shard);
+}
+
+static void on_notice(struct shard *shard, struct lease_parcel *notice)
+{
+    struct lease_share *share = shard->leases.shares[notice->limit];
+
+    share->recalled += notice->count;
+    if (share->recalled > share->held)
+        share->recalled = share->held;
+    if (notice->count == 0)
+        share->is_short = true;
+    send_to(shard, notice->parcel.from, notice, LEASE_NOTICE_RETURN);
+    settle(shard, share);
+}
+
+static void on_grant(struct shard *shard, struct lease_parcel *grant)
+{
+    struct lease_share *share = shard->leases.shares[grant->limit];
+
+    share->held += grant->count;
+    grant->count = 0;
+    grant->is_away = false;
+    share->is_short = false;
+    settle(shard, share);
+}
+
+void lease_on_parcel(struct shard *shard, struct parcel *parcel)
+{
+    struct lease_parcel *lease = container_of(parcel, struct lease_parcel, parcel);
+
+    switch (parcel->kind) {
+    case LEASE_ASK:
+        own_on_ask(shard, lease);
+        break;
+    case LEASE_GRANT:
+        on_grant(shard, lease);
+        break;
+    case LEASE_GIVE:
+        own_on_give(shard, lease);
+        break;
+    case LEASE_GIVE_RETURN:
+        lease->is_away = false;
+        settle(shard, shard->leases.shares[lease->limit]);
+        break;
+    case LEASE_NOTICE:
+        on_notice(shard, lease);
+        break;
+    case LEASE_NOTICE_RETURN:
+        own_on_notice_return(shard, lease);
+        break;
+    default:
+        must(false);
+    }
+}
+
+/* ---- Claims ---------------------------------------------------------------------------------- */
+
+bool lease_limits_vmta(const struct shard *shard, uint32_t vmta_id)
+{
+    const struct leases *leases = &shard->leases;
+
+    return LIMIT_VMTA(vmta_id) < leases->limit_count && leases->shares[LIMIT_VMTA(vmta_id)];
+}
+
+void lease_claim_init(struct shard *shard, struct lease_claim *claim, uint32_t vmta_id)
+{
+    *claim = (struct lease_claim){.patience_ms = LEASE_HOLD_MS};
+    list_init(&claim->link);
+    list_init(&claim->partial_link);
+    if (lease_limits_vmta(shard, vmta_id))
+        claim->shares[LEASE_OF_VMTA] = shard->leases.shares[LIMIT_VMTA(vmta_id)];
+    claim->shares[LEASE_OF_ALL] = shard->leases.shares[LIMIT_ALL];
+    must(claim->shares[LEASE_OF_ALL]);
+}
+
+/* Lets go of the slots of kinds [first, LEASE_KINDS). */
+static void drop_from(struct shard *shard, struct lease_claim *claim, uint8_t first)
+{
+    for (uint8_t i = first; i < LEASE_KINDS; i++) {
+        if (!claim->has[i])
+            continue;
+        claim->has[i] = false;
+        claim->shares[i]->used--;
+        settle(shard, claim->shares[i]);
+    }
+}
+
+static void stand_in_line(struct shard *shard, struct lease_claim *claim, uint8_t kind)
+{
+    struct lease_share *share = claim->shares[kind];
+
+    claim->waits_for = kind;
+    list_push_back(&share->waiting, &claim->link);
+    share->waiting_count++;
+    for (uint8_t i = 0; i < kind; i++) {
+        if (!claim->has[i] || !list_empty(&claim->partial_link))
+            continue;
+        claim->partial_since_ns = io_now_ns(shard->io);
+        list_push_back(&shard->leases.partial, &claim->partial_link);
+        look_later(shard);
+    }
+    settle(shard, share);
+}
+
+bool lease_claim_try(struct shard *shard, struct lease_claim *claim)
+{
+    for (uint8_t i = 0; i < LEASE_KINDS; i++) {
+        struct lease_share *share = claim->shares[i];
+
+        if (!share || claim->has[i])
+            continue;
+        if (!list_empty(&claim->link))
+            return false;
+        if (share->waiting_count == 0 && available(share) > 0) {
+            take(share, claim, i);
+            continue;
+        }
+        /* One that gave this slot back while it waited for a later one waits in order again. */
+        drop_from(shard, claim, i + 1);
+        stand_in_line(shard, claim, i);
+        if (!claim->has[i])
+            return false;
+    }
+    list_remove(&claim->partial_link);
+    return true;
+}
+
+void lease_claim_cancel(struct shard *shard, struct lease_claim *claim)
+{
+    if (!list_empty(&claim->link)) {
+        claim->shares[claim->waits_for]->waiting_count--;
+        list_remove(&claim->link);
+    }
+    list_remove(&claim->partial_link);
+    claim->patience_ms = LEASE_HOLD_MS;
+    drop_from(shard, claim, 0);
+}
+
+void lease_claim_use(struct lease_claim *claim, struct lease_slots *slots)
+{
+    must(lease_claim_is_held(claim));
+    slots->is_closing = false;
+    for (uint8_t i = 0; i < LEASE_KINDS; i++) {
+        list_init(&slots->idle_links[i]);
+        slots->shares[i] = claim->shares[i];
+        claim->has[i] = false;
+    }
+    claim->patience_ms = LEASE_HOLD_MS;
+}
+
+bool lease_is_at_limit(const struct lease_claim *claim)
+{
+    for (uint8_t i = 0; i < LEASE_KINDS; i++) {
+        const struct lease_share *share = claim->shares[i];
+
+        if (share && !claim->has[i] && available(share) == 0 &&
+            (share->is_short || share->recalled > 0))
+            return true;
+    }
+    return false;
+}
+
+/* ---- Slots of connections -------------------------------------------------------------------- */
+
+bool lease_slots_idle(struct lease_slots *slots)
+{
+    if (!list_empty(&slots->idle_links[LEASE_OF_ALL]))
+        return false;
+    for (uint8_t i = 0; i < LEASE_KINDS; i++)
+        if (slots->shares[i])
+            list_push_front(&slots->shares[i]->idle, &slots->idle_links[i]);
+    return true;
+}
+
+void lease_make_room(struct shard *shard, const struct lease_claim *claim)
+{
+    for (uint8_t i = 0; i < LEASE_KINDS; i++)
+        if (claim->shares[i])
+            make_room(shard, claim->shares[i]);
+}
+
+void lease_slots_busy(struct lease_slots *slots)
+{
+    for (uint8_t i = 0; i < LEASE_KINDS; i++)
+        list_remove(&slots->idle_links[i]);
+}
+
+bool lease_slots_must_end(struct lease_slots *slots, uint64_t age_ns)
+{
+    if (slots->is_closing || age_ns < LEASE_TURN_MS * 1000000ull)
+        return slots->is_closing;
+    for (uint8_t i = 0; i < LEASE_KINDS && !slots->is_closing; i++)
+        if (slots->shares[i] && pressure(slots->shares[i]) > 0)
+            mark_closing(slots);
+    return slots->is_closing;
+}
+
+void lease_slots_release(struct shard *shard, struct lease_slots *slots)
+{
+    lease_slots_busy(slots);
+    for (uint8_t i = 0; i < LEASE_KINDS; i++) {
+        struct lease_share *share = slots->shares[i];
+
+        if (!share)
+            continue;
+        must(share->used > 0 && share->closing >= slots->is_closing);
+        share->used--;
+        share->closing -= slots->is_closing;
+    }
+    for (uint8_t i = 0; i < LEASE_KINDS; i++)
+        if (slots->shares[i])
+            settle(shard, slots->shares[i]);
+}
+
+/* ---- Time ------------------------------------------------------------------------------------ */
+
+/* Whether somebody else waits for a slot that the claim has. */
+static bool stands_in_the_way(const struct lease_claim *claim)
+{
+    for (uint8_t i = 0; i < LEASE_KINDS; i++)
+        if (claim->has[i] && claim->shares[i]->waiting_count + claim->shares[i]->recalled > 0)
+            return true;
+    return false;
+}
+
+static void tend_partial(struct shard *shard, uint64_t now_ns)
+{
+    list_for_each (link, &shard->leases.partial) {
+        struct lease_claim *claim = container_of(link, struct lease_claim, partial_link);
+
+        if (now_ns - claim->partial_since_ns < claim->patience_ms * 1000000ull ||
+            list_empty(&claim->link) || !stands_in_the_way(claim))
+            continue;
+        if (claim->patience_ms < PATIENCE_MS_MAX)
+            claim->patience_ms *= 2;
+        list_remove(&claim->partial_link);
+        drop_from(shard, claim, 0);
+    }
+}
+
+static bool tend_spare(struct shard *shard)
+{
+    bool look_again = false;
+
+    for (uint32_t i = 0; i < shard->leases.limit_count; i++) {
+        struct lease_share *share = shard->leases.shares[i];
+
+        if (!share || spare(share) == 0)
+            continue;
+        if (share->is_spare)
+            give_back(shard, share, spare(share));
+        share->is_spare = spare(share) > 0;
+        look_again |= share->is_spare;
+    }
+    return look_again;
+}
+
+static void on_timer(struct io_timer *timer)
+{
+    struct leases *leases = container_of(timer, struct leases, timer);
+    struct shard *shard = leases->shard;
+    bool look_again;
+
+    tend_partial(shard, io_now_ns(shard->io));
+    look_again = shard->count > 1 && tend_spare(shard);
+    if (look_again || !list_empty(&leases->partial))
+        look_later(shard);
+}
+
+/* ---- The audit ------------------------------------------------------------------------------- */
+
+/* Slots that a share, or a parcel on the way between it and the owner, has. */
+static uint32_t accounted(const struct lease_share *share)
+{
+    uint32_t sum = share->held;
+
+    if (share->give.is_away)
+        sum += share->give.count;
+    if (share->ask.is_away && share->ask.parcel.kind == LEASE_GRANT)
+        sum += share->ask.count;
+    return sum;
+}
+
+static uint32_t count_used(const struct shard *shard, const struct lease_share *share)
+{
+    uint8_t kind = share->limit == LIMIT_ALL ? LEASE_OF_ALL : LEASE_OF_VMTA;
+    uint32_t sum = 0;
+
+    for (uint32_t i = 0; i < shard->connections.count_grown; i++)
+        if (slab_is_live(&shard->connections, i))
+            sum +=
+                ((const struct connection *)slab_at(&shard->connections, i))->slots.shares[kind] ==
+                share;
+    for (uint32_t i = 0; i < shard->lanes.count_grown; i++)
+        if (slab_is_live(&shard->lanes, i)) {
+            const struct lane *lane = slab_at(&shard->lanes, i);
+
+            sum += lane->claim.shares[kind] == share && lane->claim.has[kind];
+        }
+    return sum;
+}
+
+static const char *audit_limit(struct shard *const *shards, uint16_t count, uint32_t limit,
+                               bool recount)
+{
+    const struct lease_share *share = shards[0]->leases.shares[limit];
+    const struct lease_owned *owned = share ? shards[share->owner]->leases.owned[limit] : NULL;
+
+    if (!share)
+        return NULL;
+    if (count > 1 && (!owned || !pot_is_sound(&owned->pot)))
+        return "leases + free is not the limit";
+    for (uint16_t i = 0; i < count; i++) {
+        share = shards[i]->leases.shares[limit];
+        if (count > 1 && accounted(share) != owned->pot.shards[i].leased)
+            return "a shard has not what was leased to it";
+        if (share->used > share->held || (recount && share->used != count_used(shards[i], share)))
+            return "slots are used that are not held";
+    }
+    return NULL;
+}
+
+const char *lease_audit(struct shard *const *shards, uint16_t count, bool recount)
+{
+    for (uint32_t i = 0; i < shards[0]->leases.limit_count; i++) {
+        const char *text = audit_limit(shards, count, i, recount);
+
+        if (text)
+            return text;
+    }
+    return NULL;
+}

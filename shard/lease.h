@@ -1,0 +1,150 @@
+/*
+ * lease: limits on connections that cut across shards, drawn on without a shared lock.
+ *
+ * A limit (of all connections, of a virtual MTA's) has one owner shard, which keeps its book
+ * (policy/pot.h) and leases slots to shards; a shard's part of a limit is a share. Who wants to
+ * open a connection makes a claim: it collects one slot of each limit, in the claim's order, which
+ * is the same everywhere (virtual MTA, then all), so that two claims never wait for each other.
+ * Within a shard those who wait for a share are served in order; across shards the owner sees to
+ * it. A claim that has got some slots but not all after LEASE_HOLD_MS gives back what somebody else
+ * waits for, keeps its place in the line it stands in, and is twice as patient the next time, so
+ * each gets through in the end. Slots that nobody here uses go back after the same time.
+ *
+ * Where somebody waits, connections make room: idle ones at once, busy ones that have been open for
+ * LEASE_TURN_MS when their message is done.
+ *
+ * On one shard the share is the whole limit and no parcel travels. With more, a shard and an owner
+ * have at most one question, one return and one notice under way per limit. All of it belongs to
+ * the shard's thread. Limits without a bound cost nothing.
+ */
+#pragma once
+
+#include "core/base/list.h"
+#include "core/io/io.h"
+#include "core/io/mailbox.h"
+#include "shard/policy/pot.h"
+
+#define LEASE_HOLD_MS 50
+#define LEASE_TURN_MS 1000
+
+/* The order in which a claim collects its slots. */
+enum lease_limit_kind {
+    LEASE_OF_VMTA,
+    LEASE_OF_ALL,
+    LEASE_KINDS,
+};
+
+struct conf;
+struct shard;
+
+enum lease_parcel_kind {
+    LEASE_ASK = 0x500,   /* share to owner */
+    LEASE_GRANT,         /* the same on its way back, with what was granted */
+    LEASE_GIVE,          /* share to owner: slots come back */
+    LEASE_GIVE_RETURN,   /* the same, empty, on its way back */
+    LEASE_NOTICE,        /* owner to share: count more slots are wanted back, 0: nothing is free */
+    LEASE_NOTICE_RETURN, /* the same on its way back */
+};
+
+struct lease_parcel {
+    struct parcel parcel;
+    uint32_t limit;  /* number within the process: 0 all connections, 1 + id a virtual MTA's */
+    uint32_t count;  /* slots asked for, granted, given back, called back */
+    uint32_t needed; /* LEASE_ASK: slots that somebody waits for */
+    bool is_away;
+};
+
+/* This shard's part of one limit. */
+struct lease_share {
+    uint32_t limit;
+    uint16_t owner;
+    bool is_short;     /* the owner has said that nothing is free */
+    bool is_spare;     /* slots lay idle at the last look */
+    uint32_t held;     /* leased to this shard */
+    uint32_t used;     /* of these, by connections and claims */
+    uint32_t recalled; /* of those held, wanted back */
+    uint32_t closing;  /* connections that end to make room */
+    uint32_t waiting_count;
+    struct list waiting; /* claims */
+    struct list idle;    /* slots of idle connections, the longest idle last */
+    struct lease_parcel ask;
+    struct lease_parcel give;
+};
+
+/* Slots to be had before a connection is opened. Embedded in the object that opens it. */
+struct lease_claim {
+    struct list link; /* in the waiting line of shares[waits_for] */
+    struct list partial_link;
+    struct lease_share *shares[LEASE_KINDS]; /* NULL = no bound */
+    bool has[LEASE_KINDS];
+    uint8_t waits_for;
+    uint32_t patience_ms;
+    uint64_t partial_since_ns;
+};
+
+/* Slots of an open connection. Embedded in it. */
+struct lease_slots {
+    struct list idle_links[LEASE_KINDS];
+    struct lease_share *shares[LEASE_KINDS]; /* NULL = no bound */
+    bool is_closing;                         /* it ends to make room */
+};
+
+/* The owner's side of one limit. */
+struct lease_owned {
+    struct pot pot;
+    struct lease_parcel **asked;  /* [shard count]: questions that stand in line here */
+    struct lease_parcel *notices; /* [shard count] */
+};
+
+struct leases {
+    struct shard *shard;
+    struct lease_share **shares; /* [limit_count]; NULL = no bound */
+    struct lease_owned **owned;  /* [limit_count]; NULL = not ours */
+    uint32_t limit_count;
+    struct list partial; /* claims that have some slots */
+    struct io_timer timer;
+    void (*ready)(struct lease_claim *claim);     /* a claim got a slot: try it again, later */
+    void (*make_room)(struct lease_slots *slots); /* end this idle connection, later or now */
+};
+
+void lease_init(struct shard *shard, void (*ready)(struct lease_claim *claim),
+                void (*make_room)(struct lease_slots *slots));
+void lease_fini(struct shard *shard);
+void lease_on_parcel(struct shard *shard, struct parcel *parcel);
+
+/* The claim of one who opens connections of a virtual MTA. */
+void lease_claim_init(struct shard *shard, struct lease_claim *claim, uint32_t vmta_id);
+/* Whether the virtual MTA has a bound of its own. */
+bool lease_limits_vmta(const struct shard *shard, uint32_t vmta_id);
+/* True when every slot is held. Else the claim stands in line; `ready` says when to try again. */
+bool lease_claim_try(struct shard *shard, struct lease_claim *claim);
+static inline bool lease_claim_is_held(const struct lease_claim *claim)
+{
+    for (uint8_t i = 0; i < LEASE_KINDS; i++)
+        if (claim->shares[i] && !claim->has[i])
+            return false;
+    return true;
+}
+/* No connection is wanted any more: slots go back, the place in line too. */
+void lease_claim_cancel(struct shard *shard, struct lease_claim *claim);
+/* Whether a slot that the claim has not got could only come from somebody else's. */
+bool lease_is_at_limit(const struct lease_claim *claim);
+/* The connection is opened: the held slots are its own from now on; the claim is empty again. */
+void lease_claim_use(struct lease_claim *claim, struct lease_slots *slots);
+
+/* The connection has nothing to do, or something again. False when that was known. */
+bool lease_slots_idle(struct lease_slots *slots);
+void lease_slots_busy(struct lease_slots *slots);
+/* Connections became idle that hold slots as this claim asks for: some may be in demand. */
+void lease_make_room(struct shard *shard, const struct lease_claim *claim);
+/* Its message is done: whether it must end now to make room. age_ns: since it was opened. */
+bool lease_slots_must_end(struct lease_slots *slots, uint64_t age_ns);
+/* The connection is gone. */
+void lease_slots_release(struct shard *shard, struct lease_slots *slots);
+
+/*
+ * For the simulator, which runs all shards in one thread: sums what every shard holds, uses and has
+ * under way; recount: looks at each connection and lane too. NULL when leases + free = limit
+ * everywhere, else what is wrong.
+ */
+const char *lease_audit(struct shard *const *shards, uint16_t count, bool recount);

@@ -1,0 +1,54 @@
+/*
+ * pot: the owner's book of one limit that several shards draw on.
+ *
+ * Slots are free or leased to a shard; leased + free = limit, always. A shard that needs slots
+ * stands in line with one question at a time; the line is served in order, one slot each while
+ * others stand behind. When nothing is free, slots are called back from the shard that has most,
+ * as long as it has at least two more than the one that asks, or the one that asks has none:
+ * shards that always have work end within one slot of each other, and with fewer slots than shards
+ * the slots go round. A limit that is lowered makes `free` negative until enough came back.
+ *
+ * Pure: no time, no I/O; its owner's thread. Bounded by the number of shards. Shards of the book
+ * are numbers 0 … count-1.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct pot_shard {
+    uint32_t leased;
+    uint32_t wanted;   /* in line: slots it can use at once; 0 = not in line */
+    uint32_t needed;   /* in line: of these, slots somebody waits for */
+    uint32_t recalled; /* called back and not returned yet */
+    uint32_t to_tell;  /* of these, not told yet */
+    bool is_short;     /* in line, and to be told that nothing is free */
+};
+
+struct pot {
+    uint64_t limit;
+    int64_t free;
+    struct pot_shard *shards; /* [count] */
+    uint16_t *line;           /* ring of [count] shard numbers */
+    uint16_t count;
+    uint16_t line_first;
+    uint16_t line_count;
+    uint16_t victim_turn; /* equals are called upon in turn */
+};
+
+void pot_init(struct pot *pot, uint64_t limit, uint16_t shard_count);
+void pot_fini(struct pot *pot);
+void pot_set_limit(struct pot *pot, uint64_t limit);
+/* A shard that is not in line stands in line. wanted >= needed >= 1. */
+void pot_ask(struct pot *pot, uint16_t shard, uint32_t wanted, uint32_t needed);
+/* A shard returns slots. */
+void pot_give(struct pot *pot, uint16_t shard, uint32_t count);
+/* The next grant: the shard leaves the line with *ret_count slots. False when there is none. */
+bool pot_next_grant(struct pot *pot, uint16_t *ret_shard, uint32_t *ret_count);
+/*
+ * What a shard is to be told now: to give back *ret_count slots more as they come free, or (0) that
+ * it stands in line and nothing is free. It counts as told then. False when there is nothing.
+ */
+bool pot_next_notice(struct pot *pot, uint16_t shard, uint32_t *ret_count);
+/* leased + free = limit, and the line is in order. */
+bool pot_is_sound(const struct pot *pot);

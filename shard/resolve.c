@@ -1,0 +1,174 @@
+/* Resolution: from a queue to its site, a bounded number at a time, in the order they were asked.
+ */
+#include "core/base/mem.h"
+#include "shard/shard_int.h"
+
+#define RESOLVE_JOBS    64
+#define NO_ROOM_WAIT_MS 1000
+
+_Static_assert(DOMAIN_DOUBT_MS >= (30 * 60 + 2 * DNS_DENIAL_KEPT_MAX_S) * 1000ull,
+               "two answers that count are two answers, half an hour apart");
+
+struct resolve_job {
+    struct mx_resolution *resolution;
+    struct shard *shard;
+    struct queue *queue;
+    struct mx_rules rules;
+    uint32_t next_free;
+};
+
+static void collect_own_addresses(struct shard *shard)
+{
+    const struct conf_global *global = conf_global(shard->conf);
+    uint32_t count = global->listener_count;
+
+    for (uint32_t i = 0; i < conf_vmta_count(shard->conf); i++)
+        count += conf_vmta_at(shard->conf, i)->address_count;
+    shard->own_addresses = mem_alloc((count + 1) * sizeof(struct ipaddr));
+    for (uint32_t i = 0; i < global->listener_count; i++)
+        shard->own_addresses[shard->own_address_count++] = global->listeners[i].at.ip;
+    for (uint32_t i = 0; i < conf_vmta_count(shard->conf); i++) {
+        const struct conf_vmta *vmta = conf_vmta_at(shard->conf, i);
+
+        for (uint32_t j = 0; j < vmta->address_count; j++)
+            shard->own_addresses[shard->own_address_count++] = vmta->addresses[j].ip;
+    }
+}
+
+void resolve_init(struct shard *shard)
+{
+    list_init(&shard->resolve_waiting);
+    collect_own_addresses(shard);
+    shard->resolve_jobs = mem_alloc(RESOLVE_JOBS * sizeof(struct resolve_job));
+    shard->resolve_job_free = NONE;
+}
+
+/* The resolver's mailboxes are known only after wiring. */
+void resolve_wire(struct shard *shard)
+{
+    for (uint32_t i = 0; i < RESOLVE_JOBS; i++) {
+        struct resolve_job *job = &shard->resolve_jobs[i];
+
+        job->shard = shard;
+        job->resolution = mx_resolution_create(shard->dns, shard->io);
+        job->next_free = shard->resolve_job_free;
+        shard->resolve_job_free = i;
+    }
+}
+
+void resolve_fini(struct shard *shard)
+{
+    for (uint32_t i = 0; i < RESOLVE_JOBS; i++)
+        if (shard->resolve_jobs[i].resolution)
+            mx_resolution_destroy(shard->resolve_jobs[i].resolution);
+    mem_free(shard->resolve_jobs);
+    mem_free(shard->own_addresses);
+}
+
+static void resolve_next(struct shard *shard);
+
+static void use_site(struct shard *shard, struct queue *queue, const struct mx_answer *answer)
+{
+    struct site *site = site_obtain(shard, answer);
+
+    if (queue->site)
+        site_release(shard, queue->site);
+    queue->site = site;
+    queue->site_until_ns = answer->valid_until_ns;
+    queues_end_doubt(shard, queue);
+    if (site)
+        queues_reconsider(shard, queue);
+    else
+        queues_wait(shard, queue, NO_ROOM_WAIT_MS, WAIT_MEMORY);
+}
+
+/* There is nowhere to go: later, or never (shard/policy/domain_fate.h). */
+static void do_without_site(struct shard *shard, struct queue *queue, const struct verdict *verdict)
+{
+    uint64_t now_us = io_wall_us(shard->io);
+    struct domain_facts facts = {
+        .verdict = verdict,
+        .settings = &queue->settings,
+        .failures = queue->rest_failures,
+        .now_ns = io_now_ns(shard->io),
+        .doubt_ends_ns = queue->doubt_ends_ns,
+    };
+    struct domain_fate fate;
+
+    if (verdict->class == VERDICT_PERMANENT)
+        facts.outlook = dns_outlook(shard->dns, names_text(&shard->names, queue->name));
+    fate = domain_fate_of(&facts, io_rng(shard->io));
+    if (fate.doubt_ends_ns != queue->doubt_ends_ns) {
+        queue->doubt_ends_ns = fate.doubt_ends_ns;
+        queue->doubt_ends_us = now_us + (fate.doubt_ends_ns - facts.now_ns) / 1000;
+    }
+    if (queue->ready_count == 0) {
+        queues_reconsider(shard, queue);
+        return;
+    }
+    if (fate.kind == DOMAIN_FAIL &&
+        queues_fail_all(shard, queue, verdict,
+                        fate.fail_age_ms ? now_us - fate.fail_age_ms * 1000 : 0) > 0)
+        return;
+    if (fate.kind != DOMAIN_LATER && queue->rest_failures < UINT16_MAX)
+        queue->rest_failures++;
+    queues_rest_for(shard, queue, verdict, fate.delay_ms);
+}
+
+static void on_resolved(void *context, const struct mx_answer *answer)
+{
+    struct resolve_job *job = context;
+    struct shard *shard = job->shard;
+    struct queue *queue = job->queue;
+
+    job->queue = NULL;
+    job->next_free = shard->resolve_job_free;
+    shard->resolve_job_free = (uint32_t)(job - shard->resolve_jobs);
+    queue->resolving = false;
+    if (answer->verdict.class == VERDICT_SUCCESS)
+        use_site(shard, queue, answer);
+    else
+        do_without_site(shard, queue, &answer->verdict);
+    resolve_next(shard);
+}
+
+static void resolve_start(struct shard *shard, struct queue *queue)
+{
+    struct resolve_job *job = &shard->resolve_jobs[shard->resolve_job_free];
+    const struct conf_vmta *vmta = conf_vmta(shard->conf, queue->vmta_id);
+    const struct conf_global *global = conf_global(shard->conf);
+
+    shard->resolve_job_free = job->next_free;
+    job->queue = queue;
+    job->rules = (struct mx_rules){
+        .prefer_ipv6 = queue->settings.prefer_ipv6,
+        .allow_loopback = global->allow_loopback_mx,
+        .allow_private = global->allow_private_mx,
+        .port = queue->settings.default_port,
+        .own_addresses = shard->own_addresses,
+        .own_address_count = shard->own_address_count,
+        .own_host_name = global->host_name,
+    };
+    for (uint32_t i = 0; vmta && i < vmta->address_count; i++) {
+        job->rules.want_ipv4 |= vmta->addresses[i].ip.family == IPADDR_V4;
+        job->rules.want_ipv6 |= vmta->addresses[i].ip.family == IPADDR_V6;
+    }
+    mx_resolve(job->resolution, names_text(&shard->names, queue->name), queue->settings.route,
+               queue->settings.route_count, &job->rules, on_resolved, job);
+}
+
+static void resolve_next(struct shard *shard)
+{
+    struct list *link;
+
+    while (shard->resolve_job_free != NONE && (link = list_pop_front(&shard->resolve_waiting)))
+        resolve_start(shard, container_of(link, struct queue, resolve_link));
+}
+
+void resolve_queue(struct shard *shard, struct queue *queue)
+{
+    must(!queue->resolving);
+    queue->resolving = true;
+    list_push_back(&shard->resolve_waiting, &queue->resolve_link);
+    resolve_next(shard);
+}
