@@ -185,6 +185,7 @@ static void start_life(struct stage *stage)
         .conf = stage->conf,
         .segment_bytes = 1 << 20,
         .checkpoint_bytes = 1 << 20,
+        .segment_count_max = 512,
     };
 
     if (product_start(&stage->product, &setup) < 0)
