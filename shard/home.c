@@ -18,9 +18,9 @@
 #define HANDOFF_BACKLOG_MAX 1024
 #define STATES_PER_TURN     256
 /* Of a checkpoint, so that it takes little from the mail that passes by; a queue of millions is
- * through in half a minute all the same, and one that waits for space is not held up. */
-#define STATES_PER_S_MIN    25000u
-#define CHECKPOINT_S_MAX    30u
+ * through in a minute all the same, and one that waits for space is not held up. */
+#define STATES_PER_S_MIN    8000u
+#define CHECKPOINT_S_MAX    60u
 #define CHECKPOINT_PAUSE_NS 2000000ull
 
 /* Checkpoint state of one message on its way to the spool and back. */
