@@ -13,15 +13,17 @@
 #include "shard/shard_int.h"
 
 /* Parcels a turn hands out at most, so that a message of thousands of recipients shares a turn. */
-#define HANDOFFS_PER_TURN   512
+#define HANDOFFS_PER_TURN    512
 /* Backlog towards another shard above which handing out waits. */
-#define HANDOFF_BACKLOG_MAX 1024
-#define STATES_PER_TURN     256
+#define HANDOFF_BACKLOG_MAX  1024
+#define STATES_PER_TURN      256
 /* Of a checkpoint, so that it takes little from the mail that passes by; a queue of millions is
- * through in a minute all the same, and one that waits for space is not held up. */
-#define STATES_PER_S_MIN    8000u
-#define CHECKPOINT_S_MAX    60u
-#define CHECKPOINT_PAUSE_NS 2000000ull
+ * through in a minute all the same, or when the log has grown by so much since the beginning, and
+ * one that waits for space is not held up. */
+#define STATES_PER_S_MIN     8000u
+#define CHECKPOINT_S_MAX     60u
+#define CHECKPOINT_LOG_BYTES (512ull << 20)
+#define CHECKPOINT_PAUSE_NS  2000000ull
 
 /* Checkpoint state of one message on its way to the spool and back. */
 struct state_record {
@@ -511,6 +513,14 @@ void home_on_outcome(struct shard *shard, struct outcome_parcel *outcome)
 
 /* ---- Checkpoints ----------------------------------------------------------------------------- */
 
+static uint64_t log_bytes(const struct shard *shard)
+{
+    struct spool_stats stats;
+
+    spool_stats_read(shard->wiring.spool, &stats);
+    return stats.bytes_written;
+}
+
 void home_on_checkpoint(struct shard *shard, struct spool_notice *notice)
 {
     must(!shard->checkpoint);
@@ -518,20 +528,26 @@ void home_on_checkpoint(struct shard *shard, struct spool_notice *notice)
     shard->checkpoint_cursor = 0;
     shard->checkpoint_sent = 0;
     shard->checkpoint_began_ns = io_now_ns(shard->io);
+    shard->checkpoint_began_bytes = log_bytes(shard);
 }
 
-/* How many states may go out in this turn. */
+/* How many states may go out in this turn: by the clock, or by how much the log has grown that a
+ * start would have to read. */
 static uint32_t states_due(const struct shard *shard)
 {
     uint64_t elapsed_ns = io_now_ns(shard->io) - shard->checkpoint_began_ns;
     uint64_t per_s = shard->home_messages.count_used / CHECKPOINT_S_MAX;
-    uint64_t due;
+    uint64_t due, by_log;
 
     if (spool_health(shard->wiring.spool) != SPOOL_HEALTHY)
         return STATES_PER_TURN;
     if (per_s < STATES_PER_S_MIN)
         per_s = STATES_PER_S_MIN;
     due = STATES_PER_TURN + elapsed_ns / 1000 * per_s / 1000000;
+    by_log = (log_bytes(shard) - shard->checkpoint_began_bytes) / 1024 *
+             shard->home_messages.count_used / (CHECKPOINT_LOG_BYTES / 1024);
+    if (by_log > due)
+        due = by_log;
     if (due <= shard->checkpoint_sent)
         return 0;
     due -= shard->checkpoint_sent;
