@@ -399,7 +399,7 @@ struct shard {
     uint32_t checkpoint_cursor;
     uint32_t checkpoint_sent; /* states, so far */
     uint64_t checkpoint_began_ns;
-    uint64_t checkpoint_began_bytes; /* of the log */
+    uint64_t checkpoint_began_bytes;  /* of the log */
     struct io_timer checkpoint_timer; /* goes on after a rest */
     bool checkpoint_rests;
     struct slab state_records;
