@@ -148,7 +148,7 @@ static uint32_t route_get(struct shard *shard, struct slice domain, uint32_t vmt
     route->vmta_id = vmta_id;
     route->refs = 1;
     list_init(&route->idle_link);
-    route->owner = place_owner(shard->conf, domain, vmta_id, shard->count);
+    route->owner = place_owner(shard->place, shard->conf, domain, vmta_id);
     return index;
 }
 

@@ -1,18 +1,87 @@
 #include "shard/place.h"
 
 #include "core/base/hash.h"
+#include "core/base/mem.h"
 
-uint16_t place_owner(const struct conf *conf, struct slice domain, uint32_t vmta_id,
-                     uint16_t shard_count)
+#define NOT_DEALT UINT16_MAX
+
+struct place {
+    uint16_t shard_count;
+    uint32_t id_count;
+    uint16_t *turns; /* [id_count]: a VMTA's shard, counted from that of the site */
+    uint32_t *loads; /* [shard_count]: members of the pool at hand, while the table is made */
+};
+
+static uint16_t least_loaded(const struct place *place)
 {
+    uint16_t best = 0;
+
+    for (uint16_t i = 1; i < place->shard_count; i++)
+        if (place->loads[i] < place->loads[best])
+            best = i;
+    return best;
+}
+
+static void deal(struct place *place, uint32_t vmta_id)
+{
+    if (place->turns[vmta_id] == NOT_DEALT)
+        place->turns[vmta_id] = least_loaded(place);
+    place->loads[place->turns[vmta_id]]++;
+}
+
+static void deal_pool(struct place *place, const struct conf_pool *pool)
+{
+    memset(place->loads, 0, place->shard_count * sizeof(*place->loads));
+    /* Those that an earlier pool has placed come first: the others make up for them. */
+    for (uint32_t i = 0; i < pool->vmta_count; i++)
+        if (place->turns[pool->vmta_ids[i]] != NOT_DEALT)
+            deal(place, pool->vmta_ids[i]);
+    for (uint32_t i = 0; i < pool->vmta_count; i++)
+        if (place->turns[pool->vmta_ids[i]] == NOT_DEALT)
+            deal(place, pool->vmta_ids[i]);
+}
+
+struct place *place_create(const struct conf *conf, uint16_t shard_count)
+{
+    struct place *place = mem_alloc(sizeof(*place));
+    uint32_t vmta_count = conf_vmta_count(conf);
+
+    place->shard_count = shard_count;
+    for (uint32_t i = 0; i < vmta_count; i++)
+        if (conf_vmta_at(conf, i)->id >= place->id_count)
+            place->id_count = conf_vmta_at(conf, i)->id + 1;
+    place->turns = mem_alloc(place->id_count * sizeof(*place->turns));
+    place->loads = mem_alloc(shard_count * sizeof(*place->loads));
+    for (uint32_t i = 0; i < place->id_count; i++)
+        place->turns[i] = NOT_DEALT;
+    for (uint32_t i = 0; i < conf_pool_count(conf); i++)
+        deal_pool(place, conf_pool_at(conf, i));
+    memset(place->loads, 0, shard_count * sizeof(*place->loads));
+    for (uint32_t i = 0; i < vmta_count; i++)
+        if (place->turns[conf_vmta_at(conf, i)->id] == NOT_DEALT)
+            deal(place, conf_vmta_at(conf, i)->id);
+    return place;
+}
+
+void place_destroy(struct place *place)
+{
+    if (!place)
+        return;
+    mem_free(place->turns);
+    mem_free(place->loads);
+    mem_free(place);
+}
+
+uint16_t place_owner(const struct place *place, const struct conf *conf, struct slice domain,
+                     uint32_t vmta_id)
+{
+    uint16_t turn = vmta_id < place->id_count ? place->turns[vmta_id] : 0;
     struct conf_queue settings;
     uint64_t site;
 
-    if (shard_count <= 1)
+    if (place->shard_count <= 1)
         return 0;
     conf_queue(conf, domain, vmta_id, &settings);
     site = settings.route_count > 0 ? settings.route_hash : hash_bytes(domain.data, domain.len);
-    /* Adding the VMTA's number rather than hashing it deals a site's VMTAs out in turn, so that a
-     * handful of them never all falls on one shard. */
-    return (uint16_t)((site + vmta_id) % shard_count);
+    return (uint16_t)((site + (turn == NOT_DEALT ? 0 : turn)) % place->shard_count);
 }

@@ -2,14 +2,20 @@
  * place: which shard owns the queue domain/vmta.
  *
  * The unit that shards share work by. A domain with a configured route is spread by (route, VMTA),
- * so that one hot receiver is served by all cores, in turn over its VMTAs; a domain that goes by MX
- * is placed by (domain, VMTA). Every shard computes the same answer from the same snapshot, so no
- * table is shared. Placing by the MX set, in two hops, and moving queues between shards will change
- * this one function.
+ * a domain that goes by MX by (domain, VMTA). Virtual MTAs are dealt out through a table: within
+ * each pool, whichever its members are, the shards get equal numbers of them, give or take one
+ * where a member stands in several pools; so one hot receiver is served by all cores. The table
+ * follows from the snapshot alone: every shard builds the same and nothing is shared. Placing by
+ * the MX set, in two hops, and moving queues between shards will change this room only.
  */
 #pragma once
 
 #include "core/conf/conf.h"
 
-uint16_t place_owner(const struct conf *conf, struct slice domain, uint32_t vmta_id,
-                     uint16_t shard_count);
+struct place;
+
+struct place *place_create(const struct conf *conf, uint16_t shard_count);
+void place_destroy(struct place *place);
+/* conf: the snapshot that the table was made from. */
+uint16_t place_owner(const struct place *place, const struct conf *conf, struct slice domain,
+                     uint32_t vmta_id);

@@ -710,7 +710,7 @@ static struct queue *queue_of_key(struct shard *shard, struct slice name)
     if (slash == name.len)
         return NULL;
     vmta = conf_vmta_named(shard->conf, slice_after(name, slash + 1));
-    if (!vmta || place_owner(shard->conf, domain, vmta->id, shard->count) != shard->number)
+    if (!vmta || place_owner(shard->place, shard->conf, domain, vmta->id) != shard->number)
         return NULL;
     return queues_obtain(shard, domain, vmta->id);
 }

@@ -162,7 +162,7 @@ static void make_named_queue(struct shard *shard, const struct report *report)
 
     if (strcmp(report->domain_pattern, "*") == 0 || !vmta)
         return;
-    if (place_owner(shard->conf, domain, vmta->id, shard->count) == shard->number)
+    if (place_owner(shard->place, shard->conf, domain, vmta->id) == shard->number)
         queues_obtain(shard, domain, vmta->id);
 }
 

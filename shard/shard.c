@@ -2,6 +2,7 @@
 
 #include "core/base/log.h"
 #include "core/base/mem.h"
+#include "shard/place.h"
 #include "shard/shard_int.h"
 
 static const struct shard_limits limits_default = {
@@ -55,6 +56,7 @@ struct shard *shard_create(struct io *io, const struct shard_options *options)
     shard->actor = (struct io_actor){.turn = shard_turn, .is_busy = shard_is_busy};
     shard->io = io;
     shard->conf = conf_ref(options->conf);
+    shard->place = place_create(shard->conf, options->count);
     shard->number = options->number;
     shard->count = options->count;
     /* A message must fit into one segment with its headers, and into a receive window. */
@@ -100,6 +102,7 @@ void shard_destroy(struct shard *shard)
     mem_free(shard->pool_turns);
     message_pool_fini(&shard->pool);
     names_fini(&shard->names);
+    place_destroy(shard->place);
     conf_unref(shard->conf);
     mem_free(shard);
 }

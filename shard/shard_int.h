@@ -358,6 +358,7 @@ struct shard {
     struct io_actor actor; /* first */
     struct io *io;
     struct conf *conf;
+    struct place *place; /* of conf */
     uint16_t number;
     uint16_t count;
     struct shard_wiring wiring;

@@ -163,6 +163,7 @@ static void places(void **state)
         "<virtual-mta v1>\n smtp-source-host 127.0.0.2 b.test\n</virtual-mta>\n"
         "<virtual-mta v2>\n smtp-source-host 127.0.0.3 c.test\n</virtual-mta>\n"
         "<domain routed.test>\n smtp-hosts [127.0.0.9]:25\n</domain>\n";
+    struct place *two, *four;
     struct conf *conf;
     uint32_t owned[4] = {0};
     uint32_t first, second;
@@ -171,20 +172,55 @@ static void places(void **state)
     assert_int_equal(conf_load_text("t", text, NULL, ignore_report, NULL, &conf), 0);
     first = conf_vmta_named(conf, SLICE_LITERAL("v1"))->id;
     second = conf_vmta_named(conf, SLICE_LITERAL("v2"))->id;
-    assert_int_not_equal(place_owner(conf, SLICE_LITERAL("routed.test"), first, 2),
-                         place_owner(conf, SLICE_LITERAL("routed.test"), second, 2));
+    two = place_create(conf, 2);
+    four = place_create(conf, 4);
+    assert_int_not_equal(place_owner(two, conf, SLICE_LITERAL("routed.test"), first),
+                         place_owner(two, conf, SLICE_LITERAL("routed.test"), second));
     for (int i = 0; i < 4000; i++) {
         char name[32];
         uint16_t owner;
 
         snprintf(name, sizeof(name), "d%d.test", i);
-        owner = place_owner(conf, slice_str(name), first, 4);
+        owner = place_owner(four, conf, slice_str(name), first);
         assert_true(owner < 4);
-        assert_int_equal(owner, place_owner(conf, slice_str(name), first, 4));
+        assert_int_equal(owner, place_owner(four, conf, slice_str(name), first));
         owned[owner]++;
     }
     for (int i = 0; i < 4; i++)
         assert_in_range(owned[i], 850, 1150);
+    place_destroy(two);
+    place_destroy(four);
+    conf_unref(conf);
+}
+
+/* However a pool picks its members, the shards share them evenly. */
+static void pools_are_dealt_evenly(void **state)
+{
+    char text[4096];
+    int len = snprintf(text, sizeof(text), "host-name a.test\n<spool /x>\n</spool>\n");
+    struct conf *conf;
+
+    (void)state;
+    for (int i = 0; i < 16; i++)
+        len += snprintf(text + len, sizeof(text) - (size_t)len,
+                        "<virtual-mta v%d>\n smtp-source-host 127.0.0.%d b.test\n</virtual-mta>\n",
+                        i, i + 1);
+    len += snprintf(text + len, sizeof(text) - (size_t)len, "<virtual-mta-pool odd>\n");
+    for (int i = 1; i < 16; i += 2)
+        len += snprintf(text + len, sizeof(text) - (size_t)len, " virtual-mta v%d\n", i);
+    snprintf(text + len, sizeof(text) - (size_t)len, "</virtual-mta-pool>\n");
+    assert_int_equal(conf_load_text("t", text, NULL, ignore_report, NULL, &conf), 0);
+    for (uint16_t shards = 2; shards <= 8; shards++) {
+        struct place *place = place_create(conf, shards);
+        const struct conf_pool *pool = conf_pool_named(conf, SLICE_LITERAL("odd"));
+        uint32_t owned[8] = {0};
+
+        for (uint32_t i = 0; i < pool->vmta_count; i++)
+            owned[place_owner(place, conf, SLICE_LITERAL("hot.test"), pool->vmta_ids[i])]++;
+        for (uint16_t i = 0; i < shards; i++)
+            assert_in_range(owned[i], 8 / shards, (8 + shards - 1) / shards);
+        place_destroy(place);
+    }
     conf_unref(conf);
 }
 
@@ -251,9 +287,13 @@ static void refusals_of_ipv6(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(rcpt_fates),     cmocka_unit_test(retry_delays),
-        cmocka_unit_test(session_fates),  cmocka_unit_test(places),
-        cmocka_unit_test(interned_names), cmocka_unit_test(refusals_of_ipv6),
+        cmocka_unit_test(rcpt_fates),
+        cmocka_unit_test(retry_delays),
+        cmocka_unit_test(session_fates),
+        cmocka_unit_test(places),
+        cmocka_unit_test(pools_are_dealt_evenly),
+        cmocka_unit_test(interned_names),
+        cmocka_unit_test(refusals_of_ipv6),
     };
 
     return cmocka_run_group_tests_name("shard/policy", tests, NULL, NULL);
