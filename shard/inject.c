@@ -141,7 +141,8 @@ static struct slice keep_text(struct intake_message *intake, size_t *at, struct 
     size_t len = text.len < room ? text.len : room;
     char *copy = intake->text + *at;
 
-    memcpy(copy, text.data, len);
+    if (len > 0)
+        memcpy(copy, text.data, len);
     *at += len;
     return slice_of(copy, len);
 }
