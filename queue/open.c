@@ -19,18 +19,30 @@
  * A killed life's writes may land after its process is gone; the lock on the descriptor they go
  * through is held until then. So nothing is read before every lock is ours.
  */
-static int lock_wait(struct spool *spool, int fd, uint64_t deadline_ns)
+static int lock_wait(struct spool *spool, int fd, uint64_t deadline_ns, struct spool_report *report)
 {
+    bool was_held = false;
     int result;
 
     if (planted("queue/lock-not-waited-for"))
         return 0;
     while ((result = io_file_lock(spool->io, fd)) == E_LOCKED) {
+        report->locks_waited_for += was_held ? 0 : 1;
+        was_held = true;
         if (io_now_ns(spool->io) >= deadline_ns)
             return E_LOCKED;
         io_turn(spool->io, LOCK_RETRY_NS);
     }
     return result;
+}
+
+static bool is_zero(const uint8_t *data, size_t len)
+{
+    for (size_t i = 0; i < len; i++) {
+        if (data[i] != 0)
+            return false;
+    }
+    return true;
 }
 
 /* ---- Superblock ---------------------------------------------------------------------------- */
@@ -40,10 +52,11 @@ struct super_seen {
     bool found;
 };
 
-static int super_read(struct spool *spool, struct super_seen *ret_seen)
+static int super_read(struct spool *spool, struct super_seen *ret_seen, struct spool_report *report)
 {
     uint8_t *blocks = mem_alloc(SEGFMT_SUPER_BYTES);
-    int64_t got = io_file_read_now(spool->io, spool->super_fd, blocks, SEGFMT_SUPER_BYTES, 0);
+    int64_t got = recover_read(spool->io, spool->super_fd, blocks, SEGFMT_SUPER_BYTES, 0, report);
+    bool is_damaged = false;
     int result = got < 0 ? (int)got : 0;
 
     memset(ret_seen, 0, sizeof(*ret_seen));
@@ -56,14 +69,19 @@ static int super_read(struct spool *spool, struct super_seen *ret_seen)
             ret_seen->super = super;
             ret_seen->found = true;
         }
-        if (result == E_DAMAGED)
+        if (result == E_DAMAGED) {
+            /* The second copy is blank until the second start. */
+            is_damaged |= !is_zero(blocks + at, SEGFMT_BLOCK);
             result = 0;
+        }
     }
+    report->supers_damaged += is_damaged && ret_seen->found ? 1 : 0;
     mem_free(blocks);
     return result;
 }
 
-static int super_open(struct spool *spool, uint64_t deadline_ns, struct super_seen *ret_seen)
+static int super_open(struct spool *spool, uint64_t deadline_ns, struct super_seen *ret_seen,
+                      struct spool_report *report)
 {
     char path[SPOOL_PATH_MAX + 32];
     int result;
@@ -73,12 +91,12 @@ static int super_open(struct spool *spool, uint64_t deadline_ns, struct super_se
                           &spool->super_fd);
     if (result < 0)
         return result;
-    result = lock_wait(spool, spool->super_fd, deadline_ns);
+    result = lock_wait(spool, spool->super_fd, deadline_ns, report);
     if (result == 0)
         result = io_file_sync_now(spool->io, spool->super_fd);
     if (result < 0)
         return result;
-    return super_read(spool, ret_seen);
+    return super_read(spool, ret_seen, report);
 }
 
 /* ---- Segment files ------------------------------------------------------------------------- */
@@ -120,24 +138,15 @@ struct opened {
     bool is_blank; /* nothing but zeros: a file whose making was cut short */
 };
 
-static bool is_zero(const uint8_t *data, size_t len)
-{
-    for (size_t i = 0; i < len; i++) {
-        if (data[i] != 0)
-            return false;
-    }
-    return true;
-}
-
 /* The whole file: zeros in place of the header alone are damage, and the records may be there. */
-static bool file_is_zero(struct spool *spool, int fd, uint64_t size)
+static bool file_is_zero(struct spool *spool, int fd, uint64_t size, struct spool_report *report)
 {
     uint8_t *window = mem_alloc_aligned(BLANK_WINDOW_BYTES, SEGFMT_BLOCK);
     bool is_blank = true;
     int64_t got = 1;
 
     for (uint64_t at = 0; at < size && is_blank && got > 0; at += (uint64_t)got) {
-        got = io_file_read_now(spool->io, fd, window, BLANK_WINDOW_BYTES, at);
+        got = recover_read(spool->io, fd, window, BLANK_WINDOW_BYTES, at, report);
         is_blank = got >= 0 && is_zero(window, (size_t)got);
     }
     mem_free(window);
@@ -146,11 +155,13 @@ static bool file_is_zero(struct spool *spool, int fd, uint64_t size)
 
 /* A header that rotted away is put together again from the first batch, which repeats most of it.
  */
-static int header_from_batch(struct spool *spool, int fd, uint8_t *block, uint16_t slot,
-                             uint64_t size, struct segfmt_header *ret_header)
+static int header_from_batch(struct spool *spool, uint16_t slot, uint64_t size,
+                             struct segfmt_header *ret_header, struct spool_report *report)
 {
+    uint8_t *block = spool->pool.block;
     struct segfmt_batch batch;
-    int64_t got = io_file_read_now(spool->io, fd, block, SEGFMT_BLOCK, SEGFMT_BLOCK);
+    int64_t got = recover_read(spool->io, spool->pool.slots[slot].fd, block, SEGFMT_BLOCK,
+                               SEGFMT_BLOCK, report);
 
     if (got != SEGFMT_BLOCK || !segfmt_batch_decode(block, spool->uuid, &batch))
         return E_DAMAGED;
@@ -166,7 +177,7 @@ static int header_from_batch(struct spool *spool, int fd, uint8_t *block, uint16
 }
 
 static int segment_open(struct spool *spool, uint16_t slot, uint64_t deadline_ns,
-                        struct opened *ret_opened)
+                        struct opened *ret_opened, struct spool_report *report)
 {
     struct segment *segment = &spool->pool.slots[slot];
     int64_t got;
@@ -178,7 +189,7 @@ static int segment_open(struct spool *spool, uint16_t slot, uint64_t deadline_ns
         return result;
     spool->pool.file_count++;
     segment->state = SEGMENT_FOREIGN;
-    result = lock_wait(spool, segment->fd, deadline_ns);
+    result = lock_wait(spool, segment->fd, deadline_ns, report);
     if (result == 0)
         result = io_file_size(spool->io, segment->fd, &ret_opened->size);
     /* What is read below must not vanish in a power cut after it was acted upon. */
@@ -186,14 +197,14 @@ static int segment_open(struct spool *spool, uint16_t slot, uint64_t deadline_ns
         result = io_file_sync_now(spool->io, segment->fd);
     if (result < 0)
         return result;
-    got = io_file_read_now(spool->io, segment->fd, spool->pool.block, SEGFMT_BLOCK, 0);
+    got = recover_read(spool->io, segment->fd, spool->pool.block, SEGFMT_BLOCK, 0, report);
     if (got < (int64_t)SEGFMT_BLOCK) {
         ret_opened->is_blank = got >= 0 && is_zero(spool->pool.block, (size_t)got);
         ret_opened->header_result = E_DAMAGED;
         return 0;
     }
     ret_opened->is_blank = is_zero(spool->pool.block, SEGFMT_BLOCK) &&
-                           file_is_zero(spool, segment->fd, ret_opened->size);
+                           file_is_zero(spool, segment->fd, ret_opened->size, report);
     ret_opened->header_result = segfmt_header_decode(spool->pool.block, &ret_opened->header);
     return ret_opened->header_result == E_VERSION ? E_VERSION : 0;
 }
@@ -218,11 +229,11 @@ static void segment_take(struct spool *spool, uint16_t slot, struct opened *open
     struct segfmt_header *header = &opened->header;
 
     if (opened->header_result < 0) {
-        if (header_from_batch(spool, segment->fd, spool->pool.block, slot, opened->size, header) <
-            0) {
+        if (header_from_batch(spool, slot, opened->size, header, report) < 0) {
             damage(recovery, report, slot, "the segment's header is damaged: file left alone");
             return;
         }
+        report->headers_rebuilt++;
         damage(recovery, report, slot, "the segment's header is damaged, its records are not");
         segment->is_rebuilt = true;
     }
@@ -314,7 +325,7 @@ static int files_open(struct spool *spool, const struct listing *listing,
     int result = 0;
 
     for (uint32_t i = 0; i < listing->count && result == 0; i++) {
-        result = segment_open(spool, listing->slots[i], deadline_ns, &opened[i]);
+        result = segment_open(spool, listing->slots[i], deadline_ns, &opened[i], report);
         has_segments |= opened[i].header_result == 0;
     }
     if (result == 0) {
@@ -329,6 +340,7 @@ static int files_open(struct spool *spool, const struct listing *listing,
             continue;
         }
         segment->state = SEGMENT_MAKING;
+        report->files_unfinished++;
     }
     mem_free(opened);
     return result;
@@ -476,8 +488,10 @@ static int start_life(struct spool *spool, struct recover *recover, struct spool
         result = calibrate(spool);
     if (result < 0)
         return result;
-    if (segpool_is_low(&spool->pool))
+    if (segpool_is_low(&spool->pool)) {
         atomic_store_explicit(&spool->health, SPOOL_LOW_SPACE, memory_order_release);
+        report->starts_without_room++;
+    }
     /* A checkpoint is due when so much must be read again. */
     spool->checkpoint.bytes_at_begin = 0 - report->bytes_read;
     report->life = spool->life;
@@ -517,7 +531,7 @@ static int open_all(struct spool *spool, const struct spool_recovery *recovery,
     int result = directory_make(spool);
 
     if (result == 0)
-        result = super_open(spool, deadline_ns, &seen);
+        result = super_open(spool, deadline_ns, &seen, report);
     if (result == 0)
         result = io_dir_list(spool->io, spool->path, note_name, &listing);
     if (result < 0) {

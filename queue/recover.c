@@ -7,18 +7,33 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#define READ_TRIES 4u /* of one read, before what lies there counts as damaged */
+
 /* ---- Reading one segment ------------------------------------------------------------------- */
 
 struct segment_reader {
     struct io *io;
+    struct spool_report *report;
     int fd;
 };
+
+int64_t recover_read(struct io *io, int fd, void *data, size_t len, uint64_t offset,
+                     struct spool_report *report)
+{
+    int64_t got = io_file_read_now(io, fd, data, len, offset);
+
+    for (uint32_t again = 1; got < 0 && again < READ_TRIES; again++) {
+        got = io_file_read_now(io, fd, data, len, offset);
+        report->reads_repeated += got >= 0 ? 1 : 0;
+    }
+    return got;
+}
 
 static int64_t read_segment(void *context, void *data, size_t len, uint64_t offset)
 {
     struct segment_reader *reader = context;
 
-    return io_file_read_now(reader->io, reader->fd, data, len, offset);
+    return recover_read(reader->io, reader->fd, data, len, offset, reader->report);
 }
 
 static bool is_void(const struct segment *segment, const struct scan_record *record)
@@ -36,7 +51,7 @@ typedef int on_record_fn(struct recover *recover, struct segment *segment,
 static int read_records(struct recover *recover, struct segment *segment, uint32_t from,
                         bool note_gaps, on_record_fn *on_record)
 {
-    struct segment_reader reader = {recover->spool->io, segment->fd};
+    struct segment_reader reader = {recover->spool->io, recover->report, segment->fd};
     struct scan_source source = {read_segment, &reader};
     struct scan_record record;
     enum scan_event event;
@@ -261,6 +276,12 @@ static void choose(struct recover *recover)
         checkpoint->last.serial = recover->chosen->begin_serial;
         checkpoint->last.offset = recover->chosen->begin_offset;
     }
+    if (recover->chosen == NULL)
+        recover->report->starts_whole++;
+    else if (recover->is_fallback)
+        recover->report->starts_at_older++;
+    else
+        recover->report->starts_at_newest++;
     if (before != NULL && !recover->is_fallback) {
         checkpoint->before.number = before->number;
         checkpoint->before.serial = before->begin_serial;

@@ -79,6 +79,12 @@ void recover_settle(struct recover *recover);
 /* Calls on_message and on_named for everything that is live. */
 int recover_tell(struct recover *recover);
 void recover_fini(struct recover *recover);
+/*
+ * io_file_read_now for a start: what fails is tried again a few times, since a record that was not
+ * read now is given up for good once this life has checkpointed without it.
+ */
+int64_t recover_read(struct io *io, int fd, void *data, size_t len, uint64_t offset,
+                     struct spool_report *report);
 
 /* recover_gaps.c: damage, and what gaps mean. */
 

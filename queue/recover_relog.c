@@ -215,8 +215,8 @@ static int record_read(struct relog *relog, const struct recover_message *messag
         relog->record_room = len * 2;
         relog->record = mem_alloc_aligned(relog->record_room, SEGFMT_BLOCK);
     }
-    got = io_file_read_now(recover->spool->io, recover->spool->pool.slots[message->slot].fd,
-                           relog->record, len, from);
+    got = recover_read(recover->spool->io, recover->spool->pool.slots[message->slot].fd,
+                       relog->record, len, from, recover->report);
     if (got < (int64_t)(message->offset - from + message->bytes))
         return got < 0 ? (int)got : E_DAMAGED;
     iov = (struct iovec){relog->record + (message->offset - from), message->bytes};
@@ -242,6 +242,7 @@ static int copy_message(struct relog *relog, struct recover_message *message)
 
     if (result < 0)
         return result == E_DAMAGED ? 0 : result;
+    relog->recover->report->messages_relogged++;
     iov = (struct iovec){relog->record + SEGFMT_RECORD_BYTES, payload_bytes};
     if (batch->used > 0 && (batch->used + room > relog->batch_bytes ||
                             batch->offset + batch->used + room > relog->segment->bytes))

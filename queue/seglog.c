@@ -676,6 +676,12 @@ bool seglog_is_idle(const struct seglog *log)
     return log->state == SEGLOG_IDLE && log->fill->used == 0 && list_empty(&log->pending);
 }
 
+bool seglog_is_waiting(const struct seglog *log)
+{
+    return !list_empty(&log->pending) || log->fill->is_adrift || log->state == SEGLOG_VOID_DUE ||
+           log->state == SEGLOG_REDO_DUE;
+}
+
 bool seglog_is_busy(const struct seglog *log)
 {
     return log->state == SEGLOG_SUMMING;

@@ -72,5 +72,7 @@ void seglog_kill(struct seglog *log, int status);
 bool seglog_is_idle(const struct seglog *log);
 /* Work is left that no completion or timer will bring. */
 bool seglog_is_busy(const struct seglog *log);
+/* Records are there that have no place yet. */
+bool seglog_is_waiting(const struct seglog *log);
 /* Where the next record that is not yet durable goes: everything before has been answered. */
 void seglog_durable_place(const struct seglog *log, uint32_t *ret_serial, uint32_t *ret_offset);

@@ -169,13 +169,19 @@ uint16_t spool_client_add(struct spool *spool, struct mailbox *requests, struct 
 
 static void health_update(struct spool *spool)
 {
+    enum spool_health before = spool_health(spool);
     enum spool_health health = SPOOL_HEALTHY;
 
-    if (spool_is_poisoned(spool))
+    if (before == SPOOL_POISONED)
         return;
     if (segpool_is_low(&spool->pool))
         health = SPOOL_LOW_SPACE;
-    if (atomic_load_explicit(&spool->health, memory_order_relaxed) != (int)health)
+    /* Once stalled it stays so until all that waits has found its place: a file that is tried to be
+     * made is not one that is there. */
+    if (seglog_is_waiting(&spool->outcomes) &&
+        (before == SPOOL_STALLED || !segpool_can_serve(&spool->pool, STREAM_OUTCOMES)))
+        health = SPOOL_STALLED;
+    if (before != health)
         atomic_store_explicit(&spool->health, health, memory_order_release);
 }
 

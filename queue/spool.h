@@ -153,14 +153,30 @@ struct spool_recovery {
     void (*on_damage)(void *context, const char *file, uint64_t offset, const char *text);
 };
 
+/* Branches that a start can take: name of the counter, what it counts. */
+#define SPOOL_RECOVERY_BRANCHES(X)                                                                 \
+    X(torn_tails_cut, "commits that a crash cut short, of which nobody had been told")             \
+    X(damage_count, "places that should hold something and do not")                                \
+    X(voids_applied, "batches taken back after their commit had failed")                           \
+    X(locks_waited_for, "files that a killed life still held")                                     \
+    X(reads_repeated, "reads that failed, and worked at a further try")                            \
+    X(supers_damaged, "the superblock had only one good copy")                                     \
+    X(headers_rebuilt, "segments whose header was put together from their first batch")            \
+    X(files_unfinished, "files whose making was cut short, made anew")                             \
+    X(messages_relogged, "messages of a commit in doubt, appended again")                          \
+    X(starts_whole, "no checkpoint was complete: everything was read")                             \
+    X(starts_at_newest, "read from the newest checkpoint")                                         \
+    X(starts_at_older, "read from the checkpoint before the newest, which is damaged")             \
+    X(starts_without_room, "no space for mail: started to deliver, not to accept")
+
 struct spool_report {
     uint64_t life; /* number of this start of the spool, from 1, durable */
     uint64_t messages_live;
     uint64_t rcpts_live;
     uint64_t records_read;
-    uint64_t torn_tails_cut;
-    uint64_t damage_count;
-    uint64_t voids_applied;
+#define SPOOL_REPORT_BRANCH(name, text) uint64_t name;
+    SPOOL_RECOVERY_BRANCHES(SPOOL_REPORT_BRANCH)
+#undef SPOOL_REPORT_BRANCH
     uint64_t bytes_read;
     const char *commit_mode; /* "direct-dsync" or "fdatasync", with the calibration's figures */
 };
@@ -194,6 +210,8 @@ uint16_t spool_client_add(struct spool *spool, struct mailbox *requests, struct 
 enum spool_health {
     SPOOL_HEALTHY,
     SPOOL_LOW_SPACE, /* accept no new mail: 452; outcomes still commit from the reserve */
+    SPOOL_STALLED,   /* outcomes find no segment: accept no mail and start no delivery, whose
+                        outcome a crash would forget; ends by itself when there is space */
     SPOOL_POISONED,  /* accept nothing, answer nothing */
 };
 

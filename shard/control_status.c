@@ -95,6 +95,8 @@ static const char *health_text(enum spool_health health)
         return "healthy";
     case SPOOL_LOW_SPACE:
         return "low-space";
+    case SPOOL_STALLED:
+        return "stalled";
     case SPOOL_POISONED:
         return "poisoned";
     }
@@ -248,6 +250,9 @@ static void warn_of_spool(struct control *control, json_t *warnings)
         break;
     case SPOOL_LOW_SPACE:
         warn(warnings, "the spool's disk is nearly full: no new mail is accepted");
+        break;
+    case SPOOL_STALLED:
+        warn(warnings, "the spool finds no space for outcomes: nothing is accepted or delivered");
         break;
     case SPOOL_POISONED:
         warn(warnings, "the spool cannot write any more: nothing is accepted until a restart");

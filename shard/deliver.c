@@ -726,8 +726,10 @@ void deliver_on_rcpt(struct shard *shard, struct delivery *delivery, uint32_t in
     };
     struct outcome_parcel *parcel;
 
-    /* A receiver that refuses even the first recipient as one too many would be asked for ever. */
-    if (fate.kind == FATE_RETRY_AT_ONCE && index == 0) {
+    must(delivery->open > 0);
+    delivery->open--;
+    /* A receiver that took nobody before it called this one too many would be asked for ever. */
+    if (fate.kind == FATE_RETRY_AT_ONCE && (index == 0 || delivery->open == 0)) {
         fate.kind = FATE_RETRY;
         fate.delay_ms = fate_retry_delay_ms(&queue->settings, queued->attempts, io_rng(shard->io));
     }
@@ -739,14 +741,15 @@ void deliver_on_rcpt(struct shard *shard, struct delivery *delivery, uint32_t in
     if (fate.kind == FATE_DELIVERED)
         count_message(shard, delivery);
     parcel = settle(shard, delivery->rcpts[index], &facts, verdict, &fate);
-    must(delivery->open > 0);
-    delivery->open--;
     if (!parcel)
         return;
     /* The client may still be sending the message's bytes: the last claim is kept until it says
-     * that it is done with them. */
-    if (delivery->last)
-        send_home(shard, delivery->last, delivery->last_home);
+     * that it is done with them. The others' outcomes go at once: a slow receiver must not keep
+     * what it has said from the log. */
+    if (delivery->open > 0) {
+        send_home(shard, parcel, home);
+        return;
+    }
     delivery->last = parcel;
     delivery->last_home = home;
 }

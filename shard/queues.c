@@ -15,6 +15,7 @@
 
 #define DUE_PER_TURN        1024
 #define LOCAL_WORK_PER_TURN 16
+#define LOG_WAIT_MS         1000
 #define REST_KEY            "rest/"
 #define PAUSE_KEY           "pause/"
 
@@ -391,16 +392,16 @@ void queues_reconsider(struct shard *shard, struct queue *queue)
         reason = WAIT_PAUSED;
     else if (shard->stopping)
         reason = WAIT_STOPPING;
-    else if (spool_health(shard->wiring.spool) == SPOOL_POISONED)
-        /* What is delivered now could not be recorded and would be delivered again. */
-        reason = WAIT_DISK;
     else if (queue->rest_until_ns > io_now_ns(shard->io))
         reason = is_put_off(queue->reason) ? queue->reason : WAIT_REST;
     else if (!queue->site || queue->site_until_ns <= io_now_ns(shard->io))
         reason = WAIT_DNS;
     else {
-        /* Says itself what it waits for. */
-        if (list_empty(&queue->lane_link))
+        /* Each says itself what it waits for. What is delivered while the log takes no outcome
+         * could not be recorded and would be delivered again. */
+        if (spool_health(shard->wiring.spool) >= SPOOL_STALLED)
+            queues_wait(shard, queue, LOG_WAIT_MS, WAIT_DISK);
+        else if (list_empty(&queue->lane_link))
             site_enqueue(shard, queue);
         return;
     }

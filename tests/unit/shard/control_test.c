@@ -161,6 +161,8 @@ static void a_sick_spool_is_a_warning(void **state)
     assert_non_null(strstr(ask(&f, "show status"), "\nWARNING: the spool cannot write any more"));
     f.spool.health = SPOOL_LOW_SPACE;
     assert_non_null(strstr(ask(&f, "show status"), "\nWARNING: the spool's disk is nearly full"));
+    f.spool.health = SPOOL_STALLED;
+    assert_non_null(strstr(ask(&f, "show status"), "\nWARNING: the spool finds no space for outc"));
     f.spool.health = SPOOL_HEALTHY;
     assert_null(strstr(ask(&f, "show status"), "WARNING"));
 }
