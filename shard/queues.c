@@ -278,6 +278,38 @@ static uint64_t monotonic_of(const struct shard *shard, uint64_t wall_us)
     return io_now_ns(shard->io) + (wall_us > now_us ? (wall_us - now_us) * 1000 : 0);
 }
 
+/* Whether an entry is the one that counts for its recipient. */
+static bool entry_counts(const struct shard *shard, const struct heap_entry *entry)
+{
+    const struct queued *queued;
+
+    if (!slab_is_live(&shard->queued, entry->value))
+        return false;
+    queued = slab_at(&shard->queued, entry->value);
+    return queued->state == QUEUED_DEFERRED && queued->due_tag == entry->tag;
+}
+
+/* Each recipient has room in the heap since it was taken (queues_take); what else stands there is
+ * entries that count no more. They go when memory for them is short. */
+static void push_due(struct shard *shard, struct heap_entry entry)
+{
+    struct heap *due = &shard->due;
+    uint32_t count = due->count;
+    bool is_pushed = heap_push(due, entry);
+
+    if (is_pushed)
+        return;
+    due->count = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        struct heap_entry kept = due->entries[i];
+
+        if (entry_counts(shard, &kept))
+            heap_push(due, kept);
+    }
+    is_pushed = heap_push(due, entry);
+    must(is_pushed);
+}
+
 void queues_defer(struct shard *shard, uint32_t queued_index, uint64_t due_us)
 {
     struct queued *queued = slab_at(&shard->queued, queued_index);
@@ -290,15 +322,7 @@ void queues_defer(struct shard *shard, uint32_t queued_index, uint64_t due_us)
     entry.tag = ++shard->due_tag_next;
     queued->due_s = (uint32_t)((due_us + 999999) / 1000000);
     queued->due_tag = entry.tag;
-    if (!heap_push(&shard->due, entry)) {
-        /* Without memory for its own time the recipient waits in the ready list, and the whole
-         * queue with it: late is better than early. */
-        queues_push_ready(shard, queue, queued_index, false);
-        if (entry.key > queue->rest_until_ns)
-            queues_wait(shard, queue, (entry.key - io_now_ns(shard->io)) / 1000000 + 1,
-                        WAIT_MEMORY);
-        return;
-    }
+    push_due(shard, entry);
     queued->state = QUEUED_DEFERRED;
     queue->deferred_count++;
 }
@@ -330,6 +354,11 @@ bool queues_take(struct shard *shard, const struct handoff *handoff)
     if (!queue)
         return false;
     queued = slab_alloc(&shard->queued, &index);
+    /* Its due time, if it is ever deferred, must find room: to forget it were an early retry. */
+    if (queued && !heap_reserve(&shard->due, shard->queued.count_used)) {
+        slab_free(&shard->queued, index);
+        queued = NULL;
+    }
     if (!queued) {
         queues_release(shard, queue);
         return false;
@@ -577,15 +606,13 @@ static void release_due(struct shard *shard, uint64_t now_ns, uint32_t *budget)
 
     for (; *budget > 0 && heap_top(&shard->due) && heap_top(&shard->due)->key <= now_ns;
          (*budget)--) {
-        struct queued *queued;
+        const struct queued *queued;
         struct queue *queue;
 
         heap_pop(&shard->due, &entry);
-        if (!slab_is_live(&shard->queued, entry.value))
+        if (!entry_counts(shard, &entry))
             continue;
         queued = slab_at(&shard->queued, entry.value);
-        if (queued->state != QUEUED_DEFERRED || queued->due_tag != entry.tag)
-            continue;
         queue = slab_at(&shard->queues, queued->queue);
         queue->deferred_count--;
         queues_push_ready(shard, queue, entry.value, false);

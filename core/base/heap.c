@@ -41,6 +41,14 @@ static bool heap_grow(struct heap *heap)
     return true;
 }
 
+bool heap_reserve(struct heap *heap, uint32_t count)
+{
+    while (heap->capacity < count)
+        if (!heap_grow(heap))
+            return false;
+    return true;
+}
+
 bool heap_push(struct heap *heap, struct heap_entry entry)
 {
     uint32_t at;

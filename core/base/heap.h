@@ -23,6 +23,8 @@ struct heap {
 
 void heap_init(struct heap *heap);
 void heap_fini(struct heap *heap);
+/* Room for so many entries altogether: pushes up to there succeed. False when memory is short. */
+bool heap_reserve(struct heap *heap, uint32_t count);
 /* False when memory is short; the heap is unchanged then. */
 bool heap_push(struct heap *heap, struct heap_entry entry);
 /* False when empty. */

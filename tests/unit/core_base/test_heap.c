@@ -1,5 +1,6 @@
 /* heap and rng. */
 #include "core/base/heap.h"
+#include "core/base/mem.h"
 #include "core/base/rng.h"
 
 #include "tests/unit/core_base/unit.h"
@@ -57,6 +58,24 @@ static void heap_keeps_order_while_it_comes_and_goes(void **state)
             counts[entry.key]--;
         }
     }
+    heap_fini(&heap);
+}
+
+static void heap_reserved_needs_no_memory(void **state)
+{
+    struct heap heap;
+    uint64_t allocs;
+
+    heap_init(&heap);
+    assert_true(heap_push(&heap, (struct heap_entry){.key = 7}));
+    assert_true(heap_reserve(&heap, 1000));
+    allocs = mem_alloc_count();
+    assert_true(heap_reserve(&heap, 10));
+    for (uint64_t i = 1; i < 1000; i++)
+        assert_true(heap_push(&heap, (struct heap_entry){.key = 8 + i}));
+    assert_int_equal(mem_alloc_count(), allocs);
+    assert_int_equal(heap.count, 1000);
+    assert_int_equal(heap_top(&heap)->key, 7);
     heap_fini(&heap);
 }
 
@@ -178,6 +197,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(heap_sorts_with_what_it_carries),
         cmocka_unit_test(heap_keeps_order_while_it_comes_and_goes),
+        cmocka_unit_test(heap_reserved_needs_no_memory),
         cmocka_unit_test(heap_extreme_keys),
         cmocka_unit_test(rng_gives_the_published_numbers),
         cmocka_unit_test(rng_same_seed_same_numbers),
