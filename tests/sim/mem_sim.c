@@ -14,6 +14,7 @@
 #include <string.h>
 
 #define POISON_BYTES_MAX 4096
+#define BLOCK_ALIGNMENT  16
 #define HEADER_LIVE      0x6c697665u
 #define HEADER_DEAD      0x64656164u
 
@@ -75,26 +76,33 @@ static void *adopt(void *start, size_t lead, size_t bytes)
     return block;
 }
 
-static void *alloc(size_t bytes)
+/*
+ * Zeroed by hand: the C library's calloc takes fresh pages for a large block and gives them back,
+ * and a history takes and frees the same few blocks for every life.
+ */
+static void *alloc(size_t bytes, size_t alignment)
 {
-    void *start;
+    size_t lead = (sizeof(struct header) + alignment - 1) & ~(alignment - 1);
+    size_t whole = lead + (bytes > 0 ? bytes : 1);
+    void *start = NULL;
 
-    _Static_assert(sizeof(struct header) % 16 == 0, "blocks keep the alignment of malloc");
     alloc_count++;
-    start = calloc(1, sizeof(struct header) + (bytes > 0 ? bytes : 1));
-    return start != NULL ? adopt(start, sizeof(struct header), bytes) : NULL;
+    if (posix_memalign(&start, alignment, whole) != 0)
+        return NULL;
+    memset(start, 0, whole);
+    return adopt(start, lead, bytes);
 }
 
 void *mem_try_alloc(size_t bytes)
 {
     if (failure != NULL && current != &nobody && failure(failure_context))
         return NULL;
-    return alloc(bytes);
+    return alloc(bytes, BLOCK_ALIGNMENT);
 }
 
 void *mem_alloc(size_t bytes)
 {
-    void *block = alloc(bytes);
+    void *block = alloc(bytes, BLOCK_ALIGNMENT);
 
     if (block == NULL)
         mem_short(bytes);
@@ -103,18 +111,13 @@ void *mem_alloc(size_t bytes)
 
 void *mem_alloc_aligned(size_t bytes, size_t alignment)
 {
-    void *start = NULL;
-    size_t lead;
+    void *block;
 
     must(alignment != 0 && (alignment & (alignment - 1)) == 0);
-    if (alignment < 16)
-        alignment = 16;
-    lead = (sizeof(struct header) + alignment - 1) & ~(alignment - 1);
-    alloc_count++;
-    if (posix_memalign(&start, alignment, lead + (bytes > 0 ? bytes : 1)) != 0)
+    block = alloc(bytes, alignment < BLOCK_ALIGNMENT ? BLOCK_ALIGNMENT : alignment);
+    if (block == NULL)
         mem_short(bytes);
-    memset(start, 0, lead + (bytes > 0 ? bytes : 1));
-    return adopt(start, lead, bytes);
+    return block;
 }
 
 char *mem_strdup(const char *text)

@@ -272,6 +272,9 @@ uint32_t sim_disk_scripts_left(const struct sim_world *world);
 void sim_disk_script_clear(struct sim_world *world);
 /* Changes the room of the file system. */
 void sim_disk_limit(struct sim_world *world, uint64_t bytes);
+/* A limit that io_space_free does not know of and only writes meet: a quota, or a neighbour who is
+ * always faster. UINT64_MAX, as at first, is none. */
+void sim_disk_quota(struct sim_world *world, uint64_t bytes);
 uint64_t sim_disk_used(const struct sim_world *world);
 
 /* What a reader of the file would see, without time or faults; -ENOENT, or the count. */

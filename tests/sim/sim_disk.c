@@ -19,6 +19,7 @@ void sim_disk_init(struct sim_world *world)
     list_init(&world->disk.inodes);
     list_init(&world->disk.lingering);
     world->disk.limit_bytes = world->options.disk_bytes;
+    world->disk.quota_bytes = UINT64_MAX;
     sim_names_init(world);
 }
 
@@ -581,6 +582,11 @@ void sim_disk_power_cut(struct sim_world *world, struct sim_process *process)
 void sim_disk_limit(struct sim_world *world, uint64_t bytes)
 {
     world->disk.limit_bytes = bytes;
+}
+
+void sim_disk_quota(struct sim_world *world, uint64_t bytes)
+{
+    world->disk.quota_bytes = bytes;
 }
 
 uint64_t sim_disk_used(const struct sim_world *world)

@@ -148,7 +148,8 @@ static bool allocate_page(struct sim_world *world, struct sim_inode *inode, uint
 
     if (page->allocated)
         return true;
-    if (world->disk.used_bytes + SIM_PAGE_BYTES > world->disk.limit_bytes)
+    if (world->disk.used_bytes + SIM_PAGE_BYTES > world->disk.limit_bytes ||
+        world->disk.used_bytes + SIM_PAGE_BYTES > world->disk.quota_bytes)
         return false;
     page->allocated = true;
     inode->allocated_pages++;

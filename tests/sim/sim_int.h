@@ -450,7 +450,8 @@ struct sim_disk {
     uint32_t change_count;
     uint32_t change_capacity;
     struct list lingering;
-    uint64_t limit_bytes;
+    uint64_t limit_bytes; /* io_space_free knows of it */
+    uint64_t quota_bytes; /* only writes meet it */
     uint64_t used_bytes;
     uint64_t write_number;
     struct sim_script *scripts;

@@ -15,7 +15,8 @@ struct injecting {
     enum injecting_state state;
     uint32_t number;
     uint32_t replies_wanted;
-    bool is_refused; /* some command of the flight */
+    bool is_refused;   /* some command of the flight */
+    bool is_under_way; /* the message, from MAIL to its answer */
 };
 
 /* We end the connection: on_end does not come. */
@@ -34,14 +35,15 @@ static void send_envelope(struct sim_peer_conn *conn, struct remote *remote, str
     struct ledger *ledger = remote->ledger;
     struct ledger_message *message;
 
-    if (!remote->inject || ledger->next == ledger->count) {
+    if (!remote->inject || ledger_all_sent(ledger) ||
+        sim_now_ns(remote->world) < remote->rest_until_ns) {
         sim_peer_printf(conn, "QUIT\r\n");
         hang_up(conn, false);
         return;
     }
-    s->number = ledger->next++;
+    s->number = ledger_take_next(ledger);
+    s->is_under_way = true;
     message = &ledger->messages[s->number];
-    message->is_tried = true;
     sim_peer_printf(conn, "MAIL FROM:<s%u@sender.test>\r\n", s->number);
     for (uint32_t i = 0; i < message->rcpt_count; i++)
         sim_peer_printf(conn, "RCPT TO:<u%u.%u@d%u.test>\r\n", s->number, i,
@@ -67,6 +69,52 @@ static void on_open(struct sim_peer_conn *conn)
     sim_peer_set_data(conn, calloc(1, sizeof(struct injecting)));
 }
 
+/* No new connections for a while. */
+static void rest(struct remote *remote, uint64_t most_ms)
+{
+    uint64_t wait_ms = rng_between(sim_rng(remote->world), 1, most_ms);
+
+    remote->rest_until_ns = sim_now_ns(remote->world) + wait_ms * 1000000;
+    io_timer_arm(sim_peer_io(remote->injector), &remote->rest, remote->rest_until_ns);
+}
+
+/* Refused before it was sent: nothing of it can be in the queue. It comes again. */
+static void put_off(struct remote *remote, struct injecting *s)
+{
+    s->is_under_way = false;
+    ledger_give_back(remote->ledger, s->number);
+    remote->answers.put_off++;
+    rest(remote, 20000);
+}
+
+static void on_dot_answer(struct remote *remote, struct injecting *s, bool is_good)
+{
+    s->is_under_way = false;
+    if (is_good) {
+        remote->ledger->messages[s->number].answered_ns = sim_now_ns(remote->world);
+        remote->ledger->answered++;
+        remote->answers.answered_250++;
+    } else {
+        remote->ledger->messages[s->number].is_refused = true;
+        remote->answers.refused_after_dot++;
+    }
+}
+
+static void on_envelope_answered(struct sim_peer_conn *conn, struct remote *remote,
+                                 struct injecting *s, bool goes_on)
+{
+    if (goes_on && !s->is_refused) {
+        send_content(conn, s);
+        return;
+    }
+    put_off(remote, s);
+    /* Some recipients were refused, but the content is waited for: the connection is given up. */
+    if (goes_on)
+        hang_up(conn, true);
+    else
+        send_envelope(conn, remote, s);
+}
+
 static void on_line(struct sim_peer_conn *conn, struct slice line)
 {
     struct remote *remote = sim_peer_context(sim_peer_of(conn));
@@ -87,19 +135,10 @@ static void on_line(struct sim_peer_conn *conn, struct slice line)
         s->is_refused |= !is_good;
         if (--s->replies_wanted > 0)
             return;
-        if (line.data[0] == '3' && !s->is_refused)
-            send_content(conn, s);
-        else if (line.data[0] == '3')
-            /* Some recipients were refused: this message is given up, the session too. */
-            hang_up(conn, true);
-        else
-            send_envelope(conn, remote, s);
+        on_envelope_answered(conn, remote, s, line.data[0] == '3');
         return;
     case INJECT_DOT:
-        if (is_good) {
-            remote->ledger->messages[s->number].answered_ns = sim_now_ns(remote->world);
-            remote->ledger->answered++;
-        }
+        on_dot_answer(remote, s, is_good);
         send_envelope(conn, remote, s);
         return;
     }
@@ -107,8 +146,15 @@ static void on_line(struct sim_peer_conn *conn, struct slice line)
 
 static void on_end(struct sim_peer_conn *conn, int32_t reason)
 {
+    struct remote *remote = sim_peer_context(sim_peer_of(conn));
+    struct injecting *s = sim_peer_data(conn);
+
     (void)reason;
-    free(sim_peer_data(conn));
+    if (s && s->is_under_way) {
+        remote->answers.unanswered++;
+        rest(remote, 2000);
+    }
+    free(s);
     sim_peer_set_data(conn, NULL);
 }
 

@@ -7,6 +7,7 @@ void ledger_init(struct ledger *ledger, uint32_t count, uint32_t domain_count, s
 {
     *ledger = (struct ledger){.count = count, .domain_count = domain_count};
     ledger->messages = calloc(count, sizeof(struct ledger_message));
+    ledger->again = calloc(count, sizeof(*ledger->again));
     for (uint32_t i = 0; i < count; i++) {
         ledger->messages[i].domain = (uint16_t)rng_below(rng, domain_count);
         ledger->messages[i].rcpt_count =
@@ -17,12 +18,29 @@ void ledger_init(struct ledger *ledger, uint32_t count, uint32_t domain_count, s
 void ledger_fini(struct ledger *ledger)
 {
     free(ledger->messages);
+    free(ledger->again);
 }
 
-void ledger_crash(struct ledger *ledger, uint64_t now_ns)
+uint32_t ledger_take_next(struct ledger *ledger)
+{
+    return ledger->again_count > 0 ? ledger->again[--ledger->again_count] : ledger->next++;
+}
+
+void ledger_give_back(struct ledger *ledger, uint32_t number)
+{
+    ledger->again[ledger->again_count++] = number;
+}
+
+bool ledger_all_sent(const struct ledger *ledger)
+{
+    return ledger->next == ledger->count && ledger->again_count == 0;
+}
+
+void ledger_crash(struct ledger *ledger, uint64_t now_ns, uint64_t from_ns)
 {
     if (ledger->crash_count < LEDGER_CRASHES_MAX)
-        ledger->crashes[ledger->crash_count++] = now_ns;
+        ledger->crashes[ledger->crash_count++] =
+            (struct ledger_crash){from_ns < now_ns ? from_ns : now_ns, now_ns};
 }
 
 bool ledger_line(uint32_t number, uint32_t line, char *room, size_t room_bytes)
@@ -67,8 +85,8 @@ void ledger_violation(struct ledger *ledger, uint32_t number, const char *text)
 static bool crash_excuses(const struct ledger *ledger, struct ledger_time event)
 {
     for (uint32_t i = 0; i < ledger->crash_count; i++)
-        if (ledger->crashes[i] >= event.opened_ns &&
-            ledger->crashes[i] <= event.now_ns + ledger->crash_window_ns)
+        if (ledger->crashes[i].at_ns >= event.opened_ns &&
+            ledger->crashes[i].from_ns <= event.now_ns + ledger->crash_window_ns)
             return true;
     return false;
 }
@@ -121,6 +139,8 @@ void ledger_accepted(struct ledger *ledger, uint32_t number, uint32_t ordinal,
 {
     struct ledger_rcpt *rcpt = rcpt_at(ledger, number, ordinal);
 
+    if (ledger->messages[number].is_refused)
+        ledger_violation(ledger, number, "delivered though its sender was told no");
     if (rcpt->accepted_count > 0) {
         if (!rcpt->reply_in_doubt && !crash_excuses(ledger, rcpt->accepted) &&
             !crash_excuses(ledger, time))

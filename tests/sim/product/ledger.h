@@ -38,19 +38,26 @@ struct ledger_message {
     uint64_t answered_ns; /* the 250; 0 = not answered */
     uint16_t domain;
     uint8_t rcpt_count;
-    bool is_tried;
+    bool is_refused; /* the answer to its content was no: nobody may ever see it */
     struct ledger_rcpt rcpts[LEDGER_RCPTS_MAX];
+};
+
+struct ledger_crash {
+    uint64_t from_ns; /* the log took no outcomes from here on */
+    uint64_t at_ns;
 };
 
 struct ledger {
     struct ledger_message *messages;
     uint32_t count;
-    uint32_t next; /* the number the next injected message gets */
+    uint32_t next;   /* the first number that was never given out */
+    uint32_t *again; /* numbers to be given out again */
+    uint32_t again_count;
     uint32_t answered;
     uint32_t domain_count;
     uint64_t retry_min_ns;    /* no attempt sooner than this after a 4xx */
     uint64_t crash_window_ns; /* outcomes younger than this may be lost by a crash */
-    uint64_t crashes[LEDGER_CRASHES_MAX];
+    struct ledger_crash crashes[LEDGER_CRASHES_MAX];
     uint32_t crash_count;
     uint32_t violations;
     uint32_t doubles_excused;
@@ -59,7 +66,14 @@ struct ledger {
 
 void ledger_init(struct ledger *ledger, uint32_t count, uint32_t domain_count, struct rng *rng);
 void ledger_fini(struct ledger *ledger);
-void ledger_crash(struct ledger *ledger, uint64_t now_ns);
+/* A life ended. Its log took no outcomes from from_ns on, UINT64_MAX = it did to the end. */
+void ledger_crash(struct ledger *ledger, uint64_t now_ns, uint64_t from_ns);
+
+/* The number of the next message to inject; not after ledger_all_sent. */
+uint32_t ledger_take_next(struct ledger *ledger);
+/* Nothing of it was taken: somebody shall send it again. */
+void ledger_give_back(struct ledger *ledger, uint32_t number);
+bool ledger_all_sent(const struct ledger *ledger);
 
 /* Content lines (without line ends) of message `number`: false after the last. */
 bool ledger_line(uint32_t number, uint32_t line, char *room, size_t room_bytes);

@@ -17,7 +17,7 @@ static void create_shards(struct product *product)
         .counts_ips = true,
         .limits = {.message_count_max = 20000,
                    .rcpt_count_max = 40000,
-                   .session_count_max = 64,
+                   .session_count_max = setup->session_count_max,
                    .connection_count_max = 256,
                    .queue_count_max = 2048,
                    .dns_in_flight_max = 16},
@@ -35,7 +35,7 @@ static int listen_all(struct product *product)
     const struct ipaddr_port at = {{IPADDR_V4, {127, 0, 0, 1}}, 2525};
 
     for (uint16_t i = 0; i < product->setup.shard_count; i++) {
-        int fd, result = io_listen(product->loops[i], &at, 64, &fd);
+        int fd, result = io_listen(product->loops[i], &at, product->setup.backlog, &fd);
 
         if (result < 0)
             return result;
@@ -44,6 +44,55 @@ static int listen_all(struct product *product)
             return result;
     }
     return 0;
+}
+
+/* What this start found. The clocks tell which retries and rests are still to be waited for. */
+static void count_recovered(struct product *product)
+{
+    struct product_events *events = &product->events;
+    uint64_t wall_us = sim_wall_us(product->world), now_ns = sim_now_ns(product->world);
+
+#define ADD_BRANCH(name, text) product->branches.name += product->report.name;
+    SPOOL_RECOVERY_BRANCHES(ADD_BRANCH)
+#undef ADD_BRANCH
+    events->messages_recovered += product->report.messages_live;
+    events->shards_changed +=
+        product->shards_before && product->shards_before != product->setup.shard_count;
+    product->shards_before = product->setup.shard_count;
+    for (uint16_t i = 0; i < product->setup.shard_count; i++) {
+        const struct shard *shard = product->shards[i];
+
+        for (uint32_t j = 0; j < shard->home_rcpts.count_grown; j++)
+            if (slab_is_live(&shard->home_rcpts, j)) {
+                const struct home_rcpt *rcpt = slab_at(&shard->home_rcpts, j);
+
+                events->retries_recovered += rcpt->due_s * 1000000ull > wall_us;
+            }
+        for (uint32_t j = 0; j < shard->queues.count_grown; j++)
+            if (slab_is_live(&shard->queues, j)) {
+                const struct queue *queue = slab_at(&shard->queues, j);
+
+                events->rests_recovered += queue->rest_until_ns > now_ns;
+            }
+    }
+}
+
+/* What the life has done, as far as a crash leaves it to be asked. */
+static void count_done(struct product *product)
+{
+    struct product_events *events = &product->events;
+    struct spool_stats stats;
+
+    if (!product->assembly || !assembly_spool(product->assembly))
+        return;
+    spool_stats_read(assembly_spool(product->assembly), &stats);
+    events->checkpoints += stats.checkpoints;
+    events->segments_evacuated += stats.evacuations;
+    events->segments_recycled += stats.recycled;
+    events->commits_failed += stats.failed_commits;
+    events->voids_written += stats.voids;
+    for (uint16_t i = 0; i < product->setup.shard_count; i++)
+        events->cold_reads += product->shards[i]->totals.cold_reads;
 }
 
 static int assemble(struct product *product)
@@ -70,10 +119,7 @@ static int assemble(struct product *product)
     result = assembly_recover(product->assembly, &product->report);
     if (result < 0)
         return result;
-    product->torn_tails += product->report.torn_tails_cut;
-    product->damages += product->report.damage_count;
-    product->voids += product->report.voids_applied;
-    product->recovered_messages += product->report.messages_live;
+    count_recovered(product);
     assembly_wire(product->assembly);
     names_serve(&product->zone, product->names_loop, assembly_questions(product->assembly),
                 assembly_answers(product->assembly), product->setup.shard_count);
@@ -109,6 +155,12 @@ int product_start(struct product *product, const struct product_setup *setup)
 {
     must(!product->process);
     product->setup = *setup;
+    if (setup->backlog == 0)
+        product->setup.backlog = 64;
+    if (setup->session_count_max == 0)
+        product->setup.session_count_max = 64;
+    if (setup->segment_count_max == 0)
+        product->setup.segment_count_max = 512;
     product->zone.world = product->world;
     product->process = sim_process_create(product->world);
     product->lives++;
@@ -118,29 +170,22 @@ int product_start(struct product *product, const struct product_setup *setup)
                         setup->crash_after, on_ordered_crash, product);
     if (!sim_run_in(product->process, bring_up, product)) {
         must(!product->process);
+        product->events.starts_cut_short++;
         return -EINTR;
     }
     if (product->stopped_count == UINT32_MAX) {
-        product->recovery_failures++;
+        product->events.starts_refused++;
+        product->assembly = NULL;
         product_crash(product, false);
         return E_REFUSED;
     }
     return 0;
 }
 
-static void count_evacuations(struct product *product)
-{
-    struct spool_stats stats;
-
-    if (!product->process || !product->assembly || !assembly_spool(product->assembly))
-        return;
-    spool_stats_read(assembly_spool(product->assembly), &stats);
-    product->evacuations += stats.evacuations;
-}
-
 void product_crash(struct product *product, bool power_cut)
 {
-    count_evacuations(product);
+    if (product->process)
+        count_done(product);
     if (product->process)
         sim_crash(product->world, product->process, power_cut ? SIM_POWER_CUT : SIM_KILL);
     product->process = NULL;
@@ -174,7 +219,6 @@ bool product_is_stopped(const struct product *product)
 
 void product_end(struct product *product)
 {
-    count_evacuations(product);
     sim_enter(product->process);
     spool_close(assembly_spool(product->assembly), on_spool_closed, product);
     sim_leave(product->process);

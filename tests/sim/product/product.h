@@ -10,9 +10,35 @@
 
 #define PRODUCT_SHARDS_MAX 16
 
-/* What differs from life to life; drawn by the test. */
+/* What lives meet besides the branches of the spool's recovery. Name, what it is. */
+#define PRODUCT_EVENTS(X)                                                                          \
+    X(starts_refused, "the spool does not open: a start is tried again")                           \
+    X(starts_cut_short, "a crash in the middle of the start")                                      \
+    X(shards_changed, "another number of shards than in the life before")                          \
+    X(messages_recovered, "")                                                                      \
+    X(retries_recovered, "recipients that keep their time of the next attempt")                    \
+    X(rests_recovered, "queues that go on resting after a restart")                                \
+    X(cold_reads, "messages read back from the log")                                               \
+    X(checkpoints, "completed")                                                                    \
+    X(segments_evacuated, "their stragglers were asked to move")                                   \
+    X(segments_recycled, "")                                                                       \
+    X(commits_failed, "")                                                                          \
+    X(voids_written, "")                                                                           \
+    X(space_low, "lives that refused mail for want of space")                                      \
+    X(logs_stalled, "the log had no space for outcomes for a while")                               \
+    X(logs_given_up, "lives whose log accepts nothing any more")
+
+struct product_events {
+#define PRODUCT_EVENT_FIELD(name, text) uint64_t name;
+    PRODUCT_EVENTS(PRODUCT_EVENT_FIELD)
+#undef PRODUCT_EVENT_FIELD
+};
+
+/* What differs from life to life; drawn by the test. Counts of 0 mean ample ones. */
 struct product_setup {
     uint16_t shard_count;
+    uint16_t backlog;           /* of each listening socket */
+    uint32_t session_count_max; /* injectors' connections per shard */
     bool committer_alone;
     struct conf *conf; /* loaded outside of any life: its names outlive them */
     uint64_t segment_bytes;
@@ -38,19 +64,16 @@ struct product {
     uint32_t stopped_count;
     uint32_t audit_count;
     bool spool_closed;
+    uint16_t shards_before; /* of the last life that came up; 0 = none yet */
     /* Summed over lives. */
-    uint64_t torn_tails;
-    uint64_t damages;
-    uint64_t voids;
-    uint64_t evacuations; /* of lives that did not end at a disk call */
     uint64_t lives;
-    uint64_t recovered_messages;
-    uint64_t recovery_failures;
+    struct product_events events;
+    struct spool_report branches; /* the counters of SPOOL_RECOVERY_BRANCHES */
 };
 
 /* Starts a life: 0, or the spool's refusal (the life is over then). */
 int product_start(struct product *product, const struct product_setup *setup);
-/* The life ends now. */
+/* The life ends now; what its spool and shards counted is added up first. */
 void product_crash(struct product *product, bool power_cut);
 /* Orders the shards to stop; product_is_stopped says when the spool is closed too. */
 void product_stop(struct product *product);

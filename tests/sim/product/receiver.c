@@ -55,6 +55,9 @@ struct receiving {
     char sender[64];
     struct rule_verdict verdict;
     struct io_timer delay;
+    struct io_timer slow; /* the end of a pause in reading */
+    bool drops_after;
+    uint32_t pauses;       /* reasons not to read */
     char held[HELD_BYTES]; /* the line that waits for its time, once the greeting is out */
     uint32_t held_len;
     bool mail_failed; /* what the client has sent behind its MAIL may still come */
@@ -97,6 +100,7 @@ static void forget(struct sim_peer_conn *conn)
         doubt_replies(r->remote, r);
         r->remote->open_counts[r->receiver][r->client.ip.bytes[3]]--;
         io_timer_stop(sim_peer_io(sim_peer_of(conn)), &r->delay);
+        io_timer_stop(sim_peer_io(sim_peer_of(conn)), &r->slow);
     }
     free(r);
     sim_peer_set_data(conn, NULL);
@@ -118,6 +122,41 @@ static bool play(struct remote *remote, uint32_t rate, uint32_t *hits)
         return false;
     (*hits)++;
     return true;
+}
+
+static void read_no_more(struct receiving *r)
+{
+    r->pauses++;
+    sim_peer_pause(r->conn);
+}
+
+static void read_on(struct receiving *r)
+{
+    if (--r->pauses == 0)
+        sim_peer_resume(r->conn);
+}
+
+static void on_slow_over(struct io_timer *timer)
+{
+    struct receiving *r = container_of(timer, struct receiving, slow);
+
+    if (r->drops_after)
+        hang_up(r->conn, true);
+    else
+        read_on(r);
+}
+
+/* What comes now stays unread for up to two minutes, mostly far less. */
+static void read_slowly(struct sim_peer_conn *conn, struct remote *remote, struct receiving *r,
+                        bool drops_after)
+{
+    struct rng *rng = sim_rng(remote->world);
+    uint64_t most_ms = rng_one_in(rng, 10) ? 120000 : 3000;
+
+    r->drops_after = drops_after;
+    read_no_more(r);
+    io_timer_arm(sim_peer_io(sim_peer_of(conn)), &r->slow,
+                 sim_now_ns(remote->world) + rng_between(rng, 1, most_ms) * 1000000);
 }
 
 #define PLAY(remote, name) play(remote, (remote)->rates.name, &(remote)->hits.name)
@@ -219,7 +258,7 @@ static bool is_held(struct receiving *r, struct slice line)
         return false;
     memcpy(r->held, line.data, line.len);
     r->held_len = (uint32_t)line.len;
-    sim_peer_pause(r->conn);
+    read_no_more(r);
     io_timer_arm(sim_peer_io(sim_peer_of(r->conn)), &r->delay,
                  sim_now_ns(r->remote->world) + r->verdict.delay_ms * 1000000);
     return true;
@@ -255,7 +294,7 @@ static void on_delay_over(struct io_timer *timer)
         handle_line(r, slice_of(r->held, r->held_len));
     /* It may have been hung up. */
     if (sim_peer_data(conn))
-        sim_peer_resume(conn);
+        read_on(r);
 }
 
 static void on_open(struct sim_peer_conn *conn)
@@ -274,6 +313,7 @@ static void on_open(struct sim_peer_conn *conn)
         r->receiver++;
     remote->open_counts[r->receiver][r->client.ip.bytes[3]]++;
     io_timer_init(&r->delay, on_delay_over);
+    io_timer_init(&r->slow, on_slow_over);
     sim_peer_set_data(conn, r);
     ask(r, RULE_CONNECT, SLICE_EMPTY);
     if (!is_held(r, SLICE_EMPTY))
@@ -359,6 +399,12 @@ static void on_data(struct sim_peer_conn *conn, struct remote *remote, struct re
     r->is_damaged = false;
     r->line = 0;
     reply(r, "354 go on");
+    if (sim_peer_data(conn) != r)
+        return;
+    if (PLAY(remote, slow_reader))
+        read_slowly(conn, remote, r, false);
+    else if (PLAY(remote, slow_drop))
+        read_slowly(conn, remote, r, true);
 }
 
 static void take(struct remote *remote, struct receiving *r, bool is_answered)

@@ -1,5 +1,11 @@
 #include "tests/sim/product/remote_int.h"
 
+/* remote_tend, which is called between steps, looks at the clock itself. */
+static void on_rest_over(struct io_timer *timer)
+{
+    (void)timer;
+}
+
 void remote_start(struct remote *remote, struct sim_world *world, struct ledger *ledger,
                   uint32_t receiver_count)
 {
@@ -18,6 +24,7 @@ void remote_start(struct remote *remote, struct sim_world *world, struct ledger 
         remote->receivers[i] = sim_peer_listen(world, &at, &receiver_handlers, remote);
     }
     remote->injector = sim_peer_create(world, &injector_handlers, remote);
+    io_timer_init(&remote->rest, on_rest_over);
 }
 
 void remote_end(struct remote *remote, struct remote_models *sums)
@@ -37,7 +44,8 @@ void remote_tend(struct remote *remote)
 {
     const struct ipaddr source = {IPADDR_V4, {127, 0, 0, 1}};
 
-    if (!remote->inject || remote->ledger->next == remote->ledger->count)
+    if (!remote->inject || ledger_all_sent(remote->ledger) ||
+        sim_now_ns(remote->world) < remote->rest_until_ns)
         return;
     while (sim_peer_open_count(remote->injector) < remote->session_count)
         sim_peer_connect(remote->injector, &source, &remote->product);

@@ -8,10 +8,24 @@
 #pragma once
 
 #include "bench/models.h"
+#include "core/io/io.h"
 #include "tests/sim/product/ledger.h"
 #include "tests/sim/sim_peer.h"
 
 #define REMOTE_RECEIVERS_MAX 8
+
+/* How injectors' messages end. Name, what it is. */
+#define REMOTE_ANSWERS(X)                                                                          \
+    X(answered_250, "taken")                                                                       \
+    X(put_off, "refused for the time being before it was sent; sent again later")                  \
+    X(refused_after_dot, "sent and not taken: nobody may ever see it")                             \
+    X(unanswered, "the connection broke: it may have been taken or not")
+
+struct remote_answers {
+#define REMOTE_ANSWER_FIELD(name, text) uint64_t name;
+    REMOTE_ANSWERS(REMOTE_ANSWER_FIELD)
+#undef REMOTE_ANSWER_FIELD
+};
 
 /* "About once in so many chances", 0 = never. Name, what it is. */
 #define REMOTE_FAULTS(X)                                                                           \
@@ -27,7 +41,9 @@
     X(command_drop, "the connection breaks at a command")                                          \
     X(greeting_drop, "the connection breaks before the greeting")                                  \
     X(greeting_5xx, "554 instead of a greeting")                                                   \
-    X(garbage, "a line that is no reply")
+    X(garbage, "a line that is no reply")                                                          \
+    X(slow_reader, "the message is not read for a while")                                          \
+    X(slow_drop, "... and then the connection breaks")
 
 struct remote_faults {
 #define REMOTE_FIELD(name, text) uint32_t name;
@@ -48,6 +64,9 @@ struct remote {
     struct ledger *ledger;
     struct remote_faults rates;
     struct remote_faults hits; /* how often each was played */
+    struct remote_answers answers;
+    uint64_t rest_until_ns; /* an injector was put off: no new connections before */
+    struct io_timer rest;   /* lets the world go on until then */
     uint64_t transactions;
     struct sim_peer *receivers[REMOTE_RECEIVERS_MAX];
     uint32_t receiver_count;
