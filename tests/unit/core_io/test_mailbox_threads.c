@@ -22,7 +22,7 @@ enum {
     PARCELS = 64, /* on their way at once, more than the ring holds */
     CAPACITY = 16,
     ROUNDS = 4000, /* of each parcel */
-    ALARM_S = 100,
+    ALARM_S = 400,
     WORDS = 8,
     SLEEPS = 200000,
 };
