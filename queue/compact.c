@@ -89,7 +89,8 @@ void compaction_turn(struct spool *spool)
 {
     struct compaction *compaction = &spool->compaction;
     uint64_t now_ns = io_now_ns(spool->io);
-    bool is_low = spool_health(spool) == SPOOL_LOW_SPACE;
+    enum spool_health health = spool_health(spool);
+    bool is_low = health == SPOOL_LOW_SPACE || health == SPOOL_STALLED;
     const struct segment *victim;
 
     if (compaction->serial != 0 || now_ns < compaction->look_at_ns || spool->closing ||

@@ -217,6 +217,8 @@ static bool copy_in(struct seglog *log, struct log_request *request)
 
 void seglog_append(struct seglog *log, struct log_request *request)
 {
+    enum spool_health health = spool_health(log->spool);
+
     list_init(&request->link);
     if (log->state == SEGLOG_DEAD) {
         spool_answer(log->spool, request, E_POISONED);
@@ -228,7 +230,7 @@ void seglog_append(struct seglog *log, struct log_request *request)
     }
     /* What is left when space is low is for copies, which make room. */
     if (request->parcel.kind == SPOOL_APPEND_MESSAGE && (request->flags & LOG_IS_COPY) == 0 &&
-        spool_health(log->spool) == SPOOL_LOW_SPACE) {
+        (health == SPOOL_LOW_SPACE || health == SPOOL_STALLED)) {
         spool_answer(log->spool, request, E_LOW_SPACE);
         return;
     }
