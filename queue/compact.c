@@ -89,8 +89,7 @@ void compaction_turn(struct spool *spool)
 {
     struct compaction *compaction = &spool->compaction;
     uint64_t now_ns = io_now_ns(spool->io);
-    enum spool_health health = spool_health(spool);
-    bool is_low = health == SPOOL_LOW_SPACE || health == SPOOL_STALLED;
+    bool is_low = spool_health_is_short(spool_health(spool));
     const struct segment *victim;
 
     if (compaction->serial != 0 || now_ns < compaction->look_at_ns || spool->closing ||

@@ -217,8 +217,6 @@ static bool copy_in(struct seglog *log, struct log_request *request)
 
 void seglog_append(struct seglog *log, struct log_request *request)
 {
-    enum spool_health health = spool_health(log->spool);
-
     list_init(&request->link);
     if (log->state == SEGLOG_DEAD) {
         spool_answer(log->spool, request, E_POISONED);
@@ -230,7 +228,7 @@ void seglog_append(struct seglog *log, struct log_request *request)
     }
     /* What is left when space is low is for copies, which make room. */
     if (request->parcel.kind == SPOOL_APPEND_MESSAGE && (request->flags & LOG_IS_COPY) == 0 &&
-        (health == SPOOL_LOW_SPACE || health == SPOOL_STALLED)) {
+        spool_health_is_short(spool_health(log->spool))) {
         spool_answer(log->spool, request, E_LOW_SPACE);
         return;
     }

@@ -231,6 +231,12 @@ struct spool_stats {
     uint32_t segments_free;
 };
 
+/* No space for new mail: what is left is for outcomes, and for copies, which make some. */
+static inline bool spool_health_is_short(enum spool_health health)
+{
+    return health == SPOOL_LOW_SPACE || health == SPOOL_STALLED;
+}
+
 /* Relaxed reads; any thread. */
 enum spool_health spool_health(const struct spool *spool);
 void spool_stats_read(const struct spool *spool, struct spool_stats *ret_stats);

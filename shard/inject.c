@@ -70,7 +70,7 @@ static bool under_pressure(const struct shard *shard, struct intake_reply *reply
         reply_set(reply, 421, 3, 2, "the system is shutting down");
     else if (health == SPOOL_POISONED)
         reply->code = 0;
-    else if (health == SPOOL_LOW_SPACE || health == SPOOL_STALLED)
+    else if (spool_health_is_short(health))
         reply_set(reply, 452, 3, 1, "too little disk space, try again later");
     else if (shard->pool.bytes_used + (shard->pool.bytes_max >> 4) > shard->pool.bytes_max)
         reply_set(reply, 452, 3, 1, "too little memory, try again later");

@@ -146,7 +146,7 @@ static void own_on_ask(struct shard *shard, struct lease_parcel *ask)
 
     must(owned && !owned->asked[ask->parcel.from]);
     owned->asked[ask->parcel.from] = ask;
-    pot_ask(&owned->pot, ask->parcel.from, ask->count, ask->needed);
+    pot_ask(&owned->pot, ask->parcel.from, ask->count);
     ask->count = 0;
     own_speak(shard, ask->limit);
 }
@@ -225,7 +225,6 @@ static void ask(struct shard *shard, struct lease_share *share)
     if (share->ask.is_away || shard->count == 1)
         return;
     share->ask.is_away = true;
-    share->ask.needed = share->waiting_count;
     share->ask.count = share->waiting_count + (ahead < ASK_AHEAD_MAX ? ahead : ASK_AHEAD_MAX);
     send_to(shard, share->owner, &share->ask, LEASE_ASK);
 }

@@ -48,9 +48,8 @@ enum lease_parcel_kind {
 
 struct lease_parcel {
     struct parcel parcel;
-    uint32_t limit;  /* number within the process: 0 all connections, 1 + id a virtual MTA's */
-    uint32_t count;  /* slots asked for, granted, given back, called back */
-    uint32_t needed; /* LEASE_ASK: slots that somebody waits for */
+    uint32_t limit; /* number within the process: 0 all connections, 1 + id a virtual MTA's */
+    uint32_t count; /* slots asked for, granted, given back, called back */
     bool is_away;
 };
 

@@ -103,11 +103,10 @@ void pot_set_limit(struct pot *pot, uint64_t limit)
     recall_for_line(pot);
 }
 
-void pot_ask(struct pot *pot, uint16_t shard, uint32_t wanted, uint32_t needed)
+void pot_ask(struct pot *pot, uint16_t shard, uint32_t wanted)
 {
-    must(shard < pot->count && pot->shards[shard].wanted == 0 && wanted >= needed && needed > 0);
+    must(shard < pot->count && pot->shards[shard].wanted == 0 && wanted > 0);
     pot->shards[shard].wanted = wanted;
-    pot->shards[shard].needed = needed;
     pot->line[(pot->line_first + pot->line_count++) % pot->count] = shard;
     if (pot->free <= 0) {
         pot->shards[shard].is_short = true;
@@ -147,7 +146,6 @@ bool pot_next_grant(struct pot *pot, uint16_t *ret_shard, uint32_t *ret_count)
     pot->line_first = (uint16_t)((pot->line_first + 1) % pot->count);
     pot->line_count--;
     first->wanted = 0;
-    first->needed = 0;
     first->is_short = false;
     first->leased += count;
     pot->free -= count;

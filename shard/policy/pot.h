@@ -19,7 +19,6 @@
 struct pot_shard {
     uint32_t leased;
     uint32_t wanted;   /* in line: slots it can use at once; 0 = not in line */
-    uint32_t needed;   /* in line: of these, slots somebody waits for */
     uint32_t recalled; /* called back and not returned yet */
     uint32_t to_tell;  /* of these, not told yet */
     bool is_short;     /* in line, and to be told that nothing is free */
@@ -39,8 +38,8 @@ struct pot {
 void pot_init(struct pot *pot, uint64_t limit, uint16_t shard_count);
 void pot_fini(struct pot *pot);
 void pot_set_limit(struct pot *pot, uint64_t limit);
-/* A shard that is not in line stands in line. wanted >= needed >= 1. */
-void pot_ask(struct pot *pot, uint16_t shard, uint32_t wanted, uint32_t needed);
+/* A shard that is not in line stands in line. wanted >= 1. */
+void pot_ask(struct pot *pot, uint16_t shard, uint32_t wanted);
 /* A shard returns slots. */
 void pot_give(struct pot *pot, uint16_t shard, uint32_t count);
 /* The next grant: the shard leaves the line with *ret_count slots. False when there is none. */

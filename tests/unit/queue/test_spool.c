@@ -313,6 +313,15 @@ static void low_space_refuses_mail_and_passes_by_itself(void **state)
     scene_end(scene);
 }
 
+/* New mail is refused and segments are emptied in both; a dead log is a matter of its own. */
+static void short_of_space_is_low_or_stalled(void **state)
+{
+    assert_true(spool_health_is_short(SPOOL_LOW_SPACE));
+    assert_true(spool_health_is_short(SPOOL_STALLED));
+    assert_false(spool_health_is_short(SPOOL_HEALTHY));
+    assert_false(spool_health_is_short(SPOOL_POISONED));
+}
+
 static void a_full_disk_is_low_space_too(void **state)
 {
     struct scene *scene = scene_make();
@@ -669,6 +678,7 @@ int main(void)
         cmocka_unit_test(without_a_void_nothing_is_answered),
         cmocka_unit_test(a_failing_disk_poisons_and_ends),
         cmocka_unit_test(low_space_refuses_mail_and_passes_by_itself),
+        cmocka_unit_test(short_of_space_is_low_or_stalled),
         cmocka_unit_test(a_full_disk_is_low_space_too),
         cmocka_unit_test(a_segment_is_recycled_in_the_promised_order),
         cmocka_unit_test(an_outcome_segment_waits_for_its_cursor),

@@ -43,7 +43,7 @@ static void hear(struct stage *stage)
 static void ask(struct stage *stage, uint16_t shard, uint32_t wanted)
 {
     stage->in_line[shard] = true;
-    pot_ask(&stage->pot, shard, wanted, 1);
+    pot_ask(&stage->pot, shard, wanted);
     hear(stage);
 }
 
