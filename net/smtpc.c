@@ -218,11 +218,11 @@ static void connection_gone(struct smtpc *conn)
     smtpc_drop_held(conn);
     if (conn->ahead.rcpt_count > 0) {
         conn->ahead.rcpt_count = 0;
-        conn->events->on_returned(conn, conn->context);
+        conn->events->on_returned(conn, conn->context, verdict);
     }
     if (conn->transaction.rcpt_count > 0 && smtpc_is_untouched(conn)) {
         conn->transaction.rcpt_count = 0;
-        conn->events->on_returned(conn, conn->context);
+        conn->events->on_returned(conn, conn->context, verdict);
     } else if (conn->transaction.rcpt_count > 0) {
         if (conn->refusal != SMTPC_REFUSE_NOTHING)
             smtpc_report_refusal(conn);

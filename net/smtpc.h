@@ -21,7 +21,9 @@
  * same, a lone dot ends it (RFC 2920 3.1); a lone dot is never sent when any was accepted.
  * 421 anywhere closes the connection after the report. Loss after the final dot left is reported
  * as VERDICT_IN_DOUBT. Receivers end connections between messages without a word: a transaction of
- * which nothing was answered when that happened comes back unharmed (on_returned).
+ * which nothing was answered when that happened comes back unharmed (on_returned). So does a later
+ * one whose MAIL (or the RSET before it) was answered 421: the receiver has had enough of the
+ * connection and has seen nothing of the message. The first message of a connection never does.
  *
  * Ahead: the flight that ends a message may carry the commands of the next (RFC 2920 3.1), so that
  * a warm connection needs one round trip a message. Such a transaction is tentative until 354
@@ -107,8 +109,9 @@ struct smtpc_events {
      * engine's again when this returns. */
     void (*on_closed)(struct smtpc *conn, void *context, const struct verdict *verdict);
     /* The newest transaction was not begun in the receiver's eyes: no recipient of it is reported
-     * and on_transaction_done does not come for it. The connection is ending. */
-    void (*on_returned)(struct smtpc *conn, void *context);
+     * and on_transaction_done does not come for it. The connection is ending, with this verdict.
+     */
+    void (*on_returned)(struct smtpc *conn, void *context, const struct verdict *verdict);
     /* The end of a message is about to leave: smtpc_send_ahead may be called from inside, nothing
      * else. NULL: nothing is ever sent ahead. */
     void (*on_ending)(struct smtpc *conn, void *context);

@@ -120,6 +120,8 @@ void smtpc_drop_held(struct smtpc *conn)
 
 bool smtpc_is_untouched(const struct smtpc *conn)
 {
+    if (conn->is_sent_away)
+        return true;
     if (conn->refusal != SMTPC_REFUSE_NOTHING || conn->flight == NULL || conn->flight->had_reply)
         return false;
     return conn->is_tentative || (conn->has_taken && conn->cause == SMTPC_LOST);

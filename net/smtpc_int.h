@@ -161,6 +161,7 @@ struct smtpc {
     bool is_tentative;  /* the transaction was sent ahead, and no reply has proved step yet */
     bool all_held;      /* … and the fate of all its recipients is held */
     bool has_taken;     /* some message was taken on this connection */
+    bool is_sent_away;  /* 421 came before the receiver had seen anything of a later transaction */
     uint8_t cause;      /* enum smtpc_cause, of a verdict of ours */
     int32_t send_error;
     int32_t connect_result;      /* -EINPROGRESS until it is known */

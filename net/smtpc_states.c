@@ -137,16 +137,26 @@ static void reply_to_state(const struct smtpc *conn, struct verdict *ret_verdict
     reply_to_verdict(&conn->reply, smtpc_row(conn)->scope, smtpc_row(conn)->stage, ret_verdict);
 }
 
+/* What a 421 answers: the first command of a transaction that is not the connection's first. RSET
+ * stands in front of MAIL, or at the end of what was sent ahead. */
+static bool is_later_beginning(const struct smtpc *conn)
+{
+    return conn->transaction_count > 0 &&
+           (conn->state == SMTPC_MAIL || (conn->state == SMTPC_RSET && !conn->is_tentative));
+}
+
 void smtpc_dispatch(struct smtpc *conn)
 {
     struct smtpc_expected expected = smtpc_expected_pop(conn->flight);
 
     must(expected.state == conn->state);
     conn->flight->had_reply = true;
-    if (conn->reply.code == 421)
+    if (conn->reply.code == 421) {
+        conn->is_sent_away = is_later_beginning(conn);
         smtpc_fail_reply(conn);
-    else
+    } else {
         smtpc_row(conn)->on_reply(conn, expected.rcpt);
+    }
     reply_start(&conn->reply);
 }
 

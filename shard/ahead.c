@@ -104,7 +104,7 @@ void ahead_take_over(struct shard *shard, struct connection *connection)
     queues_reconsider(shard, before);
 }
 
-void ahead_return(struct shard *shard, struct connection *connection)
+void ahead_return(struct shard *shard, struct connection *connection, const struct verdict *verdict)
 {
     struct queue *queue;
 
@@ -122,6 +122,9 @@ void ahead_return(struct shard *shard, struct connection *connection)
         must(queue->connection_count > 0);
         queue->connection_count--;
     }
+    /* No attempt, but what the receiver said is worth showing. */
+    if ((verdict->flags & VERDICT_FROM_REPLY) != 0)
+        queues_note_error(shard, queue, verdict);
     queues_reconsider(shard, queue);
 }
 

@@ -643,8 +643,10 @@ struct queue *deliver_return(struct shard *shard, struct delivery *delivery);
 void ahead_start(struct shard *shard, struct connection *connection);
 /* The message before is done: what was ahead is the connection's delivery now. */
 void ahead_take_over(struct shard *shard, struct connection *connection);
-/* The newest of the connection's deliveries comes back; the connection is ending. */
-void ahead_return(struct shard *shard, struct connection *connection);
+/* The newest of the connection's deliveries comes back; the connection is ending, with a verdict.
+ */
+void ahead_return(struct shard *shard, struct connection *connection,
+                  const struct verdict *verdict);
 /* A message was answered, or the connection ended by a verdict: does the site keep step? */
 void ahead_note_clean(struct connection *connection);
 void ahead_note_closed(struct connection *connection, const struct verdict *verdict);

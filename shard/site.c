@@ -692,12 +692,12 @@ void site_connection_lost(struct shard *shard, struct connection *connection)
     queues_reconsider(shard, queue);
 }
 
-static void on_returned(struct smtpc *smtpc, void *context)
+static void on_returned(struct smtpc *smtpc, void *context, const struct verdict *verdict)
 {
     struct connection *connection = context;
 
     (void)smtpc;
-    ahead_return(connection->shard, connection);
+    ahead_return(connection->shard, connection, verdict);
 }
 
 static void on_ending(struct smtpc *smtpc, void *context)

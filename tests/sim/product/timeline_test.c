@@ -54,6 +54,10 @@ static const struct timeline_case cases[] = {
      .what = "a throttle at the greeting is no reason to ask the next MX: the source rests",
      .rules = {{"connect first=1 421 4.7.0 Too many connections"}},
      .messages = 2},
+    {.name = "ehlo-421",
+     .what = "a throttle at EHLO is treated like one at the greeting: the source rests",
+     .rules = {{"ehlo first=1 421 4.7.0 Not now"}},
+     .messages = 2},
     {.name = "greeting-554-one-source",
      .what = "a 5xx greeting bounces nobody: the source rests, and the other one is tried",
      .rules = {{"connect from=10.9.0.1/32 554 5.7.1 Blocked"},
@@ -65,9 +69,14 @@ static const struct timeline_case cases[] = {
      .rules = {{"connect 554 5.7.1 Blocked"}},
      .messages = 1,
      .source_count = 2},
-    {.name = "mail-421",
-     .what = "421 to the second MAIL is the second message's alone",
-     .rules = {{"mail messages=1 first=1 421 4.7.0 Enough for one connection"}},
+    {.name = "mail-421-first",
+     .what = "421 to the first MAIL of a connection is that message's: an attempt, each time",
+     .rules = {{"mail first=3 421 4.7.0 Not now"}},
+     .messages = 2},
+    {.name = "mail-421-later",
+     .what = "421 to each second MAIL of a connection is no attempt: the message is sent again at "
+             "once",
+     .rules = {{"mail messages=1 421 4.7.0 Enough for one connection"}},
      .messages = 3},
     {.name = "rcpt-421",
      .what = "421 to the second RCPT is the second message's alone",
@@ -230,12 +239,21 @@ static void on_open(struct sim_peer_conn *conn)
     answer(conn, RULE_CONNECT, "connect", "220 ready");
 }
 
+/* The usual answer is no line of a timeline. */
+static void on_ehlo(struct sim_peer_conn *conn, struct talk *talk)
+{
+    if (rules_speak_of(talk->t->rules[talk->receiver], RULE_EHLO))
+        answer(conn, RULE_EHLO, "EHLO", "250-receiver.test\r\n250 PIPELINING");
+    else
+        sim_peer_printf(conn, "250-receiver.test\r\n250 PIPELINING\r\n");
+}
+
 static void on_command(struct sim_peer_conn *conn, struct talk *talk, struct slice line)
 {
     char what[64];
 
     if (slice_starts_nocase(line, SLICE_LITERAL("EHLO"))) {
-        sim_peer_printf(conn, "250-receiver.test\r\n250 PIPELINING\r\n");
+        on_ehlo(conn, talk);
     } else if (slice_starts_nocase(line, SLICE_LITERAL("MAIL"))) {
         talk->rcpt_count = 0;
         answer(conn, RULE_MAIL, "MAIL", "250 2.1.0 Ok");

@@ -308,7 +308,7 @@ static void on_transaction_done(struct smtpc *conn, void *context, bool may_cont
         smtpc_quit(conn);
 }
 
-static void on_returned(struct smtpc *conn, void *context)
+static void on_returned(struct smtpc *conn, void *context, const struct verdict *verdict)
 {
     struct stage *stage = context;
 

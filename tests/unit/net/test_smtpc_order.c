@@ -198,7 +198,7 @@ static void on_closed(struct smtpc *conn, void *context, const struct verdict *v
     closed_count++;
 }
 
-static void on_returned(struct smtpc *conn, void *context)
+static void on_returned(struct smtpc *conn, void *context, const struct verdict *verdict)
 {
     returned_count++;
 }

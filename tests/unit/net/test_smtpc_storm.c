@@ -227,7 +227,7 @@ static void on_ending(struct smtpc *conn, void *context)
     client->storm->sent_ahead++;
 }
 
-static void on_returned(struct smtpc *conn, void *context)
+static void on_returned(struct smtpc *conn, void *context, const struct verdict *verdict)
 {
     struct client *client = context;
     struct message **newest = client->ahead != NULL ? &client->ahead : &client->current;

@@ -138,7 +138,7 @@ static void on_transaction_done(struct smtpc *conn, void *context, bool may_cont
 }
 
 /* Where one transaction is sent at most, or nothing fails. */
-static void on_returned(struct smtpc *conn, void *context)
+static void on_returned(struct smtpc *conn, void *context, const struct verdict *verdict)
 {
     fail_msg("a transaction came back");
 }
