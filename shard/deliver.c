@@ -30,6 +30,7 @@ void deliver_fini(struct shard *shard)
 /* ---- Settling -------------------------------------------------------------------------------- */
 
 struct settle_facts {
+    uint64_t message_id;
     const struct message *message;       /* NULL: could not be read */
     const struct connection *connection; /* NULL: none was involved */
     struct slice address;
@@ -46,9 +47,9 @@ static void fill_outcome(struct shard *shard, const struct queued *queued,
                 : fate->kind == FATE_BOUNCED ? OUTCOME_BOUNCED
                                              : OUTCOME_TRANSIENT,
         .flags = facts->flags,
-        .attempts = queued->attempts,
+        .attempts = queued->cold.attempts,
         .rcpt_ordinal = queued->ordinal,
-        .message_id = queued->message_id,
+        .message_id = facts->message_id,
         .logged_us = io_wall_us(shard->io),
         .queued_us = queued_accepted_us(queued),
         .rcpt = facts->address,
@@ -124,7 +125,7 @@ static void count_outcome(struct shard *shard, const struct outcome *outcome)
     }
 }
 
-/* The encoded record; room was reserved. */
+/* The encoded record of a recipient that is cold by now; room was reserved. */
 static struct outcome_parcel *make_outcome(struct shard *shard, const struct queued *queued,
                                            const struct settle_facts *facts,
                                            const struct verdict *verdict, const struct fate *fate)
@@ -158,13 +159,12 @@ static struct outcome_parcel *make_outcome(struct shard *shard, const struct que
     parcel->is_final = outcome_is_final(&outcome);
     parcel->home_message = queued->home_message;
     parcel->home_rcpt = queued->home_rcpt;
-    parcel->returns_claim = queued->hot != NULL;
     parcel->request = (struct log_request){
         .parcel = {.kind = SHARD_OUTCOME, .from = shard->wiring.spool_client},
         .payload = &parcel->iov,
         .payload_count = 1,
         .payload_bytes = (uint32_t)bytes,
-        .message_id = queued->message_id,
+        .message_id = facts->message_id,
     };
     list_init(&parcel->request.link);
     return parcel;
@@ -198,6 +198,7 @@ static struct outcome_parcel *settle(struct shard *shard, uint32_t queued_index,
     struct queued *queued = slab_at(&shard->queued, queued_index);
     struct queue *queue = slab_at(&shard->queues, queued->queue);
     struct outcome_parcel *parcel;
+    bool was_hot = queued->is_hot;
 
     must(queued->state == QUEUED_SENDING && queue->sending_count > 0);
     queue->sending_count--;
@@ -206,10 +207,11 @@ static struct outcome_parcel *settle(struct shard *shard, uint32_t queued_index,
         queues_push_ready(shard, queue, queued_index, queue->local == LOCAL_NONE);
         return NULL;
     }
-    if (facts->connection && queued->attempts < UINT16_MAX)
-        queued->attempts++;
+    queues_cool(queued);
+    if (facts->connection && queued->cold.attempts < UINT16_MAX)
+        queued->cold.attempts++;
     parcel = make_outcome(shard, queued, facts, verdict, fate);
-    queued->hot = NULL;
+    parcel->returns_claim = was_hot;
     if (parcel->is_final)
         queues_drop(shard, queued_index);
     else
@@ -375,24 +377,32 @@ static void local_verdict(const struct delivery *delivery, struct verdict *verdi
     }
 }
 
+/* What could not be read back has at least been located. */
+static uint64_t delivery_message_id(const struct delivery *delivery)
+{
+    return delivery->message ? delivery->message->envelope.message_id : delivery->locate.message_id;
+}
+
 /* Ends every recipient of a delivery without a connection. message may be missing. */
 static void settle_locally(struct shard *shard, struct delivery *delivery,
                            const struct verdict *verdict, uint8_t flags)
 {
     struct queue *queue = delivery_queue(delivery);
+    uint64_t message_id = delivery_message_id(delivery);
 
     for (uint32_t i = 0; i < delivery->count; i++) {
         const struct queued *queued = slab_at(&shard->queued, delivery->rcpts[i]);
         uint16_t home = queued->home;
         uint64_t age = age_ms(shard, queued);
         struct settle_facts facts = {
+            .message_id = message_id,
             .message = delivery->message,
             .address = delivery->addresses[i],
             .orcpt = delivery->orcpts[i],
             .flags = flags,
         };
-        struct fate fate =
-            fate_of_rcpt(verdict, &queue->settings, queued->attempts, age, io_rng(shard->io));
+        struct fate fate = fate_of_rcpt(verdict, &queue->settings, queued_attempts(queued), age,
+                                        io_rng(shard->io));
         struct outcome_parcel *parcel = settle(shard, delivery->rcpts[i], &facts, verdict, &fate);
 
         send_home(shard, parcel, home);
@@ -483,13 +493,14 @@ static int locate(struct shard *shard, struct delivery *delivery)
 
     delivery->locate = (struct locate){
         .parcel = {.kind = SHARD_LOCATE, .from = shard->number},
-        .message_id = queued->message_id,
         .home_message = queued->home_message,
         .asker = shard->number,
+        .id_check = queued->cold.id_check,
     };
-    if (queued->home == shard->number)
-        return read_at(shard, delivery,
-                       home_place(shard, queued->home_message, queued->message_id));
+    if (queued->home == shard->number) {
+        home_locate(shard, &delivery->locate);
+        return read_at(shard, delivery, &delivery->locate.place);
+    }
     mailbox_post(shard->wiring.to_shards[queued->home], &delivery->locate.parcel);
     return 0;
 }
@@ -518,7 +529,6 @@ static int load(struct shard *shard, struct delivery *delivery)
 
 static int check_loaded(struct shard *shard, struct delivery *delivery, int32_t result)
 {
-    const struct queued *queued = slab_at(&shard->queued, delivery->rcpts[0]);
     const struct log_place *place = &delivery->place;
     struct message *message = delivery->message;
     struct message_buffer *buffer = &message->buffers[0];
@@ -527,7 +537,7 @@ static int check_loaded(struct shard *shard, struct delivery *delivery, int32_t 
     if (result < 0)
         return result;
     if ((uint32_t)result < place->bytes ||
-        spool_reader_check(place, queued->message_id, &iov, 1) < 0 ||
+        spool_reader_check(place, delivery->locate.message_id, &iov, 1) < 0 ||
         envelope_decode(slice_of(buffer->data + LOG_RECORD_HEADER_BYTES,
                                  place->bytes - LOG_RECORD_HEADER_BYTES),
                         &message->envelope) < 0)
@@ -545,13 +555,12 @@ static int check_loaded(struct shard *shard, struct delivery *delivery, int32_t 
 static void on_unreadable(struct shard *shard, struct delivery *delivery, int error)
 {
     const uint8_t enhanced[3] = {error == E_DAMAGED ? 5 : 4, 3, 0};
-    const struct queued *queued = slab_at(&shard->queued, delivery->rcpts[0]);
     struct connection *connection = delivery->connection;
     struct queue *queue = delivery_queue(delivery);
     struct verdict verdict;
     char id[14];
 
-    inject_format_id(queued->message_id, id);
+    inject_format_id(delivery->locate.message_id, id);
     log_error("message %s cannot be read back (segment %u, offset %u): %s", id,
               delivery->place.serial, delivery->place.offset, err_text(error));
     message_free(delivery->message);
@@ -624,14 +633,14 @@ bool deliver_start(struct shard *shard, struct connection *connection, struct qu
         return false;
     delivery->connection = connection;
     first = slab_at(&shard->queued, delivery->rcpts[0]);
-    if (!first->hot && load(shard, delivery) < 0) {
+    if (!first->is_hot && load(shard, delivery) < 0) {
         delivery_cancel(shard, delivery, queue);
         return false;
     }
     connection->queue = queue;
     connection->delivery = delivery;
     queue->connection_count++;
-    if (first->hot) {
+    if (first->is_hot) {
         delivery->message = first->hot;
         send_message(shard, delivery);
     }
@@ -644,7 +653,7 @@ bool deliver_start_ahead(struct shard *shard, struct connection *connection, str
     struct delivery *delivery;
 
     /* Reading it back takes longer than the flight can wait. */
-    if (!first->hot)
+    if (!first->is_hot)
         return false;
     delivery = delivery_create(shard, queue, rcpt_count_max(queue));
     if (!delivery)
@@ -686,12 +695,12 @@ bool deliver_local(struct shard *shard, struct queue *queue)
     memcpy(delivery->local_enhanced, queue->local_enhanced, sizeof(delivery->local_enhanced));
     snprintf(delivery->local_error, sizeof(delivery->local_error), "%s", queue->last_error);
     first = slab_at(&shard->queued, delivery->rcpts[0]);
-    if (!first->hot && load(shard, delivery) < 0) {
+    if (!first->is_hot && load(shard, delivery) < 0) {
         delivery_cancel(shard, delivery, queue);
         return false;
     }
     queue->local_left -= count;
-    if (first->hot) {
+    if (first->is_hot) {
         delivery->message = first->hot;
         send_message(shard, delivery);
     }
@@ -716,9 +725,10 @@ void deliver_on_rcpt(struct shard *shard, struct delivery *delivery, uint32_t in
     struct queue *queue = delivery_queue(delivery);
     const struct queued *queued = slab_at(&shard->queued, delivery->rcpts[index]);
     uint16_t home = queued->home;
-    struct fate fate = fate_of_rcpt(verdict, &queue->settings, queued->attempts,
+    struct fate fate = fate_of_rcpt(verdict, &queue->settings, queued_attempts(queued),
                                     age_ms(shard, queued), io_rng(shard->io));
     struct settle_facts facts = {
+        .message_id = delivery_message_id(delivery),
         .message = delivery->message,
         .connection = delivery->connection,
         .address = delivery->addresses[index],
@@ -731,7 +741,8 @@ void deliver_on_rcpt(struct shard *shard, struct delivery *delivery, uint32_t in
     /* A receiver that took nobody before it called this one too many would be asked for ever. */
     if (fate.kind == FATE_RETRY_AT_ONCE && (index == 0 || delivery->open == 0)) {
         fate.kind = FATE_RETRY;
-        fate.delay_ms = fate_retry_delay_ms(&queue->settings, queued->attempts, io_rng(shard->io));
+        fate.delay_ms =
+            fate_retry_delay_ms(&queue->settings, queued_attempts(queued), io_rng(shard->io));
     }
     if (fate.kind != FATE_DELIVERED && fate_is_ipv6_refusal(verdict) &&
         site_leave_ipv6(shard, delivery->connection, queue)) {

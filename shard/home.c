@@ -204,10 +204,10 @@ static void message_free_rcpts(struct shard *shard, struct home_message *home)
 }
 
 /* Adds a recipient at the end of the chain (*last); false when memory is short. */
-static bool rcpt_add(struct shard *shard, struct home_message *home, uint32_t *last,
-                     struct slice domain, struct home_rcpt facts)
+static bool rcpt_add(struct shard *shard, struct home_message *home, uint32_t *last, uint32_t route,
+                     struct home_rcpt facts)
 {
-    uint32_t index, route = route_get(shard, domain, home->vmta_id);
+    uint32_t index;
     struct home_rcpt *rcpt;
 
     if (route == NONE)
@@ -225,7 +225,6 @@ static bool rcpt_add(struct shard *shard, struct home_message *home, uint32_t *l
     else
         ((struct home_rcpt *)slab_at(&shard->home_rcpts, *last))->next = index;
     *last = index;
-    home->rcpt_count++;
     home->rcpt_open += facts.is_final ? 0 : 1;
     return true;
 }
@@ -242,11 +241,26 @@ static void enqueue_handoff(struct shard *shard, struct home_message *home, uint
     shard->handoff_tail = index;
 }
 
+static uint16_t kilobytes_of(const struct log_place *place)
+{
+    uint32_t kilobytes = place->bytes / 1024 + (place->bytes % 1024 > 0);
+
+    return kilobytes < UINT16_MAX ? (uint16_t)kilobytes : UINT16_MAX;
+}
+
+/* The mail of a VMTA that the configuration no longer has leaves by the default one. */
+static uint32_t vmta_id_named(const struct shard *shard, struct slice name)
+{
+    const struct conf_vmta *vmta = conf_vmta_named(shard->conf, name);
+
+    return vmta ? vmta->id : conf_vmta_at(shard->conf, 0)->id;
+}
+
 /* False when memory is short; nothing is changed then. */
 static bool register_message(struct shard *shard, struct message *message)
 {
     const struct envelope *envelope = &message->envelope;
-    const struct conf_vmta *vmta = conf_vmta_named(shard->conf, envelope->vmta);
+    uint32_t vmta_id = vmta_id_named(shard, envelope->vmta);
     struct envelope_rcpt rcpt;
     struct wire_reader reader;
     uint32_t index, last = NONE, ordinal = 0;
@@ -257,19 +271,19 @@ static bool register_message(struct shard *shard, struct message *message)
     home->id = envelope->message_id;
     home->accepted_s = seconds_up(envelope->accepted_us);
     home->place = message->append.place;
-    home->vmta_id = vmta ? vmta->id : conf_vmta_at(shard->conf, 0)->id;
     home->rcpt_first = NONE;
     wire_reader_init(&reader, envelope->rcpts.data, envelope->rcpts.len);
     while (envelope_rcpt_next(&reader, &rcpt)) {
-        if (rcpt_add(shard, home, &last, envelope_rcpt_host(&rcpt),
+        if (rcpt_add(shard, home, &last, route_get(shard, envelope_rcpt_host(&rcpt), vmta_id),
                      (struct home_rcpt){.ordinal = (uint16_t)ordinal++}))
             continue;
         message_free_rcpts(shard, home);
         slab_free(&shard->home_messages, index);
         return false;
     }
-    must(home->rcpt_count == envelope->rcpt_count);
+    must(ordinal == envelope->rcpt_count);
     message->home = index;
+    message->kilobytes = kilobytes_of(&home->place);
     if (message_pool_is_tight(&shard->pool)) {
         message_free(message);
     } else {
@@ -302,7 +316,7 @@ static void register_waiting(struct shard *shard)
 
 int shard_recover_message(struct shard *shard, const struct log_message_state *state)
 {
-    const struct conf_vmta *vmta = conf_vmta_named(shard->conf, state->vmta);
+    uint32_t vmta_id = vmta_id_named(shard, state->vmta);
     struct slice domain = SLICE_EMPTY;
     struct log_state_rcpt rcpt;
     struct wire_reader reader;
@@ -314,8 +328,6 @@ int shard_recover_message(struct shard *shard, const struct log_message_state *s
     home->id = state->message_id;
     home->accepted_s = seconds_up(state->accepted_us);
     home->place = state->place;
-    /* A VMTA that the configuration no longer has: its mail leaves by the default one. */
-    home->vmta_id = vmta ? vmta->id : conf_vmta_at(shard->conf, 0)->id;
     home->rcpt_first = NONE;
     wire_reader_init(&reader, state->rcpts.data, state->rcpts.len);
     while (log_state_rcpt_next(&reader, &rcpt)) {
@@ -328,7 +340,7 @@ int shard_recover_message(struct shard *shard, const struct log_message_state *s
             facts.due_s = 0;
         if (rcpt.domain.len > 0)
             domain = rcpt.domain;
-        if (!rcpt_add(shard, home, &last, domain, facts)) {
+        if (!rcpt_add(shard, home, &last, route_get(shard, domain, vmta_id), facts)) {
             message_free_rcpts(shard, home);
             slab_free(&shard->home_messages, index);
             return E_FULL;
@@ -337,13 +349,6 @@ int shard_recover_message(struct shard *shard, const struct log_message_state *s
     must(home->rcpt_open > 0);
     enqueue_handoff(shard, home, index);
     return 0;
-}
-
-static uint16_t kilobytes_of(const struct log_place *place)
-{
-    uint32_t kilobytes = place->bytes / 1024 + (place->bytes % 1024 > 0);
-
-    return kilobytes < UINT16_MAX ? (uint16_t)kilobytes : UINT16_MAX;
 }
 
 /* ---- Handing out ----------------------------------------------------------------------------- */
@@ -478,13 +483,13 @@ void home_end_message(struct shard *shard, struct outcome_parcel *last)
     post_outcome(shard, last);
 }
 
-const struct log_place *home_place(const struct shard *shard, uint32_t home_message,
-                                   uint64_t message_id)
+void home_locate(const struct shard *shard, struct locate *locate)
 {
-    const struct home_message *home = slab_at(&shard->home_messages, home_message);
+    const struct home_message *home = slab_at(&shard->home_messages, locate->home_message);
 
-    must(home->id == message_id);
-    return &home->place;
+    must((uint8_t)home->id == locate->id_check);
+    locate->message_id = home->id;
+    locate->place = home->place;
 }
 
 void home_on_outcome(struct shard *shard, struct outcome_parcel *outcome)
@@ -608,20 +613,38 @@ static bool record_room(struct state_record *record, uint32_t bytes)
     return record->bytes != NULL;
 }
 
+static uint32_t count_rcpts(const struct shard *shard, const struct home_message *home)
+{
+    uint32_t count = 0, index = home->rcpt_first;
+
+    for (; index != NONE; count++)
+        index = ((const struct home_rcpt *)slab_at(&shard->home_rcpts, index))->next;
+    return count;
+}
+
+/* All its recipients go by the same one; their routes are held until the message ends. */
+static uint32_t vmta_id_of(const struct shard *shard, const struct home_message *home)
+{
+    const struct home_rcpt *rcpt = slab_at(&shard->home_rcpts, home->rcpt_first);
+
+    return ((const struct route *)slab_at(&shard->routes, rcpt->route))->vmta_id;
+}
+
 /* dead: the place of a copy that is given up with this, or NULL. False when there is no room now;
  * the same message is tried again next turn. */
 static bool emit_state(struct shard *shard, const struct home_message *home,
                        const struct log_place *dead)
 {
-    const struct conf_vmta *vmta = conf_vmta(shard->conf, home->vmta_id);
+    const struct conf_vmta *vmta = conf_vmta(shard->conf, vmta_id_of(shard, home));
+    uint32_t rcpt_count = count_rcpts(shard, home);
     struct log_message_state state = {
         .message_id = home->id,
         .accepted_us = (uint64_t)home->accepted_s * 1000000,
         .place = home->place,
         .vmta = vmta ? slice_str(vmta->name) : SLICE_EMPTY,
-        .rcpt_count = home->rcpt_count,
+        .rcpt_count = rcpt_count,
     };
-    size_t room = (size_t)home->rcpt_count * (NAMES_BYTES_MAX + 16);
+    size_t room = (size_t)rcpt_count * (NAMES_BYTES_MAX + 16);
     uint8_t *table = home_scratch(shard, room);
     struct state_record *record;
     struct wire_writer w;

@@ -39,6 +39,7 @@ struct message {
     uint32_t bytes;          /* of the payload so far */
     uint32_t index;          /* in the pool's slab */
     uint32_t home;           /* home message index once registered */
+    uint32_t kilobytes;      /* of its record, rounded up, once registered; at most what fits */
     uint32_t payload_offset; /* in the first buffer: a record's header when it was read back */
     struct iovec payload[MESSAGE_IOV_MAX];
 };

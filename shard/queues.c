@@ -3,8 +3,9 @@
  *
  * A recipient is in exactly one of three places: its queue's ready list, the heap of due times, or
  * a delivery. Due times live in memory on the monotonic clock, so a jump of the wall clock neither
- * releases nor holds anything; the log keeps wall clock times. An entry of a heap counts only while
- * its tag matches: changing one's mind never searches a heap.
+ * releases nor holds anything; the log keeps wall clock times. An entry of the heap counts only
+ * while its recipient is deferred until that very tick: changing one's mind never searches a heap,
+ * and of two entries that say the same the second finds the recipient gone.
  */
 #include "core/base/err.h"
 #include "shard/place.h"
@@ -16,6 +17,8 @@
 #define DUE_PER_TURN        1024
 #define LOCAL_WORK_PER_TURN 16
 #define LOG_WAIT_MS         1000
+/* Due times are kept in ticks of the monotonic clock, rounded up: 32 bits are 13 years. */
+#define DUE_TICK_NS         100000000ull
 #define REST_KEY            "rest/"
 #define PAUSE_KEY           "pause/"
 
@@ -278,7 +281,14 @@ static uint64_t monotonic_of(const struct shard *shard, uint64_t wall_us)
     return io_now_ns(shard->io) + (wall_us > now_us ? (wall_us - now_us) * 1000 : 0);
 }
 
-/* Whether an entry is the one that counts for its recipient. */
+static uint32_t tick_of(uint64_t at_ns)
+{
+    uint64_t tick = (at_ns + DUE_TICK_NS - 1) / DUE_TICK_NS;
+
+    return tick < UINT32_MAX ? (uint32_t)tick : UINT32_MAX;
+}
+
+/* Whether an entry is one that counts for its recipient. */
 static bool entry_counts(const struct shard *shard, const struct heap_entry *entry)
 {
     const struct queued *queued;
@@ -286,7 +296,7 @@ static bool entry_counts(const struct shard *shard, const struct heap_entry *ent
     if (!slab_is_live(&shard->queued, entry->value))
         return false;
     queued = slab_at(&shard->queued, entry->value);
-    return queued->state == QUEUED_DEFERRED && queued->due_tag == entry->tag;
+    return queued->state == QUEUED_DEFERRED && queued->due_tick == entry->key;
 }
 
 /* Each recipient has room in the heap since it was taken (queues_take); what else stands there is
@@ -314,14 +324,14 @@ void queues_defer(struct shard *shard, uint32_t queued_index, uint64_t due_us)
 {
     struct queued *queued = slab_at(&shard->queued, queued_index);
     struct queue *queue = slab_at(&shard->queues, queued->queue);
-    struct heap_entry entry = {.key = monotonic_of(shard, due_us), .value = queued_index};
+    struct heap_entry entry = {.key = tick_of(monotonic_of(shard, due_us)), .value = queued_index};
 
     if (planted("shard/no-delay-before-retry"))
-        entry.key = io_now_ns(shard->io);
+        entry.key = tick_of(io_now_ns(shard->io));
 
-    entry.tag = ++shard->due_tag_next;
-    queued->due_s = (uint32_t)((due_us + 999999) / 1000000);
-    queued->due_tag = entry.tag;
+    must(!queued->is_hot);
+    queued->cold.due_s = (uint32_t)((due_us + 999999) / 1000000);
+    queued->due_tick = entry.key;
     push_due(shard, entry);
     queued->state = QUEUED_DEFERRED;
     queue->deferred_count++;
@@ -345,6 +355,42 @@ static uint64_t size_kilobytes(uint8_t code)
     return code < 32 ? code : (16ull + (code & 15)) << ((code >> 4) - 1);
 }
 
+static uint8_t size_code(const struct queued *queued)
+{
+    return queued->is_hot ? size_code_of(queued->hot->kilobytes) : queued->cold.size_code;
+}
+
+void queues_cool(struct queued *queued)
+{
+    struct queued_cold cold = {.size_code = size_code(queued)};
+
+    if (!queued->is_hot)
+        return;
+    cold.id_check = (uint8_t)queued->hot->envelope.message_id;
+    queued->cold = cold;
+    queued->is_hot = false;
+}
+
+static void fill_queued(struct queued *queued, const struct handoff *handoff)
+{
+    queued->accepted_s = handoff->accepted_s;
+    queued->home_message = handoff->home_message;
+    queued->home_rcpt = handoff->home_rcpt;
+    queued->ordinal = (uint16_t)handoff->ordinal;
+    queued->home = handoff->home & ((1 << 12) - 1);
+    queued->is_hot = handoff->hot != NULL;
+    if (handoff->hot) {
+        must(handoff->attempts == 0);
+        queued->hot = handoff->hot;
+        return;
+    }
+    queued->cold = (struct queued_cold){
+        .attempts = handoff->attempts,
+        .size_code = size_code_of(handoff->kilobytes),
+        .id_check = (uint8_t)handoff->message_id,
+    };
+}
+
 bool queues_take(struct shard *shard, const struct handoff *handoff)
 {
     struct queue *queue = queues_obtain(shard, handoff->domain, handoff->vmta_id);
@@ -363,17 +409,9 @@ bool queues_take(struct shard *shard, const struct handoff *handoff)
         queues_release(shard, queue);
         return false;
     }
-    queued->message_id = handoff->message_id;
-    queued->accepted_s = handoff->accepted_s;
-    queued->hot = handoff->hot;
+    fill_queued(queued, handoff);
     queued->queue = queue->index;
-    queued->size_code = size_code_of(handoff->kilobytes);
-    queue->queued_kilobytes += size_kilobytes(queued->size_code);
-    queued->home_message = handoff->home_message;
-    queued->home_rcpt = handoff->home_rcpt;
-    queued->ordinal = (uint16_t)handoff->ordinal;
-    queued->home = handoff->home;
-    queued->attempts = handoff->attempts;
+    queue->queued_kilobytes += size_kilobytes(size_code(queued));
     if (handoff->due_us > io_wall_us(shard->io))
         queues_defer(shard, index, handoff->due_us);
     else
@@ -387,8 +425,8 @@ void queues_drop(struct shard *shard, uint32_t queued_index)
     const struct queued *queued = slab_at(&shard->queued, queued_index);
     struct queue *queue = slab_at(&shard->queues, queued->queue);
 
-    must(queue->queued_kilobytes >= size_kilobytes(queued->size_code));
-    queue->queued_kilobytes -= size_kilobytes(queued->size_code);
+    must(queue->queued_kilobytes >= size_kilobytes(size_code(queued)));
+    queue->queued_kilobytes -= size_kilobytes(size_code(queued));
     slab_free(&shard->queued, queued_index);
 }
 
@@ -571,7 +609,6 @@ static uint32_t bring_deferred(struct shard *shard, struct queue *queue, uint64_
             (older_than_us && queued_accepted_us(queued) >= older_than_us))
             continue;
         queue->deferred_count--;
-        queued->due_tag = 0;
         queues_push_ready(shard, queue, i, false);
         count++;
     }
@@ -604,7 +641,8 @@ static void release_due(struct shard *shard, uint64_t now_ns, uint32_t *budget)
 {
     struct heap_entry entry;
 
-    for (; *budget > 0 && heap_top(&shard->due) && heap_top(&shard->due)->key <= now_ns;
+    for (;
+         *budget > 0 && heap_top(&shard->due) && heap_top(&shard->due)->key * DUE_TICK_NS <= now_ns;
          (*budget)--) {
         const struct queued *queued;
         struct queue *queue;
@@ -650,8 +688,8 @@ void queues_turn(struct shard *shard)
     if (!list_empty(&shard->idle_queues))
         next_ns = container_of(shard->idle_queues.next, struct queue, idle_link)->idle_since_ns +
                   IDLE_KEEP_NS;
-    if (heap_top(&shard->due) && heap_top(&shard->due)->key < next_ns)
-        next_ns = heap_top(&shard->due)->key;
+    if (heap_top(&shard->due) && heap_top(&shard->due)->key * DUE_TICK_NS < next_ns)
+        next_ns = heap_top(&shard->due)->key * DUE_TICK_NS;
     if (next_ns != UINT64_MAX)
         io_timer_arm(shard->io, &shard->due_timer, next_ns);
 }

@@ -111,13 +111,14 @@ struct queue_row {
 };
 
 struct rcpt_row {
-    uint64_t message_id;
+    uint64_t message_id; /* 0 from the owner of a recipient whose message is not in memory */
     char queue[REPORT_NAME_MAX];
     char rcpt[REPORT_NAME_MAX];   /* empty from the shard when the message is not in memory */
     char sender[REPORT_NAME_MAX]; /* likewise */
     struct log_place place;       /* of the message's record; bytes 0 = not known */
-    uint32_t home_message;        /* at its home, which knows the place */
+    uint32_t home_message;        /* at its home, which knows the place and the id */
     uint16_t home;
+    uint8_t id_check; /* lowest octet of the id */
     uint32_t ordinal; /* in its envelope */
     uint16_t attempts;
     uint64_t accepted_us;

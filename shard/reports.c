@@ -103,19 +103,20 @@ static void add_rcpt_rows(struct shard *shard, struct report *report)
         queue = slab_at(&shard->queues, queued->queue);
         if (!queue_matches(shard, report, queue))
             continue;
-        if (queued->hot != hot) {
+        if (queued_hot(queued) != hot) {
             fill_hot(report, first, hot);
             first = report->row_count;
-            hot = queued->hot;
+            hot = queued_hot(queued);
         }
         row = report_row_add(report, sizeof(*row));
         if (!row)
             break;
         queues_name(shard, queue, row->queue, sizeof(row->queue));
-        row->message_id = queued->message_id;
-        row->attempts = queued->attempts;
+        row->message_id = hot ? hot->envelope.message_id : 0;
+        row->id_check = hot ? (uint8_t)row->message_id : queued->cold.id_check;
+        row->attempts = queued_attempts(queued);
         row->accepted_us = queued_accepted_us(queued);
-        row->due_us = queued->state == QUEUED_DEFERRED ? (uint64_t)queued->due_s * 1000000 : 0;
+        row->due_us = queued->state == QUEUED_DEFERRED ? (uint64_t)queued->cold.due_s * 1000000 : 0;
         row->home = queued->home;
         row->home_message = queued->home_message;
         row->ordinal = queued->ordinal;
@@ -185,7 +186,14 @@ void reports_on_stopped(struct shard *shard)
     shard->stop_report = NULL;
 }
 
-/* A message may have ended since its owner wrote the row. */
+/* A message may have ended since its owner wrote the row, and its place here be another's. */
+static bool is_of_message(const struct rcpt_row *row, const struct home_message *home)
+{
+    return (uint8_t)home->id == row->id_check &&
+           (uint64_t)home->accepted_s * 1000000 == row->accepted_us &&
+           (row->message_id == 0 || row->message_id == home->id);
+}
+
 static void fill_places(const struct shard *shard, struct report *report)
 {
     struct rcpt_row *rows = report->rows;
@@ -197,15 +205,31 @@ static void fill_places(const struct shard *shard, struct report *report)
             !slab_is_live(&shard->home_messages, rows[i].home_message))
             continue;
         home = slab_at(&shard->home_messages, rows[i].home_message);
-        if (home->id == rows[i].message_id)
-            rows[i].place = home->place;
+        if (!is_of_message(&rows[i], home))
+            continue;
+        rows[i].message_id = home->id;
+        rows[i].place = home->place;
     }
+}
+
+/* What home did not know any more is queued no longer. */
+static void drop_ended(struct report *report)
+{
+    struct rcpt_row *rows = report->rows;
+    uint32_t kept = 0;
+
+    for (uint32_t i = 0; i < report->row_count; i++) {
+        if (rows[i].message_id != 0)
+            rows[kept++] = rows[i];
+    }
+    report->row_count = kept;
 }
 
 void reports_on_list(struct shard *shard, struct report *report)
 {
     fill_places(shard, report);
     if (++report->shards_passed == shard->count) {
+        drop_ended(report);
         report->parcel.kind = REPORT_LIST;
         answer(shard, report);
         return;

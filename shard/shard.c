@@ -146,7 +146,7 @@ static void take_waiting(struct shard *shard)
 
 static void on_locate(struct shard *shard, struct locate *locate)
 {
-    locate->place = *home_place(shard, locate->home_message, locate->message_id);
+    home_locate(shard, locate);
     locate->parcel.kind = SHARD_LOCATED;
     mailbox_post(shard->wiring.to_shards[locate->asker], &locate->parcel);
 }

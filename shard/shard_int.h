@@ -54,22 +54,20 @@ enum shard_parcel_kind {
 /* ---- Home ---------------------------------------------------------------------------------- */
 
 /* One live message. Lives from the durable append (or recovery) to its last final outcome. There
- * are millions: 56 bytes. */
+ * are millions: 48 bytes. Its virtual MTA is that of its recipients' routes. */
 struct home_message {
     uint64_t id;
     struct log_place place;
-    uint32_t accepted_s; /* wall clock seconds, rounded up */
-    uint32_t hot;        /* index in the message pool + 1; 0 = cold */
-    uint32_t vmta_id;
+    uint32_t accepted_s;   /* wall clock seconds, rounded up */
+    uint32_t hot;          /* index in the message pool + 1; 0 = cold */
     uint32_t rcpt_first;   /* chain of home_rcpt by next */
     uint32_t handoff_next; /* chain of messages with recipients to hand out */
     uint32_t handoff_rcpt; /* the next recipient to hand out, NONE = all are */
-    uint16_t rcpt_count;
-    uint16_t rcpt_open; /* not final yet */
-    uint16_t claims;    /* recipients out with a pointer to hot */
+    uint16_t rcpt_open;    /* not final yet */
+    uint16_t claims;       /* recipients out with a pointer to hot */
 };
 _Static_assert(ENVELOPE_RCPT_COUNT_MAX < UINT16_MAX, "recipients are counted in 16 bits");
-_Static_assert(sizeof(struct home_message) == 56, "memory of a queued message");
+_Static_assert(sizeof(struct home_message) == 48, "memory of a queued message");
 
 /* One recipient of it: what recovery must know. */
 struct home_rcpt {
@@ -112,13 +110,15 @@ struct handoff {
     uint16_t kilobytes; /* of the message's record, rounded up; at most what fits */
 };
 
-/* Where a message lies, asked by the owner of one of its recipients. Part of its delivery. */
+/* Which message it is and where it lies, asked by the owner of one of its recipients. Part of its
+ * delivery. */
 struct locate {
     struct parcel parcel;
-    uint64_t message_id;
     uint32_t home_message;
     uint16_t asker;
-    struct log_place place; /* the answer */
+    uint8_t id_check;       /* as in struct queued */
+    uint64_t message_id;    /* the answer */
+    struct log_place place; /* likewise */
 };
 
 /* An outcome on its way: owner → home → spool → owner. Allocated by the owner. */
@@ -137,30 +137,51 @@ struct outcome_parcel {
 
 /* ---- Owner --------------------------------------------------------------------------------- */
 
-/* One queued recipient at its owner. There are millions: 48 bytes. */
+/* What is kept of a recipient whose message is not in memory; of one whose is, the message says it
+ * and no attempt was made. */
+struct queued_cold {
+    uint32_t due_s; /* while deferred: when, wall clock seconds */
+    uint16_t attempts;
+    uint8_t size_code; /* of the message's record, see queues.c */
+    uint8_t id_check;  /* lowest octet of the message's id, which only home knows whole */
+};
+
+/* One queued recipient at its owner. There are millions: 32 bytes. */
 struct queued {
-    uint64_t message_id;
-    struct message *hot; /* claim, until the first outcome */
     union {
-        uint32_t next;    /* READY: in the list */
-        uint32_t due_tag; /* DEFERRED: names the heap's entry that counts */
+        struct message *hot;     /* is_hot: a claim, until the first outcome */
+        struct queued_cold cold; /* not is_hot */
+    };
+    union {
+        uint32_t next;     /* READY: in the list */
+        uint32_t due_tick; /* DEFERRED: key of the heap's entry that counts */
     };
     uint32_t queue;
     uint32_t home_message; /* index at home */
     uint32_t home_rcpt;    /* index at home */
-    uint32_t due_s;        /* while deferred: when, wall clock seconds */
     uint32_t accepted_s;   /* wall clock seconds, rounded up */
     uint16_t ordinal;
-    uint16_t home;
-    uint16_t attempts;
-    uint8_t size_code; /* of the message's record, see queues.c */
-    uint8_t state;     /* enum queued_state */
+    uint16_t home : 12;
+    uint16_t state : 3; /* enum queued_state */
+    uint16_t is_hot : 1;
 };
-_Static_assert(sizeof(struct queued) == 48, "memory of a queued recipient");
+_Static_assert(sizeof(struct queued) == 32, "memory of a queued recipient");
+_Static_assert(SHARD_COUNT_MAX < 1 << 12, "a shard's number has 12 bits");
 
 static inline uint64_t queued_accepted_us(const struct queued *queued)
 {
     return (uint64_t)queued->accepted_s * 1000000;
+}
+
+/* The claimed message, or NULL. */
+static inline struct message *queued_hot(const struct queued *queued)
+{
+    return queued->is_hot ? queued->hot : NULL;
+}
+
+static inline uint16_t queued_attempts(const struct queued *queued)
+{
+    return queued->is_hot ? 0 : queued->cold.attempts;
 }
 
 enum queued_state {
@@ -423,7 +444,6 @@ struct shard {
     struct list idle_queues; /* oldest first */
     struct heap due;         /* deferred recipients: key monotonic ns, value queued index */
     struct io_timer due_timer;
-    uint32_t due_tag_next;
     struct list local_work; /* queues whose recipients get a local verdict */
     uint32_t outcomes_reserved;
     struct slab outcomes;
@@ -482,9 +502,8 @@ void home_on_handoff_return(struct shard *shard, struct handoff *handoff);
 void home_on_outcome(struct shard *shard, struct outcome_parcel *outcome);
 void home_on_checkpoint(struct shard *shard, struct spool_notice *notice);
 void home_on_state_answer(struct shard *shard, struct log_request *request);
-/* Where the message lies now. */
-const struct log_place *home_place(const struct shard *shard, uint32_t home_message,
-                                   uint64_t message_id);
+/* Which message it is and where it lies now. */
+void home_locate(const struct shard *shard, struct locate *locate);
 /* Posts the message's state, with which the copy at `dead` is given up; false when there is no room
  * now. */
 bool home_post_moved(struct shard *shard, uint32_t home_message, const struct log_place *dead);
@@ -513,6 +532,9 @@ void queues_init(struct shard *shard);
 void queues_fini(struct shard *shard);
 /* Takes a recipient over from its home; false when there is no room now (home tries again). */
 bool queues_take(struct shard *shard, const struct handoff *handoff);
+/* The claim on the message in memory ends with the outcome on its way: what is needed of it is
+ * kept. */
+void queues_cool(struct queued *queued);
 /* The recipient has its final outcome and is in no list any more. */
 void queues_drop(struct shard *shard, uint32_t queued_index);
 struct queue *queues_find(struct shard *shard, struct slice domain, uint32_t vmta_id);

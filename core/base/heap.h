@@ -1,7 +1,7 @@
 /*
  * heap: a 4-ary min-heap of (key, value) pairs, for due times by the million.
  *
- * 16 bytes an entry, no removal by value: an owner that changes its mind leaves a stale entry and
+ * 8 bytes an entry, no removal by value: an owner that changes its mind leaves a stale entry and
  * recognises it when it comes out. Grows by doubling (mem_try_alloc). One thread.
  */
 #pragma once
@@ -10,9 +10,8 @@
 #include <stdint.h>
 
 struct heap_entry {
-    uint64_t key;
+    uint32_t key;
     uint32_t value;
-    uint32_t tag; /* carried along, e.g. a generation */
 };
 
 struct heap {
