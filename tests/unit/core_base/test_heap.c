@@ -153,7 +153,7 @@ static void rng_below_is_even(void **state)
         uint64_t number = rng_below(&rng, bound);
 
         assert_true(number < bound);
-        upper_third += number >= 1u << 31;
+        upper_third += number >= 1ull << 63;
     }
     assert_in_range(upper_third, 9500, 10500);
 }
@@ -171,10 +171,10 @@ static void rng_between_includes_both_ends(void **state)
     for (int i = 0; i < 3; i++)
         assert_in_range(counts[i], 800, 1200);
     assert_int_equal(rng_between(&rng, 9, 9), 9);
-    assert_true(rng_between(&rng, UINT32_MAX, UINT32_MAX) == UINT32_MAX);
+    assert_true(rng_between(&rng, UINT64_MAX, UINT64_MAX) == UINT64_MAX);
     for (int i = 0; i < 100; i++)
-        high_bits |= rng_between(&rng, 0, UINT32_MAX);
-    assert_true(high_bits == UINT32_MAX);
+        high_bits |= rng_between(&rng, 0, UINT64_MAX);
+    assert_true(high_bits == UINT64_MAX);
     for (int i = 0; i < 10000; i++)
         hits += rng_one_in(&rng, 10);
     assert_in_range(hits, 850, 1150);
