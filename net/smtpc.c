@@ -1,9 +1,10 @@
 /*
  * Engine, lifecycle, stream events and the one timer of the SMTP client.
  *
- * Whatever ends a connection makes conn->verdict and enters CLOSING; everything that is owed to the
- * owner (open recipients, the end of the transaction, the end of the connection) is said from one
- * place, connection_gone, when the loop holds no memory of ours or of the message any more.
+ * Whatever ends a connection makes the flight's verdict and enters CLOSING; everything that is owed
+ * to the owner (open recipients, the end of the transaction, the end of the connection) is said
+ * from one place, connection_gone, when the loop holds no memory of ours or of the message any
+ * more.
  */
 #include "net/smtpc_int.h"
 
@@ -155,8 +156,12 @@ void smtpc_set_cause(struct smtpc *conn, enum smtpc_cause cause, const char *det
     enum verdict_scope scope =
         smtpc_row(conn)->scope == VERDICT_HOST ? VERDICT_HOST : VERDICT_SESSION;
     enum verdict_stage stage = stage_of(conn, cause);
+    struct verdict *verdict;
 
-    verdict_set_local(&conn->verdict, scope, VERDICT_TRANSIENT, stage, causes[cause].code,
+    if (!smtpc_take_flight(conn))
+        return; /* connection_gone will say so */
+    verdict = &conn->flight->verdict;
+    verdict_set_local(verdict, scope, VERDICT_TRANSIENT, stage, causes[cause].code,
                       causes[cause].enhanced, "%s%s%s (%s)", causes[cause].text,
                       detail != NULL ? ": " : "", detail != NULL ? detail : "",
                       verdict_stage_text(stage));
@@ -164,7 +169,7 @@ void smtpc_set_cause(struct smtpc *conn, enum smtpc_cause cause, const char *det
     /* Who answers nothing of what was sent ahead has most likely thrown it away. */
     if (cause == SMTPC_VIOLATION || (conn->is_tentative && !conn->flight->had_reply &&
                                      (cause == SMTPC_TIMED_OUT || cause == SMTPC_TOO_SLOW)))
-        conn->verdict.flags |= VERDICT_PROTOCOL;
+        verdict->flags |= VERDICT_PROTOCOL;
 }
 
 void smtpc_fail(struct smtpc *conn, enum smtpc_cause cause, const char *detail)
@@ -182,9 +187,9 @@ void smtpc_fail_reply(struct smtpc *conn)
     enum verdict_scope scope = smtpc_row(conn)->scope;
 
     /* 421 is about the connection, whatever it answers; while opening, about this host. */
-    if (conn->reply.code == 421 && scope != VERDICT_HOST)
+    if (conn->flight->reply.code == 421 && scope != VERDICT_HOST)
         scope = VERDICT_SESSION;
-    reply_to_verdict(&conn->reply, scope, smtpc_row(conn)->stage, &conn->verdict);
+    reply_to_verdict(&conn->flight->reply, scope, smtpc_row(conn)->stage, &conn->flight->verdict);
     smtpc_close(conn);
 }
 
@@ -192,8 +197,9 @@ static void set_success(struct smtpc *conn, const char *text)
 {
     static const uint8_t enhanced[3] = {2, 0, 0};
 
-    verdict_set_local(&conn->verdict, VERDICT_SESSION, VERDICT_SUCCESS, VERDICT_AT_IDLE, 221,
-                      enhanced, "%s", text);
+    if (smtpc_take_flight(conn))
+        verdict_set_local(&conn->flight->verdict, VERDICT_SESSION, VERDICT_SUCCESS, VERDICT_AT_IDLE,
+                          221, enhanced, "%s", text);
 }
 
 /* Had the final dot left when the connection ended? Then the message may have been taken. */
@@ -208,11 +214,24 @@ static bool dot_has_left(const struct smtpc *conn)
            (conn->flight->dot == SMTPC_DOT_FAILED && conn->flight->dot_is_followed);
 }
 
+/* There was no memory to write down why the connection ends. */
+static struct verdict *verdict_without_memory(struct verdict *verdict)
+{
+    static const uint8_t enhanced[3] = {4, 3, 0};
+
+    verdict_set_local(verdict, VERDICT_SESSION, VERDICT_TRANSIENT, VERDICT_AT_IDLE, 421, enhanced,
+                      "no memory left for the conversation");
+    return verdict;
+}
+
 /* The loop holds nothing of this connection any more: say what is owed, then let it go. */
 static void connection_gone(struct smtpc *conn)
 {
     struct smtpc_engine *engine = conn->engine;
-    struct verdict *verdict = &conn->verdict;
+    struct verdict spare;
+    struct verdict *verdict = conn->flight != NULL && conn->flight->verdict.code != 0
+                                  ? &conn->flight->verdict
+                                  : verdict_without_memory(&spare);
 
     must(conn->state == SMTPC_CLOSING);
     smtpc_drop_held(conn);
@@ -235,10 +254,9 @@ static void connection_gone(struct smtpc *conn)
         conn->transaction.rcpt_count = 0;
         conn->events->on_transaction_done(conn, conn->context, false);
     }
+    conn->events->on_closed(conn, conn->context, verdict);
     if (conn->flight != NULL)
         slab_free(&engine->flights, conn->flight->slot);
-    conn->flight = NULL;
-    conn->events->on_closed(conn, conn->context, verdict);
     slab_free(&engine->connections, conn->slot);
 }
 
@@ -272,12 +290,16 @@ static size_t on_stream_data(struct stream *stream, const uint8_t *data, size_t 
         size_t used = 0;
         enum reply_event event;
 
-        if (conn->flight != NULL && conn->flight->reply_waits)
+        if (!smtpc_take_flight(conn)) {
+            smtpc_fail(conn, SMTPC_NO_MEMORY, NULL);
+            return len;
+        }
+        if (conn->flight->reply_waits)
             return at; /* paused until the body has left */
-        event = reply_feed(&conn->reply, data + at, len - at, &used);
+        event = reply_feed(&conn->flight->reply, data + at, len - at, &used);
         at += used;
         if (event == REPLY_BAD) {
-            smtpc_fail(conn, SMTPC_VIOLATION, reply_fault_text(conn->reply.fault));
+            smtpc_fail(conn, SMTPC_VIOLATION, reply_fault_text(conn->flight->reply.fault));
         } else if (event == REPLY_LINE) {
             smtpc_on_reply_line(conn);
         } else if (event == REPLY_DONE) {
@@ -320,7 +342,8 @@ static void on_stream_end(struct stream *stream, int32_t reason)
 
     if (conn->state == SMTPC_CLOSING)
         return;
-    if (conn->state == SMTPC_IDLE && !reply_is_partial(&conn->reply)) {
+    if (conn->state == SMTPC_IDLE &&
+        (conn->flight == NULL || !reply_is_partial(&conn->flight->reply))) {
         set_success(conn, "the receiver ended the connection between messages");
         smtpc_close(conn);
     } else {
@@ -346,7 +369,7 @@ static void fail_connect(struct smtpc *conn, int32_t result)
     enum verdict_scope scope = result == -EADDRNOTAVAIL ? VERDICT_SOURCE_IP : VERDICT_HOST;
 
     smtpc_fail(conn, SMTPC_NO_CONNECTION, err_text(result));
-    conn->verdict.scope = scope;
+    conn->flight->verdict.scope = scope;
 }
 
 static void on_connect_done(struct io_op *op, int32_t result)
@@ -356,8 +379,6 @@ static void on_connect_done(struct io_op *op, int32_t result)
     conn->connect_result = result;
     if (conn->state != SMTPC_CLOSING && result < 0)
         fail_connect(conn, result);
-    if (conn->state != SMTPC_CLOSING && !smtpc_take_flight(conn))
-        smtpc_fail(conn, SMTPC_NO_MEMORY, NULL);
     if (conn->state == SMTPC_CLOSING) {
         keep_tcp_info(conn);
         io_close_now(conn->engine->io, conn->fd);
@@ -376,19 +397,22 @@ bool smtpc_take_flight(struct smtpc *conn)
 {
     uint32_t slot = 0;
 
-    if (conn->flight == NULL) {
-        conn->flight = slab_alloc(&conn->engine->flights, &slot);
-        if (conn->flight == NULL)
-            return false;
-        conn->flight->slot = slot;
-    }
+    if (conn->flight != NULL)
+        return true;
+    conn->flight = slab_alloc_unset(&conn->engine->flights, &slot);
+    if (conn->flight == NULL)
+        return false;
+    conn->flight->slot = slot;
+    conn->flight->verdict.code = 0;
+    reply_start(&conn->flight->reply);
     smtpc_flight_reset(conn->flight);
     return true;
 }
 
 void smtpc_drop_flight(struct smtpc *conn)
 {
-    if (conn->flight == NULL || stream_is_sending(&conn->stream))
+    if (conn->flight == NULL || stream_is_sending(&conn->stream) ||
+        reply_is_partial(&conn->flight->reply))
         return;
     slab_free(&conn->engine->flights, conn->flight->slot);
     conn->flight = NULL;
@@ -457,12 +481,14 @@ int smtpc_open(struct smtpc_engine *engine, const struct smtpc_options *options,
     conn = slab_alloc(&engine->connections, &slot);
     if (conn == NULL)
         return E_FULL;
-    result = io_socket_open(engine->io, &options->source, &fd);
+    conn->engine = engine;
+    result = smtpc_take_flight(conn) ? io_socket_open(engine->io, &options->source, &fd) : E_FULL;
     if (result < 0) {
+        if (conn->flight != NULL)
+            slab_free(&engine->flights, conn->flight->slot);
         slab_free(&engine->connections, slot);
         return result;
     }
-    conn->engine = engine;
     conn->events = events;
     conn->context = context;
     conn->slot = slot;
@@ -472,7 +498,6 @@ int smtpc_open(struct smtpc_engine *engine, const struct smtpc_options *options,
     conn->held_first = SMTPC_NO_HELD;
     conn->options = *options;
     fill_defaults(&conn->options);
-    reply_start(&conn->reply);
     io_timer_init(&conn->timer, on_timer);
     smtpc_start_deadline(conn);
     conn->state = SMTPC_CONNECTING;
@@ -501,6 +526,7 @@ void smtpc_send(struct smtpc *conn, const struct smtpc_transaction *transaction)
         smtpc_fail(conn, SMTPC_NO_MEMORY, NULL);
         return;
     }
+    smtpc_flight_reset(conn->flight);
     smtpc_start_deadline(conn);
     conn->flight->next_command = conn->needs_reset ? SMTPC_RSET : SMTPC_MAIL;
     smtpc_enter(conn, conn->flight->next_command);

@@ -339,7 +339,7 @@ void smtpc_on_window_sent(struct smtpc *conn)
 
 void smtpc_on_body_stuck(struct smtpc *conn)
 {
-    if (conn->reply.code >= 400)
+    if (conn->flight->reply.code >= 400)
         smtpc_fail_reply(conn);
     else if (conn->flight->dot_is_followed)
         smtpc_fail(conn, SMTPC_LOST, "not everything has left");

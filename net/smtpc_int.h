@@ -6,8 +6,9 @@
  * smtpc_flight.c  commands into flights, the ring of expected replies, the body in windows
  * smtpc_ahead.c   the transaction whose commands leave behind the body of the one before
  *
- * A connection that is not IDLE holds a flight: the buffer of commands, the ring of expectations
- * and the transaction. An idle one does without, and stays small.
+ * A connection that is not IDLE holds a flight: the buffer of commands, the ring of expectations,
+ * the reply being read and the verdict of the end. An idle one does without, and stays small; a
+ * word from the receiver gives it one.
  */
 #pragma once
 
@@ -79,7 +80,7 @@ struct smtpc_state_row {
     uint32_t next; /* bits 1 << state */
     /* Appends one command to the flight's buffer. */
     void (*command)(struct smtpc *conn);
-    /* The reply stands in conn->reply; rcpt is its recipient's index in a transaction. */
+    /* The reply stands in the flight; rcpt is its recipient's index in a transaction. */
     void (*on_reply)(struct smtpc *conn, uint32_t rcpt);
 };
 
@@ -119,13 +120,16 @@ struct smtpc_flight {
     uint8_t next_command; /* enum smtpc_state, or SMTPC_NO_COMMAND */
     uint8_t dot;          /* enum smtpc_dot */
     bool had_reply;       /* some reply of this transaction has come */
-    bool reply_waits;     /* the dot's reply stands in conn->reply, the body has not quite left */
+    bool reply_waits;     /* the dot's reply stands in `reply`, the body has not quite left */
     bool dot_is_followed; /* commands leave in the send that carries it */
     uint32_t next_rcpt;   /* the next RCPT to be written */
     uint32_t accepted_count;
     uint32_t content_at;   /* the body: the next part to be sent … */
     size_t content_offset; /* … and the byte in it */
     struct iovec window[SMTPC_WINDOW_PARTS];
+    struct reply_parser reply;
+    struct verdict
+        verdict; /* why the connection ends; made before QUIT or CLOSING; code 0 = none */
     uint32_t buffer_used;
     uint8_t buffer[SMTPC_BUFFER_BYTES];
 };
@@ -145,7 +149,7 @@ struct smtpc_held {
 
 struct smtpc {
     struct smtpc_engine *engine;
-    struct smtpc_flight *flight; /* NULL = IDLE, or nothing to say */
+    struct smtpc_flight *flight; /* NULL = IDLE or LOCAL, and no word of the receiver's */
     const struct smtpc_events *events;
     void *context;
     uint32_t slot;
@@ -179,8 +183,6 @@ struct smtpc {
     uint64_t reported[2];
     struct io_timer timer; /* the one timer */
     struct smtpc_options options;
-    struct reply_parser reply;
-    struct verdict verdict; /* why the connection ends; made before QUIT or CLOSING */
     union {
         struct io_op connect_op;
         struct stream stream;
@@ -188,7 +190,7 @@ struct smtpc {
 };
 
 _Static_assert(SMTPC_RCPT_COUNT_MAX <= 128, "two words of bits");
-_Static_assert(sizeof(struct smtpc) <= 2048, "an idle connection is at most 2 KB");
+_Static_assert(sizeof(struct smtpc) <= 1024, "memory of an idle connection");
 
 #define SMTPC_EXTENSION_COUNT      8
 #define SMTPC_EXTENSION_TEXT_BYTES 80
@@ -246,17 +248,19 @@ enum smtpc_refusal {
 
 /* The only writer of state: checks the edge, arms the timer. */
 void smtpc_enter(struct smtpc *conn, enum smtpc_state to);
-/* Ends the connection now, with conn->verdict; the reports follow when nothing is in flight. */
+/* Ends the connection now, with the flight's verdict; the reports follow when the loop has done
+ * with it. */
 void smtpc_close(struct smtpc *conn);
-/* Makes conn->verdict, one of ours; detail may be NULL. */
+/* Makes the verdict, one of ours; detail may be NULL. */
 void smtpc_set_cause(struct smtpc *conn, enum smtpc_cause cause, const char *detail);
 /* Both. A verdict that was made before QUIT stays. */
 void smtpc_fail(struct smtpc *conn, enum smtpc_cause cause, const char *detail);
-/* The same with the reply in conn->reply as the verdict. */
+/* The same with the flight's reply as the verdict. */
 void smtpc_fail_reply(struct smtpc *conn);
-/* Takes a flight if the connection has none. False, and the connection fails, without memory. */
+/* Takes a flight if the connection has none; one that it has stays as it is. False without memory.
+ */
 bool smtpc_take_flight(struct smtpc *conn);
-/* Gives it back unless a send still reads from it. */
+/* Gives it back unless a send still reads from it, or a reply has begun. */
 void smtpc_drop_flight(struct smtpc *conn);
 /* The time for one opening or one transaction begins now. */
 void smtpc_start_deadline(struct smtpc *conn);
@@ -311,7 +315,7 @@ bool smtpc_is_untouched(const struct smtpc *conn);
 
 /* ---- smtpc_states.c ------------------------------------------------------------------------ */
 
-/* A complete reply stands in conn->reply. */
+/* A complete reply stands in the flight. */
 void smtpc_on_reply(struct smtpc *conn);
 /* The one that the ring says is next gets it. */
 void smtpc_dispatch(struct smtpc *conn);
@@ -325,7 +329,7 @@ void smtpc_report_open(struct smtpc *conn, const struct verdict *verdict);
 void smtpc_report_refusal(struct smtpc *conn);
 /* The transaction is over and all are reported: IDLE again. */
 void smtpc_finish(struct smtpc *conn);
-/* Says QUIT; conn->verdict is made already. */
+/* Says QUIT; the verdict is made already. */
 void smtpc_say_quit(struct smtpc *conn);
 void smtpc_make_extension_texts(struct smtpc_engine *engine);
 

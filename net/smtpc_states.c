@@ -97,6 +97,7 @@ void smtpc_say_quit(struct smtpc *conn)
         smtpc_close(conn);
         return;
     }
+    smtpc_flight_reset(conn->flight);
     conn->flight->next_command = SMTPC_QUIT;
     smtpc_start_deadline(conn);
     smtpc_enter(conn, SMTPC_QUIT);
@@ -106,7 +107,8 @@ void smtpc_say_quit(struct smtpc *conn)
 /* The receiver does not want to talk to us: its words are the verdict of the connection. */
 static void end_refused(struct smtpc *conn)
 {
-    reply_to_verdict(&conn->reply, smtpc_row(conn)->scope, smtpc_row(conn)->stage, &conn->verdict);
+    reply_to_verdict(&conn->flight->reply, smtpc_row(conn)->scope, smtpc_row(conn)->stage,
+                     &conn->flight->verdict);
     smtpc_say_quit(conn);
 }
 
@@ -120,7 +122,7 @@ enum answer {
 
 static enum answer answer_of(const struct smtpc *conn)
 {
-    uint16_t code = conn->reply.code;
+    uint16_t code = conn->flight->reply.code;
 
     if (code >= 400)
         return ANSWER_NO;
@@ -134,7 +136,8 @@ static void fail_odd(struct smtpc *conn)
 
 static void reply_to_state(const struct smtpc *conn, struct verdict *ret_verdict)
 {
-    reply_to_verdict(&conn->reply, smtpc_row(conn)->scope, smtpc_row(conn)->stage, ret_verdict);
+    reply_to_verdict(&conn->flight->reply, smtpc_row(conn)->scope, smtpc_row(conn)->stage,
+                     ret_verdict);
 }
 
 /* What a 421 answers: the first command of a transaction that is not the connection's first. RSET
@@ -151,22 +154,24 @@ void smtpc_dispatch(struct smtpc *conn)
 
     must(expected.state == conn->state);
     conn->flight->had_reply = true;
-    if (conn->reply.code == 421) {
+    if (conn->flight->reply.code == 421) {
         conn->is_sent_away = is_later_beginning(conn);
         smtpc_fail_reply(conn);
     } else {
         smtpc_row(conn)->on_reply(conn, expected.rcpt);
     }
-    reply_start(&conn->reply);
+    /* With the end of a transaction the flight may have gone, and the reply with it. */
+    if (conn->flight != NULL)
+        reply_start(&conn->flight->reply);
 }
 
 /* A reply that no command of ours can have caused. */
 static void on_unasked(struct smtpc *conn)
 {
     /* A receiver that has seen enough of the body may say no and close: that is its answer. */
-    bool is_answer = conn->state == SMTPC_BODY && conn->reply.code >= 400;
+    bool is_answer = conn->state == SMTPC_BODY && conn->flight->reply.code >= 400;
 
-    if (conn->reply.code == 421 || is_answer)
+    if (conn->flight->reply.code == 421 || is_answer)
         smtpc_fail_reply(conn);
     else
         smtpc_fail(conn, SMTPC_VIOLATION, "a reply that nobody asked for");
@@ -201,7 +206,7 @@ void smtpc_on_reply(struct smtpc *conn)
 
 void smtpc_on_greeting(struct smtpc *conn, uint32_t rcpt)
 {
-    uint16_t code = conn->reply.code;
+    uint16_t code = conn->flight->reply.code;
 
     if (code >= 400) {
         end_refused(conn);
@@ -278,24 +283,24 @@ static void note_extension(struct smtpc *conn, struct slice line)
 
 void smtpc_on_reply_line(struct smtpc *conn)
 {
-    if (conn->state != SMTPC_EHLO || conn->reply.code >= 300)
+    if (conn->state != SMTPC_EHLO || conn->flight->reply.code >= 300)
         return;
-    if (conn->reply.line_count > 1)
-        note_extension(conn, reply_line(&conn->reply));
+    if (conn->flight->reply.line_count > 1)
+        note_extension(conn, reply_line(&conn->flight->reply));
     /* All the lines together may be more than is kept of a reply. */
-    reply_forget_text(&conn->reply);
+    reply_forget_text(&conn->flight->reply);
 }
 
 void smtpc_on_ehlo(struct smtpc *conn, uint32_t rcpt)
 {
     switch (answer_of(conn)) {
     case ANSWER_YES:
-        if (conn->reply.line_count > 1)
-            note_extension(conn, reply_line(&conn->reply));
+        if (conn->flight->reply.line_count > 1)
+            note_extension(conn, reply_line(&conn->flight->reply));
         make_ready(conn);
         break;
     case ANSWER_NO:
-        if (conn->reply.code < 500) {
+        if (conn->flight->reply.code < 500) {
             end_refused(conn);
             break;
         }
@@ -344,7 +349,7 @@ void smtpc_on_rset(struct smtpc *conn, uint32_t rcpt)
  */
 static bool has_lost_step(const struct smtpc *conn)
 {
-    uint16_t code = conn->reply.code;
+    uint16_t code = conn->flight->reply.code;
 
     return conn->is_tentative && (code == 500 || code == 502 || code == 503);
 }
@@ -441,7 +446,7 @@ void smtpc_on_rcpt(struct smtpc *conn, uint32_t rcpt)
 
 void smtpc_on_data_reply(struct smtpc *conn, uint32_t rcpt)
 {
-    if (conn->reply.code == 354) {
+    if (conn->flight->reply.code == 354) {
         smtpc_confirm(conn);
         if (conn->state != SMTPC_CLOSING)
             smtpc_start_body(conn);
@@ -474,7 +479,8 @@ void smtpc_on_dot(struct smtpc *conn, uint32_t rcpt)
 void smtpc_on_quit(struct smtpc *conn, uint32_t rcpt)
 {
     /* Any reply will do; but one that says why we were cut off is worth keeping. */
-    if (conn->reply.code == 421 && (conn->verdict.flags & VERDICT_PROTOCOL) != 0)
-        reply_to_verdict(&conn->reply, VERDICT_SESSION, VERDICT_AT_IDLE, &conn->verdict);
+    if (conn->flight->reply.code == 421 && (conn->flight->verdict.flags & VERDICT_PROTOCOL) != 0)
+        reply_to_verdict(&conn->flight->reply, VERDICT_SESSION, VERDICT_AT_IDLE,
+                         &conn->flight->verdict);
     smtpc_close(conn);
 }

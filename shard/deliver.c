@@ -64,7 +64,8 @@ static void fill_outcome(struct shard *shard, const struct queued *queued,
     if (facts->connection) {
         outcome->source_ip = facts->connection->lane->source;
         outcome->destination_ip = facts->connection->target_at.ip;
-        outcome->dsn_mta = slice_str(facts->connection->host_name);
+        if (facts->connection->host != NAME_NONE)
+            outcome->dsn_mta = names_text(&shard->names, facts->connection->host);
         outcome->esmtp = smtpc_extension_text(facts->connection->smtpc);
     }
     if (facts->message) {

@@ -64,7 +64,7 @@ struct shard *shard_create(struct io *io, const struct shard_options *options)
     set_limits(shard, &options->limits);
     ips_init(shard, options->counts_ips);
     io_timer_init(&shard->stop_timer, on_stop_timer);
-    names_init(&shard->names, shard->limits.queue_count_max);
+    names_init(&shard->names, shard->limits.queue_count_max + shard->limits.connection_count_max);
     message_pool_init(&shard->pool, global->hot_set_bytes / options->count,
                       shard->limits.message_count_max);
     shard->pool_turn_count = conf_pool_count(shard->conf) + 1;

@@ -326,8 +326,9 @@ struct connection {
     bool ahead_counts; /* ahead is another queue's, and counts among its connections */
     bool was_ahead;    /* something was sent ahead here */
     bool is_closed;    /* the client is gone; kept while a message is being read for it */
-    char host_name[DNS_NAME_MAX + 1];
+    uint32_t host;     /* of target_at, in shard.names; NAME_NONE = there was no room for it */
 };
+_Static_assert(sizeof(struct connection) <= 320, "memory of an idle connection");
 
 /* Room for as many recipients as a transaction can have; most have one. */
 struct delivery_wide {

@@ -436,6 +436,8 @@ static void connection_free(struct shard *shard, struct connection *connection)
     io_timer_stop(shard->io, &connection->idle_timer);
     list_remove(&connection->link);
     lease_slots_release(shard, &connection->slots);
+    if (connection->host != NAME_NONE)
+        names_put(&shard->names, connection->host);
     slab_free(&shard->connections, connection->index);
     must(lane->open_count > 0);
     lane->open_count--;
@@ -519,8 +521,7 @@ static enum lane_opened lane_open(struct shard *shard, struct lane *lane, struct
     connection->opened_ns = io_now_ns(shard->io);
     connection->busy_since_ns = connection->opened_ns;
     lease_claim_use(&lane->claim, &connection->slots);
-    snprintf(connection->host_name, sizeof(connection->host_name), "%s",
-             lane->site->host_names[target->host]);
+    connection->host = names_get(&shard->names, slice_str(lane->site->host_names[target->host]));
     io_timer_init(&connection->idle_timer, on_idle_timeout);
     list_push_back(&lane->busy, &connection->link);
     queue->connection_count++;

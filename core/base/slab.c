@@ -83,7 +83,6 @@ static void put_free(struct slab *slab, uint32_t index)
 static bool slab_grow(struct slab *slab)
 {
     uint32_t block = slab->count_grown >> slab->per_block_shift;
-    uint32_t first = slab->count_grown;
     uint32_t count;
 
     if (slab->count_grown == slab->count_max)
@@ -92,10 +91,8 @@ static bool slab_grow(struct slab *slab)
     slab->blocks[block] = mem_try_alloc((size_t)count * slab->object_bytes);
     if (slab->blocks[block] == NULL)
         return false;
+    POISON(slab->blocks[block], (size_t)count * slab->object_bytes);
     slab->count_grown += count;
-    /* From the top down, so that objects are handed out in the order of their addresses. */
-    for (uint32_t i = count; i > 0; i--)
-        put_free(slab, first + i - 1);
     return true;
 }
 
@@ -104,13 +101,14 @@ void *slab_alloc_unset(struct slab *slab, uint32_t *ret_index)
     uint32_t index;
     uint8_t *object;
 
-    if (slab->free_head == 0 && !slab_grow(slab))
+    if (slab->free_head == 0 && slab->count_touched == slab->count_grown && !slab_grow(slab))
         return NULL;
-    index = slab->free_head - 1;
+    index = slab->free_head != 0 ? slab->free_head - 1 : slab->count_touched++;
     must_slow((slab->generations[index] & 1) == 0);
     object = object_at(slab, index);
     UNPOISON(object, slab->object_bytes);
-    memcpy(&slab->free_head, object, sizeof(slab->free_head));
+    if (slab->free_head != 0)
+        memcpy(&slab->free_head, object, sizeof(slab->free_head));
     slab->generations[index]++;
     slab->count_used++;
     *ret_index = index;

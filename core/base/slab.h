@@ -2,12 +2,13 @@
  * slab: fixed-size objects in stable memory, named by a 32-bit index and a generation.
  *
  * Objects never move. The slab grows by blocks of about 256 KB up to count_max objects and never
- * shrinks; growth is the only moment it allocates (mem_try_alloc). Full is not an error: alloc
- * returns NULL and the caller stops taking work. One thread, the owner; other threads may read an
- * object only while its owner lent it to them.
- * A handle that crosses turns is (index, generation): slab_get returns NULL when the object it
- * named has been freed since. Generations start at 1 and have 16 bits: a handle that is kept while
- * its object's place is used 32768 times more may name another one.
+ * shrinks; growth is the only moment it allocates (mem_try_alloc). Objects that were never handed
+ * out are not touched, so what is reserved and not used takes address space only. Full is not an
+ * error: alloc returns NULL and the caller stops taking work. One thread, the owner; other threads
+ * may read an object only while its owner lent it to them. A handle that crosses turns is (index,
+ * generation): slab_get returns NULL when the object it named has been freed since. Generations
+ * start at 1 and have 16 bits: a handle that is kept while its object's place is used 32768 times
+ * more may name another one.
  */
 #pragma once
 
@@ -22,8 +23,9 @@ struct slab {
     uint32_t per_block_shift;
     uint32_t count_max;
     uint32_t count_grown;
+    uint32_t count_touched; /* from here to count_grown nothing was ever handed out */
     uint32_t count_used;
-    uint32_t free_head; /* index + 1 of the first free object; 0 = none */
+    uint32_t free_head; /* index + 1 of the first object that was given back; 0 = none */
 };
 
 struct slab_handle {

@@ -6,7 +6,9 @@
 
 #include "tests/unit/core_base/unit.h"
 
+#include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 static bool all_zero(const void *data, size_t len)
 {
@@ -166,6 +168,39 @@ static void slab_objects_come_zeroed_and_stay_in_place(void **state)
     mem_free(objects);
 }
 
+/* Resident bytes of this process. */
+static uint64_t resident_bytes(void)
+{
+    unsigned long all = 0, resident = 0;
+    FILE *file = fopen("/proc/self/statm", "r");
+
+    assert_non_null(file);
+    assert_int_equal(fscanf(file, "%lu %lu", &all, &resident), 2);
+    fclose(file);
+    return (uint64_t)resident * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+static void slab_room_that_is_only_reserved_takes_no_memory(void **state)
+{
+    enum { COUNT = 16384, BYTES = 4096 };
+
+    struct slab slab;
+    uint64_t before;
+    uint32_t index;
+
+    slab_init(&slab, BYTES, COUNT);
+    before = resident_bytes();
+    assert_true(slab_reserve(&slab, COUNT));
+    /* The address sanitizer keeps an eighth of its own. */
+    assert_true(resident_bytes() < before + (uint64_t)COUNT * BYTES / 4);
+    for (uint32_t i = 0; i < COUNT; i++) {
+        assert_non_null(slab_alloc(&slab, &index));
+        assert_int_equal(index, i);
+    }
+    assert_true(resident_bytes() > before + (uint64_t)COUNT * BYTES / 4 * 3);
+    slab_fini(&slab);
+}
+
 static void slab_handles_outlive_their_object_as_null(void **state)
 {
     struct slab slab;
@@ -273,6 +308,7 @@ int main(void)
         cmocka_unit_test(arena_copies_end_in_nul),
         cmocka_unit_test(slab_is_full_at_its_limit_and_goes_on),
         cmocka_unit_test(slab_objects_come_zeroed_and_stay_in_place),
+        cmocka_unit_test(slab_room_that_is_only_reserved_takes_no_memory),
         cmocka_unit_test(slab_handles_outlive_their_object_as_null),
         cmocka_unit_test(slab_misuse_stops),
         cmocka_unit_test(slab_reserve_spares_later_allocations),
