@@ -15,6 +15,8 @@
 #include "core/conf/conf.h"
 #include "core/mail/address.h"
 
+#include <stdbool.h>
+
 struct intake_message; /* the taker's */
 
 /* A reply for the client: basic code, enhanced code, text without codes. */
@@ -50,6 +52,9 @@ struct intake_body_facts {
 typedef void intake_answer_fn(void *asker, uint64_t cookie, const struct intake_reply *reply);
 
 struct intake_ops {
+    /* A connection was accepted: true when the taker sees to it from here on (it calls smtpd_adopt,
+     * here or on another shard's loop, or closes it). NULL: never. */
+    bool (*arrive)(void *taker, int fd, const char *listener_source);
     /* May this peer talk to us at all, and under which settings? 0, or negative with *ret_reply
      * (421, 554). The asker copies **ret_source at once. */
     int (*admit)(void *taker, const struct ipaddr_port *peer, const struct ipaddr_port *local,

@@ -515,7 +515,7 @@ static void admit(struct smtpd_session *session, const char *source_name)
     flush(session);
 }
 
-void smtpd_adopt(struct smtpd *server, int fd, const char *source_name)
+bool smtpd_adopt(struct smtpd *server, int fd, const char *source_name)
 {
     struct ipaddr_port peer;
     struct ipaddr_port local;
@@ -525,10 +525,8 @@ void smtpd_adopt(struct smtpd *server, int fd, const char *source_name)
     if (!server->stopping && io_peer_address(server->io, fd, &peer) >= 0 &&
         io_local_address(server->io, fd, &local) >= 0)
         session = slab_alloc(&server->sessions_slab, &index);
-    if (session == NULL) {
-        io_close_now(server->io, fd);
-        return;
-    }
+    if (session == NULL)
+        return false;
     session->server = server;
     session->index = index;
     session->client.peer = peer;
@@ -543,6 +541,7 @@ void smtpd_adopt(struct smtpd *server, int fd, const char *source_name)
     admit(session, source_name);
     if (server->stats.sessions_now == server->options.session_count_max)
         accept_none(server);
+    return true;
 }
 
 /* ---- Listeners ------------------------------------------------------------------------------- */
@@ -551,9 +550,14 @@ static void on_accept(struct io_accept *accept, int32_t fd)
 {
     struct listener *listener = container_of(accept, struct listener, accept);
     struct smtpd *server = listener->server;
+    const struct intake_ops *intake = server->intake;
 
     if (fd >= 0) {
-        smtpd_adopt(server, fd, listener->source_name);
+        if (!server->stopping && intake->arrive != NULL &&
+            intake->arrive(server->taker, fd, listener->source_name))
+            return;
+        if (!smtpd_adopt(server, fd, listener->source_name))
+            io_close_now(server->io, fd);
         return;
     }
     listener->accepting = false;

@@ -36,8 +36,9 @@ void smtpd_destroy(struct smtpd *server);
  * is done. source_name: the listener's named source or NULL. 0, or -ENOMEM. Accepting pauses by
  * itself while sessions or descriptors are out and resumes alone (A40). */
 int smtpd_listen(struct smtpd *server, int listen_fd, const char *source_name);
-/* Takes over a connected socket that another loop accepted. */
-void smtpd_adopt(struct smtpd *server, int fd, const char *source_name);
+/* Begins a session on a connected socket, whichever loop accepted it. False when there is no room
+ * for one, or the server stops: the socket stays the caller's. */
+bool smtpd_adopt(struct smtpd *server, int fd, const char *source_name);
 
 /* Stops accepting, answers what is pending, ends idle sessions with 421; done comes when the last
  * session has gone. */

@@ -27,6 +27,7 @@ struct assembly {
     struct mailbox **to_control;
     struct mailbox **from_control;
     struct io **all_loops;
+    struct shard_load *loads;
     int recover_result;
 };
 
@@ -53,6 +54,10 @@ struct assembly *assembly_create(const struct assembly_options *options)
     assembly->answers = mem_alloc(count * sizeof(struct mailbox *));
     assembly->to_control = mem_alloc(count * sizeof(struct mailbox *));
     assembly->from_control = mem_alloc(count * sizeof(struct mailbox *));
+    assembly->loads =
+        mem_alloc_aligned(count * sizeof(struct shard_load), alignof(struct shard_load));
+    for (uint16_t i = 0; i < count; i++)
+        atomic_init(&assembly->loads[i].session_count, 0);
     return assembly;
 }
 
@@ -177,6 +182,7 @@ void assembly_wire(struct assembly *assembly)
             .from_control = assembly->from_control[i],
             .to_shards = &assembly->mesh[i * count],
             .from_shards = &assembly->mesh_in[i * count],
+            .loads = assembly->loads,
         };
 
         wiring.spool_client =
@@ -225,6 +231,7 @@ void assembly_destroy(struct assembly *assembly)
     destroy_boxes(assembly->from_control, assembly->count);
     mem_free(assembly->mesh_in);
     mem_free(assembly->all_loops);
+    mem_free(assembly->loads);
     mem_free(assembly->shards);
     mem_free(assembly->loops);
     mem_free(assembly);

@@ -105,13 +105,14 @@ static int intake_admit(void *taker, const struct ipaddr_port *peer,
             return E_FULL;
         }
     }
+    door_enter(shard);
     *ret_source = source;
     return 0;
 }
 
 static void intake_leave(void *taker)
 {
-    (void)taker;
+    door_leave(taker);
 }
 
 /* The VMTA a message goes out by: the source's pool in turn, its VMTA, or {default}. */
@@ -524,6 +525,7 @@ void inject_on_appended(struct shard *shard, struct message *message)
 }
 
 const struct intake_ops inject_intake = {
+    .arrive = door_arrive,
     .admit = intake_admit,
     .leave = intake_leave,
     .begin = intake_begin,

@@ -19,4 +19,5 @@
     X("shard/checkpoint-skips-message")                                                            \
     X("shard/deferral-taken-for-delivery")                                                         \
     X("shard/first-bad-answer-is-final")                                                           \
-    X("shard/lease-given-back-twice")
+    X("shard/lease-given-back-twice")                                                              \
+    X("shard/move-counted-twice")

@@ -52,6 +52,7 @@ enum report_kind {
     X(connects)                                                                                    \
     X(connect_failures)                                                                            \
     X(cold_reads)                                                                                  \
+    X(sessions_moved)                                                                              \
     X(turns)                                                                                       \
     X(system_calls)                                                                                \
     X(completions)                                                                                 \

@@ -73,6 +73,7 @@ struct shard *shard_create(struct io *io, const struct shard_options *options)
     smtpd.session_count_max = shard->limits.session_count_max;
     shard->smtpd = smtpd_create(io, &smtpd, &inject_intake, shard);
     shard->smtpc = smtpc_engine_create(io, shard->limits.connection_count_max);
+    door_init(shard);
     inject_init(shard);
     home_init(shard);
     compact_init(shard);
@@ -94,6 +95,7 @@ void shard_destroy(struct shard *shard)
     compact_fini(shard);
     home_fini(shard);
     inject_fini(shard);
+    door_fini(shard);
     smtpc_engine_destroy(shard->smtpc);
     smtpd_destroy(shard->smtpd);
     if (shard->dns)
@@ -170,6 +172,12 @@ static void on_shard_parcel(void *context, struct parcel *parcel)
         break;
     case SHARD_LOCATED:
         deliver_on_located(shard, container_of(parcel, struct locate, parcel));
+        break;
+    case SHARD_ARRIVAL:
+        door_on_arrival(shard, container_of(parcel, struct arrival, parcel));
+        break;
+    case SHARD_ARRIVAL_RETURN:
+        door_on_arrival_return(shard, container_of(parcel, struct arrival, parcel));
         break;
     case SHARD_OUTCOME:
         home_on_outcome(shard, container_of(parcel, struct outcome_parcel, request.parcel));
@@ -248,9 +256,10 @@ int shard_listen(struct shard *shard, int listen_fd, const char *source_name)
 /* Nothing of this shard is under way: safe to end. */
 static bool is_quiet(const struct shard *shard)
 {
-    return shard->smtpd_stopped && site_open_connections(shard) == 0 && shard->append_count == 0 &&
-           shard->outcomes.count_used == 0 && shard->named_records.count_used == 0 &&
-           shard->deliveries.count_used == 0 && compact_is_idle(shard);
+    return shard->smtpd_stopped && door_is_idle(shard) && site_open_connections(shard) == 0 &&
+           shard->append_count == 0 && shard->outcomes.count_used == 0 &&
+           shard->named_records.count_used == 0 && shard->deliveries.count_used == 0 &&
+           compact_is_idle(shard);
 }
 
 static void shard_turn(struct io_actor *actor)

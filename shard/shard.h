@@ -22,6 +22,9 @@
 #include "core/io/mailbox.h"
 #include "queue/spool.h"
 
+#include <stdalign.h>
+#include <stdatomic.h>
+
 #define SHARD_COUNT_MAX 256
 
 struct shard;
@@ -45,6 +48,16 @@ struct shard_options {
     struct shard_limits limits; /* zeros = defaults */
 };
 
+/*
+ * How much a shard has to do, for those who choose between shards: a hint and no more, read and
+ * changed without order (relaxed), upon which nothing depends that must hold. Who sends a
+ * connection to a shard counts it there at once, before its parcel arrives: otherwise several would
+ * fill the emptiest one together.
+ */
+struct shard_load {
+    alignas(128) _Atomic uint32_t session_count; /* injectors' sessions, there or on their way */
+};
+
 /* The mailboxes of one shard; all created before the loops run, owned by whoever wires. */
 struct shard_wiring {
     struct spool *spool;   /* for spool_health only */
@@ -58,6 +71,7 @@ struct shard_wiring {
     struct mailbox *from_control;
     struct mailbox *const *to_shards;   /* [count]; own entry NULL */
     struct mailbox *const *from_shards; /* [count]; own entry NULL */
+    struct shard_load *loads;           /* [count] */
 };
 
 struct shard *shard_create(struct io *io, const struct shard_options *options);

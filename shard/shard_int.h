@@ -2,6 +2,7 @@
  * shard_int: the inside of a shard, shared by the files of this room and by nobody else.
  *
  *   shard.c    creation, wiring, the turn, dispatch of parcels
+ *   door.c     which shard an injector's connection goes to
  *   inject.c   the intake table: from an SMTP session to an append
  *   home.c     live messages at home here: registration, handoff, outcomes, checkpoints
  *   compact.c  live messages moved out of nearly empty segments
@@ -49,6 +50,20 @@ enum shard_parcel_kind {
     SHARD_LIST,            /* struct report: rows on their way past all homes, for places */
     SHARD_LOCATE,          /* struct locate: owner to home: where does the message lie? */
     SHARD_LOCATED,         /* the same on its way home, answered */
+    SHARD_ARRIVAL,         /* struct arrival: a connection on its way to a shard with less to do */
+    SHARD_ARRIVAL_RETURN,  /* the same on its way home */
+};
+
+/* ---- Ingress ------------------------------------------------------------------------------- */
+
+/* An accepted connection whose session begins elsewhere. Allocated by the shard that accepted it,
+ * returned there. */
+struct arrival {
+    struct parcel parcel;
+    const char *source_name; /* the listener's, valid until the return */
+    uint32_t index;          /* in the slab of the shard that accepted it */
+    uint16_t home;           /* that shard */
+    int fd;                  /* -1: its session has begun */
 };
 
 /* ---- Home ---------------------------------------------------------------------------------- */
@@ -404,6 +419,8 @@ struct shard {
     uint32_t *pool_turns; /* round robin per pool position */
     uint32_t pool_turn_count;
 
+    struct slab arrivals; /* door.c */
+
     struct slab intakes; /* inject.c */
 
     /* home.c */
@@ -476,6 +493,23 @@ struct shard {
     struct slab wides;
     struct spool_reader *reader;
 };
+
+/* door.c */
+void door_init(struct shard *shard);
+void door_fini(struct shard *shard);
+/* The intake's arrive(). */
+bool door_arrive(void *taker, int fd, const char *listener_source);
+void door_on_arrival(struct shard *shard, struct arrival *arrival);
+void door_on_arrival_return(struct shard *shard, struct arrival *arrival);
+/* A session begins here, or one has ended. */
+void door_enter(struct shard *shard);
+void door_leave(struct shard *shard);
+/* For the simulator: NULL when the shards' loads are what is there, else what is wrong. */
+const char *door_audit(struct shard *const *shards, uint16_t count);
+static inline bool door_is_idle(const struct shard *shard)
+{
+    return shard->arrivals.count_used == 0;
+}
 
 /* inject.c */
 void inject_init(struct shard *shard);

@@ -133,7 +133,9 @@ int io_listen_unix(struct io *io, const char *path, int *ret_fd);
 struct io_accept {
     struct io_op op; /* loop; zeroed by the owner before the first start */
     /* fd >= 0: a new connection, now the owner's. fd < 0: accepting met a local error (-EMFILE,
-     * -ENFILE, -ENOMEM …); the loop has stopped accepting, the owner starts again when it will. */
+     * -ENFILE, -ENOMEM …); the loop has stopped accepting, the owner starts again when it will.
+     * A TCP connection on which nothing was started yet may go to another loop of the process (the
+     * number travels by mailbox) and is that loop's from then on. */
     void (*on_accept)(struct io_accept *accept, int32_t fd);
 };
 

@@ -62,8 +62,10 @@ void io_fd_settle(struct io *io, int fd)
 
     if (op == NULL || state->in_flight > 0 || state->recv != NULL)
         return;
-    /* The number may come back as a new descriptor before we see this close complete. */
+    /* The number may come back as a new descriptor before we see this close complete, and by way
+     * of another loop. */
     state->close = NULL;
+    state->is_unix = false;
     if (op->flags & IO_OP_PENDING)
         list_remove(&op->link);
     op->flags = 0;
@@ -385,6 +387,7 @@ void io_close_now(struct io *io, int fd)
     struct io_fd *state = io_fd_of(io, fd);
 
     must(state->in_flight == 0 && state->recv == NULL && state->close == NULL);
+    state->is_unix = false;
     io_count_call(io);
     close(fd);
 }

@@ -274,10 +274,12 @@ def final_rows_by_rcpt(rows):
 class Smtp:
     """An SMTP client that sends just what it is told to."""
 
-    def __init__(self, address, port=2525, timeout=20):
-        self.socket = socket.create_connection((address, port), timeout=timeout)
+    def __init__(self, address, port=2525, timeout=20, source=None, wait=True):
+        """From an address, where that matters; without wait the greeting is read later."""
+        self.socket = socket.create_connection((address, port), timeout=timeout,
+                                               source_address=(source, 0) if source else None)
         self.file = self.socket.makefile('rb')
-        self.greeting = self.reply()
+        self.greeting = self.reply() if wait else None
 
     def reply(self):
         """(code, text) of one reply; (0, '') when the connection ended."""

@@ -91,8 +91,10 @@ static void count_done(struct product *product)
     events->segments_recycled += stats.recycled;
     events->commits_failed += stats.failed_commits;
     events->voids_written += stats.voids;
-    for (uint16_t i = 0; i < product->setup.shard_count; i++)
+    for (uint16_t i = 0; i < product->setup.shard_count; i++) {
         events->cold_reads += product->shards[i]->totals.cold_reads;
+        events->sessions_moved += product->shards[i]->totals.sessions_moved;
+    }
 }
 
 static int assemble(struct product *product)
@@ -243,7 +245,7 @@ bool product_is_empty(const struct product *product)
             shard->deliveries.count_used || shard->outcomes.count_used || shard->pool.bytes_used ||
             shard->pool.messages.count_used || shard->append_count || shard->rcpts_reserved ||
             !list_empty(&shard->unregistered) || shard->outcomes_reserved ||
-            shard->handoffs_waiting)
+            shard->handoffs_waiting || !door_is_idle(shard))
             return false;
     }
     return true;
@@ -252,9 +254,12 @@ bool product_is_empty(const struct product *product)
 const char *product_audit(struct product *product)
 {
     bool recount = ++product->audit_count % 64 == 0;
+    const char *text;
 
-    return product->process ? lease_audit(product->shards, product->setup.shard_count, recount)
-                            : NULL;
+    if (!product->process)
+        return NULL;
+    text = lease_audit(product->shards, product->setup.shard_count, recount);
+    return text ? text : door_audit(product->shards, product->setup.shard_count);
 }
 
 void product_print(const struct product *product)

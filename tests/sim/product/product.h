@@ -19,6 +19,7 @@
     X(retries_recovered, "recipients that keep their time of the next attempt")                    \
     X(rests_recovered, "queues that go on resting after a restart")                                \
     X(cold_reads, "messages read back from the log")                                               \
+    X(sessions_moved, "injectors' connections, to a shard with fewer")                             \
     X(checkpoints, "completed")                                                                    \
     X(segments_evacuated, "their stragglers were asked to move")                                   \
     X(segments_recycled, "")                                                                       \

@@ -94,3 +94,5 @@ extern const struct CMUnitTest mailbox_tests[];
 extern const size_t mailbox_test_count;
 
 #define WORLD_TEST(function) cmocka_unit_test_setup_teardown(function, world_setup, world_teardown)
+#define TWO_LOOP_TEST(function)                                                                    \
+    cmocka_unit_test_setup_teardown(function, world_setup_two_loops, world_teardown)

@@ -154,9 +154,6 @@ static void foreign_hand_takes_letters(void **state)
     mailbox_destroy(there);
 }
 
-#define TWO_LOOP_TEST(function)                                                                    \
-    cmocka_unit_test_setup_teardown(function, world_setup_two_loops, world_teardown)
-
 const struct CMUnitTest mailbox_tests[] = {
     TWO_LOOP_TEST(overflow_keeps_order),    TWO_LOOP_TEST(a_letter_wakes_a_sleeper),
     WORLD_TEST(letters_to_oneself),         WORLD_TEST(foreign_letters_arrive),

@@ -186,6 +186,46 @@ static void one_accept_takes_many_connections(void **state)
         io_close_now(the_io, acceptor.fds[i]);
 }
 
+/* The calls of the suite from here on are made on this loop. */
+static void go_to_loop(unsigned number)
+{
+    the_io = backend_loop(the_world, number);
+}
+
+/* Accepted on one loop, used and closed on the other; then the number comes back. */
+static void a_connection_moves_to_another_loop(void **state)
+{
+    static const char text[] = "220 here\r\n";
+
+    for (unsigned round = 0; round < 3; round++) {
+        struct ipaddr_port here;
+        struct ipaddr_port there;
+        struct stream a;
+        struct stream b;
+
+        stream_pair(&a, &b);
+        stream_receive(&a);
+        assert_int_equal(io_peer_address(the_io, b.fd, &here), 0);
+        go_to_loop(1);
+        assert_int_equal(io_peer_address(the_io, b.fd, &there), 0);
+        assert_true(ipaddr_equal(&here.ip, &there.ip) && here.port == there.port);
+        stream_receive(&b);
+        stream_send(&b, text, sizeof(text));
+        run_until_used(&a, sizeof(text));
+        go_to_loop(0);
+        stream_send(&a, text, sizeof(text));
+        run_until_used(&b, sizeof(text));
+        assert_memory_equal(b.data, text, sizeof(text));
+        go_to_loop(1);
+        stream_close(&b);
+        assert_int_equal(b.end_reason, -ECANCELED);
+        go_to_loop(0);
+        run_until_count(&a.ends, 1);
+        assert_int_equal(a.end_reason, 0);
+        stream_close(&a);
+    }
+}
+
 /* ---- Echo ---------------------------------------------------------------------------------- */
 
 static void send_back(struct stream *stream)
@@ -616,6 +656,7 @@ const struct CMUnitTest net_tests[] = {
     WORLD_TEST(close_ends_a_connect),
     WORLD_TEST(addresses_of_both_ends_agree),
     WORLD_TEST(one_accept_takes_many_connections),
+    TWO_LOOP_TEST(a_connection_moves_to_another_loop),
     WORLD_TEST(echo_answers),
     WORLD_TEST(steady_turns_allocate_nothing),
     WORLD_TEST(send_of_nothing_is_done),
