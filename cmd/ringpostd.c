@@ -139,6 +139,8 @@ static int recover(struct daemon *daemon)
         log_error("spool %s: %s", daemon->spool_options.path, err_text(result));
         return result;
     }
+    /* The tables of recovery were as large as the queue. */
+    mem_give_back();
     log_info("spool %s: life %llu, %llu messages and %llu recipients queued, commit mode %s, "
              "%llu torn tails cut, %llu damaged places",
              daemon->spool_options.path, (unsigned long long)report.life,

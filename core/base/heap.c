@@ -4,7 +4,6 @@
 #include "core/base/must.h"
 
 #include <stddef.h>
-#include <string.h>
 
 #define HEAP_ARITY          4u
 #define HEAP_CAPACITY_FIRST 64u
@@ -30,12 +29,9 @@ static bool heap_grow(struct heap *heap)
     /* The index arithmetic below stays within 32 bits up to here. */
     if (capacity > UINT32_MAX / HEAP_ARITY)
         return false;
-    entries = mem_try_alloc((size_t)capacity * sizeof(*entries));
+    entries = mem_try_grow(heap->entries, (size_t)capacity * sizeof(*entries));
     if (entries == NULL)
         return false;
-    if (heap->count > 0)
-        memcpy(entries, heap->entries, heap->count * sizeof(*entries));
-    mem_free(heap->entries);
     heap->entries = entries;
     heap->capacity = capacity;
     return true;

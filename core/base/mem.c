@@ -56,9 +56,29 @@ char *mem_strdup(const char *text)
     return copy;
 }
 
+void *mem_try_grow(void *block, size_t bytes)
+{
+    must(bytes > 0);
+    alloc_count++;
+    return realloc(block, bytes);
+}
+
 void mem_free(void *block)
 {
     free(block);
+}
+
+/* jemalloc's own door, where it is linked. */
+extern int mallctl(const char *name, void *old, size_t *old_bytes, void *set, size_t set_bytes)
+    __attribute__((weak));
+
+/* Stands for every arena; MALLCTL_ARENAS_ALL in jemalloc's header. */
+#define PURGE_ALL "arena.4096.purge"
+
+void mem_give_back(void)
+{
+    if (mallctl)
+        mallctl(PURGE_ALL, NULL, NULL, NULL, 0);
 }
 
 uint64_t mem_alloc_count(void)

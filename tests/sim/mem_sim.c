@@ -148,6 +148,27 @@ void mem_free(void *block)
         release((struct header *)block - 1);
 }
 
+/* What is new is marked, so that whoever reads it before writing goes astray in the same way in
+ * every run. */
+void *mem_try_grow(void *block, size_t bytes)
+{
+    size_t before = block ? ((struct header *)block - 1)->bytes : 0;
+    uint8_t *grown = mem_try_alloc(bytes);
+
+    must(bytes >= before);
+    if (grown == NULL)
+        return NULL;
+    if (before > 0)
+        memcpy(grown, block, before);
+    memset(grown + before, 0xdd, bytes - before);
+    mem_free(block);
+    return grown;
+}
+
+void mem_give_back(void)
+{
+}
+
 void sim_mem_free_all(struct sim_mem_tag *tag)
 {
     while (!list_empty(&tag->blocks))

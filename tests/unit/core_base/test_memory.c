@@ -48,6 +48,23 @@ static void mem_counts_and_zeroes(void **state)
     assert_int_equal(mem_alloc_count() - before, 66);
 }
 
+static void mem_grows_with_its_content(void **state)
+{
+    uint64_t before = mem_alloc_count();
+    uint8_t *block = mem_try_grow(NULL, 100);
+    uint8_t *grown;
+
+    assert_non_null(block);
+    memset(block, 0x5a, 100);
+    grown = mem_try_grow(block, 1 << 20);
+    assert_non_null(grown);
+    for (int i = 0; i < 100; i++)
+        assert_int_equal(grown[i], 0x5a);
+    assert_int_equal(mem_alloc_count() - before, 2);
+    mem_free(grown);
+    mem_give_back();
+}
+
 static void mem_zero_bytes_is_not_a_shortage(void **state)
 {
     void *block = mem_try_alloc(0);
@@ -302,6 +319,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(mem_counts_and_zeroes),
+        cmocka_unit_test(mem_grows_with_its_content),
         cmocka_unit_test(mem_zero_bytes_is_not_a_shortage),
         cmocka_unit_test(mem_shortage),
         cmocka_unit_test(arena_pieces_are_apart_aligned_and_zero),
