@@ -15,6 +15,7 @@
 
 #define LOOK_AGAIN_NS  200000000ull
 #define RETRY_NS       1000000000ull
+#define RETRY_NS_MAX   (32 * RETRY_NS)
 #define STRAGGLERS_IN  16u /* of the segment's bytes, one part in so many */
 #define OLD_BY_SERIALS 16u
 
@@ -27,6 +28,7 @@ static void on_timer(struct io_timer *timer)
 void compaction_init(struct spool *spool)
 {
     io_timer_init(&spool->compaction.timer, on_timer);
+    spool->compaction.retry_ns = RETRY_NS;
 }
 
 void compaction_fini(struct spool *spool)
@@ -68,6 +70,7 @@ static void evacuate(struct spool *spool, const struct segment *segment)
 
     compaction->serial = segment->serial;
     compaction->slot = segment->slot;
+    compaction->live_bytes = segment->live_bytes;
     compaction->clients_left = 0;
     spool_count(&spool->counters.evacuations, 1);
     for (uint16_t i = 0; i < spool->client_count; i++) {
@@ -104,6 +107,24 @@ void compaction_turn(struct spool *spool)
         io_timer_arm(spool->io, &compaction->timer, now_ns + RETRY_NS);
 }
 
+/* When to look again after an evacuation. What could not be moved is not tried again at once, and
+ * less and less often while nothing at all moves: its messages are in memory, or copies find no
+ * room. */
+static uint64_t next_look_ns(struct compaction *compaction, const struct segment *segment,
+                             uint64_t now_ns)
+{
+    bool is_left = segment->serial == compaction->serial && segment->live > 0;
+    uint64_t wait_ns = compaction->retry_ns;
+
+    if (is_left && segment->live_bytes >= compaction->live_bytes) {
+        if (compaction->retry_ns < RETRY_NS_MAX)
+            compaction->retry_ns *= 2;
+        return now_ns + wait_ns;
+    }
+    compaction->retry_ns = RETRY_NS;
+    return is_left ? now_ns + RETRY_NS : now_ns;
+}
+
 void compaction_on_done(struct spool *spool, struct spool_client *client,
                         struct spool_notice *notice)
 {
@@ -115,11 +136,7 @@ void compaction_on_done(struct spool *spool, struct spool_client *client,
     must(compaction->clients_left > 0);
     if (--compaction->clients_left > 0)
         return;
-    /* What could not be moved is not tried again at once. */
-    if (segment->serial == compaction->serial && segment->live > 0)
-        compaction->look_at_ns = now_ns + RETRY_NS;
-    else
-        compaction->look_at_ns = now_ns;
+    compaction->look_at_ns = next_look_ns(compaction, segment, now_ns);
     compaction->serial = 0;
     io_timer_arm(spool->io, &compaction->timer,
                  compaction->look_at_ns > now_ns ? compaction->look_at_ns : now_ns + 1);

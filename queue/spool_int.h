@@ -84,7 +84,9 @@ struct compaction {
     uint32_t serial; /* 0 = none */
     uint16_t slot;
     uint32_t clients_left;
+    uint64_t live_bytes; /* of the segment, when it was asked for */
     uint64_t look_at_ns; /* no look for another one before */
+    uint64_t retry_ns;   /* after the next evacuation that moves nothing; doubles with each */
     struct io_timer timer;
 };
 

@@ -89,8 +89,8 @@ static bool move_start(struct shard *shard, uint32_t home_message)
 
     if (!message)
         return false;
-    move = message_buffer_add(message, home->place.bytes) < 0 ? NULL
-                                                              : slab_alloc(&shard->moves, &index);
+    move = message_buffer_need(message, home->place.bytes) < 0 ? NULL
+                                                               : slab_alloc(&shard->moves, &index);
     if (!move) {
         message_free(message);
         return false;

@@ -476,7 +476,7 @@ static int read_at(struct shard *shard, struct delivery *delivery, const struct 
     if (fd < 0)
         return fd;
     if (message->buffers[0].size < place->bytes) {
-        if (message_buffer_add(message, place->bytes) < 0)
+        if (message_buffer_need(message, place->bytes) < 0)
             return E_FULL;
         message_buffer_drop_first(message);
     }
@@ -516,7 +516,7 @@ static int load(struct shard *shard, struct delivery *delivery)
         return E_FULL;
     delivery->message = message;
     delivery->is_loaded = true;
-    if (message_buffer_add(message, 1) == 0)
+    if (message_buffer_need(message, 1) == 0)
         result = locate(shard, delivery);
     if (result < 0) {
         message_free(message);

@@ -576,7 +576,7 @@ static uint32_t count_used(const struct shard *shard, const struct lease_share *
 }
 
 static const char *audit_limit(struct shard *const *shards, uint16_t count, uint32_t limit,
-                               bool recount)
+                               uint32_t recount)
 {
     const struct lease_share *share = shards[0]->leases.shares[limit];
     const struct lease_owned *owned = share ? shards[share->owner]->leases.owned[limit] : NULL;
@@ -589,13 +589,14 @@ static const char *audit_limit(struct shard *const *shards, uint16_t count, uint
         share = shards[i]->leases.shares[limit];
         if (count > 1 && accounted(share) != owned->pot.shards[i].leased)
             return "a shard has not what was leased to it";
-        if (share->used > share->held || (recount && share->used != count_used(shards[i], share)))
+        if (share->used > share->held ||
+            (recount == i && share->used != count_used(shards[i], share)))
             return "slots are used that are not held";
     }
     return NULL;
 }
 
-const char *lease_audit(struct shard *const *shards, uint16_t count, bool recount)
+const char *lease_audit(struct shard *const *shards, uint16_t count, uint32_t recount)
 {
     for (uint32_t i = 0; i < shards[0]->leases.limit_count; i++) {
         const char *text = audit_limit(shards, count, i, recount);

@@ -143,7 +143,8 @@ void lease_slots_release(struct shard *shard, struct lease_slots *slots);
 
 /*
  * For the simulator, which runs all shards in one thread: sums what every shard holds, uses and has
- * under way; recount: looks at each connection and lane too. NULL when leases + free = limit
- * everywhere, else what is wrong.
+ * under way. On the shard with the number `recount` each connection and lane is looked at
+ * besides; a number that is no shard's means none. NULL when leases + free = limit everywhere, else
+ * what is wrong.
  */
-const char *lease_audit(struct shard *const *shards, uint16_t count, bool recount);
+const char *lease_audit(struct shard *const *shards, uint16_t count, uint32_t recount);

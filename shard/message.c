@@ -55,24 +55,15 @@ void message_free(struct message *message)
         return;
     for (uint32_t i = 0; i < message->buffer_count; i++)
         buffer_free(message->pool, &message->buffers[i]);
+    message->pool->is_overdrawn &= !message->has_overdrawn;
     slab_free(&message->pool->messages, message->index);
 }
 
-int message_buffer_add(struct message *message, uint32_t min_bytes)
+static int add_buffer(struct message *message, uint8_t class, uint32_t size)
 {
     struct message_pool *pool = message->pool;
-    struct message_buffer *buffer;
-    uint8_t class = 0;
-    uint32_t size;
+    struct message_buffer *buffer = &message->buffers[message->buffer_count];
 
-    if (message->buffer_count == MESSAGE_IOV_MAX)
-        return E_TOO_LONG;
-    buffer = &message->buffers[message->buffer_count];
-    while (class < MESSAGE_BUFFER_CLASSES && class_bytes[class] < min_bytes)
-        class ++;
-    size = class < MESSAGE_BUFFER_CLASSES ? class_bytes[class] : min_bytes;
-    if (pool->bytes_used + size > pool->bytes_max)
-        return E_FULL;
     *buffer = (struct message_buffer){.size = size, .class = class};
     /* Only messages far above the usual size come to the heap. */
     buffer->data = class < MESSAGE_BUFFER_CLASSES
@@ -83,6 +74,47 @@ int message_buffer_add(struct message *message, uint32_t min_bytes)
     pool->bytes_used += size;
     message->buffer_count++;
     return 0;
+}
+
+/* The class of a buffer with room for min_bytes, and its size. */
+static uint8_t class_of(uint32_t min_bytes, uint32_t *ret_size)
+{
+    uint8_t class = 0;
+
+    while (class < MESSAGE_BUFFER_CLASSES && class_bytes[class] < min_bytes)
+        class ++;
+    *ret_size = class < MESSAGE_BUFFER_CLASSES ? class_bytes[class] : min_bytes;
+    return class;
+}
+
+int message_buffer_add(struct message *message, uint32_t min_bytes)
+{
+    const struct message_pool *pool = message->pool;
+    uint32_t size;
+    uint8_t class = class_of(min_bytes, &size);
+
+    if (message->buffer_count == MESSAGE_IOV_MAX)
+        return E_TOO_LONG;
+    if (pool->bytes_used + size > pool->bytes_max)
+        return E_FULL;
+    return add_buffer(message, class, size);
+}
+
+int message_buffer_need(struct message *message, uint32_t min_bytes)
+{
+    struct message_pool *pool = message->pool;
+    int result = message_buffer_add(message, min_bytes);
+    uint32_t size;
+    uint8_t class = class_of(min_bytes, &size);
+
+    if (result != E_FULL || (pool->is_overdrawn && !message->has_overdrawn))
+        return result;
+    result = add_buffer(message, class, size);
+    if (result == 0) {
+        message->has_overdrawn = true;
+        pool->is_overdrawn = true;
+    }
+    return result;
 }
 
 void message_buffer_drop_first(struct message *message)

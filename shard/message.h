@@ -41,6 +41,7 @@ struct message {
     uint32_t home;           /* home message index once registered */
     uint32_t kilobytes;      /* of its record, rounded up, once registered; at most what fits */
     uint32_t payload_offset; /* in the first buffer: a record's header when it was read back */
+    bool has_overdrawn;      /* it is the one that the pool has made an exception for */
     struct iovec payload[MESSAGE_IOV_MAX];
 };
 
@@ -50,6 +51,7 @@ struct message_pool {
     uint64_t bytes_used;
     uint64_t bytes_soft; /* above: do not keep hot */
     uint64_t bytes_max;  /* no more buffers */
+    bool is_overdrawn;   /* but for one message, see message_buffer_need */
 };
 
 void message_pool_init(struct message_pool *pool, uint64_t bytes_max, uint32_t message_count_max);
@@ -66,6 +68,12 @@ void message_free(struct message *message);
 
 /* A first or further buffer with room for at least min_bytes in one piece. 0 or E_FULL. */
 int message_buffer_add(struct message *message, uint32_t min_bytes);
+/*
+ * The same for a message that is queued and read back. What waits must be able to go, however small
+ * the pool has become (by another number of shards, say): one message at a time gets a buffer above
+ * bytes_max.
+ */
+int message_buffer_need(struct message *message, uint32_t min_bytes);
 /* Frees the first buffer; the others move up. For a message in the making only. */
 void message_buffer_drop_first(struct message *message);
 /* Appends to the payload, adding buffers as needed. 0, E_FULL, or E_TOO_LONG when the buffers'

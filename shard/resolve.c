@@ -3,7 +3,7 @@
 #include "core/base/mem.h"
 #include "shard/shard_int.h"
 
-#define RESOLVE_JOBS    64
+#define RESOLVE_JOBS    64u
 #define NO_ROOM_WAIT_MS 1000
 
 _Static_assert(DOMAIN_DOUBT_MS >= (30 * 60 + 2 * DNS_DENIAL_KEPT_MAX_S) * 1000ull,
@@ -16,6 +16,14 @@ struct resolve_job {
     struct mx_rules rules;
     uint32_t next_free;
 };
+
+/* Each has a question under way nearly always. */
+static uint32_t job_count(const struct shard *shard)
+{
+    uint32_t in_flight_max = shard->limits.dns_in_flight_max;
+
+    return in_flight_max < RESOLVE_JOBS ? in_flight_max : RESOLVE_JOBS;
+}
 
 static void collect_own_addresses(struct shard *shard)
 {
@@ -39,14 +47,14 @@ void resolve_init(struct shard *shard)
 {
     list_init(&shard->resolve_waiting);
     collect_own_addresses(shard);
-    shard->resolve_jobs = mem_alloc(RESOLVE_JOBS * sizeof(struct resolve_job));
+    shard->resolve_jobs = mem_alloc(job_count(shard) * sizeof(struct resolve_job));
     shard->resolve_job_free = NONE;
 }
 
 /* The resolver's mailboxes are known only after wiring. */
 void resolve_wire(struct shard *shard)
 {
-    for (uint32_t i = 0; i < RESOLVE_JOBS; i++) {
+    for (uint32_t i = 0; i < job_count(shard); i++) {
         struct resolve_job *job = &shard->resolve_jobs[i];
 
         job->shard = shard;
@@ -58,7 +66,7 @@ void resolve_wire(struct shard *shard)
 
 void resolve_fini(struct shard *shard)
 {
-    for (uint32_t i = 0; i < RESOLVE_JOBS; i++)
+    for (uint32_t i = 0; i < job_count(shard); i++)
         if (shard->resolve_jobs[i].resolution)
             mx_resolution_destroy(shard->resolve_jobs[i].resolution);
     mem_free(shard->resolve_jobs);

@@ -132,11 +132,6 @@ void slab_free(struct slab *slab, uint32_t index)
     put_free(slab, index);
 }
 
-bool slab_is_live(const struct slab *slab, uint32_t index)
-{
-    return index < slab->count_grown && (slab->generations[index] & 1) != 0;
-}
-
 void *slab_at(const struct slab *slab, uint32_t index)
 {
     must(slab_is_live(slab, index));

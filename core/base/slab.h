@@ -43,7 +43,10 @@ void *slab_alloc_unset(struct slab *slab, uint32_t *ret_index);
 void slab_free(struct slab *slab, uint32_t index);
 /* The live object at index; must() when it is not live. */
 void *slab_at(const struct slab *slab, uint32_t index);
-bool slab_is_live(const struct slab *slab, uint32_t index);
+static inline bool slab_is_live(const struct slab *slab, uint32_t index)
+{
+    return index < slab->count_grown && (slab->generations[index] & 1) != 0;
+}
 /*
  * Grows now so that at least count objects (or count_max) exist: boot-time warming. False when
  * memory is short.

@@ -115,6 +115,19 @@ static void on_envelope_answered(struct sim_peer_conn *conn, struct remote *remo
         send_envelope(conn, remote, s);
 }
 
+static bool says(struct slice line, const char *text)
+{
+    return memmem(line.data, line.len, text, strlen(text)) != NULL;
+}
+
+/* Why the product stops taking mail. */
+static void note_refusal(struct remote_answers *answers, struct slice line)
+{
+    answers->told_memory += says(line, "memory");
+    answers->told_full += says(line, "queue is full") || says(line, "too many messages");
+    answers->told_space += says(line, "disk space");
+}
+
 static void on_line(struct sim_peer_conn *conn, struct slice line)
 {
     struct remote *remote = sim_peer_context(sim_peer_of(conn));
@@ -123,6 +136,8 @@ static void on_line(struct sim_peer_conn *conn, struct slice line)
 
     if (!s || (line.len > 3 && line.data[3] == '-'))
         return;
+    if (!is_good)
+        note_refusal(&remote->answers, line);
     switch (s->state) {
     case INJECT_GREETING:
         sim_peer_printf(conn, "EHLO injector.test\r\n");

@@ -6,6 +6,24 @@
 #include <errno.h>
 #include <stdio.h>
 
+#define RECOUNT_EVERY 16
+
+/* What was not drawn. Ample pools are for all shards together: a history costs their pages. */
+static struct shard_limits ample_limits(const struct product_setup *setup)
+{
+    struct shard_limits limits = setup->limits;
+
+#define AMPLE(name, count) limits.name = limits.name ? limits.name : (count)
+    AMPLE(message_count_max, 20000u / setup->shard_count);
+    AMPLE(rcpt_count_max, 40000u / setup->shard_count);
+    AMPLE(session_count_max, 64);
+    AMPLE(connection_count_max, 256);
+    AMPLE(queue_count_max, 2048);
+    AMPLE(dns_in_flight_max, 16);
+#undef AMPLE
+    return limits;
+}
+
 static void create_shards(struct product *product)
 {
     const struct product_setup *setup = &product->setup;
@@ -15,12 +33,7 @@ static void create_shards(struct product *product)
         .spool_path = "/spool",
         .segment_bytes = setup->segment_bytes,
         .counts_ips = true,
-        .limits = {.message_count_max = 20000,
-                   .rcpt_count_max = 40000,
-                   .session_count_max = setup->session_count_max,
-                   .connection_count_max = 256,
-                   .queue_count_max = 2048,
-                   .dns_in_flight_max = 16},
+        .limits = ample_limits(setup),
     };
 
     for (uint16_t i = 0; i < setup->shard_count; i++) {
@@ -46,6 +59,18 @@ static int listen_all(struct product *product)
     return 0;
 }
 
+static void count_shards(struct product_events *events, uint16_t count)
+{
+    if (count == 1)
+        events->shards_1++;
+    else if (count <= 4)
+        events->shards_2_to_4++;
+    else if (count < 16)
+        events->shards_5_to_15++;
+    else
+        events->shards_16++;
+}
+
 /* What this start found. The clocks tell which retries and rests are still to be waited for. */
 static void count_recovered(struct product *product)
 {
@@ -56,6 +81,7 @@ static void count_recovered(struct product *product)
     SPOOL_RECOVERY_BRANCHES(ADD_BRANCH)
 #undef ADD_BRANCH
     events->messages_recovered += product->report.messages_live;
+    count_shards(events, product->setup.shard_count);
     events->shards_changed +=
         product->shards_before && product->shards_before != product->setup.shard_count;
     product->shards_before = product->setup.shard_count;
@@ -159,8 +185,6 @@ int product_start(struct product *product, const struct product_setup *setup)
     product->setup = *setup;
     if (setup->backlog == 0)
         product->setup.backlog = 64;
-    if (setup->session_count_max == 0)
-        product->setup.session_count_max = 64;
     if (setup->segment_count_max == 0)
         product->setup.segment_count_max = 512;
     product->zone.world = product->world;
@@ -251,15 +275,17 @@ bool product_is_empty(const struct product *product)
     return true;
 }
 
+/* Sums at every step; the connections themselves are counted on one shard at a time, in turn. */
 const char *product_audit(struct product *product)
 {
-    bool recount = ++product->audit_count % 64 == 0;
+    uint32_t turn = ++product->audit_count, count = product->setup.shard_count;
+    uint32_t recount = turn % RECOUNT_EVERY == 0 ? turn / RECOUNT_EVERY % count : count;
     const char *text;
 
     if (!product->process)
         return NULL;
-    text = lease_audit(product->shards, product->setup.shard_count, recount);
-    return text ? text : door_audit(product->shards, product->setup.shard_count);
+    text = lease_audit(product->shards, (uint16_t)count, recount);
+    return text ? text : door_audit(product->shards, (uint16_t)count);
 }
 
 void product_print(const struct product *product)

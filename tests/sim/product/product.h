@@ -6,6 +6,7 @@
 #pragma once
 
 #include "shard/assembly.h"
+#include "shard/shard.h"
 #include "tests/sim/product/names.h"
 
 #define PRODUCT_SHARDS_MAX 16
@@ -14,6 +15,10 @@
 #define PRODUCT_EVENTS(X)                                                                          \
     X(starts_refused, "the spool does not open: a start is tried again")                           \
     X(starts_cut_short, "a crash in the middle of the start")                                      \
+    X(shards_1, "lives that came up with so many shards")                                          \
+    X(shards_2_to_4, "")                                                                           \
+    X(shards_5_to_15, "")                                                                          \
+    X(shards_16, "")                                                                               \
     X(shards_changed, "another number of shards than in the life before")                          \
     X(messages_recovered, "")                                                                      \
     X(retries_recovered, "recipients that keep their time of the next attempt")                    \
@@ -35,11 +40,11 @@ struct product_events {
 #undef PRODUCT_EVENT_FIELD
 };
 
-/* What differs from life to life; drawn by the test. Counts of 0 mean ample ones. */
+/* What differs from life to life; drawn by the test. Counts and limits of 0 mean ample ones. */
 struct product_setup {
     uint16_t shard_count;
     uint16_t backlog;           /* of each listening socket */
-    uint32_t session_count_max; /* injectors' connections per shard */
+    struct shard_limits limits; /* of each shard */
     bool committer_alone;
     struct conf *conf; /* loaded outside of any life: its names outlive them */
     uint64_t segment_bytes;

@@ -117,7 +117,7 @@ static void draw_config(struct history *h)
                    "<spool /spool>\n</spool>\n"
                    "<source 127.0.0.1>\n always-allow-relaying yes\n default-virtual-mta pool\n"
                    "</source>\n",
-                   rng_one_in(&h->rng, 2) ? 4ull << 20 : 64ull << 20,
+                   (1ull << 20) << (2 * rng_below(&h->rng, 4)),
                    rng_one_in(&h->rng, 2) ? (unsigned long long)rng_between(&h->rng, 1, 8) : 1200);
     for (int i = 1; i <= 3; i++)
         at += snprintf(
@@ -145,12 +145,36 @@ static void on_ordered_crash(void *context)
     ledger_crash(&h->ledger, sim_now_ns(h->world), h->stalled_from_ns);
 }
 
+/* Mostly few, but each life draws anew, and every tenth has all that fit. */
+static uint16_t draw_shard_count(struct rng *rng)
+{
+    if (rng_one_in(rng, 10))
+        return PRODUCT_SHARDS_MAX;
+    return (uint16_t)rng_between(rng, 1, rng_one_in(rng, 3) ? PRODUCT_SHARDS_MAX : 4);
+}
+
+/* One or the other pool of a shard may be small. A life must find room for what its predecessors
+ * took, else it does not start: the last one has room for everything. */
+static void draw_limits(struct rng *rng, bool is_last, struct shard_limits *ret_limits)
+{
+    *ret_limits = (struct shard_limits){
+        .session_count_max = (uint32_t)rng_between(rng, 1, rng_one_in(rng, 3) ? 3 : 64),
+        .connection_count_max = (uint32_t)rng_between(rng, 1, rng_one_in(rng, 3) ? 3 : 256),
+        .queue_count_max = (uint32_t)rng_between(rng, 36, 200),
+        .dns_in_flight_max = (uint32_t)rng_between(rng, 1, 16),
+    };
+    if (is_last || !rng_one_in(rng, 4))
+        return;
+    ret_limits->message_count_max = (uint32_t)rng_between(rng, 20, 500);
+    ret_limits->rcpt_count_max = (uint32_t)rng_between(rng, 40, 1000);
+    ret_limits->queue_count_max = (uint32_t)rng_between(rng, 4, 36);
+}
+
 static void draw_setup(struct history *h, struct product_setup *setup)
 {
     *setup = (struct product_setup){
-        .shard_count = (uint16_t)rng_between(&h->rng, 1, 4),
+        .shard_count = draw_shard_count(&h->rng),
         .backlog = (uint16_t)rng_between(&h->rng, 1, rng_one_in(&h->rng, 3) ? 3 : 64),
-        .session_count_max = (uint32_t)rng_between(&h->rng, 1, rng_one_in(&h->rng, 3) ? 3 : 64),
         .committer_alone = rng_one_in(&h->rng, 3),
         .conf = h->conf,
         .segment_bytes = SEGMENT_BYTES_MIN << (h->is_tight ? 0 : rng_below(&h->rng, 3)),
@@ -159,6 +183,7 @@ static void draw_setup(struct history *h, struct product_setup *setup)
         .on_crash = on_ordered_crash,
         .crash_context = h,
     };
+    draw_limits(&h->rng, h->crashes_left == 0, &setup->limits);
     /* Few segments: space is the pool's business then, not the disk's. */
     if (!h->is_tight && rng_one_in(&h->rng, 3)) {
         setup->segment_bytes = 256 << 10;

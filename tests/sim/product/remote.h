@@ -19,7 +19,10 @@
     X(answered_250, "taken")                                                                       \
     X(put_off, "refused for the time being before it was sent; sent again later")                  \
     X(refused_after_dot, "sent and not taken: nobody may ever see it")                             \
-    X(unanswered, "the connection broke: it may have been taken or not")
+    X(unanswered, "the connection broke: it may have been taken or not")                           \
+    X(told_memory, "replies that say that memory is short")                                        \
+    X(told_full, "... that the queue, or the number of messages, has no room for more")            \
+    X(told_space, "... that the disk is full")
 
 struct remote_answers {
 #define REMOTE_ANSWER_FIELD(name, text) uint64_t name;
