@@ -247,8 +247,7 @@ static void connection_gone(struct smtpc *conn)
             smtpc_report_refusal(conn);
         if (conn->open_count > 0 && (verdict->flags & VERDICT_FROM_REPLY) == 0 &&
             dot_has_left(conn)) {
-            verdict->flags |= VERDICT_IN_DOUBT;
-            verdict->stage = VERDICT_AT_DOT;
+            verdict_put_in_doubt(verdict);
         }
         smtpc_report_open(conn, verdict);
         conn->transaction.rcpt_count = 0;

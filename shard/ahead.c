@@ -70,7 +70,7 @@ void ahead_start(struct shard *shard, struct connection *connection)
     if (is_nearly_spent(shard, connection))
         return;
     queue = pick(shard, connection);
-    if (!queue || !may_pipeline(connection, queue))
+    if (!queue || !may_pipeline(connection, queue) || !doubt_fits(shard, queue, connection))
         return;
     was_in_line = !list_empty(&queue->lane_link);
     if (!deliver_start_ahead(shard, connection, queue))

@@ -752,6 +752,9 @@ void deliver_on_rcpt(struct shard *shard, struct delivery *delivery, uint32_t in
     }
     if (fate.kind == FATE_DELIVERED)
         count_message(shard, delivery);
+    doubt_forget(shard, delivery->rcpts[index]);
+    if ((verdict->flags & VERDICT_IN_DOUBT) != 0 && fate.kind == FATE_RETRY)
+        doubt_note(shard, delivery->rcpts[index], delivery->connection);
     parcel = settle(shard, delivery->rcpts[index], &facts, verdict, &fate);
     if (!parcel)
         return;

@@ -427,6 +427,7 @@ void queues_drop(struct shard *shard, uint32_t queued_index)
 
     must(queue->queued_kilobytes >= size_kilobytes(size_code(queued)));
     queue->queued_kilobytes -= size_kilobytes(size_code(queued));
+    doubt_forget(shard, queued_index);
     slab_free(&shard->queued, queued_index);
 }
 

@@ -79,6 +79,7 @@ struct shard *shard_create(struct io *io, const struct shard_options *options)
     compact_init(shard);
     queues_init(shard);
     site_init(shard);
+    doubt_init(shard);
     deliver_init(shard);
     return shard;
 }
@@ -88,6 +89,7 @@ void shard_destroy(struct shard *shard)
     if (!shard)
         return;
     deliver_fini(shard);
+    doubt_fini(shard);
     site_fini(shard);
     ips_fini(shard);
     lease_fini(shard);

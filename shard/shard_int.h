@@ -12,6 +12,7 @@
  *   target.c   which address the next connection goes to
  *   lease.c    limits that cut across shards
  *   deliver.c  one transaction: load, send, outcomes
+ *   doubt.c    by which way a message went that may have been taken
  *   ahead.c    the message that follows the one under way, in the same flight
  *   reports.c  answers to control
  *
@@ -345,6 +346,18 @@ struct connection {
 };
 _Static_assert(sizeof(struct connection) <= 320, "memory of an idle connection");
 
+/* By which way a recipient went whose message was lost after the final dot. */
+struct doubt {
+    struct list link; /* in shard.doubt_list */
+    uint32_t index;
+    uint32_t queued; /* the recipient */
+    struct ipaddr source;
+    struct ipaddr_port target;
+    uint32_t open_count; /* connections that were opened for its sake */
+};
+
+#define DOUBT_COUNT_MAX 1024
+
 /* Room for as many recipients as a transaction can have; most have one. */
 struct delivery_wide {
     uint32_t rcpts[SMTPC_RCPT_COUNT_MAX];
@@ -487,6 +500,11 @@ struct shard {
     struct table ips_table;
     bool counts_ips;
     bool is_starved; /* no memory for a delivery: the next event tries again, not the next turn */
+
+    /* doubt.c */
+    struct slab doubts;
+    struct table doubt_table;
+    struct list doubt_list; /* oldest first */
 
     /* deliver.c */
     struct slab deliveries;
@@ -673,6 +691,22 @@ void target_mark_dead(struct shard *shard, const struct connection *connection);
 /* The receiver answers, and does not want the connection's source now. */
 void target_on_refused(struct shard *shard, const struct connection *connection,
                        const struct verdict *verdict);
+
+/* doubt.c */
+void doubt_init(struct shard *shard);
+void doubt_fini(struct shard *shard);
+/* The recipient may have been taken on this connection; nothing is remembered of it yet. */
+void doubt_note(struct shard *shard, uint32_t queued_index, const struct connection *connection);
+/* Another outcome came, or it is gone. Fine when nothing is remembered. */
+void doubt_forget(struct shard *shard, uint32_t queued_index);
+/* What is remembered of a recipient (NONE: of nobody), or NULL. */
+struct doubt *doubt_find(const struct shard *shard, uint32_t queued_index);
+/* The index of the site's address to which the queue's first ready recipient is to go first; NONE
+ * when that is all the same, or cannot be had. */
+uint32_t doubt_target(const struct shard *shard, const struct queue *queue);
+/* Whether that recipient may go by this connection. */
+bool doubt_fits(const struct shard *shard, const struct queue *queue,
+                const struct connection *connection);
 
 /* deliver.c */
 void deliver_init(struct shard *shard);

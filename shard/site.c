@@ -328,14 +328,44 @@ static struct lane *next_lane(struct shard *shard, struct queue *queue, bool wit
     return NULL;
 }
 
+/* The lane of the source that the queue's first recipient is to come from first; NULL when that is
+ * all the same, or cannot be had. */
+static struct lane *doubt_lane(struct shard *shard, struct queue *queue)
+{
+    const struct conf_vmta *vmta = conf_vmta(shard->conf, queue->vmta_id);
+    const struct doubt *doubt;
+    struct lane *lane = NULL;
+
+    if (!vmta || doubt_target(shard, queue) == NONE)
+        return NULL;
+    doubt = doubt_find(shard, queues_peek(queue));
+    for (uint32_t i = 0; i < vmta->address_count && !lane; i++)
+        if (ipaddr_equal(&vmta->addresses[i].ip, &doubt->source))
+            lane = lane_obtain(shard, queue->site, queue->vmta_id, &vmta->addresses[i]);
+    return lane && lane->parked_until_ns <= io_now_ns(shard->io) ? lane : NULL;
+}
+
+/* Whether the queue, in line at the lane, was sent to another for its first recipient's sake. */
+static bool lane_sent_on(struct shard *shard, struct lane *lane, struct queue *queue)
+{
+    struct lane *wanted = doubt_lane(shard, queue);
+
+    if (!wanted || wanted == lane)
+        return false;
+    list_remove(&queue->lane_link);
+    site_enqueue(shard, queue);
+    return true;
+}
+
 void site_enqueue(struct shard *shard, struct queue *queue)
 {
     uint64_t refused_until_ns = UINT64_MAX;
-    struct lane *lane = next_lane(shard, queue, false, &refused_until_ns);
+    struct lane *wanted = doubt_lane(shard, queue);
+    struct lane *lane = wanted ? wanted : next_lane(shard, queue, false, &refused_until_ns);
 
     /* Where a limit is reached, addresses that have connections serve first: else one would be
      * closed for the other after each message. */
-    if (lane && lane->open_count == 0 && lease_is_at_limit(&lane->claim)) {
+    if (lane && !wanted && lane->open_count == 0 && lease_is_at_limit(&lane->claim)) {
         struct lane *better = next_lane(shard, queue, true, &refused_until_ns);
 
         if (better) {
@@ -491,10 +521,21 @@ static enum lane_opened on_socket_refused(struct shard *shard, struct lane *lane
     return LANE_PARKED;
 }
 
+/* The address for a connection of the queue's; NONE when none is alive. */
+static uint32_t pick_target(struct shard *shard, struct lane *lane, const struct queue *queue)
+{
+    uint32_t target_index = doubt_target(shard, queue);
+
+    if (target_index == NONE)
+        return target_pick(lane, io_now_ns(shard->io));
+    doubt_find(shard, queues_peek(queue))->open_count++;
+    return target_index;
+}
+
 /* Opens a connection for the queue at the head of the line. */
 static enum lane_opened lane_open(struct shard *shard, struct lane *lane, struct queue *queue)
 {
-    uint32_t target_index = target_pick(lane, io_now_ns(shard->io)), index;
+    uint32_t target_index = pick_target(shard, lane, queue), index;
     const struct site_target *target;
     struct connection *connection;
     struct smtpc_options options;
@@ -720,15 +761,35 @@ static const struct smtpc_events client_events = {
 
 /* ---- The turn -------------------------------------------------------------------------------- */
 
+/* The idle connection that is to serve the queue; NULL when one is being opened for it. */
+static struct connection *lane_idle_for(struct shard *shard, struct lane *lane, struct queue *queue)
+{
+    list_for_each (link, &lane->idle) {
+        struct connection *connection = container_of(link, struct connection, link);
+
+        if (doubt_fits(shard, queue, connection))
+            return connection;
+    }
+    if (lane->refused_until_ns <= io_now_ns(shard->io) && lease_claim_try(shard, &lane->claim) &&
+        lane_open(shard, lane, queue) == LANE_OPENED)
+        return NULL;
+    return container_of(lane->idle.next, struct connection, link);
+}
+
 /* One queue of the line on one idle connection. False when nothing more can start now. */
 static bool lane_start_one(struct shard *shard, struct lane *lane)
 {
     struct queue *queue = container_of(lane->waiting.next, struct queue, lane_link);
-    struct connection *connection = container_of(lane->idle.next, struct connection, link);
+    struct connection *connection;
 
+    if (lane_sent_on(shard, lane, queue))
+        return true;
     list_remove(&queue->lane_link);
     if (queue->connection_count >= queue->settings.max_smtp_out)
         /* It gets in line again when one of its connections has done its work. */
+        return true;
+    connection = lane_idle_for(shard, lane, queue);
+    if (!connection)
         return true;
     io_timer_stop(shard->io, &connection->idle_timer);
     lease_slots_busy(&connection->slots);
@@ -782,6 +843,8 @@ static void lane_open_more(struct shard *shard, struct lane *lane)
            (lease_claim_is_held(&lane->claim) || lane_wants_more(lane, now_ns))) {
         struct queue *queue = container_of(lane->waiting.next, struct queue, lane_link);
 
+        if (lane_sent_on(shard, lane, queue))
+            continue;
         if (queue->connection_count >= queue->settings.max_smtp_out) {
             /* It gets in line again when one of its connections has done its work. */
             list_remove(&queue->lane_link);

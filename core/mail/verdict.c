@@ -32,6 +32,18 @@ void verdict_set_local(struct verdict *verdict, enum verdict_scope scope, enum v
     memcpy(verdict->text, text, len);
 }
 
+void verdict_put_in_doubt(struct verdict *verdict)
+{
+    static const char words[] = "; in doubt: the message may have been taken";
+    size_t room = sizeof(verdict->text) - verdict->text_bytes;
+    size_t len = sizeof(words) - 1 < room ? sizeof(words) - 1 : room;
+
+    verdict->flags |= VERDICT_IN_DOUBT;
+    verdict->stage = VERDICT_AT_DOT;
+    memcpy(verdict->text + verdict->text_bytes, words, len);
+    verdict->text_bytes += (uint16_t)len;
+}
+
 const char *verdict_stage_text(enum verdict_stage stage)
 {
     static const char *const texts[] = {

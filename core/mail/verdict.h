@@ -77,6 +77,8 @@ enum dns_outlook {
 void verdict_set_local(struct verdict *verdict, enum verdict_scope scope, enum verdict_class class,
                        enum verdict_stage stage, uint16_t code, const uint8_t enhanced[3],
                        const char *format, ...) __attribute__((format(printf, 7, 8)));
+/* The connection was lost after the final dot, which the text says too from now on. */
+void verdict_put_in_doubt(struct verdict *verdict);
 static inline struct slice verdict_text(const struct verdict *verdict)
 {
     return (struct slice){(const uint8_t *)verdict->text, verdict->text_bytes};

@@ -95,6 +95,21 @@ static const struct timeline_case cases[] = {
          "no answer to the first dot: in doubt, tried again after retry-after, the rest at once",
      .rules = {{"dot first=1 drop"}},
      .messages = 3},
+    {.name = "dot-lost-same-way",
+     .what = "in doubt at the second MX: tried there again, from the same source, though the best "
+             "is back",
+     .rules = {{NULL}, {"dot first=2 drop"}},
+     .is_down = {true, false},
+     .outage_minutes = 7,
+     .messages = 2,
+     .source_count = 2},
+    {.name = "dot-lost-and-gone",
+     .what = "in doubt at the second MX, which is gone when it is tried again: the best will do",
+     .rules = {{NULL}, {"dot first=1 drop", "connect messages=0 after=60 drop"}},
+     .is_down = {true, false},
+     .outage_minutes = 7,
+     .messages = 1,
+     .source_count = 2},
     {.name = "benign-close",
      .what =
          "closed behind 250: the message that went along is sent again at once, no attempt made",
@@ -434,8 +449,9 @@ static void play(struct timeline *t)
     sim_peer_connect(t->injector, &here, &product);
     if (t->of->outage_minutes > 0) {
         sim_run_for(t->world, t->of->outage_minutes * 60 * SECOND_NS);
-        listen_at(t, 0);
-        listen_at(t, 1);
+        for (unsigned i = 0; i < 2; i++)
+            if (t->of->is_down[i])
+                listen_at(t, i);
     }
     if (!sim_run_until(t->world, is_done, t, 4 * 3600 * SECOND_NS, 2000000))
         tell(t, "work does not come to an end\n");

@@ -510,11 +510,13 @@ static bool is_played(const struct play *play)
            (scene->seconds_max == 0 || play->lasted_ns <= scene->seconds_max * SECOND_NS);
 }
 
-/* Whatever was said, there are words for the accounting file. */
+/* Whatever was said, there are words for the accounting file, and they say what is in doubt. */
 static bool fits(const struct expected_verdict *expected, const struct verdict *verdict)
 {
-    return verdict->text_bytes > 0 && verdict->text_bytes <= VERDICT_TEXT_MAX &&
-           verdict->class == expected->class &&
+    bool says_doubt = memmem(verdict->text, verdict->text_bytes, "in doubt", 8) != NULL;
+
+    return says_doubt == ((verdict->flags & VERDICT_IN_DOUBT) != 0) && verdict->text_bytes > 0 &&
+           verdict->text_bytes <= VERDICT_TEXT_MAX && verdict->class == expected->class &&
            (expected->code == ANY || verdict->code == expected->code) &&
            (expected->stage == ANY || verdict->stage == expected->stage) &&
            (expected->scope == ANY || verdict->scope == expected->scope) &&
