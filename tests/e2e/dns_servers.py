@@ -19,7 +19,7 @@ UNBOUND = '''server:
     num-threads: 1
     module-config: "iterator"
     do-not-query-localhost: no
-    local-zone: "test." nodefault
+    local-zone: "test." {zone}
     cache-max-negative-ttl: 1
 {more}
 remote-control:
@@ -48,24 +48,27 @@ ns A {address}
 '''
 
 
-def missing():
-    """What these tests need and is not installed; '' when all is there."""
-    return ', '.join(name for name in ('unbound', 'knotd')
-                     if not shutil.which(name, path='/usr/sbin'))
+def missing(*programs):
+    """Which of these a test needs and are not installed; '' when all are there."""
+    return ', '.join(name for name in programs if not shutil.which(name, path='/usr/sbin'))
 
 
 class Resolver:
-    """unbound; stubs: domain -> 'address@port' of the server to ask about it."""
+    """unbound. records: it knows these below test., and that nothing else is there. stubs: domain ->
+    'address@port' of the server to ask about it."""
 
-    def __init__(self, world, stubs=None, more='', name='unbound'):
+    def __init__(self, world, *records, stubs=None, more='', name='unbound'):
         self.world = world
         self.address = world.address()
         self.path = world.path(name)
         os.makedirs(self.path)
+        lines = [*(f'    local-data: "{record}"' for record in records), more]
         sections = ''.join(f'stub-zone:\n    name: "{domain}"\n    stub-addr: {at}\n'
                            for domain, at in (stubs or {}).items())
         with open(os.path.join(self.path, 'unbound.conf'), 'w', encoding='utf-8') as config:
-            config.write(UNBOUND.format(address=self.address, path=self.path, more=more) + sections)
+            config.write(UNBOUND.format(address=self.address, path=self.path,
+                                        zone='static' if records else 'nodefault',
+                                        more='\n'.join(lines)) + sections)
         self.start()
 
     def start(self):

@@ -26,8 +26,9 @@ BAD = {'gone': (NO_NAME, '5.1.2'), 'alias-of-gone': (NO_NAME, '5.1.2'),
 
 @pytest.fixture(autouse=True)
 def need_servers():
-    if dns_servers.missing():
-        pytest.skip(f'not installed: {dns_servers.missing()}')
+    missing = dns_servers.missing('unbound', 'knotd')
+    if missing:
+        pytest.skip(f'not installed: {missing}')
 
 
 def records(sink):
@@ -83,8 +84,8 @@ def test_outcome_table(world):
     silent, cut_off = Mute(world), Mute(world, says_truncated=True)
     # For "servfail" knot is asked about a zone that it does not have.
     other = Authority(world, 'other.test', [], name='other')
-    resolver = Resolver(world, {ZONE: authority.at, f'servfail.{ZONE}': other.at,
-                                f'silent.{ZONE}': silent.at, f'cut-off.{ZONE}': cut_off.at},
+    resolver = Resolver(world, stubs={ZONE: authority.at, f'servfail.{ZONE}': other.at,
+                                      f'silent.{ZONE}': silent.at, f'cut-off.{ZONE}': cut_off.at},
                         more='    local-zone: "1." static')
     daemon = world.daemon(config(resolver)).start()
     waiting = [*NO_ANSWERS, *(name for name in BAD if name != 'to-loopback')]
@@ -131,7 +132,7 @@ def test_resolver_dead_and_back(world):
     """A resolver that is gone for a while costs nothing but the while."""
     sink = world.sink()
     authority = Authority(world, ZONE, [f'mx A {sink.address}', '*.d MX 10 mx'])
-    resolver = Resolver(world, {ZONE: authority.at})
+    resolver = Resolver(world, stubs={ZONE: authority.at})
     daemon = world.daemon(config(resolver, '    retry-after-dns-error 2s\n')).start()
     inject(daemon, ['before.d'])
     daemon.wait_for(20, delivered=1)

@@ -1,54 +1,21 @@
 """The way from a domain to a receiver, through a real DNS server: unbound with zones of ours."""
-import os
-import shutil
 import signal
 import socket
 
 import pytest
 
-from harness import Program, final_rows_by_rcpt, send_message, until
+import dns_servers
+from dns_servers import Resolver
+from harness import final_rows_by_rcpt, send_message, until
 
 TEXT = b'From: a@sender.test\r\nSubject: test\r\n\r\nHello\r\n'
-
-UNBOUND = '''server:
-    interface: {address}@5353
-    access-control: 127.0.0.0/8 allow
-    chroot: ""
-    username: ""
-    directory: "{path}"
-    pidfile: "{path}/unbound.pid"
-    use-syslog: no
-    do-daemonize: no
-    num-threads: 1
-    local-zone: "test." static
-{data}
-remote-control:
-    control-enable: no
-'''
-
-
-class DnsServer:
-    """unbound that knows the records it is given below test., and that nothing else is there."""
-
-    def __init__(self, world, *records):
-        self.address = world.address()
-        path = world.path('unbound')
-        os.makedirs(path)
-        data = '\n'.join(f'    local-data: "{record}"' for record in records)
-        with open(os.path.join(path, 'unbound.conf'), 'w', encoding='utf-8') as config:
-            config.write(UNBOUND.format(address=self.address, path=path, data=data))
-        self.program = Program(['/usr/sbin/unbound', '-c', os.path.join(path, 'unbound.conf')],
-                               os.path.join(path, 'log'))
-        world.programs.append(self.program)
-        until(lambda: 'start of service' in self.program.log() or not self.program.is_alive(), 10,
-              'unbound to start')
-        assert self.program.is_alive(), self.program.log()
 
 
 @pytest.fixture(autouse=True)
 def need_unbound():
-    if not shutil.which('unbound', path='/usr/sbin'):
-        pytest.skip('unbound is not installed')
+    missing = dns_servers.missing('unbound')
+    if missing:
+        pytest.skip(f'not installed: {missing}')
 
 
 def resolving(world, server, loopback='yes', more=''):
@@ -70,9 +37,9 @@ def test_second_mx_takes_over(world):
     dead = world.address()
     busy = world.sink('--rule', 'connect 421 4.3.2 Not now', name='busy')
     alive = world.sink(name='alive')
-    server = DnsServer(world, 'd.test. MX 10 first.test.', 'd.test. MX 20 second.test.',
-                       'd.test. MX 30 third.test.', f'first.test. A {dead}',
-                       f'second.test. A {busy.address}', f'third.test. A {alive.address}')
+    server = Resolver(world, 'd.test. MX 10 first.test.', 'd.test. MX 20 second.test.',
+                      'd.test. MX 30 third.test.', f'first.test. A {dead}',
+                      f'second.test. A {busy.address}', f'third.test. A {alive.address}')
     daemon = resolving(world, server, more='    smtp-421-means-mx-unavailable yes\n')
     inject(daemon, *[f'{number}@d.test' for number in range(20)])
     daemon.wait_for(30, delivered=20, queued_rcpts=0)
@@ -86,8 +53,8 @@ def test_preference_decides(world):
     """While the best MX takes mail, nobody else is called."""
     best = world.sink(name='best')
     other = world.sink(name='other')
-    server = DnsServer(world, 'd.test. MX 20 other.test.', 'd.test. MX 10 best.test.',
-                       f'best.test. A {best.address}', f'other.test. A {other.address}')
+    server = Resolver(world, 'd.test. MX 20 other.test.', 'd.test. MX 10 best.test.',
+                      f'best.test. A {best.address}', f'other.test. A {other.address}')
     daemon = resolving(world, server)
     inject(daemon, *[f'{number}@d.test' for number in range(20)])
     daemon.wait_for(20, delivered=20)
@@ -98,7 +65,7 @@ def test_preference_decides(world):
 def test_no_mx_means_the_address_of_the_domain(world):
     """Implicit MX (RFC 5321 5.1)."""
     sink = world.sink()
-    server = DnsServer(world, f'plain.test. A {sink.address}')
+    server = Resolver(world, f'plain.test. A {sink.address}')
     daemon = resolving(world, server)
     inject(daemon, 'a@plain.test')
     daemon.wait_for(20, delivered=1)
@@ -108,8 +75,8 @@ def test_no_mx_means_the_address_of_the_domain(world):
 def test_null_mx_bounces(world):
     """RFC 7505: at once, with 556 and 5.1.10; other domains go on."""
     sink = world.sink()
-    server = DnsServer(world, 'null.test. MX 0 .', f'null.test. A {sink.address}',
-                       'd.test. MX 1 mx.test.', f'mx.test. A {sink.address}')
+    server = Resolver(world, 'null.test. MX 0 .', f'null.test. A {sink.address}',
+                      'd.test. MX 1 mx.test.', f'mx.test. A {sink.address}')
     daemon = resolving(world, server)
     inject(daemon, 'a@null.test', 'b@d.test')
     rows = final_rows_by_rcpt(daemon.wait_for_rows(2))
@@ -122,7 +89,7 @@ def test_null_mx_bounces(world):
 
 def test_domain_that_does_not_exist(world):
     """NXDOMAIN with bounce-upon-no-mx: a bounce at once, and never a connection."""
-    server = DnsServer(world, 'd.test. A 127.0.0.1')
+    server = Resolver(world, 'd.test. A 127.0.0.1')
     daemon = resolving(world, server, more='    bounce-upon-no-mx yes\n')
     inject(daemon, 'a@gone.test')
     row, = daemon.wait_for_rows(1)
@@ -146,8 +113,8 @@ def test_what_ipv6_refuses_goes_by_ipv4(world):
     strict = world.sink('--rule', 'mail 550 5.7.1 Does not meet our IPv6 sending guidelines',
                         address='[::1]', name='strict')
     open_minded = world.sink(name='open')
-    server = DnsServer(world, 'd.test. MX 10 both.test.', f'both.test. A {open_minded.address}',
-                       'both.test. AAAA ::1')
+    server = Resolver(world, 'd.test. MX 10 both.test.', f'both.test. A {open_minded.address}',
+                      'both.test. AAAA ::1')
     daemon = world.daemon(
         f'{{base}}name-server {server.address}:5353\nallow-loopback-destinations yes\n'
         f'<virtual-mta both>\n    smtp-source-host {{daemon.source}} v.relay.test\n'
@@ -168,8 +135,8 @@ def test_what_ipv6_refuses_goes_by_ipv4(world):
 def test_first_bad_answer_defers(world):
     """NXDOMAIN, or no host with an address, is no fate yet: the queue rests, also over a restart,
     and the next answer, half an hour too early, changes nothing."""
-    server = DnsServer(world, 'd.test. MX 1 mx.test.', 'mx.test. A 127.0.0.1',
-                       'lame.test. MX 1 nowhere.test.')
+    server = Resolver(world, 'd.test. MX 1 mx.test.', 'mx.test. A 127.0.0.1',
+                      'lame.test. MX 1 nowhere.test.')
     daemon = resolving(world, server)
     commits = daemon.counters()['outcome_commits']
     inject(daemon, 'a@gone.test', 'a@lame.test')
@@ -195,7 +162,7 @@ def test_dead_dns_server_defers(world):
     """No answer is no fate: the message waits, also over a restart, and goes once the server is back
     and an operator says so. (The restart spares the test the time that failures are remembered.)"""
     sink = world.sink()
-    server = DnsServer(world, 'd.test. MX 1 mx.test.', f'mx.test. A {sink.address}')
+    server = Resolver(world, 'd.test. MX 1 mx.test.', f'mx.test. A {sink.address}')
     daemon = resolving(world, server)
     server.program.process.send_signal(signal.SIGSTOP)
     commits = daemon.counters()['outcome_commits']
@@ -219,9 +186,9 @@ def test_A27_receivers_that_dns_may_not_name(world):
     records = {'loop4': f'A {sink.address}', 'loop6': 'AAAA ::1', 'any4': 'A 0.0.0.0',
                'any6': 'AAAA ::', 'mapped': f'AAAA ::ffff:{sink.address}', 'multi': 'A 224.0.0.1',
                'broad': 'A 255.255.255.255', 'alias': f'CNAME mx.loop4.test.'}
-    server = DnsServer(world, *[f'{name}.test. MX 1 mx.{name}.test.' for name in records],
-                       *[f'mx.{name}.test. {record}' for name, record in records.items()],
-                       f'direct.test. A {sink.address}')
+    server = Resolver(world, *[f'{name}.test. MX 1 mx.{name}.test.' for name in records],
+                      *[f'mx.{name}.test. {record}' for name, record in records.items()],
+                      f'direct.test. A {sink.address}')
     daemon = world.daemon(
         f'{{base}}name-server {server.address}:5353\n'
         f'<domain *>\n    default-smtp-port 2525\n    bounce-upon-no-mx yes\n</domain>\n'

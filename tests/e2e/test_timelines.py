@@ -9,8 +9,9 @@ import re
 
 import pytest
 
+from dns_servers import Resolver
 from harness import send_message, until
-from test_mx import DnsServer, need_unbound  # noqa: F401 (a fixture of every test here)
+from test_mx import need_unbound  # noqa: F401 (a fixture of every test here)
 
 GOLDEN = os.path.join(os.path.dirname(__file__), '../sim/golden')
 TEXT = b'From: a@sender.test\r\nSubject: test\r\n\r\nHello\r\n'
@@ -52,8 +53,8 @@ def sink_of(world, case, daemon, receiver, address):
 def start(world, case):
     daemon = world.daemon()
     addresses = {'A': world.address(), 'B': world.address()}
-    server = DnsServer(world, 'd0.test. MX 10 a.test.', 'd0.test. MX 20 b.test.',
-                       f'a.test. A {addresses["A"]}', f'b.test. A {addresses["B"]}')
+    server = Resolver(world, 'd0.test. MX 10 a.test.', 'd0.test. MX 20 b.test.',
+                      f'a.test. A {addresses["A"]}', f'b.test. A {addresses["B"]}')
     sources = ''.join(f'    smtp-source-host {world.address()} other.test\n'
                       for _ in range(case.source_count - 1))
     how = f'smtp-hosts [{addresses["A"]}]:2525' if case.by_route else 'pipeline-across-messages yes'
