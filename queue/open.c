@@ -248,6 +248,7 @@ static void segment_take(struct spool *spool, uint16_t slot, struct opened *open
     if (opened->size < header->segment_bytes)
         damage(recovery, report, slot, "the file is shorter than its header says");
     segment->state = SEGMENT_SEALED;
+    segment->was_used = true;
     segment->stream = header->stream;
     segment->serial = header->serial;
     segment->seed = segfmt_seed(header->uuid, header->serial);
@@ -359,8 +360,6 @@ static void settle_unfinished(struct segpool *pool)
             continue;
         segment->state = SEGMENT_POISONED;
         segpool_release(pool, segment);
-        if (segment->state == SEGMENT_GONE)
-            segment->state = SEGMENT_NONE;
     }
 }
 
@@ -490,6 +489,8 @@ static int start_life(struct spool *spool, struct recover *recover, struct spool
         return result;
     if (segpool_is_low(&spool->pool)) {
         atomic_store_explicit(&spool->health, SPOOL_LOW_SPACE, memory_order_release);
+        atomic_store_explicit(&spool->trouble, E_LOW_SPACE, memory_order_relaxed);
+        atomic_store_explicit(&spool->trouble_since_ns, io_now_ns(spool->io), memory_order_relaxed);
         report->starts_without_room++;
     }
     /* A checkpoint is due when so much must be read again. */

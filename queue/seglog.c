@@ -7,8 +7,10 @@
 
 #include <errno.h>
 
-#define LARGE_STEP_BYTES  (1u << 20) /* summed up in one turn */
-#define FAILURES_IN_A_ROW 3u         /* of outcome commits: the disk does not work at all */
+#define LARGE_STEP_BYTES (1u << 20)    /* summed up in one turn */
+#define REST_NS          1000000000ull /* after the second failure in a row; doubles */
+#define REST_DOUBLINGS   4u
+#define LATE_NS          1000000000ull /* a commit of outcomes under way for so long */
 
 #define TO(state) (1u << (state))
 
@@ -20,9 +22,10 @@ static const uint16_t allowed_next[] = {
     [SEGLOG_SYNCING] =
         TO(SEGLOG_IDLE) | TO(SEGLOG_VOID_WAITS) | TO(SEGLOG_VOID_DUE) | TO(SEGLOG_DEAD),
     [SEGLOG_VOID_WAITS] = TO(SEGLOG_IDLE) | TO(SEGLOG_DEAD),
-    [SEGLOG_VOID_DUE] = TO(SEGLOG_VOID_WRITING) | TO(SEGLOG_REDO_DUE) | TO(SEGLOG_DEAD),
-    [SEGLOG_VOID_WRITING] = TO(SEGLOG_VOID_SYNCING) | TO(SEGLOG_REDO_DUE) | TO(SEGLOG_DEAD),
-    [SEGLOG_VOID_SYNCING] = TO(SEGLOG_REDO_DUE) | TO(SEGLOG_DEAD),
+    [SEGLOG_VOID_DUE] = TO(SEGLOG_VOID_WRITING) | TO(SEGLOG_DEAD),
+    [SEGLOG_VOID_WRITING] =
+        TO(SEGLOG_VOID_SYNCING) | TO(SEGLOG_REDO_DUE) | TO(SEGLOG_VOID_DUE) | TO(SEGLOG_DEAD),
+    [SEGLOG_VOID_SYNCING] = TO(SEGLOG_REDO_DUE) | TO(SEGLOG_VOID_DUE) | TO(SEGLOG_DEAD),
     [SEGLOG_REDO_DUE] = TO(SEGLOG_SUMMING) | TO(SEGLOG_WRITING) | TO(SEGLOG_DEAD),
     [SEGLOG_DEAD] = 0,
 };
@@ -41,6 +44,12 @@ static void on_hold_over(struct io_timer *timer)
     struct seglog *log = container_of(timer, struct seglog, hold);
 
     must(log->stream == STREAM_OUTCOMES);
+}
+
+/* The same: health is looked at in each turn, and so is the end of a rest. */
+static void on_watch(struct io_timer *timer)
+{
+    (void)timer;
 }
 
 /* Goes on in the segment that the recovery of this very life began, if it did. */
@@ -75,6 +84,7 @@ void seglog_init(struct seglog *log, struct spool *spool, enum segfmt_stream str
     list_init(&log->pending);
     io_op_init(&log->op, on_op_done);
     io_timer_init(&log->hold, on_hold_over);
+    io_timer_init(&log->watch, on_watch);
     resume(log);
 }
 
@@ -84,6 +94,7 @@ void seglog_fini(struct seglog *log)
         return;
     must(!io_op_in_flight(&log->op));
     io_timer_stop(log->spool->io, &log->hold);
+    io_timer_stop(log->spool->io, &log->watch);
     for (int i = 0; i < 2; i++)
         batch_fini(&log->batches[i]);
     mem_free(log->void_block);
@@ -327,6 +338,8 @@ static void large_sum(struct seglog *log)
 static void flight_start(struct seglog *log)
 {
     log->commit_began_ns = io_now_ns(log->spool->io);
+    if (log->stream == STREAM_OUTCOMES)
+        io_timer_arm(log->spool->io, &log->watch, log->commit_began_ns + LATE_NS);
     if (log->flight->large == NULL) {
         flight_write(log);
         return;
@@ -359,6 +372,17 @@ static bool fill_is_due(const struct seglog *log)
            io_now_ns(log->spool->io) >= fill->since_ns + hold_ns;
 }
 
+/* Messages that were never written: they are refused, and nothing needs to be void. */
+static void fill_refuse(struct seglog *log, int status)
+{
+    struct batch *fill = log->fill;
+
+    for (uint32_t i = 0; i < fill->records; i++)
+        segpool_message_done(&log->spool->pool, fill->segment, fill->used / fill->records);
+    answer_list(log->spool, &fill->waiting, status);
+    batch_reset(fill);
+}
+
 /* A batch whose segment was poisoned before it could be written there. */
 static void fill_settle(struct seglog *log)
 {
@@ -373,18 +397,16 @@ static void fill_settle(struct seglog *log)
         batch_move(fill, log->active, log->write_end, &log->spool->sequence_next);
         return;
     }
-    if (!is_out_of_space(log, fill->used))
-        return;
-    for (uint32_t i = 0; i < fill->records; i++)
-        segpool_message_done(&log->spool->pool, fill->segment, 0);
-    answer_list(log->spool, &fill->waiting, E_LOW_SPACE);
-    batch_reset(fill);
+    if (is_out_of_space(log, fill->used))
+        fill_refuse(log, E_LOW_SPACE);
 }
 
 static void start_due(struct seglog *log)
 {
     struct log_request *request;
 
+    if (seglog_is_resting(log))
+        return;
     if (log->fill->is_adrift)
         fill_settle(log);
     if (fill_is_due(log)) {
@@ -449,18 +471,47 @@ static void flight_durable(struct seglog *log)
     enter(log, SEGLOG_IDLE);
 }
 
-static void void_describe(const struct batch *batch, uint8_t *room)
+static struct segfmt_void void_of(const struct batch *batch)
 {
-    struct segfmt_void gone = {
+    return (struct segfmt_void){
         .serial = batch->segment->serial,
         .offset = batch->offset,
         .first = batch->first,
         .last = batch->last,
     };
+}
 
-    segfmt_void_encode(&gone, room);
-    batch->segment->gone = gone;
-    batch->segment->has_void = true;
+/* What is void at the end of a segment stays known as long as its file exists. */
+static void void_note(struct segment *segment, const struct segfmt_void *gone)
+{
+    segment->gone = *gone;
+    segment->has_void = true;
+}
+
+/* After a second failure in a row the disk is given a rest: each try costs a file. */
+static void note_failure(struct seglog *log, int error)
+{
+    struct io *io = log->spool->io;
+    uint32_t before = log->failures_in_a_row++;
+
+    spool_count(&log->spool->counters.failed_commits, 1);
+    log->failure = error;
+    if (before == 0)
+        return;
+    log->rest_until_ns =
+        io_now_ns(io) + (REST_NS << (before <= REST_DOUBLINGS ? before - 1 : REST_DOUBLINGS));
+    io_timer_arm(io, &log->watch, log->rest_until_ns);
+}
+
+/* The outcome stream must make this void durable before it goes on. */
+static void mend(struct seglog *log, struct segment *segment, const struct segfmt_void *gone)
+{
+    void_note(segment, gone);
+    enter(log, SEGLOG_VOID_DUE);
+    if (log->void_count == SEGLOG_VOIDS_MAX)
+        spool_poison(log->spool);
+    else
+        log->voids[log->void_count++] = *gone;
 }
 
 /*
@@ -471,21 +522,20 @@ static void flight_failed(struct seglog *log, int error)
 {
     struct spool *spool = log->spool;
     struct batch *flight = log->flight;
+    struct segfmt_void gone = void_of(flight);
 
     must(error < 0);
-    spool_count(&spool->counters.failed_commits, 1);
+    note_failure(log, error);
     segpool_poison(&spool->pool, flight->segment);
     if (log->active == flight->segment)
         log->active = NULL;
     log->fill->is_adrift = log->fill->used > 0;
-    log->failure = error;
-    void_describe(flight, log->void_bytes);
     if (log->stream == STREAM_OUTCOMES) {
-        enter(log, SEGLOG_VOID_DUE);
-        if (++log->failures_in_a_row > FAILURES_IN_A_ROW)
-            spool_poison(spool);
+        mend(log, flight->segment, &gone);
         return;
     }
+    void_note(flight->segment, &gone);
+    segfmt_void_encode(&gone, log->void_bytes);
     enter(log, SEGLOG_VOID_WAITS);
     if (planted("queue/void-missing")) {
         flight->segment->has_void = false;
@@ -518,29 +568,58 @@ void seglog_on_void_durable(struct seglog *log)
     enter(log, SEGLOG_IDLE);
 }
 
-/* The outcome stream's own void: a batch by itself at the start of a fresh segment. */
+void seglog_release_waiting(struct seglog *log, bool for_good)
+{
+    must(log->stream == STREAM_MESSAGES);
+    if (log->state != SEGLOG_VOID_WAITS && log->state != SEGLOG_IDLE)
+        return;
+    if (for_good)
+        answer_list(log->spool, &log->flight->waiting, E_POISONED);
+    if (!seglog_is_resting(log) && log->state == SEGLOG_IDLE)
+        return;
+    if (log->fill->used > 0)
+        fill_refuse(log, log->failure);
+    answer_list(log->spool, &log->pending, log->failure);
+}
+
+/* The voids that are due, as one batch of records in the block. */
+static void void_block_fill(struct seglog *log)
+{
+    struct spool *spool = log->spool;
+    struct segfmt_batch header = {
+        .stream = (uint8_t)log->stream,
+        .serial = log->active->serial,
+        .records = log->void_count,
+        .sequence = spool->sequence_next,
+        .life = spool->life,
+        .bytes = SEGFMT_BATCH_BYTES,
+    };
+
+    log->void_sequence = spool->sequence_next;
+    memset(log->void_block, 0, SEGFMT_BLOCK);
+    for (uint32_t i = 0; i < log->void_count; i++) {
+        struct segfmt_record record = {.type = RECORD_VOID,
+                                       .payload_bytes = SEGFMT_VOID_BYTES,
+                                       .serial = log->active->serial,
+                                       .sequence = spool->sequence_next++};
+        uint8_t *at = log->void_block + header.bytes;
+
+        segfmt_void_encode(&log->voids[i], at + SEGFMT_RECORD_BYTES);
+        segfmt_record_encode(&record, log->active->seed, at);
+        header.bytes += (uint32_t)segfmt_record_room(SEGFMT_VOID_BYTES);
+    }
+    must(header.bytes <= SEGFMT_BLOCK);
+    segfmt_batch_encode(&header, log->active->seed, log->void_block);
+}
+
+/* The outcome stream's own voids: a batch by itself at the start of a fresh segment. */
 static void void_write(struct seglog *log)
 {
     struct spool *spool = log->spool;
-    struct segfmt_record record = {.type = RECORD_VOID, .payload_bytes = SEGFMT_VOID_BYTES};
-    struct segfmt_batch header = {.stream = (uint8_t)log->stream, .records = 1};
-    uint8_t *at = log->void_block + SEGFMT_BATCH_BYTES;
 
-    if (!room_for(log, SEGFMT_BLOCK)) {
-        if (!segpool_can_serve(&spool->pool, log->stream))
-            spool_poison(spool);
+    if (seglog_is_resting(log) || !room_for(log, SEGFMT_BLOCK))
         return;
-    }
-    record.serial = log->active->serial;
-    record.sequence = spool->sequence_next++;
-    header.serial = record.serial;
-    header.sequence = record.sequence;
-    header.life = spool->life;
-    header.bytes = SEGFMT_BATCH_BYTES + (uint32_t)segfmt_record_room(SEGFMT_VOID_BYTES);
-    memset(log->void_block, 0, SEGFMT_BLOCK);
-    memcpy(at + SEGFMT_RECORD_BYTES, log->void_bytes, SEGFMT_VOID_BYTES);
-    segfmt_record_encode(&record, log->active->seed, at);
-    segfmt_batch_encode(&header, log->active->seed, log->void_block);
+    void_block_fill(log);
     log->void_offset = log->write_end;
     log->write_end += SEGFMT_BLOCK;
     enter(log, SEGLOG_VOID_WRITING);
@@ -548,22 +627,36 @@ static void void_write(struct seglog *log)
                 !spool->commit_by_sync);
 }
 
+/* The void may or may not be there; the next one says that it never was. */
+static void void_failed(struct seglog *log, int error)
+{
+    struct spool *spool = log->spool;
+    struct segment *segment = log->active;
+    struct segfmt_void gone = {.serial = segment->serial,
+                               .offset = log->void_offset,
+                               .first = log->void_sequence,
+                               .last = log->void_sequence + log->void_count - 1};
+
+    note_failure(log, error);
+    log->active = NULL;
+    segpool_poison(&spool->pool, segment);
+    mend(log, segment, &gone);
+}
+
 static void void_durable(struct seglog *log)
 {
     log->active->end = log->write_end;
     segpool_publish(&log->spool->pool, log->active);
-    spool_count(&log->spool->counters.voids, 1);
+    spool_count(&log->spool->counters.voids, log->void_count);
+    log->void_count = 0;
     enter(log, SEGLOG_REDO_DUE);
 }
 
 /* Outcomes are never given up: the same records again, behind their void. */
 static void redo(struct seglog *log)
 {
-    if (!room_for(log, log->flight->used)) {
-        if (!segpool_can_serve(&log->spool->pool, log->stream))
-            spool_poison(log->spool);
+    if (!room_for(log, log->flight->used))
         return;
-    }
     batch_move(log->flight, log->active, log->write_end, &log->spool->sequence_next);
     flight_start(log);
 }
@@ -593,8 +686,10 @@ static void on_written(struct seglog *log, int32_t result)
 
 static void on_void_written(struct seglog *log, int32_t result)
 {
-    if (write_error(log, result) < 0) {
-        spool_poison(log->spool);
+    int error = write_error(log, result);
+
+    if (error < 0) {
+        void_failed(log, error);
     } else if (log->spool->commit_by_sync) {
         enter(log, SEGLOG_VOID_SYNCING);
         io_sync(log->spool->io, &log->op, log->active->fd);
@@ -622,7 +717,7 @@ static void on_op_done(struct io_op *op, int32_t result)
         break;
     case SEGLOG_VOID_SYNCING:
         if (result < 0)
-            spool_poison(log->spool);
+            void_failed(log, result);
         else
             void_durable(log);
         break;
@@ -662,6 +757,7 @@ void seglog_kill(struct seglog *log, int status)
         return;
     enter(log, SEGLOG_DEAD);
     io_timer_stop(log->spool->io, &log->hold);
+    io_timer_stop(log->spool->io, &log->watch);
     answer_list(log->spool, &log->flight->waiting, status);
     answer_list(log->spool, &log->fill->waiting, status);
     answer_list(log->spool, &log->pending, status);
@@ -680,6 +776,21 @@ bool seglog_is_waiting(const struct seglog *log)
 {
     return !list_empty(&log->pending) || log->fill->is_adrift || log->state == SEGLOG_VOID_DUE ||
            log->state == SEGLOG_REDO_DUE;
+}
+
+bool seglog_is_failing(const struct seglog *log)
+{
+    return log->failures_in_a_row > 1;
+}
+
+bool seglog_is_resting(const struct seglog *log)
+{
+    return log->rest_until_ns > io_now_ns(log->spool->io);
+}
+
+bool seglog_is_late(const struct seglog *log)
+{
+    return io_op_in_flight(&log->op) && io_now_ns(log->spool->io) >= log->commit_began_ns + LATE_NS;
 }
 
 bool seglog_is_busy(const struct seglog *log)

@@ -10,7 +10,14 @@
  *     └──────────────────┘                 └─► (write or sync failed)      │
  *   messages:  VOID_WAITS (the outcome stream makes it durable) ───────────┤
  *   outcomes:  VOID_DUE ─► VOID_WRITING ─► VOID_SYNCING ─► REDO_DUE ─► WRITING …
+ *                 ▲             └───────────────┴─► (write or sync failed)
+ *                 └──────────────── after a rest ──────────┘
  *   DEAD: poisoned
+ *
+ * Outcomes are not given up: while the disk refuses them the stream tries again, each time in a
+ * fresh segment and after a longer rest, up to 16 seconds, and what comes meanwhile waits. A void
+ * that could not be made durable is itself void, and said to be by the next one. SEGLOG_VOIDS_MAX
+ * of them in a row, each behind a header that the disk took, end it.
  *
  * SUMMING is for a record larger than the batch buffer: its checksum is taken a piece a turn, then
  * it is written in several pieces and made durable by one sync at the end.
@@ -33,6 +40,7 @@ enum seglog_state {
 };
 
 #define SEGLOG_BATCH_BYTES (1u << 20)
+#define SEGLOG_VOIDS_MAX   32u /* of the outcome stream, due at once: they fill a block */
 
 struct seglog {
     struct spool *spool;
@@ -47,12 +55,17 @@ struct seglog {
     struct list pending; /* requests not copied yet, in order */
     struct io_op op;
     struct io_timer hold;
+    struct io_timer watch; /* a commit of outcomes is late, or a rest is over */
     uint64_t commit_began_ns;
+    uint64_t rest_until_ns;
     uint32_t piece; /* bytes in flight */
-    int failure;    /* why the flight failed */
+    int failure;    /* why the flight, or its void, failed */
     uint32_t failures_in_a_row;
-    uint8_t *void_block;
+    uint8_t *void_block; /* outcomes from here on */
     uint32_t void_offset;
+    uint64_t void_sequence;
+    struct segfmt_void voids[SEGLOG_VOIDS_MAX]; /* to be made durable before the redo */
+    uint32_t void_count;
     struct log_request void_request; /* messages: the void on its way through the outcome stream */
     struct iovec void_payload;
     uint8_t void_bytes[SEGFMT_VOID_BYTES];
@@ -74,5 +87,18 @@ bool seglog_is_idle(const struct seglog *log);
 bool seglog_is_busy(const struct seglog *log);
 /* Records are there that have no place yet. */
 bool seglog_is_waiting(const struct seglog *log);
+/* Outcomes: the disk refused a commit and then its void or its repetition too, and has taken none
+ * since. */
+bool seglog_is_failing(const struct seglog *log);
+/* The disk failed again and again: nothing is tried for a while. */
+bool seglog_is_resting(const struct seglog *log);
+/* Outcomes: a commit is under way for so long that no more should depend on it. */
+bool seglog_is_late(const struct seglog *log);
+/*
+ * Messages, while the disk fails: what was not written yet is refused. With for_good the void
+ * cannot be had either: who waits for the failed batch gets E_POISONED, since nobody can say what
+ * is on the disk. The void follows all the same.
+ */
+void seglog_release_waiting(struct seglog *log, bool for_good);
 /* Where the next record that is not yet durable goes: everything before has been answered. */
 void seglog_durable_place(const struct seglog *log, uint32_t *ret_serial, uint32_t *ret_offset);

@@ -10,15 +10,18 @@
 #define ZEROES_BYTES   (1u << 20)
 #define SERIALS_AHEAD  1024u /* reserved in the superblock at a time */
 #define RETRY_AFTER_NS 1000000000ull
+#define UNLINKS_MAX    4u  /* of files left over, in one go */
+#define LEFT_MAX       16u /* of them, before no more files are made */
 
 static void on_job_done(struct io_op *op, int32_t result);
 
-/* The turn that follows finds `stuck` gone and tries again. */
+/* The turn that follows finds these gone and tries again. */
 static void on_retry(struct io_timer *timer)
 {
     struct segpool *pool = container_of(timer, struct segpool, retry);
 
     pool->stuck = false;
+    pool->rests = false;
 }
 
 void segpool_init(struct segpool *pool, struct spool *spool, uint32_t slots)
@@ -80,26 +83,61 @@ int segpool_file_open(struct segpool *pool, uint16_t slot, bool create, int *ret
 
 /* ---- Ends of use --------------------------------------------------------------------------- */
 
-static void unlink_slot(struct segpool *pool, struct segment *segment)
+static int unlink_file(struct segpool *pool, const struct segment *segment)
 {
-    struct io *io = pool->spool->io;
     char path[SPOOL_PATH_MAX + 32];
     int result;
 
     spool_segment_path(pool->spool->path, segment->slot, path);
-    io_close_now(io, segment->fd);
-    segment->fd = -1;
-    result = io_file_unlink(io, path);
-    if (result == 0)
-        result = io_dir_sync(io, pool->spool->path);
-    if (result < 0) {
-        /* It may come back after a crash, so what is void in it must still be known as void. */
-        segment->state = SEGMENT_FOREIGN;
-        return;
-    }
-    segment->state = SEGMENT_GONE;
+    result = io_file_unlink(pool->spool->io, path);
+    if (result == 0 || result == -ENOENT)
+        result = io_dir_sync(pool->spool->io, pool->spool->path);
+    return result;
+}
+
+/* The slot of a file that nobody ever read from may be used again in this life. */
+static void slot_gone(struct segpool *pool, struct segment *segment)
+{
+    segment->state = segment->was_used ? SEGMENT_GONE : SEGMENT_NONE;
+    segment->is_left = false;
     segment->has_void = false;
     pool->file_count--;
+}
+
+static void unlink_slot(struct segpool *pool, struct segment *segment)
+{
+    io_close_now(pool->spool->io, segment->fd);
+    segment->fd = -1;
+    if (unlink_file(pool, segment) < 0) {
+        /* It may come back after a crash, so what is void in it must still be known as void. */
+        segment->state = SEGMENT_FOREIGN;
+        segment->is_left = true;
+        return;
+    }
+    slot_gone(pool, segment);
+}
+
+/* Files whose unlinking failed before. A few at a time, since each costs a sync. An error when
+ * there are too many of them to make another. */
+static int unlink_left(struct segpool *pool)
+{
+    uint32_t tried = 0;
+    uint32_t left = 0;
+    int result = 0;
+
+    for (uint32_t i = 0; i < pool->slot_count && left < LEFT_MAX; i++) {
+        struct segment *segment = &pool->slots[i];
+
+        if (!segment->is_left)
+            continue;
+        if (result == 0 && tried++ < UNLINKS_MAX)
+            result = unlink_file(pool, segment);
+        if (result < 0 || tried > UNLINKS_MAX)
+            left++;
+        else
+            slot_gone(pool, segment);
+    }
+    return left < LEFT_MAX ? 0 : result < 0 ? result : E_FULL;
 }
 
 void segpool_release(struct segpool *pool, struct segment *segment)
@@ -196,11 +234,15 @@ bool segpool_can_serve(const struct segpool *pool, enum segfmt_stream stream)
         return true;
     if (pool->job != JOB_NONE && (pool->job_stream == stream || pool->job_stream == 0))
         return true;
+    if (pool->rests)
+        return false;
     return pool->free_count > reserve_against(stream) || may_grow(pool, stream);
 }
 
 bool segpool_is_low(const struct segpool *pool)
 {
+    if (pool->rests && pool->ready[STREAM_MESSAGES] == NULL)
+        return true;
     return pool->free_count <= reserve_against(STREAM_MESSAGES) &&
            !may_grow(pool, STREAM_MESSAGES) && !(pool->job != JOB_NONE && pool->job_stream == 0);
 }
@@ -214,6 +256,7 @@ struct segment *segpool_take(struct segpool *pool, enum segfmt_stream stream)
     must(segment->state == SEGMENT_READY && segment->stream == stream);
     pool->ready[stream] = NULL;
     segment->state = SEGMENT_ACTIVE;
+    segment->was_used = true;
     segment->end = SEGFMT_BLOCK;
     return segment;
 }
@@ -229,31 +272,46 @@ uint32_t segpool_next_serial(const struct segpool *pool, enum segfmt_stream stre
     return pool->serial_next;
 }
 
-static void job_stuck(struct segpool *pool)
+static void retry_later(struct segpool *pool, int error)
 {
-    pool->stuck = true;
+    must(error < 0);
+    pool->failure = error;
     io_timer_arm(pool->spool->io, &pool->retry, io_now_ns(pool->spool->io) + RETRY_AFTER_NS);
 }
 
+static void job_stuck(struct segpool *pool, int error)
+{
+    pool->stuck = true;
+    retry_later(pool, error);
+}
+
 /* A file of which nothing was ever used: away with it, its name may be tried again. */
-static void making_failed(struct segpool *pool, struct segment *segment)
+static void making_failed(struct segpool *pool, struct segment *segment, int error)
 {
     pool->job = JOB_NONE;
     unlink_slot(pool, segment);
-    if (segment->state == SEGMENT_GONE)
-        segment->state = SEGMENT_NONE;
-    job_stuck(pool);
+    job_stuck(pool, error);
 }
 
-static bool has_space_for_file(struct segpool *pool, enum segfmt_stream stream)
+/* Less than asked for is a failure too. */
+static int write_error(int32_t result, uint32_t bytes)
+{
+    if (result < 0)
+        return result;
+    return (uint32_t)result == bytes ? 0 : -EIO;
+}
+
+/* 0, or why there is none. */
+static int check_space(struct segpool *pool, enum segfmt_stream stream)
 {
     struct spool *spool = pool->spool;
     uint64_t keep = stream == STREAM_OUTCOMES ? 0 : spool->options.min_free_bytes;
     uint64_t left = 0;
+    int result = io_space_free(spool->io, spool->path, &left);
 
-    if (io_space_free(spool->io, spool->path, &left) < 0)
-        return false;
-    return left >= keep + pool->segment_bytes;
+    if (result < 0)
+        return result;
+    return left >= keep + pool->segment_bytes ? 0 : E_LOW_SPACE;
 }
 
 static void write_zeroes(struct segpool *pool)
@@ -274,22 +332,25 @@ static void write_zeroes(struct segpool *pool)
 static void make_start(struct segpool *pool, enum segfmt_stream stream)
 {
     struct segment *segment = find_state(pool, SEGMENT_NONE);
-    int result;
+    int result = unlink_left(pool);
 
-    if (segment == NULL || !has_space_for_file(pool, stream)) {
-        job_stuck(pool);
-        return;
-    }
-    result = segpool_file_open(pool, segment->slot, true, &segment->fd);
+    if (result == 0)
+        result = check_space(pool, stream);
+    if (result == 0 && segment == NULL)
+        result = E_FULL;
+    if (result == 0)
+        result = segpool_file_open(pool, segment->slot, true, &segment->fd);
     if (result < 0) {
-        job_stuck(pool);
+        job_stuck(pool, result);
         return;
     }
     pool->file_count++;
     segment->state = SEGMENT_MAKING;
+    segment->was_used = false;
     segment->bytes = pool->segment_bytes;
-    if (io_file_lock(pool->spool->io, segment->fd) < 0) {
-        making_failed(pool, segment);
+    result = io_file_lock(pool->spool->io, segment->fd);
+    if (result < 0) {
+        making_failed(pool, segment, result);
         return;
     }
     pool->job_segment = segment;
@@ -301,12 +362,14 @@ static void make_start(struct segpool *pool, enum segfmt_stream stream)
 static void make_done(struct segpool *pool)
 {
     struct segment *segment = pool->job_segment;
+    int result = io_dir_sync(pool->spool->io, pool->spool->path);
 
-    if (io_dir_sync(pool->spool->io, pool->spool->path) < 0) {
-        making_failed(pool, segment);
+    if (result < 0) {
+        making_failed(pool, segment, result);
         return;
     }
     pool->job = JOB_NONE;
+    pool->failure = 0;
     segment->state = SEGMENT_FREE;
     pool->free_count++;
 }
@@ -386,66 +449,70 @@ static void heading_done(struct segpool *pool)
 
     must(pool->ready[pool->job_stream] == NULL);
     pool->job = JOB_NONE;
+    pool->failure = 0;
     segment->state = SEGMENT_READY;
     pool->ready[pool->job_stream] = segment;
     pool->newest[pool->job_stream] = segment->serial;
 }
 
 /* Nothing in it counts, but its medium is not to be trusted: it is not tried again. */
-static void heading_failed(struct segpool *pool)
+static void heading_failed(struct segpool *pool, int error)
 {
     struct segment *segment = pool->job_segment;
 
     pool->job = JOB_NONE;
     segment->state = SEGMENT_POISONED;
     segpool_release(pool, segment);
+    pool->rests = true;
+    retry_later(pool, error);
+}
+
+static void on_zeroes_written(struct segpool *pool, int32_t result)
+{
+    uint32_t left = pool->segment_bytes - pool->job_at;
+    int error = write_error(result, left < ZEROES_BYTES ? left : ZEROES_BYTES);
+
+    if (error < 0) {
+        making_failed(pool, pool->job_segment, error);
+        return;
+    }
+    pool->job_at += (uint32_t)result;
+    write_zeroes(pool);
+}
+
+static void on_header_written(struct segpool *pool)
+{
+    if (!pool->spool->commit_by_sync) {
+        heading_done(pool);
+        return;
+    }
+    pool->job = JOB_HEADER_SYNC;
+    io_sync(pool->spool->io, &pool->job_op, pool->job_segment->fd);
 }
 
 static void on_job_done(struct io_op *op, int32_t result)
 {
     struct segpool *pool = container_of(op, struct segpool, job_op);
-    uint32_t left = pool->segment_bytes - pool->job_at;
+    bool is_block = pool->job == JOB_SUPER || pool->job == JOB_HEADER;
+    int error = is_block ? write_error(result, SEGFMT_BLOCK) : result < 0 ? result : 0;
 
-    switch (pool->job) {
-    case JOB_ZEROES:
-        if (result != (int32_t)(left < ZEROES_BYTES ? left : ZEROES_BYTES)) {
-            making_failed(pool, pool->job_segment);
-            break;
-        }
-        pool->job_at += (uint32_t)result;
-        write_zeroes(pool);
-        break;
-    case JOB_ZEROES_SYNC:
-        if (result < 0)
-            making_failed(pool, pool->job_segment);
+    if (pool->job == JOB_ZEROES) {
+        on_zeroes_written(pool, result);
+    } else if (pool->job == JOB_ZEROES_SYNC) {
+        if (error < 0)
+            making_failed(pool, pool->job_segment, error);
         else
             make_done(pool);
-        break;
-    case JOB_SUPER:
-        if (result != (int32_t)SEGFMT_BLOCK) {
-            heading_failed(pool);
-            break;
-        }
+    } else if (error < 0) {
+        heading_failed(pool, error);
+    } else if (pool->job == JOB_SUPER) {
         super_written(pool);
         header_write(pool);
-        break;
-    case JOB_HEADER:
-        if (result != (int32_t)SEGFMT_BLOCK) {
-            heading_failed(pool);
-        } else if (pool->spool->commit_by_sync) {
-            pool->job = JOB_HEADER_SYNC;
-            io_sync(pool->spool->io, &pool->job_op, pool->job_segment->fd);
-        } else {
-            heading_done(pool);
-        }
-        break;
-    default:
+    } else if (pool->job == JOB_HEADER) {
+        on_header_written(pool);
+    } else {
         must(pool->job == JOB_HEADER_SYNC);
-        if (result < 0)
-            heading_failed(pool);
-        else
-            heading_done(pool);
-        break;
+        heading_done(pool);
     }
 }
 
@@ -464,7 +531,7 @@ void segpool_turn(struct segpool *pool)
     enum segfmt_stream most_needed = STREAM_MESSAGES;
     uint32_t wanted = SEGPOOL_RESERVE;
 
-    if (pool->job != JOB_NONE)
+    if (pool->job != JOB_NONE || pool->rests)
         return;
     for (size_t i = 0; i < sizeof(by_need); i++) {
         if (pool->ready[by_need[i]] != NULL)
@@ -525,7 +592,7 @@ static int make_now(struct segpool *pool, enum segfmt_stream stream)
     int64_t written = 0;
     int result;
 
-    if (segment == NULL || !has_space_for_file(pool, stream))
+    if (segment == NULL || check_space(pool, stream) < 0)
         return E_LOW_SPACE;
     if (stream == STREAM_MESSAGES && pool->file_count >= pool->spool->options.segment_count_max)
         return E_LOW_SPACE;

@@ -9,6 +9,9 @@
  * nothing is above them and no file can be made, the pool is low: mail is refused, and what the
  * message stream still has (the rest of its active segment and the READY one) is for the copies of
  * stragglers, which free segments too.
+ *
+ * What the disk refuses is tried again each second and no faster, and files that could not be
+ * unlinked are, before another one is made: a fault that lasts uses up nothing.
  */
 #pragma once
 
@@ -48,6 +51,8 @@ struct segment {
     uint8_t stream;
     bool odd_size;       /* not of the size now asked for: unlinked when empty */
     bool is_rebuilt;     /* its header is damaged and was put together from the first batch */
+    bool is_left;        /* FOREIGN because it could not be unlinked: that is tried again */
+    bool was_used;       /* readers may have its file open */
     bool has_void;       /* `gone` holds for a batch at its end */
     uint64_t life;       /* that wrote it */
     uint64_t free_after; /* empty: this checkpoint must be complete before it is FREE; 0 = not */
@@ -87,6 +92,8 @@ struct segpool {
     struct io_op job_op;
     struct io_timer retry;
     bool stuck;     /* no file can be made at present; the timer tries again */
+    bool rests;     /* a header could not be written; the timer tries again */
+    int failure;    /* why stuck or resting, 0 when the last job went well */
     bool is_direct; /* descriptors are O_DIRECT */
     uint8_t *zeros;
     uint8_t *block;

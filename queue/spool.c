@@ -10,6 +10,7 @@
 #include <stdio.h>
 
 #define NAMED_BYTES_MAX 1500u
+#define CLOSE_WAIT_NS   5000000000ull
 
 void spool_file_path(const char *path, const char *name, char *room)
 {
@@ -47,9 +48,57 @@ void spool_answer(struct spool *spool, struct log_request *request, int status)
     mailbox_post(spool->clients[request->parcel.from]->answers, &request->parcel);
 }
 
+/* ---- Health -------------------------------------------------------------------------------- */
+
+static enum spool_health judge(const struct spool *spool, enum spool_health before)
+{
+    bool is_low = segpool_is_low(&spool->pool) || seglog_is_resting(&spool->messages);
+
+    if (seglog_is_failing(&spool->outcomes))
+        return SPOOL_STALLED;
+    /* Once stalled it stays so until all that waits has found its place: a file that is tried to be
+     * made is not one that is there. */
+    if (seglog_is_waiting(&spool->outcomes) &&
+        (before == SPOOL_STALLED || !segpool_can_serve(&spool->pool, STREAM_OUTCOMES)))
+        return SPOOL_STALLED;
+    if (seglog_is_late(&spool->outcomes))
+        return is_low ? SPOOL_STALLED : SPOOL_LATE;
+    return is_low ? SPOOL_LOW_SPACE : SPOOL_HEALTHY;
+}
+
+/* Why the health is as it is. */
+static int trouble_of(const struct spool *spool, enum spool_health health)
+{
+    int error = E_LOW_SPACE;
+
+    if (health == SPOOL_HEALTHY)
+        return 0;
+    if (health == SPOOL_POISONED)
+        return E_POISONED;
+    if (health == SPOOL_LATE)
+        return E_LATE;
+    if (seglog_is_failing(&spool->outcomes))
+        error = spool->outcomes.failure;
+    else if (seglog_is_resting(&spool->messages))
+        error = spool->messages.failure;
+    else if (spool->pool.failure != 0)
+        error = spool->pool.failure;
+    return error == -ENOSPC || error == -EDQUOT ? E_LOW_SPACE : error;
+}
+
+static void health_set(struct spool *spool, enum spool_health health)
+{
+    if (spool_health(spool) == health && trouble_of(spool, health) == spool->trouble)
+        return;
+    atomic_store_explicit(&spool->trouble, trouble_of(spool, health), memory_order_relaxed);
+    if (spool_health(spool) == SPOOL_HEALTHY || health == SPOOL_HEALTHY)
+        atomic_store_explicit(&spool->trouble_since_ns, io_now_ns(spool->io), memory_order_relaxed);
+    atomic_store_explicit(&spool->health, health, memory_order_release);
+}
+
 void spool_poison(struct spool *spool)
 {
-    atomic_store_explicit(&spool->health, SPOOL_POISONED, memory_order_release);
+    health_set(spool, SPOOL_POISONED);
     seglog_kill(&spool->messages, E_POISONED);
     seglog_kill(&spool->outcomes, E_POISONED);
 }
@@ -170,19 +219,13 @@ uint16_t spool_client_add(struct spool *spool, struct mailbox *requests, struct 
 static void health_update(struct spool *spool)
 {
     enum spool_health before = spool_health(spool);
-    enum spool_health health = SPOOL_HEALTHY;
 
     if (before == SPOOL_POISONED)
         return;
-    if (segpool_is_low(&spool->pool))
-        health = SPOOL_LOW_SPACE;
-    /* Once stalled it stays so until all that waits has found its place: a file that is tried to be
-     * made is not one that is there. */
-    if (seglog_is_waiting(&spool->outcomes) &&
-        (before == SPOOL_STALLED || !segpool_can_serve(&spool->pool, STREAM_OUTCOMES)))
-        health = SPOOL_STALLED;
-    if (before != health)
-        atomic_store_explicit(&spool->health, health, memory_order_release);
+    health_set(spool, judge(spool, before));
+    /* A disk may take as long as it likes to work again: no client waits for that. */
+    if (spool_health(spool) == SPOOL_STALLED || seglog_is_resting(&spool->messages))
+        seglog_release_waiting(&spool->messages, spool_health(spool) == SPOOL_STALLED);
 }
 
 static bool is_at_rest(const struct spool *spool)
@@ -205,6 +248,10 @@ void spool_turn(struct io_actor *actor)
     seglog_turn(&spool->messages);
     seglog_turn(&spool->outcomes);
     health_update(spool);
+    /* What a crash would have done as well. */
+    if (spool->closing && spool_health(spool) == SPOOL_STALLED &&
+        io_now_ns(spool->io) >= spool->close_until_ns)
+        spool_poison(spool);
     if (spool->closing && is_at_rest(spool)) {
         spool->closed = true;
         spool->on_closed(spool->on_closed_context);
@@ -227,6 +274,7 @@ void spool_close(struct spool *spool, void (*done)(void *context), void *context
     spool->on_closed = done;
     spool->on_closed_context = context;
     spool->closing = true;
+    spool->close_until_ns = io_now_ns(spool->io) + CLOSE_WAIT_NS;
 }
 
 /* ---- What others may look at --------------------------------------------------------------- */
@@ -234,6 +282,13 @@ void spool_close(struct spool *spool, void (*done)(void *context), void *context
 enum spool_health spool_health(const struct spool *spool)
 {
     return (enum spool_health)atomic_load_explicit(&spool->health, memory_order_relaxed);
+}
+
+void spool_trouble_read(const struct spool *spool, struct spool_trouble *ret_trouble)
+{
+    ret_trouble->health = spool_health(spool);
+    ret_trouble->error = atomic_load_explicit(&spool->trouble, memory_order_relaxed);
+    ret_trouble->since_ns = atomic_load_explicit(&spool->trouble_since_ns, memory_order_relaxed);
 }
 
 void spool_stats_read(const struct spool *spool, struct spool_stats *ret_stats)

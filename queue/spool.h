@@ -9,11 +9,12 @@
  *
  * What it promises: a log_message that comes back with status 0 is on stable storage. One that
  * comes back negative but not E_POISONED is void for ever: a durable void record says so, and no
- * recovery will show it. E_POISONED means that not even this could be written: the client must
- * get no reply at all, and the spool accepts nothing more. Segments are recycled only when they
- * are empty, the outcomes that emptied them are durable, a complete checkpoint began later, and
- * (outcome segments) every cursor has passed. What it never does: decide about delivery, read the
- * clock of the wall, allocate in a steady turn, rewrite a block that holds acknowledged bytes.
+ * recovery will show it. E_POISONED means that this cannot be written at present: the client must
+ * get no reply at all, and nothing is accepted until the disk works again. Segments are recycled
+ * only when they are empty, the outcomes that emptied them are durable, a complete checkpoint began
+ * later, and (outcome segments) every cursor has passed. What it never does: decide about delivery,
+ * read the clock of the wall, allocate in a steady turn, rewrite a block that holds acknowledged
+ * bytes.
  */
 #pragma once
 
@@ -209,10 +210,20 @@ uint16_t spool_client_add(struct spool *spool, struct mailbox *requests, struct 
 
 enum spool_health {
     SPOOL_HEALTHY,
-    SPOOL_LOW_SPACE, /* accept no new mail: 452; outcomes still commit from the reserve */
-    SPOOL_STALLED,   /* outcomes find no segment: accept no mail and start no delivery, whose
-                        outcome a crash would forget; ends by itself when there is space */
-    SPOOL_POISONED,  /* accept nothing, answer nothing */
+    SPOOL_LOW_SPACE, /* accept no new mail; outcomes still commit, from the reserve if need be */
+    SPOOL_LATE,      /* a commit of outcomes takes longer than a second: start no delivery, whose
+                        outcome a crash would forget */
+    SPOOL_STALLED,   /* outcomes find no segment, or the disk refuses them: accept no mail and start
+                        no delivery */
+    SPOOL_POISONED,  /* accept nothing, answer nothing: only a restart helps */
+};
+
+/* All but the last end by themselves. */
+struct spool_trouble {
+    enum spool_health health;
+    int error;         /* why it is not healthy: E_LOW_SPACE also for a full disk or quota, E_LATE,
+                          E_POISONED, or what the disk says; 0 = healthy */
+    uint64_t since_ns; /* of the clock of the loops */
 };
 
 struct spool_stats {
@@ -237,7 +248,14 @@ static inline bool spool_health_is_short(enum spool_health health)
     return health == SPOOL_LOW_SPACE || health == SPOOL_STALLED;
 }
 
+/* A delivery that is started now might have to be repeated after a crash. */
+static inline bool spool_health_holds_deliveries(enum spool_health health)
+{
+    return health >= SPOOL_LATE;
+}
+
 /* Relaxed reads; any thread. */
+void spool_trouble_read(const struct spool *spool, struct spool_trouble *ret_trouble);
 enum spool_health spool_health(const struct spool *spool);
 void spool_stats_read(const struct spool *spool, struct spool_stats *ret_stats);
 

@@ -132,6 +132,9 @@ struct spool {
     uint16_t checkpoint_client_count;
     bool pins_moved; /* a cursor went on: look for segments to recycle */
     _Atomic int health;
+    _Atomic int trouble; /* see struct spool_trouble */
+    _Atomic uint64_t trouble_since_ns;
+    uint64_t close_until_ns; /* closing: how long outcomes may wait for a disk that fails */
     struct spool_counters counters;
     struct spool_pin pins[SPOOL_PINS_MAX];
 };
@@ -150,7 +153,7 @@ static inline bool spool_is_poisoned(const struct spool *spool)
 
 /* The way of every answer: to the client, or to the part of the spool that asked. */
 void spool_answer(struct spool *spool, struct log_request *request, int status);
-/* Not even a void could be written: every waiter gets E_POISONED, nothing is accepted any more. */
+/* The disk is given up: every waiter gets E_POISONED, nothing is accepted any more. */
 void spool_poison(struct spool *spool);
 /* Finds or makes the pin of a cursor; NULL when all are taken. */
 struct spool_pin *spool_pin_get(struct spool *spool, uint64_t number);

@@ -170,6 +170,23 @@ void control_ips_sample(struct control *control);
 json_t *control_ips_tree(struct control *control, const struct gather *gather, uint32_t count_max);
 void control_ips_text(const json_t *data, struct text_buffer *out);
 
+/* control_health.c */
+struct control_health { /* as the log knows it */
+    enum spool_health health;
+    int error;
+    uint32_t healthy_looks; /* in a row */
+    uint64_t failed_commits;
+    uint64_t failures_at_ns;
+};
+
+const char *control_health_name(enum spool_health health);
+/* False when there is nothing to say. */
+bool control_health_say(const struct control *control, char *room, size_t room_bytes);
+/* health, and when that is not "healthy" reason and since. */
+void control_health_put(const struct control *control, json_t *spool);
+/* Tells the log of changes; each second. */
+void control_health_watch(struct control *control);
+
 /* control_render.c */
 struct text_column {
     const char *key;
@@ -255,6 +272,7 @@ struct control {
     struct control_client clients[CONTROL_CLIENTS_MAX];
 
     struct samples samples;
+    struct control_health health;
     struct control_ips ips;
     struct io_timer sample_timer;
     bool is_sampling;

@@ -88,21 +88,6 @@ static void put_mta(struct control *control, json_t *data)
     set(mta, "fullHostName", control_string(conf_global(control->conf)->host_name));
 }
 
-static const char *health_text(enum spool_health health)
-{
-    switch (health) {
-    case SPOOL_HEALTHY:
-        return "healthy";
-    case SPOOL_LOW_SPACE:
-        return "low-space";
-    case SPOOL_STALLED:
-        return "stalled";
-    case SPOOL_POISONED:
-        return "poisoned";
-    }
-    return "unknown";
-}
-
 static void put_spool(struct control *control, json_t *parent, const struct report_status *status)
 {
     json_t *spool = object_of(parent, "spool");
@@ -116,7 +101,7 @@ static void put_spool(struct control *control, json_t *parent, const struct repo
     set_number(files, "recycled", stats.segments_free);
     set_number(files, "total", stats.segments_total);
     set_number(spool, "totalRcp", status->queued_rcpts);
-    set(spool, "health", json_string(health_text(spool_health(control->wiring.spool))));
+    control_health_put(control, spool);
 }
 
 static void put_status(struct control *control, json_t *data, const struct report_status *now)
@@ -208,7 +193,8 @@ static void put_counters(struct control *control, json_t *data, const struct rep
 #define SPOOL_SET(name) set_number(counters, #name, spool.name);
     SPOOL_COUNTERS(SPOOL_SET)
 #undef SPOOL_SET
-    set(counters, "spool_health", json_string(health_text(spool_health(control->wiring.spool))));
+    set(counters, "spool_health",
+        json_string(control_health_name(spool_health(control->wiring.spool))));
 }
 
 static void warn(json_t *warnings, const char *text)
@@ -245,19 +231,10 @@ static void put_accounting(struct control *control, json_t *data, json_t *warnin
 
 static void warn_of_spool(struct control *control, json_t *warnings)
 {
-    switch (spool_health(control->wiring.spool)) {
-    case SPOOL_HEALTHY:
-        break;
-    case SPOOL_LOW_SPACE:
-        warn(warnings, "the spool's disk is nearly full: no new mail is accepted");
-        break;
-    case SPOOL_STALLED:
-        warn(warnings, "the spool finds no space for outcomes: nothing is accepted or delivered");
-        break;
-    case SPOOL_POISONED:
-        warn(warnings, "the spool cannot write any more: nothing is accepted until a restart");
-        break;
-    }
+    char text[256];
+
+    if (control_health_say(control, text, sizeof(text)))
+        warn(warnings, text);
 }
 
 json_t *control_status_tree(struct control *control, const struct report_status *status)

@@ -61,17 +61,25 @@ void inject_format_id(uint64_t id, char *room)
     room[13] = '\0';
 }
 
+/* RFC 5321 4.2.3 and RFC 3463 3.4: space is a matter of its own, everything else is ours. */
+static void reply_no_spool(struct intake_reply *reply, int error)
+{
+    if (error == E_LOW_SPACE)
+        reply_set(reply, 452, 3, 1, "too little disk space, try again later");
+    else
+        reply_set(reply, 451, 3, 0, "the disk takes no mail at present, try again later");
+}
+
 /* Why new mail cannot be taken now; false when it can. */
 static bool under_pressure(const struct shard *shard, struct intake_reply *reply)
 {
-    enum spool_health health = spool_health(shard->wiring.spool);
+    struct spool_trouble trouble;
 
+    spool_trouble_read(shard->wiring.spool, &trouble);
     if (shard->stopping)
         reply_set(reply, 421, 3, 2, "the system is shutting down");
-    else if (health == SPOOL_POISONED)
-        reply->code = 0;
-    else if (spool_health_is_short(health))
-        reply_set(reply, 452, 3, 1, "too little disk space, try again later");
+    else if (trouble.health == SPOOL_POISONED || spool_health_is_short(trouble.health))
+        reply_no_spool(reply, trouble.error);
     else if (shard->pool.bytes_used + (shard->pool.bytes_max >> 4) > shard->pool.bytes_max)
         reply_set(reply, 452, 3, 1, "too little memory, try again later");
     else
@@ -506,6 +514,8 @@ void inject_on_appended(struct shard *shard, struct message *message)
     if (message->append.status < 0 && !planted("shard/void-answered-250")) {
         if (message->append.status == E_POISONED)
             reply.code = 0;
+        else if (message->append.status == E_LOW_SPACE)
+            reply_no_spool(&reply, E_LOW_SPACE);
         else
             reply_set(&reply, 451, 3, 0, "could not be stored, try again later");
         answer_and_free(intake, &reply);

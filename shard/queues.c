@@ -444,7 +444,7 @@ bool queues_can_send(const struct shard *shard, const struct queue *queue)
     uint64_t now_ns = io_now_ns(shard->io);
 
     return queue->ready_count > 0 && queue->local == LOCAL_NONE && !queue->paused &&
-           !shard->stopping && spool_health(shard->wiring.spool) != SPOOL_POISONED &&
+           !shard->stopping && !spool_health_holds_deliveries(spool_health(shard->wiring.spool)) &&
            queue->rest_until_ns <= now_ns && queue->site && queue->site_until_ns > now_ns;
 }
 
@@ -467,7 +467,7 @@ void queues_reconsider(struct shard *shard, struct queue *queue)
     else {
         /* Each says itself what it waits for. What is delivered while the log takes no outcome
          * could not be recorded and would be delivered again. */
-        if (spool_health(shard->wiring.spool) >= SPOOL_STALLED)
+        if (spool_health_holds_deliveries(spool_health(shard->wiring.spool)))
             queues_wait(shard, queue, LOG_WAIT_MS, WAIT_DISK);
         else if (list_empty(&queue->lane_link))
             site_enqueue(shard, queue);

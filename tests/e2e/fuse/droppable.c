@@ -1,5 +1,6 @@
 /*
- * droppable: a file system that forgets what was not synced, for tests of power cuts.
+ * droppable: a file system that forgets what was not synced and fails when it is told to, for tests
+ * of power cuts and of disks that are full, read-only, broken or slow.
  *
  * Everything lives in memory, twice: as programs see it now, and as it would be after a power cut.
  * A sync copies from the one to the other: fsync and fdatasync a file's bytes and size, fsync of a
@@ -13,8 +14,21 @@
  * back, and O_DIRECT makes no difference. A descriptor's O_DSYNC and a single write's RWF_DSYNC
  * both arrive as O_DSYNC in the flags of the write request; no fsync request follows either.
  *
- * The file .control in the root takes the orders "cut", "cut SEED", "on", "lie" (syncs are
- * answered with success and do nothing) and "honest", and reads as counters.
+ * The file .control in the root reads as counters and takes these orders:
+ *
+ *   cut, cut SEED, on      see above
+ *   lie, honest            syncs are answered with success and do nothing
+ *   room BYTES             so much space is left, over all files; more is ENOSPC, also in statfs
+ *   fail CALLS FILES ERROR COUNT
+ *                          the next COUNT of these calls fail. CALLS: sync (fsync, fdatasync,
+ *                          durable writes, and of directories where FILES is all) or change
+ *                          (everything that writes). FILES: all, messages, outcomes (segments, by
+ *                          the stream in their header), other. ERROR: a number of errno
+ *   slow MILLISECONDS      each sync takes so long, and everybody else waits
+ *   well                   none of these three any more
+ *
+ * A sync that fails keeps nothing, and no later one does: as Linux has it, what was dirty counts as
+ * clean from then on, can be read, and is gone after a cut.
  *
  * One thread, so nothing here is locked and every request is atomic towards a cut.
  */
@@ -36,6 +50,9 @@
 #define FILE_MAX      (256ull << 20)
 #define CONTROL       "/.control"
 #define PRETEND_BYTES (64ull << 30) /* the size of the disk that statfs tells of */
+
+/* Of queue/segfmt.h: where a segment's header says of which stream it is. */
+#define SEGMENT_STREAM_AT 6
 
 /* One state of a file's bytes. */
 struct image {
@@ -69,10 +86,19 @@ static struct {
     struct names kept;
     bool off;
     bool lies;
+    struct {
+        bool changes; /* all that writes, not only syncs */
+        char files;   /* first letter of FILES */
+        int error;
+        uint64_t left;
+    } fault;
+    uint64_t space; /* for all files together; 0 = PRETEND_BYTES */
+    unsigned slow_ms;
     ino_t next_number;
     uint64_t random;
     /* counters */
     uint64_t cuts, writes, durable_writes, syncs, directory_syncs, lied_about, dropped, torn;
+    uint64_t faults, refused_space;
 } disk;
 
 /* ---- Images and nodes ------------------------------------------------------------------------ */
@@ -323,6 +349,93 @@ static void names_drop_orphans(struct names *names)
     }
 }
 
+/* ---- Faults ---------------------------------------------------------------------------------- */
+
+static uint64_t bytes_used(void)
+{
+    uint64_t used = 0;
+
+    for (uint32_t i = 0; i < NAMES_MAX; i++)
+        used += disk.now.list[i].path ? disk.now.list[i].node->now.size : 0;
+    return used;
+}
+
+static uint64_t bytes_free(void)
+{
+    uint64_t space = disk.space > 0 ? disk.space : PRETEND_BYTES;
+    uint64_t used = bytes_used();
+
+    return used < space ? space - used : 0;
+}
+
+/* Space is taken when a file grows: what was written once can be written again. */
+static int node_grow(struct node *node, size_t size)
+{
+    if (size > node->now.size && disk.space > 0 && size - node->now.size > bytes_free()) {
+        disk.refused_space++;
+        return -ENOSPC;
+    }
+    return image_resize(&node->now, size);
+}
+
+/* What lies, or is about to be put, at the start of a segment says of which stream it is. */
+static char kind_of(const char *path, const struct node *node, const uint8_t *start, size_t len)
+{
+    const char *dot = path ? strrchr(path, '.') : NULL;
+
+    if (!dot || strcmp(dot, ".seg") != 0)
+        return 'o';
+    if (len <= SEGMENT_STREAM_AT) {
+        start = node->now.bytes;
+        len = node->now.size;
+    }
+    if (len <= SEGMENT_STREAM_AT)
+        return '-';
+    return start[SEGMENT_STREAM_AT] == 1 ? 'm' : start[SEGMENT_STREAM_AT] == 2 ? 's' : '-';
+}
+
+/* 0, or the error that is due; kind 0 = of no file. */
+static int fault(bool is_sync, char kind)
+{
+    if (disk.fault.left == 0 || (!is_sync && !disk.fault.changes))
+        return 0;
+    if (disk.fault.files != 'a' && disk.fault.files != kind)
+        return 0;
+    disk.fault.left--;
+    disk.faults++;
+    return -disk.fault.error;
+}
+
+static void take_time(void)
+{
+    struct timespec pause = {disk.slow_ms / 1000, (long)(disk.slow_ms % 1000) * 1000000};
+
+    if (disk.slow_ms > 0)
+        nanosleep(&pause, NULL);
+}
+
+/* After a failed sync nothing is dirty any more: no later one brings it to the disk. */
+static void node_forget_dirty(struct node *node)
+{
+    if (node->dirty_room > 0)
+        memset(node->dirty, 0, node->dirty_room);
+}
+
+static int order_fault(const char *order)
+{
+    char calls[16], files[16];
+    unsigned long long count;
+    int error;
+
+    if (sscanf(order, "fail %15s %15s %d %llu", calls, files, &error, &count) != 4)
+        return -EINVAL;
+    disk.fault.changes = strcmp(calls, "change") == 0;
+    disk.fault.files = strcmp(files, "outcomes") == 0 ? 's' : files[0];
+    disk.fault.error = error;
+    disk.fault.left = count;
+    return 0;
+}
+
 /* ---- Power ----------------------------------------------------------------------------------- */
 
 static void cut_names(bool tears)
@@ -371,6 +484,14 @@ static int obey(const char *order)
         disk.lies = true;
     else if (strncmp(order, "honest", 6) == 0)
         disk.lies = false;
+    else if (strncmp(order, "room", 4) == 0)
+        disk.space = bytes_used() + strtoull(order + 4, NULL, 10);
+    else if (strncmp(order, "slow", 4) == 0)
+        disk.slow_ms = (unsigned)strtoul(order + 4, NULL, 10);
+    else if (strncmp(order, "fail", 4) == 0)
+        return order_fault(order);
+    else if (strncmp(order, "well", 4) == 0)
+        disk.fault.left = disk.space = disk.slow_ms = 0;
     else
         return -EINVAL;
     return 0;
@@ -381,11 +502,14 @@ static int tell(char *room, size_t bytes)
     return snprintf(room, bytes,
                     "{\"cuts\":%llu,\"writes\":%llu,\"durable_writes\":%llu,\"syncs\":%llu,"
                     "\"directory_syncs\":%llu,\"lied_about\":%llu,\"dropped_sectors\":%llu,"
-                    "\"torn_sectors\":%llu}\n",
+                    "\"torn_sectors\":%llu,\"faults\":%llu,\"refused_space\":%llu,"
+                    "\"used\":%llu}\n",
                     (unsigned long long)disk.cuts, (unsigned long long)disk.writes,
                     (unsigned long long)disk.durable_writes, (unsigned long long)disk.syncs,
                     (unsigned long long)disk.directory_syncs, (unsigned long long)disk.lied_about,
-                    (unsigned long long)disk.dropped, (unsigned long long)disk.torn);
+                    (unsigned long long)disk.dropped, (unsigned long long)disk.torn,
+                    (unsigned long long)disk.faults, (unsigned long long)disk.refused_space,
+                    (unsigned long long)bytes_used());
 }
 
 /* ---- Requests -------------------------------------------------------------------------------- */
@@ -461,6 +585,9 @@ static int make(const char *path, mode_t mode, struct node **ret_node)
         return -EIO;
     if (node_at(path))
         return -EEXIST;
+    result = fault(false, 0);
+    if (result < 0)
+        return result;
     node = node_create(mode);
     if (!node)
         return -ENOSPC;
@@ -496,6 +623,7 @@ static int do_create(const char *path, mode_t mode, struct fuse_file_info *info)
 static int do_open(const char *path, struct fuse_file_info *info)
 {
     struct node *node;
+    int result = 0;
 
     info->direct_io = 1;
     if (is_control(path))
@@ -505,8 +633,11 @@ static int do_open(const char *path, struct fuse_file_info *info)
     node = node_at(path);
     if (!node)
         return -ENOENT;
-    remember_open(node, info);
-    return 0;
+    if ((info->flags & O_ACCMODE) != O_RDONLY)
+        result = fault(false, 0);
+    if (result == 0)
+        remember_open(node, info);
+    return result;
 }
 
 static int do_release(const char *path, struct fuse_file_info *info)
@@ -520,14 +651,17 @@ static int do_release(const char *path, struct fuse_file_info *info)
 static int do_unlink(const char *path)
 {
     struct name *name;
+    int result;
 
     if (disk.off)
         return -EIO;
     name = name_find(&disk.now, path);
     if (!name)
         return -ENOENT;
-    name_drop(name);
-    return 0;
+    result = fault(false, 0);
+    if (result == 0)
+        name_drop(name);
+    return result;
 }
 
 static int do_rmdir(const char *path)
@@ -552,7 +686,9 @@ static int do_rename(const char *from, const char *to, unsigned flags)
     /* Names are whole paths, so a directory would have to take its content along. */
     if (flags != 0 || S_ISDIR(name->node->mode))
         return -EINVAL;
-    result = name_put(&disk.now, to, name->node);
+    result = fault(false, 0);
+    if (result == 0)
+        result = name_put(&disk.now, to, name->node);
     if (result == 0)
         name_drop(name);
     return result;
@@ -572,7 +708,9 @@ static int do_truncate(const char *path, off_t size, struct fuse_file_info *info
     if (!node)
         return -ENOENT;
     before = node->now.size;
-    result = image_resize(&node->now, (size_t)size);
+    result = fault(false, kind_of(path, node, NULL, 0));
+    if (result == 0)
+        result = node_grow(node, (size_t)size);
     /* What was cut off is gone for certain only after the next sync. */
     if (result == 0 && (size_t)size < before)
         result = node_mark(node, (size_t)size, before - (size_t)size);
@@ -583,6 +721,7 @@ static int do_fallocate(const char *path, int mode, off_t offset, off_t len,
                         struct fuse_file_info *info)
 {
     struct node *node = node_of(info, path);
+    int result;
 
     if (disk.off)
         return -EIO;
@@ -592,7 +731,8 @@ static int do_fallocate(const char *path, int mode, off_t offset, off_t len,
         return -ENOENT;
     if ((size_t)(offset + len) <= node->now.size)
         return 0;
-    return image_resize(&node->now, (size_t)(offset + len));
+    result = fault(false, kind_of(path, node, NULL, 0));
+    return result < 0 ? result : node_grow(node, (size_t)(offset + len));
 }
 
 static int do_read(const char *path, char *room, size_t len, off_t offset,
@@ -619,12 +759,12 @@ static int do_read(const char *path, char *room, size_t len, off_t offset,
     return (int)len;
 }
 
-static int store(struct node *node, const char *data, size_t len, size_t offset, bool durable)
+static int store(struct node *node, const char *data, size_t len, size_t offset)
 {
     int result = 0;
 
     if (offset + len > node->now.size)
-        result = image_resize(&node->now, offset + len);
+        result = node_grow(node, offset + len);
     if (result == 0)
         result = node_mark(node, offset, len);
     if (result < 0)
@@ -632,24 +772,35 @@ static int store(struct node *node, const char *data, size_t len, size_t offset,
     memcpy(node->now.bytes + offset, data, len);
     clock_gettime(CLOCK_REALTIME, &node->changed);
     disk.writes++;
-    if (!durable)
-        return (int)len;
+    return 0;
+}
+
+static int make_durable(struct node *node, size_t len, size_t offset, char kind)
+{
+    int result = fault(true, kind);
+
+    take_time();
     disk.durable_writes++;
-    if (disk.lies)
-        disk.lied_about++;
-    else
-        result = node_keep_part(node, offset, len);
-    return result < 0 ? result : (int)len;
+    if (result < 0) {
+        node_forget_dirty(node);
+        return result;
+    }
+    if (!disk.lies)
+        return node_keep_part(node, offset, len);
+    disk.lied_about++;
+    return 0;
 }
 
 static int do_write(const char *path, const char *data, size_t len, off_t offset,
                     struct fuse_file_info *info)
 {
     struct node *node = node_of(info, path);
+    bool durable = (info->flags & (O_DSYNC | O_SYNC)) != 0;
+    int result;
+    char kind;
 
     if (is_control(path)) {
         char order[64];
-        int result;
 
         snprintf(order, sizeof(order), "%.*s", (int)len, data);
         result = obey(order);
@@ -657,12 +808,19 @@ static int do_write(const char *path, const char *data, size_t len, off_t offset
     }
     if (disk.off || !node)
         return -EIO;
-    return store(node, data, len, (size_t)offset, (info->flags & (O_DSYNC | O_SYNC)) != 0);
+    kind = kind_of(path, node, (const uint8_t *)data, offset == 0 ? len : 0);
+    result = fault(false, kind);
+    if (result == 0)
+        result = store(node, data, len, (size_t)offset);
+    if (result == 0 && durable)
+        result = make_durable(node, len, (size_t)offset, kind);
+    return result < 0 ? result : (int)len;
 }
 
 static int do_fsync(const char *path, int data_only, struct fuse_file_info *info)
 {
     struct node *node = node_of(info, path);
+    int result;
 
     (void)data_only; /* the size is part of what fdatasync must keep, and times matter to nobody */
     if (is_control(path))
@@ -670,6 +828,12 @@ static int do_fsync(const char *path, int data_only, struct fuse_file_info *info
     if (disk.off || !node)
         return -EIO;
     disk.syncs++;
+    take_time();
+    result = fault(true, kind_of(path, node, NULL, 0));
+    if (result < 0) {
+        node_forget_dirty(node);
+        return result;
+    }
     if (disk.lies) {
         disk.lied_about++;
         return 0;
@@ -679,10 +843,16 @@ static int do_fsync(const char *path, int data_only, struct fuse_file_info *info
 
 static int do_fsyncdir(const char *path, int data_only, struct fuse_file_info *info)
 {
+    int result;
+
     (void)data_only, (void)info;
     if (disk.off)
         return -EIO;
     disk.directory_syncs++;
+    take_time();
+    result = fault(true, 0);
+    if (result < 0)
+        return result;
     if (disk.lies) {
         disk.lied_about++;
         return 0;
@@ -695,7 +865,8 @@ static int do_statfs(const char *path, struct statvfs *stat)
     (void)path;
     memset(stat, 0, sizeof(*stat));
     stat->f_bsize = stat->f_frsize = 4096;
-    stat->f_blocks = stat->f_bfree = stat->f_bavail = PRETEND_BYTES / 4096;
+    stat->f_blocks = (disk.space > 0 ? disk.space : PRETEND_BYTES) / 4096;
+    stat->f_bfree = stat->f_bavail = bytes_free() / 4096;
     stat->f_files = stat->f_ffree = stat->f_favail = NAMES_MAX;
     stat->f_namemax = 255;
     return 0;

@@ -31,8 +31,7 @@
     X(commits_failed, "")                                                                          \
     X(voids_written, "")                                                                           \
     X(space_low, "lives that refused mail for want of space")                                      \
-    X(logs_stalled, "the log had no space for outcomes for a while")                               \
-    X(logs_given_up, "lives whose log accepts nothing any more")
+    X(logs_stalled, "the log found no space for outcomes, or the disk refused them")
 
 struct product_events {
 #define PRODUCT_EVENT_FIELD(name, text) uint64_t name;

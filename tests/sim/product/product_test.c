@@ -234,7 +234,6 @@ static void note_poison(struct history *h)
         return;
     h->poison_noted = true;
     h->poisoned_ns = sim_now_ns(h->world);
-    h->product.events.logs_given_up++;
     ledger_crash(&h->ledger, sim_now_ns(h->world), h->stalled_from_ns);
 }
 

@@ -40,6 +40,12 @@ enum spool_health spool_health(const struct spool *spool)
     return spool->health;
 }
 
+void spool_trouble_read(const struct spool *spool, struct spool_trouble *ret_trouble)
+{
+    *ret_trouble = spool->trouble;
+    ret_trouble->health = spool->health;
+}
+
 void spool_stats_read(const struct spool *spool, struct spool_stats *ret_stats)
 {
     *ret_stats = spool->stats;

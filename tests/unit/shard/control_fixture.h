@@ -52,6 +52,7 @@ struct spool {
     struct mailbox *requests;
     struct mailbox *answers;
     enum spool_health health;
+    struct spool_trouble trouble; /* but for its health */
     struct spool_stats stats;
     uint32_t outcome_count;
     uint32_t notices;

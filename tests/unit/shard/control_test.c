@@ -157,12 +157,31 @@ static void spans_have_their_length_at_any_time(void **state)
 
 static void a_sick_spool_is_a_warning(void **state)
 {
-    f.spool.health = SPOOL_POISONED;
-    assert_non_null(strstr(ask(&f, "show status"), "\nWARNING: the spool cannot write any more"));
-    f.spool.health = SPOOL_LOW_SPACE;
-    assert_non_null(strstr(ask(&f, "show status"), "\nWARNING: the spool's disk is nearly full"));
-    f.spool.health = SPOOL_STALLED;
-    assert_non_null(strstr(ask(&f, "show status"), "\nWARNING: the spool finds no space for outc"));
+    static const struct {
+        enum spool_health health;
+        int error;
+        const char *says;
+    } cases[] = {
+        {SPOOL_LOW_SPACE, E_LOW_SPACE, "low-space since 0 s, no new mail is accepted: too little"},
+        {SPOOL_LATE, E_LATE, "late since 0 s, no delivery is started: the disk takes too long"},
+        {SPOOL_STALLED, -EIO, "stalled since 0 s, nothing is accepted or delivered: Input/output"},
+        {SPOOL_POISONED, E_POISONED, "poisoned since 0 s, nothing is accepted or delivered until"},
+    };
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        char text[128];
+        json_t *tree;
+
+        f.spool.health = cases[i].health;
+        f.spool.trouble = (struct spool_trouble){.error = cases[i].error, .since_ns = UINT64_MAX};
+        snprintf(text, sizeof(text), "\nWARNING: the spool is %s", cases[i].says);
+        assert_non_null(strstr(ask(&f, "show status"), text));
+        tree = ask_json("show status --json");
+        assert_string_equal(json_string_value(at(tree, "data.status.spool.reason")),
+                            err_text(cases[i].error));
+        assert_true(json_is_string(at(tree, "data.status.spool.since")));
+        json_decref(tree);
+    }
     f.spool.health = SPOOL_HEALTHY;
     assert_null(strstr(ask(&f, "show status"), "WARNING"));
 }
