@@ -587,3 +587,14 @@ uint32_t smtpc_engine_open_count(const struct smtpc_engine *engine)
 {
     return engine->connections.count_used;
 }
+
+static uint64_t used_bytes(const struct slab *slab)
+{
+    return (uint64_t)slab->count_used * (slab->object_bytes + sizeof(slab->generations[0]));
+}
+
+uint64_t smtpc_engine_used_bytes(const struct smtpc_engine *engine)
+{
+    return used_bytes(&engine->connections) + used_bytes(&engine->flights) +
+           used_bytes(&engine->held);
+}

@@ -153,3 +153,5 @@ int32_t smtpc_connect_result(const struct smtpc *conn);
 int smtpc_tcp_info(const struct smtpc *conn, struct io_tcp_info *ret_info);
 
 uint32_t smtpc_engine_open_count(const struct smtpc_engine *engine);
+/* Memory of the connections that are open now, in bytes. */
+uint64_t smtpc_engine_used_bytes(const struct smtpc_engine *engine);

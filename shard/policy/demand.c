@@ -53,7 +53,7 @@ void demand_on_connected(struct demand *demand, uint64_t setup_ns)
         note_time(demand, demand->rcpt_ns);
     }
     if (demand->window < DEMAND_MAX)
-        demand->window *= 2;
+        demand->window++;
 }
 
 void demand_on_connect_failed(struct demand *demand)

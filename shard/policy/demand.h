@@ -15,9 +15,9 @@
  * A receiver is slow, and never on trial, while even the fastest of its recent transactions took
  * DEMAND_SLOW_MS: one long pause of our own machine does not make it so.
  *
- * Growth is never steeper than a doubling with each connection that comes up (the window), and one
- * that fails brings it back to one, so that a receiver that was away is not met by everything at
- * once.
+ * Growth is never steeper than a doubling with each round of connections: for each that comes up
+ * one more may be opening beside (the window). One that fails brings it back to one, so that a
+ * receiver that was away is not met by everything at once.
  *
  * A value of its owner: one thread, no I/O, pure functions of the arguments. Times in nanoseconds
  * of one monotonic clock.

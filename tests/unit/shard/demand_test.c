@@ -257,13 +257,35 @@ static void test_failure_closes_the_window(void **state)
     (void)state;
     demand_init(&demand);
     demand_on_connected(&demand, 600 * MS);
-    assert_int_not_equal(demand_backlog_needed(&demand, MS, 4, 3), UINT32_MAX);
+    assert_int_not_equal(demand_backlog_needed(&demand, MS, 4, 2), UINT32_MAX);
+    assert_int_equal(demand_backlog_needed(&demand, MS, 4, 3), UINT32_MAX);
     demand_on_connect_failed(&demand);
     assert_int_equal(demand_backlog_needed(&demand, MS, 4, 3), UINT32_MAX);
     assert_int_equal(demand_backlog_needed(&demand, MS, 4, 1), UINT32_MAX);
     assert_int_not_equal(demand_backlog_needed(&demand, MS, 4, 0), UINT32_MAX);
     demand_on_connected(&demand, 600 * MS);
     assert_int_not_equal(demand_backlog_needed(&demand, MS, 4, 1), UINT32_MAX);
+}
+
+/* The way back after an outage: one connection, and twice as many with each round that came up. */
+static void test_after_a_failure_connections_double(void **state)
+{
+    static struct stage stage;
+
+    (void)state;
+    stage_init(&stage);
+    stage.reply_ns = 100 * 1000 * MS;
+    stage.setup_ns = 600 * MS;
+    stage.limit = 1000;
+    stage.backlog = 1000000;
+    demand_on_connect_failed(&stage.demand);
+    run(&stage, 300);
+    for (uint32_t opening = 1; stage.open < stage.limit; opening *= 2) {
+        uint32_t all = 2 * opening - 1; /* this round's, and those of all before it */
+
+        assert_int_equal(stage.open, all < stage.limit ? all : stage.limit);
+        run(&stage, 601);
+    }
 }
 
 int main(void)
@@ -278,6 +300,7 @@ int main(void)
         cmocka_unit_test(test_load_is_followed),
         cmocka_unit_test(test_a_stall_changes_nothing),
         cmocka_unit_test(test_failure_closes_the_window),
+        cmocka_unit_test(test_after_a_failure_connections_double),
     };
 
     return cmocka_run_group_tests_name("shard demand", tests, NULL, NULL);
