@@ -28,6 +28,12 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+/* Of the signal thread's parcels to control. */
+enum signal_kind {
+    SIGNAL_STOP,
+    SIGNAL_RELOAD,
+};
+
 #define STOP_GRACE_MS       30000
 #define LISTEN_BACKLOG      1024
 #define COMMITTER_OWN_ABOVE 4 /* processors; ARCHITECTURE: below it shares a shard's thread */
@@ -57,6 +63,9 @@ struct daemon {
     struct mailbox *to_closer;   /* control to the committer's loop */
     struct mailbox *from_closer; /* and back */
     struct parcel signal_parcel;
+    struct parcel reload_parcel;
+    _Atomic bool reload_is_out; /* reload_parcel is on its way */
+    const char *config_path;
     struct parcel close_parcel;
     struct ips *ips; /* NULL = shards look at TCP_INFO instead */
     pthread_barrier_t step;
@@ -213,6 +222,15 @@ static void *resolver_main(void *argument)
 /* ---- The end ----------------------------------------------------------------------------------
  */
 
+/* Those that the signal thread waits for, blocked everywhere else. */
+static void fill_signal_set(sigset_t *set)
+{
+    sigemptyset(set);
+    sigaddset(set, SIGTERM);
+    sigaddset(set, SIGINT);
+    sigaddset(set, SIGHUP);
+}
+
 static void *signal_main(void *argument)
 {
     struct daemon *daemon = argument;
@@ -220,11 +238,12 @@ static void *signal_main(void *argument)
     int number;
 
     pthread_setname_np(pthread_self(), "signals");
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
-    if (sigwait(&set, &number) == 0)
-        mailbox_post_foreign(daemon->signals, &daemon->signal_parcel);
+    fill_signal_set(&set);
+    /* A parcel travels once: a second SIGHUP that finds it on its way adds nothing. */
+    while (sigwait(&set, &number) == 0 && number == SIGHUP)
+        if (!atomic_exchange(&daemon->reload_is_out, true))
+            mailbox_post_foreign(daemon->signals, &daemon->reload_parcel);
+    mailbox_post_foreign(daemon->signals, &daemon->signal_parcel);
     return NULL;
 }
 
@@ -232,7 +251,13 @@ static void on_signal(void *context, struct parcel *parcel)
 {
     struct daemon *daemon = context;
 
-    (void)parcel;
+    if (parcel->kind == SIGNAL_RELOAD) {
+        /* What comes from now on means a newer file than the one about to be read. */
+        atomic_store(&daemon->reload_is_out, false);
+        log_info("SIGHUP: the configuration is read anew");
+        control_reload(daemon->control);
+        return;
+    }
     log_info("asked to end: no new mail, deliveries under way finish");
     control_shutdown(daemon->control, STOP_GRACE_MS);
 }
@@ -326,6 +351,7 @@ static void assemble(struct daemon *daemon)
     options.committer_loop = daemon->has_committer_thread ? daemon->committer_io : loops[0];
     daemon->assembly = assembly_create(&options);
     daemon->signals = mailbox_create(2, NULL, daemon->control_io);
+    daemon->reload_parcel.kind = SIGNAL_RELOAD;
     daemon->to_closer = mailbox_create(2, daemon->control_io, options.committer_loop);
     daemon->from_closer = mailbox_create(2, options.committer_loop, daemon->control_io);
     mailbox_listen(daemon->signals, on_signal, daemon);
@@ -408,6 +434,7 @@ static bool start(struct daemon *daemon, pthread_t *ret_resolver, pthread_t *ret
         .conf = daemon->conf,
         .shard_count = daemon->plan.count,
         .version = RINGPOST_VERSION,
+        .config_path = daemon->config_path,
         .ip_source = daemon->ips ? &ip_source : NULL,
     };
 
@@ -442,6 +469,9 @@ static int run(struct daemon *daemon)
         ips_close(daemon->ips);
         return 1;
     }
+    /* What a reload replaces must not live on here. */
+    conf_unref(daemon->conf);
+    daemon->conf = NULL;
     log_info("ringpostd %s: %u shards, ready", RINGPOST_VERSION, daemon->plan.count);
     if (daemon->foreground)
         dprintf(STDERR_FILENO, "ready\n");
@@ -492,9 +522,7 @@ static void block_signals(void)
     sigset_t set;
 
     signal(SIGPIPE, SIG_IGN);
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
+    fill_signal_set(&set);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
 }
 
@@ -540,6 +568,7 @@ int main(int argc, char **argv)
         usage(stderr);
         return 2;
     }
+    daemon.config_path = config;
     if (conf_load(config, &load, report, NULL, &daemon.conf) < 0)
         return 1;
     open_log(conf_global(daemon.conf), daemon.foreground);

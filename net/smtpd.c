@@ -608,6 +608,12 @@ static void set_postmaster(struct smtpd *server)
         address_parse(slice_str(server->postmaster_text), 0, &server->postmaster) == 0;
 }
 
+void smtpd_set_host_name(struct smtpd *server, const char *host_name)
+{
+    server->options.host_name = host_name;
+    set_postmaster(server);
+}
+
 struct smtpd *smtpd_create(struct io *io, const struct smtpd_options *options,
                            const struct intake_ops *intake, void *taker)
 {

@@ -21,7 +21,7 @@
 struct smtpd;
 
 struct smtpd_options {
-    const char *host_name; /* in the greeting and EHLO reply; static for the server's life */
+    const char *host_name; /* in the greeting and EHLO reply; lives as long as the server */
     uint32_t session_count_max;
     uint32_t bad_command_count_max; /* then 421; 0 = 20 */
     uint32_t text_line_octets_max;  /* of message data, with CRLF; 0 = 1000 (RFC 5321 4.5.3.1.6) */
@@ -39,6 +39,9 @@ int smtpd_listen(struct smtpd *server, int listen_fd, const char *source_name);
 /* Begins a session on a connected socket, whichever loop accepted it. False when there is no room
  * for one, or the server stops: the socket stays the caller's. */
 bool smtpd_adopt(struct smtpd *server, int fd, const char *source_name);
+
+/* The name for greetings and EHLO replies from now on; lives as long as the server. */
+void smtpd_set_host_name(struct smtpd *server, const char *host_name);
 
 /* Stops accepting, answers what is pending, ends idle sessions with 421; done comes when the last
  * session has gone. */

@@ -33,7 +33,7 @@ static bool is_nearly_spent(struct shard *shard, struct connection *connection)
 {
     const struct conf_queue *settings = &connection->queue->settings;
 
-    return connection->served + 1 >= settings->max_msg_per_connection ||
+    return connection->is_leaving || connection->served + 1 >= settings->max_msg_per_connection ||
            connection->error_count >= settings->max_errors_per_connection ||
            demand_is_surplus(&connection->lane->demand, connection->lane->open_count) ||
            lease_slots_must_end(&connection->slots, io_now_ns(shard->io) - connection->opened_ns);
@@ -96,6 +96,7 @@ void ahead_take_over(struct shard *shard, struct connection *connection)
     connection->delivery = connection->ahead;
     connection->ahead = NULL;
     connection->queue = slab_at(&shard->queues, connection->delivery->queue);
+    connection->vmta_id = connection->queue->vmta_id;
     if (!connection->ahead_counts)
         return;
     connection->ahead_counts = false;

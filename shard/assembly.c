@@ -28,6 +28,7 @@ struct assembly {
     struct mailbox **from_control;
     struct io **all_loops;
     struct shard_load *loads;
+    struct published published;
     int recover_result;
 };
 
@@ -39,6 +40,7 @@ struct assembly *assembly_create(const struct assembly_options *options)
     must(count >= 1 && count <= SHARD_COUNT_MAX);
     assembly->options = *options;
     assembly->count = count;
+    atomic_init(&assembly->published.conf, conf_ref(options->conf));
     assembly->loops = mem_alloc(count * sizeof(struct io *));
     assembly->shards = mem_alloc(count * sizeof(struct shard *));
     assembly->all_loops = mem_alloc((count + 2u) * sizeof(struct io *));
@@ -153,6 +155,7 @@ static void wire_control(struct assembly *assembly)
         .from_shards = assembly->to_control,
         .loops = assembly->all_loops,
         .loop_count = count,
+        .published = &assembly->published,
     };
 
     for (uint16_t i = 0; i < count; i++)
@@ -183,6 +186,7 @@ void assembly_wire(struct assembly *assembly)
             .to_shards = &assembly->mesh[i * count],
             .from_shards = &assembly->mesh_in[i * count],
             .loads = assembly->loads,
+            .published = &assembly->published,
         };
 
         wiring.spool_client =
@@ -229,6 +233,7 @@ void assembly_destroy(struct assembly *assembly)
     destroy_boxes(assembly->answers, assembly->count);
     destroy_boxes(assembly->to_control, assembly->count);
     destroy_boxes(assembly->from_control, assembly->count);
+    conf_unref(atomic_load_explicit(&assembly->published.conf, memory_order_relaxed));
     mem_free(assembly->mesh_in);
     mem_free(assembly->all_loops);
     mem_free(assembly->loads);

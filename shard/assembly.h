@@ -15,7 +15,7 @@
 struct assembly;
 
 struct assembly_options {
-    struct conf *conf;
+    struct conf *conf; /* that of the shards and of control, which take references of their own */
     uint16_t shard_count;
     struct io *const *shard_loops; /* [shard_count] */
     struct shard *const *shards;   /* [shard_count] */

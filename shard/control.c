@@ -40,6 +40,7 @@ static void client_close(struct control_client *client)
     if (client->lookup != NULL)
         lookup_leave(client->lookup);
     client->lookup = NULL;
+    control_reload_leave(client);
     io_close(control->io, &client->close, client->fd);
 }
 
@@ -97,6 +98,21 @@ void control_client_answer(struct control_client *client, const struct control_a
             text_format(out, "%s\n", message);
         break;
     }
+    client_send(client);
+}
+
+void control_client_refuse_with(struct control_client *client, const char *text,
+                                const struct control_answer *answer)
+{
+    struct text_buffer *out = &client->answer;
+
+    text_format(out, "error %s\n", text);
+    if (client->request.format == FORMAT_JSON)
+        render_json(answer->data, "error", text, out);
+    else if (client->request.format == FORMAT_DOM)
+        render_dom(answer->data, out);
+    else if (answer->text != NULL)
+        answer->text(answer->data, out);
     client_send(client);
 }
 
@@ -391,7 +407,12 @@ int control_start_accounting(struct control *control)
 
 static void on_shard_parcel(void *context, struct parcel *parcel)
 {
-    gather_on_report(context, container_of(parcel, struct report, parcel));
+    struct control *control = context;
+
+    if (parcel->kind == RELOAD_ORDER)
+        reload_on_parcel(&control->reload.reload, parcel);
+    else
+        gather_on_report(control, container_of(parcel, struct report, parcel));
 }
 
 static void on_spool_parcel(void *context, struct parcel *parcel)
@@ -415,6 +436,7 @@ struct control *control_create(struct io *io, const struct control_options *opti
     control->listen_fd = -1;
     control->reader = spool_reader_create(io, conf_global(options->conf)->spools[0].path);
     control_ips_init(control, options->ip_source);
+    control_reload_init(control, options->config_path);
     for (int i = 0; i < CONTROL_CLIENTS_MAX; i++)
         client_init(control, &control->clients[i]);
     io_op_init(&control->listen_close, on_listen_closed);
@@ -445,6 +467,7 @@ void control_wire(struct control *control, const struct control_wiring *wiring)
     control->wiring.to_shards = copy_of(wiring->to_shards, boxes_bytes);
     control->wiring.from_shards = copy_of(wiring->from_shards, boxes_bytes);
     control->wiring.loops = copy_of(wiring->loops, wiring->loop_count * sizeof(wiring->loops[0]));
+    control_reload_wire(control);
     for (uint16_t i = 0; i < control->shard_count; i++)
         mailbox_listen(control->wiring.from_shards[i], on_shard_parcel, control);
     mailbox_listen(control->wiring.from_spool, on_spool_parcel, control);
@@ -456,6 +479,7 @@ void control_destroy(struct control *control)
     if (control == NULL)
         return;
     accounts_close(control);
+    control_reload_fini(control);
     control_ips_fini(control);
     spool_reader_destroy(control->reader);
     mem_free((void *)(uintptr_t)control->wiring.to_shards);

@@ -16,13 +16,15 @@
 #include "core/io/mailbox.h"
 #include "core/obs/ip_figures.h"
 #include "queue/spool.h"
+#include "shard/reload.h"
 
 struct control;
 
 struct control_options {
     struct conf *conf; /* control takes a reference of its own */
     uint16_t shard_count;
-    const char *version; /* static storage */
+    const char *version;     /* static storage */
+    const char *config_path; /* what a reload reads; copied. NULL: there is nothing to reload */
     /* Where figures per source address are read, each second; copied. NULL: the shards count. */
     const struct ip_source *ip_source;
 };
@@ -36,6 +38,7 @@ struct control_wiring {
     struct mailbox *const *from_shards; /* [shard_count] */
     struct io *const *loops;            /* [loop_count]: every loop, for io_stats_read */
     uint32_t loop_count;
+    struct published *published; /* the snapshot that shards work with */
 };
 
 struct control *control_create(struct io *io, const struct control_options *options);
@@ -56,5 +59,7 @@ int control_start_accounting(struct control *control);
  * was durable is in the accounting files and no connection is open any more.
  */
 void control_on_stopped(struct control *control, void (*stopped)(void *context), void *context);
+/* Reads the configuration anew, as the verb does it; what it finds is logged. On control's loop. */
+void control_reload(struct control *control);
 /* As the verb does it; safe to call again. On control's loop. */
 void control_shutdown(struct control *control, uint32_t grace_ms);

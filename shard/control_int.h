@@ -11,6 +11,7 @@
  *   control_samples.c   traffic per minute and hour
  *   control_ips.c       figures per source address
  *   control_accounts.c  the accounting files
+ *   control_reload.c    the configuration read anew
  *   verbs.c             command lines
  */
 #pragma once
@@ -19,6 +20,7 @@
 #include "core/base/list.h"
 #include "shard/account.h"
 #include "shard/control.h"
+#include "shard/reload.h"
 #include "shard/report.h"
 #include "shard/verbs.h"
 
@@ -138,6 +140,9 @@ struct control_answer {
 void control_verb_run(struct control *control, struct control_client *client, struct slice line);
 void control_client_answer(struct control_client *client, const struct control_answer *answer);
 void control_client_refuse(struct control_client *client, const char *text);
+/* With more than a sentence: the answer's data, and its text behind the first line. */
+void control_client_refuse_with(struct control_client *client, const char *text,
+                                const struct control_answer *answer);
 void control_answer_free(struct control_answer *answer);
 
 /* control_status.c */
@@ -220,6 +225,28 @@ void accounts_on_notice(struct control *control, struct spool_notice *notice);
 /* Takes what is durable now, within a bound, and settles: before the end. */
 void accounts_finish(struct control *control);
 
+/* ---- Reloading ------------------------------------------------------------------------------ */
+
+struct control_reload {
+    struct reload reload;
+    char *path;                    /* NULL = none */
+    struct control_client *client; /* waits for the end of the one under way, or NULL */
+    json_t *data;                  /* its answer */
+    struct io_timer timer;         /* it waits no longer */
+    bool again;                    /* a signal came while one was under way */
+    uint64_t done;
+    uint64_t refused;
+};
+
+void control_reload_init(struct control *control, const char *path);
+void control_reload_wire(struct control *control);
+void control_reload_fini(struct control *control);
+void control_reload_verb(struct control *control, struct control_client *client);
+/* The client waits no more. */
+void control_reload_leave(struct control_client *client);
+/* For show status. */
+json_t *control_reload_tree(const struct control *control);
+
 /* ---- Control -------------------------------------------------------------------------------- */
 
 enum client_state {
@@ -276,6 +303,7 @@ struct control {
     struct control_ips ips;
     struct io_timer sample_timer;
     bool is_sampling;
+    struct control_reload reload;
     uint32_t gather_count;       /* not yet freed */
     struct spool_reader *reader; /* for lookups */
     uint32_t lookup_reads;       /* in flight */

@@ -246,6 +246,7 @@ json_t *control_status_tree(struct control *control, const struct report_status 
     put_status(control, data, status);
     put_counters(control, data, status);
     put_accounting(control, data, warnings);
+    set(data, "configuration", control_reload_tree(control));
     warn_of_spool(control, warnings);
     set(data, "warning", warnings);
     return data;
@@ -338,6 +339,11 @@ void control_status_text(const json_t *data, struct text_buffer *out)
                 number_at(member(status, "queue"), "smtp", "dom"),
                 number_at(member(status, "queue"), "smtp", "kb"),
                 text_at(member(status, "spool"), "health"));
+    text_format(out, "\n%-14s %10s %12s %12s\n", "Configuration", "reloads", "refused",
+                "snapshots");
+    text_format(
+        out, "%-14s %10lld %12lld %12lld\n", "", number_at(data, "configuration", "reloads"),
+        number_at(data, "configuration", "refused"), number_at(data, "configuration", "snapshots"));
     text_accounting(member(data, "accounting"), out);
     text_format(out, "\n%-24s %20s\n", "Counter", "value");
     json_object_foreach((json_t *)(uintptr_t)counters, key, value)

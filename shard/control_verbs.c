@@ -248,12 +248,17 @@ void control_verb_run(struct control *control, struct control_client *client, st
         return;
     }
     handler = &handlers[client->request.verb];
-    if (handler->answer == NULL) {
+    if (handler->answer == NULL && client->request.verb != VERB_RELOAD) {
         control_client_refuse(client, "this verb is for the command line tool alone");
         return;
     }
-    if (handler->answer == answer_order || handler->answer == answer_shutdown)
+    if (handler->answer == answer_order || handler->answer == answer_shutdown ||
+        client->request.verb == VERB_RELOAD)
         log_info("control: %.*s", (int)line.len, (const char *)line.data);
+    if (client->request.verb == VERB_RELOAD) {
+        control_reload_verb(control, client);
+        return;
+    }
     if (handler->report != 0) {
         ask(control, client);
         return;

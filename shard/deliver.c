@@ -184,7 +184,7 @@ static void send_home(struct shard *shard, struct outcome_parcel *parcel, uint16
     if (home == shard->number)
         home_on_outcome(shard, parcel);
     else
-        mailbox_post(shard->wiring.to_shards[home], &parcel->request.parcel);
+        shard_post(shard, home, &parcel->request.parcel);
 }
 
 /*
@@ -502,7 +502,7 @@ static int locate(struct shard *shard, struct delivery *delivery)
         home_locate(shard, &delivery->locate);
         return read_at(shard, delivery, &delivery->locate.place);
     }
-    mailbox_post(shard->wiring.to_shards[queued->home], &delivery->locate.parcel);
+    shard_post(shard, queued->home, &delivery->locate.parcel);
     return 0;
 }
 
@@ -639,6 +639,7 @@ bool deliver_start(struct shard *shard, struct connection *connection, struct qu
         return false;
     }
     connection->queue = queue;
+    connection->vmta_id = queue->vmta_id;
     connection->delivery = delivery;
     queue->connection_count++;
     if (first->is_hot) {

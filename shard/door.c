@@ -110,7 +110,7 @@ bool door_arrive(void *taker, int fd, const char *listener_source)
     arrival->home = shard->number;
     arrival->fd = fd;
     load_add(shard, to);
-    mailbox_post(shard->wiring.to_shards[to], &arrival->parcel);
+    shard_post(shard, to, &arrival->parcel);
     return true;
 }
 
@@ -121,7 +121,7 @@ void door_on_arrival(struct shard *shard, struct arrival *arrival)
     if (smtpd_adopt(shard->smtpd, arrival->fd, arrival->source_name))
         arrival->fd = -1;
     arrival->parcel.kind = SHARD_ARRIVAL_RETURN;
-    mailbox_post(shard->wiring.to_shards[arrival->home], &arrival->parcel);
+    shard_post(shard, arrival->home, &arrival->parcel);
 }
 
 void door_on_arrival_return(struct shard *shard, struct arrival *arrival)

@@ -248,19 +248,11 @@ static uint16_t kilobytes_of(const struct log_place *place)
     return kilobytes < UINT16_MAX ? (uint16_t)kilobytes : UINT16_MAX;
 }
 
-/* The mail of a VMTA that the configuration no longer has leaves by the default one. */
-static uint32_t vmta_id_named(const struct shard *shard, struct slice name)
-{
-    const struct conf_vmta *vmta = conf_vmta_named(shard->conf, name);
-
-    return vmta ? vmta->id : conf_vmta_at(shard->conf, 0)->id;
-}
-
 /* False when memory is short; nothing is changed then. */
 static bool register_message(struct shard *shard, struct message *message)
 {
     const struct envelope *envelope = &message->envelope;
-    uint32_t vmta_id = vmta_id_named(shard, envelope->vmta);
+    uint32_t vmta_id = conf_vmta_id(shard->conf, envelope->vmta);
     struct envelope_rcpt rcpt;
     struct wire_reader reader;
     uint32_t index, last = NONE, ordinal = 0;
@@ -316,7 +308,7 @@ static void register_waiting(struct shard *shard)
 
 int shard_recover_message(struct shard *shard, const struct log_message_state *state)
 {
-    uint32_t vmta_id = vmta_id_named(shard, state->vmta);
+    uint32_t vmta_id = conf_vmta_id(shard->conf, state->vmta);
     struct slice domain = SLICE_EMPTY;
     struct log_state_rcpt rcpt;
     struct wire_reader reader;
@@ -395,7 +387,7 @@ static bool hand_out(struct shard *shard, uint32_t message_index, uint32_t rcpt_
         return false;
     fill_handoff(shard, handoff, message_index, rcpt_index);
     handoff->index = index;
-    mailbox_post(box, &handoff->parcel);
+    shard_post(shard, route->owner, &handoff->parcel);
     return true;
 }
 
@@ -635,13 +627,12 @@ static uint32_t vmta_id_of(const struct shard *shard, const struct home_message 
 static bool emit_state(struct shard *shard, const struct home_message *home,
                        const struct log_place *dead)
 {
-    const struct conf_vmta *vmta = conf_vmta(shard->conf, vmta_id_of(shard, home));
     uint32_t rcpt_count = count_rcpts(shard, home);
     struct log_message_state state = {
         .message_id = home->id,
         .accepted_us = (uint64_t)home->accepted_s * 1000000,
         .place = home->place,
-        .vmta = vmta ? slice_str(vmta->name) : SLICE_EMPTY,
+        .vmta = slice_str(conf_vmta_name(shard->conf, vmta_id_of(shard, home))),
         .rcpt_count = rcpt_count,
     };
     size_t room = (size_t)rcpt_count * (NAMES_BYTES_MAX + 16);

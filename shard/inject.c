@@ -335,8 +335,6 @@ static void fill_envelope(struct intake_message *intake, uint64_t id, uint64_t w
     struct shard *shard = intake->shard;
     const struct conf_pool *pool =
         intake->pool_id == CONF_NONE ? NULL : conf_pool(shard->conf, intake->pool_id);
-    const struct conf_vmta *vmta = conf_vmta(shard->conf, intake->vmta_id);
-
     intake->message->envelope = (struct envelope){
         .message_id = id,
         .accepted_us = wall_us,
@@ -345,7 +343,7 @@ static void fill_envelope(struct intake_message *intake, uint64_t id, uint64_t w
         .client_ip = intake->client_ip,
         .local_ip = intake->local_ip,
         .sender = intake->sender,
-        .vmta = slice_str(vmta ? vmta->name : "{default}"),
+        .vmta = slice_str(conf_vmta_name(shard->conf, intake->vmta_id)),
         .pool = pool ? slice_str(pool->name) : SLICE_EMPTY,
         .job_id = SLICE_EMPTY,
         .envelope_id = intake->envelope_id,

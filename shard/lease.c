@@ -109,7 +109,7 @@ static void send_to(struct shard *shard, uint16_t to, struct lease_parcel *parce
     if (to == shard->number)
         lease_on_parcel(shard, &parcel->parcel);
     else
-        mailbox_post(shard->wiring.to_shards[to], &parcel->parcel);
+        shard_post(shard, to, &parcel->parcel);
 }
 
 /* ---- The owner ------------------------------------------------------------------------------- */

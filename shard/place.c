@@ -41,25 +41,45 @@ static void deal_pool(struct place *place, const struct conf_pool *pool)
             deal(place, pool->vmta_ids[i]);
 }
 
-struct place *place_create(const struct conf *conf, uint16_t shard_count)
+/* Room for every id of the snapshot. */
+static void grow(struct place *place, const struct conf *conf)
 {
-    struct place *place = mem_alloc(sizeof(*place));
+    uint32_t id_count = place->id_count;
+    uint16_t *turns;
+
+    for (uint32_t i = 0; i < conf_vmta_count(conf); i++)
+        if (conf_vmta_at(conf, i)->id >= id_count)
+            id_count = conf_vmta_at(conf, i)->id + 1;
+    if (id_count == place->id_count)
+        return;
+    turns = mem_alloc(id_count * sizeof(*turns));
+    for (uint32_t i = 0; i < id_count; i++)
+        turns[i] = i < place->id_count ? place->turns[i] : NOT_DEALT;
+    mem_free(place->turns);
+    place->turns = turns;
+    place->id_count = id_count;
+}
+
+void place_update(struct place *place, const struct conf *conf)
+{
     uint32_t vmta_count = conf_vmta_count(conf);
 
-    place->shard_count = shard_count;
-    for (uint32_t i = 0; i < vmta_count; i++)
-        if (conf_vmta_at(conf, i)->id >= place->id_count)
-            place->id_count = conf_vmta_at(conf, i)->id + 1;
-    place->turns = mem_alloc(place->id_count * sizeof(*place->turns));
-    place->loads = mem_alloc(shard_count * sizeof(*place->loads));
-    for (uint32_t i = 0; i < place->id_count; i++)
-        place->turns[i] = NOT_DEALT;
+    grow(place, conf);
     for (uint32_t i = 0; i < conf_pool_count(conf); i++)
         deal_pool(place, conf_pool_at(conf, i));
-    memset(place->loads, 0, shard_count * sizeof(*place->loads));
+    memset(place->loads, 0, place->shard_count * sizeof(*place->loads));
     for (uint32_t i = 0; i < vmta_count; i++)
         if (place->turns[conf_vmta_at(conf, i)->id] == NOT_DEALT)
             deal(place, conf_vmta_at(conf, i)->id);
+}
+
+struct place *place_create(const struct conf *conf, uint16_t shard_count)
+{
+    struct place *place = mem_alloc(sizeof(*place));
+
+    place->shard_count = shard_count;
+    place->loads = mem_alloc(shard_count * sizeof(*place->loads));
+    place_update(place, conf);
     return place;
 }
 

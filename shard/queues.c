@@ -17,6 +17,7 @@
 #define DUE_PER_TURN        1024
 #define LOCAL_WORK_PER_TURN 16
 #define LOG_WAIT_MS         1000
+#define VMTA_WAIT_MS        60000
 /* Due times are kept in ticks of the monotonic clock, rounded up: 32 bits are 13 years. */
 #define DUE_TICK_NS         100000000ull
 #define REST_KEY            "rest/"
@@ -128,6 +129,7 @@ struct queue *queues_obtain(struct shard *shard, struct slice domain, uint32_t v
     list_init(&queue->local_link);
     io_timer_init(&queue->wake_timer, on_wake);
     queue->shard = shard;
+    queue->has_vmta = conf_vmta(shard->conf, vmta_id) != NULL;
     conf_queue(shard->conf, domain, vmta_id, &queue->settings);
     return queue;
 }
@@ -193,11 +195,9 @@ static void free_idle(struct shard *shard, uint64_t now_ns)
 
 void queues_put_name(const struct shard *shard, const struct queue *queue, struct text *text)
 {
-    const struct conf_vmta *vmta = conf_vmta(shard->conf, queue->vmta_id);
-
     text_put(text, names_text(&shard->names, queue->name));
     text_put_char(text, '/');
-    text_put_str(text, vmta ? vmta->name : "{default}");
+    text_put_str(text, conf_vmta_name(shard->conf, queue->vmta_id));
 }
 
 void queues_name(const struct shard *shard, const struct queue *queue, char *room,
@@ -436,7 +436,8 @@ void queues_drop(struct shard *shard, uint32_t queued_index)
 /* Reasons that came with a time: they stand until it has passed. */
 static bool is_put_off(uint8_t reason)
 {
-    return reason == WAIT_SOURCE || reason == WAIT_MEMORY || reason == WAIT_DISK;
+    return reason == WAIT_SOURCE || reason == WAIT_MEMORY || reason == WAIT_DISK ||
+           reason == WAIT_VMTA;
 }
 
 bool queues_can_send(const struct shard *shard, const struct queue *queue)
@@ -444,8 +445,36 @@ bool queues_can_send(const struct shard *shard, const struct queue *queue)
     uint64_t now_ns = io_now_ns(shard->io);
 
     return queue->ready_count > 0 && queue->local == LOCAL_NONE && !queue->paused &&
-           !shard->stopping && !spool_health_holds_deliveries(spool_health(shard->wiring.spool)) &&
+           queue->has_vmta && !shard->stopping &&
+           !spool_health_holds_deliveries(spool_health(shard->wiring.spool)) &&
            queue->rest_until_ns <= now_ns && queue->site && queue->site_until_ns > now_ns;
+}
+
+static bool head_is_expired(struct shard *shard, const struct queue *queue)
+{
+    const struct queued *queued;
+    uint64_t now_us = io_wall_us(shard->io);
+
+    if (queue->ready_head == NONE)
+        return false;
+    queued = slab_at(&shard->queued, queue->ready_head);
+    return now_us > queued_accepted_us(queued) &&
+           (now_us - queued_accepted_us(queued)) / 1000 > queue->settings.bounce_after_ms;
+}
+
+/* The configuration has no such virtual MTA any more: its mail waits until it is back, or until it
+ * is too old. */
+static void wait_for_vmta(struct shard *shard, struct queue *queue)
+{
+    snprintf(queue->last_error, sizeof(queue->last_error), "451 4.3.5 no virtual MTA %s",
+             conf_vmta_name(shard->conf, queue->vmta_id));
+    queue->last_error_us = io_wall_us(shard->io);
+    queues_wait(shard, queue, VMTA_WAIT_MS, WAIT_VMTA);
+    if (!head_is_expired(shard, queue))
+        return;
+    queue->local = LOCAL_EXPIRED;
+    queue->local_left = queue->ready_count;
+    list_push_back(&shard->local_work, &queue->local_link);
 }
 
 void queues_reconsider(struct shard *shard, struct queue *queue)
@@ -462,7 +491,10 @@ void queues_reconsider(struct shard *shard, struct queue *queue)
         reason = WAIT_STOPPING;
     else if (queue->rest_until_ns > io_now_ns(shard->io))
         reason = is_put_off(queue->reason) ? queue->reason : WAIT_REST;
-    else if (!queue->site || queue->site_until_ns <= io_now_ns(shard->io))
+    else if (!queue->has_vmta) {
+        wait_for_vmta(shard, queue);
+        return;
+    } else if (!queue->site || queue->site_until_ns <= io_now_ns(shard->io))
         reason = WAIT_DNS;
     else {
         /* Each says itself what it waits for. What is delivered while the log takes no outcome
@@ -500,18 +532,6 @@ void queues_wait(struct shard *shard, struct queue *queue, uint64_t delay_ms,
     queues_set_reason(shard, queue, reason);
     queue->rest_until_us = io_wall_us(shard->io) + delay_ms * 1000;
     wake_later(shard, queue, until_ns);
-}
-
-static bool head_is_expired(struct shard *shard, const struct queue *queue)
-{
-    const struct queued *queued;
-    uint64_t now_us = io_wall_us(shard->io);
-
-    if (queue->ready_head == NONE)
-        return false;
-    queued = slab_at(&shard->queued, queue->ready_head);
-    return now_us > queued_accepted_us(queued) &&
-           (now_us - queued_accepted_us(queued)) / 1000 > queue->settings.bounce_after_ms;
 }
 
 void queues_rest(struct shard *shard, struct queue *queue, const struct verdict *verdict)
@@ -772,14 +792,14 @@ static struct queue *queue_of_key(struct shard *shard, struct slice name)
 {
     size_t slash = slice_find(name, '/');
     struct slice domain = slice_of(name.data, slash);
-    const struct conf_vmta *vmta;
+    uint32_t vmta_id;
 
     if (slash == name.len)
         return NULL;
-    vmta = conf_vmta_named(shard->conf, slice_after(name, slash + 1));
-    if (!vmta || place_owner(shard->place, shard->conf, domain, vmta->id) != shard->number)
+    vmta_id = conf_vmta_id(shard->conf, slice_after(name, slash + 1));
+    if (place_owner(shard->place, shard->conf, domain, vmta_id) != shard->number)
         return NULL;
-    return queues_obtain(shard, domain, vmta->id);
+    return queues_obtain(shard, domain, vmta_id);
 }
 
 void shard_recover_named(struct shard *shard, const struct log_named *named)

@@ -89,6 +89,7 @@ struct report_status {
     X(WAIT_SOURCE, "no source address can be used")                                                \
     X(WAIT_MEMORY, "no memory to load messages")                                                   \
     X(WAIT_DISK, "outcomes cannot be written to the log")                                          \
+    X(WAIT_VMTA, "the virtual MTA is not in the configuration any more")                           \
     X(WAIT_STOPPING, "the daemon is stopping")
 
 enum wait_reason {

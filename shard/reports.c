@@ -18,10 +18,8 @@ static bool matches(const char *pattern, struct slice text)
 static bool queue_matches(struct shard *shard, const struct report *report,
                           const struct queue *queue)
 {
-    const struct conf_vmta *vmta = conf_vmta(shard->conf, queue->vmta_id);
-
     return matches(report->domain_pattern, names_text(&shard->names, queue->name)) &&
-           matches(report->vmta_pattern, slice_str(vmta ? vmta->name : "{default}"));
+           matches(report->vmta_pattern, slice_str(conf_vmta_name(shard->conf, queue->vmta_id)));
 }
 
 /* ---- Status and rows --------------------------------------------------------------------------
@@ -235,7 +233,7 @@ void reports_on_list(struct shard *shard, struct report *report)
         return;
     }
     report->parcel.kind = SHARD_LIST;
-    mailbox_post(shard->wiring.to_shards[(shard->number + 1) % shard->count], &report->parcel);
+    shard_post(shard, (uint16_t)((shard->number + 1) % shard->count), &report->parcel);
 }
 
 void reports_on_request(struct shard *shard, struct report *report)

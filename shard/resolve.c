@@ -9,11 +9,20 @@
 _Static_assert(DOMAIN_DOUBT_MS >= (30 * 60 + 2 * DNS_DENIAL_KEPT_MAX_S) * 1000ull,
                "two answers that count are two answers, half an hour apart");
 
+/* Of one snapshot; kept while resolutions that began under it go on. */
+struct own_addresses {
+    uint32_t refs;
+    uint32_t count;
+    struct ipaddr items[];
+};
+
 struct resolve_job {
     struct mx_resolution *resolution;
     struct shard *shard;
     struct queue *queue;
+    struct own_addresses *own_addresses;
     struct mx_rules rules;
+    uint32_t version; /* of the configuration */
     uint32_t next_free;
 };
 
@@ -25,28 +34,43 @@ static uint32_t job_count(const struct shard *shard)
     return in_flight_max < RESOLVE_JOBS ? in_flight_max : RESOLVE_JOBS;
 }
 
-static void collect_own_addresses(struct shard *shard)
+static struct own_addresses *collect_own_addresses(const struct conf *conf)
 {
-    const struct conf_global *global = conf_global(shard->conf);
+    const struct conf_global *global = conf_global(conf);
     uint32_t count = global->listener_count;
+    struct own_addresses *own;
 
-    for (uint32_t i = 0; i < conf_vmta_count(shard->conf); i++)
-        count += conf_vmta_at(shard->conf, i)->address_count;
-    shard->own_addresses = mem_alloc((count + 1) * sizeof(struct ipaddr));
+    for (uint32_t i = 0; i < conf_vmta_count(conf); i++)
+        count += conf_vmta_at(conf, i)->address_count;
+    own = mem_alloc(sizeof(*own) + count * sizeof(struct ipaddr));
+    own->refs = 1;
     for (uint32_t i = 0; i < global->listener_count; i++)
-        shard->own_addresses[shard->own_address_count++] = global->listeners[i].at.ip;
-    for (uint32_t i = 0; i < conf_vmta_count(shard->conf); i++) {
-        const struct conf_vmta *vmta = conf_vmta_at(shard->conf, i);
+        own->items[own->count++] = global->listeners[i].at.ip;
+    for (uint32_t i = 0; i < conf_vmta_count(conf); i++) {
+        const struct conf_vmta *vmta = conf_vmta_at(conf, i);
 
         for (uint32_t j = 0; j < vmta->address_count; j++)
-            shard->own_addresses[shard->own_address_count++] = vmta->addresses[j].ip;
+            own->items[own->count++] = vmta->addresses[j].ip;
     }
+    return own;
+}
+
+static void own_addresses_put(struct own_addresses *own)
+{
+    if (own && --own->refs == 0)
+        mem_free(own);
+}
+
+void resolve_adopt(struct shard *shard)
+{
+    own_addresses_put(shard->own_addresses);
+    shard->own_addresses = collect_own_addresses(shard->conf);
 }
 
 void resolve_init(struct shard *shard)
 {
     list_init(&shard->resolve_waiting);
-    collect_own_addresses(shard);
+    shard->own_addresses = collect_own_addresses(shard->conf);
     shard->resolve_jobs = mem_alloc(job_count(shard) * sizeof(struct resolve_job));
     shard->resolve_job_free = NONE;
 }
@@ -66,11 +90,13 @@ void resolve_wire(struct shard *shard)
 
 void resolve_fini(struct shard *shard)
 {
-    for (uint32_t i = 0; i < job_count(shard); i++)
+    for (uint32_t i = 0; i < job_count(shard); i++) {
         if (shard->resolve_jobs[i].resolution)
             mx_resolution_destroy(shard->resolve_jobs[i].resolution);
+        own_addresses_put(shard->resolve_jobs[i].own_addresses);
+    }
     mem_free(shard->resolve_jobs);
-    mem_free(shard->own_addresses);
+    own_addresses_put(shard->own_addresses);
 }
 
 static void resolve_next(struct shard *shard);
@@ -132,8 +158,13 @@ static void on_resolved(void *context, const struct mx_answer *answer)
     job->queue = NULL;
     job->next_free = shard->resolve_job_free;
     shard->resolve_job_free = (uint32_t)(job - shard->resolve_jobs);
+    own_addresses_put(job->own_addresses);
+    job->own_addresses = NULL;
     queue->resolving = false;
-    if (answer->verdict.class == VERDICT_SUCCESS)
+    /* The answer to a question of another configuration: asked again, mostly out of the cache. */
+    if (job->version != shard->version)
+        resolve_queue(shard, queue);
+    else if (answer->verdict.class == VERDICT_SUCCESS)
         use_site(shard, queue, answer);
     else
         do_without_site(shard, queue, &answer->verdict);
@@ -148,13 +179,16 @@ static void resolve_start(struct shard *shard, struct queue *queue)
 
     shard->resolve_job_free = job->next_free;
     job->queue = queue;
+    job->version = shard->version;
+    job->own_addresses = shard->own_addresses;
+    job->own_addresses->refs++;
     job->rules = (struct mx_rules){
         .prefer_ipv6 = queue->settings.prefer_ipv6,
         .allow_loopback = global->allow_loopback_mx,
         .allow_private = global->allow_private_mx,
         .port = queue->settings.default_port,
-        .own_addresses = shard->own_addresses,
-        .own_address_count = shard->own_address_count,
+        .own_addresses = shard->own_addresses->items,
+        .own_address_count = shard->own_addresses->count,
         .own_host_name = global->host_name,
     };
     for (uint32_t i = 0; vmta && i < vmta->address_count; i++) {

@@ -107,6 +107,7 @@ void shard_destroy(struct shard *shard)
     message_pool_fini(&shard->pool);
     names_fini(&shard->names);
     place_destroy(shard->place);
+    conf_unref(shard->conf_before);
     conf_unref(shard->conf);
     mem_free(shard);
 }
@@ -114,10 +115,16 @@ void shard_destroy(struct shard *shard)
 /* ---- Parcels ----------------------------------------------------------------------------------
  */
 
+void shard_post(struct shard *shard, uint16_t to, struct parcel *parcel)
+{
+    parcel->stamp = shard->version;
+    mailbox_post(shard->wiring.to_shards[to], parcel);
+}
+
 static void return_handoff(struct shard *shard, struct handoff *handoff)
 {
     handoff->parcel.kind = SHARD_HANDOFF_RETURN;
-    mailbox_post(shard->wiring.to_shards[handoff->home], &handoff->parcel);
+    shard_post(shard, handoff->home, &handoff->parcel);
 }
 
 static void on_handoff(struct shard *shard, struct handoff *handoff)
@@ -152,13 +159,14 @@ static void on_locate(struct shard *shard, struct locate *locate)
 {
     home_locate(shard, locate);
     locate->parcel.kind = SHARD_LOCATED;
-    mailbox_post(shard->wiring.to_shards[locate->asker], &locate->parcel);
+    shard_post(shard, locate->asker, &locate->parcel);
 }
 
 static void on_shard_parcel(void *context, struct parcel *parcel)
 {
     struct shard *shard = context;
 
+    adopt_look(shard, parcel);
     switch (parcel->kind) {
     case SHARD_HANDOFF:
         on_handoff(shard, (struct handoff *)parcel);
@@ -223,13 +231,19 @@ static void on_spool_parcel(void *context, struct parcel *parcel)
 
 static void on_control_parcel(void *context, struct parcel *parcel)
 {
-    reports_on_request(context, container_of(parcel, struct report, parcel));
+    struct shard *shard = context;
+
+    if (parcel->kind == RELOAD_ORDER)
+        adopt_on_order(shard, parcel);
+    else
+        reports_on_request(shard, container_of(parcel, struct report, parcel));
 }
 
 void shard_wire(struct shard *shard, const struct shard_wiring *wiring)
 {
     shard->wiring = *wiring;
     shard->next_id = first_id(wiring->life, shard->number);
+    shard->version = atomic_load_explicit(&wiring->published->version, memory_order_acquire);
     mailbox_listen(wiring->from_spool, on_spool_parcel, shard);
     if (wiring->from_control)
         mailbox_listen(wiring->from_control, on_control_parcel, shard);
@@ -272,6 +286,7 @@ static void shard_turn(struct io_actor *actor)
         shard->has_turned = true;
         shard->allocations_before = mem_alloc_count();
     }
+    adopt_turn(shard);
     take_waiting(shard);
     home_turn(shard);
     compact_turn(shard);
@@ -290,7 +305,8 @@ static bool shard_is_busy(struct io_actor *actor)
 {
     const struct shard *shard = container_of(actor, struct shard, actor);
 
-    return home_is_busy(shard) || compact_is_busy(shard) || !list_empty(&shard->local_work) ||
+    return adopt_is_busy(shard) || home_is_busy(shard) || compact_is_busy(shard) ||
+           !list_empty(&shard->local_work) ||
            (!list_empty(&shard->lanes_to_serve) && !shard->is_starved);
 }
 

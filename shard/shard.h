@@ -13,6 +13,8 @@
  * After a restart home is a hash of the message id; nothing on disk names a shard. place.h says who
  * owns a queue.
  *
+ * A new snapshot of the configuration comes by reload.h and is taken between two parcels.
+ *
  * Threads exist only in cmd/: a shard is created, wired and run by whoever owns its loop.
  */
 #pragma once
@@ -21,6 +23,7 @@
 #include "core/io/io.h"
 #include "core/io/mailbox.h"
 #include "queue/spool.h"
+#include "shard/reload.h"
 
 #include <stdalign.h>
 #include <stdatomic.h>
@@ -72,6 +75,8 @@ struct shard_wiring {
     struct mailbox *const *to_shards;   /* [count]; own entry NULL */
     struct mailbox *const *from_shards; /* [count]; own entry NULL */
     struct shard_load *loads;           /* [count] */
+    /* The newest snapshot; what shard_create was given, until it changes. */
+    struct published *published;
 };
 
 struct shard *shard_create(struct io *io, const struct shard_options *options);

@@ -3,6 +3,7 @@
  *
  *   shard.c    creation, wiring, the turn, dispatch of parcels
  *   door.c     which shard an injector's connection goes to
+ *   adopt.c    a new snapshot of the configuration takes the place of the old one
  *   inject.c   the intake table: from an SMTP session to an append
  *   home.c     live messages at home here: registration, handoff, outcomes, checkpoints
  *   compact.c  live messages moved out of nearly empty segments
@@ -228,6 +229,7 @@ struct queue {
     uint32_t index;
     uint32_t name; /* domain, in shard.names */
     uint32_t vmta_id;
+    bool has_vmta; /* the configuration has it */
     uint32_t ready_head;
     uint32_t ready_tail;
     uint32_t ready_count;
@@ -294,7 +296,6 @@ struct lane {
     struct ipaddr source;
     uint32_t vmta_id;         /* whose connections are limited as a whole; CONF_NONE = anybody's */
     struct lease_claim claim; /* on slots for the next connection */
-    const char *helo;         /* in the conf snapshot */
     struct shard *shard;
     uint64_t parked_until_ns; /* the source could not be bound, or is refused with none standing */
     /* The destination greeted the source with a refusal: no new connection before. */
@@ -333,6 +334,7 @@ struct connection {
     struct ipaddr_port target_at;
     uint32_t error_count;
     uint32_t served;
+    uint32_t vmta_id; /* of the queue it serves, or served last */
     uint64_t idle_ms;
     uint64_t opened_ns;
     struct lease_slots slots;
@@ -341,6 +343,7 @@ struct connection {
     bool is_ready;
     bool ahead_counts; /* ahead is another queue's, and counts among its connections */
     bool was_ahead;    /* something was sent ahead here */
+    bool is_leaving;   /* the configuration has no use for it: it ends with its message */
     bool is_closed;    /* the client is gone; kept while a message is being read for it */
     uint32_t host;     /* of target_at, in shard.names; NAME_NONE = there was no room for it */
 };
@@ -409,6 +412,12 @@ struct shard {
     struct io *io;
     struct conf *conf;
     struct place *place; /* of conf */
+
+    /* adopt.c */
+    uint32_t version;         /* of conf */
+    struct conf *conf_before; /* while queues hold settings of it */
+    uint32_t adopt_cursor;    /* queues below it hold those of conf */
+    struct parcel *reload_order;
     uint16_t number;
     uint16_t count;
     struct shard_wiring wiring;
@@ -493,8 +502,7 @@ struct shard {
     struct list resolve_waiting;
     struct resolve_job *resolve_jobs;
     uint32_t resolve_job_free;
-    struct ipaddr *own_addresses;
-    uint32_t own_address_count;
+    struct own_addresses *own_addresses;
     struct list lanes_to_serve;
     struct slab ips; /* ips.c: struct ip_figures */
     struct table ips_table;
@@ -527,6 +535,22 @@ const char *door_audit(struct shard *const *shards, uint16_t count);
 static inline bool door_is_idle(const struct shard *shard)
 {
     return shard->arrivals.count_used == 0;
+}
+
+/* A parcel to another shard, with the version of the configuration that it follows from. */
+void shard_post(struct shard *shard, uint16_t to, struct parcel *parcel);
+
+/* adopt.c */
+/* A parcel from control or another shard is about to be looked at: what it follows from is taken
+ * first. */
+void adopt_look(struct shard *shard, const struct parcel *parcel);
+/* Control's order; it goes home when nothing is left of the old snapshot. */
+void adopt_on_order(struct shard *shard, struct parcel *order);
+void adopt_turn(struct shard *shard);
+/* Queues are left that hold old settings. */
+static inline bool adopt_is_busy(const struct shard *shard)
+{
+    return shard->conf_before != NULL;
 }
 
 /* inject.c */
@@ -638,6 +662,8 @@ void queues_persist(struct shard *shard, struct queue *queue, struct report *rep
 void queues_on_named_answer(struct shard *shard, struct log_request *request);
 
 /* resolve.c */
+/* Our own addresses and name follow the snapshot. */
+void resolve_adopt(struct shard *shard);
 void resolve_init(struct shard *shard);
 void resolve_fini(struct shard *shard);
 /* The dns module exists: resolutions can run. */
@@ -657,6 +683,13 @@ bool site_leave_ipv6(struct shard *shard, const struct connection *connection,
                      const struct queue *queue);
 /* Puts the queue in line at a lane of one of its VMTA's addresses. */
 void site_enqueue(struct shard *shard, struct queue *queue);
+/* Whether the snapshot lets a virtual MTA's mail go by that lane. */
+bool site_lane_serves(const struct shard *shard, const struct lane *lane, uint32_t vmta_id);
+/* The queue leaves the line where it stands. */
+void site_leave_line(struct queue *queue);
+/* A new snapshot: connections that serve what they may not serve any more end, idle ones at once.
+ */
+void site_adopt(struct shard *shard);
 /* Gives idle connections to waiting queues and opens new ones; called each turn. */
 void site_turn(struct shard *shard);
 /* A transaction ended and the connection can go on. */

@@ -148,6 +148,23 @@ static uint32_t lane_vmta(const struct shard *shard, uint32_t vmta_id)
     return lease_limits_vmta(shard, vmta_id) ? vmta_id : CONF_NONE;
 }
 
+bool site_lane_serves(const struct shard *shard, const struct lane *lane, uint32_t vmta_id)
+{
+    const struct conf_vmta *vmta = conf_vmta(shard->conf, vmta_id);
+
+    for (uint32_t i = 0; vmta && i < vmta->address_count; i++)
+        if (ipaddr_equal(&vmta->addresses[i].ip, &lane->source))
+            return lane->vmta_id == lane_vmta(shard, vmta_id);
+    return false;
+}
+
+void site_leave_line(struct queue *queue)
+{
+    list_remove(&queue->lane_link);
+    /* It may have been all that the lane lived for. */
+    lane_serve_later(queue->lane);
+}
+
 static struct lane *lane_find(const struct shard *shard, const struct site *site, uint32_t vmta_id,
                               const struct conf_source_address *address)
 {
@@ -179,7 +196,6 @@ static struct lane *lane_obtain(struct shard *shard, struct site *site, uint32_t
     lane->source = address->ip;
     lane->vmta_id = lane_vmta(shard, vmta_id);
     lease_claim_init(shard, &lane->claim, vmta_id);
-    lane->helo = address->helo;
     demand_init(&lane->demand);
     /* Lanes go while their queues rest: what comes back after an outage begins with one. */
     if (site->is_failing)
@@ -474,6 +490,17 @@ static void connection_free(struct shard *shard, struct connection *connection)
     lane_serve_later(lane);
 }
 
+/* The name that the lane's source gives itself; it lives as long as the process. */
+static const char *helo_of(const struct shard *shard, const struct lane *lane, uint32_t vmta_id)
+{
+    const struct conf_vmta *vmta = conf_vmta(shard->conf, vmta_id);
+
+    for (uint32_t i = 0; vmta && i < vmta->address_count; i++)
+        if (ipaddr_equal(&vmta->addresses[i].ip, &lane->source))
+            return vmta->addresses[i].helo;
+    return conf_global(shard->conf)->host_name;
+}
+
 static void fill_options(const struct lane *lane, const struct queue *queue,
                          const struct site_target *target, struct smtpc_options *ret_options)
 {
@@ -482,7 +509,7 @@ static void fill_options(const struct lane *lane, const struct queue *queue,
     *ret_options = (struct smtpc_options){
         .source = lane->source,
         .target = target->at,
-        .helo = lane->helo,
+        .helo = helo_of(lane->shard, lane, queue->vmta_id),
         .connect_timeout_ms = settings->connect_timeout_ms,
         .greeting_timeout_ms = settings->greeting_timeout_ms,
         .command_timeout_ms = settings->command_timeout_ms,
@@ -557,6 +584,7 @@ static enum lane_opened lane_open(struct shard *shard, struct lane *lane, struct
     connection->shard = shard;
     connection->lane = lane;
     connection->queue = queue;
+    connection->vmta_id = queue->vmta_id;
     connection->idle_ms = queue->settings.connection_idle_ms;
     connection->target_at = target->at;
     connection->opened_ns = io_now_ns(shard->io);
@@ -602,7 +630,7 @@ void site_connection_idle(struct shard *shard, struct connection *connection)
 
     must(!connection->queue && !connection->delivery);
     list_remove(&connection->link);
-    if (shard->stopping) {
+    if (shard->stopping || connection->is_leaving) {
         list_push_back(&lane->busy, &connection->link);
         smtpc_quit(connection->smtpc);
         return;
@@ -618,7 +646,7 @@ static void connection_done(struct shard *shard, struct connection *connection, 
     struct queue *queue = connection->queue;
     const struct conf_queue *settings = &queue->settings;
     bool is_spent =
-        ++connection->served >= settings->max_msg_per_connection ||
+        ++connection->served >= settings->max_msg_per_connection || connection->is_leaving ||
         connection->error_count >= settings->max_errors_per_connection ||
         demand_is_surplus(&connection->lane->demand, connection->lane->open_count) ||
         lease_slots_must_end(&connection->slots, io_now_ns(shard->io) - connection->opened_ns);
@@ -923,6 +951,22 @@ static void end_to_make_room(struct lease_slots *slots)
     struct connection *connection = container_of(slots, struct connection, slots);
 
     end_idle(connection->shard, connection);
+}
+
+void site_adopt(struct shard *shard)
+{
+    for (uint32_t i = 0; i < shard->connections.count_grown; i++) {
+        struct connection *connection;
+
+        if (!slab_is_live(&shard->connections, i))
+            continue;
+        connection = slab_at(&shard->connections, i);
+        if (site_lane_serves(shard, connection->lane, connection->vmta_id))
+            continue;
+        connection->is_leaving = true;
+        if (io_timer_is_armed(&connection->idle_timer))
+            end_idle(shard, connection);
+    }
 }
 
 void site_stop(struct shard *shard)

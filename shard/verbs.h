@@ -66,6 +66,8 @@ enum verb_option {
       VERB_BIT(OPTION_QUEUE), "recipients in queues, 100 unless told otherwise")                   \
     X(VERB_DELETE, "delete", ARGUMENT_NONE, VERB_BIT(OPTION_QUEUE) | VERB_BIT(OPTION_OLDER_THAN),  \
       VERB_BIT(OPTION_QUEUE), "delete recipients from queues; each gets a bounce record")          \
+    X(VERB_RELOAD, "reload", ARGUMENT_NONE, 0, 0,                                                  \
+      "read the configuration anew; one with errors is refused and changes nothing")               \
     X(VERB_SHUTDOWN, "shutdown", ARGUMENT_NONE, VERB_BIT(OPTION_GRACE), 0,                         \
       "stop the daemon; what is queued stays")                                                     \
     X(VERB_VERSION, "version", ARGUMENT_NONE, 0, 0, "the daemon's version")                        \

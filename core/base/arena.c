@@ -28,6 +28,8 @@ void arena_fini(struct arena *arena)
         struct arena_block *block = arena->blocks;
 
         arena->blocks = block->next;
+        /* Who reads what is gone shall not find what it hopes for. */
+        memset(block->room, 0xdd, block->used_bytes);
         mem_free(block);
     }
     arena->used_bytes = 0;

@@ -249,10 +249,41 @@ int build_vmtas(struct build *build)
 
 /* ---- Ids ----------------------------------------------------------------------------------- */
 
+/* Connections and sessions hold these texts longer than any snapshot lives. */
+static int intern_host(const char **name)
+{
+    uint32_t id;
+    int rc = intern_name(INTERN_HOST, slice_str(*name), &id);
+
+    if (rc == 0)
+        *name = intern_text(INTERN_HOST, id);
+    return rc;
+}
+
+static int intern_hosts(struct conf *conf)
+{
+    int rc = intern_host(&conf->global.host_name);
+
+    for (uint32_t i = 0; rc == 0 && i < conf->vmta_count; i++) {
+        const struct conf_vmta *vmta = &conf->vmtas[i].vmta;
+        struct conf_source_address *addresses =
+            (struct conf_source_address *)(uintptr_t)vmta->addresses;
+
+        /* Those without addresses of their own share the top level's. */
+        for (uint32_t j = 0; rc == 0 && j < vmta->address_count; j++)
+            rc = i > 0 && vmta->addresses == conf->vmtas[0].vmta.addresses
+                     ? 0
+                     : intern_host(&addresses[j].helo);
+    }
+    return rc;
+}
+
 int build_intern(struct build *build)
 {
     struct conf *conf = build->conf;
 
+    if (intern_hosts(conf) < 0)
+        return -ENOMEM;
     for (uint32_t i = 0; i < conf->vmta_count; i++) {
         struct conf_vmta *vmta = &conf->vmtas[i].vmta;
         int rc = intern_name(INTERN_VMTA, slice_str(vmta->name), &vmta->id);

@@ -5,8 +5,11 @@
 #include "core/base/must.h"
 #include "core/conf/build.h"
 #include "core/conf/field.h"
+#include "core/conf/intern.h"
 
 #include <errno.h>
+
+static atomic_uint live_count;
 
 /* ---- Loading ------------------------------------------------------------------------------- */
 
@@ -14,6 +17,7 @@ static struct conf *conf_new(void)
 {
     struct conf *conf = mem_alloc(sizeof(*conf));
 
+    atomic_fetch_add_explicit(&live_count, 1, memory_order_relaxed);
     atomic_init(&conf->references, 1);
     arena_init(&conf->arena);
     pattern_index_init(&conf->domains, &conf->arena);
@@ -37,6 +41,12 @@ static void conf_free(struct conf *conf)
     table_fini(&conf->sources.by_name);
     arena_fini(&conf->arena);
     mem_free(conf);
+    atomic_fetch_sub_explicit(&live_count, 1, memory_order_relaxed);
+}
+
+uint32_t conf_live_count(void)
+{
+    return atomic_load_explicit(&live_count, memory_order_relaxed);
 }
 
 /* The common end of both ways to load; rc is what parsing returned. */
@@ -152,6 +162,28 @@ const struct conf_vmta *conf_vmta_named(const struct conf *conf, struct slice na
     uint32_t position = vmta_find(conf, name);
 
     return position == TABLE_NONE ? NULL : &conf->vmtas[position].vmta;
+}
+
+/* What the snapshot itself knows needs no lock. */
+const char *conf_vmta_name(const struct conf *conf, uint32_t id)
+{
+    const struct conf_vmta *vmta = conf_vmta(conf, id);
+    const char *name = vmta != NULL ? vmta->name : intern_text(INTERN_VMTA, id);
+
+    must(name != NULL);
+    return name;
+}
+
+uint32_t conf_vmta_id(const struct conf *conf, struct slice name)
+{
+    const struct conf_vmta *vmta = name.len == 0 ? NULL : conf_vmta_named(conf, name);
+    uint32_t id;
+
+    if (vmta != NULL)
+        return vmta->id;
+    if (name.len == 0 || intern_name(INTERN_VMTA, name, &id) < 0)
+        return CONF_VMTA_DEFAULT;
+    return id;
 }
 
 uint32_t conf_pool_count(const struct conf *conf)

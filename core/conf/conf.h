@@ -51,6 +51,15 @@ int conf_load_text(const char *name, const char *text, const struct conf_load_op
 /* Reference counting is atomic; the last drop frees everything. */
 struct conf *conf_ref(struct conf *conf);
 void conf_unref(struct conf *conf);
+/* Snapshots of this process that are not freed yet. */
+uint32_t conf_live_count(void);
+/*
+ * Before `next` is shared: what only a restart can change is taken over from the running snapshot,
+ * so that a snapshot never says what is not so. A warning names each that differs; file: as in
+ * conf_load.
+ */
+void conf_keep_running(struct conf *next, const struct conf *running, const char *file,
+                       conf_report_fn *report, void *context);
 
 /* ---- Global settings ----------------------------------------------------------------------- */
 
@@ -61,7 +70,7 @@ struct conf_listener {
 
 struct conf_source_address {
     struct ipaddr ip;
-    const char *helo; /* belongs to the address; never NULL */
+    const char *helo; /* belongs to the address; never NULL; lives as long as the process */
 };
 
 struct conf_spool {
@@ -71,8 +80,9 @@ struct conf_spool {
 };
 
 struct conf_global {
-    const char *host_name; /* first host-name; the machine's name when none is given */
-    const char *log_file;  /* NULL = standard error */
+    /* First host-name; the machine's name when none is given. Lives as long as the process. */
+    const char *host_name;
+    const char *log_file; /* NULL = standard error */
     const char *control_socket;
     const char *run_as_user; /* NULL = stay */
     const struct conf_listener *listeners;
@@ -159,6 +169,11 @@ const struct conf_vmta *conf_vmta(const struct conf *conf, uint32_t id);
 const struct conf_vmta *conf_vmta_named(const struct conf *conf, struct slice name);
 const struct conf_pool *conf_pool(const struct conf *conf, uint32_t id);
 const struct conf_pool *conf_pool_named(const struct conf *conf, struct slice name);
+/* The name of an id, also when the snapshot has it no more; to be read while the snapshot lives. */
+const char *conf_vmta_name(const struct conf *conf, uint32_t id);
+/* The id of a name, whether the snapshot has it or not; CONF_VMTA_DEFAULT for an empty one and when
+ * memory is short. */
+uint32_t conf_vmta_id(const struct conf *conf, struct slice name);
 uint32_t conf_pool_count(const struct conf *conf);
 const struct conf_pool *conf_pool_at(const struct conf *conf, uint32_t position);
 

@@ -77,6 +77,51 @@ void field_store(void *target, const struct directive *row, const struct value *
     stores[row->store]((char *)target + row->offset, value);
 }
 
+static size_t plain_bytes(enum directive_store store)
+{
+    switch (store) {
+    case STORE_BOOL:
+        return sizeof(bool);
+    case STORE_U16:
+        return sizeof(uint16_t);
+    case STORE_U32:
+        return sizeof(uint32_t);
+    case STORE_U64:
+        return sizeof(uint64_t);
+    default:
+        must(false);
+        return 0;
+    }
+}
+
+static const char *text_of(const void *struct_, const struct directive *row)
+{
+    return *(const char *const *)((const char *)struct_ + row->offset);
+}
+
+bool field_is_equal(const void *a, const void *b, const struct directive *row)
+{
+    if (row->store == STORE_TEXT) {
+        const char *text = text_of(a, row), *other = text_of(b, row);
+
+        return text == NULL || other == NULL ? text == other : strcmp(text, other) == 0;
+    }
+    return memcmp((const char *)a + row->offset, (const char *)b + row->offset,
+                  plain_bytes(row->store)) == 0;
+}
+
+void field_take(void *target, const void *from, const struct directive *row, struct arena *arena)
+{
+    if (row->store == STORE_TEXT) {
+        const char *text = text_of(from, row);
+
+        *(const char **)((char *)target + row->offset) =
+            text != NULL ? arena_strdup(arena, text) : NULL;
+        return;
+    }
+    memcpy((char *)target + row->offset, (const char *)from + row->offset, plain_bytes(row->store));
+}
+
 void field_store_presets(void *target, enum scope scope, const struct value *presets)
 {
     for (uint32_t i = 0; i < directive_count(); i++) {

@@ -85,3 +85,15 @@ int intern_name(enum intern_kind kind, struct slice name, uint32_t *ret_id)
     pthread_mutex_unlock(&lock);
     return rc;
 }
+
+const char *intern_text(enum intern_kind kind, uint32_t id)
+{
+    const struct names *names = &interned[kind];
+    const char *text;
+
+    must(kind < INTERN_KINDS);
+    pthread_mutex_lock(&lock);
+    text = id < names->count ? names->texts[id] : NULL;
+    pthread_mutex_unlock(&lock);
+    return text;
+}

@@ -1,8 +1,9 @@
 /*
- * intern: names of virtual MTAs and pools become numbers that last as long as the process.
+ * intern: names of virtual MTAs, pools and our hosts become numbers that last as long as the
+ * process.
  *
  * A name (ASCII case ignored) always gets the same number and no other name ever gets it, so that
- * what outlives a snapshot can hold numbers. Guarded by a lock; any thread.
+ * what outlives a snapshot can hold numbers, or the text itself. Guarded by a lock; any thread.
  */
 #pragma once
 
@@ -11,8 +12,11 @@
 enum intern_kind {
     INTERN_VMTA, /* "{default}" is CONF_VMTA_DEFAULT */
     INTERN_POOL,
+    INTERN_HOST, /* names that ringpost gives in HELO and greetings */
     INTERN_KINDS,
 };
 
 /* 0 and the number, or -ENOMEM. */
 int intern_name(enum intern_kind kind, struct slice name, uint32_t *ret_id);
+/* The name of a number, as it was first written, or NULL; lives as long as the process. */
+const char *intern_text(enum intern_kind kind, uint32_t id);

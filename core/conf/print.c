@@ -22,8 +22,12 @@ static const char introduction[] =
     "quotes. `\"\"` takes an inherited value back to its default. Lists go on in the next line\n"
     "after a comma. An unknown keyword is an error.\n"
     "\n"
-    "Column *reload*: `live` values count from their next use on, `drain` values for new\n"
-    "connections, `restart` values after a restart. Column *effect*: `yes`; `not yet` for what is\n"
+    "Column *reload*, what `ringpost reload` and SIGHUP do with a changed value: `live` values "
+    "count\n"
+    "from their next use on, `drain` values for new connections, `restart` values after a "
+    "restart;\n"
+    "until then the running value stays, and the reload says so. Column *effect*: `yes`; `not yet` "
+    "for what is\n"
     "checked and then reported as having no effect so far; `never` for what is ignored for good.\n"
     "Keywords marked with a star are ringpost's own.\n";
 

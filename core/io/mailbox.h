@@ -23,7 +23,7 @@ struct parcel {
     struct parcel *next; /* mailbox: waiting list; free for the holder otherwise */
     uint16_t kind;       /* meaning agreed by the two ends */
     uint16_t from;       /* sender's actor number, for the way home */
-    uint32_t spare;
+    uint32_t stamp;      /* meaning agreed by the two ends too */
 };
 
 /*

@@ -26,6 +26,7 @@ static const char acct_text[] = "<acct-file /acct/acct.csv>\n"
                                 "</acct-file>\n";
 
 const struct ip_source *fixture_ip_source;
+const char *fixture_config_path;
 
 /* ---- What the rooms around would define ------------------------------------------------------ */
 
@@ -169,6 +170,14 @@ static void on_question(void *context, struct parcel *parcel)
     struct fake_shard *shard = context;
     struct report *report = container_of(parcel, struct report, parcel);
 
+    if (parcel->kind == RELOAD_ORDER) {
+        shard->reload_stamp = parcel->stamp;
+        if (shard->is_silent)
+            shard->reload_order = parcel;
+        else
+            mailbox_post(shard->to_control, parcel);
+        return;
+    }
     if (parcel->kind == REPORT_STATUS) {
         shard->samples++;
     } else {
@@ -190,6 +199,9 @@ static void answer_all(void *context)
     for (uint32_t i = 0; i < shard->kept_count; i++)
         answer(shard, shard->kept[i]);
     shard->kept_count = 0;
+    if (shard->reload_order)
+        mailbox_post(shard->to_control, shard->reload_order);
+    shard->reload_order = NULL;
 }
 
 void answer_kept(struct fake_shard *shard)
@@ -325,6 +337,9 @@ static void make_daemon(struct fixture *f)
     sim_io_create(f->world, f->daemon, &f->spool.io);
     options.conf = f->conf;
     options.ip_source = fixture_ip_source;
+    options.config_path = fixture_config_path;
+    atomic_init(&f->published.conf, conf_ref(f->conf));
+    wiring.published = &f->published;
     f->control = control_create(f->control_io, &options);
     for (uint16_t i = 0; i < FAKE_SHARDS; i++)
         make_shard(f, i);
@@ -365,6 +380,7 @@ static void end_daemon(void *context)
     struct fixture *f = context;
 
     control_destroy(f->control);
+    conf_unref(atomic_load(&f->published.conf));
 }
 
 void fixture_close(struct fixture *f)

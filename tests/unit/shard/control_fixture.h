@@ -41,9 +41,11 @@ struct fake_shard {
     uint32_t rcpt_count;
     struct ip_figures ips[4];
     uint32_t ip_count;
-    struct report last; /* the last question but REPORT_STATUS */
-    uint32_t asked;     /* questions but REPORT_STATUS */
-    uint32_t samples;   /* REPORT_STATUS */
+    uint32_t reload_stamp;       /* of the last order to take a new snapshot */
+    struct parcel *reload_order; /* kept by a silent shard */
+    struct report last;          /* the last question but REPORT_STATUS */
+    uint32_t asked;              /* questions but REPORT_STATUS */
+    uint32_t samples;            /* REPORT_STATUS */
 };
 
 /* The spool's double. */
@@ -66,6 +68,7 @@ struct fixture {
     struct io *control_io;
     struct io *operator_io;
     struct conf *conf;
+    struct published published;
     struct control *control;
     struct spool spool;
     struct fake_shard shards[FAKE_SHARDS];
@@ -92,6 +95,8 @@ struct operator_conn {
 
 /* Given to control by the next fixture_open; NULL = none. */
 extern const struct ip_source *fixture_ip_source;
+/* Likewise: what a reload reads. */
+extern const char *fixture_config_path;
 
 /* seed also chooses the order of everything; with_accounting: one file, /acct/acct.csv. */
 void fixture_open(struct fixture *f, uint64_t seed, bool with_accounting);

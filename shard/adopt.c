@@ -1,0 +1,115 @@
+/*
+ * A new snapshot of the configuration takes the place of the old one.
+ *
+ * The pointer changes between two parcels. Tables that follow from the whole snapshot change with
+ * it; queues, of which there may be a million, derive their settings anew over the next turns.
+ * Until the last of them has, the old snapshot is kept: settings point into it. Connections are
+ * looked at last, when every queue stands in the right line.
+ */
+#include "core/base/mem.h"
+#include "shard/place.h"
+#include "shard/shard_int.h"
+
+#define QUEUES_PER_TURN 1024
+
+static void grow_pool_turns(struct shard *shard)
+{
+    uint32_t count = conf_pool_count(shard->conf) + 1;
+
+    if (count <= shard->pool_turn_count)
+        return;
+    mem_free(shard->pool_turns);
+    shard->pool_turns = mem_alloc(count * sizeof(*shard->pool_turns));
+    shard->pool_turn_count = count;
+}
+
+static void take(struct shard *shard)
+{
+    struct published *published = shard->wiring.published;
+
+    /* Nothing newer is published before this shard has sent the order back. */
+    must(!shard->conf_before);
+    shard->conf_before = shard->conf;
+    shard->conf = conf_ref(atomic_load_explicit(&published->conf, memory_order_acquire));
+    shard->version = atomic_load_explicit(&published->version, memory_order_acquire);
+    shard->adopt_cursor = 0;
+    place_update(shard->place, shard->conf);
+    grow_pool_turns(shard);
+    resolve_adopt(shard);
+    smtpd_set_host_name(shard->smtpd, conf_global(shard->conf)->host_name);
+}
+
+void adopt_look(struct shard *shard, const struct parcel *parcel)
+{
+    if ((int32_t)(parcel->stamp - shard->version) > 0)
+        take(shard);
+}
+
+void adopt_on_order(struct shard *shard, struct parcel *order)
+{
+    must(!shard->reload_order);
+    adopt_look(shard, order);
+    shard->reload_order = order;
+}
+
+/* ---- Queues ---------------------------------------------------------------------------------- */
+
+static bool has_family(const struct conf_vmta *vmta, uint8_t family)
+{
+    for (uint32_t i = 0; vmta && i < vmta->address_count; i++)
+        if (vmta->addresses[i].ip.family == family)
+            return true;
+    return false;
+}
+
+/* Whether what the queue's site was chosen by has changed. */
+static bool goes_elsewhere(const struct shard *shard, const struct queue *queue,
+                           const struct conf_queue *before)
+{
+    const struct conf_queue *settings = &queue->settings;
+    const struct conf_vmta *vmta = conf_vmta(shard->conf, queue->vmta_id);
+    const struct conf_vmta *vmta_before = conf_vmta(shard->conf_before, queue->vmta_id);
+
+    return settings->route_hash != before->route_hash ||
+           settings->default_port != before->default_port ||
+           settings->prefer_ipv6 != before->prefer_ipv6 ||
+           has_family(vmta, IPADDR_V4) != has_family(vmta_before, IPADDR_V4) ||
+           has_family(vmta, IPADDR_V6) != has_family(vmta_before, IPADDR_V6);
+}
+
+static void adopt_queue(struct shard *shard, struct queue *queue)
+{
+    struct conf_queue before = queue->settings;
+
+    conf_queue(shard->conf, names_text(&shard->names, queue->name), queue->vmta_id,
+               &queue->settings);
+    queue->has_vmta = conf_vmta(shard->conf, queue->vmta_id) != NULL;
+    if (goes_elsewhere(shard, queue, &before))
+        queue->site_until_ns = 0;
+    if (queue->reason == WAIT_VMTA || queue->reason == WAIT_SOURCE)
+        queue->rest_until_ns = 0;
+    if (!list_empty(&queue->lane_link) && !site_lane_serves(shard, queue->lane, queue->vmta_id))
+        site_leave_line(queue);
+    queues_reconsider(shard, queue);
+}
+
+void adopt_turn(struct shard *shard)
+{
+    uint32_t budget = QUEUES_PER_TURN;
+
+    for (; shard->conf_before && shard->adopt_cursor < shard->queues.count_grown && budget > 0;
+         shard->adopt_cursor++, budget--)
+        if (slab_is_live(&shard->queues, shard->adopt_cursor))
+            adopt_queue(shard, slab_at(&shard->queues, shard->adopt_cursor));
+    if (budget == 0)
+        return;
+    if (shard->conf_before) {
+        site_adopt(shard);
+        conf_unref(shard->conf_before);
+        shard->conf_before = NULL;
+    }
+    if (shard->reload_order) {
+        mailbox_post(shard->wiring.to_control, shard->reload_order);
+        shard->reload_order = NULL;
+    }
+}

@@ -1,0 +1,96 @@
+"""The configuration is read anew under load: by verb, by SIGHUP, with errors."""
+import signal
+
+from harness import send_message, until, verify
+
+TEXT = b'From: a@sender.test\r\nSubject: test\r\n\r\nHello\r\n'
+MESSAGES = 4000
+
+
+def configuration(daemon):
+    return daemon.ask('show', 'status')['configuration']
+
+
+def route(sink, more=''):
+    return (f'{{base}}<domain *>\n    smtp-hosts [{sink.address}]:2525\n    retry-after 1s\n{more}'
+            '</domain>\n')
+
+
+def reasons(daemon):
+    return {queue['name']: queue['reason'] for queue in daemon.ask('show', 'queues')['queue']}
+
+
+def test_routes_and_limits_change_under_load(world):
+    """Slow receivers, so that most is queued when the route changes; nothing is lost or doubled,
+    what was not sent yet goes the new way, and each old snapshot is freed."""
+    slow = ['--rule', 'dot delay=20']
+    first, second = world.sink(*slow), world.sink(*slow, name='second')
+    daemon = world.daemon(route(first, '    max-smtp-out 1\n')).start()
+    generator = world.generator(daemon.listen, '--messages', str(MESSAGES), '--sessions', '20',
+                                '--domains', '4')
+    until(lambda: first.arrived() >= 100, 20, 'mail at the first receiver')
+    assert daemon.counters()['connections_out'] <= 4
+    daemon.write(route(second, '    max-smtp-out 30\n'))
+    answer = daemon.cli('reload')
+    assert (answer.returncode, answer.stdout) == (0, 'configuration reloaded\n'), answer
+    # What is with the first receiver now ends there; nothing new begins.
+    until(lambda: second.arrived() >= 100, 20, 'mail at the second receiver')
+    settled = first.arrived()
+    until(lambda: daemon.counters()['connections_out'] > 4, 20, 'more connections')
+    sums = generator.wait()
+    daemon.wait_for(60, queued_rcpts=0, sessions_in=0)
+    assert first.arrived() <= settled + 4
+    assert settled < MESSAGES / 2
+    verdict = verify(world, generator.ledger, first.ledger, second.ledger)
+    assert verdict['accepted'] == MESSAGES and verdict['lost'] == 0, (verdict, sums)
+    assert first.arrived() + second.arrived() == MESSAGES, verdict
+    assert configuration(daemon)['snapshots'] == 1
+
+
+def test_a_bad_file_is_refused_and_a_signal_reads_the_good_one(world):
+    first, second = world.sink(), world.sink(name='second')
+    daemon = world.daemon(route(first)).start()
+    daemon.write(route(second) + '<domain x.test>\n    max-smtp-out many\n</domain>\n')
+    line = open(daemon.config_path, encoding='utf-8').read().split('\n').index(
+        '    max-smtp-out many') + 1
+    answer = daemon.cli('reload')
+    assert answer.returncode == 1
+    assert answer.stdout.startswith(f'{daemon.config_path}:{line}: '), answer
+    daemon.program.process.send_signal(signal.SIGHUP)
+    until(lambda: configuration(daemon)['refused'] == 2, 10, 'a second refusal')
+    assert f'{daemon.config_path}:{line}: ' in daemon.program.log()
+    world.generator(daemon.listen, '--messages', '1').wait()
+    until(lambda: first.arrived() == 1, 10, 'delivery by the running configuration')
+    daemon.write(route(second) + 'committer-thread yes\n')
+    daemon.program.process.send_signal(signal.SIGHUP)
+    until(lambda: configuration(daemon)['reloads'] == 1, 10, 'a reload')
+    assert 'committer-thread: a change counts after a restart' in daemon.program.log()
+    world.generator(daemon.listen, '--messages', '1', name='gen2').wait()
+    until(lambda: second.arrived() == 1, 10, 'delivery by the new one')
+    assert configuration(daemon)['snapshots'] == 1
+
+
+def test_mail_of_a_removed_virtual_mta_waits_for_it(world):
+    sink = world.sink()
+    daemon = world.daemon(route(sink)).start()
+    daemon.cli('pause', 'queue', 'd.test/v')
+    send_message(daemon.listen, 'a@sender.test', ['1@d.test'], TEXT)
+    daemon.wait_for(10, queued_rcpts=1)
+    good = open(daemon.config_path, encoding='utf-8').read()
+    with open(daemon.config_path, 'w', encoding='utf-8') as config:
+        config.write(good.replace('<virtual-mta v>', '<virtual-mta w>')
+                     .replace('default-virtual-mta v', 'default-virtual-mta w'))
+    assert daemon.cli('reload').returncode == 0
+    daemon.cli('resume', 'queue', '*/*')
+    until(lambda: 'not in the configuration' in reasons(daemon)['d.test/v'], 10, 'the reason')
+    send_message(daemon.listen, 'a@sender.test', ['2@d.test'], TEXT)
+    daemon.wait_for(10, delivered=1, queued_rcpts=1)
+    # A restart changes nothing about it.
+    daemon.kill()
+    daemon.start()
+    until(lambda: 'not in the configuration' in reasons(daemon).get('d.test/v', ''), 10,
+          'the reason')
+    with open(daemon.config_path, 'w', encoding='utf-8') as config:
+        config.write(good)
+    assert daemon.cli('reload').returncode == 0
+    daemon.wait_for(10, delivered=1, queued_rcpts=0)
