@@ -12,6 +12,7 @@ void batch_init(struct batch *batch, uint32_t buffer_bytes)
     batch->buffer = mem_alloc_aligned(buffer_bytes, SEGFMT_BLOCK);
     batch->done_slots = mem_alloc(BATCH_DONE_MAX * sizeof(*batch->done_slots));
     batch->done_bytes = mem_alloc(BATCH_DONE_MAX * sizeof(*batch->done_bytes));
+    batch->done_chunks = CHUNKBOOK_NONE;
     list_init(&batch->waiting);
 }
 
@@ -31,6 +32,8 @@ void batch_reset(struct batch *batch)
     batch->is_closed = false;
     batch->is_adrift = false;
     batch->done_count = 0;
+    batch->done_chunks = CHUNKBOOK_NONE;
+    batch->chunk_count = 0;
     batch->segment = NULL;
     batch->large = NULL;
 }
@@ -40,6 +43,10 @@ enum record_type batch_record_type(const struct log_request *request)
     switch (request->parcel.kind) {
     case SPOOL_APPEND_MESSAGE:
         return RECORD_MESSAGE;
+    case SPOOL_APPEND_CHUNK:
+        return RECORD_CHUNK;
+    case SPOOL_APPEND_COMMIT:
+        return RECORD_COMMIT;
     case SPOOL_APPEND_OUTCOME:
         return RECORD_OUTCOME;
     case SPOOL_APPEND_STATE:
@@ -76,7 +83,7 @@ static void describe(const struct batch *batch, const struct log_request *reques
 /* Requests that learn their place carry the distance from the batch's start until then. */
 static void note_place(struct log_request *request, uint32_t distance)
 {
-    if (request->parcel.kind != SPOOL_APPEND_MESSAGE && request->parcel.kind != SPOOL_OWN_BEGIN)
+    if (!batch_request_is_mail(request) && request->parcel.kind != SPOOL_OWN_BEGIN)
         return;
     request->place.offset = distance;
     request->place.bytes = SEGFMT_RECORD_BYTES + request->payload_bytes;

@@ -13,7 +13,7 @@
 
 /* In log_request.flags beside those of spool.h: answer when durable, but nobody is in a hurry. */
 #define LOG_WANTS_DURABLE 0x8000u
-/* Message: a recovery writes it again, see RECORD_RELOGGED. */
+/* Message, commit: a recovery writes it again, see RECORD_RELOGGED. */
 #define LOG_IS_RELOGGED   0x4000u
 
 struct batch {
@@ -26,6 +26,8 @@ struct batch {
     uint32_t done_count;
     uint16_t *done_slots; /* segments of which a message is done once this is durable */
     uint32_t *done_bytes; /* ... and its record's size */
+    uint32_t done_chunks; /* what the book knows of these messages' chunks, or CHUNKBOOK_NONE */
+    uint32_t chunk_count; /* chunks among the records */
     uint64_t first;       /* sequences, of both streams in between */
     uint64_t last;
     uint64_t since_ns;   /* when its first record came */
@@ -65,9 +67,16 @@ uint32_t batch_piece(struct batch *batch, uint32_t buffer_bytes);
 
 /* The type its kind of request is recorded as. */
 enum record_type batch_record_type(const struct log_request *request);
+/* Goes into the message stream, and its answer says where it lies. */
+static inline bool batch_request_is_mail(const struct log_request *request)
+{
+    return request->parcel.kind == SPOOL_APPEND_MESSAGE ||
+           request->parcel.kind == SPOOL_APPEND_CHUNK ||
+           request->parcel.kind == SPOOL_APPEND_COMMIT;
+}
 /* Answered when durable, not when copied. */
 static inline bool batch_request_waits(const struct log_request *request)
 {
-    return request->parcel.kind == SPOOL_APPEND_MESSAGE ||
+    return batch_request_is_mail(request) ||
            (request->flags & (LOG_WANTS_SYNC | LOG_WANTS_DURABLE)) != 0;
 }

@@ -10,7 +10,7 @@
  * of what was written once, and the tail of deferred mail takes a sixteenth of the files it would.
  * When space is low anything is chosen that frees a quarter of a segment.
  */
-#include "queue/planted.h"
+#include "core/base/mem.h"
 #include "queue/spool_int.h"
 
 #define LOOK_AGAIN_NS  200000000ull
@@ -35,11 +35,13 @@ void compaction_fini(struct spool *spool)
 {
     if (spool->actor.turn != NULL)
         io_timer_stop(spool->io, &spool->compaction.timer);
+    mem_free(spool->compaction.commits);
 }
 
 static bool is_worth_it(const struct spool *spool, const struct segment *segment, bool is_low)
 {
-    if (segment->stream != STREAM_MESSAGES || segment->live == 0)
+    /* Chunks of a message in the making cannot be moved: the segment would not become empty. */
+    if (segment->stream != STREAM_MESSAGES || segment->live == 0 || segment->open > 0)
         return false;
     if (segment->state != SEGMENT_SEALED && segment->state != SEGMENT_POISONED)
         return false;
@@ -67,7 +69,12 @@ static struct segment *choose(struct spool *spool, bool is_low)
 static void evacuate(struct spool *spool, const struct segment *segment)
 {
     struct compaction *compaction = &spool->compaction;
+    uint32_t commit_count = 0;
 
+    mem_free(compaction->commits);
+    compaction->commits = chunkbook_commits_of(&spool->chunks, segment, &commit_count);
+    if (compaction->commits == NULL)
+        commit_count = 0;
     compaction->serial = segment->serial;
     compaction->slot = segment->slot;
     compaction->live_bytes = segment->live_bytes;
@@ -83,6 +90,8 @@ static void evacuate(struct spool *spool, const struct segment *segment)
             .parcel = {.kind = SPOOL_EVACUATE, .from = i},
             .number = segment->serial,
             .place = {.serial = segment->serial, .slot = segment->slot},
+            .commits = compaction->commits,
+            .commit_count = commit_count,
         };
         mailbox_post(client->answers, &client->evacuate.parcel);
     }

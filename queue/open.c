@@ -543,6 +543,7 @@ static int open_all(struct spool *spool, const struct spool_recovery *recovery,
     if (listing.highest + 1 > slots)
         slots = listing.highest + 1;
     segpool_init(&spool->pool, spool, slots + SLOTS_SPARE);
+    chunkbook_init(&spool->chunks, &spool->pool);
     result = files_open(spool, &listing, &seen, deadline_ns, recovery, report);
     mem_free(listing.slots);
     if (result < 0)
@@ -595,6 +596,7 @@ void spool_destroy(struct spool *spool)
     compaction_fini(spool);
     seglog_fini(&spool->messages);
     seglog_fini(&spool->outcomes);
+    chunkbook_fini(&spool->chunks);
     segpool_fini(&spool->pool);
     named_fini(&spool->named);
     if (spool->super_fd >= 0)

@@ -12,6 +12,7 @@
     X("queue/answer-before-sync")                                                                  \
     X("queue/recycled-early")                                                                      \
     X("queue/told-before-durable")                                                                 \
+    X("queue/chunk-answered-early")                                                                \
     X("queue/void-missing")                                                                        \
     X("queue/outcome-dropped")                                                                     \
     X("queue/crc-without-serial")                                                                  \

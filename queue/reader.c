@@ -97,6 +97,7 @@ int spool_reader_check(const struct log_place *place, uint64_t message_id, const
     /* Header, then of the envelope its length, version and message id. */
     uint8_t front[SEGFMT_RECORD_BYTES + 4 + 1 + 8];
     size_t skip = SEGFMT_RECORD_BYTES;
+    enum record_type type = place->large > 0 ? RECORD_COMMIT : RECORD_MESSAGE;
     struct wire_reader r;
     uint64_t total = 0;
     uint32_t crc;
@@ -106,7 +107,7 @@ int spool_reader_check(const struct log_place *place, uint64_t message_id, const
     if (total < place->bytes || !gather(iov, iov_count, front, sizeof(front)))
         return E_DAMAGED;
     wire_reader_init(&r, front, sizeof(front));
-    if (wire_get_u32(&r) != SEGFMT_MAGIC_RECORD || wire_get_u8(&r) != RECORD_MESSAGE)
+    if (wire_get_u32(&r) != SEGFMT_MAGIC_RECORD || wire_get_u8(&r) != type)
         return E_DAMAGED;
     wire_get_bytes(&r, 3);
     if (wire_get_u32(&r) != place->bytes - SEGFMT_RECORD_BYTES || wire_get_u32(&r) != place->serial)

@@ -91,7 +91,7 @@ static int read_records(struct recover *recover, struct segment *segment, uint32
 
 /* ---- First pass: voids and checkpoints ----------------------------------------------------- */
 
-static struct segment *segment_of_serial(struct recover *recover, uint32_t serial)
+struct segment *recover_segment(struct recover *recover, uint32_t serial)
 {
     for (int stream = STREAM_MESSAGES; stream <= STREAM_OUTCOMES; stream++) {
         uint32_t low = 0;
@@ -118,7 +118,7 @@ static int note_void(struct recover *recover, const struct scan_record *record)
 
     if (segfmt_void_decode(record->payload, &gone) < 0)
         return E_DAMAGED;
-    segment = segment_of_serial(recover, gone.serial);
+    segment = recover_segment(recover, gone.serial);
     if (segment == NULL || segment->has_void)
         return 0;
     segment->gone = gone;
@@ -207,7 +207,7 @@ static int first_pass_record(struct recover *recover, struct segment *segment,
 /* Whether a void took the place away again. */
 static bool place_is_void(struct recover *recover, uint32_t serial, uint32_t offset)
 {
-    struct segment *segment = segment_of_serial(recover, serial);
+    struct segment *segment = recover_segment(recover, serial);
 
     must(segment != NULL);
     return segment->has_void && offset >= segment->gone.offset;
@@ -238,7 +238,7 @@ static bool point_is_whole(struct recover *recover, const struct recover_checkpo
         const struct segment *segment = recover->order[STREAM_OUTCOMES][i];
 
         if (segment->serial > point->begin_serial && segment->serial <= point->end_serial &&
-            !is_unused(recover, segment) && segment_of_serial(recover, segment->former) == NULL)
+            !is_unused(recover, segment) && recover_segment(recover, segment->former) == NULL)
             return false;
     }
     return true;
@@ -301,11 +301,15 @@ static int message_record(struct recover *recover, struct segment *segment,
     struct envelope envelope;
     int result = E_DAMAGED;
 
-    if (is_void(segment, record))
+    if (is_void(segment, record) || record->type == RECORD_CHUNK)
         return 0;
-    if (record->type == RECORD_MESSAGE && envelope_decode(record->payload, &envelope) == 0)
+    if ((record->type == RECORD_MESSAGE || record->type == RECORD_COMMIT) &&
+        envelope_decode(record->payload, &envelope) == 0) {
+        if (record->type == RECORD_COMMIT)
+            place.large = log_large_of((uint64_t)envelope.prefix_bytes + envelope.body_bytes);
         result = recover_table_message(&recover->table, &envelope, &place,
                                        (record->flags & RECORD_RELOGGED) != 0);
+    }
     if (result != E_DAMAGED)
         return result;
     recover_damage(recover, segment->slot, record->offset,
@@ -318,7 +322,7 @@ static int message_record(struct recover *recover, struct segment *segment,
 static bool state_is_lost(struct recover *recover, struct segment *at, uint32_t offset,
                           const struct log_message_state *state)
 {
-    struct segment *segment = segment_of_serial(recover, state->place.serial);
+    struct segment *segment = recover_segment(recover, state->place.serial);
 
     if (segment != NULL && segment->stream == STREAM_MESSAGES)
         return false;
@@ -358,6 +362,8 @@ static int outcome_stream_record(struct recover *recover, struct segment *segmen
             result = named_set(recover->named, &named);
         break;
     case RECORD_MESSAGE:
+    case RECORD_CHUNK:
+    case RECORD_COMMIT:
         result = E_DAMAGED;
         break;
     default:
@@ -415,7 +421,7 @@ static void check_chain(struct recover *recover, enum segfmt_stream stream, uint
 
         if (segment->former < from_serial || segment->former == 0 || is_unused(recover, segment))
             continue;
-        if (segment_of_serial(recover, segment->former) == NULL)
+        if (recover_segment(recover, segment->former) == NULL)
             recover_damage(recover, segment->slot, 0,
                            "the segment before this one is missing: its records are lost");
     }
@@ -474,20 +480,27 @@ static void check_chains(struct recover *recover)
 
 /* Each live message keeps its segment, and remembers its slot: the order by serial is gone once
  * segments are prepared for new use. */
-static void count_live(struct recover *recover)
+static int count_live(struct recover *recover)
 {
-    for (uint32_t i = 0; i < recover->table.message_count; i++) {
+    int result = 0;
+
+    for (uint32_t i = 0; i < recover->table.message_count && result == 0; i++) {
         struct recover_message *message = &recover->table.messages[i];
         struct segment *segment;
 
         if (!recover_message_is_live(message))
             continue;
-        segment = segment_of_serial(recover, message->serial);
+        segment = recover_segment(recover, message->serial);
         must(segment != NULL && segment->stream == STREAM_MESSAGES);
+        message->slot = segment->slot;
+        if (message->large > 0)
+            result = recover_chunks(recover, message);
+        if (message->is_done)
+            continue;
         segment->live++;
         segment->live_bytes += message->bytes;
-        message->slot = segment->slot;
     }
+    return result;
 }
 
 int recover_run(struct recover *recover, struct spool *spool,
@@ -517,9 +530,9 @@ int recover_run(struct recover *recover, struct spool *spool,
         return result;
     recover_gaps_judge(recover);
     check_chains(recover);
+    result = count_live(recover);
     recover_damage_end(recover);
-    count_live(recover);
-    return 0;
+    return result;
 }
 
 void recover_fini(struct recover *recover)
@@ -531,6 +544,7 @@ void recover_fini(struct recover *recover)
     mem_free(recover->untold);
     mem_free(recover->gaps);
     mem_free(recover->points);
+    mem_free(recover->record);
 }
 
 /* ---- The outcome --------------------------------------------------------------------------- */
@@ -585,7 +599,7 @@ static int tell_message(struct recover *recover, const struct recover_message *m
     struct log_message_state state = {
         .message_id = message->id,
         .accepted_us = message->accepted_us,
-        .place = {message->serial, message->offset, message->bytes, message->slot},
+        .place = {message->serial, message->offset, message->bytes, message->slot, message->large},
         .vmta = recover->table.names[message->vmta],
         .rcpt_count = message->rcpt_count,
     };

@@ -69,6 +69,8 @@ struct recover {
     bool is_fallback; /* an older checkpoint than the newest complete one was chosen */
     uint64_t sequence_max;
     uint32_t lost_serial; /* the missing segment that was reported last */
+    uint8_t *record;      /* room for one, see recover_record */
+    size_t record_room;
 };
 
 /* The segments stand in the spool's pool, opened, locked and with their headers read. */
@@ -99,6 +101,21 @@ int recover_gap_note(struct recover *recover, struct segment *segment,
 bool recover_gaps_spare(const struct recover *recover, const struct recover_checkpoint *point);
 /* Once all is read: tells torn tails from damage. */
 void recover_gaps_judge(struct recover *recover);
+
+/* recover_chunks.c */
+
+/*
+ * Reads the commit record of a live message and enters its chunks into the spool's book; their
+ * segments are kept. When an older checkpoint is read and a chunk's segment has been used again
+ * since, the message counts as done. Damage is reported and costs the message when it is read. 0 or
+ * -ENOMEM.
+ */
+int recover_chunks(struct recover *recover, struct recover_message *message);
+/* The message's record at its place, summed up: 0, E_DAMAGED, or what reading it said. Room is
+ * grown as needed; the record begins at *room. */
+int recover_record(struct recover *recover, const struct recover_message *message, uint8_t **room,
+                   size_t *room_bytes);
+struct segment *recover_segment(struct recover *recover, uint32_t serial);
 
 /* recover_relog.c */
 

@@ -16,8 +16,6 @@ struct relog {
     uint32_t batch_bytes;
     struct segment *segment; /* NULL = none begun */
     uint32_t write_end;
-    uint8_t *record; /* header and payload of the message at hand */
-    size_t record_room;
     struct recover_message **moved; /* whose copies wait in the batch */
     uint32_t *moved_at;             /* distance of each from the batch's start */
     uint32_t moved_count;
@@ -116,17 +114,24 @@ static int room_for(struct relog *relog, uint64_t bytes)
 static void batch_landed(struct relog *relog)
 {
     struct segpool *pool = &relog->recover->spool->pool;
+    struct chunkbook *book = &relog->recover->spool->chunks;
     struct batch *batch = &relog->batch;
 
     for (uint32_t i = 0; i < relog->moved_count; i++) {
         struct recover_message *message = relog->moved[i];
 
+        uint32_t entry = CHUNKBOOK_NONE;
+
+        if (message->large > 0)
+            entry = chunkbook_find(book, message->id, message->serial, message->offset);
         segpool_message_done(pool, &pool->slots[message->slot], message->bytes);
         message->serial = relog->segment->serial;
         message->slot = relog->segment->slot;
         message->offset = batch->offset + relog->moved_at[i];
         relog->segment->live++;
         relog->segment->live_bytes += message->bytes;
+        if (entry != CHUNKBOOK_NONE)
+            chunkbook_place(book, entry, message->serial, message->offset);
     }
     relog->moved_count = 0;
     relog->write_end += (uint32_t)segfmt_align(batch->used, SEGFMT_BLOCK);
@@ -200,50 +205,26 @@ static void moved_note(struct relog *relog, struct recover_message *message, uin
     relog->moved_at[relog->moved_count++] = distance;
 }
 
-/* The record's bytes, as they were summed up before; E_DAMAGED when they are others now. */
-static int record_read(struct relog *relog, const struct recover_message *message)
-{
-    struct recover *recover = relog->recover;
-    struct log_place place = {message->serial, message->offset, message->bytes, message->slot};
-    uint64_t from = message->offset & ~(uint64_t)(SEGFMT_BLOCK - 1);
-    uint64_t len = segfmt_align((uint64_t)message->offset + message->bytes, SEGFMT_BLOCK) - from;
-    struct iovec iov;
-    int64_t got;
-
-    if (relog->record_room < len) {
-        mem_free(relog->record);
-        relog->record_room = len * 2;
-        relog->record = mem_alloc_aligned(relog->record_room, SEGFMT_BLOCK);
-    }
-    got = recover_read(recover->spool->io, recover->spool->pool.slots[message->slot].fd,
-                       relog->record, len, from, recover->report);
-    if (got < (int64_t)(message->offset - from + message->bytes))
-        return got < 0 ? (int)got : E_DAMAGED;
-    iov = (struct iovec){relog->record + (message->offset - from), message->bytes};
-    memmove(relog->record, iov.iov_base, message->bytes);
-    iov.iov_base = relog->record;
-    return spool_reader_check(&place, message->id, &iov, 1);
-}
-
 static int copy_message(struct relog *relog, struct recover_message *message)
 {
+    struct recover *recover = relog->recover;
     struct batch *batch = &relog->batch;
     uint32_t payload_bytes = message->bytes - SEGFMT_RECORD_BYTES;
     uint64_t room = segfmt_record_room(payload_bytes);
     struct iovec iov;
     struct log_request request = {
-        .parcel = {.kind = SPOOL_APPEND_MESSAGE},
+        .parcel = {.kind = message->large > 0 ? SPOOL_APPEND_COMMIT : SPOOL_APPEND_MESSAGE},
         .payload = &iov,
         .payload_count = 1,
         .payload_bytes = payload_bytes,
         .flags = LOG_IS_RELOGGED,
     };
-    int result = record_read(relog, message);
+    int result = recover_record(recover, message, &recover->record, &recover->record_room);
 
     if (result < 0)
         return result == E_DAMAGED ? 0 : result;
-    relog->recover->report->messages_relogged++;
-    iov = (struct iovec){relog->record + SEGFMT_RECORD_BYTES, payload_bytes};
+    recover->report->messages_relogged++;
+    iov = (struct iovec){recover->record + SEGFMT_RECORD_BYTES, payload_bytes};
     if (batch->used > 0 && (batch->used + room > relog->batch_bytes ||
                             batch->offset + batch->used + room > relog->segment->bytes))
         result = batch_flush(relog);
@@ -258,7 +239,7 @@ static int copy_message(struct relog *relog, struct recover_message *message)
     if (batch->used == 0)
         batch_begin(batch, relog->segment, relog->write_end);
     moved_note(relog, message, batch->used);
-    batch_put(batch, &request, relog->recover->spool->sequence_next++);
+    batch_put(batch, &request, recover->spool->sequence_next++);
     return 0;
 }
 
@@ -298,7 +279,6 @@ int recover_relog(struct recover *recover)
         result = copy_all(&relog, doubts);
         batch_fini(&relog.batch);
     }
-    mem_free(relog.record);
     mem_free(relog.moved);
     mem_free(relog.moved_at);
     mem_free(doubts);

@@ -134,6 +134,7 @@ static void place_take(struct recover_message *message, const struct log_place *
     message->serial = place->serial;
     message->offset = place->offset;
     message->bytes = place->bytes;
+    message->large = place->large;
 }
 
 static void rcpt_take(struct recover_table *t, struct recover_message *message, uint32_t ordinal,

@@ -29,10 +29,12 @@ struct recover_message {
     uint32_t vmta; /* index of names */
     uint32_t rcpt_first;
     uint32_t rcpt_count;
-    uint32_t final_count;
-    uint16_t slot; /* of the segment at serial, set once all is known */
-    uint8_t is_done;
+    uint32_t final_count : 31;
+    uint32_t is_done : 1;
+    uint16_t slot;  /* of the segment at serial, set once all is known */
+    uint16_t large; /* as in struct log_place */
 };
+_Static_assert(sizeof(struct recover_message) == 48, "memory of a recovery");
 
 struct recover_table {
     struct recover_message *messages;

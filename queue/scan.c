@@ -139,7 +139,7 @@ static bool payload_sums_up(struct scan *scan, uint64_t offset, uint32_t crc,
 }
 
 /* How much of the payload the reader of such a record wants: of a message its envelope, which
- * begins with its own length. */
+ * begins with its own length; of a chunk nothing. */
 static uint32_t payload_wanted(struct scan *scan, uint64_t offset,
                                const struct segfmt_record *record)
 {
@@ -147,7 +147,10 @@ static uint32_t payload_wanted(struct scan *scan, uint64_t offset,
     const uint8_t *data;
     uint32_t wanted;
 
-    if (record->type != RECORD_MESSAGE || record->payload_bytes < sizeof(uint32_t))
+    if (record->type == RECORD_CHUNK)
+        return 0;
+    if ((record->type != RECORD_MESSAGE && record->type != RECORD_COMMIT) ||
+        record->payload_bytes < sizeof(uint32_t))
         return record->payload_bytes;
     data = view(scan, offset, sizeof(uint32_t));
     must(data != NULL);

@@ -52,7 +52,8 @@ struct scan_record {
     uint64_t sequence;
     uint32_t offset; /* SCAN_GAP: where it begins */
     uint32_t payload_bytes;
-    struct slice payload; /* whole; of a MESSAGE at least its envelope. Valid until the next call */
+    struct slice payload; /* whole; of a MESSAGE or COMMIT at least its
+                            envelope, of a CHUNK nothing. Valid until the next call */
     const char *text;     /* SCAN_GAP: what was found there */
     uint32_t batch;       /* SCAN_GAP: batches seen before it */
 };

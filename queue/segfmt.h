@@ -78,7 +78,20 @@
  *   CHECKPOINT_BEGIN  u64 number, u32 serial, u32 offset: place in the message stream before which
  *                     every live message gets a STATE record before CHECKPOINT_END
  *   CHECKPOINT_END    u64 number, u32 serial, u32 offset (of its CHECKPOINT_BEGIN)
- * All but MESSAGE live in the outcome stream.
+ *   CHUNK             message stream: u64 message id, u32 number from 0, then octets of the
+ *                     content. Counts for nothing unless a COMMIT names it
+ *   COMMIT            message stream: envelope, u32 chunks, per chunk the 20 bytes below, then what
+ *                     of the content stands in no chunk. It makes a message of its chunks, which
+ *                     were durable before it was written. Flag RECORD_RELOGGED as for MESSAGE.
+ *                     The chunks and the rest, one behind the other, are header prefix and body:
+ *                       0  u32  serial      of the chunk's segment
+ *                       4  u32  offset      of its record's header
+ *                       8  u32  octets      of the content in it, at least 1
+ *                      12  u32  CRC32C of these octets, started with 0
+ *                      16  u16  slot        of the segment, where the COMMIT itself is kept too
+ *                      18  u16  flags       1: written for this COMMIT, not taken over from the one
+ *                                           before it (a message that was moved in part)
+ * All but MESSAGE, CHUNK and COMMIT live in the outcome stream.
  */
 #pragma once
 
@@ -117,6 +130,8 @@ enum record_type {
     RECORD_VOID = 5,
     RECORD_CHECKPOINT_BEGIN = 6,
     RECORD_CHECKPOINT_END = 7,
+    RECORD_CHUNK = 8,
+    RECORD_COMMIT = 9,
 };
 
 enum record_flags {
@@ -218,7 +233,7 @@ int segfmt_checkpoint_decode(struct slice payload, struct segfmt_checkpoint *ret
 /* Whether this build knows the type; a valid record of another one stops the start. */
 static inline bool segfmt_type_is_known(uint8_t type)
 {
-    return type >= RECORD_MESSAGE && type <= RECORD_CHECKPOINT_END;
+    return type >= RECORD_MESSAGE && type <= RECORD_COMMIT;
 }
 
 #define SEGFMT_NAME_BYTES 16

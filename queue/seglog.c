@@ -170,28 +170,71 @@ static bool fill_has_room(struct seglog *log, const struct log_request *request)
     return true;
 }
 
+/* The book's entry for the chunks that a commit record names; false, and the request is answered,
+ * without memory for it. */
+static bool enter_chunks(struct seglog *log, struct log_request *request)
+{
+    if (request->parcel.kind != SPOOL_APPEND_COMMIT)
+        return true;
+    request->book = chunkbook_enter_all(&log->spool->chunks, request);
+    if (request->book != CHUNKBOOK_NONE)
+        return true;
+    spool_answer(log->spool, request, -ENOMEM);
+    return false;
+}
+
+/* The message ends with this record, once that is durable. */
+static void account_done(struct seglog *log, struct batch *batch, const struct log_request *request)
+{
+    struct segpool *pool = &log->spool->pool;
+    const struct log_place *place = &request->place;
+    struct segment *segment;
+
+    must(place->slot < pool->slot_count && batch->done_count < BATCH_DONE_MAX);
+    segment = &pool->slots[place->slot];
+    must(segment->serial == place->serial && segment->stream == STREAM_MESSAGES);
+    if (planted("queue/recycled-early")) {
+        segpool_message_done(pool, segment, place->bytes);
+        return;
+    }
+    batch->done_bytes[batch->done_count] = place->bytes;
+    batch->done_slots[batch->done_count++] = place->slot;
+    if (place->large > 0)
+        batch->done_chunks = chunkbook_detach(&log->spool->chunks, request, batch->done_chunks);
+}
+
 /* What the spool must remember about a record besides its bytes. */
 static void account(struct seglog *log, struct batch *batch, const struct log_request *request)
 {
-    struct segpool *pool = &log->spool->pool;
-    struct segment *segment;
+    bool is_chunk = request->parcel.kind == SPOOL_APPEND_CHUNK;
 
     if (log->stream == STREAM_MESSAGES) {
         batch->segment->live++;
         batch->segment->live_bytes += request->place.bytes;
-        return;
+        batch->segment->open += is_chunk;
+        batch->chunk_count += is_chunk;
+    } else if ((request->flags & LOG_MESSAGE_DONE) != 0) {
+        account_done(log, batch, request);
     }
-    if ((request->flags & LOG_MESSAGE_DONE) == 0)
-        return;
-    must(request->place.slot < pool->slot_count && batch->done_count < BATCH_DONE_MAX);
-    segment = &pool->slots[request->place.slot];
-    must(segment->serial == request->place.serial && segment->stream == STREAM_MESSAGES);
-    if (planted("queue/recycled-early"))
-        segpool_message_done(pool, segment, request->place.bytes);
-    else {
-        batch->done_bytes[batch->done_count] = request->place.bytes;
-        batch->done_slots[batch->done_count++] = request->place.slot;
+}
+
+/* No commit record that waits for this batch will count. */
+static void forget_chunks(struct seglog *log, const struct batch *batch)
+{
+    list_for_each (node, &batch->waiting) {
+        const struct log_request *request = container_of(node, struct log_request, link);
+
+        if (request->parcel.kind == SPOOL_APPEND_COMMIT)
+            chunkbook_forget(&log->spool->chunks, request->book);
     }
+}
+
+/* The records of a batch of the message stream were not written, or never happened. */
+static void unaccount(struct seglog *log, struct batch *batch)
+{
+    forget_chunks(log, batch);
+    batch->segment->open -= batch->chunk_count;
+    segpool_records_done(&log->spool->pool, batch->segment, batch->records, batch->used);
 }
 
 /* A seeded bug for the tests: an outcome is answered, but nobody wrote it down. */
@@ -199,6 +242,17 @@ static bool is_dropped(const struct seglog *log, const struct log_request *reque
 {
     return planted("queue/outcome-dropped") && request->parcel.kind == SPOOL_APPEND_OUTCOME &&
            log->state != SEGLOG_IDLE && !batch_request_waits(request);
+}
+
+/* A seeded bug for the tests: a chunk is answered when it has its place, not when it is durable. */
+static bool is_too_early(const struct batch *fill, struct log_request *request)
+{
+    if (!planted("queue/chunk-answered-early") || request->parcel.kind != SPOOL_APPEND_CHUNK)
+        return false;
+    request->place.serial = fill->segment->serial;
+    request->place.slot = fill->segment->slot;
+    request->place.offset += fill->offset;
+    return true;
 }
 
 static bool copy_in(struct seglog *log, struct log_request *request)
@@ -215,9 +269,11 @@ static bool copy_in(struct seglog *log, struct log_request *request)
         spool_answer(log->spool, request, 0);
         return true;
     }
+    if (!enter_chunks(log, request))
+        return true;
     batch_put(fill, request, log->spool->sequence_next++);
     account(log, fill, request);
-    if (batch_request_waits(request)) {
+    if (batch_request_waits(request) && !is_too_early(fill, request)) {
         list_push_back(&fill->waiting, &request->link);
         fill->is_urgent |= (request->flags & LOG_WANTS_SYNC) != 0;
     } else {
@@ -238,7 +294,7 @@ void seglog_append(struct seglog *log, struct log_request *request)
         return;
     }
     /* What is left when space is low is for copies, which make room. */
-    if (request->parcel.kind == SPOOL_APPEND_MESSAGE && (request->flags & LOG_IS_COPY) == 0 &&
+    if (log->stream == STREAM_MESSAGES && (request->flags & LOG_IS_COPY) == 0 &&
         spool_health_is_short(spool_health(log->spool))) {
         spool_answer(log->spool, request, E_LOW_SPACE);
         return;
@@ -377,8 +433,7 @@ static void fill_refuse(struct seglog *log, int status)
 {
     struct batch *fill = log->fill;
 
-    for (uint32_t i = 0; i < fill->records; i++)
-        segpool_message_done(&log->spool->pool, fill->segment, fill->used / fill->records);
+    unaccount(log, fill);
     answer_list(log->spool, &fill->waiting, status);
     batch_reset(fill);
 }
@@ -390,9 +445,11 @@ static void fill_settle(struct seglog *log)
 
     if (room_for(log, fill->used)) {
         if (log->stream == STREAM_MESSAGES) {
-            fill->segment->live -= fill->records;
+            fill->segment->open -= fill->chunk_count;
+            segpool_records_done(&log->spool->pool, fill->segment, fill->records, fill->used);
             log->active->live += fill->records;
             log->active->live_bytes += fill->used;
+            log->active->open += fill->chunk_count;
         }
         batch_move(fill, log->active, log->write_end, &log->spool->sequence_next);
         return;
@@ -420,6 +477,8 @@ static void start_due(struct seglog *log)
     if (batch_size_of(request) <= log->batch_bytes || !room_for(log, batch_size_of(request)))
         return;
     list_remove(&request->link);
+    if (!enter_chunks(log, request))
+        return;
     batch_begin_large(log->flight, request, log->active, log->write_end,
                       log->spool->sequence_next++);
     account(log, log->flight, request);
@@ -436,12 +495,13 @@ static void answer_durable(struct seglog *log, struct batch *batch)
     while ((node = list_pop_front(&batch->waiting)) != NULL) {
         struct log_request *request = container_of(node, struct log_request, link);
 
-        if (request->parcel.kind == SPOOL_APPEND_MESSAGE ||
-            request->parcel.kind == SPOOL_OWN_BEGIN) {
+        if (batch_request_is_mail(request) || request->parcel.kind == SPOOL_OWN_BEGIN) {
             request->place.serial = batch->segment->serial;
             request->place.slot = batch->segment->slot;
             request->place.offset += batch->offset;
         }
+        if (request->parcel.kind == SPOOL_APPEND_COMMIT)
+            chunkbook_commit(&log->spool->chunks, request);
         spool_answer(log->spool, request, 0);
     }
 }
@@ -457,7 +517,7 @@ static void flight_durable(struct seglog *log)
     spool_count(&counters->commit_ns_total, took_ns);
     if (log->stream == STREAM_MESSAGES) {
         spool_count(&counters->message_commits, 1);
-        spool_count(&counters->messages, flight->records);
+        spool_count(&counters->messages, flight->records - flight->chunk_count);
     } else {
         spool_count(&counters->outcome_commits, 1);
         spool_count(&counters->outcomes, flight->records);
@@ -466,6 +526,7 @@ static void flight_durable(struct seglog *log)
     for (uint32_t i = 0; i < flight->done_count; i++)
         segpool_message_done(&log->spool->pool, &log->spool->pool.slots[flight->done_slots[i]],
                              flight->done_bytes[i]);
+    chunkbook_done(&log->spool->chunks, flight->done_chunks);
     answer_durable(log, flight);
     batch_reset(flight);
     enter(log, SEGLOG_IDLE);
@@ -561,8 +622,7 @@ void seglog_on_void_durable(struct seglog *log)
     if (log->state == SEGLOG_DEAD)
         return;
     spool_count(&log->spool->counters.voids, 1);
-    for (uint32_t i = 0; i < flight->records; i++)
-        segpool_message_done(&log->spool->pool, flight->segment, flight->used / flight->records);
+    unaccount(log, flight);
     answer_list(log->spool, &flight->waiting, log->failure);
     batch_reset(flight);
     enter(log, SEGLOG_IDLE);
@@ -573,8 +633,10 @@ void seglog_release_waiting(struct seglog *log, bool for_good)
     must(log->stream == STREAM_MESSAGES);
     if (log->state != SEGLOG_VOID_WAITS && log->state != SEGLOG_IDLE)
         return;
-    if (for_good)
+    if (for_good) {
+        forget_chunks(log, log->flight);
         answer_list(log->spool, &log->flight->waiting, E_POISONED);
+    }
     if (!seglog_is_resting(log) && log->state == SEGLOG_IDLE)
         return;
     if (log->fill->used > 0)

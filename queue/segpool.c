@@ -183,10 +183,11 @@ void segpool_poison(struct segpool *pool, struct segment *segment)
     look_if_empty(pool, segment);
 }
 
-void segpool_message_done(struct segpool *pool, struct segment *segment, uint32_t bytes)
+void segpool_records_done(struct segpool *pool, struct segment *segment, uint32_t count,
+                          uint64_t bytes)
 {
-    must(segment->stream == STREAM_MESSAGES && segment->live > 0);
-    segment->live--;
+    must(segment->stream == STREAM_MESSAGES && segment->live >= count);
+    segment->live -= count;
     segment->live_bytes -= bytes < segment->live_bytes ? bytes : segment->live_bytes;
     look_if_empty(pool, segment);
 }
@@ -415,6 +416,7 @@ static void header_prepare(struct segpool *pool, struct segment *segment, uint8_
     segment->end = SEGFMT_BLOCK;
     segment->live = 0;
     segment->live_bytes = 0;
+    segment->open = 0;
     segment->free_after = 0;
     segment->has_void = false;
 }

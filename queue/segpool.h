@@ -43,8 +43,9 @@ struct segment {
     uint32_t seed;
     uint32_t bytes;
     uint32_t end;        /* behind the last durable batch */
-    uint32_t live;       /* messages appended here and not yet done */
-    uint64_t live_bytes; /* about: of their records */
+    uint32_t live;       /* records of messages appended here and not yet done */
+    uint64_t live_bytes; /* about: of these records */
+    uint32_t open;       /* of them chunks of messages in the making */
     uint32_t former;     /* serial of the one before it in its stream */
     uint16_t slot;
     uint8_t state; /* enum segment_state */
@@ -119,8 +120,14 @@ uint32_t segpool_next_serial(const struct segpool *pool, enum segfmt_stream stre
 /* No more commits go in. */
 void segpool_seal(struct segpool *pool, struct segment *segment);
 void segpool_poison(struct segpool *pool, struct segment *segment);
-/* A message of this segment, of so many bytes, is done, durably. */
-void segpool_message_done(struct segpool *pool, struct segment *segment, uint32_t bytes);
+/* So many records of this segment, of so many bytes in all, are dead, durably. */
+void segpool_records_done(struct segpool *pool, struct segment *segment, uint32_t count,
+                          uint64_t bytes);
+static inline void segpool_message_done(struct segpool *pool, struct segment *segment,
+                                        uint32_t bytes)
+{
+    segpool_records_done(pool, segment, 1, bytes);
+}
 /* Nothing in it is needed any more: FREE, or unlinked when it must not be used again. */
 void segpool_release(struct segpool *pool, struct segment *segment);
 /* Readers of other threads may read up to `end`. Not before the first commit here is durable: to

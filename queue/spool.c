@@ -136,10 +136,17 @@ static void take_request(struct spool *spool, struct log_request *request)
         result = named_note(spool, request);
     if (result < 0)
         spool_answer(spool, request, result);
-    else if (request->parcel.kind == SPOOL_APPEND_MESSAGE)
+    else if (batch_request_is_mail(request))
         seglog_append(&spool->messages, request);
     else
         seglog_append(&spool->outcomes, request);
+}
+
+static void drop_chunks(struct spool *spool, struct log_request *request)
+{
+    must(request->parcel.from < spool->client_count);
+    chunkbook_drop(&spool->chunks, request);
+    spool_answer(spool, request, 0);
 }
 
 struct spool_pin *spool_pin_get(struct spool *spool, uint64_t number)
@@ -176,11 +183,16 @@ static void on_parcel(void *context, struct parcel *parcel)
 
     switch (parcel->kind) {
     case SPOOL_APPEND_MESSAGE:
+    case SPOOL_APPEND_CHUNK:
+    case SPOOL_APPEND_COMMIT:
     case SPOOL_APPEND_OUTCOME:
     case SPOOL_APPEND_STATE:
     case SPOOL_APPEND_NAMED:
         must(parcel->from < spool->client_count);
         take_request(spool, container_of(parcel, struct log_request, parcel));
+        break;
+    case SPOOL_DROP_CHUNKS:
+        drop_chunks(spool, container_of(parcel, struct log_request, parcel));
         break;
     case SPOOL_CHECKPOINT_DONE:
         checkpoint_on_done(spool, client, container_of(parcel, struct spool_notice, parcel));

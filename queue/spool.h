@@ -26,6 +26,9 @@
 
 struct spool;
 
+/* Bytes of a record's header: the payload starts so far behind place.offset. */
+#define LOG_RECORD_HEADER_BYTES 32u
+
 /* ---- Places in the log ---------------------------------------------------------------------- */
 
 /* Where a record lies. serial is the segment's number, unique for ever; slot names its file. */
@@ -34,7 +37,55 @@ struct log_place {
     uint32_t offset; /* of the record's header */
     uint32_t bytes;  /* header and payload */
     uint16_t slot;
+    uint16_t large; /* 0: a whole message, or no message. Else a commit record, whose content lies
+                       in chunks: its octets in units of LOG_LARGE_UNIT, rounded up */
 };
+
+/*
+ * ---- Messages in chunks -----------------------------------------------------------------------
+ *
+ * A message above one chunk is written while it arrives: SPOOL_APPEND_CHUNK for each, and when all
+ * of them are answered 0, SPOOL_APPEND_COMMIT, whose record names them and makes the message.
+ * Chunks that no commit will name are given up by SPOOL_DROP_CHUNKS; a crash gives up by itself.
+ */
+#define LOG_CHUNK_OCTETS_MAX 65536u
+#define LOG_CHUNK_HEAD_BYTES 12u /* in front of a chunk's octets: u64 message id, u32 number */
+#define LOG_CHUNK_BYTES      20u /* of a chunk's entry in a commit record */
+#define LOG_LARGE_UNIT       65536u
+
+struct log_chunk {
+    uint32_t serial;
+    uint32_t offset; /* of the record's header */
+    uint32_t octets;
+    uint32_t crc; /* CRC32C of the octets */
+    uint16_t slot;
+    bool is_fresh; /* written for this commit record */
+};
+
+/* What stands behind the envelope of a commit record. Views. */
+struct log_commit {
+    const uint8_t *chunks; /* entries */
+    uint32_t chunk_count;
+    struct slice rest; /* of the content, behind the chunks */
+};
+
+/* The most octets that a chunk of this spool should have. */
+uint32_t log_chunk_octets(uint64_t segment_bytes);
+/* place.large of a message with so much content. */
+uint16_t log_large_of(uint64_t content_octets);
+/* LOG_CHUNK_HEAD_BYTES. */
+void log_chunk_head_put(uint64_t message_id, uint32_t number, uint8_t *room);
+/* LOG_CHUNK_BYTES at entries + LOG_CHUNK_BYTES * index. */
+void log_chunk_put(const struct log_chunk *chunk, uint8_t *entries, uint32_t index);
+void log_chunk_get(const uint8_t *entries, uint32_t index, struct log_chunk *ret_chunk);
+/* Where the chunk's octets begin in its file. */
+static inline uint64_t log_chunk_octets_at(const struct log_chunk *chunk)
+{
+    return (uint64_t)chunk->offset + LOG_RECORD_HEADER_BYTES + LOG_CHUNK_HEAD_BYTES;
+}
+/* 0, or E_DAMAGED when the payload behind the envelope cannot be that of a commit record with
+ * content_octets in all. */
+int log_commit_decode(struct slice payload, uint64_t content_octets, struct log_commit *ret_commit);
 
 /* ---- Requests: parcels from shards, all answered -------------------------------------------- */
 
@@ -50,6 +101,10 @@ enum spool_parcel_kind {
                                      answered with the same parcel */
     SPOOL_EVACUATE_DONE,          /* the notice of SPOOL_EVACUATE on its way home, kind changed:
                                      what could be moved has been */
+    SPOOL_APPEND_CHUNK,           /* struct log_request; answered when durable or void */
+    SPOOL_APPEND_COMMIT,          /* struct log_request with its chunks; likewise */
+    SPOOL_DROP_CHUNKS,            /* struct log_request with chunks, all answered 0 before: those
+                                     that are fresh are dead. Answered at once */
     /* From the spool: */
     SPOOL_CHECKPOINT_BEGIN = 0x180, /* struct spool_notice: emit your state now, then DONE. State
                                        of every message whose append was answered 0 and that is
@@ -57,7 +112,8 @@ enum spool_parcel_kind {
     SPOOL_EVACUATE, /* struct spool_notice: copy forward what is live in the segment place.serial,
                        then DONE. Each message: append it again (LOG_IS_COPY), and when that is
                        answered 0, its state with LOG_MESSAGE_DONE. In between its last recipient
-                       must not become final */
+                       must not become final. Of a message in chunks only those that lie there need
+                       be appended again: the new commit record takes over the others */
 };
 
 enum log_request_flags {
@@ -66,7 +122,8 @@ enum log_request_flags {
                              `place` are dead once this is durable. On APPEND_STATE: the message was
                              appended again, that is answered 0, the state names the new place,
                              and the copy at `place` is dead */
-    LOG_IS_COPY = 4, /* message: it is moved, see SPOOL_EVACUATE; taken while new mail is refused */
+    LOG_IS_COPY = 4, /* message, chunk, commit: it is moved, see SPOOL_EVACUATE; taken while new
+                        mail is refused */
 };
 
 /*
@@ -75,7 +132,8 @@ enum log_request_flags {
  * which need not be the client whose mailbox brought it: a home passes on its owners' outcomes.
  *
  * Negative for a message: E_LOW_SPACE (452), E_TOO_LONG (larger than a segment holds), E_CLOSED, or
- * the error of the disk; in all these cases the message will never be seen again. For everything
+ * the error of the disk; in all these cases the message will never be seen again. The same for a
+ * chunk and a commit record, whose chunks are then still to be dropped. For everything
  * else only E_POISONED, E_CLOSED, E_TOO_LONG, and for named state also E_DAMAGED (not encoded) and
  * -ENOMEM.
  */
@@ -87,15 +145,23 @@ struct log_request {
     uint32_t payload_bytes;
     uint16_t flags;
     int32_t status;         /* answer: 0 or negative */
-    uint64_t message_id;    /* APPEND_MESSAGE, APPEND_OUTCOME with LOG_MESSAGE_DONE */
-    struct log_place place; /* answer to APPEND_MESSAGE; with LOG_MESSAGE_DONE: the place whose
-                               bytes are dead */
+    uint64_t message_id;    /* APPEND_MESSAGE, APPEND_COMMIT, whatever has LOG_MESSAGE_DONE */
+    struct log_place place; /* answer to APPEND_MESSAGE, _CHUNK and _COMMIT (whose place.large is
+                               set by the asker); with LOG_MESSAGE_DONE: the place whose bytes are
+                               dead */
+    const uint8_t *chunks;  /* APPEND_COMMIT, DROP_CHUNKS: entries, in place until the answer */
+    uint32_t chunk_count;
+    uint32_t book; /* the spool's own */
 };
 
 struct spool_notice {
     struct parcel parcel;
     uint64_t number;        /* checkpoint number; cursor number */
     struct log_place place; /* SPOOL_CURSOR_AT */
+    /* SPOOL_EVACUATE: messages with chunks there, whose commit records may lie elsewhere: the
+     * places of these, serial << 32 | offset, ascending. In place until DONE. */
+    const uint64_t *commits;
+    uint32_t commit_count;
 };
 
 /* Named state: small facts that survive a restart, last one wins (queue paused, …). */
@@ -268,11 +334,9 @@ struct spool_reader *spool_reader_create(struct io *io, const char *path);
 void spool_reader_destroy(struct spool_reader *reader);
 /* A descriptor to io_read the record at place.offset; negative on failure. */
 int spool_reader_fd(struct spool_reader *reader, const struct log_place *place);
-/* Bytes of a record's header: the payload starts so far behind place.offset. */
-#define LOG_RECORD_HEADER_BYTES 32u
 /*
  * Checks a message record that was read (header and payload, scattered over iov in order) against
- * its place and id. 0, or E_DAMAGED.
+ * its place and id. 0, or E_DAMAGED. For place.large it must be a commit record.
  */
 int spool_reader_check(const struct log_place *place, uint64_t message_id, const struct iovec *iov,
                        uint32_t iov_count);

@@ -8,6 +8,7 @@
 #pragma once
 
 #include "core/base/must.h"
+#include "queue/chunkbook.h"
 #include "queue/named.h"
 #include "queue/segfmt.h"
 #include "queue/seglog.h"
@@ -85,6 +86,7 @@ struct compaction {
     uint16_t slot;
     uint32_t clients_left;
     uint64_t live_bytes; /* of the segment, when it was asked for */
+    uint64_t *commits;   /* lent to the clients, see struct spool_notice */
     uint64_t look_at_ns; /* no look for another one before */
     uint64_t retry_ns;   /* after the next evacuation that moves nothing; doubles with each */
     struct io_timer timer;
@@ -122,6 +124,7 @@ struct spool {
     void (*on_closed)(void *context);
     void *on_closed_context;
     struct segpool pool;
+    struct chunkbook chunks;
     struct seglog messages;
     struct seglog outcomes;
     struct named_table named;

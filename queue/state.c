@@ -81,8 +81,37 @@ bool log_state_rcpt_next(struct wire_reader *r, struct log_state_rcpt *ret_rcpt)
     return true;
 }
 
-/* u64 message id, u64 accepted_us, u32 serial, u32 offset, u32 bytes, u16 slot, str16 vmta, u32
- * recipients, u32 bytes of the table, the table. */
+/* In the bytes of a place: u16 large follows its slot. */
+#define PLACE_IS_LARGE 0x80000000u
+
+static void place_put(struct wire_writer *w, const struct log_place *place)
+{
+    wire_put_u32(w, place->serial);
+    wire_put_u32(w, place->offset);
+    wire_put_u32(w, place->bytes | (place->large > 0 ? PLACE_IS_LARGE : 0));
+    wire_put_u16(w, place->slot);
+    if (place->large > 0)
+        wire_put_u16(w, place->large);
+}
+
+static void place_get(struct wire_reader *r, struct log_place *ret_place)
+{
+    ret_place->serial = wire_get_u32(r);
+    ret_place->offset = wire_get_u32(r);
+    ret_place->bytes = wire_get_u32(r);
+    ret_place->slot = wire_get_u16(r);
+    ret_place->large = 0;
+    if ((ret_place->bytes & PLACE_IS_LARGE) == 0)
+        return;
+    ret_place->bytes &= ~PLACE_IS_LARGE;
+    ret_place->large = wire_get_u16(r);
+    if (ret_place->large == 0)
+        r->failed = true;
+}
+
+/* u64 message id, u64 accepted_us, u32 serial, u32 offset, u32 bytes, u16 slot (and, with the
+ * highest bit of bytes, u16 large), str16 vmta, u32 recipients, u32 bytes of the table, the table.
+ */
 int log_message_state_encode(const struct log_message_state *state, void *room, size_t room_bytes)
 {
     struct wire_writer w;
@@ -92,10 +121,7 @@ int log_message_state_encode(const struct log_message_state *state, void *room, 
     wire_writer_init(&w, room, room_bytes);
     wire_put_u64(&w, state->message_id);
     wire_put_u64(&w, state->accepted_us);
-    wire_put_u32(&w, state->place.serial);
-    wire_put_u32(&w, state->place.offset);
-    wire_put_u32(&w, state->place.bytes);
-    wire_put_u16(&w, state->place.slot);
+    place_put(&w, &state->place);
     wire_put_str16(&w, state->vmta);
     wire_put_u32(&w, state->rcpt_count);
     wire_put_u32(&w, (uint32_t)state->rcpts.len);
@@ -113,10 +139,7 @@ int log_message_state_decode(struct slice data, struct log_message_state *ret_st
     wire_reader_init(&r, data.data, data.len);
     state.message_id = wire_get_u64(&r);
     state.accepted_us = wire_get_u64(&r);
-    state.place.serial = wire_get_u32(&r);
-    state.place.offset = wire_get_u32(&r);
-    state.place.bytes = wire_get_u32(&r);
-    state.place.slot = wire_get_u16(&r);
+    place_get(&r, &state.place);
     state.vmta = wire_get_str16(&r);
     state.rcpt_count = wire_get_u32(&r);
     state.rcpts = wire_get_bytes(&r, wire_get_u32(&r));

@@ -76,7 +76,11 @@ static void put_sums_right(struct image *image)
 /* As recovery would use it. */
 static void use(struct recover_table *table, const struct scan_record *record)
 {
-    struct log_place place = {.serial = SERIAL, .offset = record->offset, .bytes = 64};
+    struct log_place place = {.serial = SERIAL,
+                              .offset = record->offset,
+                              .bytes = 64,
+                              .large = record->type == RECORD_COMMIT};
+    struct log_commit commit;
     struct segfmt_checkpoint point;
     struct log_message_state state;
     struct segfmt_void gone;
@@ -84,7 +88,8 @@ static void use(struct recover_table *table, const struct scan_record *record)
     struct envelope envelope;
     struct outcome outcome;
 
-    if (record->type == RECORD_MESSAGE && envelope_decode(record->payload, &envelope) == 0)
+    if ((record->type == RECORD_MESSAGE || record->type == RECORD_COMMIT) &&
+        envelope_decode(record->payload, &envelope) == 0)
         must(recover_table_message(table, &envelope, &place, place.offset % 3 == 0) <= 0);
     if (record->type == RECORD_STATE && log_message_state_decode(record->payload, &state) == 0)
         must(recover_table_state(table, &state) <= 0);
@@ -93,6 +98,9 @@ static void use(struct recover_table *table, const struct scan_record *record)
              0);
     if (log_named_decode(record->payload, &named) == 0)
         must(named.key.len > 0);
+    if (record->type == RECORD_CHUNK)
+        must(record->payload.len == 0);
+    (void)log_commit_decode(record->payload, record->payload.len, &commit);
     (void)segfmt_void_decode(record->payload, &gone);
     (void)segfmt_checkpoint_decode(record->payload, &point);
 }

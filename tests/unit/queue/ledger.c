@@ -19,8 +19,10 @@ void ledger_init(struct ledger *ledger)
 
 void ledger_fini(struct ledger *ledger)
 {
-    for (uint64_t i = 0; i < ledger->message_count; i++)
+    for (uint64_t i = 0; i < ledger->message_count; i++) {
+        free(ledger->messages[i]->chunks);
         free(ledger->messages[i]);
+    }
     free(ledger->messages);
     free(ledger->steps);
     free(ledger->fates);
@@ -220,7 +222,7 @@ void ledger_crashed(struct ledger *ledger)
 
         message->is_moving = false;
         if (message->standing == LEDGER_SENT)
-            message->standing = LEDGER_UNKNOWN;
+            message->standing = message->is_uncommitted ? LEDGER_REFUSED : LEDGER_UNKNOWN;
     }
 }
 
@@ -293,6 +295,7 @@ void ledger_recovered_message(struct ledger *ledger, const struct log_message_st
         !slice_equal(state->vmta, SLICE_LITERAL("vmta-one")))
         ledger_fail(ledger, "message %llu is not as it was", (unsigned long long)message->id);
     message->place = state->place;
+    message->chunk_count = 0;
     wire_reader_init(&r, state->rcpts.data, state->rcpts.len);
     while (log_state_rcpt_next(&r, &rcpt) && count < message->rcpt_count)
         judge_rcpt(ledger, message, count++, &rcpt);

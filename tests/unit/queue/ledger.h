@@ -37,10 +37,13 @@ struct ledger_message {
     uint32_t body_bytes;
     uint32_t rcpt_count;
     struct ledger_rcpt rcpts[LEDGER_RCPTS];
-    bool is_done;   /* told, with LOG_MESSAGE_DONE */
-    bool is_seen;   /* by the recovery under judgement */
-    bool is_moving; /* appended again, not answered yet: no outcomes meanwhile */
+    bool is_done;        /* told, with LOG_MESSAGE_DONE */
+    bool is_seen;        /* by the recovery under judgement */
+    bool is_moving;      /* appended again, not answered yet: no outcomes meanwhile */
+    bool is_uncommitted; /* only chunks of it were appended: it must never appear */
     struct log_place place;
+    struct log_chunk *chunks; /* of a message in chunks, as far as known */
+    uint32_t chunk_count;
 };
 
 struct ledger_named {
@@ -88,6 +91,11 @@ struct ledger {
     uint32_t damage_count;
     char failure[256]; /* empty = none yet */
     uint64_t checked;
+    /* Of messages in chunks. */
+    uint64_t chunked_kept;
+    uint64_t chunked_moved;
+    uint64_t chunked_dropped;
+    uint64_t chunked_read;
 };
 
 void ledger_init(struct ledger *ledger);

@@ -3,6 +3,7 @@
 #include "core/base/err.h"
 #include "core/base/mem.h"
 #include "core/base/must.h"
+#include "tests/unit/queue/large.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -139,6 +140,11 @@ static void send_state(struct life *life, struct ledger_message *message,
         container_of(life->requests.prev, struct sent, link)->request.place = *old;
 }
 
+void life_send_moved(struct life *life, struct ledger_message *message, const struct log_place *old)
+{
+    send_state(life, message, old);
+}
+
 void life_move_message(struct life *life, struct ledger_message *message)
 {
     size_t len = ledger_payload(message, life->scratch, SCRATCH_BYTES);
@@ -191,6 +197,11 @@ static void on_parcel(void *context, struct parcel *parcel)
         life->checkpoint_at = 0;
         life->checkpoints_seen++;
         break;
+    case SPOOL_APPEND_CHUNK:
+    case SPOOL_APPEND_COMMIT:
+    case SPOOL_DROP_CHUNKS:
+        large_on_answer(life, container_of(parcel, struct log_request, parcel));
+        break;
     case SPOOL_CURSOR_AT:
         life->cursor_notice_out = false;
         break;
@@ -228,6 +239,16 @@ static void emit_states(struct life *life)
     life->checkpoint = NULL;
 }
 
+/* What cannot be read stays where it is. */
+static void move(struct life *life, struct ledger_message *message,
+                 const struct spool_notice *evacuation)
+{
+    if (message->place.large == 0)
+        life_move_message(life, message);
+    else if (message->chunk_count > 0)
+        large_move(life, message, evacuation);
+}
+
 /* A few messages a wake; what is refused stays where it is. */
 static void move_out(struct life *life)
 {
@@ -240,9 +261,9 @@ static void move_out(struct life *life)
         struct ledger_message *message = life->ledger->messages[life->evacuation_at];
 
         if (!ledger_is_live(message) || message->is_moving ||
-            message->place.serial != life->evacuation->place.serial)
+            !large_is_asked_for(message, life->evacuation))
             continue;
-        life_move_message(life, message);
+        move(life, message, life->evacuation);
         budget--;
     }
     for (uint64_t i = 0; i < life->ledger->message_count; i++)
@@ -304,13 +325,31 @@ static bool is_straggler(struct life *life, const struct ledger_message *message
     return message->id % 16 == 0 && !rng_one_in(&life->rng, 30);
 }
 
+/* Mostly a few small chunks; now and then more than a segment holds, or chunks larger than the
+ * batch buffer. */
+static void send_chunked(struct life *life)
+{
+    struct rng *rng = &life->rng;
+    uint64_t octets = rng_between(rng, 300, rng_one_in(rng, 8) ? 20000 : 4000);
+    uint64_t chunks = rng_between(rng, 2, rng_one_in(rng, 8) ? 30 : 6);
+
+    if (octets * (chunks + 1) > 100000)
+        chunks = 100000 / octets - 1;
+    large_send(life, (uint32_t)rng_between(rng, 1, LEDGER_RCPTS),
+               (uint32_t)(octets * chunks + rng_below(rng, octets)), (uint32_t)octets,
+               rng_one_in(rng, 6));
+}
+
 static void act(struct life *life)
 {
     struct rng *rng = &life->rng;
     bool is_full = life->ledger->live_count >= life->options.live_max;
     uint64_t dice = rng_below(rng, 100);
 
-    if (dice < 45 && !is_full) {
+    if (dice < 45 && !is_full && life->options.chunked_one_in > 0 &&
+        rng_one_in(rng, life->options.chunked_one_in)) {
+        send_chunked(life);
+    } else if (dice < 45 && !is_full) {
         uint64_t bytes = rng_between(rng, 10, 3000);
 
         if (life->options.large_one_in > 0 && rng_one_in(rng, life->options.large_one_in))
@@ -322,7 +361,7 @@ static void act(struct life *life)
         if (message->is_moving)
             return;
         if (rng_one_in(rng, 12))
-            life_move_message(life, message);
+            move(life, message, NULL);
         else
             life_send_outcome(life, message, rng_below(rng, 10) < 7 && !is_straggler(life, message),
                               rng_one_in(rng, 8));
@@ -383,11 +422,19 @@ static void on_message(void *context, const struct log_message_state *state)
 {
     struct life *life = context;
 
+    const char *text;
+
     ledger_recovered_message(life->ledger, state);
-    if (ledger_has_failed(life->ledger) || life->ledger->expects_damage)
+    if (ledger_has_failed(life->ledger) || life->ledger->expects_damage ||
+        life->ledger->messages[state->message_id - 1]->standing != LEDGER_KEPT)
         return;
-    if (life->ledger->messages[state->message_id - 1]->standing == LEDGER_KEPT)
+    if (state->place.large == 0) {
         read_back(life, state);
+        return;
+    }
+    text = large_read_back(life, state);
+    if (text != NULL)
+        ledger_fail(life->ledger, "message %llu %s", (unsigned long long)state->message_id, text);
 }
 
 static void on_named(void *context, const struct log_named *named)
@@ -422,6 +469,8 @@ int life_open(struct life *life, const struct life_options *options, struct ledg
     must(life->scratch != NULL);
     rng_init(&life->rng, seed);
     list_init(&life->requests);
+    list_init(&life->makings);
+    list_init(&life->chunks);
     ledger_recovery_begin(ledger);
     result = spool_open(spool_io, &options->spool, &recovery, &life->spool, &life->report);
     if (result < 0)
@@ -458,6 +507,7 @@ void life_forget(struct life *life)
 
     while ((node = list_pop_front(&life->requests)) != NULL)
         free(container_of(node, struct sent, link));
+    large_forget(life);
     free(life->scratch);
     life->scratch = NULL;
 }

@@ -12,9 +12,10 @@
 
 struct life_options {
     struct spool_options spool;
-    uint32_t live_max;     /* messages the client keeps at most */
-    uint32_t large_one_in; /* messages larger than the batch buffer; 0 = none */
-    uint32_t burst_max;    /* actions per wake */
+    uint32_t live_max;       /* messages the client keeps at most */
+    uint32_t large_one_in;   /* messages larger than the batch buffer; 0 = none */
+    uint32_t chunked_one_in; /* messages in chunks, some larger than a segment; 0 = none */
+    uint32_t burst_max;      /* actions per wake */
     bool no_cursor;
     bool no_checkpoints;
 };
@@ -34,6 +35,8 @@ struct life {
     uint16_t client;
     struct io_timer timer;
     struct list requests; /* out */
+    struct list makings;  /* large.c */
+    struct list chunks;
     uint32_t request_count;
     struct spool_notice *checkpoint; /* being answered */
     uint64_t checkpoint_at;          /* message ids below were emitted */
@@ -70,6 +73,9 @@ void life_send_outcome(struct life *life, struct ledger_message *message, bool i
                        bool wants_sync);
 /* Appends the message again and, when that is durable, gives its old place free. */
 void life_move_message(struct life *life, struct ledger_message *message);
+/* The message lies at its new place: its state, with which the copy at `old` is dead. */
+void life_send_moved(struct life *life, struct ledger_message *message,
+                     const struct log_place *old);
 void life_send_named(struct life *life, uint32_t key, bool wants_sync);
 /* Reads all that the cursor can give. */
 void life_read_cursor(struct life *life);

@@ -108,7 +108,8 @@ static uint64_t message_of(const struct scan_record *record)
     struct envelope envelope;
     struct outcome outcome;
 
-    if (record->type == RECORD_MESSAGE && envelope_decode(record->payload, &envelope) == 0)
+    if ((record->type == RECORD_MESSAGE || record->type == RECORD_COMMIT) &&
+        envelope_decode(record->payload, &envelope) == 0)
         return envelope.message_id;
     if (record->type == RECORD_OUTCOME && outcome_decode(record->payload, &outcome) == 0)
         return outcome.message_id;
@@ -258,6 +259,7 @@ struct scene *scene_make(uint64_t seed, bool with_checkpoints)
     scene->options.live_max = 60;
     scene->options.burst_max = 8;
     scene->options.large_one_in = 40;
+    scene->options.chunked_one_in = 25;
     scene->options.no_cursor = true;
     scene->options.no_checkpoints = !with_checkpoints;
     for (int lives = 0; lives < 3; lives++) {

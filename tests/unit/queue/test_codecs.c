@@ -413,9 +413,108 @@ static void message_state_cut_anywhere_is_damaged(void **state)
     }
 }
 
+/* ---- Messages in chunks ---------------------------------------------------------------------- */
+
+static void a_large_place_comes_back(void **state)
+{
+    static const uint16_t sizes[] = {0, 1, 2400, UINT16_MAX};
+    struct log_message_state out;
+    uint8_t room[256];
+
+    for (size_t i = 0; i < 4; i++) {
+        struct log_message_state in = {.place = {11, 12, (1u << 30) - 1, 14, sizes[i]}};
+        int len = log_message_state_encode(&in, room, sizeof(room));
+
+        assert_true(len > 0);
+        assert_int_equal(log_message_state_decode(slice_of(room, (size_t)len), &out), 0);
+        assert_int_equal(out.place.bytes, (1u << 30) - 1);
+        assert_int_equal(out.place.slot, 14);
+        assert_int_equal(out.place.large, sizes[i]);
+    }
+    assert_int_equal(log_large_of(0), 1);
+    assert_int_equal(log_large_of(65536), 1);
+    assert_int_equal(log_large_of(65537), 2);
+    assert_int_equal(log_large_of(1ull << 40), UINT16_MAX);
+}
+
+#define SAMPLE_CHUNKS 3u
+
+/* The part of a commit record behind its envelope: 3 chunks of 1000, 1 and 65536 octets, and a rest
+ * of 5. */
+static size_t commit_sample(uint8_t *room)
+{
+    static const uint32_t octets[SAMPLE_CHUNKS] = {1000, 1, LOG_CHUNK_OCTETS_MAX};
+
+    memset(room, 0, 4);
+    room[0] = SAMPLE_CHUNKS;
+    for (uint32_t i = 0; i < SAMPLE_CHUNKS; i++) {
+        struct log_chunk chunk = {.serial = 100 + i,
+                                  .offset = 4096 + i,
+                                  .octets = octets[i],
+                                  .crc = 0x01020304 + i,
+                                  .slot = (uint16_t)(7 + i),
+                                  .is_fresh = i != 1};
+
+        log_chunk_put(&chunk, room + 4, i);
+    }
+    memcpy(room + 4 + SAMPLE_CHUNKS * LOG_CHUNK_BYTES, "rest.", 5);
+    return 4 + SAMPLE_CHUNKS * LOG_CHUNK_BYTES + 5;
+}
+
+static void a_commit_record_comes_back(void **state)
+{
+    const uint64_t content = 1000 + 1 + LOG_CHUNK_OCTETS_MAX + 5;
+    uint8_t room[256];
+    size_t len = commit_sample(room);
+    struct log_commit commit;
+    struct log_chunk chunk;
+
+    assert_int_equal(log_commit_decode(slice_of(room, len), content, &commit), 0);
+    assert_int_equal(commit.chunk_count, SAMPLE_CHUNKS);
+    assert_true(slice_equal(commit.rest, SLICE_LITERAL("rest.")));
+    log_chunk_get(commit.chunks, 1, &chunk);
+    assert_true(chunk.serial == 101 && chunk.offset == 4097 && chunk.octets == 1);
+    assert_true(chunk.crc == 0x01020305 && chunk.slot == 8 && !chunk.is_fresh);
+    assert_int_equal(log_chunk_octets_at(&chunk), 4097 + 32 + 12);
+    log_chunk_get(commit.chunks, 2, &chunk);
+    assert_true(chunk.octets == LOG_CHUNK_OCTETS_MAX && chunk.is_fresh);
+    /* Byte by byte, as segfmt.h says. */
+    assert_memory_equal(commit.chunks + LOG_CHUNK_BYTES,
+                        "\x65\0\0\0\x01\x10\0\0\x01\0\0\0\x05\x03\x02\x01\x08\0\0\0",
+                        LOG_CHUNK_BYTES);
+}
+
+static void a_commit_record_must_fit_its_content(void **state)
+{
+    const uint64_t content = 1000 + 1 + LOG_CHUNK_OCTETS_MAX + 5;
+    uint8_t room[256];
+    size_t len = commit_sample(room);
+    struct log_commit commit;
+
+    assert_int_equal(log_commit_decode(slice_of(room, len), content + 1, &commit), E_DAMAGED);
+    for (size_t cut = 0; cut < len; cut++) {
+        uint8_t *copy = exact(room, cut);
+
+        assert_int_equal(log_commit_decode(slice_of(copy, cut), content, &commit), E_DAMAGED);
+        free(copy);
+    }
+    room[0] = 0xff;
+    assert_int_equal(log_commit_decode(slice_of(room, len), content, &commit), E_DAMAGED);
+    commit_sample(room);
+    room[4 + 8] = 0;
+    room[4 + 9] = 0; /* a chunk of nothing */
+    assert_int_equal(log_commit_decode(slice_of(room, len), content - 1000, &commit), E_DAMAGED);
+    commit_sample(room);
+    room[4 + 2 * LOG_CHUNK_BYTES + 8] = 1; /* more than a chunk may have */
+    assert_int_equal(log_commit_decode(slice_of(room, len), content + 1, &commit), E_DAMAGED);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_large_place_comes_back),
+        cmocka_unit_test(a_commit_record_comes_back),
+        cmocka_unit_test(a_commit_record_must_fit_its_content),
         cmocka_unit_test(envelope_comes_back),
         cmocka_unit_test(envelope_cut_anywhere_is_damaged),
         cmocka_unit_test(envelope_with_other_bytes_is_safe),

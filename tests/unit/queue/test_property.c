@@ -73,6 +73,10 @@ struct totals {
     uint64_t voids_mended; /* the commit that a void of messages waited for failed as well */
     uint64_t killed_in_doubt;
     uint64_t evacuations;
+    uint64_t chunked_kept;
+    uint64_t chunked_moved;
+    uint64_t chunked_dropped;
+    uint64_t chunked_read;
 };
 
 static struct totals totals;
@@ -106,6 +110,7 @@ static void choose_options(struct history *h)
     };
     h->options.live_max = (uint32_t)rng_between(rng, 5, 50);
     h->options.large_one_in = rng_one_in(rng, 2) ? 30 : 0;
+    h->options.chunked_one_in = rng_one_in(rng, 2) ? (uint32_t)rng_between(rng, 3, 20) : 0;
     h->options.burst_max = (uint32_t)rng_between(rng, 1, 25);
     h->options.no_cursor = rng_one_in(rng, 4);
     h->two_loops = rng_one_in(rng, 2);
@@ -239,6 +244,31 @@ static bool is_closed(void *context)
     return h->process == NULL || h->life.is_closed;
 }
 
+/* With nothing under way, what counts as live in each segment is what the messages that are left
+ * have there: nothing is used again too early, and nothing is kept for ever. */
+static void check_live(struct history *h)
+{
+    const struct segpool *pool = &h->life.spool->pool;
+
+    for (uint32_t i = 0; i < pool->slot_count; i++) {
+        const struct segment *segment = &pool->slots[i];
+        uint32_t live = 0;
+
+        if (segment->stream != STREAM_MESSAGES || segment->serial == 0)
+            continue;
+        list_for_each (node, &h->ledger.live) {
+            const struct ledger_message *message = container_of(node, struct ledger_message, link);
+
+            live += message->place.serial == segment->serial;
+            for (uint32_t chunk = 0; chunk < message->chunk_count; chunk++)
+                live += message->chunks[chunk].serial == segment->serial;
+        }
+        if (live != segment->live || segment->open != 0)
+            ledger_fail(&h->ledger, "segment %u: %u records count as live, %u are, %u open",
+                        segment->serial, segment->live, live, segment->open);
+    }
+}
+
 /* Everything answered, committed and closed; false when that does not come about, or when a crash
  * that was ordered comes first. */
 static bool end_in_order(struct history *h, bool reads_to_the_end)
@@ -253,6 +283,7 @@ static bool end_in_order(struct history *h, bool reads_to_the_end)
             sim_run_in(h->process, read_cursor, h);
         if (!sim_run_until(h->world, is_settled, h, 20000 * MS, PATIENCE_STEPS))
             return false;
+        check_live(h);
     }
     sim_run_in(h->process, close_life, h);
     if (!sim_run_until(h->world, is_closed, h, 20000 * MS, PATIENCE_STEPS) || h->process == NULL)
@@ -369,7 +400,8 @@ static uint64_t dump_id(const struct scan_record *record)
 
     if (segfmt_checkpoint_decode(record->payload, &point) == 0 && record->type >= RECORD_VOID)
         return (uint64_t)point.serial * 1000000 + point.offset;
-    if (record->type == RECORD_MESSAGE && envelope_decode(record->payload, &envelope) == 0)
+    if ((record->type == RECORD_MESSAGE || record->type == RECORD_COMMIT) &&
+        envelope_decode(record->payload, &envelope) == 0)
         return envelope.message_id;
     if (record->type == RECORD_OUTCOME && outcome_decode(record->payload, &outcome) == 0)
         return outcome.message_id * 1000000 + outcome.logged_us;
@@ -443,6 +475,10 @@ static bool run_history(uint64_t seed, char *text, size_t text_bytes)
     totals.histories++;
     totals.messages += h->ledger.message_count;
     totals.recovered += h->ledger.checked;
+    totals.chunked_kept += h->ledger.chunked_kept;
+    totals.chunked_moved += h->ledger.chunked_moved;
+    totals.chunked_dropped += h->ledger.chunked_dropped;
+    totals.chunked_read += h->ledger.chunked_read;
     if (h->process != NULL)
         crash(h);
     sim_world_destroy(h->world);
@@ -467,13 +503,16 @@ static int run_seeds(uint64_t first, uint64_t count)
     fprintf(stderr,
             "%llu histories, %llu lives, %llu messages, %llu recovered, %llu checkpoints, %llu "
             "recycled, %llu voids (%llu mended), %llu poisoned, %llu low on space, %llu killed in "
-            "doubt, %llu evacuations\n",
+            "doubt, %llu evacuations; in chunks %llu kept, %llu moved, %llu dropped, %llu read "
+            "back\n",
             (unsigned long long)totals.histories, (unsigned long long)totals.lives,
             (unsigned long long)totals.messages, (unsigned long long)totals.recovered,
             (unsigned long long)totals.checkpoints, (unsigned long long)totals.recycled,
             (unsigned long long)totals.voids, (unsigned long long)totals.voids_mended,
             (unsigned long long)totals.poisoned, (unsigned long long)totals.low,
-            (unsigned long long)totals.killed_in_doubt, (unsigned long long)totals.evacuations);
+            (unsigned long long)totals.killed_in_doubt, (unsigned long long)totals.evacuations,
+            (unsigned long long)totals.chunked_kept, (unsigned long long)totals.chunked_moved,
+            (unsigned long long)totals.chunked_dropped, (unsigned long long)totals.chunked_read);
     return bad > 0;
 }
 
@@ -540,5 +579,6 @@ int main(int argc, char **argv)
         return 1;
     /* The cases that matter most must have come up. */
     must(totals.voids_mended > 0 && totals.killed_in_doubt > 0 && totals.evacuations > 0);
+    must(totals.chunked_moved > 0 && totals.chunked_dropped > 0 && totals.chunked_read > 0);
     return 0;
 }

@@ -6,7 +6,7 @@
 #include "core/base/must.h"
 #include "queue/spool_int.h"
 #include "tests/sim/sim.h"
-#include "tests/unit/queue/life.h"
+#include "tests/unit/queue/large.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -788,6 +788,148 @@ static void another_segment_size_takes_over(void **state)
     scene_end(scene);
 }
 
+/* ---- Messages in chunks ----------------------------------------------------------------------
+ */
+
+static void send_in_chunks(void *context)
+{
+    struct scene *scene = context;
+
+    large_send(&scene->life, 2, 90000, 4000, false);
+}
+
+static uint32_t records_live(const struct scene *scene, uint32_t *ret_open)
+{
+    const struct segpool *pool = &scene->life.spool->pool;
+    uint32_t live = 0;
+
+    *ret_open = 0;
+    for (uint32_t i = 0; i < pool->slot_count; i++) {
+        live += pool->slots[i].live;
+        *ret_open += pool->slots[i].open;
+    }
+    return live;
+}
+
+static void a_message_larger_than_a_segment_comes_back(void **state)
+{
+    struct scene *scene = scene_make();
+    const struct ledger_message *message;
+    uint32_t open;
+
+    in_process(scene, send_in_chunks);
+    settle(scene);
+    assert_int_equal(count_standing(scene, LEDGER_KEPT), 1);
+    message = scene->ledger.messages[0];
+    assert_int_equal(message->chunk_count, 22);
+    assert_true(message->chunks[0].serial != message->chunks[21].serial);
+    assert_int_equal(records_live(scene, &open), 23);
+    assert_int_equal(open, 0);
+    crash(scene, SIM_POWER_CUT);
+    begin(scene);
+    assert_int_equal(scene->ledger.chunked_read, 1);
+    assert_int_equal(records_live(scene, &open), 23);
+    in_process(scene, finish_all_synced);
+    settle(scene);
+    assert_int_equal(records_live(scene, &open), 0);
+    crash(scene, SIM_POWER_CUT);
+    begin(scene);
+    assert_int_equal(scene->life.report.messages_live, 0);
+    scene_end(scene);
+}
+
+/* Whatever the crash cut short: without the commit record there is nothing, and nothing is kept. */
+static void chunks_without_a_commit_are_nothing(void **state)
+{
+    for (uint32_t steps = 1; steps <= 10; steps++) {
+        struct scene *scene = scene_make();
+        uint32_t open;
+
+        in_process(scene, send_in_chunks);
+        sim_run_until(scene->world, is_settled, scene, 30000 * MS, steps * 10);
+        assert_true(scene->ledger.messages[0]->is_uncommitted);
+        crash(scene, SIM_KILL);
+        begin(scene);
+        assert_int_equal(scene->life.report.messages_live, 0);
+        assert_int_equal(records_live(scene, &open), 0);
+        scene_end(scene);
+    }
+}
+
+static void a_failed_chunk_fails_its_message(void **state)
+{
+    uint32_t refused = 0;
+
+    /* Now and then it is not a commit that fails, but a file that is being made. */
+    for (uint64_t nth = 1; nth <= 8; nth++) {
+        struct scene *scene = scene_make();
+        uint32_t open, kept;
+
+        fail_later(scene, SIM_DISK_WRITE, nth);
+        in_process(scene, send_in_chunks);
+        settle(scene);
+        kept = count_standing(scene, LEDGER_KEPT);
+        refused += count_standing(scene, LEDGER_REFUSED);
+        assert_int_equal(records_live(scene, &open), kept * 23);
+        assert_int_equal(open, 0);
+        crash(scene, SIM_POWER_CUT);
+        begin(scene);
+        assert_int_equal(scene->life.report.messages_live, kept);
+        scene_end(scene);
+    }
+    assert_true(refused >= 4);
+}
+
+static void chunk_path(const struct log_chunk *chunk, char *room, size_t room_bytes)
+{
+    snprintf(room, room_bytes, "/spool/%05u.seg", chunk->slot);
+}
+
+/* It is told: the delivery finds out, and says so to whoever asks what became of the message. */
+static void a_damaged_chunk_is_seen_when_it_is_read(void **state)
+{
+    struct scene *scene = scene_make();
+    struct log_message_state told = {.message_id = 1};
+    char path[32];
+    const char *text;
+
+    in_process(scene, send_in_chunks);
+    settle(scene);
+    told.place = scene->ledger.messages[0]->place;
+    chunk_path(&scene->ledger.messages[0]->chunks[3], path, sizeof(path));
+    crash(scene, SIM_POWER_CUT);
+    sim_disk_poke(scene->world, path, "?", 1,
+                  log_chunk_octets_at(&scene->ledger.messages[0]->chunks[3]) + 100);
+    scene->ledger.expects_damage = true;
+    begin(scene);
+    assert_int_equal(scene->life.report.messages_live, 1);
+    assert_int_equal(scene->life.report.damage_count, 1);
+    sim_enter(scene->process);
+    text = large_read_back(&scene->life, &told);
+    sim_leave(scene->process);
+    assert_string_equal(text, "has a chunk that does not sum up");
+    scene_end(scene);
+}
+
+static void a_missing_segment_of_chunks_is_told(void **state)
+{
+    struct scene *scene = scene_make();
+    char path[32];
+
+    in_process(scene, send_in_chunks);
+    settle(scene);
+    chunk_path(&scene->ledger.messages[0]->chunks[0], path, sizeof(path));
+    crash(scene, SIM_POWER_CUT);
+    assert_int_equal(sim_disk_remove(scene->world, path), 0);
+    scene->ledger.expects_damage = true;
+    begin(scene);
+    assert_int_equal(scene->life.report.messages_live, 1);
+    assert_true(scene->life.report.damage_count >= 1);
+    in_process(scene, finish_all_synced);
+    settle(scene);
+    scene_end(scene);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -811,6 +953,11 @@ int main(void)
         cmocka_unit_test(one_spool_one_process),
         cmocka_unit_test(a_message_can_be_moved),
         cmocka_unit_test(another_segment_size_takes_over),
+        cmocka_unit_test(a_message_larger_than_a_segment_comes_back),
+        cmocka_unit_test(chunks_without_a_commit_are_nothing),
+        cmocka_unit_test(a_failed_chunk_fails_its_message),
+        cmocka_unit_test(a_damaged_chunk_is_seen_when_it_is_read),
+        cmocka_unit_test(a_missing_segment_of_chunks_is_told),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
