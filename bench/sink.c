@@ -129,12 +129,18 @@ static void on_accept_timer(struct io_timer *timer)
     open_doors(container_of(timer, struct sink_worker, accept_timer));
 }
 
+/* A client that was told 221 may be back before the close is complete: it has one connection then,
+ * not two. */
+void sink_session_over(struct sink_session *session)
+{
+    __atomic_fetch_sub(&session->peer->open, 1, __ATOMIC_RELAXED);
+    __atomic_fetch_sub(&session->worker->shared->counters.open, 1, __ATOMIC_RELAXED);
+}
+
 void sink_session_end(struct sink_session *session)
 {
     struct sink_worker *worker = session->worker;
 
-    __atomic_fetch_sub(&session->peer->open, 1, __ATOMIC_RELAXED);
-    __atomic_fetch_sub(&worker->shared->counters.open, 1, __ATOMIC_RELAXED);
     mem_free(session->rcpts);
     mem_free(session->sender);
     slab_free(&worker->sessions, session->index);

@@ -124,5 +124,7 @@ static inline void sink_count(uint64_t *counter, uint64_t add)
 void sink_session_start(struct sink_session *session);
 /* Sends what replies there are and whose time has come. */
 void sink_session_flush(struct sink_session *session);
+/* Its connection is about to be closed: not among the open ones any more. */
+void sink_session_over(struct sink_session *session);
 /* The session's connection is closed and nothing of it is in flight: sink.c frees it. */
 void sink_session_end(struct sink_session *session);

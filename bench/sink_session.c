@@ -22,6 +22,7 @@ static void close_session(struct sink_session *session)
     if (session->closed)
         return;
     session->closed = true;
+    sink_session_over(session);
     io_timer_stop(session->worker->io, &session->timer);
     io_timer_stop(session->worker->io, &session->lag_timer);
     list_remove(&session->talkative_link);

@@ -471,8 +471,10 @@ static void on_closed(struct stream *stream)
         slab_free(&server->buffers, session->replies_index);
     if (session->line != NULL)
         slab_free(&server->buffers, session->line_index);
-    if (session->admitted)
+    if (session->admitted) {
+        server->stats.sessions_admitted--;
         server->intake->leave(server->taker);
+    }
     list_remove(&session->link);
     slab_free(&server->sessions_slab, session->index);
     server->stats.sessions_now--;
@@ -503,6 +505,7 @@ static void admit(struct smtpd_session *session, const char *source_name)
     if (rc >= 0) {
         session->source = *source;
         session->admitted = true;
+        server->stats.sessions_admitted++;
         smtpd_touch(session);
         return;
     }

@@ -50,7 +50,8 @@ void smtpd_stop(struct smtpd *server, void (*done)(void *context), void *context
 struct smtpd_stats {
     uint64_t sessions_total;
     uint32_t sessions_now;
-    uint64_t messages; /* answered 250 */
+    uint32_t sessions_admitted; /* of these, by the taker */
+    uint64_t messages;          /* answered 250 */
     uint64_t refused_commands;
     uint64_t refused_messages;
     uint64_t timeouts;

@@ -102,18 +102,10 @@ static int intake_admit(void *taker, const struct ipaddr_port *peer,
         reply_set(ret_reply, 554, 7, 1, "no SMTP service for this address");
         return E_REFUSED;
     }
-    /* total-max-smtp-in counts sessions of all shards: each takes its share. */
-    if (conf_global(shard->conf)->total_max_smtp_in != CONF_UNLIMITED) {
-        uint64_t share = conf_global(shard->conf)->total_max_smtp_in / shard->count;
-        struct smtpd_stats stats;
-
-        smtpd_stats_read(shard->smtpd, &stats);
-        if (stats.sessions_now > (share ? share : 1)) {
-            reply_set(ret_reply, 421, 3, 2, "too many sessions, try again later");
-            return E_FULL;
-        }
+    if (!door_enter(shard)) {
+        reply_set(ret_reply, 421, 3, 2, "too many sessions, try again later");
+        return E_FULL;
     }
-    door_enter(shard);
     *ret_source = source;
     return 0;
 }

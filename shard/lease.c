@@ -5,7 +5,8 @@
 #include "shard/shard_int.h"
 
 #define LIMIT_ALL     0
-#define LIMIT_VMTA(i) (1 + (i))
+#define LIMIT_SESSION 1
+#define LIMIT_VMTA(i) (2 + (i))
 
 /* Slots asked for beyond those that somebody waits for: a quarter of those in use, and no more. */
 #define ASK_AHEAD_MAX   8
@@ -22,8 +23,16 @@ static uint64_t limit_of(const struct conf *conf, uint32_t limit)
 
     if (limit == LIMIT_ALL)
         return conf_global(conf)->total_max_smtp_out;
-    vmta = conf_vmta(conf, limit - 1);
+    if (limit == LIMIT_SESSION)
+        return conf_global(conf)->total_max_smtp_in;
+    vmta = conf_vmta(conf, limit - LIMIT_VMTA(0));
     return vmta ? vmta->max_smtp_out : CONF_UNLIMITED;
+}
+
+/* Who asks wants an answer, see policy/pot.h. */
+static bool is_prompt(const struct lease_share *share)
+{
+    return share->limit == LIMIT_SESSION;
 }
 
 static struct lease_share *share_create(const struct shard *shard, uint32_t limit, uint64_t slots)
@@ -36,6 +45,8 @@ static struct lease_share *share_create(const struct shard *shard, uint32_t limi
     list_init(&share->idle);
     share->ask.limit = limit;
     share->give.limit = limit;
+    if (is_prompt(share))
+        share->held = pot_part(slots, shard->count, shard->number);
     /* Alone, a shard has all there is. */
     if (shard->count == 1) {
         share->held = (uint32_t)slots;
@@ -48,7 +59,10 @@ static struct lease_owned *owned_create(const struct shard *shard, uint32_t limi
 {
     struct lease_owned *owned = mem_alloc(sizeof(*owned));
 
-    pot_init(&owned->pot, slots, shard->count);
+    if (limit == LIMIT_SESSION)
+        pot_init_prompt(&owned->pot, slots, shard->count);
+    else
+        pot_init(&owned->pot, slots, shard->count);
     owned->asked = mem_alloc(shard->count * sizeof(*owned->asked));
     owned->notices = mem_alloc(shard->count * sizeof(*owned->notices));
     for (uint16_t i = 0; i < shard->count; i++)
@@ -131,12 +145,19 @@ static void own_speak(struct shard *shard, uint32_t limit)
     }
     for (to = 0; to < shard->count; to++) {
         struct lease_parcel *notice = &owned->notices[to];
+        uint16_t kind = LEASE_NOTICE;
 
-        if (notice->is_away || !pot_next_notice(&owned->pot, to, &count))
+        if (notice->is_away)
             continue;
+        if (!pot_next_notice(&owned->pot, to, &count)) {
+            if (!pot_next_poll(&owned->pot, to))
+                continue;
+            kind = LEASE_POLL;
+            count = 0;
+        }
         notice->is_away = true;
         notice->count = count;
-        send_to(shard, to, notice, LEASE_NOTICE);
+        send_to(shard, to, notice, kind);
     }
 }
 
@@ -166,6 +187,13 @@ static void own_on_notice_return(struct shard *shard, struct lease_parcel *notic
 {
     notice->is_away = false;
     own_speak(shard, notice->limit);
+}
+
+static void own_on_poll_return(struct shard *shard, struct lease_parcel *poll)
+{
+    poll->is_away = false;
+    pot_on_polled(&shard->leases.owned[poll->limit]->pot, poll->parcel.from, poll->count);
+    own_speak(shard, poll->limit);
 }
 
 /* ---- A share --------------------------------------------------------------------------------- */
@@ -225,6 +253,7 @@ static void ask(struct shard *shard, struct lease_share *share)
     if (share->ask.is_away || shard->count == 1)
         return;
     share->ask.is_away = true;
+    share->asked = share->waiting_count;
     share->ask.count = share->waiting_count + (ahead < ASK_AHEAD_MAX ? ahead : ASK_AHEAD_MAX);
     send_to(shard, share->owner, &share->ask, LEASE_ASK);
 }
@@ -255,14 +284,27 @@ static void make_room(struct shard *shard, struct lease_share *share)
     }
 }
 
+/* One of the sessions that wait tries again: there is a slot now, or none anywhere. */
+static void answer_session(struct shard *shard, struct lease_share *share)
+{
+    share->waiting_count--;
+    share->asked -= share->asked > 0;
+    shard->leases.session_answered(shard);
+}
+
 /* Brings what is held, waited for and called back together. Whatever it sends may come back at
  * once, when the owner is this very shard, so each step looks at everything anew. */
 static void settle(struct shard *shard, struct lease_share *share)
 {
     give_back(shard, share, spare(share) < share->recalled ? spare(share) : share->recalled);
     while (available(share) > 0 && share->waiting_count > 0) {
-        struct lease_claim *claim = container_of(share->waiting.next, struct lease_claim, link);
+        struct lease_claim *claim;
 
+        if (is_prompt(share)) {
+            answer_session(shard, share);
+            continue;
+        }
+        claim = container_of(share->waiting.next, struct lease_claim, link);
         list_remove(&claim->link);
         share->waiting_count--;
         take(share, claim, claim->waits_for);
@@ -271,7 +313,7 @@ static void settle(struct shard *shard, struct lease_share *share)
     if (share->waiting_count > 0)
         ask(shard, share);
     make_room(shard, share);
-    if (available(share) > 0 && shard->count > 1)
+    if (available(share) > 0 && shard->count > 1 && !is_prompt(share))
         look_later(shard);
 }
 
@@ -291,12 +333,27 @@ static void on_notice(struct shard *shard, struct lease_parcel *notice)
 static void on_grant(struct shard *shard, struct lease_parcel *grant)
 {
     struct lease_share *share = shard->leases.shares[grant->limit];
+    bool is_none = grant->count == 0;
 
     share->held += grant->count;
     grant->count = 0;
     grant->is_away = false;
     share->is_short = false;
+    /* Who came after the question was asked is asked for anew. */
+    while (is_none && share->asked > 0)
+        answer_session(shard, share);
     settle(shard, share);
+}
+
+/* Half of what lies idle, rounded up, goes to where somebody stands at the door. */
+static void on_poll(struct shard *shard, struct lease_parcel *poll)
+{
+    struct lease_share *share = shard->leases.shares[poll->limit];
+
+    poll->count = planted("shard/poll-brings-nothing") ? 0 : (available(share) + 1) / 2;
+    if (!planted("shard/poll-keeps-its-slots"))
+        share->held -= poll->count;
+    send_to(shard, share->owner, poll, LEASE_POLL_RETURN);
 }
 
 void lease_on_parcel(struct shard *shard, struct parcel *parcel)
@@ -322,6 +379,12 @@ void lease_on_parcel(struct shard *shard, struct parcel *parcel)
         break;
     case LEASE_NOTICE_RETURN:
         own_on_notice_return(shard, lease);
+        break;
+    case LEASE_POLL:
+        on_poll(shard, lease);
+        break;
+    case LEASE_POLL_RETURN:
+        own_on_poll_return(shard, lease);
         break;
     default:
         must(false);
@@ -487,6 +550,47 @@ void lease_slots_release(struct shard *shard, struct lease_slots *slots)
             settle(shard, slots->shares[i]);
 }
 
+/* ---- Sessions -------------------------------------------------------------------------------- */
+
+bool lease_session_take(struct shard *shard)
+{
+    struct lease_share *share = shard->leases.shares[LIMIT_SESSION];
+
+    if (!share)
+        return true;
+    if (available(share) == 0)
+        return false;
+    share->used++;
+    return true;
+}
+
+void lease_session_release(struct shard *shard)
+{
+    struct lease_share *share = shard->leases.shares[LIMIT_SESSION];
+
+    if (!share)
+        return;
+    must(share->used > 0);
+    share->used--;
+    settle(shard, share);
+}
+
+bool lease_session_must_wait(const struct shard *shard)
+{
+    const struct lease_share *share = shard->leases.shares[LIMIT_SESSION];
+
+    return share && shard->count > 1 && available(share) == 0;
+}
+
+void lease_session_wait(struct shard *shard)
+{
+    struct lease_share *share = shard->leases.shares[LIMIT_SESSION];
+
+    must(lease_session_must_wait(shard));
+    share->waiting_count++;
+    ask(shard, share);
+}
+
 /* ---- Time ------------------------------------------------------------------------------------ */
 
 /* Whether somebody else waits for a slot that the claim has. */
@@ -520,7 +624,7 @@ static bool tend_spare(struct shard *shard)
     for (uint32_t i = 0; i < shard->leases.limit_count; i++) {
         struct lease_share *share = shard->leases.shares[i];
 
-        if (!share || spare(share) == 0)
+        if (!share || spare(share) == 0 || is_prompt(share))
             continue;
         if (share->is_spare)
             give_back(shard, share, spare(share));
@@ -544,10 +648,20 @@ static void on_timer(struct io_timer *timer)
 
 /* ---- The audit ------------------------------------------------------------------------------- */
 
+bool lease_session_audit(const struct shard *shard, uint32_t session_count)
+{
+    const struct lease_share *share = shard->leases.shares[LIMIT_SESSION];
+
+    return !share || share->used == session_count;
+}
+
 /* Slots that a share, or a parcel on the way between it and the owner, has. */
-static uint32_t accounted(const struct lease_share *share)
+static uint32_t accounted(const struct lease_share *share, const struct lease_parcel *notice)
 {
     uint32_t sum = share->held;
+
+    if (notice->is_away && notice->parcel.kind == LEASE_POLL_RETURN)
+        sum += notice->count;
 
     if (share->give.is_away)
         sum += share->give.count;
@@ -587,10 +701,10 @@ static const char *audit_limit(struct shard *const *shards, uint16_t count, uint
         return "leases + free is not the limit";
     for (uint16_t i = 0; i < count; i++) {
         share = shards[i]->leases.shares[limit];
-        if (count > 1 && accounted(share) != owned->pot.shards[i].leased)
+        if (count > 1 && accounted(share, &owned->notices[i]) != owned->pot.shards[i].leased)
             return "a shard has not what was leased to it";
         if (share->used > share->held ||
-            (recount == i && share->used != count_used(shards[i], share)))
+            (recount == i && !is_prompt(share) && share->used != count_used(shards[i], share)))
             return "slots are used that are not held";
     }
     return NULL;

@@ -13,6 +13,11 @@
  * Where somebody waits, connections make room: idle ones at once, busy ones that have been open for
  * LEASE_TURN_MS when their message is done.
  *
+ * The limit on injectors' sessions (total-max-smtp-in) is drawn on by sessions that are at the door
+ * and cannot wait long: each shard holds an equal part from the start and takes from it without
+ * asking. One that finds nothing at hand asks the owner, who asks every other shard for what lies
+ * idle there (half of it, and one at least, comes); only when nobody has any, the answer is none.
+ *
  * On one shard the share is the whole limit and no parcel travels. With more, a shard and an owner
  * have at most one question, one return and one notice under way per limit. All of it belongs to
  * the shard's thread. Limits without a bound cost nothing.
@@ -44,11 +49,13 @@ enum lease_parcel_kind {
     LEASE_GIVE_RETURN,   /* the same, empty, on its way back */
     LEASE_NOTICE,        /* owner to share: count more slots are wanted back, 0: nothing is free */
     LEASE_NOTICE_RETURN, /* the same on its way back */
+    LEASE_POLL,          /* owner to share: what lies idle? */
+    LEASE_POLL_RETURN,   /* the same on its way back, with slots */
 };
 
 struct lease_parcel {
     struct parcel parcel;
-    uint32_t limit; /* number within the process: 0 all connections, 1 + id a virtual MTA's */
+    uint32_t limit; /* number within the process, see lease.c */
     uint32_t count; /* slots asked for, granted, given back, called back */
     bool is_away;
 };
@@ -64,6 +71,7 @@ struct lease_share {
     uint32_t recalled; /* of those held, wanted back */
     uint32_t closing;  /* connections that end to make room */
     uint32_t waiting_count;
+    uint32_t asked;      /* of the sessions that wait, by the question that is away */
     struct list waiting; /* claims */
     struct list idle;    /* slots of idle connections, the longest idle last */
     struct lease_parcel ask;
@@ -102,8 +110,9 @@ struct leases {
     uint32_t limit_count;
     struct list partial; /* claims that have some slots */
     struct io_timer timer;
-    void (*ready)(struct lease_claim *claim);     /* a claim got a slot: try it again, later */
-    void (*make_room)(struct lease_slots *slots); /* end this idle connection, later or now */
+    void (*ready)(struct lease_claim *claim);      /* a claim got a slot: try it again, later */
+    void (*make_room)(struct lease_slots *slots);  /* end this idle connection, later or now */
+    void (*session_answered)(struct shard *shard); /* one of those who wait: try again now */
 };
 
 void lease_init(struct shard *shard, void (*ready)(struct lease_claim *claim),
@@ -141,6 +150,17 @@ bool lease_slots_must_end(struct lease_slots *slots, uint64_t age_ns);
 /* The connection is gone. */
 void lease_slots_release(struct shard *shard, struct lease_slots *slots);
 
+/* Sessions. A slot is taken at once, or not. */
+bool lease_session_take(struct shard *shard);
+void lease_session_release(struct shard *shard);
+/* There is no slot at hand, but there may be elsewhere: to be asked for by lease_session_wait. */
+bool lease_session_must_wait(const struct shard *shard);
+/* session_answered comes once for each who waits, in order: there is a slot then, or none in any
+ * shard. */
+void lease_session_wait(struct shard *shard);
+
+/* For the simulator: whether slots are taken for so many sessions. */
+bool lease_session_audit(const struct shard *shard, uint32_t session_count);
 /*
  * For the simulator, which runs all shards in one thread: sums what every shard holds, uses and has
  * under way. On the shard with the number `recount` each connection and lane is looked at

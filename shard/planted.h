@@ -20,4 +20,8 @@
     X("shard/deferral-taken-for-delivery")                                                         \
     X("shard/first-bad-answer-is-final")                                                           \
     X("shard/lease-given-back-twice")                                                              \
+    X("shard/poll-keeps-its-slots")                                                                \
     X("shard/move-counted-twice")
+
+/* Seen by tests/unit/shard/lease_test.c: somebody is refused without need, no more. */
+#define SHARD_PLANTED_REFUSALS(X) X("shard/poll-brings-nothing")

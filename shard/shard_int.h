@@ -58,10 +58,11 @@ enum shard_parcel_kind {
 
 /* ---- Ingress ------------------------------------------------------------------------------- */
 
-/* An accepted connection whose session begins elsewhere. Allocated by the shard that accepted it,
- * returned there. */
+/* An accepted connection whose session begins elsewhere or later. Allocated by the shard that
+ * accepted it, returned there. */
 struct arrival {
     struct parcel parcel;
+    struct list link;        /* in arrivals_waiting of the shard where it is */
     const char *source_name; /* the listener's, valid until the return */
     uint32_t index;          /* in the slab of the shard that accepted it */
     uint16_t home;           /* that shard */
@@ -441,7 +442,9 @@ struct shard {
     uint32_t *pool_turns; /* round robin per pool position */
     uint32_t pool_turn_count;
 
-    struct slab arrivals; /* door.c */
+    /* door.c */
+    struct slab arrivals;
+    struct list arrivals_waiting; /* for a slot of total-max-smtp-in */
 
     struct slab intakes; /* inject.c */
 
@@ -527,8 +530,9 @@ void door_fini(struct shard *shard);
 bool door_arrive(void *taker, int fd, const char *listener_source);
 void door_on_arrival(struct shard *shard, struct arrival *arrival);
 void door_on_arrival_return(struct shard *shard, struct arrival *arrival);
-/* A session begins here, or one has ended. */
-void door_enter(struct shard *shard);
+/* A session begins here: false when there are as many as may be, in all shards. Or one has ended.
+ */
+bool door_enter(struct shard *shard);
 void door_leave(struct shard *shard);
 /* For the simulator: NULL when the shards' loads are what is there, else what is wrong. */
 const char *door_audit(struct shard *const *shards, uint16_t count);

@@ -15,6 +15,20 @@ void pot_init(struct pot *pot, uint64_t limit, uint16_t shard_count)
     };
 }
 
+uint32_t pot_part(uint64_t limit, uint16_t shard_count, uint16_t shard)
+{
+    return (uint32_t)(limit / shard_count) + (shard < limit % shard_count);
+}
+
+void pot_init_prompt(struct pot *pot, uint64_t limit, uint16_t shard_count)
+{
+    pot_init(pot, limit, shard_count);
+    pot->is_prompt = true;
+    pot->free = 0;
+    for (uint16_t i = 0; i < shard_count; i++)
+        pot->shards[i].leased = pot_part(limit, shard_count, i);
+}
+
 void pot_fini(struct pot *pot)
 {
     mem_free(pot->shards);
@@ -79,7 +93,7 @@ static void recall_for_line(struct pot *pot)
     /* A limit that was lowered. */
     for (; expected < 0 && recall_one(pot); expected++)
         continue;
-    for (uint16_t i = 0; i < pot->line_count; i++) {
+    for (uint16_t i = 0; i < pot->line_count && !pot->is_prompt; i++) {
         struct pot_shard *asker = &pot->shards[line_at(pot, i)];
         uint32_t most = kept(&pot->shards[pick_victim(pot)]);
         uint32_t has = kept(asker);
@@ -108,7 +122,7 @@ void pot_ask(struct pot *pot, uint16_t shard, uint32_t wanted)
     must(shard < pot->count && pot->shards[shard].wanted == 0 && wanted > 0);
     pot->shards[shard].wanted = wanted;
     pot->line[(pot->line_first + pot->line_count++) % pot->count] = shard;
-    if (pot->free <= 0) {
+    if (pot->free <= 0 && !pot->is_prompt) {
         pot->shards[shard].is_short = true;
         recall_for_line(pot);
     }
@@ -126,14 +140,40 @@ void pot_give(struct pot *pot, uint16_t shard, uint32_t count)
     pot->free += count;
 }
 
+/* Nothing is free: true when everybody else has said so too, since the first in line stands there.
+ */
+static bool has_asked_around(struct pot *pot)
+{
+    bool is_over = true;
+
+    /* Answers to the poll before come first: they may be older than the question. */
+    for (uint16_t i = 0; i < pot->count; i++)
+        is_over &= !pot->shards[i].is_polled;
+    if (!is_over || pot->has_polled)
+        return is_over;
+    pot->has_polled = true;
+    for (uint16_t i = 0; i < pot->count; i++) {
+        struct pot_shard *other = &pot->shards[i];
+
+        if (i == line_at(pot, 0) || other->leased == 0)
+            continue;
+        other->is_polled = other->to_poll = true;
+        is_over = false;
+    }
+    return is_over;
+}
+
 bool pot_next_grant(struct pot *pot, uint16_t *ret_shard, uint32_t *ret_count)
 {
+    uint64_t free = pot->free > 0 ? (uint64_t)pot->free : 0;
     struct pot_shard *first;
     uint32_t count;
 
     if (pot->line_count == 0)
         return false;
-    if (pot->free <= 0) {
+    if (free == 0 && pot->is_prompt && !has_asked_around(pot))
+        return false;
+    if (free == 0 && !pot->is_prompt) {
         /* Who was not entitled when it asked may be by now. */
         recall_for_line(pot);
         return false;
@@ -141,8 +181,9 @@ bool pot_next_grant(struct pot *pot, uint16_t *ret_shard, uint32_t *ret_count)
     *ret_shard = line_at(pot, 0);
     first = &pot->shards[*ret_shard];
     count = pot->line_count > 1 ? 1 : first->wanted;
-    if (count > pot->free)
-        count = (uint32_t)pot->free;
+    if (count > free)
+        count = (uint32_t)free;
+    pot->has_polled = false;
     pot->line_first = (uint16_t)((pot->line_first + 1) % pot->count);
     pot->line_count--;
     first->wanted = 0;
@@ -164,6 +205,22 @@ bool pot_next_notice(struct pot *pot, uint16_t shard, uint32_t *ret_count)
         at->is_short = false;
     at->to_tell = 0;
     return true;
+}
+
+bool pot_next_poll(struct pot *pot, uint16_t shard)
+{
+    struct pot_shard *at = &pot->shards[shard];
+    bool is_due = at->to_poll;
+
+    at->to_poll = false;
+    return is_due;
+}
+
+void pot_on_polled(struct pot *pot, uint16_t shard, uint32_t count)
+{
+    must(pot->shards[shard].is_polled && !pot->shards[shard].to_poll);
+    pot->shards[shard].is_polled = false;
+    pot_give(pot, shard, count);
 }
 
 bool pot_is_sound(const struct pot *pot)

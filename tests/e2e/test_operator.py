@@ -317,16 +317,6 @@ def test_A40_out_of_descriptors(world):
     until(works_again, 20, 'acceptance after the clients left', pause=0.2)
 
 
-def test_A40_connections_above_the_limit_get_421(world):
-    daemon = world.daemon('{base}total-max-smtp-in 10\n').start()
-    clients = [Smtp(daemon.listen) for _ in range(14)]
-    codes = [client.greeting[0] for client in clients]
-    assert codes.count(220) <= 10 and codes.count(421) >= 4, codes
-    for client in clients:
-        client.close()
-    until(lambda: Smtp(daemon.listen).greeting[0] == 220, 10, 'room again')
-
-
 def test_accounting_files_are_numbered_and_complete(world):
     """Several lives write on; each file begins with the header; a moved file is whole."""
     sink = world.sink()

@@ -1,7 +1,7 @@
 """What several shards do together: sessions in even numbers on each, limits kept by all."""
 import re
 
-from harness import Smtp
+from harness import Smtp, until
 
 TEXT = b'Subject: shards\r\n\r\ntext\r\n'
 ID_DIGITS = '0123456789ABCDEFGHJKMNPQRSTVWXYZ'
@@ -59,3 +59,47 @@ def test_a_moved_session_keeps_its_peer_and_its_source(world):
     for ip in client_ips:
         assert rows[ip]['srcMta'] == f'c-{ip} ({ip})'
     assert daemon.counters()['sessions_moved'] > 0
+
+
+def greeting_of_one_more(daemon):
+    client = Smtp(daemon.listen)
+    client.close()
+    return client.greeting[0]
+
+
+def test_A40_total_max_smtp_in_is_exact(world):
+    """Sessions of all shards count: the tenth is let in and the eleventh is not, wherever they
+    come; one that ends makes room for one."""
+    daemon = world.daemon('{base}total-max-smtp-in 10\n').start()
+    for _ in range(3):
+        clients = [Smtp(daemon.listen) for _ in range(10)]
+        assert [client.greeting[0] for client in clients] == [220] * 10
+        assert [greeting_of_one_more(daemon) for _ in range(4)] == [421] * 4
+        for freed in (3, 7):
+            clients[freed].close()
+            daemon.wait_for(10, sessions_in=9)
+            clients[freed] = Smtp(daemon.listen)
+            assert clients[freed].greeting[0] == 220
+            assert greeting_of_one_more(daemon) == 421
+        for client in clients:
+            client.close()
+        daemon.wait_for(10, sessions_in=0)
+
+
+def test_max_smtp_out_is_reached_and_never_passed(world):
+    """Two shards have mail of one virtual MTA, for more connections than it may have."""
+    routes = [world.address() for _ in range(16)]
+    sink = world.sink('--rule', 'dot delay=20', *[word for address in routes
+                                                  for word in ('--listen', f'{address}:2525')])
+    domains = ''.join(f'<domain d{i}.test>\n    smtp-hosts [{address}]:2525\n</domain>\n'
+                      for i, address in enumerate(routes))
+    daemon = world.daemon()
+    daemon.write(daemon.base().replace('</virtual-mta>', '    max-smtp-out 5\n</virtual-mta>') +
+                 domains)
+    daemon.start()
+    world.generator(daemon.listen, '--messages', '500', '--sessions', '10', '--domains', '16')
+    until(lambda: {queue['shard'] for queue in daemon.ask('show', 'queues')['queue']} == {0, 1}, 10,
+          'mail on both shards')
+    daemon.wait_for(30, delivered=500, queued_rcpts=0)
+    peer = next(peer for peer in sink.stop()['peers'] if peer['ip'] == daemon.source)
+    assert peer['open_max'] == 5, peer

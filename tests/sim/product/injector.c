@@ -140,6 +140,12 @@ static void on_line(struct sim_peer_conn *conn, struct slice line)
         note_refusal(&remote->answers, line);
     switch (s->state) {
     case INJECT_GREETING:
+        if (!is_good) {
+            remote->answers.turned_away++;
+            rest(remote, 20000);
+            hang_up(conn, false);
+            return;
+        }
         sim_peer_printf(conn, "EHLO injector.test\r\n");
         s->state = INJECT_EHLO;
         return;

@@ -113,12 +113,13 @@ static void draw_config(struct history *h)
     at += snprintf(at, (size_t)(end - at),
                    "host-name mta.test\nsmtp-listener 127.0.0.1:2525\n"
                    "smtp-source-host 10.9.0.1 mta.test\nhot-set-size %llu\n"
-                   "total-max-smtp-out %llu\n"
+                   "total-max-smtp-out %llu\ntotal-max-smtp-in %llu\n"
                    "<spool /spool>\n</spool>\n"
                    "<source 127.0.0.1>\n always-allow-relaying yes\n default-virtual-mta pool\n"
                    "</source>\n",
                    (1ull << 20) << (2 * rng_below(&h->rng, 4)),
-                   rng_one_in(&h->rng, 2) ? (unsigned long long)rng_between(&h->rng, 1, 8) : 1200);
+                   rng_one_in(&h->rng, 2) ? (unsigned long long)rng_between(&h->rng, 1, 8) : 1200,
+                   rng_one_in(&h->rng, 4) ? (unsigned long long)rng_between(&h->rng, 1, 12) : 100);
     for (int i = 1; i <= 3; i++)
         at += snprintf(
             at, (size_t)(end - at),

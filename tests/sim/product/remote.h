@@ -17,6 +17,7 @@
 /* How injectors' messages end. Name, what it is. */
 #define REMOTE_ANSWERS(X)                                                                          \
     X(answered_250, "taken")                                                                       \
+    X(turned_away, "no session: there are as many as may be")                                      \
     X(put_off, "refused for the time being before it was sent; sent again later")                  \
     X(refused_after_dot, "sent and not taken: nobody may ever see it")                             \
     X(unanswered, "the connection broke: it may have been taken or not")                           \

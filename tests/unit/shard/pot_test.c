@@ -148,6 +148,43 @@ static void test_a_lowered_limit_is_called_back(void **state)
     pot_fini(&stage.pot);
 }
 
+/* Nobody else's slots lie idle: that must have been said by all since the question. */
+static void test_a_prompt_pot_asks_around_before_it_says_none(void **state)
+{
+    struct pot pot;
+    uint32_t count;
+    uint16_t to;
+
+    (void)state;
+    pot_init_prompt(&pot, 7, 3);
+    assert_int_equal(pot.shards[0].leased + pot.shards[1].leased + pot.shards[2].leased, 7);
+    assert_int_equal(pot.shards[0].leased, 3);
+    pot_ask(&pot, 1, 2);
+    assert_false(pot_next_grant(&pot, &to, &count));
+    assert_true(pot_next_poll(&pot, 0) && pot_next_poll(&pot, 2));
+    assert_false(pot_next_poll(&pot, 0) || pot_next_poll(&pot, 1));
+    pot_on_polled(&pot, 0, 0);
+    assert_false(pot_next_grant(&pot, &to, &count));
+    pot_on_polled(&pot, 2, 1);
+    assert_true(pot_next_grant(&pot, &to, &count) && to == 1 && count == 1);
+    /* A question that comes while a poll is under way has one of its own. */
+    pot_ask(&pot, 0, 1);
+    assert_false(pot_next_grant(&pot, &to, &count));
+    assert_true(pot_next_poll(&pot, 1) && pot_next_poll(&pot, 2));
+    pot_on_polled(&pot, 2, 1);
+    assert_true(pot_next_grant(&pot, &to, &count) && to == 0 && count == 1);
+    pot_ask(&pot, 2, 1);
+    assert_false(pot_next_grant(&pot, &to, &count) || pot_next_poll(&pot, 1));
+    pot_on_polled(&pot, 1, 0);
+    assert_false(pot_next_grant(&pot, &to, &count));
+    assert_true(pot_next_poll(&pot, 0) && pot_next_poll(&pot, 1));
+    pot_on_polled(&pot, 0, 0);
+    pot_on_polled(&pot, 1, 0);
+    assert_true(pot_next_grant(&pot, &to, &count) && to == 2 && count == 0);
+    assert_true(pot_is_sound(&pot));
+    pot_fini(&pot);
+}
+
 /* Any order of questions, returns and changes: never more leased than there is. */
 static void test_whatever_happens_it_is_sound(void **state)
 {
@@ -189,6 +226,7 @@ int main(void)
         cmocka_unit_test(test_the_line_is_served_in_order),
         cmocka_unit_test(test_slots_go_round),
         cmocka_unit_test(test_a_lowered_limit_is_called_back),
+        cmocka_unit_test(test_a_prompt_pot_asks_around_before_it_says_none),
         cmocka_unit_test(test_whatever_happens_it_is_sound),
     };
 
