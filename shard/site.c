@@ -789,7 +789,8 @@ static const struct smtpc_events client_events = {
 
 /* ---- The turn -------------------------------------------------------------------------------- */
 
-/* The idle connection that is to serve the queue; NULL when one is being opened for it. */
+/* The idle connection that is to serve the queue; NULL when one is being opened for it, or there is
+ * none any more (it is in line again then). */
 static struct connection *lane_idle_for(struct shard *shard, struct lane *lane, struct queue *queue)
 {
     list_for_each (link, &lane->idle) {
@@ -801,6 +802,11 @@ static struct connection *lane_idle_for(struct shard *shard, struct lane *lane, 
     if (lane->refused_until_ns <= io_now_ns(shard->io) && lease_claim_try(shard, &lane->claim) &&
         lane_open(shard, lane, queue) == LANE_OPENED)
         return NULL;
+    /* While the claim was tried, the last idle one may have made room for somebody. */
+    if (list_empty(&lane->idle)) {
+        list_push_front(&lane->waiting, &queue->lane_link);
+        return NULL;
+    }
     return container_of(lane->idle.next, struct connection, link);
 }
 
