@@ -270,7 +270,7 @@ static void on_timer(struct io_timer *timer)
         smtpc_finish(conn);
     } else if (conn->send_failed) {
         smtpc_fail(conn, SMTPC_LOST, err_text(conn->send_error));
-    } else if (conn->state == SMTPC_BODY && conn->flight->reply_waits) {
+    } else if (conn->flight != NULL && conn->flight->reply_waits) {
         smtpc_on_body_stuck(conn);
     } else if (conn->state != SMTPC_BODY && now_ns(conn) >= conn->deadline_ns) {
         smtpc_fail(conn, SMTPC_TOO_SLOW, NULL);
@@ -330,6 +330,8 @@ static void on_stream_sent(struct stream *stream, int32_t result)
         smtpc_drop_flight(conn);
     } else if (conn->state == SMTPC_BODY) {
         smtpc_on_window_sent(conn);
+    } else if (conn->flight != NULL && conn->flight->reply_waits) {
+        smtpc_on_waited(conn);
     } else if (conn->state != SMTPC_LOCAL) {
         smtpc_proceed(conn);
     }
@@ -557,6 +559,11 @@ unsigned smtpc_extensions(const struct smtpc *conn)
     return conn->extensions;
 }
 
+bool smtpc_refuses_chunks(const struct smtpc *conn)
+{
+    return conn->refuses_chunks;
+}
+
 uint64_t smtpc_size_limit(const struct smtpc *conn)
 {
     return conn->size_limit;
@@ -586,6 +593,11 @@ void *smtpc_context(const struct smtpc *conn)
 uint32_t smtpc_engine_open_count(const struct smtpc_engine *engine)
 {
     return engine->connections.count_used;
+}
+
+uint64_t smtpc_engine_chunk_count(const struct smtpc_engine *engine)
+{
+    return engine->chunk_count;
 }
 
 static uint64_t used_bytes(const struct slab *slab)

@@ -10,6 +10,7 @@
  *   CONNECTING → GREETING → EHLO (→ HELO) → IDLE → (RSET →) MAIL → RCPT → DATA → BODY → DOT → IDLE
  *   IDLE → QUIT → CLOSING; every state → CLOSING by loss, timeout or smtpc_abort
  *   GREETING, EHLO, HELO → QUIT when the receiver wants no mail
+ *   RCPT → BDAT → IDLE where the message goes as a chunk
  *   IDLE → LOCAL → IDLE when a transaction is refused by ourselves
  *   DOT → MAIL when the next transaction was sent ahead; its end without 354: → RSET → IDLE
  *
@@ -30,6 +31,14 @@
  * proves that replies and commands are in step; what was refused by then is reported only when it
  * does, or when RSET was answered as it should be. So a reply too many or too few can cost an
  * attempt, and never decides a recipient.
+ *
+ * Chunks: where CHUNKING and PIPELINING are offered, a message of at most SMTPC_CHUNK_BYTES_MAX
+ * that needed no dot-stuffing leaves behind its commands, by BDAT … LAST (RFC 3030), in one round
+ * trip. What is lost then is in doubt as soon as everything has left, though no recipient was
+ * answered; where nothing at all was, on a connection that took messages before, it comes back as
+ * above. A receiver that answers BDAT with 500, 502 or 504 does not know what it offered: the
+ * recipients are reported with VERDICT_NO_CHUNKING, smtpc_refuses_chunks says so, and the
+ * connection ends.
  *
  * Replies that nobody asked for, or that came before the command left, end the session
  * (VERDICT_PROTOCOL); one that refuses the message while its body is being sent counts as its
@@ -74,7 +83,8 @@ struct smtpc_options {
      * the body made progress left out; 0 = 30 minutes. */
     uint64_t exchange_timeout_ms;
     bool ignore_pipelining;
-    bool keep_tcp_info;   /* look at the kernel's counters at the end: one system call */
+    bool keep_tcp_info; /* look at the kernel's counters at the end: one system call */
+    bool ignore_chunking;
     bool ignore_8bitmime; /* BODY= is never said and 8-bit content never refused by ourselves */
 };
 
@@ -88,10 +98,12 @@ struct smtpc_transaction {
     uint32_t content_count;
     uint64_t content_bytes; /* for SIZE=, without stuffed dots */
     bool content_is_8bit;
+    bool may_chunk; /* no dot is stuffed, and the content may go as a chunk */
     bool wants_smtputf8;
 };
 
-#define SMTPC_RCPT_COUNT_MAX 100
+#define SMTPC_RCPT_COUNT_MAX  100
+#define SMTPC_CHUNK_BYTES_MAX 65536 /* it leaves before any recipient was answered */
 
 struct smtpc_events {
     /* Greeting and EHLO are done; the connection is IDLE and takes a transaction. */
@@ -139,6 +151,8 @@ void smtpc_abort(struct smtpc *conn);
 
 bool smtpc_is_idle(const struct smtpc *conn);
 unsigned smtpc_extensions(const struct smtpc *conn); /* enum smtpc_extension */
+/* It offered CHUNKING and does not know BDAT; also inside on_rcpt and on_closed. */
+bool smtpc_refuses_chunks(const struct smtpc *conn);
 uint64_t smtpc_size_limit(const struct smtpc *conn); /* SIZE's argument, 0 = none given */
 /* "PIPELINING,SIZE,8BITMIME" as offered, in the table's order; valid while the engine lives. */
 struct slice smtpc_extension_text(const struct smtpc *conn);
@@ -153,5 +167,7 @@ int32_t smtpc_connect_result(const struct smtpc *conn);
 int smtpc_tcp_info(const struct smtpc *conn, struct io_tcp_info *ret_info);
 
 uint32_t smtpc_engine_open_count(const struct smtpc_engine *engine);
+/* Messages that left by BDAT, whatever became of them. */
+uint64_t smtpc_engine_chunk_count(const struct smtpc_engine *engine);
 /* Memory of the connections that are open now, in bytes. */
 uint64_t smtpc_engine_used_bytes(const struct smtpc_engine *engine);

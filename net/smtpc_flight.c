@@ -47,19 +47,19 @@ static enum smtpc_state expected_state(const struct smtpc_flight *flight)
 
 /* ---- Commands ------------------------------------------------------------------------------ */
 
-static void put(struct smtpc_flight *flight, struct slice s)
+void smtpc_put(struct smtpc_flight *flight, struct slice s)
 {
     must(s.len <= SMTPC_BUFFER_BYTES - flight->buffer_used);
     memcpy(flight->buffer + flight->buffer_used, s.data, s.len);
     flight->buffer_used += (uint32_t)s.len;
 }
 
-#define PUT_LITERAL(flight, text) put(flight, SLICE_LITERAL(text))
+#define PUT_LITERAL(flight, text) smtpc_put(flight, SLICE_LITERAL(text))
 
 void smtpc_write_ehlo(struct smtpc *conn)
 {
     PUT_LITERAL(conn->flight, "EHLO ");
-    put(conn->flight, slice_str(conn->options.helo));
+    smtpc_put(conn->flight, slice_str(conn->options.helo));
     PUT_LITERAL(conn->flight, "\r\n");
     smtpc_expect(conn->flight, SMTPC_EHLO, 0);
     conn->flight->next_command = SMTPC_NO_COMMAND;
@@ -68,7 +68,7 @@ void smtpc_write_ehlo(struct smtpc *conn)
 void smtpc_write_helo(struct smtpc *conn)
 {
     PUT_LITERAL(conn->flight, "HELO ");
-    put(conn->flight, slice_str(conn->options.helo));
+    smtpc_put(conn->flight, slice_str(conn->options.helo));
     PUT_LITERAL(conn->flight, "\r\n");
     smtpc_expect(conn->flight, SMTPC_HELO, 0);
     conn->flight->next_command = SMTPC_NO_COMMAND;
@@ -113,7 +113,7 @@ void smtpc_write_mail(struct smtpc *conn)
     struct smtpc_flight *flight = conn->flight;
 
     PUT_LITERAL(flight, "MAIL FROM:<");
-    put(flight, transaction->sender);
+    smtpc_put(flight, transaction->sender);
     PUT_LITERAL(flight, ">");
     if ((conn->extensions & SMTPC_SIZE) != 0) {
         char room[32];
@@ -121,7 +121,7 @@ void smtpc_write_mail(struct smtpc *conn)
 
         text_put_literal(&size, " SIZE=");
         text_put_u64(&size, transaction->content_bytes, 0);
-        put(flight, text_slice(&size));
+        smtpc_put(flight, text_slice(&size));
     }
     if (transaction->content_is_8bit && (conn->extensions & SMTPC_8BITMIME) != 0 &&
         !conn->options.ignore_8bitmime)
@@ -140,11 +140,11 @@ void smtpc_write_rcpt(struct smtpc *conn)
     uint32_t rcpt = flight->next_rcpt++;
 
     PUT_LITERAL(flight, "RCPT TO:<");
-    put(flight, transaction->rcpts[rcpt]);
+    smtpc_put(flight, transaction->rcpts[rcpt]);
     PUT_LITERAL(flight, ">\r\n");
     smtpc_expect(flight, SMTPC_RCPT, rcpt);
     if (flight->next_rcpt == transaction->rcpt_count)
-        flight->next_command = SMTPC_DATA;
+        flight->next_command = smtpc_goes_as_chunk(conn) ? SMTPC_BDAT : SMTPC_DATA;
 }
 
 void smtpc_write_data(struct smtpc *conn)
@@ -167,7 +167,7 @@ void smtpc_write_quit(struct smtpc *conn)
 static bool may_pipeline(const struct smtpc *conn)
 {
     return (conn->extensions & SMTPC_PIPELINING) != 0 && !conn->options.ignore_pipelining &&
-           conn->flight->next_command >= SMTPC_RSET && conn->flight->next_command <= SMTPC_DATA;
+           conn->flight->next_command >= SMTPC_RSET && conn->flight->next_command <= SMTPC_BDAT;
 }
 
 void smtpc_write_commands(struct smtpc *conn)
@@ -179,7 +179,8 @@ void smtpc_write_commands(struct smtpc *conn)
         bool is_first = !smtpc_expects(flight);
 
         /* All have been refused before DATA left: there is nothing to ask for. */
-        if (is_first && flight->next_command == SMTPC_DATA && flight->accepted_count == 0)
+        if (is_first && flight->accepted_count == 0 &&
+            (flight->next_command == SMTPC_DATA || flight->next_command == SMTPC_BDAT))
             flight->next_command = SMTPC_NO_COMMAND;
         if (flight->next_command == SMTPC_NO_COMMAND || (!is_first && !may_pipeline(conn)))
             break;
@@ -187,10 +188,40 @@ void smtpc_write_commands(struct smtpc *conn)
     }
 }
 
+/* Adds parts of the content behind `count`, up to `count_max`; returns how many parts of the window
+ * are used. */
+static uint32_t fill_window(struct smtpc *conn, uint32_t count, uint32_t count_max)
+{
+    const struct smtpc_transaction *transaction = &conn->transaction;
+    struct smtpc_flight *flight = conn->flight;
+    size_t room = SMTPC_WINDOW_BYTES;
+
+    while (flight->content_at < transaction->content_count && count < count_max && room > 0) {
+        const struct iovec *part = &transaction->content[flight->content_at];
+        size_t len = part->iov_len - flight->content_offset;
+        size_t take = len < room ? len : room;
+
+        if (take > 0) {
+            flight->window[count++] = (struct iovec){
+                .iov_base = (uint8_t *)part->iov_base + flight->content_offset,
+                .iov_len = take,
+            };
+        }
+        room -= take;
+        flight->content_offset += take;
+        if (take == len) {
+            flight->content_at++;
+            flight->content_offset = 0;
+        }
+    }
+    return count;
+}
+
 static void send_commands(struct smtpc *conn)
 {
     struct smtpc_flight *flight = conn->flight;
     bool is_first = !smtpc_expects(flight);
+    uint32_t count = 1;
 
     if (stream_is_sending(&conn->stream) || conn->send_failed)
         return;
@@ -202,7 +233,9 @@ static void send_commands(struct smtpc *conn)
         return;
     }
     flight->window[0] = (struct iovec){.iov_base = flight->buffer, .iov_len = flight->buffer_used};
-    stream_send(&conn->stream, flight->window, 1);
+    if (flight->dot == SMTPC_DOT_LEAVING)
+        count = fill_window(conn, count, SMTPC_WINDOW_PARTS);
+    stream_send(&conn->stream, flight->window, count);
 }
 
 void smtpc_proceed(struct smtpc *conn)
@@ -227,7 +260,7 @@ void smtpc_proceed(struct smtpc *conn)
 /* ---- The body ------------------------------------------------------------------------------ */
 
 /* The last two bytes sent before the dot must be CRLF; DATA's own stand in front of no body. */
-static bool ends_line(const struct smtpc_transaction *transaction)
+bool smtpc_ends_line(const struct smtpc_transaction *transaction)
 {
     uint8_t last[2] = {'\r', '\n'};
     uint32_t found = 0;
@@ -241,45 +274,15 @@ static bool ends_line(const struct smtpc_transaction *transaction)
     return last[0] == '\r' && last[1] == '\n';
 }
 
-/* Adds parts of the content; returns how many parts of the window are used. */
-static uint32_t fill_window(struct smtpc *conn)
-{
-    const struct smtpc_transaction *transaction = &conn->transaction;
-    struct smtpc_flight *flight = conn->flight;
-    size_t room = SMTPC_WINDOW_BYTES;
-    uint32_t count = 0;
-
-    /* Two parts stay free: for the dot, and for the commands behind it. */
-    while (flight->content_at < transaction->content_count && count < SMTPC_WINDOW_PARTS - 2 &&
-           room > 0) {
-        const struct iovec *part = &transaction->content[flight->content_at];
-        size_t len = part->iov_len - flight->content_offset;
-        size_t take = len < room ? len : room;
-
-        if (take > 0) {
-            flight->window[count++] = (struct iovec){
-                .iov_base = (uint8_t *)part->iov_base + flight->content_offset,
-                .iov_len = take,
-            };
-        }
-        room -= take;
-        flight->content_offset += take;
-        if (take == len) {
-            flight->content_at++;
-            flight->content_offset = 0;
-        }
-    }
-    return count;
-}
-
 static void send_window(struct smtpc *conn)
 {
     static char dot[] = "\r\n.\r\n";
     struct smtpc_flight *flight = conn->flight;
-    uint32_t count = fill_window(conn);
+    /* Two parts stay free: for the dot, and for the commands behind it. */
+    uint32_t count = fill_window(conn, 0, SMTPC_WINDOW_PARTS - 2);
 
     if (flight->content_at == conn->transaction.content_count) {
-        size_t skip = conn->open_count == 0 || ends_line(&conn->transaction) ? 2 : 0;
+        size_t skip = conn->open_count == 0 || smtpc_ends_line(&conn->transaction) ? 2 : 0;
 
         flight->window[count++] = (struct iovec){
             .iov_base = dot + skip,
@@ -331,7 +334,12 @@ void smtpc_on_window_sent(struct smtpc *conn)
         smtpc_proceed(conn); /* commands sent ahead may be more than went along */
         return;
     }
-    flight->reply_waits = false;
+    smtpc_on_waited(conn);
+}
+
+void smtpc_on_waited(struct smtpc *conn)
+{
+    conn->flight->reply_waits = false;
     smtpc_dispatch(conn);
     if (conn->state != SMTPC_CLOSING)
         stream_resume(&conn->stream);

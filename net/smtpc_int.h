@@ -4,6 +4,7 @@
  * smtpc.c         engine, lifecycle, the one enter(), stream events, timer
  * smtpc_states.c  one small function per state: what a reply means
  * smtpc_flight.c  commands into flights, the ring of expected replies, the body in windows
+ * smtpc_chunk.c   the message as one chunk, behind its commands
  * smtpc_ahead.c   the transaction whose commands leave behind the body of the one before
  *
  * A connection that is not IDLE holds a flight: the buffer of commands, the ring of expectations,
@@ -51,9 +52,12 @@
       smtpc_on_mail, SMTPC_TO(RCPT) | SMTPC_TO(IDLE) | SMTPC_TO(RSET) | SMTPC_TO(CLOSING))         \
     X(RCPT, SMTPC_TIME(command_timeout_ms), VERDICT_AT_RCPT, VERDICT_RECIPIENT, smtpc_write_rcpt,  \
       smtpc_on_rcpt,                                                                               \
-      SMTPC_TO(RCPT) | SMTPC_TO(DATA) | SMTPC_TO(IDLE) | SMTPC_TO(RSET) | SMTPC_TO(CLOSING))       \
+      SMTPC_TO(RCPT) | SMTPC_TO(DATA) | SMTPC_TO(BDAT) | SMTPC_TO(IDLE) | SMTPC_TO(RSET) |         \
+          SMTPC_TO(CLOSING))                                                                       \
     X(DATA, SMTPC_TIME(data_timeout_ms), VERDICT_AT_DATA, VERDICT_MESSAGE, smtpc_write_data,       \
       smtpc_on_data_reply, SMTPC_TO(BODY) | SMTPC_TO(IDLE) | SMTPC_TO(RSET) | SMTPC_TO(CLOSING))   \
+    X(BDAT, SMTPC_TIME(data_termination_timeout_ms), VERDICT_AT_DOT, VERDICT_MESSAGE,              \
+      smtpc_write_bdat, smtpc_on_bdat, SMTPC_TO(IDLE) | SMTPC_TO(CLOSING))                         \
     X(BODY, SMTPC_TIME(data_send_timeout_ms), VERDICT_AT_BODY, VERDICT_MESSAGE, NULL, NULL,        \
       SMTPC_TO(BODY) | SMTPC_TO(DOT) | SMTPC_TO(CLOSING))                                          \
     X(DOT, SMTPC_TIME(data_termination_timeout_ms), VERDICT_AT_DOT, VERDICT_MESSAGE, NULL,         \
@@ -153,20 +157,21 @@ struct smtpc {
     const struct smtpc_events *events;
     void *context;
     uint32_t slot;
-    int fd;             /* while connecting */
-    uint8_t state;      /* enum smtpc_state; smtpc_enter alone writes it */
-    uint8_t extensions; /* enum smtpc_extension, as offered */
-    uint8_t refusal;    /* enum smtpc_refusal, in LOCAL */
-    bool is_connected;  /* the union holds the stream */
-    bool needs_reset;   /* the receiver still has a transaction open */
-    bool send_failed;   /* nothing more can be sent; the receiver's last words may still come */
-    bool has_surplus;   /* bytes lie behind the reply that is being handled */
-    bool is_ending;     /* inside on_ending */
-    bool is_tentative;  /* the transaction was sent ahead, and no reply has proved step yet */
-    bool all_held;      /* … and the fate of all its recipients is held */
-    bool has_taken;     /* some message was taken on this connection */
-    bool is_sent_away;  /* 421 came before the receiver had seen anything of a later transaction */
-    uint8_t cause;      /* enum smtpc_cause, of a verdict of ours */
+    int fd;              /* while connecting */
+    uint8_t state;       /* enum smtpc_state; smtpc_enter alone writes it */
+    uint8_t extensions;  /* enum smtpc_extension, as offered */
+    uint8_t refusal;     /* enum smtpc_refusal, in LOCAL */
+    bool is_connected;   /* the union holds the stream */
+    bool needs_reset;    /* the receiver still has a transaction open */
+    bool send_failed;    /* nothing more can be sent; the receiver's last words may still come */
+    bool has_surplus;    /* bytes lie behind the reply that is being handled */
+    bool is_ending;      /* inside on_ending */
+    bool is_tentative;   /* the transaction was sent ahead, and no reply has proved step yet */
+    bool all_held;       /* … and the fate of all its recipients is held */
+    bool has_taken;      /* some message was taken on this connection */
+    bool refuses_chunks; /* it offered CHUNKING and did not know BDAT */
+    bool is_sent_away;   /* 421 came before the receiver had seen anything of a later transaction */
+    uint8_t cause;       /* enum smtpc_cause, of a verdict of ours */
     int32_t send_error;
     int32_t connect_result;      /* -EINPROGRESS until it is known */
     int32_t tcp_info_result;     /* of the look at the end */
@@ -200,6 +205,7 @@ struct smtpc_engine {
     struct slab connections;
     struct slab flights;
     struct slab held;
+    uint64_t chunk_count;
     /* Every combination's text, made once. */
     uint8_t extension_text_bytes[1 << SMTPC_EXTENSION_COUNT];
     char extension_texts[1 << SMTPC_EXTENSION_COUNT][SMTPC_EXTENSION_TEXT_BYTES];
@@ -283,6 +289,12 @@ void smtpc_proceed(struct smtpc *conn);
 void smtpc_start_body(struct smtpc *conn);
 /* Writes commands into the flight's buffer, as many as may leave now. */
 void smtpc_write_commands(struct smtpc *conn);
+/* Appends to the flight's buffer; there is room. */
+void smtpc_put(struct smtpc_flight *flight, struct slice s);
+/* Does the content end with CRLF, and so without a byte more of ours? */
+bool smtpc_ends_line(const struct smtpc_transaction *transaction);
+/* The reply that waited for the end of the body is handled now. */
+void smtpc_on_waited(struct smtpc *conn);
 /* A window of the body has been sent. */
 void smtpc_on_window_sent(struct smtpc *conn);
 /* The dot's reply is here, but the receiver does not take the rest of the body. */
@@ -297,6 +309,13 @@ void smtpc_write_mail(struct smtpc *conn);
 void smtpc_write_rcpt(struct smtpc *conn);
 void smtpc_write_data(struct smtpc *conn);
 void smtpc_write_quit(struct smtpc *conn);
+
+/* ---- smtpc_chunk.c ------------------------------------------------------------------------- */
+
+/* Whether BDAT follows the recipients whose commands are being written, or DATA. */
+bool smtpc_goes_as_chunk(const struct smtpc *conn);
+void smtpc_write_bdat(struct smtpc *conn);
+void smtpc_on_bdat(struct smtpc *conn, uint32_t rcpt);
 
 /* ---- smtpc_ahead.c ------------------------------------------------------------------------- */
 

@@ -198,7 +198,8 @@ void smtpc_on_reply(struct smtpc *conn)
         smtpc_on_quit(conn, 0);
     else if (conn->flight == NULL || !smtpc_expects(conn->flight))
         on_unasked(conn);
-    else if (conn->state == SMTPC_BODY)
+    else if (conn->state == SMTPC_BODY ||
+             (conn->state == SMTPC_BDAT && conn->flight->dot != SMTPC_DOT_SENT))
         on_reply_to_leaving_dot(conn);
     else
         smtpc_dispatch(conn);

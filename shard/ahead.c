@@ -28,6 +28,13 @@ static bool may_pipeline(const struct connection *connection, const struct queue
     return false;
 }
 
+/* Both ways need one round trip a message. A chunk ends what could follow in its flight, and costs
+ * more turns of ours: it is for where nothing may be sent ahead, or not yet. */
+bool ahead_may_chunk(const struct connection *connection, const struct queue *queue)
+{
+    return !connection->lane->site->refuses_chunks && !may_pipeline(connection, queue);
+}
+
 /* The message under way is not yet counted. */
 static bool is_nearly_spent(struct shard *shard, struct connection *connection)
 {

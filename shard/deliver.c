@@ -435,6 +435,8 @@ static void fill_transaction(struct shard *shard, struct delivery *delivery)
         .content = delivery->content,
         .content_count = message_content(delivery->message, delivery->content),
         .content_bytes = envelope_content_bytes(envelope),
+        .may_chunk = envelope->stuffed_dots == 0 &&
+                     ahead_may_chunk(delivery->connection, delivery_queue(delivery)),
         .content_is_8bit = (envelope->flags & ENVELOPE_8BIT) != 0,
         /* Asking for it binds only a message that needs it: ASCII alone may go to any receiver.
          * What needs it in the addresses the client sees itself. */
@@ -741,7 +743,8 @@ void deliver_on_rcpt(struct shard *shard, struct delivery *delivery, uint32_t in
     must(delivery->open > 0);
     delivery->open--;
     /* A receiver that took nobody before it called this one too many would be asked for ever. */
-    if (fate.kind == FATE_RETRY_AT_ONCE && (index == 0 || delivery->open == 0)) {
+    if (fate.kind == FATE_RETRY_AT_ONCE && (verdict->flags & VERDICT_TOO_MANY_RCPT) != 0 &&
+        (index == 0 || delivery->open == 0)) {
         fate.kind = FATE_RETRY;
         fate.delay_ms =
             fate_retry_delay_ms(&queue->settings, queued_attempts(queued), io_rng(shard->io));

@@ -46,6 +46,7 @@ enum report_kind {
     X(in_doubt)                                                                                    \
     X(deleted)                                                                                     \
     X(sent_ahead)                                                                                  \
+    X(sent_chunked)                                                                                \
     X(returned)                                                                                    \
     X(delivered_messages)                                                                          \
     X(delivered_bytes)                                                                             \

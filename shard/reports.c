@@ -43,6 +43,7 @@ static void add_status(struct shard *shard, struct report *report)
     now.connections_out = site_open_connections(shard);
     now.queues = shard->queues.count_used;
     now.hot_bytes = shard->pool.bytes_used;
+    now.sent_chunked = smtpc_engine_chunk_count(shard->smtpc);
     now.allocations = mem_alloc_count() - shard->allocations_before;
     for (uint32_t i = 0; i < shard->queues.count_grown; i++)
         if (slab_is_live(&shard->queues, i)) {

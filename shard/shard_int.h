@@ -283,6 +283,7 @@ struct site {
     char (*host_names)[DNS_NAME_MAX + 1];
     uint32_t clean_count; /* messages answered in step, up to what `auto` asks for */
     bool is_out_of_step;  /* nothing is sent ahead any more */
+    bool refuses_chunks;  /* offers CHUNKING and does not know BDAT */
     bool is_failing;      /* the newest connection to be made was not */
 };
 
@@ -775,6 +776,8 @@ void ahead_take_over(struct shard *shard, struct connection *connection);
  */
 void ahead_return(struct shard *shard, struct connection *connection,
                   const struct verdict *verdict);
+/* Whether the queue's message may go as a chunk. */
+bool ahead_may_chunk(const struct connection *connection, const struct queue *queue);
 /* A message was answered, or the connection ended by a verdict: does the site keep step? */
 void ahead_note_clean(struct connection *connection);
 void ahead_note_closed(struct connection *connection, const struct verdict *verdict);

@@ -519,6 +519,7 @@ static void fill_options(const struct lane *lane, const struct queue *queue,
         .quit_timeout_ms = QUIT_TIMEOUT_MS,
         .keep_tcp_info = lane->shard->counts_ips,
         .ignore_pipelining = settings->ignore_pipelining,
+        .ignore_chunking = settings->ignore_chunking,
         .ignore_8bitmime = settings->ignore_8bitmime,
     };
 }
@@ -700,9 +701,9 @@ static void on_rcpt(struct smtpc *smtpc, void *context, uint32_t index,
 {
     struct connection *connection = context;
 
-    (void)smtpc;
     if (verdict->class != VERDICT_SUCCESS)
         connection->error_count++;
+    connection->lane->site->refuses_chunks |= smtpc_refuses_chunks(smtpc);
     deliver_on_rcpt(connection->shard, connection->delivery, index, verdict);
 }
 
@@ -731,7 +732,7 @@ static void on_closed(struct smtpc *smtpc, void *context, const struct verdict *
     struct connection *connection = context;
     struct shard *shard = connection->shard;
 
-    (void)smtpc;
+    connection->lane->site->refuses_chunks |= smtpc_refuses_chunks(smtpc);
     ips_on_closed(shard, connection);
     connection->is_closed = true;
     ahead_note_closed(connection, verdict);

@@ -228,6 +228,7 @@ struct conf_queue {
     bool bounce_upon_5xx_greeting;
     bool smtp_421_means_mx_unavailable;
     bool ignore_pipelining;
+    bool ignore_chunking;
     enum conf_pipeline_across pipeline_across_messages;
     bool ignore_8bitmime;
     bool prefer_ipv6; /* IPv4 first unless told otherwise */

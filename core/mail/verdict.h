@@ -50,6 +50,7 @@ enum verdict_flags {
     VERDICT_FROM_REPLY = 2,    /* code and text are the receiver's; else they are ours */
     VERDICT_TOO_MANY_RCPT = 4, /* 452 4.5.3 (RFC 5321 4.5.3.1.10): split, at once, no penalty */
     VERDICT_PROTOCOL = 8,      /* the receiver broke the protocol */
+    VERDICT_NO_CHUNKING = 16,  /* BDAT was offered and not known: by DATA, at once, no penalty */
 };
 
 #define VERDICT_TEXT_MAX 512

@@ -54,7 +54,7 @@ struct fate fate_of_rcpt(const struct verdict *verdict, const struct conf_queue 
         fate.kind = FATE_DELIVERED;
         return fate;
     }
-    if (verdict->flags & VERDICT_TOO_MANY_RCPT) {
+    if (verdict->flags & (VERDICT_TOO_MANY_RCPT | VERDICT_NO_CHUNKING)) {
         fate.kind = FATE_RETRY_AT_ONCE;
         return fate;
     }

@@ -12,7 +12,8 @@
 enum fate_kind {
     FATE_DELIVERED,
     FATE_RETRY,         /* again after delay_ms, counted as an attempt */
-    FATE_RETRY_AT_ONCE, /* again without delay and without counting: too many recipients */
+    FATE_RETRY_AT_ONCE, /* again without delay and without counting: too many recipients, or BDAT
+                           offered and not known */
     FATE_BOUNCED,
 };
 

@@ -19,6 +19,7 @@ from harness import Smtp, final_rows_by_rcpt, send_message, to_crlf, until
 CORPUS = os.path.join(os.path.dirname(__file__), '..', '..', '..', 'shared', 'corpora', 'mime')
 TEXT = b'From: a@sender.test\r\nSubject: test\r\n\r\nHello\r\n'
 ROUTED = '{base}<domain *>\n    smtp-hosts [%s]:2525\n    retry-after 2s\n</domain>\n'
+CHUNKED = ROUTED + '<domain *>\n    pipeline-across-messages no\n</domain>\n'
 
 
 class PatientServer(SmtpServer):
@@ -246,6 +247,43 @@ def test_chunks_of_every_kind(world):
     assert daemon.counters()['accepted_messages'] == 1
 
 
+def test_small_messages_go_as_chunks(world):
+    """The sink takes BDAT: what went so, what did not, and that every octet arrived."""
+    receiver = world.sink('--rule', 'offer pipelining chunking 8bitmime size',
+                          '--rule', 'dot every=10 451 4.3.0 Later')
+    daemon = world.daemon(CHUNKED % receiver.address).start()
+    client = Smtp(daemon.listen)
+    client.command('EHLO client.test')
+    for number, body in enumerate([TEXT, TEXT + b'.dot\r\n', TEXT + b'x' * 900 + b'\r\n',
+                                   TEXT + (b'y' * 78 + b'\r\n') * 1000] * 10):
+        client.envelope('a@s.test', [f'u{number}@d.test'])
+        assert client.data(body)[0] == 250
+    client.close()
+    counters = daemon.wait_for(30, delivered=40, queued_rcpts=0)
+    figures = receiver.stop()
+    assert figures['messages'] == 40 and figures['damaged'] == 0
+    assert counters['deferred'] > 0 and counters['bounced'] == 0
+    assert counters['sent_chunked'] >= 20
+
+
+def test_a_receiver_that_offers_chunking_and_does_not_know_it(world):
+    """Its messages come by DATA at once: no attempt is lost, and nothing comes twice."""
+    class Liar(Receiver):
+        async def handle_EHLO(self, server, session, envelope, hostname, responses):
+            session.host_name = hostname
+            return [responses[0], '250-PIPELINING', '250-CHUNKING', *responses[1:]]
+
+    receiver = Liar(world)
+    daemon = world.daemon(CHUNKED % receiver.address).start()
+    for number in range(5):
+        assert send_message(daemon.listen, 'a@s.test', [f'u{number}@d.test'], TEXT)[0] == 250
+    messages = receiver.wait(5)
+    counters = daemon.wait_for(10, delivered=5, queued_rcpts=0)
+    assert sorted(rcpts[0] for _, rcpts, _, _ in messages) == [f'u{n}@d.test' for n in range(5)]
+    assert {without_received(content) for _, _, content, _ in messages} == {TEXT}
+    assert 1 <= counters['sent_chunked'] <= 2 and counters['deferred'] == 0
+
+
 def test_smtp_source_injects(world):
     """Postfix's generator: 400 messages, 2 recipients each, over 10 sessions."""
     program = shutil.which('smtp-source', path='/usr/sbin:/usr/bin')
@@ -262,28 +300,35 @@ def test_smtp_source_injects(world):
 
 
 def test_postfix_receives(world):
-    """A Postfix of our own takes 300 messages into mailboxes, and refuses whom it does not know."""
+    """A Postfix of our own takes 300 messages into mailboxes, and refuses whom it does not know.
+    Where nothing is sent ahead, those without a dot to be doubled come as chunks."""
     if not postfix.is_installed():
         pytest.skip('Postfix is not installed')
-    server = postfix.Postfix(world, ['known.test'], ['alice', 'bob'])
-    daemon = world.daemon(ROUTED % server.address).start()
+    server = postfix.Postfix(world, ['known.test', 'chunks.test'], ['alice', 'bob'])
+    daemon = world.daemon(ROUTED % server.address + '<domain chunks.test>\n'
+                          '    pipeline-across-messages no\n</domain>\n').start()
     client = Smtp(daemon.listen)
     client.command('EHLO client.test')
-    body = b'Subject: to Postfix\r\n\r\n.dot\r\nnumber %d\r\n'
+    bodies = [b'Subject: to Postfix\r\n\r\n.dot\r\nnumber %d\r\n',
+              b'Subject: to Postfix\r\n\r\nline\r\nnumber %d\r\n']
     for number in range(300):
-        client.envelope('a@sender.test', ['alice@known.test', 'bob@known.test',
-                                          'stranger@known.test'])
-        assert client.data(body % number)[0] == 250
+        domain = 'chunks.test' if number % 4 < 2 else 'known.test'
+        client.envelope('a@sender.test', [f'{user}@{domain}'
+                                          for user in ['alice', 'bob', 'stranger']])
+        assert client.data(bodies[number % 2] % number)[0] == 250
     client.close()
     daemon.wait_for(60, delivered=600, bounced=300, queued_rcpts=0)
     rows = daemon.wait_for_rows(900)
     strangers = [row for row in rows if row['type'] == 'b']
-    assert {row['rcpt'] for row in strangers} == {'stranger@known.test'}
+    assert {row['rcpt'] for row in strangers} == {'stranger@known.test', 'stranger@chunks.test'}
     assert all(row['dsnStatus'].startswith('5.1.1') for row in strangers)
     for user in 'alice', 'bob':
         messages = until(lambda: server.mail(user, 300), 60, f'300 messages for {user}')
-        assert sorted(re.search(rb'\n\.dot\nnumber (\d+)\n$', text).group(1) for text in messages) \
-            == sorted(b'%d' % number for number in range(300))
+        found = [re.search(rb'\n(\.dot|line)\nnumber (\d+)\n$', text) for text in messages]
+        assert sorted((int(match.group(2)), match.group(1)) for match in found) == \
+            [(number, [b'.dot', b'line'][number % 2]) for number in range(300)]
+    counters = daemon.counters()
+    assert counters['sent_chunked'] == 75 and counters['deferred'] == 0
     assert not [row for row in rows if row['type'] == 'd' and 'PIPELINING' not in
                 row['dlvEsmtpAvailable']]
 

@@ -13,6 +13,7 @@
 #define INPUT_MAX    (64 * 1024)
 
 static const char default_content[] = "Subject: hi\r\n\r\n..hello\r\n";
+static const char plain_content[] = "Subject: hi\r\n\r\nhello\r\n";
 
 struct stage {
     struct play *play;
@@ -371,7 +372,13 @@ static void fill_transaction(struct stage *stage)
         }
         transaction->rcpts = stage->rcpts;
     }
-    if (transaction->content == NULL) {
+    if (transaction->content == NULL && transaction->may_chunk) {
+        stage->content =
+            (struct iovec){(void *)(uintptr_t)plain_content, sizeof(plain_content) - 1};
+        transaction->content = &stage->content;
+        transaction->content_count = 1;
+        transaction->content_bytes = sizeof(plain_content) - 1;
+    } else if (transaction->content == NULL) {
         stage->content =
             (struct iovec){(void *)(uintptr_t)default_content, sizeof(default_content) - 1};
         transaction->content = &stage->content;

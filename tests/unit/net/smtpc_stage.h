@@ -101,7 +101,9 @@ struct scene {
     struct step steps[64];      /* ends with END */
     uint32_t rcpt_count;        /* 0 = 1 */
     uint32_t transaction_count; /* 0 = 1; one after the other, as far as the connection lasts */
-    struct smtpc_transaction transaction; /* sender, content and rcpts are filled in when empty */
+    /* Sender, content and rcpts are filled in when empty: content with a stuffed dot, or
+     * without when it may go as a chunk. */
+    struct smtpc_transaction transaction;
     void (*tune)(struct smtpc_options *options);
     void (*weather)(struct sim_world *world); /* before the client opens its connection */
     /* Of the first transaction, one by one; the last row stands for the rest. */
