@@ -28,6 +28,7 @@ void batch_reset(struct batch *batch)
     must(list_empty(&batch->waiting));
     batch->used = 0;
     batch->records = 0;
+    batch->outcomes = 0;
     batch->is_urgent = false;
     batch->is_closed = false;
     batch->is_adrift = false;
@@ -117,6 +118,7 @@ void batch_put(struct batch *batch, struct log_request *request, uint64_t sequen
         batch->first = sequence;
     batch->last = sequence;
     batch->records++;
+    batch->outcomes += record.type == RECORD_OUTCOME;
     batch->used += whole;
 }
 

@@ -20,9 +20,10 @@ struct batch {
     uint8_t *buffer;
     uint32_t used; /* batch header included; 0 = empty */
     uint32_t records;
-    bool is_urgent; /* somebody waits for it */
-    bool is_closed; /* takes no more */
-    bool is_adrift; /* must find a new place before it is written */
+    uint32_t outcomes; /* of these, outcomes of deliveries */
+    bool is_urgent;    /* somebody waits for it */
+    bool is_closed;    /* takes no more */
+    bool is_adrift;    /* must find a new place before it is written */
     uint32_t done_count;
     uint16_t *done_slots; /* segments of which a message is done once this is durable */
     uint32_t *done_bytes; /* ... and its record's size */

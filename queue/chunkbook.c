@@ -189,14 +189,17 @@ uint32_t chunkbook_detach(struct chunkbook *book, const struct log_request *requ
 {
     uint32_t entry =
         chunkbook_find(book, request->message_id, request->place.serial, request->place.offset);
-    struct chunk_run *last;
+    struct chunk_run *last = NULL;
 
     if (entry == CHUNKBOOK_NONE)
         return others;
     table_remove(&book->by_id, hash_u64(request->message_id), entry);
-    last = run_at(book, entry);
-    while (last->next != CHUNKBOOK_NONE)
-        last = run_at(book, last->next);
+    for (uint32_t at = entry; at != CHUNKBOOK_NONE; at = last->next) {
+        last = run_at(book, at);
+        if (last->count > 0)
+            segpool_records_leave(&book->pool->slots[last->slot], last->count, last->bytes);
+    }
+    must(last != NULL);
     last->next = others;
     return entry;
 }
@@ -210,7 +213,7 @@ void chunkbook_done(struct chunkbook *book, uint32_t chain)
         if (run->count == 0)
             continue;
         must(segment->serial == run->segment_serial);
-        segpool_records_done(book->pool, segment, run->count, run->bytes);
+        segpool_records_left(book->pool, segment, run->count, run->bytes);
     }
     free_chain(book, chain);
 }

@@ -38,16 +38,29 @@ void compaction_fini(struct spool *spool)
     mem_free(spool->compaction.commits);
 }
 
+/* What is left to move. What was moved, or has ended, leaves with the next commit of outcomes. */
+static bool is_left(const struct segment *segment)
+{
+    return segment->live > segment->leaving;
+}
+
+static uint64_t bytes_left(const struct segment *segment)
+{
+    return segment->live_bytes > segment->leaving_bytes
+               ? segment->live_bytes - segment->leaving_bytes
+               : 0;
+}
+
 static bool is_worth_it(const struct spool *spool, const struct segment *segment, bool is_low)
 {
     /* Chunks of a message in the making cannot be moved: the segment would not become empty. */
-    if (segment->stream != STREAM_MESSAGES || segment->live == 0 || segment->open > 0)
+    if (segment->stream != STREAM_MESSAGES || !is_left(segment) || segment->open > 0)
         return false;
     if (segment->state != SEGMENT_SEALED && segment->state != SEGMENT_POISONED)
         return false;
     if (is_low)
-        return segment->live_bytes <= segment->bytes / 4 * 3;
-    return segment->live_bytes <= segment->bytes / STRAGGLERS_IN &&
+        return bytes_left(segment) <= segment->bytes / 4 * 3;
+    return bytes_left(segment) <= segment->bytes / STRAGGLERS_IN &&
            segment->serial + OLD_BY_SERIALS <= spool->pool.newest[STREAM_MESSAGES];
 }
 
@@ -60,7 +73,7 @@ static struct segment *choose(struct spool *spool, bool is_low)
         struct segment *segment = &spool->pool.slots[i];
 
         if (is_worth_it(spool, segment, is_low) &&
-            (best == NULL || segment->live_bytes < best->live_bytes))
+            (best == NULL || bytes_left(segment) < bytes_left(best)))
             best = segment;
     }
     return best;
@@ -77,7 +90,7 @@ static void evacuate(struct spool *spool, const struct segment *segment)
         commit_count = 0;
     compaction->serial = segment->serial;
     compaction->slot = segment->slot;
-    compaction->live_bytes = segment->live_bytes;
+    compaction->live_bytes = bytes_left(segment);
     compaction->clients_left = 0;
     spool_count(&spool->counters.evacuations, 1);
     for (uint16_t i = 0; i < spool->client_count; i++) {
@@ -122,16 +135,16 @@ void compaction_turn(struct spool *spool)
 static uint64_t next_look_ns(struct compaction *compaction, const struct segment *segment,
                              uint64_t now_ns)
 {
-    bool is_left = segment->serial == compaction->serial && segment->live > 0;
+    bool is_there = segment->serial == compaction->serial && is_left(segment);
     uint64_t wait_ns = compaction->retry_ns;
 
-    if (is_left && segment->live_bytes >= compaction->live_bytes) {
+    if (is_there && bytes_left(segment) >= compaction->live_bytes) {
         if (compaction->retry_ns < RETRY_NS_MAX)
             compaction->retry_ns *= 2;
         return now_ns + wait_ns;
     }
     compaction->retry_ns = RETRY_NS;
-    return is_left ? now_ns + RETRY_NS : now_ns;
+    return is_there ? now_ns + RETRY_NS : now_ns;
 }
 
 void compaction_on_done(struct spool *spool, struct spool_client *client,

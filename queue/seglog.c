@@ -197,6 +197,7 @@ static void account_done(struct seglog *log, struct batch *batch, const struct l
         segpool_message_done(pool, segment, place->bytes);
         return;
     }
+    segpool_records_leave(segment, 1, place->bytes);
     batch->done_bytes[batch->done_count] = place->bytes;
     batch->done_slots[batch->done_count++] = place->slot;
     if (place->large > 0)
@@ -296,7 +297,7 @@ void seglog_append(struct seglog *log, struct log_request *request)
     /* What is left when space is low is for copies, which make room. */
     if (log->stream == STREAM_MESSAGES && (request->flags & LOG_IS_COPY) == 0 &&
         spool_health_is_short(spool_health(log->spool))) {
-        spool_answer(log->spool, request, E_LOW_SPACE);
+        spool_answer(log->spool, request, log->spool->trouble);
         return;
     }
     if (list_empty(&log->pending) && copy_in(log, request))
@@ -336,7 +337,7 @@ static void take_pending(struct seglog *log)
             continue;
         list_push_front(&log->pending, &request->link);
         if (log->fill->used == 0 && is_out_of_space(log, batch_size_of(request)))
-            answer_list(log->spool, &log->pending, E_LOW_SPACE);
+            answer_list(log->spool, &log->pending, segpool_shortage(&log->spool->pool));
         return;
     }
 }
@@ -455,7 +456,7 @@ static void fill_settle(struct seglog *log)
         return;
     }
     if (is_out_of_space(log, fill->used))
-        fill_refuse(log, E_LOW_SPACE);
+        fill_refuse(log, segpool_shortage(&log->spool->pool));
 }
 
 static void start_due(struct seglog *log)
@@ -520,11 +521,11 @@ static void flight_durable(struct seglog *log)
         spool_count(&counters->messages, flight->records - flight->chunk_count);
     } else {
         spool_count(&counters->outcome_commits, 1);
-        spool_count(&counters->outcomes, flight->records);
+        spool_count(&counters->outcomes, flight->outcomes);
         segpool_publish(&log->spool->pool, flight->segment);
     }
     for (uint32_t i = 0; i < flight->done_count; i++)
-        segpool_message_done(&log->spool->pool, &log->spool->pool.slots[flight->done_slots[i]],
+        segpool_records_left(&log->spool->pool, &log->spool->pool.slots[flight->done_slots[i]], 1,
                              flight->done_bytes[i]);
     chunkbook_done(&log->spool->chunks, flight->done_chunks);
     answer_durable(log, flight);
@@ -556,7 +557,7 @@ static void note_failure(struct seglog *log, int error)
     uint32_t before = log->failures_in_a_row++;
 
     spool_count(&log->spool->counters.failed_commits, 1);
-    log->failure = error;
+    log->failure = segpool_error(error);
     if (before == 0)
         return;
     log->rest_until_ns =

@@ -192,6 +192,21 @@ void segpool_records_done(struct segpool *pool, struct segment *segment, uint32_
     look_if_empty(pool, segment);
 }
 
+void segpool_records_leave(struct segment *segment, uint32_t count, uint64_t bytes)
+{
+    segment->leaving += count;
+    segment->leaving_bytes += bytes;
+}
+
+void segpool_records_left(struct segpool *pool, struct segment *segment, uint32_t count,
+                          uint64_t bytes)
+{
+    must(segment->leaving >= count && segment->leaving_bytes >= bytes);
+    segment->leaving -= count;
+    segment->leaving_bytes -= bytes;
+    segpool_records_done(pool, segment, count, bytes);
+}
+
 void segpool_publish(struct segpool *pool, struct segment *segment)
 {
     must(segment->stream == STREAM_OUTCOMES);
@@ -240,6 +255,11 @@ bool segpool_can_serve(const struct segpool *pool, enum segfmt_stream stream)
     return pool->free_count > reserve_against(stream) || may_grow(pool, stream);
 }
 
+int segpool_shortage(const struct segpool *pool)
+{
+    return pool->failure == 0 ? E_LOW_SPACE : pool->failure;
+}
+
 bool segpool_is_low(const struct segpool *pool)
 {
     if (pool->rests && pool->ready[STREAM_MESSAGES] == NULL)
@@ -276,7 +296,7 @@ uint32_t segpool_next_serial(const struct segpool *pool, enum segfmt_stream stre
 static void retry_later(struct segpool *pool, int error)
 {
     must(error < 0);
-    pool->failure = error;
+    pool->failure = segpool_error(error);
     io_timer_arm(pool->spool->io, &pool->retry, io_now_ns(pool->spool->io) + RETRY_AFTER_NS);
 }
 

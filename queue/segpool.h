@@ -15,10 +15,12 @@
  */
 #pragma once
 
+#include "core/base/err.h"
 #include "core/io/io.h"
 #include "queue/segfmt.h"
 #include "queue/spool.h"
 
+#include <errno.h>
 #include <stdatomic.h>
 
 #define SEGPOOL_RESERVE   2u
@@ -46,7 +48,9 @@ struct segment {
     uint32_t live;       /* records of messages appended here and not yet done */
     uint64_t live_bytes; /* about: of these records */
     uint32_t open;       /* of them chunks of messages in the making */
-    uint32_t former;     /* serial of the one before it in its stream */
+    uint32_t leaving;    /* of them done, by outcomes that are not durable yet */
+    uint64_t leaving_bytes;
+    uint32_t former; /* serial of the one before it in its stream */
     uint16_t slot;
     uint8_t state; /* enum segment_state */
     uint8_t stream;
@@ -68,6 +72,12 @@ enum segpool_job {
     JOB_HEADER,      /* the header is in flight */
     JOB_HEADER_SYNC,
 };
+
+/* A full disk and a met quota have one name, whoever says so. */
+static inline int segpool_error(int error)
+{
+    return error == -ENOSPC || error == -EDQUOT ? E_LOW_SPACE : error;
+}
 
 struct spool;
 
@@ -113,6 +123,8 @@ static inline bool segpool_is_idle(const struct segpool *pool)
 struct segment *segpool_take(struct segpool *pool, enum segfmt_stream stream);
 /* False when none is prepared for the stream and none can be made as things are. */
 bool segpool_can_serve(const struct segpool *pool, enum segfmt_stream stream);
+/* Why there is none: E_LOW_SPACE, also for a full disk or quota, or what else the disk said. */
+int segpool_shortage(const struct segpool *pool);
 /* What is left is for outcomes and for copies of stragglers. */
 bool segpool_is_low(const struct segpool *pool);
 /* The lowest serial that the stream's next segment may have. */
@@ -120,6 +132,11 @@ uint32_t segpool_next_serial(const struct segpool *pool, enum segfmt_stream stre
 /* No more commits go in. */
 void segpool_seal(struct segpool *pool, struct segment *segment);
 void segpool_poison(struct segpool *pool, struct segment *segment);
+/* So many records of this segment, of so many bytes in all, are dead as soon as an outcome on its
+ * way to the disk is durable; and that it is. */
+void segpool_records_leave(struct segment *segment, uint32_t count, uint64_t bytes);
+void segpool_records_left(struct segpool *pool, struct segment *segment, uint32_t count,
+                          uint64_t bytes);
 /* So many records of this segment, of so many bytes in all, are dead, durably. */
 void segpool_records_done(struct segpool *pool, struct segment *segment, uint32_t count,
                           uint64_t bytes);

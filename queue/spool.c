@@ -69,8 +69,6 @@ static enum spool_health judge(const struct spool *spool, enum spool_health befo
 /* Why the health is as it is. */
 static int trouble_of(const struct spool *spool, enum spool_health health)
 {
-    int error = E_LOW_SPACE;
-
     if (health == SPOOL_HEALTHY)
         return 0;
     if (health == SPOOL_POISONED)
@@ -78,12 +76,10 @@ static int trouble_of(const struct spool *spool, enum spool_health health)
     if (health == SPOOL_LATE)
         return E_LATE;
     if (seglog_is_failing(&spool->outcomes))
-        error = spool->outcomes.failure;
-    else if (seglog_is_resting(&spool->messages))
-        error = spool->messages.failure;
-    else if (spool->pool.failure != 0)
-        error = spool->pool.failure;
-    return error == -ENOSPC || error == -EDQUOT ? E_LOW_SPACE : error;
+        return spool->outcomes.failure;
+    if (seglog_is_resting(&spool->messages))
+        return spool->messages.failure;
+    return segpool_shortage(&spool->pool);
 }
 
 static void health_set(struct spool *spool, enum spool_health health)

@@ -131,7 +131,7 @@ enum log_request_flags {
  * The parcel comes back with status set on the answer mailbox of the client named in parcel.from,
  * which need not be the client whose mailbox brought it: a home passes on its owners' outcomes.
  *
- * Negative for a message: E_LOW_SPACE (452), E_TOO_LONG (larger than a segment holds), E_CLOSED, or
+ * Negative for a message: E_LOW_SPACE, E_TOO_LONG (larger than a segment holds), E_CLOSED, or
  * the error of the disk; in all these cases the message will never be seen again. The same for a
  * chunk and a commit record, whose chunks are then still to be dropped. For everything
  * else only E_POISONED, E_CLOSED, E_TOO_LONG, and for named state also E_DAMAGED (not encoded) and
@@ -296,7 +296,7 @@ struct spool_stats {
     uint64_t message_commits;
     uint64_t outcome_commits;
     uint64_t messages;
-    uint64_t outcomes;
+    uint64_t outcomes; /* that are durable; states, names and voids beside them do not count */
     uint64_t bytes_written;
     uint64_t commit_ns_total; /* time commits were in flight, summed */
     uint64_t failed_commits;

@@ -148,6 +148,7 @@ static void put_status(struct control *control, json_t *data, const struct repor
     X(voids)                                                                                       \
     X(checkpoints)                                                                                 \
     X(recycled)                                                                                    \
+    X(evacuations)                                                                                 \
     X(segments_total)                                                                              \
     X(segments_free)
 

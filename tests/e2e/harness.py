@@ -96,6 +96,7 @@ class Daemon:
         self.control_path = os.path.join(world.short_path, f'{name}.control')
         self.spool_path = os.path.join(self.path, 'spool')
         self.acct_path = os.path.join(self.path, 'acct.csv')
+        self.segment_size = '2m'
         self.listen = world.address()
         self.source = world.address()
         self.program = None
@@ -114,7 +115,7 @@ class Daemon:
                 f'</source>\n'
                 f'<virtual-mta v>\n    smtp-source-host {self.source} v.relay.test\n'
                 f'</virtual-mta>\n'
-                f'<spool {self.spool_path}>\n    segment-size 2m\n</spool>\n'
+                f'<spool {self.spool_path}>\n    segment-size {self.segment_size}\n</spool>\n'
                 f'<acct-file {self.acct_path}>\n    records d,b,t\n</acct-file>\n')
 
     def start(self, before=None, seconds=30):

@@ -1,15 +1,12 @@
 """Load with crashes in between, and what must hold afterwards: shared by kills and power cuts."""
 import math
 import random
-import statistics
 import time
 
 from harness import final_rows_by_rcpt, ledger_lines, say, until, verify
 
 CONNECTIONS_MAX = 16
 OUTCOME_HOLD_S = 0.020
-USUAL_MOST_S = 0.080
-SEEN_S = 0.010  # what happens is seen so much later
 
 # Every connection carries one message at a time, so the limit is also what may be in flight.
 CONFIG = (f'total-max-smtp-out {CONNECTIONS_MAX}\n'
@@ -47,71 +44,70 @@ class Arrivals:
         self.life += 1
 
 
-def unsafe_s(samples, killed, commit_s):
-    """How long before the crash an outcome may still not have been durable: the hold and one
-    commit. Usually that is the average commit; but a disk that stalls makes one commit long, which
-    shows in the time since the last one ended and in the gap before it.
-    """
-    ends = [before[0] for before, after in zip(samples, samples[1:]) if after[1] != before[1]]
-    ends = [samples[0][0]] * (2 - len(ends)) + ends
-    last_commit_s = max(commit_s, ends[-1] - ends[-2] - OUTCOME_HOLD_S)
-    return SEEN_S + max(OUTCOME_HOLD_S + commit_s, killed - ends[-1] + last_commit_s)
-
-
 class Crashes:
-    """Crashes the daemon again and again, and computes what each crash may double."""
+    """Crashes the daemon again and again, and computes what each crash may double: what has arrived
+    and is not, by the daemon's own count of what its log holds, durable. No clock has a say in that,
+    so a slow machine doubles more and may."""
 
     def __init__(self, daemon, sink, crash):
         self.daemon = daemon
         self.crash = crash
         self.arrivals = Arrivals(sink.ledger)
+        self.arrived_before = 0  # this life
         self.allowed = {}
         self.dice = random.Random(30)
-        self.unsafe_s = []
-
-    def watch(self, seconds):
-        """(time, outcome commits so far, arrivals so far), seen again and again; closely towards
-        the end. And what a commit took on average."""
-        samples = []
-        end = time.monotonic() + seconds
-        while True:
-            counters = self.daemon.counters()
-            samples.append((time.monotonic(), counters['outcome_commits'], self.arrivals.read()))
-            if samples[-1][0] > end:
-                break
-            time.sleep(0.003 if end - samples[-1][0] < 0.1 else 0.03)
-        commits = counters['message_commits'] + counters['outcome_commits']
-        return samples, counters['commit_ns_total'] / max(commits, 1) / 1e9
+        self.commits = 0
+        self.commits_expected = 0
 
     def one(self, least_s, most_s):
         """A crash after a time between these two, shorter ones being as likely as longer ones."""
-        samples, commit_s = self.watch(
-            math.exp(self.dice.uniform(math.log(least_s), math.log(most_s))))
-        killed = time.monotonic()
+        began, first = time.monotonic(), self.daemon.counters()
+        time.sleep(math.exp(self.dice.uniform(math.log(least_s), math.log(most_s))))
+        before = self.daemon.counters()
+        lasted_s = time.monotonic() - began
+        after = self.daemon.counters()
         self.crash()
-        time.sleep(0.05)  # what had been sent before is still written down
-        window_s = unsafe_s(samples, killed, commit_s)
-        recent = self.arrivals.read() - max(
-            (count for when, _, count in samples if when <= killed - window_s),
-            default=samples[0][2])
-        self.unsafe_s.append(window_s)
-        self.allowed[self.arrivals.life] = CONNECTIONS_MAX + recent
+        # Of what the log held in the end at most so much was no delivery.
+        others = after['bounced'] + after['deferred'] + after['deleted']
+        self.count(max(before['outcomes'] - others, 0))
+        commits = before['outcome_commits'] - first['outcome_commits']
+        all_commits = before['outcome_commits'] + before['message_commits']
+        commit_s = before['commit_ns_total'] / max(all_commits, 1) / 1e9
+        self.commits += commits
+        self.commits_expected += lasted_s / (OUTCOME_HOLD_S + commit_s)
+
+    def while_starting(self):
+        """The daemon was killed before anybody could ask it: all that arrived may come again."""
+        self.count(0)
+
+    def count(self, durable):
+        """The end of a life whose log held so many deliveries."""
+        until(lambda: self.arrivals.read() - self.arrived_before >= durable and self.is_quiet(), 20,
+              'the sink to write down what it had got')
+        arrived = self.arrivals.read() - self.arrived_before
+        self.allowed[self.arrivals.life] = arrived - durable + CONNECTIONS_MAX
+        self.arrived_before += arrived
         self.arrivals.crashed()
+
+    def is_quiet(self):
+        before = self.arrivals.read()
+        time.sleep(0.05)
+        return self.arrivals.read() == before
 
     def check(self):
         """No crash doubled more than it may; called after everything has arrived."""
         self.arrivals.read()
         doubled = self.arrivals.doubled
-        usual_s = statistics.median(self.unsafe_s)
         say(f'{len(self.allowed)} crashes, {self.arrivals.count} arrivals, doubled '
             f'{sum(doubled.values())}, most by one crash {max(doubled.values(), default=0)}, '
-            f'allowed on average {sum(self.allowed.values()) / len(self.allowed):.0f}, '
-            f'unsafe time median {usual_s * 1000:.0f} ms, longest {max(self.unsafe_s) * 1000:.0f} ms')
-        # Stalls of the disk excuse some commits, not all of them.
-        assert usual_s < USUAL_MOST_S, 'outcomes wait too long for their commit'
+            f'allowed on average {sum(self.allowed.values()) / len(self.allowed):.0f}; '
+            f'{self.commits} commits of outcomes of {self.commits_expected:.0f} that the hold and '
+            'the time of a commit have room for')
         wrong = {life: (count, self.allowed.get(life, 0)) for life, count in doubled.items()
                  if count > self.allowed.get(life, 0)}
         assert not wrong, f'crash: (doubled, allowed) {wrong}'
+        # Outcomes that are held too long would be forgiven above.
+        assert self.commits >= self.commits_expected / 4, 'outcomes wait too long for their commit'
 
 
 def settle(daemon, generator, seconds=60):
@@ -139,8 +135,9 @@ def check_accounting(daemon, generator):
     def rows():
         found = {}
         for rcpt, final in final_rows_by_rcpt(daemon.rows()).items():
-            k, number = rcpt.split('@')[0].split('.')
-            found[(number, k)] = final
+            k, dot, number = rcpt.split('@')[0].partition('.')
+            if dot:  # not what a test sent beside the load
+                found[(number, k)] = final
         return found if accepted <= found.keys() else None
 
     try:

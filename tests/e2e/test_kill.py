@@ -30,8 +30,7 @@ def test_kills_lose_nothing(world):
         crashes.one(0.05, 2.0)
         if number % (KILLS // KILLS_WHILE_STARTING) == 2:
             kill_while_starting(daemon)
-            crashes.allowed[crashes.arrivals.life] = load.CONNECTIONS_MAX + 100
-            crashes.arrivals.crashed()
+            crashes.while_starting()
         daemon.start()
     time.sleep(0.5)
     load.settle(daemon, generator)

@@ -462,9 +462,6 @@ static void a_full_disk_is_low_space_too(void **state)
     scene_end(scene);
 }
 
-/* ---- Recycling --------------------------------------------------------------------------------
- */
-
 static void fill_segment(struct scene *scene)
 {
     const struct segment *first = scene->life.spool->messages.active;
@@ -475,6 +472,79 @@ static void fill_segment(struct scene *scene)
     } while (first == NULL ? scene->life.spool->messages.active == NULL
                            : scene->life.spool->messages.active == first);
 }
+
+/* Every second message is done. */
+static void finish_every_second(void *context)
+{
+    struct scene *scene = context;
+    bool is_second = false;
+
+    for (uint64_t i = 0; i < scene->ledger.message_count; i++) {
+        struct ledger_message *message = scene->ledger.messages[i];
+
+        if (message->standing != LEDGER_KEPT)
+            continue;
+        if (is_second)
+            life_send_outcome(&scene->life, message, true, true);
+        is_second = !is_second;
+    }
+}
+
+static void note_everything(void *context)
+{
+    struct scene *scene = context;
+
+    for (uint32_t key = 0; key < LEDGER_KEYS; key++)
+        life_send_named(&scene->life, key, true);
+}
+
+/* Outcomes find no segment: a full disk, and a cursor that needs all there are. New mail must not
+ * take what the message stream has left, which is for stragglers, and those are moved. */
+static void a_stalled_log_refuses_mail_and_moves_stragglers(void **state)
+{
+    struct scene *scene = scene_make();
+    struct spool *spool = scene->life.spool;
+    uint64_t evacuations;
+    uint64_t live;
+
+    for (int i = 0; i < 4; i++)
+        fill_segment(scene);
+    in_process(scene, finish_every_second);
+    settle(scene);
+    atomic_store(&spool_pin_get(spool, 99)->serial, 0);
+    sim_disk_limit(scene->world, sim_disk_used(scene->world));
+    for (int i = 0; i < 3000 && spool_health(spool) != SPOOL_STALLED; i++) {
+        in_process(scene, note_everything);
+        sim_run_for(scene->world, MS / 10);
+    }
+    assert_int_equal(trouble_of(scene).health, SPOOL_STALLED);
+    assert_int_equal(trouble_of(scene).error, E_LOW_SPACE);
+    assert_non_null(spool->messages.active);
+    assert_true(spool->messages.write_end + 5 * 4096 < spool->messages.active->bytes);
+    evacuations = stats_of(scene).evacuations;
+    in_process(scene, send_five);
+    sim_run_for(scene->world, 10 * MS);
+    assert_int_equal(count_standing(scene, LEDGER_REFUSED), 5);
+    sim_run_for(scene->world, 5000 * MS);
+    assert_int_equal(spool_health(spool), SPOOL_STALLED);
+    assert_true(stats_of(scene).evacuations > evacuations);
+    /* With space everything goes on. */
+    sim_disk_limit(scene->world, 1u << 30);
+    atomic_store(&spool_pin_get(spool, 99)->serial, UINT32_MAX);
+    assert_true(sim_run_until(scene->world, is_healthy, scene, 10000 * MS, 5000000));
+    settle(scene);
+    in_process(scene, send_five);
+    settle(scene);
+    live = scene->ledger.live_count;
+    assert_in_range(live, 6, 30);
+    crash(scene, SIM_POWER_CUT);
+    begin(scene);
+    assert_int_equal(scene->life.report.messages_live, live);
+    scene_end(scene);
+}
+
+/* ---- Recycling --------------------------------------------------------------------------------
+ */
 
 static void begin_checkpoint(void *context)
 {
@@ -943,6 +1013,7 @@ int main(void)
         cmocka_unit_test(low_space_refuses_mail_and_passes_by_itself),
         cmocka_unit_test(short_of_space_is_low_or_stalled),
         cmocka_unit_test(a_full_disk_is_low_space_too),
+        cmocka_unit_test(a_stalled_log_refuses_mail_and_moves_stragglers),
         cmocka_unit_test(a_segment_is_recycled_in_the_promised_order),
         cmocka_unit_test(an_outcome_segment_waits_for_its_cursor),
         cmocka_unit_test(messages_of_every_size_come_back),
