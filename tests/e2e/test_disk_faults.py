@@ -117,7 +117,7 @@ def begin(world, disk, rules=load.RULES):
     return sink, daemon, generator
 
 
-def finish(world, disk, daemon, sink, generator, doubled_max=0, least=500):
+def finish(world, disk, daemon, sink, generator, doubled_max=0, least=300):
     """The last life ends; nothing was lost, or doubled more often than it may."""
     load.settle(daemon, generator)
     verdict = load.check_ledger(world, sink, generator, least=least)
