@@ -8,6 +8,7 @@
  */
 #include "core/base/mem.h"
 #include "shard/place.h"
+#include "shard/planted.h"
 #include "shard/shard_int.h"
 
 #define QUEUES_PER_TURN 1024
@@ -35,13 +36,16 @@ static void take(struct shard *shard)
     shard->adopt_cursor = 0;
     place_update(shard->place, shard->conf);
     grow_pool_turns(shard);
+    lease_adopt(shard);
     resolve_adopt(shard);
     smtpd_set_host_name(shard->smtpd, conf_global(shard->conf)->host_name);
 }
 
 void adopt_look(struct shard *shard, const struct parcel *parcel)
 {
-    if ((int32_t)(parcel->stamp - shard->version) > 0)
+    bool is_overlooked = planted("shard/newer-version-overlooked") && parcel->kind != RELOAD_ORDER;
+
+    if ((int32_t)(parcel->stamp - shard->version) > 0 && !is_overlooked)
         take(shard);
 }
 
@@ -99,7 +103,8 @@ void adopt_turn(struct shard *shard)
 
     for (; shard->conf_before && shard->adopt_cursor < shard->queues.count_grown && budget > 0;
          shard->adopt_cursor++, budget--)
-        if (slab_is_live(&shard->queues, shard->adopt_cursor))
+        if (slab_is_live(&shard->queues, shard->adopt_cursor) &&
+            !planted("shard/settings-of-a-freed-snapshot"))
             adopt_queue(shard, slab_at(&shard->queues, shard->adopt_cursor));
     if (budget == 0)
         return;

@@ -129,12 +129,12 @@ static void create_mailboxes(struct assembly *assembly)
         assembly->from_spool[i] = mailbox_create(SPOOL_RING, options->committer_loop, loop);
         assembly->questions[i] = mailbox_create(RESOLVER_RING, loop, options->resolver_loop);
         assembly->answers[i] = mailbox_create(RESOLVER_RING, options->resolver_loop, loop);
-        if (options->control) {
+        if (options->control_loop) {
             assembly->to_control[i] = mailbox_create(CONTROL_RING, loop, options->control_loop);
             assembly->from_control[i] = mailbox_create(CONTROL_RING, options->control_loop, loop);
         }
     }
-    if (options->control) {
+    if (options->control_loop) {
         assembly->to_spool[count] =
             mailbox_create(CONTROL_RING, options->control_loop, options->committer_loop);
         assembly->from_spool[count] =
@@ -200,6 +200,21 @@ void assembly_wire(struct assembly *assembly)
 struct spool *assembly_spool(const struct assembly *assembly)
 {
     return assembly->spool;
+}
+
+struct published *assembly_published(struct assembly *assembly)
+{
+    return &assembly->published;
+}
+
+struct mailbox *const *assembly_to_shards(const struct assembly *assembly)
+{
+    return assembly->from_control;
+}
+
+struct mailbox *const *assembly_from_shards(const struct assembly *assembly)
+{
+    return assembly->to_control;
 }
 
 struct mailbox *const *assembly_questions(const struct assembly *assembly)

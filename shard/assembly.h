@@ -21,7 +21,7 @@ struct assembly_options {
     struct shard *const *shards;   /* [shard_count] */
     struct io *committer_loop;     /* one of shard_loops, or its own */
     struct io *control_loop;       /* NULL = no control */
-    struct control *control;       /* NULL = no control */
+    struct control *control;       /* NULL: somebody else sits on that loop, if there is one */
     struct io *resolver_loop;      /* NULL = the resolver is a foreign thread */
     const struct spool_options *spool;
 };
@@ -34,6 +34,11 @@ struct assembly *assembly_create(const struct assembly_options *options);
 int assembly_recover(struct assembly *assembly, struct spool_report *ret_report);
 void assembly_wire(struct assembly *assembly);
 struct spool *assembly_spool(const struct assembly *assembly);
+/* For who stands in for control: the snapshot that shards work with, the ways to them and back
+ * ([shard_count] each). */
+struct published *assembly_published(struct assembly *assembly);
+struct mailbox *const *assembly_to_shards(const struct assembly *assembly);
+struct mailbox *const *assembly_from_shards(const struct assembly *assembly);
 /* The resolver's ends, [shard_count] each. */
 struct mailbox *const *assembly_questions(const struct assembly *assembly);
 struct mailbox *const *assembly_answers(const struct assembly *assembly);

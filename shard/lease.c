@@ -11,9 +11,12 @@
 /* Slots asked for beyond those that somebody waits for: a quarter of those in use, and no more. */
 #define ASK_AHEAD_MAX   8
 #define PATIENCE_MS_MAX (1u << 20)
+/* What was limited once keeps its book, and lanes of its own. */
+#define NO_BOUND        INT32_MAX
 
 static void on_timer(struct io_timer *timer);
 static void settle(struct shard *shard, struct lease_share *share);
+static void own_speak(struct shard *shard, uint32_t limit);
 
 /* ---- Making ---------------------------------------------------------------------------------- */
 
@@ -70,32 +73,83 @@ static struct lease_owned *owned_create(const struct shard *shard, uint32_t limi
     return owned;
 }
 
-void lease_init(struct shard *shard, void (*ready)(struct lease_claim *claim),
-                void (*make_room)(struct lease_slots *slots))
+/* ---- A new snapshot -------------------------------------------------------------------------- */
+
+/* Room for the virtual MTAs of the snapshot. */
+static void grow(struct leases *leases, const struct conf *conf)
+{
+    uint32_t count = leases->limit_count;
+    struct lease_share **shares;
+    struct lease_owned **owned;
+
+    for (uint32_t i = 0; i < conf_vmta_count(conf); i++)
+        if (LIMIT_VMTA(conf_vmta_at(conf, i)->id) >= count)
+            count = LIMIT_VMTA(conf_vmta_at(conf, i)->id) + 1;
+    if (count == leases->limit_count)
+        return;
+    shares = mem_alloc(count * sizeof(*shares));
+    owned = mem_alloc(count * sizeof(*owned));
+    if (leases->limit_count > 0) {
+        memcpy(shares, leases->shares, leases->limit_count * sizeof(*shares));
+        memcpy(owned, leases->owned, leases->limit_count * sizeof(*owned));
+    }
+    mem_free(leases->shares);
+    mem_free(leases->owned);
+    leases->shares = shares;
+    leases->owned = owned;
+    leases->limit_count = count;
+}
+
+static void set_limit(struct shard *shard, uint32_t limit, uint64_t slots)
+{
+    struct lease_share *share = shard->leases.shares[limit];
+    struct lease_owned *owned = shard->leases.owned[limit];
+
+    if (planted("shard/limit-not-adopted"))
+        return;
+    if (owned) {
+        pot_set_limit(&owned->pot, slots);
+        own_speak(shard, limit);
+    } else if (shard->count == 1) {
+        /* Alone, it owes what it holds beyond the limit to nobody, and lets go of it likewise. */
+        share->recalled = slots < share->held ? share->held - (uint32_t)slots : 0;
+        if (slots > share->held)
+            share->held = (uint32_t)slots;
+        settle(shard, share);
+    }
+}
+
+void lease_adopt(struct shard *shard)
 {
     struct leases *leases = &shard->leases;
-    uint32_t id_max = 0;
 
-    for (uint32_t i = 0; i < conf_vmta_count(shard->conf); i++)
-        if (conf_vmta_at(shard->conf, i)->id > id_max)
-            id_max = conf_vmta_at(shard->conf, i)->id;
-    leases->shard = shard;
-    leases->ready = ready;
-    leases->make_room = make_room;
-    leases->limit_count = LIMIT_VMTA(id_max) + 1;
-    leases->shares = mem_alloc(leases->limit_count * sizeof(*leases->shares));
-    leases->owned = mem_alloc(leases->limit_count * sizeof(*leases->owned));
-    list_init(&leases->partial);
-    io_timer_init(&leases->timer, on_timer);
+    grow(leases, shard->conf);
     for (uint32_t i = 0; i < leases->limit_count; i++) {
         uint64_t slots = limit_of(shard->conf, i);
 
+        if (leases->shares[i]) {
+            set_limit(shard, i, slots == CONF_UNLIMITED ? NO_BOUND : slots);
+            continue;
+        }
         if (slots == CONF_UNLIMITED)
             continue;
         leases->shares[i] = share_create(shard, i, slots);
         if (shard->count > 1 && leases->shares[i]->owner == shard->number)
             leases->owned[i] = owned_create(shard, i, slots);
     }
+}
+
+void lease_init(struct shard *shard, void (*ready)(struct lease_claim *claim),
+                void (*make_room)(struct lease_slots *slots))
+{
+    struct leases *leases = &shard->leases;
+
+    leases->shard = shard;
+    leases->ready = ready;
+    leases->make_room = make_room;
+    list_init(&leases->partial);
+    io_timer_init(&leases->timer, on_timer);
+    lease_adopt(shard);
 }
 
 void lease_fini(struct shard *shard)
@@ -232,6 +286,8 @@ static void give_back(struct shard *shard, struct lease_share *share, uint32_t c
     if (!planted("shard/lease-given-back-twice"))
         share->held -= count;
     share->recalled -= count < share->recalled ? count : share->recalled;
+    if (shard->count == 1)
+        return;
     share->give.count = count;
     share->give.is_away = true;
     send_to(shard, share->owner, &share->give, LEASE_GIVE);
@@ -689,20 +745,40 @@ static uint32_t count_used(const struct shard *shard, const struct lease_share *
     return sum;
 }
 
+static const struct lease_share *share_at(const struct shard *shard, uint32_t limit)
+{
+    return limit < shard->leases.limit_count ? shard->leases.shares[limit] : NULL;
+}
+
+/* Of the snapshot that the book follows. */
+static uint64_t limit_now(const struct shard *shard, uint32_t limit)
+{
+    uint64_t slots = limit_of(shard->conf, limit);
+
+    return slots == CONF_UNLIMITED ? NO_BOUND : slots;
+}
+
+/* Shards may be of two minds: some have taken a new snapshot, some have not yet. */
 static const char *audit_limit(struct shard *const *shards, uint16_t count, uint32_t limit,
                                uint32_t recount)
 {
-    const struct lease_share *share = shards[0]->leases.shares[limit];
-    const struct lease_owned *owned = share ? shards[share->owner]->leases.owned[limit] : NULL;
+    const struct shard *owner = shards[limit % count];
+    const struct lease_owned *owned =
+        limit < owner->leases.limit_count ? owner->leases.owned[limit] : NULL;
 
-    if (!share)
-        return NULL;
-    if (count > 1 && (!owned || !pot_is_sound(&owned->pot)))
+    if (owned && (!pot_is_sound(&owned->pot) || owned->pot.limit != limit_now(owner, limit)))
         return "leases + free is not the limit";
     for (uint16_t i = 0; i < count; i++) {
-        share = shards[i]->leases.shares[limit];
-        if (count > 1 && accounted(share, &owned->notices[i]) != owned->pot.shards[i].leased)
+        const struct lease_share *share = share_at(shards[i], limit);
+        uint32_t leased = owned ? owned->pot.shards[i].leased : 0;
+        uint32_t has = !share ? 0 : owned ? accounted(share, &owned->notices[i]) : share->held;
+
+        if (count > 1 && has != leased)
             return "a shard has not what was leased to it";
+        if (!share)
+            continue;
+        if (count == 1 && share->held - share->recalled != limit_now(owner, limit))
+            return "a shard alone does not have the limit";
         if (share->used > share->held ||
             (recount == i && !is_prompt(share) && share->used != count_used(shards[i], share)))
             return "slots are used that are not held";
@@ -712,7 +788,12 @@ static const char *audit_limit(struct shard *const *shards, uint16_t count, uint
 
 const char *lease_audit(struct shard *const *shards, uint16_t count, uint32_t recount)
 {
-    for (uint32_t i = 0; i < shards[0]->leases.limit_count; i++) {
+    uint32_t limit_count = 0;
+
+    for (uint16_t i = 0; i < count; i++)
+        if (shards[i]->leases.limit_count > limit_count)
+            limit_count = shards[i]->leases.limit_count;
+    for (uint32_t i = 0; i < limit_count; i++) {
         const char *text = audit_limit(shards, count, i, recount);
 
         if (text)

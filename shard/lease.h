@@ -118,6 +118,12 @@ struct leases {
 void lease_init(struct shard *shard, void (*ready)(struct lease_claim *claim),
                 void (*make_room)(struct lease_slots *slots));
 void lease_fini(struct shard *shard);
+/*
+ * Limits follow the shard's new snapshot. One that is lowered calls slots back: idle connections
+ * end at once, others when their message is done. One that appears counts the connections that are
+ * opened from then on. Where there is no limit any more, a bound that nobody meets stays.
+ */
+void lease_adopt(struct shard *shard);
 void lease_on_parcel(struct shard *shard, struct parcel *parcel);
 
 /* The claim of one who opens connections of a virtual MTA. */

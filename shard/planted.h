@@ -21,6 +21,9 @@
     X("shard/first-bad-answer-is-final")                                                           \
     X("shard/lease-given-back-twice")                                                              \
     X("shard/poll-keeps-its-slots")                                                                \
+    X("shard/limit-not-adopted")                                                                   \
+    X("shard/newer-version-overlooked")                                                            \
+    X("shard/settings-of-a-freed-snapshot")                                                        \
     X("shard/move-counted-twice")
 
 /* Seen by tests/unit/shard/lease_test.c: somebody is refused without need, no more. */

@@ -23,7 +23,7 @@ void reload_fini(struct reload *reload)
     mem_free(reload->orders);
 }
 
-void reload_start(struct reload *reload, struct conf *next)
+void reload_publish(struct reload *reload, struct conf *next)
 {
     struct published *published = reload->published;
     uint32_t version = atomic_load_explicit(&published->version, memory_order_relaxed) + 1;
@@ -33,10 +33,21 @@ void reload_start(struct reload *reload, struct conf *next)
     atomic_store_explicit(&published->conf, next, memory_order_release);
     atomic_store_explicit(&published->version, version, memory_order_release);
     reload->waiting = reload->count;
-    for (uint16_t i = 0; i < reload->count; i++) {
-        reload->orders[i] = (struct parcel){.kind = RELOAD_ORDER, .stamp = version};
-        mailbox_post(reload->to_shards[i], &reload->orders[i]);
-    }
+}
+
+void reload_tell(struct reload *reload, uint16_t shard)
+{
+    uint32_t version = atomic_load_explicit(&reload->published->version, memory_order_relaxed);
+
+    reload->orders[shard] = (struct parcel){.kind = RELOAD_ORDER, .stamp = version};
+    mailbox_post(reload->to_shards[shard], &reload->orders[shard]);
+}
+
+void reload_start(struct reload *reload, struct conf *next)
+{
+    reload_publish(reload, next);
+    for (uint16_t i = 0; i < reload->count; i++)
+        reload_tell(reload, i);
 }
 
 void reload_on_parcel(struct reload *reload, struct parcel *parcel)

@@ -48,5 +48,8 @@ static inline bool reload_is_under_way(const struct reload *reload)
 }
 /* Takes over the caller's reference. None may be under way. */
 void reload_start(struct reload *reload, struct conf *next);
+/* The same in steps, for the simulator, where shards hear of it one after the other. */
+void reload_publish(struct reload *reload, struct conf *next);
+void reload_tell(struct reload *reload, uint16_t shard);
 /* An order that has come home. */
 void reload_on_parcel(struct reload *reload, struct parcel *parcel);

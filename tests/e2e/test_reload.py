@@ -37,6 +37,12 @@ def test_routes_and_limits_change_under_load(world):
     until(lambda: second.arrived() >= 100, 20, 'mail at the second receiver')
     settled = first.arrived()
     until(lambda: daemon.counters()['connections_out'] > 4, 20, 'more connections')
+    daemon.write(route(second, '    max-smtp-out 30\n') + 'total-max-smtp-out 3\n')
+    assert daemon.cli('reload').returncode == 0
+    until(lambda: daemon.counters()['connections_out'] <= 3, 20, 'fewer connections')
+    assert daemon.counters()['queued_rcpts'] > 0, 'the load was over too soon'
+    daemon.write(route(second, '    max-smtp-out 30\n'))
+    assert daemon.cli('reload').returncode == 0
     sums = generator.wait()
     daemon.wait_for(60, queued_rcpts=0, sessions_in=0)
     assert first.arrived() <= settled + 4

@@ -6,6 +6,8 @@
 #include <errno.h>
 #include <stdio.h>
 
+#define RELOAD_DELAY_MAX_NS 50000000
+
 #define RECOUNT_EVERY 16
 
 /* What was not drawn. Ample pools are for all shards together: a history costs their pages. */
@@ -29,7 +31,7 @@ static void create_shards(struct product *product)
     const struct product_setup *setup = &product->setup;
     struct shard_options options = {
         .count = setup->shard_count,
-        .conf = product->setup.conf,
+        .conf = product->conf,
         .spool_path = "/spool",
         .segment_bytes = setup->segment_bytes,
         .counts_ips = true,
@@ -123,6 +125,110 @@ static void count_done(struct product *product)
     }
 }
 
+/* ---- Configurations ---------------------------------------------------------------------------
+ */
+
+static void report(void *context, enum conf_severity severity, const char *file, unsigned line,
+                   const char *text)
+{
+    (void)context;
+    (void)severity;
+    (void)file;
+    (void)line;
+    (void)text;
+}
+
+/* Memory may be short for a while. */
+static void load_conf(struct product *product)
+{
+    if (product->setup.conf) {
+        product->conf = conf_ref(product->setup.conf);
+        return;
+    }
+    while (conf_load_text("sim", product->setup.config, NULL, report, NULL, &product->conf) < 0)
+        continue;
+}
+
+static void on_reload_timer(struct io_timer *timer)
+{
+    struct product *product = container_of(timer, struct product, reload_timer);
+    struct rng *rng = io_rng(product->control_loop);
+
+    if (product->reload_next) {
+        reload_publish(&product->reload, product->reload_next);
+        product->reload_next = NULL;
+        product->reload_told = 0;
+    }
+    reload_tell(&product->reload, product->reload_told++);
+    /* As threads may see it: some work with it while others have not heard of it. */
+    if (product->reload_told < product->setup.shard_count)
+        io_timer_arm(product->control_loop, timer,
+                     io_now_ns(product->control_loop) +
+                         (rng_one_in(rng, 2) ? 0 : rng_below(rng, RELOAD_DELAY_MAX_NS)));
+}
+
+static void on_reload_done(void *context)
+{
+    struct product *product = context;
+    const struct conf *conf = atomic_load(&assembly_published(product->assembly)->conf);
+
+    product->events.reloads++;
+    for (uint16_t i = 0; i < product->setup.shard_count; i++)
+        if (product->shards[i]->conf != conf || product->shards[i]->conf_before)
+            product->reload_fault = "a shard has acknowledged what it has not taken";
+    if (product->setup.config && conf_live_count() != product->snapshots)
+        product->reload_fault = "the old snapshot is not freed";
+}
+
+static void on_control_parcel(void *context, struct parcel *parcel)
+{
+    reload_on_parcel(&((struct product *)context)->reload, parcel);
+}
+
+static void wire_reload(struct product *product)
+{
+    struct mailbox *const *from = assembly_from_shards(product->assembly);
+
+    reload_init(&product->reload, assembly_published(product->assembly),
+                assembly_to_shards(product->assembly), product->setup.shard_count, on_reload_done,
+                product);
+    for (uint16_t i = 0; i < product->setup.shard_count; i++)
+        mailbox_listen(from[i], on_control_parcel, product);
+    io_timer_init(&product->reload_timer, on_reload_timer);
+    conf_unref(product->conf);
+    product->conf = NULL;
+    product->snapshots = conf_live_count();
+}
+
+bool product_reload(struct product *product, const char *config)
+{
+    int result;
+
+    if (!product->process || !product->assembly || product->reload_next ||
+        reload_is_under_way(&product->reload))
+        return false;
+    sim_enter(product->process);
+    result = conf_load_text("sim", config, NULL, report, NULL, &product->reload_next);
+    if (result == 0) {
+        conf_keep_running(product->reload_next,
+                          atomic_load(&assembly_published(product->assembly)->conf), "sim", report,
+                          NULL);
+        io_timer_arm(product->control_loop, &product->reload_timer, 0);
+    }
+    sim_leave(product->process);
+    return result == 0;
+}
+
+static void forget_reload(struct product *product)
+{
+    product->events.reloads_cut_short += reload_is_under_way(&product->reload);
+    product->reload = (struct reload){0};
+    product->reload_next = NULL;
+}
+
+/* ---- One life ---------------------------------------------------------------------------------
+ */
+
 static int assemble(struct product *product)
 {
     struct spool_options spool = {
@@ -133,12 +239,13 @@ static int assemble(struct product *product)
         .checkpoint_bytes = product->setup.checkpoint_bytes,
     };
     struct assembly_options options = {
-        .conf = product->setup.conf,
+        .conf = product->conf,
         .shard_count = product->setup.shard_count,
         .shard_loops = product->loops,
         .shards = product->shards,
         .committer_loop = product->committer_loop,
         .resolver_loop = product->names_loop,
+        .control_loop = product->control_loop,
         .spool = &spool,
     };
     int result;
@@ -149,6 +256,7 @@ static int assemble(struct product *product)
         return result;
     count_recovered(product);
     assembly_wire(product->assembly);
+    wire_reload(product);
     names_serve(&product->zone, product->names_loop, assembly_questions(product->assembly),
                 assembly_answers(product->assembly), product->setup.shard_count);
     return listen_all(product);
@@ -160,11 +268,13 @@ static void bring_up(void *context)
     struct product *product = context;
     int result;
 
+    load_conf(product);
     create_shards(product);
     product->committer_loop = product->loops[0];
     if (product->setup.committer_alone)
         sim_io_create(product->world, product->process, &product->committer_loop);
     sim_io_create(product->world, product->process, &product->names_loop);
+    sim_io_create(product->world, product->process, &product->control_loop);
     result = assemble(product);
     product->spool_closed = false;
     product->stopped_count = result < 0 ? UINT32_MAX : 0;
@@ -176,6 +286,7 @@ static void on_ordered_crash(void *context)
 
     product->process = NULL;
     product->assembly = NULL;
+    forget_reload(product);
     product->setup.on_crash(product->setup.crash_context);
 }
 
@@ -216,6 +327,7 @@ void product_crash(struct product *product, bool power_cut)
         sim_crash(product->world, product->process, power_cut ? SIM_POWER_CUT : SIM_KILL);
     product->process = NULL;
     product->assembly = NULL;
+    forget_reload(product);
 }
 
 static void on_spool_closed(void *context)
@@ -284,6 +396,8 @@ const char *product_audit(struct product *product)
 
     if (!product->process)
         return NULL;
+    if (product->reload_fault)
+        return product->reload_fault;
     text = lease_audit(product->shards, (uint16_t)count, recount);
     return text ? text : door_audit(product->shards, (uint16_t)count);
 }

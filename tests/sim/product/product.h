@@ -31,7 +31,9 @@
     X(commits_failed, "")                                                                          \
     X(voids_written, "")                                                                           \
     X(space_low, "lives that refused mail for want of space")                                      \
-    X(logs_stalled, "the log found no space for outcomes, or the disk refused them")
+    X(logs_stalled, "the log found no space for outcomes, or the disk refused them")               \
+    X(reloads, "every shard has taken a new configuration, and the old one is freed")              \
+    X(reloads_cut_short, "a crash in the middle of a reload")
 
 struct product_events {
 #define PRODUCT_EVENT_FIELD(name, text) uint64_t name;
@@ -45,7 +47,9 @@ struct product_setup {
     uint16_t backlog;           /* of each listening socket */
     struct shard_limits limits; /* of each shard */
     bool committer_alone;
-    struct conf *conf; /* loaded outside of any life: its names outlive them */
+    struct conf *conf; /* loaded outside of any life: its names outlive them; or NULL: */
+    /* Each life loads it for itself. It has been loaded outside before, for the names' sake. */
+    const char *config;
     uint64_t segment_bytes;
     uint32_t checkpoint_bytes;
     uint32_t segment_count_max;
@@ -63,6 +67,15 @@ struct product {
     struct io *committer_loop;
     struct io *names_loop;
     struct assembly *assembly;
+    struct conf *conf; /* while the life comes up */
+    /* Stands in for control. */
+    struct io *control_loop;
+    struct reload reload;
+    struct io_timer reload_timer;
+    struct conf *reload_next;
+    uint16_t reload_told; /* shards that have been */
+    uint32_t snapshots;   /* that this life may leave over from others, and its own */
+    const char *reload_fault;
     struct names_zone zone;
     struct spool_report report;
     struct product_setup setup;
@@ -80,6 +93,8 @@ struct product {
 int product_start(struct product *product, const struct product_setup *setup);
 /* The life ends now; what its spool and shards counted is added up first. */
 void product_crash(struct product *product, bool power_cut);
+/* The life takes another configuration, in a moment. False when it is not up, or at it already. */
+bool product_reload(struct product *product, const char *config);
 /* Orders the shards to stop; product_is_stopped says when the spool is closed too. */
 void product_stop(struct product *product);
 bool product_is_stopped(const struct product *product);

@@ -2,9 +2,10 @@
  * The whole product in the simulated world, seed by seed.
  *
  * One seed is one history: a number of shards, a configuration, faults, at least three lives that
- * end by a kill or a power cut, then a last life in a quiet world that must bring everything to an
- * end. The ledger outside says whether anything was lost, doubled without excuse, changed or tried
- * too early; after the end every pool must be empty, and one more start must find nothing.
+ * end by a kill or a power cut, reloads in between, then a last life in a quiet world that must
+ * bring everything to an end. The ledger outside says whether anything was lost, doubled without
+ * excuse, changed or tried too early; after the end every pool must be empty, and one more start
+ * must find nothing.
  *
  *   product_test FIRST COUNT [MESSAGES]     seeds FIRST … FIRST+COUNT-1
  *   product_test planted                    every planted bug must be found
@@ -15,6 +16,7 @@
 #include "shard/planted.h"
 #include "tests/sim/product/product.h"
 #include "tests/sim/product/remote.h"
+#include "tests/sim/product/renewal.h"
 #include "tests/sim/product/rot.h"
 #include "tests/sim/product/tally.h"
 #include "tests/sim/product/weather.h"
@@ -59,8 +61,7 @@ struct history {
     struct product product;
     struct weather weather;
     struct rot rot;
-    char config[2048];
-    struct conf *conf;
+    struct renewal renewal;
     uint32_t crashes_left;
     uint64_t low_from_ns; /* no mail is accepted since then; UINT64_MAX = it is */
     uint64_t poisoned_ns;
@@ -87,57 +88,6 @@ static void drop_log(void *context, enum log_level level, const char *text)
 
 /* ---- One history ------------------------------------------------------------------------------
  */
-
-static void report(void *context, enum conf_severity severity, const char *file, unsigned line,
-                   const char *text)
-{
-    (void)context;
-    if (severity == CONF_ERROR)
-        fprintf(stderr, "%s:%u: %s\n", file, line, text);
-}
-
-/* Few connections for a whole virtual MTA, so that shards have to share them. */
-static const char *draw_vmta_limit(struct history *h)
-{
-    static const char *const limits[] = {"", "", " max-smtp-out 1\n", " max-smtp-out 2\n",
-                                         " max-smtp-out 5\n"};
-
-    return limits[rng_below(&h->rng, sizeof(limits) / sizeof(limits[0]))];
-}
-
-static void draw_config(struct history *h)
-{
-    char *at = h->config;
-    char *end = h->config + sizeof(h->config);
-
-    at += snprintf(at, (size_t)(end - at),
-                   "host-name mta.test\nsmtp-listener 127.0.0.1:2525\n"
-                   "smtp-source-host 10.9.0.1 mta.test\nhot-set-size %llu\n"
-                   "total-max-smtp-out %llu\ntotal-max-smtp-in %llu\n"
-                   "<spool /spool>\n</spool>\n"
-                   "<source 127.0.0.1>\n always-allow-relaying yes\n default-virtual-mta pool\n"
-                   "</source>\n",
-                   (1ull << 20) << (2 * rng_below(&h->rng, 4)),
-                   rng_one_in(&h->rng, 2) ? (unsigned long long)rng_between(&h->rng, 1, 8) : 1200,
-                   rng_one_in(&h->rng, 4) ? (unsigned long long)rng_between(&h->rng, 1, 12) : 100);
-    for (int i = 1; i <= 3; i++)
-        at += snprintf(
-            at, (size_t)(end - at),
-            "<virtual-mta v%d>\n smtp-source-host 10.9.0.%d v%d.test\n%s%s</virtual-mta>\n", i, i,
-            i, i == 3 ? " smtp-source-host 10.9.0.4 v4.test\n" : "", draw_vmta_limit(h));
-    at += snprintf(at, (size_t)(end - at),
-                   "<virtual-mta-pool pool>\n virtual-mta v1\n virtual-mta v2\n virtual-mta v3\n"
-                   "</virtual-mta-pool>\n"
-                   "<domain *>\n max-smtp-out %llu\n retry-after 10m,20m,40m\n"
-                   " pipeline-across-messages %s\n</domain>\n",
-                   (unsigned long long)rng_between(&h->rng, 1, 20),
-                   rng_one_in(&h->rng, 3) ? "auto" : "yes");
-    if (rng_one_in(&h->rng, 2))
-        at += snprintf(at, (size_t)(end - at),
-                       "<domain d0.test>\n smtp-hosts [10.0.0.1]:25;[10.0.1.1]:25\n</domain>\n");
-    if (at >= end || conf_load_text("sim", h->config, NULL, report, NULL, &h->conf) < 0)
-        abort();
-}
 
 static void on_ordered_crash(void *context)
 {
@@ -177,7 +127,7 @@ static void draw_setup(struct history *h, struct product_setup *setup)
         .shard_count = draw_shard_count(&h->rng),
         .backlog = (uint16_t)rng_between(&h->rng, 1, rng_one_in(&h->rng, 3) ? 3 : 64),
         .committer_alone = rng_one_in(&h->rng, 3),
-        .conf = h->conf,
+        .config = h->renewal.text,
         .segment_bytes = SEGMENT_BYTES_MIN << (h->is_tight ? 0 : rng_below(&h->rng, 3)),
         .segment_count_max = 512,
         .checkpoint_bytes = (uint32_t)rng_between(&h->rng, 64, 512) << 10,
@@ -286,6 +236,7 @@ static void look(struct history *h)
 
     audit(h);
     weather_tend(&h->weather);
+    renewal_tend(&h->renewal, &h->product, h->crashes_left == 0);
     if (!h->product.process || !h->product.assembly)
         return;
     health = spool_health(assembly_spool(h->product.assembly));
@@ -368,6 +319,7 @@ static bool start_life(struct history *h)
 
     for (int attempt = 0; attempt < 20; attempt++) {
         draw_setup(h, &setup);
+        renewal_begin(&h->renewal, h->world);
         h->poison_noted = false;
         h->low_space_noted = false;
         h->stalled_from_ns = UINT64_MAX;
@@ -381,6 +333,22 @@ static bool start_life(struct history *h)
     }
     ledger_violation(&h->ledger, 0, "the product does not start");
     return false;
+}
+
+static bool is_reloading(void *context)
+{
+    const struct history *h = context;
+
+    return !h->product.process || reload_is_under_way(&h->product.reload);
+}
+
+/* The crash to come is to hit a reload. */
+static void begin_reload(struct history *h)
+{
+    h->renewal.next_ns = 0;
+    renewal_tend(&h->renewal, &h->product, false);
+    sim_run_until(h->world, is_reloading, h, SECOND_NS, 10000);
+    sim_run_for(h->world, rng_below(&h->rng, 100000));
 }
 
 static bool life_until_crash(struct history *h)
@@ -401,6 +369,8 @@ static bool life_until_crash(struct history *h)
     /* Some crashes hit the queue while nothing comes in. */
     if (rng_one_in(&h->rng, 4))
         sim_run_until(h->world, only_time, h, rng_between(&h->rng, 1, 1000 * SECOND_NS), 400000);
+    if (rng_one_in(&h->rng, 4))
+        begin_reload(h);
     if (h->product.process)
         ledger_crash(&h->ledger, sim_now_ns(h->world), h->stalled_from_ns);
     product_crash(&h->product, rng_one_in(&h->rng, 2));
@@ -415,6 +385,7 @@ static void last_life(struct history *h)
     h->product.zone.failure_rate = 0;
     h->product.zone.denial_rate = 0;
     sim_run_for(h->world, SECOND_NS);
+    renewal_draw(&h->renewal, true);
     if (!start_life(h))
         return;
     if (!sim_run_until(h->world, all_done, h, 72 * 3600 * SECOND_NS, 20000000)) {
@@ -490,7 +461,8 @@ static uint32_t run_history(uint64_t seed, uint32_t messages, bool trace, struct
     uint32_t violations;
 
     rng_init(&h->rng, seed);
-    draw_config(h);
+    h->renewal.rng = &h->rng;
+    renewal_draw(&h->renewal, false);
     ledger_init(&h->ledger, messages, 12, &h->rng);
     draw_world(h, seed, trace);
     h->ledger.is_quiet = planted_on != NULL;
@@ -526,7 +498,6 @@ static uint32_t run_history(uint64_t seed, uint32_t messages, bool trace, struct
         add_totals(h, totals);
     remote_end(&h->remote, totals ? &totals->remote_models : NULL);
     sim_world_destroy(h->world);
-    conf_unref(h->conf);
     ledger_fini(&h->ledger);
     free(h);
     return violations;

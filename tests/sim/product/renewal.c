@@ -1,0 +1,104 @@
+#include "tests/sim/product/renewal.h"
+
+#include "core/base/must.h"
+#include "core/base/text.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define VMTAS     3
+#define SECOND_NS 1000000000ull
+
+static void report(void *context, enum conf_severity severity, const char *file, unsigned line,
+                   const char *text)
+{
+    (void)context;
+    if (severity == CONF_ERROR)
+        fprintf(stderr, "%s:%u: %s\n", file, line, text);
+}
+
+/* Few connections for a whole virtual MTA, so that shards have to share them. */
+static const char *draw_vmta_limit(struct rng *rng)
+{
+    static const char *const limits[] = {"", "", " max-smtp-out 1\n", " max-smtp-out 2\n",
+                                         " max-smtp-out 5\n"};
+
+    return limits[rng_below(rng, sizeof(limits) / sizeof(limits[0]))];
+}
+
+__attribute__((format(printf, 2, 3))) static void put(struct text *text, const char *format, ...)
+{
+    char room[512];
+    va_list arguments;
+
+    va_start(arguments, format);
+    vsnprintf(room, sizeof(room), format, arguments);
+    va_end(arguments);
+    text_put_str(text, room);
+}
+
+static void put_vmtas(struct text *text, struct rng *rng, bool is_whole)
+{
+    /* One of them may be missing, or none. */
+    uint64_t missing = is_whole ? VMTAS : rng_below(rng, 2 * VMTAS);
+
+    for (unsigned i = 0; i < VMTAS; i++)
+        if (i != missing)
+            put(text,
+                "<virtual-mta v%u>\n smtp-source-host 10.9.0.%u v%u%s.test\n%s%s</virtual-mta>\n",
+                i + 1, i + 1, i + 1, rng_one_in(rng, 4) ? "b" : "",
+                i == 2 && rng_one_in(rng, 2) ? " smtp-source-host 10.9.0.4 v4.test\n" : "",
+                draw_vmta_limit(rng));
+    put(text, "<virtual-mta-pool pool>\n");
+    for (unsigned i = 0; i < VMTAS; i++)
+        if (i != missing)
+            put(text, " virtual-mta v%u\n", i + 1);
+    put(text, "</virtual-mta-pool>\n");
+}
+
+void renewal_draw(struct renewal *renewal, bool is_whole)
+{
+    struct rng *rng = renewal->rng;
+    struct text text = text_in(renewal->text, sizeof(renewal->text));
+    struct conf *conf;
+
+    put(&text,
+        "host-name mta.test\nsmtp-listener 127.0.0.1:2525\n"
+        "smtp-source-host 10.9.0.1 mta.test\nhot-set-size %llu\n"
+        "total-max-smtp-out %llu\ntotal-max-smtp-in %llu\n"
+        "<spool /spool>\n</spool>\n"
+        "<source 127.0.0.1>\n always-allow-relaying yes\n default-virtual-mta pool\n</source>\n",
+        (1ull << 20) << (2 * rng_below(rng, 4)),
+        rng_one_in(rng, 2) ? (unsigned long long)rng_between(rng, 1, 8) : 1200,
+        rng_one_in(rng, 4) ? (unsigned long long)rng_between(rng, 1, 12) : 100);
+    put_vmtas(&text, rng, is_whole);
+    put(&text,
+        "<domain *>\n max-smtp-out %llu\n retry-after 10m,20m,40m\n"
+        " pipeline-across-messages %s\n</domain>\n",
+        (unsigned long long)rng_between(rng, 1, 20), rng_one_in(rng, 3) ? "auto" : "yes");
+    if (rng_one_in(rng, 2))
+        put(&text, "<domain d0.test>\n smtp-hosts [10.0.%u.1]:25;[10.0.1.1]:25\n</domain>\n",
+            rng_one_in(rng, 3) ? 2 : 0);
+    text_end(&text);
+    must(!text.is_cut);
+    if (conf_load_text("sim", renewal->text, NULL, report, NULL, &conf) < 0)
+        abort();
+    conf_unref(conf);
+}
+
+void renewal_begin(struct renewal *renewal, struct sim_world *world)
+{
+    uint64_t within_ns = rng_one_in(renewal->rng, 2) ? 30 * SECOND_NS : 1000 * SECOND_NS;
+
+    renewal->next_ns = sim_now_ns(world) + rng_between(renewal->rng, 1, within_ns);
+}
+
+void renewal_tend(struct renewal *renewal, struct product *product, bool is_whole)
+{
+    if (sim_now_ns(product->world) < renewal->next_ns || !product->process || !product->assembly)
+        return;
+    renewal_begin(renewal, product->world);
+    renewal_draw(renewal, is_whole);
+    product_reload(product, renewal->text);
+}

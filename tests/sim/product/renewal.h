@@ -1,0 +1,23 @@
+/*
+ * renewal: configurations drawn by the seed, and when a life takes another one.
+ *
+ * Each is a variation: limits of connections, of all and of virtual MTAs, settings of queues, a
+ * route, HELO names, source addresses, and virtual MTAs that are there or not. A text has been
+ * loaded once outside of any life before it is used, so that no life owns the names in it.
+ */
+#pragma once
+
+#include "tests/sim/product/product.h"
+
+struct renewal {
+    struct rng *rng;
+    char text[2048]; /* that the life at hand works with, or will in a moment */
+    uint64_t next_ns;
+};
+
+/* is_whole: with every virtual MTA, so that no mail has to wait for one. */
+void renewal_draw(struct renewal *renewal, bool is_whole);
+/* A life begins: when it is to take another configuration. */
+void renewal_begin(struct renewal *renewal, struct sim_world *world);
+/* Between steps. */
+void renewal_tend(struct renewal *renewal, struct product *product, bool is_whole);
