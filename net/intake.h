@@ -33,6 +33,7 @@ struct intake_client {
     struct slice helo;
     bool esmtp;                       /* EHLO rather than HELO */
     const struct conf_source *source; /* settings as they were when admit() let the client in */
+    const char *listener_source;      /* the listener's named source, or NULL */
 };
 
 struct intake_params {

@@ -500,6 +500,7 @@ static void admit(struct smtpd_session *session, const char *source_name)
     int rc;
 
     session->client.source = &session->source;
+    session->client.listener_source = source_name;
     rc = server->intake->admit(server->taker, &session->client.peer, &session->client.local,
                                source_name, &source, &reply);
     if (rc >= 0) {

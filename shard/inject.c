@@ -115,6 +115,22 @@ static void intake_leave(void *taker)
     door_leave(taker);
 }
 
+/* A session keeps the settings that it came in with; but a way out that a reload has taken away
+ * gives place to the one that its source has now. */
+static void follow_source(const struct shard *shard, const struct intake_client *client,
+                          struct conf_source *source)
+{
+    const struct conf_source *now;
+
+    if ((source->default_pool == CONF_NONE || conf_pool(shard->conf, source->default_pool)) &&
+        (source->default_virtual_mta == CONF_NONE ||
+         conf_vmta(shard->conf, source->default_virtual_mta)))
+        return;
+    now = conf_source(shard->conf, &client->peer.ip, client->listener_source);
+    source->default_pool = now->default_pool;
+    source->default_virtual_mta = now->default_virtual_mta;
+}
+
 /* The VMTA a message goes out by: the source's pool in turn, its VMTA, or {default}. */
 static void choose_vmta(struct shard *shard, struct intake_message *intake)
 {
@@ -190,6 +206,7 @@ static int intake_begin(void *taker, const struct intake_client *client,
     intake->local_ip = client->local.ip;
     intake->flags = (params->smtputf8 ? ENVELOPE_SMTPUTF8 : 0) |
                     (params->body_8bitmime ? ENVELOPE_BODY_8BITMIME : 0);
+    follow_source(shard, client, &intake->source);
     choose_vmta(shard, intake);
     *ret_message = intake;
     return 0;

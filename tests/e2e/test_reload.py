@@ -1,7 +1,8 @@
 """The configuration is read anew under load: by verb, by SIGHUP, with errors."""
+import os
 import signal
 
-from harness import send_message, until, verify
+from harness import Smtp, send_message, until, verify
 
 TEXT = b'From: a@sender.test\r\nSubject: test\r\n\r\nHello\r\n'
 MESSAGES = 4000
@@ -100,3 +101,54 @@ def test_mail_of_a_removed_virtual_mta_waits_for_it(world):
         config.write(good)
     assert daemon.cli('reload').returncode == 0
     daemon.wait_for(10, delivered=1, queued_rcpts=0)
+
+
+def test_a_session_follows_when_its_way_out_is_gone(world):
+    sink = world.sink()
+    daemon = world.daemon(route(sink)).start()
+    daemon.cli('pause', 'queue', 'd.test/v')
+    session = Smtp(daemon.listen)
+    session.command('EHLO client.test')
+    session.envelope('a@sender.test', ['1@d.test'])
+    assert session.data(TEXT)[0] == 250
+    daemon.wait_for(10, queued_rcpts=1)
+    good = open(daemon.config_path, encoding='utf-8').read()
+    with open(daemon.config_path, 'w', encoding='utf-8') as config:
+        config.write(good.replace('<virtual-mta v>', '<virtual-mta w>')
+                     .replace('default-virtual-mta v', 'default-virtual-mta w'))
+    assert daemon.cli('reload').returncode == 0
+    session.envelope('a@sender.test', ['2@d.test'])
+    assert session.data(TEXT)[0] == 250
+    session.close()
+    daemon.wait_for(10, delivered=1, queued_rcpts=1)
+    [row] = daemon.wait_for_rows(1)
+    assert (row['rcpt'], row['vmta']) == ('2@d.test', 'w'), row
+
+
+def threads_and_sockets(daemon):
+    process = f'/proc/{daemon.program.process.pid}'
+    links = [os.readlink(f'{process}/fd/{fd}') for fd in os.listdir(f'{process}/fd')]
+    assert daemon.config_path not in links
+    return len(os.listdir(f'{process}/task')), sum(link.startswith('socket:') for link in links)
+
+
+def test_a41_many_reloads_under_load_leak_nothing(world):
+    """Half of them broken; sockets, threads and snapshots are as many as before."""
+    sink = world.sink()
+    daemon = world.daemon(route(sink)).start()
+    before = threads_and_sockets(daemon)
+    generator = world.generator(daemon.listen, '--messages', '3000', '--sessions', '20',
+                                '--domains', '20')
+    until(lambda: sink.arrived() >= 100, 20, 'load')
+    for number in range(40):
+        daemon.write(route(sink, f'    max-smtp-out {number % 7 + 1}\n'
+                           '    connection-idle-timeout 1s\n')
+                     + f'total-max-smtp-out {number % 5 + 3}\n'
+                     + ('unheard-of 1\n' if number % 2 else ''))
+        assert daemon.cli('reload').returncode == number % 2
+    generator.wait()
+    daemon.wait_for(60, queued_rcpts=0, sessions_in=0, delivered=3000)
+    until(lambda: daemon.counters()['connections_out'] == 0, 30, 'idle connections to end')
+    assert threads_and_sockets(daemon) == before
+    assert (configuration(daemon)['reloads'], configuration(daemon)['refused']) == (20, 20)
+    assert configuration(daemon)['snapshots'] == 1

@@ -284,6 +284,45 @@ static void refusals_of_ipv6(void **state)
     }
 }
 
+static struct conf *load(const char *vmtas)
+{
+    char text[512];
+    struct conf *conf;
+
+    snprintf(text, sizeof(text), "smtp-source-host 127.0.0.1 x\n%s", vmtas);
+    assert_int_equal(conf_load_text("t", text, NULL, ignore_report, NULL, &conf), 0);
+    return conf;
+}
+
+/* A new snapshot: old virtual MTAs stay where they are, also when they went in between. */
+static void places_last_over_reloads(void **state)
+{
+    const struct slice domain = SLICE_LITERAL("d.test");
+    struct conf *first = load("<virtual-mta p1>\n</virtual-mta>\n<virtual-mta p2>\n</virtual-mta>\n"
+                              "<virtual-mta p3>\n</virtual-mta>\n");
+    struct conf *second =
+        load("<virtual-mta p4>\n</virtual-mta>\n<virtual-mta p3>\n</virtual-mta>\n");
+    struct place *place = place_create(first, 4);
+    struct place *other = place_create(first, 4);
+    uint16_t before[3];
+
+    for (int i = 0; i < 3; i++)
+        before[i] = place_owner(place, first, domain, conf_vmta_at(first, (uint32_t)i + 1)->id);
+    place_update(place, second);
+    place_update(other, second);
+    assert_int_equal(place_owner(place, second, domain, conf_vmta_at(second, 2)->id), before[2]);
+    assert_int_equal(place_owner(place, second, domain, conf_vmta_at(second, 1)->id),
+                     place_owner(other, second, domain, conf_vmta_at(second, 1)->id));
+    place_update(place, first);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(
+            place_owner(place, first, domain, conf_vmta_at(first, (uint32_t)i + 1)->id), before[i]);
+    place_destroy(place);
+    place_destroy(other);
+    conf_unref(first);
+    conf_unref(second);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -291,6 +330,7 @@ int main(void)
         cmocka_unit_test(retry_delays),
         cmocka_unit_test(session_fates),
         cmocka_unit_test(places),
+        cmocka_unit_test(places_last_over_reloads),
         cmocka_unit_test(pools_are_dealt_evenly),
         cmocka_unit_test(interned_names),
         cmocka_unit_test(refusals_of_ipv6),
