@@ -35,6 +35,6 @@ def test_kills_lose_nothing(world):
     time.sleep(0.5)
     load.settle(daemon, generator)
     load.check_ledger(world, sink, generator, least=10000)
-    load.check_accounting(daemon, generator)
     crashes.check()
+    load.check_accounting(daemon, generator)
     assert daemon.shutdown() == 0
