@@ -536,7 +536,7 @@ static uint32_t states_due(const struct shard *shard)
     uint64_t per_s = shard->home_messages.count_used / CHECKPOINT_S_MAX;
     uint64_t due, by_log;
 
-    if (spool_health(shard->wiring.spool) != SPOOL_HEALTHY)
+    if (spool_health_is_short(spool_health(shard->wiring.spool)))
         return STATES_PER_TURN;
     if (per_s < STATES_PER_S_MIN)
         per_s = STATES_PER_S_MIN;
