@@ -281,7 +281,7 @@ enum spool_health {
                         outcome a crash would forget */
     SPOOL_STALLED,   /* outcomes find no segment, or the disk refuses them: accept no mail and start
                         no delivery */
-    SPOOL_POISONED,  /* accept nothing, answer nothing: only a restart helps */
+    SPOOL_POISONED,  /* accept nothing, deliver nothing: only a restart helps */
 };
 
 /* All but the last end by themselves. */

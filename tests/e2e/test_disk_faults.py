@@ -299,9 +299,12 @@ def test_a_slow_disk(world, disk):
     address = world.address()
     daemon = world.daemon()
     daemon.spool_path = os.path.join(disk.path, 'spool')
-    daemon.write('{base}' + load.CONFIG % address)
+    # One queue with all the connections that it may have: what goes on there is sent ahead.
+    daemon.write('{base}' + load.CONFIG % address +
+                 '<domain d0.test>\n    max-smtp-out 8\n</domain>\n')
     daemon.start()
-    generator = world.generator(daemon.listen, '--sessions', '20', '--messages', '1500')
+    generator = world.generator(daemon.listen, '--sessions', '20', '--messages', '1500',
+                                '--domains', '1')
     assert generator.wait()['accepted'] == 1500
     disk.order('slow 4000')
     sink = world.sink('--rule', 'dot delay=20', address=address)
