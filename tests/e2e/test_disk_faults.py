@@ -74,8 +74,12 @@ def spool_status(daemon):
 
 
 def until_health(daemon, health, seconds=30):
-    return until(lambda: spool_status(daemon)[0]['health'] == health, seconds,
-                 lambda: f'{health}, not {spool_status(daemon)}', pause=0.05)
+    try:
+        return until(lambda: spool_status(daemon)[0]['health'] == health, seconds, health,
+                     pause=0.05)
+    except AssertionError:
+        raise AssertionError(f'{health} is wanted: {spool_status(daemon)}\n'
+                             f'{daemon.counters()}\n{daemon.program.last_words()}') from None
 
 
 def grows(daemon, counter, by=50, seconds=20):
@@ -97,7 +101,7 @@ def hold_still(daemon, seconds=0.5):
         time.sleep(0.2)
         return before == tried()
 
-    until(is_still, 5, lambda: f'stillness, {tried()}')
+    until(is_still, 5, 'stillness')
     before = tried()
     time.sleep(seconds)
     assert before == tried()
@@ -228,7 +232,7 @@ def test_a_disk_that_fills(world, disk):
                             '20k', '--domains', '20', '--give-up', '60')
     probe = Probe(daemon)
     until_health(daemon, 'low-space')
-    until(lambda: ('MAIL', *NO_SPACE) in probe.seen, 5, lambda: f'a refusal, {probe.seen}')
+    until(lambda: ('MAIL', *NO_SPACE) in probe.seen, 5, 'a refusal')
     probe.refusals(('MAIL', *NO_SPACE), ('dot', *NO_SPACE))
     spool, warnings = spool_status(daemon)
     assert spool['reason'] == 'too little free disk space' and spool['since']
@@ -274,8 +278,7 @@ def test_accounting_on_a_full_disk(world, disk):
     accounting = until(lambda: next((file for file in daemon.ask('show', 'status')['accounting']
                                      if file['error']), None), 20, 'the stall of accounting')
     assert accounting['error'] == 'No space left on device', accounting
-    until_health(daemon, 'low-space')
-    until(lambda: ('MAIL', *NO_SPACE) in probe.seen, 5, lambda: f'a refusal, {probe.seen}')
+    until(lambda: ('MAIL', *NO_SPACE) in probe.seen, 30, 'a refusal')
     until_health(daemon, 'stalled', 60)
     hold_still(daemon)
     assert 'outcomes cannot be written to the log' in daemon.cli('show', 'queues').stdout
