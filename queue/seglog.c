@@ -297,6 +297,7 @@ void seglog_append(struct seglog *log, struct log_request *request)
     /* What is left when space is low is for copies, which make room. */
     if (log->stream == STREAM_MESSAGES && (request->flags & LOG_IS_COPY) == 0 &&
         spool_health_is_short(spool_health(log->spool))) {
+        must(log->spool->trouble < 0);
         spool_answer(log->spool, request, log->spool->trouble);
         return;
     }

@@ -129,7 +129,9 @@ def finish(world, disk, daemon, sink, generator, doubled_max=0, least=300):
     assert verdict['duplicates'] <= doubled_max, verdict
     say(f'disk: {disk.counters()}')
     until(lambda: not_yet_durable(daemon) == 0, 5, 'the last outcomes in the log')
+    counters = daemon.counters()
     assert daemon.shutdown() == 0
+    return counters
 
 
 def log_lines(daemon, word):
@@ -287,13 +289,12 @@ def test_accounting_on_a_full_disk(world, disk):
     until_health(daemon, 'healthy')
     probe.refusals(('MAIL', *NO_SPACE), ('dot', *NO_SPACE))
     sink.stop()
-    deferred = daemon.counters()['deferred']
     behaving = world.sink(*room, address=sink.address, name='behaving')
     assert daemon.cli('schedule', '*/*').returncode == 0
-    finish(world, disk, daemon, behaving, generator)
+    counters = finish(world, disk, daemon, behaving, generator)
     tries = [row for row in daemon.rows() if row['type'] == 't']
     say(f'{len(tries)} rows of tries that failed')
-    assert len(tries) == deferred
+    assert len(tries) == counters['deferred']
 
 
 def test_a_slow_disk(world, disk):
