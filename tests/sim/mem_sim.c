@@ -13,6 +13,14 @@
 #include <stdio.h>
 #include <string.h>
 
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+/* A life that is cut off leaves slabs whose free objects are poisoned. */
+#define UNPOISON(at, bytes) __asan_unpoison_memory_region(at, bytes)
+#else
+#define UNPOISON(at, bytes) ((void)(at), (void)(bytes))
+#endif
+
 #define POISON_BYTES_MAX 4096
 #define BLOCK_ALIGNMENT  16
 #define HEADER_LIVE      0x6c697665u
@@ -138,6 +146,7 @@ static void release(struct header *header)
     header->tag->block_count--;
     header->tag->byte_count -= header->bytes;
     header->mark = HEADER_DEAD;
+    UNPOISON(block, header->bytes);
     memset(block, 0xdd, header->bytes < POISON_BYTES_MAX ? header->bytes : POISON_BYTES_MAX);
     free(header->start);
 }

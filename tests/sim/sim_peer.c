@@ -61,7 +61,8 @@ static void pile_add(struct pile *pile, const void *bytes, size_t len)
         mem_free(pile->bytes);
         *pile = (struct pile){.bytes = room, .end = used, .capacity = capacity};
     }
-    memcpy(pile->bytes + pile->end, bytes, len);
+    if (len > 0)
+        memcpy(pile->bytes + pile->end, bytes, len);
     pile->end += len;
 }
 
