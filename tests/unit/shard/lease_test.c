@@ -516,6 +516,62 @@ static void connections_reach_the_limit(void **state)
     }
 }
 
+/* Connections end their messages, and those that must close do. */
+static void finish_messages(void)
+{
+    for (int i = 0; i < 20; i++) {
+        for (uint16_t j = 0; j < stage.count; j++)
+            for (int k = 0; k < CONNECTIONS; k++)
+                connection_acts(stage.nodes[j], &stage.nodes[j]->connections[k]);
+        settle_down();
+    }
+}
+
+/* The shards hear of it one after the other, with parcels in between. */
+static void change_limits(uint32_t all, uint32_t of_vmta)
+{
+    struct conf *before = stage.conf;
+    uint32_t reachable = all < of_vmta ? all : of_vmta;
+    uint32_t all_before = stage.limit_all, vmta_before = stage.limit_vmta;
+
+    stage.limit_all = all;
+    stage.limit_vmta = of_vmta;
+    stage.conf = load();
+    /* Until enough has come back, there is more than the new limit, never more than the old one. */
+    stage.limit_all = all > all_before ? all : all_before;
+    stage.limit_vmta = of_vmta > vmta_before ? of_vmta : vmta_before;
+    for (uint16_t i = 0; i < stage.count; i++) {
+        stage.shards[i]->conf = stage.conf;
+        lease_adopt(stage.shards[i]);
+        for (uint64_t j = rng_below(&stage.rng, 4); j > 0; j--)
+            deliver();
+        audit();
+    }
+    settle_down();
+    finish_messages();
+    stage.limit_all = all;
+    stage.limit_vmta = of_vmta;
+    audit();
+    assert_null(stage.wrong);
+    assert_int_equal(count_connections(true), reachable);
+    conf_unref(before);
+}
+
+static void changed_limits_are_reached_and_kept(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 40; seed++) {
+        raise(seed, (uint16_t)(1 + seed % SHARDS_MAX));
+        for (uint16_t i = 0; i < stage.count; i++)
+            stage.nodes[i]->lanes[0].wants = stage.nodes[i]->lanes[1].wants = true;
+        settle_down();
+        for (int i = 0; i < 6; i++)
+            change_limits((uint32_t)rng_between(&stage.rng, 1, 20),
+                          (uint32_t)rng_between(&stage.rng, 1, 12));
+        fall();
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -524,6 +580,7 @@ int main(void)
         cmocka_unit_test(sessions_come_up_to_the_limit),
         cmocka_unit_test(a_slot_at_hand_costs_no_parcel),
         cmocka_unit_test(connections_reach_the_limit),
+        cmocka_unit_test(changed_limits_are_reached_and_kept),
     };
 
     return cmocka_run_group_tests_name("shard lease", tests, NULL, NULL);
