@@ -10,6 +10,7 @@
  *   queues.c   queues owned here: ready and deferred recipients, pause, rest, expiry
  *   resolve.c  from a queue to its site: resolution
  *   site.c     destinations: lanes (site, source address), opening of connections
+ *   growth.c   when a lane gets one connection more
  *   target.c   which address the next connection goes to
  *   lease.c    limits that cut across shards
  *   deliver.c  one transaction: load, send, outcomes
@@ -309,7 +310,9 @@ struct lane {
     uint32_t index;
     uint32_t open_count; /* connecting, idle, busy */
     uint32_t connecting_count;
-    struct demand demand; /* how many connections would pay */
+    struct demand demand;    /* how many connections would pay */
+    struct list silent_link; /* in shard.silent_lanes: nothing was answered yet */
+    uint64_t silent_since_ns;
     uint32_t target_turn;
 };
 
@@ -508,6 +511,8 @@ struct shard {
     uint32_t resolve_job_free;
     struct own_addresses *own_addresses;
     struct list lanes_to_serve;
+    struct list silent_lanes; /* growth.c; the longest silent first */
+    struct io_timer silence_timer;
     struct slab ips; /* ips.c: struct ip_figures */
     struct table ips_table;
     bool counts_ips;
@@ -708,6 +713,18 @@ void site_stop(struct shard *shard);
 /* Every connection ends now. */
 void site_abort(struct shard *shard);
 uint32_t site_open_connections(const struct shard *shard);
+
+/* The lane is looked at in this turn or the next. */
+void site_serve_later(struct lane *lane);
+
+/* growth.c */
+void growth_init(struct shard *shard);
+void growth_fini(struct shard *shard);
+/* Whether one connection more would pay. */
+bool growth_is_wanted(struct lane *lane, uint64_t now_ns);
+/* A transaction begins on the lane: should nothing be answered for long, that says something too.
+ */
+void growth_on_start(struct shard *shard, struct lane *lane);
 
 /* ips.c: figures per source address, unless they come from outside */
 void ips_init(struct shard *shard, bool counts_ips);

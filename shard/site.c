@@ -13,11 +13,10 @@
 #include <errno.h>
 #include <stdio.h>
 
-#define LANE_BACKLOG_QUEUES 32 /* queues looked at to judge what waits */
-#define SOURCE_PARK_MS      60000
-#define AVOID_IPV6_MS       3600000 /* after a refusal that may be meant for IPv6 alone */
-#define NO_ROOM_WAIT_MS     1000
-#define QUIT_TIMEOUT_MS     5000
+#define SOURCE_PARK_MS  60000
+#define AVOID_IPV6_MS   3600000 /* after a refusal that may be meant for IPv6 alone */
+#define NO_ROOM_WAIT_MS 1000
+#define QUIT_TIMEOUT_MS 5000
 
 static const struct smtpc_events client_events;
 
@@ -32,12 +31,14 @@ void site_init(struct shard *shard)
     list_init(&shard->site_list);
     table_init(&shard->site_table);
     list_init(&shard->lanes_to_serve);
+    growth_init(shard);
     lease_init(shard, on_claim_ready, end_to_make_room);
     resolve_init(shard);
 }
 
 void site_fini(struct shard *shard)
 {
+    growth_fini(shard);
     resolve_fini(shard);
     list_for_each (link, &shard->site_list)
         mem_free(container_of(link, struct site, link)->targets);
@@ -130,7 +131,7 @@ struct site *site_obtain(struct shard *shard, const struct mx_answer *answer)
 
 /* ---- Lanes ----------------------------------------------------------------------------------- */
 
-static void lane_serve_later(struct lane *lane)
+void site_serve_later(struct lane *lane)
 {
     if (list_empty(&lane->serve_link))
         list_push_back(&lane->shard->lanes_to_serve, &lane->serve_link);
@@ -138,7 +139,7 @@ static void lane_serve_later(struct lane *lane)
 
 static void on_claim_ready(struct lease_claim *claim)
 {
-    lane_serve_later(container_of(claim, struct lane, claim));
+    site_serve_later(container_of(claim, struct lane, claim));
 }
 
 /* Connections of a virtual MTA with a limit of its own serve nobody else, so that it counts them
@@ -162,7 +163,7 @@ void site_leave_line(struct queue *queue)
 {
     list_remove(&queue->lane_link);
     /* It may have been all that the lane lived for. */
-    lane_serve_later(queue->lane);
+    site_serve_later(queue->lane);
 }
 
 static struct lane *lane_find(const struct shard *shard, const struct site *site, uint32_t vmta_id,
@@ -204,6 +205,7 @@ static struct lane *lane_obtain(struct shard *shard, struct site *site, uint32_t
     list_init(&lane->idle);
     list_init(&lane->busy);
     list_init(&lane->serve_link);
+    list_init(&lane->silent_link);
     list_push_back(&site->lanes, &lane->site_link);
     site->refs++;
     return lane;
@@ -217,6 +219,7 @@ static void lane_release(struct shard *shard, struct lane *lane)
         lane->refused_until_ns > now_ns)
         return;
     list_remove(&lane->serve_link);
+    list_remove(&lane->silent_link);
     list_remove(&lane->site_link);
     site_release(shard, lane->site);
     slab_free(&shard->lanes, lane->index);
@@ -386,7 +389,7 @@ void site_enqueue(struct shard *shard, struct queue *queue)
 
         if (better) {
             /* Looked at once more, it may have nothing to live for. */
-            lane_serve_later(lane);
+            site_serve_later(lane);
             lane = better;
         }
     }
@@ -401,32 +404,7 @@ void site_enqueue(struct shard *shard, struct queue *queue)
     list_push_back(&lane->waiting, &queue->lane_link);
     queue->lane = lane;
     queues_set_reason(shard, queue, WAIT_CONNECTION);
-    lane_serve_later(lane);
-}
-
-/* Whether so many recipients wait at the lane, judged by its first queues. */
-static bool lane_has_backlog(const struct lane *lane, uint32_t needed)
-{
-    uint32_t backlog = 0, looked_at = 0;
-
-    list_for_each (link, &lane->waiting) {
-        backlog += container_of(link, struct queue, lane_link)->ready_count;
-        if (backlog >= needed)
-            return true;
-        if (++looked_at == LANE_BACKLOG_QUEUES)
-            break;
-    }
-    return false;
-}
-
-/* Whether one connection more would pay. */
-static bool lane_wants_more(struct lane *lane, uint64_t now_ns)
-{
-    uint32_t needed =
-        demand_backlog_needed(&lane->demand, now_ns, lane->open_count, lane->connecting_count);
-
-    return needed != UINT32_MAX && lane_has_backlog(lane, needed) &&
-           demand_may_open(&lane->demand, now_ns, lane->open_count, lane->connecting_count);
+    site_serve_later(lane);
 }
 
 /* The destination cannot be reached from this source: queues in line that have another way go by
@@ -487,7 +465,7 @@ static void connection_free(struct shard *shard, struct connection *connection)
     slab_free(&shard->connections, connection->index);
     must(lane->open_count > 0);
     lane->open_count--;
-    lane_serve_later(lane);
+    site_serve_later(lane);
 }
 
 /* The name that the lane's source gives itself; it lives as long as the process. */
@@ -639,7 +617,7 @@ void site_connection_idle(struct shard *shard, struct connection *connection)
     list_push_front(&lane->idle, &connection->link);
     io_timer_arm(shard->io, &connection->idle_timer,
                  io_now_ns(shard->io) + connection->idle_ms * 1000000ull);
-    lane_serve_later(lane);
+    site_serve_later(lane);
 }
 
 static void connection_done(struct shard *shard, struct connection *connection, bool may_continue)
@@ -713,7 +691,7 @@ static void on_transaction_done(struct smtpc *smtpc, void *context, bool may_con
     uint64_t now_ns = io_now_ns(connection->shard->io);
 
     (void)smtpc;
-    demand_on_served(&connection->lane->demand, now_ns - connection->busy_since_ns,
+    demand_on_served(&connection->lane->demand, connection->busy_since_ns, now_ns,
                      connection->delivery->count);
     connection->busy_since_ns = now_ns;
     deliver_on_done(connection->shard, connection->delivery);
@@ -841,6 +819,7 @@ static bool lane_start_one(struct shard *shard, struct lane *lane)
     }
     list_remove(&connection->link);
     list_push_back(&lane->busy, &connection->link);
+    growth_on_start(shard, lane);
     if (queue->ready_count > 0)
         site_enqueue(shard, queue);
     return true;
@@ -875,7 +854,7 @@ static void lane_open_more(struct shard *shard, struct lane *lane)
     if (lane->refused_until_ns > now_ns)
         return;
     while (!list_empty(&lane->waiting) && opened == LANE_OPENED &&
-           (lease_claim_is_held(&lane->claim) || lane_wants_more(lane, now_ns))) {
+           (lease_claim_is_held(&lane->claim) || growth_is_wanted(lane, now_ns))) {
         struct queue *queue = container_of(lane->waiting.next, struct queue, lane_link);
 
         if (lane_sent_on(shard, lane, queue))

@@ -59,10 +59,21 @@ void demand_on_connected(struct demand *demand, uint64_t setup_ns)
 void demand_on_connect_failed(struct demand *demand)
 {
     demand->window = 1;
+    demand->on_credit = 0;
 }
 
-void demand_on_served(struct demand *demand, uint64_t busy_ns, uint32_t rcpt_count)
+void demand_on_silence(struct demand *demand)
 {
+    /* Where setting up took long already, that is known without it. */
+    if (demand->has_served || is_slow(demand) || demand->on_credit >= DEMAND_SILENT_MAX)
+        return;
+    demand->on_credit = demand->on_credit > 0 ? 2 * demand->on_credit : 2 * DEMAND_START;
+}
+
+void demand_on_served(struct demand *demand, uint64_t begun_ns, uint64_t now_ns,
+                      uint32_t rcpt_count)
+{
+    uint64_t busy_ns = now_ns - begun_ns;
     uint64_t each = busy_ns / (rcpt_count > 0 ? rcpt_count : 1);
 
     if (!demand->has_served) {
@@ -71,8 +82,13 @@ void demand_on_served(struct demand *demand, uint64_t busy_ns, uint32_t rcpt_cou
         demand->rcpt_ns = each;
         demand->fastest_ns = UINT64_MAX;
         demand->round_count = 0;
+        demand->silent_until_ns = demand->on_credit > 0 ? now_ns : 0;
     }
-    note_time(demand, busy_ns);
+    /* Those that were begun in the silence say nothing but that it was. */
+    if (begun_ns >= demand->silent_until_ns) {
+        demand->on_credit = 0;
+        note_time(demand, busy_ns);
+    }
     demand->rcpt_ns = demand->rcpt_ns - demand->rcpt_ns / 8 + each / 8;
     if (demand->rcpt_ns == 0)
         demand->rcpt_ns = 1;
@@ -139,6 +155,8 @@ uint32_t demand_backlog_needed(struct demand *demand, uint64_t now_ns, uint32_t 
     if (demand->rcpt_ns == 0)
         /* Nothing is known yet: a second one, should much be waiting. */
         return open_count < DEMAND_START ? DEMAND_START * 2 : UINT32_MAX;
+    if (demand->on_credit > 0)
+        return open_count < demand->on_credit ? connecting_count + 1 : UINT32_MAX;
     if (!is_slow(demand)) {
         if (now_ns < demand->look_again_ns)
             return UINT32_MAX;
@@ -157,7 +175,7 @@ uint32_t demand_backlog_needed(struct demand *demand, uint64_t now_ns, uint32_t 
 bool demand_may_open(struct demand *demand, uint64_t now_ns, uint32_t open_count,
                      uint32_t connecting_count)
 {
-    if (open_count < DEMAND_START)
+    if (open_count < DEMAND_START || open_count < demand->on_credit)
         return true;
     if (is_slow(demand)) {
         demand->span_start_ns = 0;
@@ -172,5 +190,5 @@ bool demand_may_open(struct demand *demand, uint64_t now_ns, uint32_t open_count
 
 bool demand_is_surplus(const struct demand *demand, uint32_t open_count)
 {
-    return open_count > demand->allowed && !is_slow(demand);
+    return open_count > demand->allowed && demand->on_credit == 0 && !is_slow(demand);
 }

@@ -15,6 +15,11 @@
  * A receiver is slow, and never on trial, while even the fastest of its recent transactions took
  * DEMAND_SLOW_MS: one long pause of our own machine does not make it so.
  *
+ * Until the first answer nothing is known of a receiver that greets at once and takes its time over
+ * each message. There DEMAND_SLOW_MS of silence double the number, up to DEMAND_SILENT_MAX, on
+ * credit: what was opened so proves nothing, and goes again when the first message that is begun
+ * after that answer is quick.
+ *
  * Growth is never steeper than a doubling with each round of connections: for each that comes up
  * one more may be opening beside (the window). One that fails brings it back to one, so that a
  * receiver that was away is not met by everything at once.
@@ -27,13 +32,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define DEMAND_CLEAR_MS 100
-#define DEMAND_SLOW_MS  50
-#define DEMAND_LOOK_MS  5
-#define DEMAND_TRIAL_MS 200
-#define DEMAND_HOLD_MS  5000
-#define DEMAND_START    2
-#define DEMAND_MAX      65536
+#define DEMAND_CLEAR_MS   100
+#define DEMAND_SLOW_MS    50
+#define DEMAND_LOOK_MS    5
+#define DEMAND_TRIAL_MS   200
+#define DEMAND_HOLD_MS    5000
+#define DEMAND_START      2
+#define DEMAND_SILENT_MAX 32
+#define DEMAND_MAX        65536
 
 struct demand {
     uint64_t rcpt_ns;    /* mean time of a connection for a recipient; 0 = nothing served yet */
@@ -42,12 +48,14 @@ struct demand {
     uint64_t span_start_ns;     /* rate is measured since; 0 = not */
     uint64_t hold_until_ns;
     uint64_t look_again_ns;
+    uint64_t silent_until_ns; /* the first answer came after a silence; 0 = it did not */
     uint32_t span_rcpts;
     uint32_t round_count; /* transactions of this round */
     uint32_t window;      /* connections that may be opening at once */
     uint32_t allowed;     /* connections of a fast receiver: proven, or on trial */
     uint32_t proven;
     uint32_t proven_rate; /* recipients a second with so many */
+    uint32_t on_credit; /* connections that silence speaks for; 0 = there was none, or it is over */
     bool has_served;
 };
 
@@ -55,8 +63,12 @@ void demand_init(struct demand *demand);
 /* A connection came up after setup_ns, or failed to. */
 void demand_on_connected(struct demand *demand, uint64_t setup_ns);
 void demand_on_connect_failed(struct demand *demand);
-/* A transaction of rcpt_count recipients kept its connection busy for busy_ns. */
-void demand_on_served(struct demand *demand, uint64_t busy_ns, uint32_t rcpt_count);
+/* A transaction of rcpt_count recipients kept its connection busy from begun_ns until now. */
+void demand_on_served(struct demand *demand, uint64_t begun_ns, uint64_t now_ns,
+                      uint32_t rcpt_count);
+/* Nothing was answered yet, and a transaction has waited DEMAND_SLOW_MS, or so much longer than at
+ * the call before. */
+void demand_on_silence(struct demand *demand);
 /* A connection found nothing to do: what is measured now is not what connections could do. */
 void demand_on_idle(struct demand *demand);
 /*

@@ -27,6 +27,7 @@ struct stage {
     uint32_t connecting;
     uint32_t open_max;
     uint64_t served;
+    uint64_t look_ns; /* the next look at the silence before the first answer; 0 = none begun */
     uint64_t done_ns[CONNECTIONS_MAX]; /* 0 = idle */
     uint64_t start_ns[CONNECTIONS_MAX];
     uint64_t ready_ns[CONNECTIONS_MAX]; /* 0 = ready */
@@ -52,6 +53,8 @@ static void give_work(struct stage *stage, uint32_t index)
 
     stage->backlog--;
     stage->start_ns[index] = stage->now_ns;
+    if (stage->look_ns == 0)
+        stage->look_ns = stage->now_ns + DEMAND_SLOW_MS * MS;
     if (stage->per_second > 0) {
         if (stage->free_at_ns > begin_ns)
             begin_ns = stage->free_at_ns;
@@ -71,7 +74,7 @@ static void finish(struct stage *stage)
         }
         if (stage->done_ns[i] == 0 || stage->done_ns[i] > stage->now_ns)
             continue;
-        demand_on_served(&stage->demand, stage->now_ns - stage->start_ns[i], 1);
+        demand_on_served(&stage->demand, stage->start_ns[i], stage->now_ns, 1);
         stage->served++;
         stage->done_ns[i] = 0;
         if (demand_is_surplus(&stage->demand, stage->open))
@@ -119,6 +122,10 @@ static void run(struct stage *stage, uint64_t ms)
             stage->backlog++;
         }
         finish(stage);
+        if (stage->look_ns != 0 && stage->served == 0 && stage->now_ns >= stage->look_ns) {
+            demand_on_silence(&stage->demand);
+            stage->look_ns += DEMAND_SLOW_MS * MS;
+        }
         serve(stage);
     }
 }
@@ -151,6 +158,73 @@ static void test_slow_after_a_fast_greeting(void **state)
     stage.backlog = 1000000;
     run(&stage, 1500);
     assert_int_equal(stage.open, 1000);
+}
+
+/* Until that reply the silence speaks: connections double with each DEMAND_SLOW_MS of it. */
+static void test_silence_is_an_answer(void **state)
+{
+    static struct stage stage;
+
+    (void)state;
+    stage_init(&stage);
+    stage.reply_ns = 5000 * MS;
+    stage.setup_ns = 1 * MS;
+    stage.limit = 1000;
+    stage.backlog = 1000000;
+    run(&stage, 40);
+    assert_int_equal(stage.open, DEMAND_START);
+    run(&stage, 50);
+    assert_int_equal(stage.open, 2 * DEMAND_START);
+    run(&stage, 200);
+    assert_int_equal(stage.open, DEMAND_SILENT_MAX);
+    run(&stage, 4000);
+    assert_int_equal(stage.open, DEMAND_SILENT_MAX);
+    assert_int_equal(stage.served, 0);
+    run(&stage, 7000);
+    assert_int_equal(stage.open, 1000);
+}
+
+/* No more of them than messages, and a limit is a limit. */
+static void test_silence_asks_for_no_more_than_there_is(void **state)
+{
+    static struct stage stage;
+
+    (void)state;
+    stage_init(&stage);
+    stage.reply_ns = 5000 * MS;
+    stage.setup_ns = 1 * MS;
+    stage.backlog = 12;
+    run(&stage, 1000);
+    assert_int_equal(stage.open, 12);
+    stage_init(&stage);
+    stage.reply_ns = 5000 * MS;
+    stage.setup_ns = 1 * MS;
+    stage.backlog = 1000000;
+    stage.limit = 7;
+    run(&stage, 1000);
+    assert_int_equal(stage.open, 7);
+}
+
+/* The first answer was late, and then it is quick: what was opened on credit goes again. */
+static void test_what_silence_opened_goes_again(void **state)
+{
+    static struct stage stage;
+
+    (void)state;
+    stage_init(&stage);
+    stage.reply_ns = 300 * MS;
+    stage.setup_ns = 1 * MS;
+    stage.backlog = 1000000;
+    run(&stage, 299);
+    assert_int_equal(stage.open, DEMAND_SILENT_MAX);
+    stage.reply_ns = MS / 10;
+    stage.per_second = 2000;
+    run(&stage, 1000);
+    assert_in_range(stage.open, 2, 4);
+    assert_int_equal(stage.open_max, DEMAND_SILENT_MAX);
+    run(&stage, 19000);
+    assert_int_equal(stage.open_max, DEMAND_SILENT_MAX);
+    assert_true(stage.served > 18 * 2000);
 }
 
 /* A slow receiver with little mail gets no more connections than messages. */
@@ -293,6 +367,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_slow_receiver_gets_all_there_is),
         cmocka_unit_test(test_slow_after_a_fast_greeting),
+        cmocka_unit_test(test_silence_is_an_answer),
+        cmocka_unit_test(test_silence_asks_for_no_more_than_there_is),
+        cmocka_unit_test(test_what_silence_opened_goes_again),
         cmocka_unit_test(test_slow_receiver_with_little_mail),
         cmocka_unit_test(test_shared_bottleneck_keeps_few),
         cmocka_unit_test(test_fast_receiver_grows_while_it_pays),
