@@ -44,12 +44,12 @@ static void finish(struct mx_resolution *resolution)
     struct slice domain = slice_of(resolution->domain, resolution->domain_len);
 
     mx_plan_finish(&resolution->plan, domain, io_now_ns(resolution->io), answer);
-    answer->set_hash = resolution->route_hash;
-    if (answer->set_hash == 0)
-        answer->set_hash = hash_combine(resolution->plan.names_hash, resolution->port);
+    answer->site_hash = resolution->route_hash;
+    if (answer->site_hash == 0)
+        answer->site_hash = hash_combine(resolution->plan.names_hash, resolution->port);
     /* Who has sources of another family sees other addresses of the same hosts. */
-    answer->set_hash = hash_combine(answer->set_hash, resolution->plan.rules->want_ipv4 * 2u +
-                                                          resolution->plan.rules->want_ipv6);
+    answer->set_hash = hash_combine(answer->site_hash, resolution->plan.rules->want_ipv4 * 2u +
+                                                           resolution->plan.rules->want_ipv6);
     resolution->is_running = false;
     /* The owner may start the next resolution from inside. */
     resolution->on_done(resolution->context, answer);

@@ -30,6 +30,7 @@ struct mx_answer {
     struct verdict verdict;
     uint64_t valid_until_ns; /* io_now_ns clock; also for failures */
     uint64_t set_hash;       /* of host names (or route) and families wanted: names the site */
+    uint64_t site_hash;      /* the same without the families */
     uint16_t host_count;
     uint16_t target_count;
     /* Those with a target; an address in text where the operator named one. */

@@ -27,12 +27,12 @@ struct groups {
 
 /* ---- Collecting ------------------------------------------------------------------------------ */
 
-static bool is_shown(const struct verb_request *request, const struct queue_row *row)
+static bool is_shown(const struct verb_request *request, const struct group *queue)
 {
-    if ((request->given & VERB_BIT(OPTION_PAUSED)) != 0 && row->paused != request->paused)
+    if ((request->given & VERB_BIT(OPTION_PAUSED)) != 0 && queue->row->paused != request->paused)
         return false;
     if ((request->given & VERB_BIT(OPTION_CONNECTED)) != 0 &&
-        (row->connections > 0) != request->connected)
+        (queue->connections > 0) != request->connected)
         return false;
     return true;
 }
@@ -60,33 +60,26 @@ static struct group *add_group(struct groups *groups, const char *name)
 }
 
 /* The part of "domain/vmta" that rows are summed up by. */
-static void group_name(enum verb verb, const char *queue, char room[REPORT_NAME_MAX])
+static void set_group_name(enum verb verb, struct group *group)
 {
+    const char *queue = group->row->name;
     const char *slash = strchr(queue, '/');
 
     if (verb == VERB_SHOW_DOMAINS && slash != NULL)
-        snprintf(room, REPORT_NAME_MAX, "%.*s", (int)(slash - queue), queue);
+        snprintf(group->name, sizeof(group->name), "%.*s", (int)(slash - queue), queue);
     else if (verb == VERB_SHOW_VMTAS && slash != NULL)
-        snprintf(room, REPORT_NAME_MAX, "%s", slash + 1);
-    else
-        snprintf(room, REPORT_NAME_MAX, "%s", queue);
+        snprintf(group->name, sizeof(group->name), "%s", slash + 1);
 }
 
-static void collect(const struct verb_request *request, const struct gather *gather,
-                    struct groups *groups)
+static void collect(const struct gather *gather, struct groups *groups)
 {
     for (uint16_t i = 0; i < gather->control->shard_count; i++) {
         const struct report *report = &gather->parts[i].report;
         const struct queue_row *rows = report->rows;
 
         for (uint32_t k = 0; k < report->row_count; k++) {
-            char name[REPORT_NAME_MAX];
-            struct group *group;
+            struct group *group = add_group(groups, rows[k].name);
 
-            if (!is_shown(request, &rows[k]))
-                continue;
-            group_name(request->verb, rows[k].name, name);
-            group = add_group(groups, name);
             if (group == NULL)
                 return;
             group->row = &rows[k];
@@ -135,6 +128,35 @@ static void sort_groups(struct groups *groups, int (*compare)(const void *a, con
         qsort(groups->items, groups->count, sizeof(groups->items[0]), compare);
 }
 
+static void add_to(struct group *sum, const struct group *group)
+{
+    sum->rcpts += group->rcpts;
+    sum->bytes += group->bytes;
+    sum->connections += group->connections;
+}
+
+/* Sorted by name: a queue that is leaving a shard has a row there and one at its owner, whose word
+ * it is. Only queues that are asked for remain. */
+static void unite_queues(const struct verb_request *request, struct groups *groups)
+{
+    uint32_t kept = 0;
+
+    for (uint32_t i = 0; i < groups->count;) {
+        struct group queue = groups->items[i++];
+
+        for (; i < groups->count && strcmp(groups->items[i].name, queue.name) == 0; i++) {
+            if (queue.row->is_remainder)
+                queue.row = groups->items[i].row;
+            add_to(&queue, &groups->items[i]);
+        }
+        if (!is_shown(request, &queue))
+            continue;
+        set_group_name(request->verb, &queue);
+        groups->items[kept++] = queue;
+    }
+    groups->count = kept;
+}
+
 /* Sorted by name: neighbours of one name become one. */
 static void sum_up(struct groups *groups)
 {
@@ -146,9 +168,7 @@ static void sum_up(struct groups *groups)
         group->row = NULL;
         if (kept > 0 && strcmp(groups->items[kept - 1].name, group->name) == 0) {
             groups->items[kept - 1].members += group->members;
-            groups->items[kept - 1].rcpts += group->rcpts;
-            groups->items[kept - 1].bytes += group->bytes;
-            groups->items[kept - 1].connections += group->connections;
+            add_to(&groups->items[kept - 1], group);
         } else {
             groups->items[kept++] = *group;
         }
@@ -208,15 +228,16 @@ static json_t *explain(const struct queue_row *row)
     return control_string(text);
 }
 
-static json_t *queue_tree(const struct queue_row *row)
+static json_t *queue_tree(const struct group *queue)
 {
+    const struct queue_row *row = queue->row;
     json_t *object = json_object();
     json_t *events = json_array();
 
     set(object, "name", control_string(row->name));
-    set_number(object, "rcp", row->rcpts);
-    set_number(object, "kb", row->bytes / 1024);
-    set_number(object, "conn", row->connections);
+    set_number(object, "rcp", queue->rcpts);
+    set_number(object, "kb", queue->bytes / 1024);
+    set_number(object, "conn", queue->connections);
     set(object, "paused", json_boolean(row->paused));
     set(object, "mode", json_string("normal"));
     set(object, "retryTime", control_time(row->next_attempt_us));
@@ -256,7 +277,7 @@ static json_t *groups_tree(const struct verb_request *request, const struct grou
         all_rcpts += groups->items[i].rcpts;
     for (uint32_t i = 0; i < groups->count && i < count; i++) {
         const struct group *group = &groups->items[i];
-        json_t *item = group->row != NULL ? queue_tree(group->row)
+        json_t *item = group->row != NULL ? queue_tree(group)
                        : request->verb == VERB_SHOW_DOMAINS
                            ? group_tree(group, "vmtas", all_rcpts)
                            : group_tree(group, "domains", all_rcpts);
@@ -280,9 +301,11 @@ json_t *control_queues_tree(struct control *control, const struct verb_request *
     const char *key = "queue";
     json_t *data = json_object();
 
-    collect(request, gather, &groups);
+    collect(gather, &groups);
     sort_groups(&groups, by_name);
+    unite_queues(request, &groups);
     if (request->verb == VERB_SHOW_DOMAINS || request->verb == VERB_SHOW_VMTAS) {
+        sort_groups(&groups, by_name);
         sum_up(&groups);
         key = request->verb == VERB_SHOW_DOMAINS ? "domain" : "vmta";
     }

@@ -160,6 +160,7 @@ static struct outcome_parcel *make_outcome(struct shard *shard, const struct que
     parcel->is_final = outcome_is_final(&outcome);
     parcel->home_message = queued->home_message;
     parcel->home_rcpt = queued->home_rcpt;
+    parcel->home = queued->home;
     parcel->request = (struct log_request){
         .parcel = {.kind = SHARD_OUTCOME, .from = shard->wiring.spool_client},
         .payload = &parcel->iov,
@@ -179,12 +180,12 @@ static uint64_t age_ms(const struct shard *shard, const struct queued *queued)
     return now_us > queued_accepted_us(queued) ? (now_us - queued_accepted_us(queued)) / 1000 : 0;
 }
 
-static void send_home(struct shard *shard, struct outcome_parcel *parcel, uint16_t home)
+static void send_home(struct shard *shard, struct outcome_parcel *parcel)
 {
-    if (home == shard->number)
+    if (parcel->home == shard->number)
         home_on_outcome(shard, parcel);
     else
-        shard_post(shard, home, &parcel->request.parcel);
+        shard_post(shard, parcel->home, &parcel->request.parcel);
 }
 
 /*
@@ -393,7 +394,6 @@ static void settle_locally(struct shard *shard, struct delivery *delivery,
 
     for (uint32_t i = 0; i < delivery->count; i++) {
         const struct queued *queued = slab_at(&shard->queued, delivery->rcpts[i]);
-        uint16_t home = queued->home;
         uint64_t age = age_ms(shard, queued);
         struct settle_facts facts = {
             .message_id = message_id,
@@ -406,7 +406,7 @@ static void settle_locally(struct shard *shard, struct delivery *delivery,
                                         io_rng(shard->io));
         struct outcome_parcel *parcel = settle(shard, delivery->rcpts[i], &facts, verdict, &fate);
 
-        send_home(shard, parcel, home);
+        send_home(shard, parcel);
     }
     delivery_free(shard, delivery);
 }
@@ -728,7 +728,6 @@ void deliver_on_rcpt(struct shard *shard, struct delivery *delivery, uint32_t in
 {
     struct queue *queue = delivery_queue(delivery);
     const struct queued *queued = slab_at(&shard->queued, delivery->rcpts[index]);
-    uint16_t home = queued->home;
     struct fate fate = fate_of_rcpt(verdict, &queue->settings, queued_attempts(queued),
                                     age_ms(shard, queued), io_rng(shard->io));
     struct settle_facts facts = {
@@ -766,18 +765,17 @@ void deliver_on_rcpt(struct shard *shard, struct delivery *delivery, uint32_t in
      * that it is done with them. The others' outcomes go at once: a slow receiver must not keep
      * what it has said from the log. */
     if (delivery->open > 0) {
-        send_home(shard, parcel, home);
+        send_home(shard, parcel);
         return;
     }
     delivery->last = parcel;
-    delivery->last_home = home;
 }
 
 void deliver_on_done(struct shard *shard, struct delivery *delivery)
 {
     must(delivery->open == 0);
     if (delivery->last)
-        send_home(shard, delivery->last, delivery->last_home);
+        send_home(shard, delivery->last);
     delivery->last = NULL;
     delivery_free(shard, delivery);
 }

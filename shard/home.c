@@ -148,7 +148,7 @@ static uint32_t route_get(struct shard *shard, struct slice domain, uint32_t vmt
     route->vmta_id = vmta_id;
     route->refs = 1;
     list_init(&route->idle_link);
-    route->owner = place_owner(shard->place, shard->conf, domain, vmta_id);
+    route->owner = place_base(shard->place, domain, vmta_id);
     return index;
 }
 
@@ -345,41 +345,56 @@ int shard_recover_message(struct shard *shard, const struct log_message_state *s
 
 /* ---- Handing out ----------------------------------------------------------------------------- */
 
-static void fill_handoff(struct shard *shard, struct handoff *handoff, uint32_t message_index,
-                         uint32_t rcpt_index)
+/* What only home knows of a recipient. */
+static void fill_known(struct shard *shard, struct handoff *handoff,
+                       const struct home_message *home, const struct home_rcpt *rcpt)
 {
-    const struct home_message *home = slab_at(&shard->home_messages, message_index);
-    const struct home_rcpt *rcpt = slab_at(&shard->home_rcpts, rcpt_index);
     const struct route *route = slab_at(&shard->routes, rcpt->route);
 
     handoff->parcel = (struct parcel){.kind = SHARD_HANDOFF, .from = shard->number};
     handoff->message_id = home->id;
     handoff->accepted_s = home->accepted_s;
-    handoff->due_us = (uint64_t)rcpt->due_s * 1000000;
-    handoff->hot = hot_of(shard, home);
     handoff->domain = names_text(&shard->names, route->name);
     handoff->vmta_id = route->vmta_id;
-    handoff->home_message = message_index;
-    handoff->home_rcpt = rcpt_index;
     handoff->ordinal = rcpt->ordinal;
     handoff->attempts = rcpt->attempts;
     handoff->home = shard->number;
     handoff->kilobytes = kilobytes_of(&home->place);
 }
 
+static void fill_handoff(struct shard *shard, struct handoff *handoff, uint32_t message_index,
+                         uint32_t rcpt_index)
+{
+    const struct home_message *home = slab_at(&shard->home_messages, message_index);
+    const struct home_rcpt *rcpt = slab_at(&shard->home_rcpts, rcpt_index);
+
+    fill_known(shard, handoff, home, rcpt);
+    handoff->due_us = (uint64_t)rcpt->due_s * 1000000;
+    handoff->due_tick = 0;
+    handoff->hot = hot_of(shard, home);
+    handoff->home_message = message_index;
+    handoff->home_rcpt = rcpt_index;
+    handoff->lender = shard->number;
+}
+
 /* Hands one recipient to its owner; false when there is no room now. */
 static bool hand_out(struct shard *shard, uint32_t message_index, uint32_t rcpt_index)
 {
     const struct home_rcpt *rcpt = slab_at(&shard->home_rcpts, rcpt_index);
-    const struct route *route = slab_at(&shard->routes, rcpt->route);
-    struct mailbox *box = shard->wiring.to_shards[route->owner];
+    struct route *route = slab_at(&shard->routes, rcpt->route);
     struct handoff *handoff, local;
+    struct mailbox *box;
     uint32_t index;
 
     if (route->owner == shard->number) {
+        enum take taken;
+
         fill_handoff(shard, &local, message_index, rcpt_index);
-        return queues_take(shard, &local);
+        taken = queues_take(shard, &local, &route->owner);
+        if (taken != TAKE_ELSEWHERE)
+            return taken == TAKE_DONE;
     }
+    box = shard->wiring.to_shards[route->owner];
     if (mailbox_backlog(box) > HANDOFF_BACKLOG_MAX)
         return false;
     handoff = slab_alloc(&shard->handoffs, &index);
@@ -442,6 +457,21 @@ bool home_is_busy(const struct shard *shard)
 void home_on_handoff_return(struct shard *shard, struct handoff *handoff)
 {
     slab_free(&shard->handoffs, handoff->index);
+}
+
+void home_on_handoff_back(struct shard *shard, struct handoff *handoff)
+{
+    const struct home_message *home = slab_at(&shard->home_messages, handoff->home_message);
+    const struct home_rcpt *rcpt = slab_at(&shard->home_rcpts, handoff->home_rcpt);
+    struct route *route = slab_at(&shard->routes, rcpt->route);
+
+    must((uint8_t)home->id == (uint8_t)handoff->message_id && !rcpt->is_final);
+    route->owner = handoff->owner;
+    fill_known(shard, handoff, home, rcpt);
+    if (route->owner == shard->number)
+        shard_take_handoff(shard, handoff);
+    else
+        shard_post(shard, route->owner, &handoff->parcel);
 }
 
 /* ---- Outcomes -------------------------------------------------------------------------------- */

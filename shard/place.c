@@ -92,16 +92,16 @@ void place_destroy(struct place *place)
     mem_free(place);
 }
 
-uint16_t place_owner(const struct place *place, const struct conf *conf, struct slice domain,
-                     uint32_t vmta_id)
+uint16_t place_site(const struct place *place, uint64_t site_hash, uint32_t vmta_id)
 {
-    uint16_t turn = vmta_id < place->id_count ? place->turns[vmta_id] : 0;
-    struct conf_queue settings;
-    uint64_t site;
+    uint16_t turn = vmta_id < place->id_count ? place->turns[vmta_id] : NOT_DEALT;
 
-    if (place->shard_count <= 1)
-        return 0;
-    conf_queue(conf, domain, vmta_id, &settings);
-    site = settings.route_count > 0 ? settings.route_hash : hash_bytes(domain.data, domain.len);
-    return (uint16_t)((site + (turn == NOT_DEALT ? 0 : turn)) % place->shard_count);
+    return (uint16_t)((site_hash + (turn == NOT_DEALT ? 0 : turn)) % place->shard_count);
+}
+
+uint16_t place_base(const struct place *place, struct slice domain, uint32_t vmta_id)
+{
+    uint64_t hash = hash_combine(hash_bytes(domain.data, domain.len), vmta_id);
+
+    return (uint16_t)(hash % place->shard_count);
 }

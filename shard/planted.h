@@ -14,6 +14,7 @@
     X("shard/restart-releases-early")                                                              \
     X("shard/no-delay-before-retry")                                                               \
     X("shard/recipient-not-handed-out")                                                            \
+    X("shard/recipient-lost-on-the-way")                                                           \
     X("shard/message-done-early")                                                                  \
     X("shard/ends-while-it-moves")                                                                 \
     X("shard/checkpoint-skips-message")                                                            \

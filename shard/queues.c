@@ -28,6 +28,7 @@ struct named_record {
     struct log_request request; /* first */
     struct iovec iov;
     struct report *report; /* waits for it, or NULL */
+    uint32_t queue;        /* counts it as open; NONE = none does */
     uint32_t index;
     uint8_t bytes[REPORT_NAME_MAX + 64];
 };
@@ -105,6 +106,8 @@ struct queue *queues_obtain(struct shard *shard, struct slice domain, uint32_t v
     struct queue_key key = {domain, vmta_id};
     uint32_t index, name;
 
+    if (queue && queue->stay == QUEUE_GONE)
+        migrate_revive(shard, queue);
     if (queue)
         return queue;
     name = names_get(&shard->names, domain);
@@ -127,22 +130,28 @@ struct queue *queues_obtain(struct shard *shard, struct slice domain, uint32_t v
     list_init(&queue->lane_link);
     list_init(&queue->resolve_link);
     list_init(&queue->local_link);
+    list_init(&queue->leave_link);
     io_timer_init(&queue->wake_timer, on_wake);
     queue->shard = shard;
     queue->has_vmta = conf_vmta(shard->conf, vmta_id) != NULL;
     conf_queue(shard->conf, domain, vmta_id, &queue->settings);
+    queue->is_guest = place_base(shard->place, domain, vmta_id) != shard->number;
     return queue;
 }
 
+/* A guest's pause and rest are kept by its base. */
 static bool is_kept(const struct shard *shard, const struct queue *queue)
 {
     return queue->ready_count + queue->deferred_count + queue->sending_count > 0 ||
-           queue->connection_count > 0 || queue->paused || queue->resolving ||
-           queue->rest_until_ns > io_now_ns(shard->io) || queue->local != LOCAL_NONE;
+           queue->connection_count > 0 || queue->resolving || queue->local != LOCAL_NONE ||
+           queue->records_open > 0 || queue->stay == QUEUE_MOVING ||
+           (!queue->is_guest && (queue->paused || queue->rest_until_ns > io_now_ns(shard->io)));
 }
 
-/* The rest is over: the log need not bring it back after a restart. */
-static void forget_rest(struct shard *shard, struct queue *queue)
+static void persist_rest(struct shard *shard, struct queue *queue, bool is_last);
+
+/* The rest is over: the log need not bring it back after a restart. is_last: the queue ends. */
+static void forget_rest(struct shard *shard, struct queue *queue, bool is_last)
 {
     queue->rest_until_ns = 0;
     queue->rest_until_us = 0;
@@ -150,7 +159,7 @@ static void forget_rest(struct shard *shard, struct queue *queue)
     queue->doubt_ends_ns = 0;
     queue->doubt_ends_us = 0;
     if (queue->rest_is_logged)
-        queues_persist(shard, queue, NULL);
+        persist_rest(shard, queue, is_last);
 }
 
 static void queue_free(struct shard *shard, struct queue *queue)
@@ -158,7 +167,7 @@ static void queue_free(struct shard *shard, struct queue *queue)
     struct queue_key key = {names_text(&shard->names, queue->name), queue->vmta_id};
 
     must(queue->queued_kilobytes == 0);
-    forget_rest(shard, queue);
+    forget_rest(shard, queue, true);
     io_timer_stop(shard->io, &queue->wake_timer);
     list_remove(&queue->idle_link);
     list_remove(&queue->lane_link);
@@ -175,10 +184,17 @@ void queues_release(struct shard *shard, struct queue *queue)
         return;
     list_remove(&queue->idle_link);
     queue->idle_since_ns = io_now_ns(shard->io);
-    list_push_back(&shard->idle_queues, &queue->idle_link);
+    if (queue->stay == QUEUE_HERE) {
+        list_push_back(&shard->idle_queues, &queue->idle_link);
+        return;
+    }
+    /* Nobody comes back to it: it goes with the next turn. */
+    queue->idle_since_ns = 0;
+    list_push_front(&shard->idle_queues, &queue->idle_link);
 }
 
-/* Frees what has been idle long enough; what came to life again leaves the list. */
+/* Frees what has been idle long enough, guests by way of their base; what came to life again leaves
+ * the list. */
 static void free_idle(struct shard *shard, uint64_t now_ns)
 {
     while (!list_empty(&shard->idle_queues)) {
@@ -186,18 +202,27 @@ static void free_idle(struct shard *shard, uint64_t now_ns)
 
         if (is_kept(shard, queue))
             list_remove(&queue->idle_link);
-        else if (queue->idle_since_ns + IDLE_KEEP_NS <= now_ns)
-            queue_free(shard, queue);
-        else
+        else if (queue->idle_since_ns + IDLE_KEEP_NS > now_ns ||
+                 (queue->is_guest && !migrate_has_room(shard)))
             return;
+        else if (queue->is_guest && queue->stay == QUEUE_HERE)
+            migrate_queue(shard, queue, shard->number, NULL);
+        else
+            queue_free(shard, queue);
     }
+}
+
+static void put_name(const struct shard *shard, struct slice domain, uint32_t vmta_id,
+                     struct text *text)
+{
+    text_put(text, domain);
+    text_put_char(text, '/');
+    text_put_str(text, conf_vmta_name(shard->conf, vmta_id));
 }
 
 void queues_put_name(const struct shard *shard, const struct queue *queue, struct text *text)
 {
-    text_put(text, names_text(&shard->names, queue->name));
-    text_put_char(text, '/');
-    text_put_str(text, conf_vmta_name(shard->conf, queue->vmta_id));
+    put_name(shard, names_text(&shard->names, queue->name), queue->vmta_id, text);
 }
 
 void queues_name(const struct shard *shard, const struct queue *queue, char *room,
@@ -288,15 +313,14 @@ static uint32_t tick_of(uint64_t at_ns)
     return tick < UINT32_MAX ? (uint32_t)tick : UINT32_MAX;
 }
 
-/* Whether an entry is one that counts for its recipient. */
-static bool entry_counts(const struct shard *shard, const struct heap_entry *entry)
+const struct queued *queues_deferred_at(const struct shard *shard, const struct heap_entry *entry)
 {
     const struct queued *queued;
 
     if (!slab_is_live(&shard->queued, entry->value))
-        return false;
+        return NULL;
     queued = slab_at(&shard->queued, entry->value);
-    return queued->state == QUEUED_DEFERRED && queued->due_tick == entry->key;
+    return queued->state == QUEUED_DEFERRED && queued->due_tick == entry->key ? queued : NULL;
 }
 
 /* Each recipient has room in the heap since it was taken (queues_take); what else stands there is
@@ -313,18 +337,19 @@ static void push_due(struct shard *shard, struct heap_entry entry)
     for (uint32_t i = 0; i < count; i++) {
         struct heap_entry kept = due->entries[i];
 
-        if (entry_counts(shard, &kept))
+        if (queues_deferred_at(shard, &kept))
             heap_push(due, kept);
     }
     is_pushed = heap_push(due, entry);
     must(is_pushed);
 }
 
-void queues_defer(struct shard *shard, uint32_t queued_index, uint64_t due_us)
+static void defer_until(struct shard *shard, uint32_t queued_index, uint64_t due_us,
+                        uint32_t due_tick)
 {
     struct queued *queued = slab_at(&shard->queued, queued_index);
     struct queue *queue = slab_at(&shard->queues, queued->queue);
-    struct heap_entry entry = {.key = tick_of(monotonic_of(shard, due_us)), .value = queued_index};
+    struct heap_entry entry = {.key = due_tick, .value = queued_index};
 
     if (planted("shard/no-delay-before-retry"))
         entry.key = tick_of(io_now_ns(shard->io));
@@ -334,7 +359,12 @@ void queues_defer(struct shard *shard, uint32_t queued_index, uint64_t due_us)
     queued->due_tick = entry.key;
     push_due(shard, entry);
     queued->state = QUEUED_DEFERRED;
-    queue->deferred_count++;
+    queue_count_deferred(shard, queue, 1);
+}
+
+void queues_defer(struct shard *shard, uint32_t queued_index, uint64_t due_us)
+{
+    defer_until(shard, queued_index, due_us, tick_of(monotonic_of(shard, due_us)));
 }
 
 /* A size in one byte: kilobytes as they are up to 31, above with four bits behind the first one,
@@ -391,14 +421,23 @@ static void fill_queued(struct queued *queued, const struct handoff *handoff)
     };
 }
 
-bool queues_take(struct shard *shard, const struct handoff *handoff)
+enum take queues_take(struct shard *shard, const struct handoff *handoff, uint16_t *ret_owner)
 {
-    struct queue *queue = queues_obtain(shard, handoff->domain, handoff->vmta_id);
+    struct queue *queue = queues_find(shard, handoff->domain, handoff->vmta_id);
     struct queued *queued;
     uint32_t index;
 
+    if (!queue || queue->stay == QUEUE_GONE) {
+        uint16_t owner = migrate_owner_of(shard, handoff->domain, handoff->vmta_id);
+
+        if (owner != shard->number) {
+            *ret_owner = owner;
+            return TAKE_ELSEWHERE;
+        }
+        queue = queues_obtain(shard, handoff->domain, handoff->vmta_id);
+    }
     if (!queue)
-        return false;
+        return TAKE_NO_ROOM;
     queued = slab_alloc(&shard->queued, &index);
     /* Its due time, if it is ever deferred, must find room: to forget it were an early retry. */
     if (queued && !heap_reserve(&shard->due, shard->queued.count_used)) {
@@ -407,17 +446,20 @@ bool queues_take(struct shard *shard, const struct handoff *handoff)
     }
     if (!queued) {
         queues_release(shard, queue);
-        return false;
+        return TAKE_NO_ROOM;
     }
     fill_queued(queued, handoff);
     queued->queue = queue->index;
     queue->queued_kilobytes += size_kilobytes(size_code(queued));
-    if (handoff->due_us > io_wall_us(shard->io))
+    /* A jump of the wall clock while it waited elsewhere neither releases nor holds it. */
+    if (handoff->due_tick)
+        defer_until(shard, index, handoff->due_us, handoff->due_tick);
+    else if (handoff->due_us > io_wall_us(shard->io))
         queues_defer(shard, index, handoff->due_us);
     else
         queues_push_ready(shard, queue, index, false);
     queues_reconsider(shard, queue);
-    return true;
+    return TAKE_DONE;
 }
 
 void queues_drop(struct shard *shard, uint32_t queued_index)
@@ -481,6 +523,10 @@ void queues_reconsider(struct shard *shard, struct queue *queue)
 {
     enum wait_reason reason = WAIT_NOTHING;
 
+    if (queue->stay != QUEUE_HERE) {
+        migrate_reconsider(shard, queue);
+        return;
+    }
     if (queue->ready_count == 0)
         reason = queue->deferred_count > 0 ? WAIT_RETRY : WAIT_NOTHING;
     else if (queue->local != LOCAL_NONE)
@@ -515,7 +561,7 @@ void queues_reconsider(struct shard *shard, struct queue *queue)
         queues_release(shard, queue);
 }
 
-static void wake_later(struct shard *shard, struct queue *queue, uint64_t at_ns)
+void queues_wake_at(struct shard *shard, struct queue *queue, uint64_t at_ns)
 {
     queue->rest_until_ns = at_ns;
     io_timer_arm(shard->io, &queue->wake_timer, at_ns);
@@ -531,7 +577,7 @@ void queues_wait(struct shard *shard, struct queue *queue, uint64_t delay_ms,
         return;
     queues_set_reason(shard, queue, reason);
     queue->rest_until_us = io_wall_us(shard->io) + delay_ms * 1000;
-    wake_later(shard, queue, until_ns);
+    queues_wake_at(shard, queue, until_ns);
 }
 
 void queues_rest(struct shard *shard, struct queue *queue, const struct verdict *verdict)
@@ -549,7 +595,7 @@ void queues_rest_for(struct shard *shard, struct queue *queue, const struct verd
 {
     queues_note_error(shard, queue, verdict);
     queues_wait(shard, queue, delay_ms, WAIT_REST);
-    queues_persist(shard, queue, NULL);
+    persist_rest(shard, queue, false);
     if (head_is_expired(shard, queue)) {
         queue->local = LOCAL_EXPIRED;
         queue->local_left = queue->ready_count;
@@ -563,12 +609,14 @@ void queues_end_doubt(struct shard *shard, struct queue *queue)
         return;
     queue->doubt_ends_ns = 0;
     queue->doubt_ends_us = 0;
-    queues_persist(shard, queue, NULL);
+    persist_rest(shard, queue, false);
 }
 
 void queues_note_success(struct shard *shard, struct queue *queue)
 {
-    forget_rest(shard, queue);
+    /* What becomes of a queue that leaves is its next owner's business. */
+    if (queue->stay == QUEUE_HERE)
+        forget_rest(shard, queue, false);
 }
 
 /* Moves ready recipients accepted before a time to the front; returns how many. */
@@ -594,7 +642,7 @@ static uint32_t older_to_front(struct shard *shard, struct queue *queue, uint64_
 uint32_t queues_fail_all(struct shard *shard, struct queue *queue, const struct verdict *verdict,
                          uint64_t older_than_us)
 {
-    uint32_t count = queue->ready_count;
+    uint32_t count = queue->stay == QUEUE_HERE ? queue->ready_count : 0;
 
     queues_note_error(shard, queue, verdict);
     if (older_than_us)
@@ -607,12 +655,6 @@ uint32_t queues_fail_all(struct shard *shard, struct queue *queue, const struct 
     queue->local_left = count;
     queues_reconsider(shard, queue);
     return count;
-}
-
-void queues_pause(struct shard *shard, struct queue *queue, bool paused)
-{
-    queue->paused = paused;
-    queues_reconsider(shard, queue);
 }
 
 /* Brings deferred recipients of a queue (accepted before a time, 0 = any) to the ready list. */
@@ -629,7 +671,7 @@ static uint32_t bring_deferred(struct shard *shard, struct queue *queue, uint64_
         if (queued->queue != queue->index || queued->state != QUEUED_DEFERRED ||
             (older_than_us && queued_accepted_us(queued) >= older_than_us))
             continue;
-        queue->deferred_count--;
+        queue_count_deferred(shard, queue, -1);
         queues_push_ready(shard, queue, i, false);
         count++;
     }
@@ -669,11 +711,11 @@ static void release_due(struct shard *shard, uint64_t now_ns, uint32_t *budget)
         struct queue *queue;
 
         heap_pop(&shard->due, &entry);
-        if (!entry_counts(shard, &entry))
+        queued = queues_deferred_at(shard, &entry);
+        if (!queued)
             continue;
-        queued = slab_at(&shard->queued, entry.value);
         queue = slab_at(&shard->queues, queued->queue);
-        queue->deferred_count--;
+        queue_count_deferred(shard, queue, -1);
         queues_push_ready(shard, queue, entry.value, false);
         queues_reconsider(shard, queue);
     }
@@ -717,77 +759,94 @@ void queues_turn(struct shard *shard)
 
 /* ---- What survives a restart ----------------------------------------------------------------- */
 
-static void persist_one(struct shard *shard, const char *prefix, const char *name,
-                        struct slice value, struct report *report)
+/* prefix, domain/vmta. The record on its way; NULL when there is no room, or the name too long. */
+static struct named_record *persist(struct shard *shard, const char *prefix, struct slice domain,
+                                    uint32_t vmta_id, struct slice value, uint32_t flags)
 {
-    char key[REPORT_NAME_MAX + 8];
+    char room[REPORT_NAME_MAX + 8];
+    struct text key = text_in(room, sizeof(room));
     struct log_named named;
     struct named_record *record;
     uint32_t index;
-    int len = snprintf(key, sizeof(key), "%s%s", prefix, name);
     int bytes;
 
-    must(len > 0 && (size_t)len < sizeof(key));
+    text_put_str(&key, prefix);
+    put_name(shard, domain, vmta_id, &key);
     /* Keys are bounded; a longer name (domain of 255 and a long VMTA) does not survive. */
-    if (len > 255)
-        return;
+    if (text_slice(&key).len > 255)
+        return NULL;
     record = slab_alloc(&shard->named_records, &index);
     if (!record)
-        return;
-    named = (struct log_named){.key = slice_of(key, (size_t)len), .value = value};
+        return NULL;
+    named = (struct log_named){.key = text_slice(&key), .value = value};
     bytes = log_named_encode(&named, record->bytes, sizeof(record->bytes));
     must(bytes > 0);
     record->index = index;
-    record->report = report;
-    if (report)
-        report->pending++;
+    record->queue = NONE;
     record->iov = (struct iovec){record->bytes, (size_t)bytes};
     record->request = (struct log_request){
         .parcel = {.kind = SPOOL_APPEND_NAMED, .from = shard->wiring.spool_client},
         .payload = &record->iov,
         .payload_count = 1,
         .payload_bytes = (uint32_t)bytes,
-        .flags = report ? LOG_WANTS_SYNC : 0,
+        .flags = flags,
     };
     list_init(&record->request.link);
     mailbox_post(shard->wiring.to_spool, &record->request.parcel);
+    return record;
 }
 
-void queues_persist(struct shard *shard, struct queue *queue, struct report *report)
+void queues_persist_pause(struct shard *shard, struct slice domain, uint32_t vmta_id, bool paused,
+                          struct report *report)
 {
-    char name[REPORT_NAME_MAX];
+    struct slice value = paused ? SLICE_LITERAL("1") : SLICE_EMPTY;
+    struct named_record *record = persist(shard, PAUSE_KEY, domain, vmta_id, value, LOG_WANTS_SYNC);
+
+    if (!record)
+        return;
+    record->report = report;
+    report->pending++;
+}
+
+static void persist_rest(struct shard *shard, struct queue *queue, bool is_last)
+{
+    struct named_record *record;
     uint8_t rest[24];
     struct wire_writer w;
 
-    queues_name(shard, queue, name, sizeof(name));
-    if (report) {
-        persist_one(shard, PAUSE_KEY, name, queue->paused ? SLICE_LITERAL("1") : SLICE_EMPTY,
-                    report);
-        return;
-    }
     queue->rest_is_logged = queue->rest_until_ns > io_now_ns(shard->io) ||
                             queue->rest_failures > 0 || queue->doubt_ends_ns > 0;
     wire_writer_init(&w, rest, sizeof(rest));
     wire_put_u64(&w, queue->rest_until_us);
     wire_put_u16(&w, queue->rest_failures);
     wire_put_u64(&w, queue->doubt_ends_us);
-    persist_one(shard, REST_KEY, name,
-                queue->rest_is_logged ? slice_of(rest, wire_written(&w)) : SLICE_EMPTY, NULL);
+    record = persist(shard, REST_KEY, names_text(&shard->names, queue->name), queue->vmta_id,
+                     queue->rest_is_logged ? slice_of(rest, wire_written(&w)) : SLICE_EMPTY, 0);
+    if (!record || is_last)
+        return;
+    record->queue = queue->index;
+    queue->records_open++;
 }
 
 void queues_on_named_answer(struct shard *shard, struct log_request *request)
 {
     struct named_record *record = container_of(request, struct named_record, request);
     struct report *report = record->report;
+    struct queue *queue = record->queue == NONE ? NULL : slab_at(&shard->queues, record->queue);
 
     if (report && request->status < 0)
         report->result = request->status;
     slab_free(&shard->named_records, record->index);
     if (report)
         reports_on_persisted(shard, report);
+    if (!queue)
+        return;
+    must(queue->records_open > 0);
+    if (--queue->records_open == 0)
+        migrate_on_record(shard, queue);
 }
 
-/* The queue that a key's name part speaks of, if this shard owns it. */
+/* The queue that a key's name part speaks of, if this shard is its base. */
 static struct queue *queue_of_key(struct shard *shard, struct slice name)
 {
     size_t slash = slice_find(name, '/');
@@ -797,7 +856,7 @@ static struct queue *queue_of_key(struct shard *shard, struct slice name)
     if (slash == name.len)
         return NULL;
     vmta_id = conf_vmta_id(shard->conf, slice_after(name, slash + 1));
-    if (place_owner(shard->place, shard->conf, domain, vmta_id) != shard->number)
+    if (place_base(shard->place, domain, vmta_id) != shard->number)
         return NULL;
     return queues_obtain(shard, domain, vmta_id);
 }
@@ -827,5 +886,5 @@ void shard_recover_named(struct shard *shard, const struct log_named *named)
         queue->doubt_ends_ns = monotonic_of(shard, queue->doubt_ends_us);
     queue->rest_is_logged = true;
     queue->reason = WAIT_REST;
-    wake_later(shard, queue, monotonic_of(shard, queue->rest_until_us));
+    queues_wake_at(shard, queue, monotonic_of(shard, queue->rest_until_us));
 }

@@ -32,7 +32,9 @@ enum report_kind {
 /*
  * Counters since the start, summed over shards. One table: name of the field, its key in JSON.
  * delivered_messages, delivered_bytes: once per transaction, whatever its recipients; queued_bytes:
- * once per recipient, as the rows of queues have it. allocations: made on the shards' threads since
+ * once per recipient, as the rows of queues have it. queues_moved, rcpts_moved: to another shard;
+ * moves_refused: which had no room for the queue.
+ * allocations: made on the shards' threads since
  * their first turn; stands still while work is steady.
  */
 #define STATUS_COUNTERS(X)                                                                         \
@@ -45,6 +47,9 @@ enum report_kind {
     X(deferred)                                                                                    \
     X(in_doubt)                                                                                    \
     X(deleted)                                                                                     \
+    X(queues_moved)                                                                                \
+    X(rcpts_moved)                                                                                 \
+    X(moves_refused)                                                                               \
     X(sent_ahead)                                                                                  \
     X(sent_chunked)                                                                                \
     X(returned)                                                                                    \
@@ -84,6 +89,7 @@ struct report_status {
     X(WAIT_CONNECTING, "a connection is being opened")                                             \
     X(WAIT_LIMIT, "the limit of connections of the virtual MTA, or of all, is reached")            \
     X(WAIT_DNS, "the destination is being looked up")                                              \
+    X(WAIT_MOVE, "on its way to the shard that serves the destination")                            \
     X(WAIT_RETRY, "recipients wait for their next attempt")                                        \
     X(WAIT_REST, "the destination could not be reached; resting")                                  \
     X(WAIT_PAUSED, "paused by an operator")                                                        \
@@ -105,7 +111,8 @@ struct queue_row {
     uint64_t bytes;
     uint32_t connections;
     bool paused;
-    uint8_t reason; /* enum wait_reason */
+    uint8_t reason;    /* enum wait_reason */
+    bool is_remainder; /* recipients that are about to follow the queue to another shard */
     uint16_t shard;
     uint64_t reason_since_us;
     uint64_t next_attempt_us;

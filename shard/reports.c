@@ -15,11 +15,17 @@ static bool matches(const char *pattern, struct slice text)
     return strcmp(pattern, "*") == 0 || slice_equal_nocase(slice_str(pattern), text);
 }
 
+static bool name_matches(const struct shard *shard, const struct report *report, uint32_t name,
+                         uint32_t vmta_id)
+{
+    return matches(report->domain_pattern, names_text(&shard->names, name)) &&
+           matches(report->vmta_pattern, slice_str(conf_vmta_name(shard->conf, vmta_id)));
+}
+
 static bool queue_matches(struct shard *shard, const struct report *report,
                           const struct queue *queue)
 {
-    return matches(report->domain_pattern, names_text(&shard->names, queue->name)) &&
-           matches(report->vmta_pattern, slice_str(conf_vmta_name(shard->conf, queue->vmta_id)));
+    return name_matches(shard, report, queue->name, queue->vmta_id);
 }
 
 /* ---- Status and rows --------------------------------------------------------------------------
@@ -41,7 +47,6 @@ static void add_status(struct shard *shard, struct report *report)
     now.queued_rcpts = shard->queued.count_used;
     now.sessions_in = smtpd.sessions_now;
     now.connections_out = site_open_connections(shard);
-    now.queues = shard->queues.count_used;
     now.hot_bytes = shard->pool.bytes_used;
     now.sent_chunked = smtpc_engine_chunk_count(shard->smtpc);
     now.allocations = mem_alloc_count() - shard->allocations_before;
@@ -49,6 +54,7 @@ static void add_status(struct shard *shard, struct report *report)
         if (slab_is_live(&shard->queues, i)) {
             const struct queue *queue = slab_at(&shard->queues, i);
 
+            now.queues += queue->stay != QUEUE_GONE;
             now.waiting_rcpts += queue->deferred_count;
             now.queued_bytes += queue->queued_kilobytes * 1024;
         }
@@ -60,12 +66,18 @@ static void add_status(struct shard *shard, struct report *report)
 
 static void add_queue_row(struct shard *shard, struct report *report, const struct queue *queue)
 {
-    struct queue_row *row = report_row_add(report, sizeof(*row));
+    uint32_t rcpts = queue->ready_count + queue->deferred_count + queue->sending_count;
+    struct queue_row *row;
 
+    /* Its owner has a row for it; what is left here counts there, see control_rows.c. */
+    if (queue->stay == QUEUE_GONE && rcpts == 0)
+        return;
+    row = report_row_add(report, sizeof(*row));
     if (!row)
         return;
     queues_name(shard, queue, row->name, sizeof(row->name));
-    row->rcpts = queue->ready_count + queue->deferred_count + queue->sending_count;
+    row->rcpts = rcpts;
+    row->is_remainder = queue->stay == QUEUE_GONE;
     row->bytes = queue->queued_kilobytes * 1024;
     row->connections = queue->connection_count;
     row->paused = queue->paused;
@@ -126,6 +138,19 @@ static void add_rcpt_rows(struct shard *shard, struct report *report)
 /* ---- Orders -----------------------------------------------------------------------------------
  */
 
+/* The base orders the pause of its queues, wherever they are; it alone tells the log. */
+static void order_pause(struct shard *shard, struct report *report, struct queue *queue,
+                        bool paused)
+{
+    if (queue->is_guest || queue->stay != QUEUE_HERE)
+        return;
+    queue->paused = paused;
+    queues_persist_pause(shard, names_text(&shard->names, queue->name), queue->vmta_id, paused,
+                         report);
+    report->affected++;
+    queues_reconsider(shard, queue);
+}
+
 static void order_queue(struct shard *shard, struct report *report, struct queue *queue)
 {
     switch (report->parcel.kind) {
@@ -133,15 +158,10 @@ static void order_queue(struct shard *shard, struct report *report, struct queue
         add_queue_row(shard, report, queue);
         break;
     case REPORT_PAUSE:
-        queues_pause(shard, queue, true);
-        queues_persist(shard, queue, report);
-        report->affected++;
+        order_pause(shard, report, queue, true);
         break;
     case REPORT_RESUME:
-        queue->paused = false;
-        queues_persist(shard, queue, report);
-        report->affected++;
-        queues_pause(shard, queue, false);
+        order_pause(shard, report, queue, false);
         break;
     case REPORT_SCHEDULE:
         report->affected += queues_schedule(shard, queue);
@@ -162,8 +182,20 @@ static void make_named_queue(struct shard *shard, const struct report *report)
 
     if (strcmp(report->domain_pattern, "*") == 0 || !vmta)
         return;
-    if (place_owner(shard->place, shard->conf, domain, vmta->id) == shard->number)
+    if (place_base(shard->place, domain, vmta->id) == shard->number &&
+        migrate_owner_of(shard, domain, vmta->id) == shard->number)
         queues_obtain(shard, domain, vmta->id);
+}
+
+/* Queues whose base is here and whose owner is another shard. */
+static void order_aways(struct shard *shard, struct report *report)
+{
+    for (uint32_t i = 0; i < shard->aways.count_grown; i++) {
+        struct away *away = slab_is_live(&shard->aways, i) ? slab_at(&shard->aways, i) : NULL;
+
+        if (away && name_matches(shard, report, away->name, away->vmta_id))
+            migrate_order_pause(shard, away, report->parcel.kind == REPORT_PAUSE, report);
+    }
 }
 
 static void answer(struct shard *shard, struct report *report)
@@ -264,6 +296,8 @@ void reports_on_request(struct shard *shard, struct report *report)
         make_named_queue(shard, report);
     /* Held until the walk is over, whatever the first orders' answers do meanwhile. */
     report->pending = 1;
+    if (report->parcel.kind == REPORT_PAUSE || report->parcel.kind == REPORT_RESUME)
+        order_aways(shard, report);
     for (uint32_t i = 0; i < shard->queues.count_grown; i++)
         if (slab_is_live(&shard->queues, i)) {
             struct queue *queue = slab_at(&shard->queues, i);

@@ -3,7 +3,6 @@
 #include "core/base/mem.h"
 #include "shard/shard_int.h"
 
-#define RESOLVE_JOBS    64u
 #define NO_ROOM_WAIT_MS 1000
 
 _Static_assert(DOMAIN_DOUBT_MS >= (30 * 60 + 2 * DNS_DENIAL_KEPT_MAX_S) * 1000ull,
@@ -99,9 +98,13 @@ void resolve_fini(struct shard *shard)
     own_addresses_put(shard->own_addresses);
 }
 
-static void resolve_next(struct shard *shard);
+/* What places the queue: its route, or the MX hosts that it goes by. */
+static uint64_t site_hash_of(const struct queue *queue, const struct mx_answer *answer)
+{
+    return queue->settings.route_count > 0 ? queue->settings.route_hash : answer->site_hash;
+}
 
-static void use_site(struct shard *shard, struct queue *queue, const struct mx_answer *answer)
+void resolve_set_site(struct shard *shard, struct queue *queue, const struct mx_answer *answer)
 {
     struct site *site = site_obtain(shard, answer);
 
@@ -109,11 +112,24 @@ static void use_site(struct shard *shard, struct queue *queue, const struct mx_a
         site_release(shard, queue->site);
     queue->site = site;
     queue->site_until_ns = answer->valid_until_ns;
-    queues_end_doubt(shard, queue);
-    if (site)
+    if (site) {
+        site->site_hash = site_hash_of(queue, answer);
         queues_reconsider(shard, queue);
-    else
+    } else {
         queues_wait(shard, queue, NO_ROOM_WAIT_MS, WAIT_MEMORY);
+    }
+}
+
+/* There are addresses: the queue is served by the shard that serves those. */
+static void use_answer(struct shard *shard, struct queue *queue, const struct mx_answer *answer)
+{
+    uint16_t owner = migrate_place(shard, queue, site_hash_of(queue, answer));
+
+    queues_end_doubt(shard, queue);
+    if (owner != shard->number)
+        migrate_queue(shard, queue, owner, answer);
+    else
+        resolve_set_site(shard, queue, answer);
 }
 
 /* There is nowhere to go: later, or never (shard/policy/domain_fate.h). */
@@ -165,10 +181,25 @@ static void on_resolved(void *context, const struct mx_answer *answer)
     if (job->version != shard->version)
         resolve_queue(shard, queue);
     else if (answer->verdict.class == VERDICT_SUCCESS)
-        use_site(shard, queue, answer);
+        use_answer(shard, queue, answer);
     else
         do_without_site(shard, queue, &answer->verdict);
     resolve_next(shard);
+}
+
+/* A queue with a route need not be looked up to know who owns it. True when it goes there. */
+static bool follow_route(struct shard *shard, struct queue *queue)
+{
+    uint16_t owner;
+
+    if (queue->settings.route_count == 0)
+        return false;
+    owner = migrate_place(shard, queue, queue->settings.route_hash);
+    if (owner == shard->number)
+        return false;
+    queue->resolving = false;
+    migrate_queue(shard, queue, owner, NULL);
+    return true;
 }
 
 static void resolve_start(struct shard *shard, struct queue *queue)
@@ -199,12 +230,17 @@ static void resolve_start(struct shard *shard, struct queue *queue)
                queue->settings.route_count, &job->rules, on_resolved, job);
 }
 
-static void resolve_next(struct shard *shard)
+void resolve_next(struct shard *shard)
 {
     struct list *link;
 
-    while (shard->resolve_job_free != NONE && (link = list_pop_front(&shard->resolve_waiting)))
-        resolve_start(shard, container_of(link, struct queue, resolve_link));
+    while (shard->resolve_job_free != NONE && migrate_has_room(shard) &&
+           (link = list_pop_front(&shard->resolve_waiting))) {
+        struct queue *queue = container_of(link, struct queue, resolve_link);
+
+        if (!follow_route(shard, queue))
+            resolve_start(shard, queue);
+    }
 }
 
 void resolve_queue(struct shard *shard, struct queue *queue)

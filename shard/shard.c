@@ -78,6 +78,7 @@ struct shard *shard_create(struct io *io, const struct shard_options *options)
     home_init(shard);
     compact_init(shard);
     queues_init(shard);
+    migrate_init(shard);
     site_init(shard);
     doubt_init(shard);
     deliver_init(shard);
@@ -93,6 +94,7 @@ void shard_destroy(struct shard *shard)
     site_fini(shard);
     ips_fini(shard);
     lease_fini(shard);
+    migrate_fini(shard);
     queues_fini(shard);
     compact_fini(shard);
     home_fini(shard);
@@ -121,18 +123,29 @@ void shard_post(struct shard *shard, uint16_t to, struct parcel *parcel)
     mailbox_post(shard->wiring.to_shards[to], parcel);
 }
 
-static void return_handoff(struct shard *shard, struct handoff *handoff)
+/* Takes the recipient, or says who else may. False when there is no room for it now. */
+static bool try_handoff(struct shard *shard, struct handoff *handoff)
 {
-    handoff->parcel.kind = SHARD_HANDOFF_RETURN;
-    shard_post(shard, handoff->home, &handoff->parcel);
+    enum take taken = queues_take(shard, handoff, &handoff->owner);
+
+    if (taken == TAKE_NO_ROOM)
+        return false;
+    handoff->parcel.kind = taken == TAKE_DONE ? SHARD_HANDOFF_RETURN : SHARD_HANDOFF_BACK;
+    if (taken == TAKE_DONE && handoff->lender == shard->number)
+        home_on_handoff_return(shard, handoff);
+    else if (taken == TAKE_DONE)
+        shard_post(shard, handoff->lender, &handoff->parcel);
+    else if (handoff->home == shard->number)
+        home_on_handoff_back(shard, handoff);
+    else
+        shard_post(shard, handoff->home, &handoff->parcel);
+    return true;
 }
 
-static void on_handoff(struct shard *shard, struct handoff *handoff)
+void shard_take_handoff(struct shard *shard, struct handoff *handoff)
 {
-    if (!shard->handoffs_waiting && queues_take(shard, handoff)) {
-        return_handoff(shard, handoff);
+    if (!shard->handoffs_waiting && try_handoff(shard, handoff))
         return;
-    }
     handoff->parcel.next = NULL;
     if (shard->handoffs_waiting)
         shard->handoffs_waiting_last->next = &handoff->parcel;
@@ -148,10 +161,9 @@ static void take_waiting(struct shard *shard)
         struct handoff *handoff = (struct handoff *)shard->handoffs_waiting;
         struct parcel *next = shard->handoffs_waiting->next;
 
-        if (!queues_take(shard, handoff))
+        if (!try_handoff(shard, handoff))
             return;
         shard->handoffs_waiting = next;
-        return_handoff(shard, handoff);
     }
 }
 
@@ -169,10 +181,19 @@ static void on_shard_parcel(void *context, struct parcel *parcel)
     adopt_look(shard, parcel);
     switch (parcel->kind) {
     case SHARD_HANDOFF:
-        on_handoff(shard, (struct handoff *)parcel);
+        shard_take_handoff(shard, (struct handoff *)parcel);
         break;
     case SHARD_HANDOFF_RETURN:
         home_on_handoff_return(shard, (struct handoff *)parcel);
+        break;
+    case SHARD_HANDOFF_BACK:
+        home_on_handoff_back(shard, (struct handoff *)parcel);
+        break;
+    case SHARD_MIGRATE:
+    case SHARD_MIGRATED:
+    case SHARD_PAUSE:
+    case SHARD_PAUSED:
+        migrate_on_parcel(shard, parcel);
         break;
     case SHARD_LIST:
         reports_on_list(shard, container_of(parcel, struct report, parcel));
@@ -291,6 +312,7 @@ static void shard_turn(struct io_actor *actor)
     home_turn(shard);
     compact_turn(shard);
     queues_turn(shard);
+    migrate_turn(shard);
     site_turn(shard);
     if (shard->stopping && !shard->is_stopped && is_quiet(shard)) {
         shard->is_stopped = true;
@@ -305,8 +327,8 @@ static bool shard_is_busy(struct io_actor *actor)
 {
     const struct shard *shard = container_of(actor, struct shard, actor);
 
-    return adopt_is_busy(shard) || home_is_busy(shard) || compact_is_busy(shard) ||
-           !list_empty(&shard->local_work) ||
+    return adopt_is_busy(shard) || home_is_busy(shard) || migrate_is_busy(shard) ||
+           compact_is_busy(shard) || !list_empty(&shard->local_work) ||
            (!list_empty(&shard->lanes_to_serve) && !shard->is_starved);
 }
 

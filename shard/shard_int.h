@@ -8,6 +8,7 @@
  *   home.c     live messages at home here: registration, handoff, outcomes, checkpoints
  *   compact.c  live messages moved out of nearly empty segments
  *   queues.c   queues owned here: ready and deferred recipients, pause, rest, expiry
+ *   migrate.c  queues that go to another shard, and their recipients
  *   resolve.c  from a queue to its site: resolution
  *   site.c     destinations: lanes (site, source address), opening of connections
  *   growth.c   when a lane gets one connection more
@@ -43,12 +44,20 @@
 
 #define NONE UINT32_MAX
 
+/* Resolutions that run at once. */
+#define RESOLVE_JOBS 64u
+
 /* How long a queue or a route that nobody needs is kept. */
 #define IDLE_KEEP_NS (30 * 1000000000ull)
 
 enum shard_parcel_kind {
     SHARD_HANDOFF = 0x400, /* struct handoff: home to owner */
-    SHARD_HANDOFF_RETURN,  /* the same, empty, on its way home */
+    SHARD_HANDOFF_RETURN,  /* the same, empty, on its way to its lender */
+    SHARD_HANDOFF_BACK,    /* the same with its recipient, to home: the queue is elsewhere */
+    SHARD_MIGRATE,         /* struct migration: a queue on its way to its next owner */
+    SHARD_MIGRATED,        /* the same on its way back, taken or refused */
+    SHARD_PAUSE,           /* struct pause_order: base to owner */
+    SHARD_PAUSED,          /* the same on its way back */
     SHARD_OUTCOME,         /* struct outcome_parcel: owner to home */
     SHARD_LIST,            /* struct report: rows on their way past all homes, for places */
     SHARD_LOCATE,          /* struct locate: owner to home: where does the message lie? */
@@ -108,24 +117,30 @@ struct route {
     uint32_t name; /* in shard.names */
     uint32_t vmta_id;
     uint32_t refs;
-    uint16_t owner;
+    uint16_t owner; /* as far as is known here; who gets a recipient knows better */
 };
 
-/* A recipient on its way to its owner. Allocated by home, returned there. */
+/*
+ * A recipient on its way to its owner: from home, or from a shard that owned the queue before, by
+ * way of home. Allocated by its lender, returned there.
+ */
 struct handoff {
     struct parcel parcel;
     uint64_t message_id;
     uint64_t due_us;
     struct message *hot; /* a claim on it, or NULL */
-    struct slice domain; /* bytes of home's names, valid until the return */
+    struct slice domain; /* bytes of home's names, valid until it is taken */
     uint32_t vmta_id;
     uint32_t accepted_s;
     uint32_t home_message;
     uint32_t home_rcpt;
     uint32_t ordinal;
-    uint32_t index; /* in home's slab */
+    uint32_t index;    /* in the lender's slab */
+    uint32_t due_tick; /* where it comes from a queue: when it is due there; 0 = due_us says it */
     uint16_t attempts;
     uint16_t home;
+    uint16_t lender;
+    uint16_t owner;     /* BACK: who has the queue now */
     uint16_t kilobytes; /* of the message's record, rounded up; at most what fits */
 };
 
@@ -149,6 +164,7 @@ struct outcome_parcel {
     uint32_t home_rcpt;
     uint32_t index; /* in the owner's slab */
     uint16_t attempts;
+    uint16_t home;
     bool is_final;
     bool returns_claim; /* the owner no longer needs the hot message */
     uint8_t bytes[OUTCOME_BYTES_MAX];
@@ -242,8 +258,15 @@ struct queue {
     uint64_t doubt_ends_ns;    /* DNS spoke against the domain: again after this is final; 0 = no */
     uint64_t doubt_ends_us;    /* the same as wall clock, survives restarts */
     uint16_t rest_failures;
-    bool rest_is_logged; /* a restart would bring the rest back */
-    uint8_t reason;      /* enum wait_reason */
+    bool rest_is_logged;         /* a restart would bring the rest back */
+    bool is_guest;               /* another shard is the base */
+    uint8_t stay;                /* enum queue_stay */
+    uint16_t goes_to;            /* MOVING, GONE: the next owner */
+    uint64_t stays_until_ns;     /* its owner had no room: served here so long; 0 = not */
+    uint16_t records_open;       /* named states at the log, unanswered */
+    struct migration *migration; /* MOVING, until it can be posted */
+    struct list leave_link;      /* GONE, with ready recipients: in shard.leaving */
+    uint8_t reason;              /* enum wait_reason */
     bool paused;
     bool resolving;
     uint8_t local;             /* enum local_work */
@@ -251,6 +274,58 @@ struct queue {
     uint8_t local_enhanced[3]; /* likewise */
     uint32_t local_left;       /* recipients it still concerns */
     char last_error[200];
+};
+
+/* Whether the queue is this shard's; see migrate.c. */
+enum queue_stay {
+    QUEUE_HERE,
+    QUEUE_MOVING, /* its state goes to the next owner, its recipients stay until that has it */
+    QUEUE_GONE,   /* another shard owns it: what recipients are left here follow it */
+};
+
+/* A queue on its way to its next owner: what it is but for its recipients. Allocated by the shard
+ * it leaves, returned there. */
+struct migration {
+    struct parcel parcel;
+    uint32_t index;
+    uint32_t queue; /* at the shard it leaves */
+    uint32_t vmta_id;
+    uint16_t from;
+    uint32_t version; /* of the configuration that the answer was asked for under */
+    bool is_refused;  /* there is no room for it there */
+    bool has_answer;
+    bool paused;
+    bool rest_is_logged;
+    uint16_t rest_failures;
+    uint64_t rest_until_ns;
+    uint64_t rest_until_us;
+    uint64_t doubt_ends_ns;
+    uint64_t doubt_ends_us;
+    uint64_t last_error_us;
+    uint8_t domain_len;
+    uint8_t domain[NAMES_BYTES_MAX];
+    char last_error[200];
+    struct mx_answer answer; /* has_answer: the base's */
+};
+
+/* A queue whose base is here and whose owner is another shard. */
+struct away {
+    uint32_t name; /* in shard.names */
+    uint32_t vmta_id;
+    uint16_t owner;
+    bool paused;
+};
+
+/* Base to owner: an operator's order. */
+struct pause_order {
+    struct parcel parcel;
+    struct report *report;
+    struct slice domain; /* bytes of the base's names, held until the return */
+    uint32_t name;
+    uint32_t vmta_id;
+    uint32_t index;
+    uint16_t base;
+    bool paused;
 };
 
 /* Recipients that end by a verdict of ours, without a connection. */
@@ -273,7 +348,8 @@ struct site {
     struct list link;
     struct list lanes;
     uint64_t set_hash;
-    uint32_t refs; /* queues and lanes */
+    uint64_t site_hash; /* places it, see place.h */
+    uint32_t refs;      /* queues and lanes */
     uint32_t index;
     uint64_t avoid_ipv6_until_ns; /* refused us there by policy: IPv4 if there is a way */
     uint64_t parked_until_ns;     /* the latest of its lanes' */
@@ -393,7 +469,6 @@ struct delivery {
     uint8_t local_enhanced[3];
     struct log_place place;      /* where the message is being read */
     struct outcome_parcel *last; /* kept back until the client is done with the message */
-    uint16_t last_home;
     struct shard *shard;
     struct smtpc_transaction transaction;
     /* In the arrays of few, or in `wide` once there are more. */
@@ -496,6 +571,15 @@ struct shard {
     struct slab outcomes;
     struct slab named_records;
 
+    /* migrate.c */
+    struct slab aways;
+    struct table away_table;
+    struct slab migrations;
+    struct slab pause_orders;
+    struct list leaving;    /* queues GONE with ready recipients */
+    uint64_t left_deferred; /* deferred recipients of queues GONE */
+    uint32_t left_cursor;   /* in `due`, where they are looked for */
+
     struct leases leases;
 
     /* site.c */
@@ -528,6 +612,18 @@ struct shard {
     struct slab wides;
     struct spool_reader *reader;
 };
+
+/* So many more or fewer recipients of the queue are deferred. */
+static inline void queue_count_deferred(struct shard *shard, struct queue *queue, int32_t change)
+{
+    queue->deferred_count += (uint32_t)change;
+    if (queue->stay == QUEUE_GONE)
+        shard->left_deferred += (uint64_t)(int64_t)change;
+}
+
+/* shard.c */
+/* A recipient comes from its home: taken now, in order when there is room, or sent back. */
+void shard_take_handoff(struct shard *shard, struct handoff *handoff);
 
 /* door.c */
 void door_init(struct shard *shard);
@@ -585,6 +681,8 @@ void home_register(struct shard *shard, struct message *message);
 void home_turn(struct shard *shard);
 bool home_is_busy(const struct shard *shard);
 void home_on_handoff_return(struct shard *shard, struct handoff *handoff);
+/* A recipient comes back because handoff.owner owns its queue now: it goes there. */
+void home_on_handoff_back(struct shard *shard, struct handoff *handoff);
 /* An outcome of a recipient at home here: updates, passes it on to the spool. */
 void home_on_outcome(struct shard *shard, struct outcome_parcel *outcome);
 void home_on_checkpoint(struct shard *shard, struct spool_notice *notice);
@@ -617,15 +715,20 @@ static inline bool compact_is_idle(const struct shard *shard)
 /* queues.c */
 void queues_init(struct shard *shard);
 void queues_fini(struct shard *shard);
-/* Takes a recipient over from its home; false when there is no room now (home tries again). */
-bool queues_take(struct shard *shard, const struct handoff *handoff);
+enum take {
+    TAKE_DONE,
+    TAKE_NO_ROOM,   /* try again */
+    TAKE_ELSEWHERE, /* the queue is not this shard's */
+};
+/* Takes a recipient over from its home. *ret_owner: written for TAKE_ELSEWHERE: who to ask. */
+enum take queues_take(struct shard *shard, const struct handoff *handoff, uint16_t *ret_owner);
 /* The claim on the message in memory ends with the outcome on its way: what is needed of it is
  * kept. */
 void queues_cool(struct queued *queued);
 /* The recipient has its final outcome and is in no list any more. */
 void queues_drop(struct shard *shard, uint32_t queued_index);
 struct queue *queues_find(struct shard *shard, struct slice domain, uint32_t vmta_id);
-/* The queue, made if need be; NULL when there is no room. */
+/* The queue, made if need be, as this shard's; NULL when there is no room. */
 struct queue *queues_obtain(struct shard *shard, struct slice domain, uint32_t vmta_id);
 /* Nothing may keep the queue any more: it is freed in a while, unless it is needed again. */
 void queues_release(struct shard *shard, struct queue *queue);
@@ -635,6 +738,8 @@ uint32_t queues_pop(struct shard *shard, struct queue *queue);
 void queues_push_ready(struct shard *shard, struct queue *queue, uint32_t queued_index,
                        bool at_front);
 void queues_defer(struct shard *shard, uint32_t queued_index, uint64_t due_us);
+/* The recipient that this entry of the heap is for, when the entry counts; else NULL. */
+const struct queued *queues_deferred_at(const struct shard *shard, const struct heap_entry *entry);
 /* Something is ready, and nothing but a connection is missing. */
 bool queues_can_send(const struct shard *shard, const struct queue *queue);
 /* Whatever changed: waits at a lane, asks for a resolution, or says why not. */
@@ -651,6 +756,8 @@ void queues_wait(struct shard *shard, struct queue *queue, uint64_t delay_ms,
 /* DNS has addresses for the domain: what it said before counts no more. */
 void queues_end_doubt(struct shard *shard, struct queue *queue);
 void queues_note_success(struct shard *shard, struct queue *queue);
+/* Looks at the queue again at rest_until_ns. */
+void queues_wake_at(struct shard *shard, struct queue *queue, uint64_t at_ns);
 /* Final outcome for every ready recipient accepted before a time (0 = any): the destination itself
  * refuses for ever. Returns how many. */
 uint32_t queues_fail_all(struct shard *shard, struct queue *queue, const struct verdict *verdict,
@@ -661,15 +768,43 @@ uint32_t queues_delete(struct shard *shard, struct queue *queue, uint64_t older_
 uint32_t queues_schedule(struct shard *shard, struct queue *queue);
 /* Due recipients, local work, what is idle too long; called each turn. */
 void queues_turn(struct shard *shard);
-void queues_pause(struct shard *shard, struct queue *queue, bool paused);
 /* domain/vmta; queues_name terminates it with a NUL. */
 void queues_put_name(const struct shard *shard, const struct queue *queue, struct text *text);
 void queues_name(const struct shard *shard, const struct queue *queue, char *room,
                  size_t room_bytes);
 void queues_note_error(struct shard *shard, struct queue *queue, const struct verdict *verdict);
-/* Named state of a queue (pause, rest), durable before a report that waits for it is answered. */
-void queues_persist(struct shard *shard, struct queue *queue, struct report *report);
+/* The pause of a queue as named state, durable before the report is answered. By its base alone. */
+void queues_persist_pause(struct shard *shard, struct slice domain, uint32_t vmta_id, bool paused,
+                          struct report *report);
 void queues_on_named_answer(struct shard *shard, struct log_request *request);
+
+/* migrate.c */
+void migrate_init(struct shard *shard);
+void migrate_fini(struct shard *shard);
+/* Who to ask for a queue that this shard has not: its owner, as far as is known. This very shard
+ * when the queue is to be made here. */
+uint16_t migrate_owner_of(const struct shard *shard, struct slice domain, uint32_t vmta_id);
+/* The queue goes to another shard; with an answer to use there, when this is the base. Nothing of
+ * it is under way but deliveries. */
+void migrate_queue(struct shard *shard, struct queue *queue, uint16_t owner,
+                   const struct mx_answer *answer);
+/* The shard that is to own a queue to this site. */
+uint16_t migrate_place(const struct shard *shard, struct queue *queue, uint64_t site_hash);
+/* A queue that is not HERE has something to do. */
+void migrate_reconsider(struct shard *shard, struct queue *queue);
+/* A queue that was GONE is here again. */
+void migrate_revive(struct shard *shard, struct queue *queue);
+/* A named state of the queue is durable. */
+void migrate_on_record(struct shard *shard, struct queue *queue);
+/* Whether a resolution may end with a queue that moves. */
+bool migrate_has_room(const struct shard *shard);
+/* An operator's order for a queue that is away; counts in the report. */
+void migrate_order_pause(struct shard *shard, struct away *away, bool paused,
+                         struct report *report);
+void migrate_on_parcel(struct shard *shard, struct parcel *parcel);
+/* Recipients follow their queues, a bounded number; called each turn. */
+void migrate_turn(struct shard *shard);
+bool migrate_is_busy(const struct shard *shard);
 
 /* resolve.c */
 /* Our own addresses and name follow the snapshot. */
@@ -680,6 +815,10 @@ void resolve_fini(struct shard *shard);
 void resolve_wire(struct shard *shard);
 /* The queue needs addresses: starts or joins a resolution, sets queue->site later. */
 void resolve_queue(struct shard *shard, struct queue *queue);
+/* The queue goes by this answer; its site is this shard's. */
+void resolve_set_site(struct shard *shard, struct queue *queue, const struct mx_answer *answer);
+/* Starts what waits for a place. */
+void resolve_next(struct shard *shard);
 
 /* site.c */
 void site_init(struct shard *shard);

@@ -34,6 +34,18 @@ static bool denies(struct names_zone *zone, unsigned number)
     return true;
 }
 
+/* By how much the domain's hosts differ from those it had in the beginning. */
+static unsigned shift_of(struct names_zone *zone, unsigned number)
+{
+    if (number >= NAMES_DOMAINS_MAX)
+        return 0;
+    if (zone->change_rate && rng_one_in(sim_rng(zone->world), zone->change_rate)) {
+        zone->shifts[number]++;
+        zone->changes++;
+    }
+    return zone->shifts[number];
+}
+
 static void answer_by_zone(struct names_zone *zone, struct dns_query *query)
 {
     unsigned number;
@@ -47,6 +59,7 @@ static void answer_by_zone(struct names_zone *zone, struct dns_query *query)
             query->status = DNS_NO_NAME;
             return;
         }
+        number += shift_of(zone, number);
         add_mx(query, 10, number % zone->receiver_count);
         add_mx(query, 20, (number + 1) % zone->receiver_count);
         query->status = DNS_OK;

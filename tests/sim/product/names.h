@@ -2,9 +2,9 @@
  * names: the simulated resolver: an actor that answers dns questions from a small made-up zone.
  *
  * d<k>.test has two MX hosts m<a>.test (preference 10) and m<b>.test (20), each with the address of
- * a receiver. Answers may fail, time out or deny at given rates. Stands where libunbound's thread
- * stands in the real world; lives in the product's process. A scenario may answer for itself, or
- * keep silent.
+ * a receiver; domains whose numbers differ by the number of receivers share them. Answers may fail,
+ * time out, deny or change at given rates. Stands where libunbound's thread stands in the real
+ * world; lives in the product's process. A scenario may answer for itself, or keep silent.
  */
 #pragma once
 
@@ -34,6 +34,10 @@ struct names_zone {
                              domain: that is never enough to return mail. */
     uint64_t denials;
     bool was_denied[NAMES_DOMAINS_MAX];
+    uint32_t change_rate; /* a domain's MX hosts are others about once in so many questions; 0 =
+                             never */
+    uint64_t changes;
+    uint8_t shifts[NAMES_DOMAINS_MAX]; /* by so many a domain's hosts have moved on */
     /* Asked first, when set. status, record_count and data_bytes are 0, ttl_s is drawn. */
     enum names_say (*script)(void *context, struct dns_query *query);
     void *script_context;

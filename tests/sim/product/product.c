@@ -2,13 +2,17 @@
 
 #include "core/base/err.h"
 #include "shard/shard_int.h"
+#include "tests/sim/product/audit.h"
 
 #include <errno.h>
 #include <stdio.h>
 
 #define RELOAD_DELAY_MAX_NS 50000000
 
-#define RECOUNT_EVERY 16
+/* Steps between looks that cost more. */
+#define RECOUNT_EVERY    16
+#define OWNERS_EVERY     64
+#define RECIPIENTS_EVERY 256
 
 /* What was not drawn. Ample pools are for all shards together: a history costs their pages. */
 static struct shard_limits ample_limits(const struct product_setup *setup)
@@ -121,6 +125,8 @@ static void count_done(struct product *product)
     events->voids_written += stats.voids;
     for (uint16_t i = 0; i < product->setup.shard_count; i++) {
         events->cold_reads += product->shards[i]->totals.cold_reads;
+        events->queues_moved += product->shards[i]->totals.queues_moved;
+        events->rcpts_moved += product->shards[i]->totals.rcpts_moved;
         events->sessions_moved += product->shards[i]->totals.sessions_moved;
     }
 }
@@ -377,8 +383,9 @@ bool product_is_empty(const struct product *product)
         const struct shard *shard = product->shards[i];
 
         if (shard->home_messages.count_used || shard->home_rcpts.count_used ||
-            shard->handoffs.count_used || shard->queued.count_used ||
-            shard->deliveries.count_used || shard->outcomes.count_used || shard->pool.bytes_used ||
+            shard->handoffs.count_used || shard->migrations.count_used ||
+            shard->queued.count_used || shard->deliveries.count_used ||
+            shard->outcomes.count_used || shard->pool.bytes_used ||
             shard->pool.messages.count_used || shard->append_count || shard->rcpts_reserved ||
             !list_empty(&shard->unregistered) || shard->outcomes_reserved ||
             shard->handoffs_waiting || !door_is_idle(shard))
@@ -399,7 +406,13 @@ const char *product_audit(struct product *product)
     if (product->reload_fault)
         return product->reload_fault;
     text = lease_audit(product->shards, (uint16_t)count, recount);
-    return text ? text : door_audit(product->shards, (uint16_t)count);
+    if (!text)
+        text = door_audit(product->shards, (uint16_t)count);
+    if (!text && turn % OWNERS_EVERY == 0)
+        text = audit_owners(product->shards, (uint16_t)count);
+    if (!text && turn % RECIPIENTS_EVERY == 0)
+        text = audit_recipients(product->shards, (uint16_t)count);
+    return text;
 }
 
 void product_print(const struct product *product)

@@ -23,6 +23,8 @@
     X(messages_recovered, "")                                                                      \
     X(retries_recovered, "recipients that keep their time of the next attempt")                    \
     X(rests_recovered, "queues that go on resting after a restart")                                \
+    X(queues_moved, "to another shard")                                                            \
+    X(rcpts_moved, "with them")                                                                    \
     X(cold_reads, "messages read back from the log")                                               \
     X(sessions_moved, "injectors' connections, to a shard with fewer")                             \
     X(checkpoints, "completed")                                                                    \

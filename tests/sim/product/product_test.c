@@ -429,6 +429,7 @@ static void add_totals(const struct history *h, struct totals *totals)
 #undef ADD
     tally_add(tally, "names", "failures", h->product.zone.failures);
     tally_add(tally, "names", "denials", h->product.zone.denials);
+    tally_add(tally, "names", "changes", h->product.zone.changes);
 #define ADD(name, text) tally_add(tally, "injector", #name, h->remote.answers.name);
     REMOTE_ANSWERS(ADD)
 #undef ADD
@@ -487,6 +488,7 @@ static uint32_t run_history(uint64_t seed, uint32_t messages, bool trace, struct
     weather_begin(&h->weather);
     h->product.zone.failure_rate = (uint32_t)rng_between(&h->rng, 5, 50);
     h->product.zone.denial_rate = (uint32_t)rng_between(&h->rng, 5, 50);
+    h->product.zone.change_rate = (uint32_t)rng_between(&h->rng, 2, 20);
     h->crashes_left = (uint32_t)rng_between(&h->rng, CRASHES_MIN, CRASHES_MIN + 2);
     for (; h->crashes_left > 0; h->crashes_left--)
         if (!life_until_crash(h))

@@ -313,6 +313,33 @@ static void filters_and_orders(void **state)
     assert_string_equal(names_of("--json show vmtas */mta1"), "mta1");
 }
 
+/* A queue that leaves a shard has a row there too, for what has yet to follow it. */
+static void a_moving_queue_is_one(void **state)
+{
+    struct queue_row *rest = add_queue(&f.shards[0], "a.example/mta1", 5, 1);
+    struct queue_row *row = add_queue(&f.shards[1], "a.example/mta1", 20, 2);
+    const json_t *item;
+    json_t *tree;
+
+    rest->is_remainder = true;
+    row->paused = true;
+    add_queue(&f.shards[2], "b.example/mta1", 1, 0);
+    tree = ask_json("--json show queues a.example/mta1");
+    assert_int_equal(json_array_size(at(tree, "data.queue")), 1);
+    item = json_array_get(at(tree, "data.queue"), 0);
+    assert_int_equal(number_at(item, "rcp"), 25);
+    assert_int_equal(number_at(item, "conn"), 3);
+    assert_int_equal(number_at(item, "shard"), 1);
+    json_decref(tree);
+    assert_string_equal(names_of("--json show queues --paused"), "a.example/mta1");
+    assert_string_equal(names_of("--json show queues --paused=no"), "b.example/mta1");
+    tree = ask_json("--json show domains a.example");
+    item = json_array_get(at(tree, "data.domain"), 0);
+    assert_int_equal(number_at(item, "vmtas"), 1);
+    assert_int_equal(number_at(item, "rcp"), 25);
+    json_decref(tree);
+}
+
 static void top_queues_are_ten(void **state)
 {
     for (unsigned i = 0; i < 25; i++) {
@@ -915,6 +942,7 @@ int main(void)
         WITH_SHARDS(queues_stand_in_json),
         WITH_SHARDS(sums_by_domain_and_by_vmta),
         WITH_SHARDS(filters_and_orders),
+        WITH_SHARDS(a_moving_queue_is_one),
         WITH_SHARDS(top_queues_are_ten),
         WITH_SHARDS(recipients_are_listed),
         WITH_SHARDS(addresses_come_from_the_log),
