@@ -203,7 +203,7 @@ static void set_success(struct smtpc *conn, const char *text)
 }
 
 /* Had the final dot left when the connection ended? Then the message may have been taken. */
-static bool dot_has_left(const struct smtpc *conn)
+bool smtpc_dot_has_left(const struct smtpc *conn)
 {
     if (conn->flight == NULL)
         return false;
@@ -246,7 +246,7 @@ static void connection_gone(struct smtpc *conn)
         if (conn->refusal != SMTPC_REFUSE_NOTHING)
             smtpc_report_refusal(conn);
         if (conn->open_count > 0 && (verdict->flags & VERDICT_FROM_REPLY) == 0 &&
-            dot_has_left(conn)) {
+            smtpc_dot_has_left(conn)) {
             verdict_put_in_doubt(verdict);
         }
         smtpc_report_open(conn, verdict);
@@ -557,6 +557,11 @@ bool smtpc_is_idle(const struct smtpc *conn)
 unsigned smtpc_extensions(const struct smtpc *conn)
 {
     return conn->extensions;
+}
+
+bool smtpc_tells_apart(const struct smtpc *conn)
+{
+    return conn->tells_apart;
 }
 
 bool smtpc_refuses_chunks(const struct smtpc *conn)

@@ -34,11 +34,10 @@
  *
  * Chunks: where CHUNKING and PIPELINING are offered, a message of at most SMTPC_CHUNK_BYTES_MAX
  * that needed no dot-stuffing leaves behind its commands, by BDAT … LAST (RFC 3030), in one round
- * trip. What is lost then is in doubt as soon as everything has left, though no recipient was
- * answered; where nothing at all was, on a connection that took messages before, it comes back as
- * above. A receiver that answers BDAT with 500, 502 or 504 does not know what it offered: the
- * recipients are reported with VERDICT_NO_CHUNKING, smtpc_refuses_chunks says so, and the
- * connection ends.
+ * trip. What is lost then is in doubt as soon as everything has left, though nothing was answered.
+ * A receiver that answers BDAT with 500, 502 or 504, or with 503 for recipients that it
+ * took, does not know what it offered: the recipients are reported with VERDICT_NO_CHUNKING,
+ * smtpc_refuses_chunks says so, and the connection ends.
  *
  * Replies that nobody asked for, or that came before the command left, end the session
  * (VERDICT_PROTOCOL); one that refuses the message while its body is being sent counts as its
@@ -98,7 +97,7 @@ struct smtpc_transaction {
     uint32_t content_count;
     uint64_t content_bytes; /* for SIZE=, without stuffed dots */
     bool content_is_8bit;
-    bool may_chunk; /* no dot is stuffed, and the content may go as a chunk */
+    bool may_chunk; /* no dot is stuffed, and the receiver tells apart what it answers */
     bool wants_smtputf8;
 };
 
@@ -151,6 +150,9 @@ void smtpc_abort(struct smtpc *conn);
 
 bool smtpc_is_idle(const struct smtpc *conn);
 unsigned smtpc_extensions(const struct smtpc *conn); /* enum smtpc_extension */
+/* Its replies to recipients and to messages differ by their enhanced codes, as a message by DATA
+ * has shown: chunks may be sent to it. */
+bool smtpc_tells_apart(const struct smtpc *conn);
 /* It offered CHUNKING and does not know BDAT; also inside on_rcpt and on_closed. */
 bool smtpc_refuses_chunks(const struct smtpc *conn);
 uint64_t smtpc_size_limit(const struct smtpc *conn); /* SIZE's argument, 0 = none given */

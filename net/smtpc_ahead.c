@@ -52,6 +52,7 @@ void smtpc_go_ahead(struct smtpc *conn)
     flight->dot_is_followed = false;
     flight->had_reply = false;
     flight->accepted_count = 0;
+    flight->rcpts_are_told = true;
     flight->content_at = 0;
     flight->content_offset = 0;
     conn->events->on_transaction_done(conn, conn->context, false);
@@ -124,5 +125,7 @@ bool smtpc_is_untouched(const struct smtpc *conn)
         return true;
     if (conn->refusal != SMTPC_REFUSE_NOTHING || conn->flight == NULL || conn->flight->had_reply)
         return false;
-    return conn->is_tentative || (conn->has_taken && conn->cause == SMTPC_LOST);
+    /* A chunk may have been read to its end before anything was answered. */
+    return conn->is_tentative ||
+           (conn->has_taken && conn->cause == SMTPC_LOST && !smtpc_dot_has_left(conn));
 }

@@ -2,6 +2,11 @@
  * The message as one chunk (RFC 3030): MAIL, all RCPT, BDAT … LAST and the octets leave in one
  * flight, so a message needs one round trip, on a new connection too.
  *
+ * No 354 proves then that replies and commands are in step, and a 250 too many before BDAT's own
+ * would pass for it. So chunks are for receivers whose enhanced codes tell the two apart (RFC 2034:
+ * 2.1.x for an address, another subject for a message), which they must have shown with a message
+ * by DATA before, and a reply of the other kind ends the connection, the message in doubt.
+ *
  * Nothing is known of the recipients by then; that is why only small messages go so. Nothing is
  * sent ahead behind a chunk, and no chunk is sent ahead: there would be no 354 to prove step, and
  * nothing to gain. A receiver that offers CHUNKING and does not know BDAT takes the octets for
@@ -47,10 +52,36 @@ void smtpc_write_bdat(struct smtpc *conn)
     flight->dot = SMTPC_DOT_LEAVING;
 }
 
-/* The receiver took the octets for commands, or is about to. */
-static bool is_unknown(uint16_t code)
+static uint8_t subject_of(const struct smtpc *conn)
 {
-    return code == 500 || code == 502 || code == 504;
+    struct slice text = reply_text(&conn->flight->reply);
+    uint8_t enhanced[3];
+
+    /* Behind the code and the blank. */
+    if (text.len < 4 || !reply_enhanced(slice_after(text, 4), conn->flight->reply.code, enhanced))
+        return UINT8_MAX;
+    return enhanced[1];
+}
+
+bool smtpc_speaks_of_address(const struct smtpc *conn)
+{
+    return subject_of(conn) == 1;
+}
+
+bool smtpc_speaks_of_message(const struct smtpc *conn)
+{
+    uint8_t subject = subject_of(conn);
+
+    return subject != 1 && subject != UINT8_MAX;
+}
+
+/* The receiver took the octets for commands, or is about to; or it knows nothing of recipients that
+ * it took. */
+static bool is_unknown(const struct smtpc *conn)
+{
+    uint16_t code = conn->flight->reply.code;
+
+    return code == 500 || code == 502 || code == 504 || (code == 503 && conn->open_count > 0);
 }
 
 static void on_unknown(struct smtpc *conn)
@@ -70,12 +101,13 @@ void smtpc_on_bdat(struct smtpc *conn, uint32_t rcpt)
     uint16_t code = conn->flight->reply.code;
     struct verdict verdict;
 
-    if (is_unknown(code)) {
+    if (is_unknown(conn)) {
         on_unknown(conn);
         return;
     }
-    /* 250 for a message without recipients is no answer to it. */
-    if (code < 400 && (code != 250 || conn->flight->accepted_count == 0)) {
+    /* 250 for a message without recipients is no answer to it, nor is one that speaks of one. */
+    if (code < 400 &&
+        (code != 250 || conn->flight->accepted_count == 0 || !smtpc_speaks_of_message(conn))) {
         smtpc_fail(conn, SMTPC_VIOLATION, "a reply that does not fit the command");
         return;
     }

@@ -22,6 +22,7 @@ void smtpc_flight_reset(struct smtpc_flight *flight)
     flight->dot_is_followed = false;
     flight->next_rcpt = 0;
     flight->accepted_count = 0;
+    flight->rcpts_are_told = true;
     flight->content_at = 0;
     flight->content_offset = 0;
 }

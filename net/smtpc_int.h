@@ -128,6 +128,7 @@ struct smtpc_flight {
     bool dot_is_followed; /* commands leave in the send that carries it */
     uint32_t next_rcpt;   /* the next RCPT to be written */
     uint32_t accepted_count;
+    bool rcpts_are_told;   /* each was taken with an enhanced code of its own kind, 2.1.x */
     uint32_t content_at;   /* the body: the next part to be sent … */
     size_t content_offset; /* … and the byte in it */
     struct iovec window[SMTPC_WINDOW_PARTS];
@@ -169,6 +170,7 @@ struct smtpc {
     bool is_tentative;   /* the transaction was sent ahead, and no reply has proved step yet */
     bool all_held;       /* … and the fate of all its recipients is held */
     bool has_taken;      /* some message was taken on this connection */
+    bool tells_apart;    /* see smtpc_tells_apart */
     bool refuses_chunks; /* it offered CHUNKING and did not know BDAT */
     bool is_sent_away;   /* 421 came before the receiver had seen anything of a later transaction */
     uint8_t cause;       /* enum smtpc_cause, of a verdict of ours */
@@ -268,6 +270,8 @@ void smtpc_fail_reply(struct smtpc *conn);
 bool smtpc_take_flight(struct smtpc *conn);
 /* Gives it back unless a send still reads from it, or a reply has begun. */
 void smtpc_drop_flight(struct smtpc *conn);
+/* Had the end of the message left when the connection ended? Then it may have been taken. */
+bool smtpc_dot_has_left(const struct smtpc *conn);
 /* The time for one opening or one transaction begins now. */
 void smtpc_start_deadline(struct smtpc *conn);
 void smtpc_arm_ms(struct smtpc *conn, uint64_t ms);
@@ -315,6 +319,10 @@ void smtpc_write_quit(struct smtpc *conn);
 /* Whether BDAT follows the recipients whose commands are being written, or DATA. */
 bool smtpc_goes_as_chunk(const struct smtpc *conn);
 void smtpc_write_bdat(struct smtpc *conn);
+/* Whether the reply in the flight speaks of an address (2.1.x), or of something else (any other
+ * enhanced code of success). */
+bool smtpc_speaks_of_address(const struct smtpc *conn);
+bool smtpc_speaks_of_message(const struct smtpc *conn);
 void smtpc_on_bdat(struct smtpc *conn, uint32_t rcpt);
 
 /* ---- smtpc_ahead.c ------------------------------------------------------------------------- */

@@ -433,6 +433,7 @@ void smtpc_on_rcpt(struct smtpc *conn, uint32_t rcpt)
     case ANSWER_YES:
         conn->needs_reset = true;
         conn->flight->accepted_count++;
+        conn->flight->rcpts_are_told &= smtpc_speaks_of_address(conn);
         break;
     case ANSWER_NO:
         on_rcpt_refused(conn, rcpt);
@@ -470,8 +471,10 @@ void smtpc_on_dot(struct smtpc *conn, uint32_t rcpt)
     }
     conn->needs_reset = false;
     reply_to_state(conn, &verdict);
-    if (verdict.class == VERDICT_SUCCESS && conn->flight->accepted_count > 0)
+    if (verdict.class == VERDICT_SUCCESS && conn->flight->accepted_count > 0) {
         conn->has_taken = true;
+        conn->tells_apart |= conn->flight->rcpts_are_told && smtpc_speaks_of_message(conn);
+    }
     smtpc_report_open(conn, &verdict);
     if (conn->state != SMTPC_CLOSING)
         smtpc_finish(conn);

@@ -32,7 +32,9 @@ static bool may_pipeline(const struct connection *connection, const struct queue
  * more turns of ours: it is for where nothing may be sent ahead, or not yet. */
 bool ahead_may_chunk(const struct connection *connection, const struct queue *queue)
 {
-    return !connection->lane->site->refuses_chunks && !may_pipeline(connection, queue);
+    const struct site *site = connection->lane->site;
+
+    return site->tells_apart && !site->refuses_chunks && !may_pipeline(connection, queue);
 }
 
 /* The message under way is not yet counted. */
@@ -142,10 +144,16 @@ void ahead_note_clean(struct connection *connection)
 
     if (site->clean_count < CLEAN_MESSAGES)
         site->clean_count++;
+    site->tells_apart |= smtpc_tells_apart(connection->smtpc);
 }
 
 void ahead_note_closed(struct connection *connection, const struct verdict *verdict)
 {
-    if (connection->was_ahead && (verdict->flags & VERDICT_PROTOCOL) != 0)
-        connection->lane->site->is_out_of_step = true;
+    struct site *site = connection->lane->site;
+
+    if ((verdict->flags & VERDICT_PROTOCOL) == 0)
+        return;
+    if (connection->was_ahead)
+        site->is_out_of_step = true;
+    site->refuses_chunks |= (smtpc_extensions(connection->smtpc) & SMTPC_CHUNKING) != 0;
 }

@@ -360,8 +360,9 @@ struct site {
     char (*host_names)[DNS_NAME_MAX + 1];
     uint32_t clean_count; /* messages answered in step, up to what `auto` asks for */
     bool is_out_of_step;  /* nothing is sent ahead any more */
-    bool refuses_chunks;  /* offers CHUNKING and does not know BDAT */
-    bool is_failing;      /* the newest connection to be made was not */
+    bool tells_apart;     /* its replies show what they answer: it may get chunks */
+    bool refuses_chunks; /* offers CHUNKING and does not know BDAT, or broke the protocol over it */
+    bool is_failing;     /* the newest connection to be made was not */
 };
 
 /* Connections of one site from one source address. */

@@ -263,7 +263,7 @@ def test_small_messages_go_as_chunks(world):
     figures = receiver.stop()
     assert figures['messages'] == 40 and figures['damaged'] == 0
     assert counters['deferred'] > 0 and counters['bounced'] == 0
-    assert counters['sent_chunked'] >= 20
+    assert counters['sent_chunked'] >= 15
 
 
 def test_a_receiver_that_offers_chunking_and_does_not_know_it(world):
@@ -301,7 +301,8 @@ def test_smtp_source_injects(world):
 
 def test_postfix_receives(world):
     """A Postfix of our own takes 300 messages into mailboxes, and refuses whom it does not know.
-    Where nothing is sent ahead, those without a dot to be doubled come as chunks."""
+    Where nothing is sent ahead, those without a dot to be doubled come as chunks, once a message by
+    DATA has shown how it answers."""
     if not postfix.is_installed():
         pytest.skip('Postfix is not installed')
     server = postfix.Postfix(world, ['known.test', 'chunks.test'], ['alice', 'bob'])
@@ -328,7 +329,7 @@ def test_postfix_receives(world):
         assert sorted((int(match.group(2)), match.group(1)) for match in found) == \
             [(number, [b'.dot', b'line'][number % 2]) for number in range(300)]
     counters = daemon.counters()
-    assert counters['sent_chunked'] == 75 and counters['deferred'] == 0
+    assert 50 <= counters['sent_chunked'] <= 75 and counters['deferred'] == 0
     assert not [row for row in rows if row['type'] == 'd' and 'PIPELINING' not in
                 row['dlvEsmtpAvailable']]
 
