@@ -70,6 +70,30 @@ def test_pause_holds_mail_and_survives_a_kill(world):
     assert not [queue for queue in queues(daemon) if queue['paused']]
 
 
+def test_a_pause_finds_queues_that_another_shard_owns(world):
+    """Each queue begins at the shard of its name and moves to that of its route; the order goes
+    after it, and after a restart the pause is where the queue begins."""
+    sink = world.sink()
+    daemon = sending(world, sink).start()
+    names = [f'd{i}.test' for i in range(12)]
+    inject(daemon, *[f'1@{name}' for name in names])
+    daemon.wait_for(10, delivered=12, queued_rcpts=0)
+    assert 0 < daemon.counters()['queues_moved'] <= 12
+    assert daemon.ask('pause', 'queue', '*/v')['affected'] == 12
+    assert len(queues(daemon, '--paused')) == 12
+    inject(daemon, *[f'2@{name}' for name in names])
+    daemon.wait_for(10, queued_rcpts=12)
+    time.sleep(1)
+    assert daemon.counters()['delivered'] == 12
+    assert len(queues(daemon, '--paused')) == 12
+    daemon.kill()
+    daemon.start()
+    daemon.wait_for(10, queued_rcpts=12)
+    assert len(queues(daemon, '--paused')) == 12
+    assert daemon.ask('resume', 'queue', '*/v')['affected'] == 12
+    daemon.wait_for(10, delivered=12, queued_rcpts=0)
+
+
 def test_schedule_and_delete(world):
     sink = world.sink('--rule', 'rcpt 451 4.2.1 Not now')
     daemon = sending(world, sink).start()
