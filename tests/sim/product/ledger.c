@@ -56,8 +56,9 @@ bool ledger_line(uint32_t number, uint32_t line, char *room, size_t room_bytes)
     else if (line == 2)
         room[0] = '\0';
     else
-        snprintf(room, room_bytes, "%s line %u of message %u, %u", line % 3 ? "some" : ".dotted",
-                 line, number, number * 2654435761u + line);
+        snprintf(room, room_bytes, "%s line %u of message %u, %u",
+                 number % 2 || line % 3 ? "some" : ".dotted", line, number,
+                 number * 2654435761u + line);
     return true;
 }
 

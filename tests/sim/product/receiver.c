@@ -32,7 +32,10 @@ struct receiving {
     uint32_t rcpt_count;
     bool in_mail;
     bool in_data;
-    bool in_content; /* behind our own Received field, in the sender's lines */
+    bool is_chunk;       /* it comes by BDAT */
+    bool was_chunk;      /* the message before did: nothing is sent behind one unseen */
+    uint64_t chunk_left; /* octets */
+    bool in_content;     /* behind our own Received field, in the sender's lines */
     bool is_damaged;
     uint32_t number; /* of the message arriving */
     uint32_t line;
@@ -372,6 +375,26 @@ static void settle_refusal(struct remote *remote, struct receiving *r)
     forget_transaction(r);
 }
 
+static void start_content(struct receiving *r)
+{
+    r->in_data = true;
+    r->is_chunk = false;
+    r->was_chunk = false;
+    r->in_content = false;
+    r->content_asked = false;
+    r->is_damaged = false;
+    r->line = 0;
+}
+
+static void maybe_read_slowly(struct sim_peer_conn *conn, struct remote *remote,
+                              struct receiving *r)
+{
+    if (PLAY(remote, slow_reader))
+        read_slowly(conn, remote, r, false);
+    else if (PLAY(remote, slow_drop))
+        read_slowly(conn, remote, r, true);
+}
+
 static void on_data(struct sim_peer_conn *conn, struct remote *remote, struct receiving *r)
 {
     struct ledger_time time = {sim_now_ns(remote->world), r->opened_ns};
@@ -393,18 +416,35 @@ static void on_data(struct sim_peer_conn *conn, struct remote *remote, struct re
         reply(r, "");
         return;
     }
-    r->in_data = true;
-    r->in_content = false;
-    r->content_asked = false;
-    r->is_damaged = false;
-    r->line = 0;
+    start_content(r);
     reply(r, "354 go on");
-    if (sim_peer_data(conn) != r)
+    if (sim_peer_data(conn) == r)
+        maybe_read_slowly(conn, remote, r);
+}
+
+/* BDAT n LAST: the octets stand behind it, whoever is to get them. */
+static void on_bdat(struct sim_peer_conn *conn, struct remote *remote, struct receiving *r,
+                    struct slice line)
+{
+    struct slice argument = slice_after(line, 5);
+    struct slice count = slice_of(argument.data, slice_find(argument, ' '));
+
+    if (slice_to_u64(count, UINT32_MAX, &r->chunk_left) < 0 || r->chunk_left < 2 ||
+        !slice_equal_nocase(slice_after(argument, count.len), SLICE_LITERAL(" LAST"))) {
+        ledger_violation(remote->ledger, 0, "a BDAT that makes no sense");
+        hang_up(conn, true);
         return;
-    if (PLAY(remote, slow_reader))
-        read_slowly(conn, remote, r, false);
-    else if (PLAY(remote, slow_drop))
-        read_slowly(conn, remote, r, true);
+    }
+    if (PLAY(remote, bdat_unknown)) {
+        sim_peer_printf(conn, "500 5.5.1 what is that?\r\n");
+        r->is_deaf = true;
+        return;
+    }
+    start_content(r);
+    r->is_chunk = true;
+    r->was_chunk = true;
+    r->content_asked = true;
+    maybe_read_slowly(conn, remote, r);
 }
 
 static void take(struct remote *remote, struct receiving *r, bool is_answered)
@@ -459,18 +499,11 @@ static void on_dot(struct sim_peer_conn *conn, struct remote *remote, struct rec
     forget_transaction(r);
 }
 
-static void on_content(struct sim_peer_conn *conn, struct remote *remote, struct receiving *r,
-                       struct slice line)
+/* A line of the content, as it was before dots were stuffed. */
+static void take_content(struct receiving *r, struct slice line)
 {
     char expected[256];
 
-    replies_were_seen(remote, r);
-    if (line.len == 1 && line.data[0] == '.') {
-        on_dot(conn, remote, r);
-        return;
-    }
-    if (line.len > 0 && line.data[0] == '.')
-        line = slice_after(line, 1);
     if (!r->in_content) {
         const char name[] = "X-Sim-Number: ";
         uint64_t number;
@@ -487,6 +520,39 @@ static void on_content(struct sim_peer_conn *conn, struct remote *remote, struct
         r->is_damaged = true;
 }
 
+static void on_content(struct sim_peer_conn *conn, struct remote *remote, struct receiving *r,
+                       struct slice line)
+{
+    /* A chunk comes before its envelope was answered. */
+    if (!r->is_chunk)
+        replies_were_seen(remote, r);
+    if (line.len == 1 && line.data[0] == '.') {
+        on_dot(conn, remote, r);
+        return;
+    }
+    if (line.len > 0 && line.data[0] == '.')
+        line = slice_after(line, 1);
+    take_content(r, line);
+}
+
+/* A line of a chunk. True: it was the last, and the message is complete. */
+static bool take_chunk_line(struct receiving *r, struct slice line)
+{
+    if (line.len + 2 > r->chunk_left) {
+        ledger_violation(r->remote->ledger, r->number, "a chunk that does not end with a line");
+        r->chunk_left = line.len + 2;
+    }
+    r->chunk_left -= line.len + 2;
+    take_content(r, line);
+    if (r->chunk_left > 0)
+        return false;
+    if (r->rcpt_count > 0)
+        return true;
+    sim_peer_printf(r->conn, "503 5.5.1 no recipients\r\n");
+    forget_transaction(r);
+    return false;
+}
+
 static void on_ehlo(struct receiving *r)
 {
     static const struct {
@@ -494,10 +560,12 @@ static void on_ehlo(struct receiving *r)
         const char *line;
     } lines[] = {
         {RULE_OFFER(PIPELINING), "250-PIPELINING\r\n"},
+        {RULE_OFFER(CHUNKING), "250-CHUNKING\r\n"},
         {RULE_OFFER(8BITMIME), "250-8BITMIME\r\n"},
         {RULE_OFFER(ENHANCED), "250-ENHANCEDSTATUSCODES\r\n"},
     };
-    uint32_t offers = rules_offers(r->remote->rules[r->receiver], UINT32_MAX);
+    uint32_t usual = r->receiver % 2 == 0 ? UINT32_MAX : UINT32_MAX & ~RULE_OFFER(CHUNKING);
+    uint32_t offers = rules_offers(r->remote->rules[r->receiver], usual);
     char text[256] = "250-receiver.test\r\n";
 
     for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++)
@@ -509,6 +577,8 @@ static void on_ehlo(struct receiving *r)
 
 static void on_mail(struct receiving *r, struct slice line)
 {
+    if (r->was_chunk)
+        replies_were_seen(r->remote, r);
     if (PLAY(r->remote, mail_421)) {
         sim_peer_printf(r->conn, "421 4.3.2 going down\r\n");
         hang_up(r->conn, false);
@@ -533,6 +603,8 @@ static void on_command(struct sim_peer_conn *conn, struct remote *remote, struct
         on_rcpt(conn, remote, r, line);
     } else if (slice_equal_nocase(line, SLICE_LITERAL("DATA"))) {
         on_data(conn, remote, r);
+    } else if (slice_starts_nocase(line, SLICE_LITERAL("BDAT "))) {
+        on_bdat(conn, remote, r, line);
     } else if (slice_equal_nocase(line, SLICE_LITERAL("RSET"))) {
         forget_transaction(r);
         replies_were_seen(remote, r);
@@ -620,6 +692,12 @@ static void on_line(struct sim_peer_conn *conn, struct slice line)
 
     if (!r || r->is_deaf)
         return;
+    if (r->in_data && r->is_chunk && r->chunk_left > 0) {
+        if (!take_chunk_line(r, line))
+            return;
+        /* From here on as if a dot had come. */
+        line = SLICE_LITERAL(".");
+    }
     stage = stage_of(r, line);
     r->commands += !r->in_data;
     if (stage == RULE_MAIL)

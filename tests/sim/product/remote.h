@@ -37,6 +37,7 @@ struct remote_answers {
     X(rcpt_5xx, "a recipient is refused")                                                          \
     X(rcpt_too_many, "452 4.5.3 from the second recipient on")                                     \
     X(mail_421, "421 instead of a reply to MAIL, then the end")                                    \
+    X(bdat_unknown, "500 to BDAT, which was offered")                                              \
     X(data_4xx, "DATA is deferred")                                                                \
     X(dot_4xx, "the message is deferred")                                                          \
     X(dot_5xx, "the message is refused")                                                           \

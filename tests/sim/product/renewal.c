@@ -76,7 +76,10 @@ void renewal_draw(struct renewal *renewal, bool is_whole)
     put(&text,
         "<domain *>\n max-smtp-out %llu\n retry-after 10m,20m,40m\n"
         " pipeline-across-messages %s\n</domain>\n",
-        (unsigned long long)rng_between(rng, 1, 20), rng_one_in(rng, 3) ? "auto" : "yes");
+        (unsigned long long)rng_between(rng, 1, 20),
+        rng_one_in(rng, 3)   ? "auto"
+        : rng_one_in(rng, 3) ? "no"
+                             : "yes");
     if (rng_one_in(rng, 2))
         put(&text, "<domain d0.test>\n smtp-hosts [10.0.%u.1]:25;[10.0.1.1]:25\n</domain>\n",
             rng_one_in(rng, 3) ? 2 : 0);
