@@ -484,7 +484,10 @@ static void stand_in_line(struct shard *shard, struct lease_claim *claim, uint8_
     struct lease_share *share = claim->shares[kind];
 
     claim->waits_for = kind;
-    list_push_back(&share->waiting, &claim->link);
+    if (planted("shard/last-comes-first"))
+        list_push_front(&share->waiting, &claim->link);
+    else
+        list_push_back(&share->waiting, &claim->link);
     share->waiting_count++;
     for (uint8_t i = 0; i < kind; i++) {
         if (!claim->has[i] || !list_empty(&claim->partial_link))
@@ -581,7 +584,8 @@ void lease_slots_busy(struct lease_slots *slots)
 
 bool lease_slots_must_end(struct lease_slots *slots, uint64_t age_ns)
 {
-    if (slots->is_closing || age_ns < LEASE_TURN_MS * 1000000ull)
+    if (slots->is_closing || age_ns < LEASE_TURN_MS * 1000000ull ||
+        planted("shard/turn-never-ends"))
         return slots->is_closing;
     for (uint8_t i = 0; i < LEASE_KINDS && !slots->is_closing; i++)
         if (slots->shares[i] && pressure(slots->shares[i]) > 0)

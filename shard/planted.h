@@ -25,6 +25,8 @@
     X("shard/limit-not-adopted")                                                                   \
     X("shard/newer-version-overlooked")                                                            \
     X("shard/settings-of-a-freed-snapshot")                                                        \
+    X("shard/turn-never-ends")                                                                     \
+    X("shard/last-comes-first")                                                                    \
     X("shard/move-counted-twice")
 
 /* Seen by tests/unit/shard/lease_test.c: somebody is refused without need, no more. */

@@ -122,7 +122,8 @@ void pot_ask(struct pot *pot, uint16_t shard, uint32_t wanted)
     must(shard < pot->count && pot->shards[shard].wanted == 0 && wanted > 0);
     pot->shards[shard].wanted = wanted;
     pot->line[(pot->line_first + pot->line_count++) % pot->count] = shard;
-    if (pot->free <= 0 && !pot->is_prompt) {
+    /* What is free may be just enough for those who stand before it. */
+    if (pot->free < pot->line_count && !pot->is_prompt) {
         pot->shards[shard].is_short = true;
         recall_for_line(pot);
     }

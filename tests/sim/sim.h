@@ -252,6 +252,8 @@ void sim_send_end(struct io *io, int fd);
 int sim_connect_unix(struct io *io, const char *path, uint32_t uid, int *ret_fd);
 /* Connections with both ends alive. */
 uint32_t sim_connection_count(const struct sim_world *world);
+/* Likewise, of those that were opened from this address. */
+uint32_t sim_connection_count_from(const struct sim_world *world, const struct ipaddr *source);
 
 /* ---- Disk ------------------------------------------------------------------------------------ */
 

@@ -58,6 +58,19 @@ uint32_t sim_connection_count(const struct sim_world *world)
     return count;
 }
 
+uint32_t sim_connection_count_from(const struct sim_world *world, const struct ipaddr *source)
+{
+    uint32_t count = 0;
+
+    list_for_each (node, &world->net.conns) {
+        struct sim_conn *conn = container_of(node, struct sim_conn, link);
+
+        count += conn->ends[0].desc != NULL && conn->ends[1].desc != NULL &&
+                 ipaddr_equal(&conn->ends[0].local.ip, source);
+    }
+    return count;
+}
+
 /* ---- Rules ----------------------------------------------------------------------------------- */
 
 void sim_source_disable(struct sim_world *world, const struct ipaddr *source, bool disabled)

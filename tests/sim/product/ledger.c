@@ -15,6 +15,13 @@ void ledger_init(struct ledger *ledger, uint32_t count, uint32_t domain_count, s
     }
 }
 
+void ledger_heat(struct ledger *ledger, struct rng *rng)
+{
+    for (uint32_t i = 0; i < ledger->count; i++)
+        if (rng_one_in(rng, 2))
+            ledger->messages[i].domain = 0;
+}
+
 void ledger_fini(struct ledger *ledger)
 {
     free(ledger->messages);

@@ -65,6 +65,8 @@ struct ledger {
 };
 
 void ledger_init(struct ledger *ledger, uint32_t count, uint32_t domain_count, struct rng *rng);
+/* Domain 0 gets half of what goes to others too. */
+void ledger_heat(struct ledger *ledger, struct rng *rng);
 void ledger_fini(struct ledger *ledger);
 /* A life ended. Its log took no outcomes from from_ns on, UINT64_MAX = it did to the end. */
 void ledger_crash(struct ledger *ledger, uint64_t now_ns, uint64_t from_ns);

@@ -19,6 +19,7 @@
 #include "tests/sim/product/renewal.h"
 #include "tests/sim/product/rot.h"
 #include "tests/sim/product/tally.h"
+#include "tests/sim/product/watch.h"
 #include "tests/sim/product/weather.h"
 
 #include <errno.h>
@@ -51,6 +52,7 @@ struct totals {
     uint64_t crashes;
     uint64_t taken;
     uint64_t doubles;
+    uint32_t longest_wait_percent;
 };
 
 struct history {
@@ -62,6 +64,7 @@ struct history {
     struct weather weather;
     struct rot rot;
     struct renewal renewal;
+    struct watch watch;
     uint32_t crashes_left;
     uint64_t low_from_ns; /* no mail is accepted since then; UINT64_MAX = it is */
     uint64_t poisoned_ns;
@@ -276,6 +279,7 @@ static bool all_done(void *context)
     struct history *h = context;
 
     look(h);
+    watch_turns(&h->watch);
     remote_tend(&h->remote);
     return ledger_all_sent(&h->ledger) && ledger_is_complete(&h->ledger) &&
            product_is_empty(&h->product);
@@ -384,10 +388,13 @@ static void last_life(struct history *h)
     memset(&h->remote.rates, 0, sizeof(h->remote.rates));
     h->product.zone.failure_rate = 0;
     h->product.zone.denial_rate = 0;
+    /* Limits that are small beside the work: who does not get its turn has long to wait. */
+    h->remote.pace_ms = rng_one_in(&h->rng, 2) ? rng_between(&h->rng, 200, 1000) : 0;
     sim_run_for(h->world, SECOND_NS);
     renewal_draw(&h->renewal, true);
     if (!start_life(h))
         return;
+    watch_begin(&h->watch);
     if (!sim_run_until(h->world, all_done, h, 72 * 3600 * SECOND_NS, 20000000)) {
         ledger_violation(&h->ledger, 0, "work does not come to an end");
         if (!h->ledger.is_quiet)
@@ -439,6 +446,10 @@ static void add_totals(const struct history *h, struct totals *totals)
 #define ADD(name, text) tally_add(tally, "product", #name, h->product.events.name);
     PRODUCT_EVENTS(ADD)
 #undef ADD
+    tally_add(tally, "limit", "reached_by_all", h->watch.reached_by_all);
+    tally_add(tally, "limit", "reached_by_vmta", h->watch.reached_by_vmta);
+    if (totals->longest_wait_percent < h->watch.worst_percent)
+        totals->longest_wait_percent = h->watch.worst_percent;
     totals->lives += h->product.lives;
     totals->crashes += h->ledger.crash_count;
     totals->taken += h->remote.transactions;
@@ -465,6 +476,8 @@ static uint32_t run_history(uint64_t seed, uint32_t messages, bool trace, struct
     h->renewal.rng = &h->rng;
     renewal_draw(&h->renewal, false);
     ledger_init(&h->ledger, messages, 12, &h->rng);
+    if (rng_one_in(&h->rng, 2))
+        ledger_heat(&h->ledger, &h->rng);
     draw_world(h, seed, trace);
     h->ledger.is_quiet = planted_on != NULL;
     /* An outcome waits for the commit before it and for its own; each may meet two stalls of two
@@ -475,6 +488,11 @@ static uint32_t run_history(uint64_t seed, uint32_t messages, bool trace, struct
     h->remote.inject = true;
     h->remote.product = (struct ipaddr_port){{IPADDR_V4, {127, 0, 0, 1}}, 2525};
     remote_start(&h->remote, h->world, &h->ledger, RECEIVERS);
+    h->remote.watch = &h->watch;
+    h->watch.world = h->world;
+    h->watch.product = &h->product;
+    h->watch.ledger = &h->ledger;
+    h->watch.remote = &h->remote;
     h->product.world = h->world;
     h->product.zone.receiver_count = RECEIVERS;
     h->weather = (struct weather){.world = h->world,
@@ -533,6 +551,7 @@ static int run_seeds(uint64_t first, uint64_t count, uint32_t messages)
     printf("lives %llu, crashes %llu, transactions taken %llu, excused doubles %llu\n",
            (unsigned long long)totals.lives, (unsigned long long)totals.crashes,
            (unsigned long long)totals.taken, (unsigned long long)totals.doubles);
+    printf("longest wait for a connection: %u %% of its bound\n", totals.longest_wait_percent);
     add_models(&totals.remote_models, &totals.tally);
     tally_print(&totals.tally);
     /* A few seeds cannot meet everything; a full run must. */

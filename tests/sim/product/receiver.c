@@ -6,6 +6,7 @@
 #include "core/base/must.h"
 #include "core/io/io.h"
 #include "tests/sim/product/remote_int.h"
+#include "tests/sim/product/watch.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -60,7 +61,11 @@ struct receiving {
     struct io_timer delay;
     struct io_timer slow; /* the end of a pause in reading */
     bool drops_after;
-    uint32_t pauses;       /* reasons not to read */
+    uint32_t pauses; /* reasons not to read */
+    /* What the client has waited for us, while connecting or in the message under way. */
+    struct list owing_link; /* it waits now */
+    uint64_t owed_since_ns;
+    uint64_t owed_ns;
     char held[HELD_BYTES]; /* the line that waits for its time, once the greeting is out */
     uint32_t held_len;
     bool mail_failed; /* what the client has sent behind its MAIL may still come */
@@ -95,11 +100,57 @@ static void note(struct receiving *r, const struct receiver_rcpt *rcpt, struct l
     r->events[r->event_count++] = (struct receiver_event){*rcpt, time, is_deferral};
 }
 
+/* ---- What we make clients wait for ----------------------------------------------------------- */
+
+static void begin_owing(struct receiving *r)
+{
+    if (!list_empty(&r->owing_link))
+        return;
+    r->owed_since_ns = sim_now_ns(r->remote->world);
+    list_push_back(&r->remote->owing, &r->owing_link);
+}
+
+static uint64_t owed_now_ns(const struct receiving *r)
+{
+    bool is_owing = !list_empty(&r->owing_link);
+
+    return r->owed_ns + (is_owing ? sim_now_ns(r->remote->world) - r->owed_since_ns : 0);
+}
+
+static void end_owing(struct receiving *r)
+{
+    r->owed_ns = owed_now_ns(r);
+    list_remove(&r->owing_link);
+    if (r->remote->owed_max_ns < r->owed_ns)
+        r->remote->owed_max_ns = r->owed_ns;
+}
+
+uint64_t remote_owed_ns(const struct remote *remote)
+{
+    uint64_t most_ns = remote->owed_max_ns;
+
+    list_for_each (link, &remote->owing) {
+        uint64_t owed_ns = owed_now_ns(container_of(link, struct receiving, owing_link));
+
+        most_ns = owed_ns > most_ns ? owed_ns : most_ns;
+    }
+    return most_ns;
+}
+
+static void go_deaf(struct receiving *r)
+{
+    r->is_deaf = true;
+    begin_owing(r);
+}
+
+/* ---- Connections ----------------------------------------------------------------------------- */
+
 static void forget(struct sim_peer_conn *conn)
 {
     struct receiving *r = sim_peer_data(conn);
 
     if (r) {
+        end_owing(r);
         doubt_replies(r->remote, r);
         r->remote->open_counts[r->receiver][r->client.ip.bytes[3]]--;
         io_timer_stop(sim_peer_io(sim_peer_of(conn)), &r->delay);
@@ -130,13 +181,17 @@ static bool play(struct remote *remote, uint32_t rate, uint32_t *hits)
 static void read_no_more(struct receiving *r)
 {
     r->pauses++;
+    begin_owing(r);
     sim_peer_pause(r->conn);
 }
 
 static void read_on(struct receiving *r)
 {
-    if (--r->pauses == 0)
-        sim_peer_resume(r->conn);
+    if (--r->pauses > 0)
+        return;
+    if (!r->is_deaf)
+        end_owing(r);
+    sim_peer_resume(r->conn);
 }
 
 static void on_slow_over(struct io_timer *timer)
@@ -245,10 +300,10 @@ static bool misbehave(struct receiving *r, enum rule_stage stage)
     case RULE_FLOOD:
         for (int i = 0; i < FLOOD_LINES; i++)
             sim_peer_printf(conn, "250-and so on, and so on, and so on, and so on\r\n");
-        r->is_deaf = true;
+        go_deaf(r);
         break;
     default:
-        r->is_deaf = true;
+        go_deaf(r);
         break;
     }
     return true;
@@ -309,6 +364,7 @@ static void on_open(struct sim_peer_conn *conn)
     r->conn = conn;
     r->remote = remote;
     r->opened_ns = sim_now_ns(remote->world);
+    list_init(&r->owing_link);
     /* They fail on a connection that is over already: its end comes soon. */
     io_peer_address(io, sim_peer_fd(conn), &r->client);
     io_local_address(io, sim_peer_fd(conn), &r->called);
@@ -318,6 +374,8 @@ static void on_open(struct sim_peer_conn *conn)
     io_timer_init(&r->delay, on_delay_over);
     io_timer_init(&r->slow, on_slow_over);
     sim_peer_set_data(conn, r);
+    if (remote->watch)
+        watch_connections(remote->watch);
     ask(r, RULE_CONNECT, SLICE_EMPTY);
     if (!is_held(r, SLICE_EMPTY))
         greet(r);
@@ -700,11 +758,15 @@ static void on_line(struct sim_peer_conn *conn, struct slice line)
     }
     stage = stage_of(r, line);
     r->commands += !r->in_data;
-    if (stage == RULE_MAIL)
+    if (stage == RULE_MAIL) {
         keep_sender(r, path_of(line));
+        r->owed_ns = 0;
+    }
     r->verdict = (struct rule_verdict){.action = RULE_BEHAVE, .cut = RULE_UNCUT};
     if (stage != RULE_STAGE_COUNT)
         ask(r, stage, stage == RULE_RCPT ? path_of(line) : SLICE_EMPTY);
+    if (stage == RULE_DOT && r->verdict.delay_ms < r->remote->pace_ms)
+        r->verdict.delay_ms = r->remote->pace_ms;
     if (!is_held(r, line))
         handle_line(r, line);
 }

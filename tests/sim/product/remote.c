@@ -13,6 +13,7 @@ void remote_start(struct remote *remote, struct sim_world *world, struct ledger 
     remote->ledger = ledger;
     remote->receiver_count = receiver_count;
     remote->start_ns = sim_now_ns(world);
+    list_init(&remote->owing);
     for (uint32_t i = 0; i < receiver_count; i++) {
         struct ipaddr_port at = {{IPADDR_V4, {10, 0, (uint8_t)i, 1}}, 25};
         uint64_t lot = rng_below(sim_rng(world), 2 * model_count);

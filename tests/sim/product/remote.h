@@ -8,11 +8,14 @@
 #pragma once
 
 #include "bench/models.h"
+#include "core/base/list.h"
 #include "core/io/io.h"
 #include "tests/sim/product/ledger.h"
 #include "tests/sim/sim_peer.h"
 
 #define REMOTE_RECEIVERS_MAX 8
+
+struct watch;
 
 /* How injectors' messages end. Name, what it is. */
 #define REMOTE_ANSWERS(X)                                                                          \
@@ -80,11 +83,14 @@ struct remote {
     /* Connections that each has open now, by the last octet of the client's address. */
     uint32_t open_counts[REMOTE_RECEIVERS_MAX][256];
     uint64_t start_ns;
+    uint64_t pace_ms;    /* every receiver takes so long for a message, at least */
+    struct watch *watch; /* told of each connection; NULL = nobody */
+    struct list owing;   /* receivers' connections that make their clients wait */
+    uint64_t owed_max_ns;
     struct sim_peer *injector;
     struct ipaddr_port product; /* where injectors connect */
     uint32_t session_count;     /* injectors' connections wanted */
-    uint32_t sessions_open;
-    bool inject; /* open sessions and send */
+    bool inject;                /* open sessions and send */
 };
 
 /* Receivers at 10.0.<n>.1 port 25; every other one, about, has a model. */
@@ -94,4 +100,7 @@ void remote_start(struct remote *remote, struct sim_world *world, struct ledger 
 void remote_end(struct remote *remote, struct remote_models *models);
 /* Brings the number of injecting sessions up to what is wanted; call between steps. */
 void remote_tend(struct remote *remote);
+/* The longest that receivers made a client wait, summed over its connecting or over one message;
+ * owed_max_ns may be set back. */
+uint64_t remote_owed_ns(const struct remote *remote);
 struct remote_faults remote_faults_some(struct rng *rng);

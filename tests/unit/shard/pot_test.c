@@ -127,6 +127,24 @@ static void test_slots_go_round(void **state)
     }
 }
 
+/* Who asks between a slot's return and its grant to those who stood before gets nothing of it. */
+static void test_who_comes_late_is_told(void **state)
+{
+    struct stage stage;
+
+    (void)state;
+    stage_init(&stage, 1, 2);
+    ask(&stage, 0, 1);
+    ask(&stage, 1, 1);
+    stage.has[0]--;
+    pot_give(&stage.pot, 0, 1);
+    stage.told_short[0] = false;
+    ask(&stage, 0, 1);
+    assert_int_equal(stage.has[1], 1);
+    assert_true(stage.told_short[0]);
+    pot_fini(&stage.pot);
+}
+
 static void test_a_lowered_limit_is_called_back(void **state)
 {
     struct stage stage;
@@ -225,6 +243,7 @@ int main(void)
         cmocka_unit_test(test_grants_up_to_the_limit),
         cmocka_unit_test(test_the_line_is_served_in_order),
         cmocka_unit_test(test_slots_go_round),
+        cmocka_unit_test(test_who_comes_late_is_told),
         cmocka_unit_test(test_a_lowered_limit_is_called_back),
         cmocka_unit_test(test_a_prompt_pot_asks_around_before_it_says_none),
         cmocka_unit_test(test_whatever_happens_it_is_sound),

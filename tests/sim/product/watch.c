@@ -1,0 +1,182 @@
+#include "tests/sim/product/watch.h"
+
+#include "shard/shard_int.h"
+
+#include <stdio.h>
+
+#define LOOK_EVERY   16 /* steps */
+#define VMTA_IDS_MAX 16
+
+/* ---- The peak -------------------------------------------------------------------------------- */
+
+/* Whether every shard has the configuration that the life began with. */
+static bool is_unchanged(struct watch *watch)
+{
+    const struct product *product = watch->product;
+
+    if (!product->process || !product->assembly)
+        return false;
+    if (watch->life != product->lives) {
+        watch->life = product->lives;
+        watch->conf = product->shards[0]->conf;
+        watch->is_renewed = false;
+    }
+    for (uint16_t i = 0; i < product->setup.shard_count; i++)
+        watch->is_renewed |= product->shards[i]->conf != watch->conf;
+    return !watch->is_renewed;
+}
+
+static uint32_t count_from(const struct watch *watch, const struct conf_vmta *vmta)
+{
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < vmta->address_count; i++)
+        count += sim_connection_count_from(watch->world, &vmta->addresses[i].ip);
+    return count;
+}
+
+static void judge_count(struct watch *watch, uint64_t count, uint64_t max, uint64_t *reached)
+{
+    *reached += count == max;
+    if (count > max)
+        ledger_violation(watch->ledger, 0, "more connections than the limit");
+}
+
+void watch_connections(struct watch *watch)
+{
+    uint32_t all = 0;
+
+    if (!is_unchanged(watch))
+        return;
+    for (uint32_t i = 0; i < conf_vmta_count(watch->conf); i++) {
+        const struct conf_vmta *vmta = conf_vmta_at(watch->conf, i);
+        uint32_t count = count_from(watch, vmta);
+
+        judge_count(watch, count, vmta->max_smtp_out, &watch->reached_by_vmta);
+        all += count;
+    }
+    judge_count(watch, all, conf_global(watch->conf)->total_max_smtp_out, &watch->reached_by_all);
+}
+
+/* ---- The turn -------------------------------------------------------------------------------- */
+
+/* Nothing but a connection is missing, and the receiver is up. */
+static bool waits(const struct shard *shard, const struct queue *queue, uint64_t now_ns)
+{
+    return queue->connection_count == 0 && queue->sending_count == 0 &&
+           queues_can_send(shard, queue) && !queue->site->is_failing &&
+           (queue->reason == WAIT_CONNECTION || queue->reason == WAIT_LIMIT) &&
+           !(queue->lane && !list_empty(&queue->lane_link) &&
+             queue->lane->refused_until_ns > now_ns);
+}
+
+/* What stands in line at one moment. */
+struct lines {
+    const struct conf *conf;
+    uint32_t counts[VMTA_IDS_MAX]; /* queues that wait, by virtual MTA */
+};
+
+static uint64_t slots_of(const struct lines *lines, uint32_t vmta_id)
+{
+    return conf_vmta(lines->conf, vmta_id)->max_smtp_out;
+}
+
+/* The number of turns that may come before the end of one that belongs to this virtual MTA. */
+static uint32_t turns_before(const struct lines *lines, uint32_t vmta_id)
+{
+    uint64_t claims = 0, first, second;
+
+    for (uint32_t i = 0; i < VMTA_IDS_MAX; i++)
+        if (lines->counts[i] > 0)
+            claims += lines->counts[i] < slots_of(lines, i) ? lines->counts[i] : slots_of(lines, i);
+    first = lines->counts[vmta_id] / slots_of(lines, vmta_id) + 1;
+    second = claims / conf_global(lines->conf)->total_max_smtp_out + 2;
+    return (uint32_t)(first * second + lines->counts[vmta_id]);
+}
+
+static void complain(struct watch *watch, const struct shard *shard, const struct queue *queue,
+                     const struct watch_wait *wait)
+{
+    char name[REPORT_NAME_MAX];
+
+    if (!watch->is_said && !watch->ledger->is_quiet) {
+        queues_name(shard, queue, name, sizeof(name));
+        fprintf(stderr, "%s waits since %llu s, %u turns, receivers owe %llu ms: %s\n", name,
+                (unsigned long long)((sim_now_ns(watch->world) - wait->since_ns) / 1000000000),
+                wait->turns, (unsigned long long)remote_owed_ns(watch->remote) / 1000000,
+                wait_reason_text(queue->reason));
+    }
+    if (!watch->is_said)
+        ledger_violation(watch->ledger, 0, "a queue starves");
+    watch->is_said = true;
+}
+
+static void judge(struct watch *watch, const struct shard *shard, const struct queue *queue,
+                  const struct lines *lines, struct watch_wait *wait)
+{
+    uint64_t now_ns = sim_now_ns(watch->world), turn_ns, percent;
+
+    if (!waits(shard, queue, now_ns)) {
+        wait->since_ns = 0;
+        return;
+    }
+    if (wait->since_ns == 0 || wait->generation != shard->queues.generations[queue->index])
+        *wait = (struct watch_wait){now_ns, shard->queues.generations[queue->index], 0};
+    if (wait->turns < turns_before(lines, queue->vmta_id))
+        wait->turns = turns_before(lines, queue->vmta_id);
+    turn_ns = LEASE_TURN_MS * 1000000ull + 3 * (WATCH_SPAN_NS + remote_owed_ns(watch->remote));
+    percent = (now_ns - wait->since_ns) * 100 / (wait->turns * turn_ns + WATCH_SLACK_NS);
+    if (percent > watch->worst_percent)
+        watch->worst_percent = (uint32_t)percent;
+    if (percent > 100)
+        complain(watch, shard, queue, wait);
+}
+
+void watch_begin(struct watch *watch)
+{
+    memset(watch->waits, 0, sizeof(watch->waits));
+    watch->remote->owed_max_ns = 0;
+}
+
+/* Two rounds: what stands in line is counted first, then each is judged. */
+static void watch_shard(struct watch *watch, const struct shard *shard, struct lines *lines,
+                        bool is_judging)
+{
+    uint64_t now_ns = sim_now_ns(watch->world);
+
+    for (uint32_t i = 0; i < shard->queues.count_grown && i < WATCH_QUEUES_MAX; i++) {
+        struct watch_wait *wait = &watch->waits[shard->number][i];
+        const struct queue *queue;
+
+        if (!slab_is_live(&shard->queues, i)) {
+            wait->since_ns = 0;
+            continue;
+        }
+        queue = slab_at(&shard->queues, i);
+        must(queue->vmta_id < VMTA_IDS_MAX);
+        if (is_judging)
+            judge(watch, shard, queue, lines, wait);
+        else
+            lines->counts[queue->vmta_id] += waits(shard, queue, now_ns);
+    }
+}
+
+void watch_turns(struct watch *watch)
+{
+    const struct product *product = watch->product;
+    struct lines lines = {.conf = watch->conf};
+
+    if (++watch->looks % LOOK_EVERY != 0 || !product->process)
+        return;
+    /* Another configuration: whoever waits begins anew, under it. */
+    if (product->shards[0]->conf != watch->conf || !is_unchanged(watch)) {
+        watch_begin(watch);
+        watch->life = 0;
+        (void)is_unchanged(watch);
+        return;
+    }
+    for (uint16_t i = 0; i < product->setup.shard_count; i++)
+        watch_shard(watch, product->shards[i], &lines, false);
+    for (uint16_t i = 0; i < product->setup.shard_count; i++)
+        watch_shard(watch, product->shards[i], &lines, true);
+}
