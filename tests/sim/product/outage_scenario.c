@@ -312,7 +312,7 @@ static void raise_stage(struct stage *stage, uint32_t rcpts)
     struct product_setup setup = {
         .shard_count = SHARDS,
         .segment_bytes = 4 << 20,
-        .checkpoint_bytes = 4 << 20,
+        .checkpoint_bytes = 256 << 20,
         .limits = {.message_count_max = rcpts, .rcpt_count_max = rcpts},
     };
 
@@ -453,6 +453,7 @@ int main(int argc, char **argv)
     static struct stage stage;
     uint32_t rcpts = argc > 1 ? (uint32_t)strtoul(argv[1], NULL, 0) : RCPTS;
 
+    setvbuf(stdout, NULL, _IOLBF, 0);
     log_set_sink(drop_log, NULL);
     raise_stage(&stage, rcpts);
     /* The site is known, and warm. */

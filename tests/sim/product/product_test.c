@@ -328,8 +328,10 @@ static bool start_life(struct history *h)
         h->low_space_noted = false;
         h->stalled_from_ns = UINT64_MAX;
         h->low_from_ns = UINT64_MAX;
-        if (product_start(&h->product, &setup) == 0)
+        if (product_start(&h->product, &setup) == 0) {
+            watch_life(&h->watch);
             return true;
+        }
         sim_run_for(h->world, SECOND_NS);
         weather_tend(&h->weather);
         if (attempt > 10)

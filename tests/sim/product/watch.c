@@ -9,21 +9,21 @@
 
 /* ---- The peak -------------------------------------------------------------------------------- */
 
-/* Whether every shard has the configuration that the life began with. */
-static bool is_unchanged(struct watch *watch)
+/* Whether the life has the configuration that it was last seen with, on all shards. */
+static bool is_unchanged(const struct watch *watch)
 {
     const struct product *product = watch->product;
 
-    if (!product->process || !product->assembly)
-        return false;
-    if (watch->life != product->lives) {
-        watch->life = product->lives;
-        watch->conf = product->shards[0]->conf;
-        watch->is_renewed = false;
-    }
-    for (uint16_t i = 0; i < product->setup.shard_count; i++)
-        watch->is_renewed |= product->shards[i]->conf != watch->conf;
-    return !watch->is_renewed;
+    return product->process && product->assembly && product->events.reloads == watch->reloads &&
+           !product->reload_next && !reload_is_under_way(&product->reload);
+}
+
+void watch_life(struct watch *watch)
+{
+    watch->conf = watch->product->shards[0]->conf;
+    watch->reloads = watch->product->events.reloads;
+    watch->keeps_conf = watch->life != watch->product->lives;
+    watch->life = watch->product->lives;
 }
 
 static uint32_t count_from(const struct watch *watch, const struct conf_vmta *vmta)
@@ -38,23 +38,26 @@ static uint32_t count_from(const struct watch *watch, const struct conf_vmta *vm
 static void judge_count(struct watch *watch, uint64_t count, uint64_t max, uint64_t *reached)
 {
     *reached += count == max;
-    if (count > max)
+    if (count > max && !watch->is_over_said)
         ledger_violation(watch->ledger, 0, "more connections than the limit");
+    watch->is_over_said |= count > max;
 }
 
 void watch_connections(struct watch *watch)
 {
     uint32_t all = 0;
 
-    if (!is_unchanged(watch))
+    if (!watch->keeps_conf || !is_unchanged(watch)) {
+        watch->keeps_conf = false;
         return;
+    }
     for (uint32_t i = 0; i < conf_vmta_count(watch->conf); i++) {
         const struct conf_vmta *vmta = conf_vmta_at(watch->conf, i);
-        uint32_t count = count_from(watch, vmta);
 
-        judge_count(watch, count, vmta->max_smtp_out, &watch->reached_by_vmta);
-        all += count;
+        judge_count(watch, count_from(watch, vmta), vmta->max_smtp_out, &watch->reached_by_vmta);
     }
+    for (uint8_t i = 1; i <= WATCH_SOURCES; i++)
+        all += sim_connection_count_from(watch->world, &(struct ipaddr){IPADDR_V4, {10, 9, 0, i}});
     judge_count(watch, all, conf_global(watch->conf)->total_max_smtp_out, &watch->reached_by_all);
 }
 
@@ -78,7 +81,9 @@ struct lines {
 
 static uint64_t slots_of(const struct lines *lines, uint32_t vmta_id)
 {
-    return conf_vmta(lines->conf, vmta_id)->max_smtp_out;
+    const struct conf_vmta *vmta = conf_vmta(lines->conf, vmta_id);
+
+    return vmta ? vmta->max_smtp_out : CONF_UNLIMITED;
 }
 
 /* The number of turns that may come before the end of one that belongs to this virtual MTA. */
@@ -169,10 +174,9 @@ void watch_turns(struct watch *watch)
     if (++watch->looks % LOOK_EVERY != 0 || !product->process)
         return;
     /* Another configuration: whoever waits begins anew, under it. */
-    if (product->shards[0]->conf != watch->conf || !is_unchanged(watch)) {
+    if (!is_unchanged(watch)) {
         watch_begin(watch);
-        watch->life = 0;
-        (void)is_unchanged(watch);
+        watch_life(watch);
         return;
     }
     for (uint16_t i = 0; i < product->setup.shard_count; i++)

@@ -23,6 +23,7 @@
 #include "tests/sim/product/product.h"
 #include "tests/sim/product/remote.h"
 
+#define WATCH_SOURCES  4 /* addresses of all virtual MTAs: 10.9.0.<1…4> */
 #define WATCH_SPAN_NS  300000000ull
 #define WATCH_SLACK_NS 5000000000ull
 
@@ -41,16 +42,20 @@ struct watch {
     struct remote *remote;
     const struct product *product;
     uint64_t life;           /* the number of the life that was looked at last */
-    const struct conf *conf; /* its configuration, as it began */
-    bool is_renewed;         /* it has taken another one: limits are moving */
+    const struct conf *conf; /* its configuration */
+    uint64_t reloads;        /* before that */
+    bool keeps_conf;         /* it is the one it began with */
     uint64_t reached_by_all; /* how often as many connections stood as may */
     uint64_t reached_by_vmta;
     struct watch_wait waits[PRODUCT_SHARDS_MAX][WATCH_QUEUES_MAX];
     uint32_t looks;
     uint32_t worst_percent; /* the longest wait so far, of what it might have been */
-    bool is_said;           /* one queue that starves is said once */
+    bool is_over_said;
+    bool is_said; /* one queue that starves is said once */
 };
 
+/* A life has come up. */
+void watch_life(struct watch *watch);
 /* A receiver got a connection. */
 void watch_connections(struct watch *watch);
 /* A calm life begins: nothing waits. */
