@@ -51,6 +51,11 @@ struct intake_body_facts {
 
 /* answer: reply->text of a success carries the message id. */
 typedef void intake_answer_fn(void *asker, uint64_t cookie, const struct intake_reply *reply);
+/* The taker has room again, see write. Comes from outside of any call. */
+typedef void intake_resume_fn(void *asker, uint64_t cookie);
+
+/* Of write: the octets were taken, but their like comes faster than it can be stored. */
+#define INTAKE_PAUSE 1
 
 struct intake_ops {
     /* A connection was accepted: true when the taker sees to it from here on (it calls smtpd_adopt,
@@ -74,9 +79,12 @@ struct intake_ops {
                     struct intake_reply *ret_reply);
     /* Called once all recipients are known, before the first octet. */
     int (*start_body)(struct intake_message *message, const struct intake_client *client,
+                      intake_resume_fn *resume, void *asker, uint64_t cookie,
                       struct intake_reply *ret_reply);
-    /* Octets as they go out: CRLF lines, dot-stuffed, without the final dot. 0 or negative; after
-     * a failure the asker goes on reading and throws away, and finish answers with the cause. */
+    /* Octets as they go out: CRLF lines, dot-stuffed, without the final dot. 0, INTAKE_PAUSE or
+     * negative. After INTAKE_PAUSE the asker reads nothing more from its client until resume comes
+     * (unless it finishes or aborts first); what it had read already it may still write. After a
+     * failure it goes on reading and throws away, and finish answers with the cause. */
     int (*write)(struct intake_message *message, const uint8_t *data, size_t len);
     void (*finish)(struct intake_message *message, const struct intake_body_facts *facts,
                    intake_answer_fn *answer, void *asker, uint64_t cookie);

@@ -87,7 +87,8 @@ struct smtpc_options {
     bool ignore_8bitmime; /* BODY= is never said and 8-bit content never refused by ourselves */
 };
 
-/* One transaction. What it points to stays in place until on_transaction_done. Addresses are
+/* One transaction. What it points to stays in place until on_transaction_done. A large content may
+ * come piece by piece: then only the first is there, or nothing. Addresses are
  * checked once more: one that could break the command line is refused with a local verdict. */
 struct smtpc_transaction {
     struct slice sender; /* without brackets */
@@ -95,6 +96,7 @@ struct smtpc_transaction {
     uint32_t rcpt_count;         /* 1 to SMTPC_RCPT_COUNT_MAX */
     const struct iovec *content; /* prefix and body: CRLF lines, dot-stuffed, no final dot */
     uint32_t content_count;
+    bool content_goes_on;   /* that is not all of it: see on_content */
     uint64_t content_bytes; /* for SIZE=, without stuffed dots */
     bool content_is_8bit;
     bool may_chunk; /* no dot is stuffed, and the receiver tells apart what it answers */
@@ -126,6 +128,9 @@ struct smtpc_events {
     /* The end of a message is about to leave: smtpc_send_ahead may be called from inside, nothing
      * else. NULL: nothing is ever sent ahead. */
     void (*on_ending)(struct smtpc *conn, void *context);
+    /* All of the content that is there has been sent, and more was announced: smtpc_continue is to
+     * follow, from inside or later, or smtpc_abort. The content before is no longer referred to. */
+    void (*on_content)(struct smtpc *conn, void *context);
 };
 
 struct smtpc_engine *smtpc_engine_create(struct io *io, uint32_t connection_count_max);
@@ -140,6 +145,13 @@ int smtpc_open(struct smtpc_engine *engine, const struct smtpc_options *options,
                const struct smtpc_events *events, void *context, struct smtpc **ret_conn);
 /* Starts a transaction; the connection must be IDLE (after on_ready or may_continue). */
 void smtpc_send(struct smtpc *conn, const struct smtpc_transaction *transaction);
+/*
+ * The next piece of the content after on_content, which stays in place until the next on_content or
+ * the end of the transaction. The last one has at least two octets. Does nothing when the
+ * connection is ending.
+ */
+void smtpc_continue(struct smtpc *conn, const struct iovec *content, uint32_t content_count,
+                    bool goes_on);
 /* From inside on_ending: the transaction follows the one that ends, in the same flight. False, and
  * nothing happened, when it would be refused by ourselves. */
 bool smtpc_send_ahead(struct smtpc *conn, const struct smtpc_transaction *transaction);

@@ -31,7 +31,8 @@ bool smtpc_goes_as_chunk(const struct smtpc *conn)
 
     return (conn->extensions & needed) == needed && !conn->options.ignore_chunking &&
            !conn->options.ignore_pipelining && transaction->may_chunk && !conn->is_tentative &&
-           conn->ahead.rcpt_count == 0 && transaction->content_count <= SMTPC_WINDOW_PARTS - 1 &&
+           conn->ahead.rcpt_count == 0 && !transaction->content_goes_on &&
+           transaction->content_count <= SMTPC_WINDOW_PARTS - 1 &&
            content_octets(transaction) <= SMTPC_CHUNK_BYTES_MAX && smtpc_ends_line(transaction);
 }
 

@@ -282,7 +282,12 @@ static void send_window(struct smtpc *conn)
     /* Two parts stay free: for the dot, and for the commands behind it. */
     uint32_t count = fill_window(conn, 0, SMTPC_WINDOW_PARTS - 2);
 
-    if (flight->content_at == conn->transaction.content_count) {
+    if (count == 0 && conn->transaction.content_goes_on) {
+        conn->events->on_content(conn, conn->context);
+        return;
+    }
+    if (flight->content_at == conn->transaction.content_count &&
+        !conn->transaction.content_goes_on) {
         size_t skip = conn->open_count == 0 || smtpc_ends_line(&conn->transaction) ? 2 : 0;
 
         flight->window[count++] = (struct iovec){
@@ -313,11 +318,29 @@ void smtpc_start_body(struct smtpc *conn)
         smtpc_fail(conn, SMTPC_VIOLATION, "a recipient was taken without a sender");
         return;
     }
-    if (conn->open_count == 0) /* RFC 2920 3.1 */
+    if (conn->open_count == 0) { /* RFC 2920 3.1 */
         flight->content_at = conn->transaction.content_count;
+        conn->transaction.content_goes_on = false;
+    }
     smtpc_enter(conn, SMTPC_BODY);
     /* The reply to DATA can overtake the end of the send that carried it. */
     if (!stream_is_sending(&conn->stream) && !conn->send_failed)
+        send_window(conn);
+}
+
+void smtpc_continue(struct smtpc *conn, const struct iovec *content, uint32_t content_count,
+                    bool goes_on)
+{
+    if (conn->state != SMTPC_BODY)
+        return;
+    must(conn->transaction.content_goes_on && !stream_is_sending(&conn->stream));
+    conn->transaction.content = content;
+    conn->transaction.content_count = content_count;
+    conn->transaction.content_goes_on = goes_on;
+    conn->flight->content_at = 0;
+    conn->flight->content_offset = 0;
+    smtpc_enter(conn, SMTPC_BODY);
+    if (!conn->send_failed)
         send_window(conn);
 }
 

@@ -71,6 +71,9 @@ static uint64_t octets_deadline(const struct smtpd_session *session)
     uint64_t slow_ms = session->source.data_timeout_ms;
     uint64_t slow_ns;
 
+    /* It is not the client who is slow. */
+    if (session->is_held)
+        return UINT64_MAX;
     slow_ms += session->octets / MIN_OCTETS_PER_S * 1000;
     slow_ns = add_ms(session->octets_since_ns, slow_ms);
     return idle_ns < slow_ns ? idle_ns : slow_ns;
@@ -253,7 +256,7 @@ static input_fn *const inputs[SMTPD_STATE_COUNT] = {
 static bool takes_input(const struct smtpd_session *session)
 {
     return inputs[session->state] != NULL &&
-           (session->state == SMTPD_LEAVING || has_reply_room(session));
+           (session->state == SMTPD_LEAVING || (has_reply_room(session) && !session->is_held));
 }
 
 static void resume_input(struct smtpd_session *session)
@@ -449,6 +452,7 @@ void smtpd_drop_transaction(struct smtpd_session *session)
     session->rcpt_count = 0;
     session->smtputf8 = false;
     session->write_failed = false;
+    session->is_held = false;
     session->refusal = SMTPD_NO_REPLY;
 }
 

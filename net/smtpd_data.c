@@ -8,6 +8,8 @@
 #define LINE_FLOOD_OCTETS       (1u << 20)
 /* How much of a message is read on after it was refused, so that the reply finds its reader. */
 #define READ_IN_VAIN_OCTETS_MAX (64ull << 20)
+/* Handed to the taker at once: so much it may get after it asked for a pause. */
+#define FEED_OCTETS_MAX         16384u
 
 static const uint8_t bad_findings = BODY_BARE_CR | BODY_BARE_LF | BODY_NUL;
 
@@ -42,6 +44,22 @@ static void on_answer(void *asker, uint64_t cookie, const struct intake_reply *r
         smtpd_settle(session);
 }
 
+static void on_resume(void *asker, uint64_t cookie)
+{
+    struct smtpd *server = asker;
+    struct slab_handle handle = {(uint32_t)cookie, (uint32_t)(cookie >> 32)};
+    struct smtpd_session *session = slab_get(&server->sessions_slab, handle);
+    uint64_t now_ns = io_now_ns(server->io);
+
+    if (session == NULL || !session->is_held)
+        return;
+    session->is_held = false;
+    session->octets_last_ns = now_ns;
+    session->octets_since_ns += now_ns - session->held_since_ns;
+    smtpd_touch(session);
+    smtpd_settle(session);
+}
+
 static void finish(struct smtpd_session *session)
 {
     struct intake_body_facts facts = {
@@ -50,6 +68,7 @@ static void finish(struct smtpd_session *session)
     };
     struct intake_message *message = session->message;
 
+    session->is_held = false;
     smtpd_enter(session, SMTPD_WAIT);
     session->message = NULL;
     session->server->intake->finish(message, &facts, on_answer, session->server,
@@ -71,7 +90,8 @@ static bool start_body(struct smtpd_session *session, unsigned scan_flags)
 {
     struct intake_reply reply = {0};
 
-    if (session->server->intake->start_body(session->message, &session->client, &reply) < 0) {
+    if (session->server->intake->start_body(session->message, &session->client, on_resume,
+                                            session->server, cookie_of(session), &reply) < 0) {
         if (smtpd_pass_on(session, &reply))
             smtpd_reset(session);
         return false;
@@ -86,11 +106,17 @@ static bool start_body(struct smtpd_session *session, unsigned scan_flags)
 
 static void write_piece(struct smtpd_session *session, struct slice piece)
 {
+    int result;
+
     if (piece.len == 0 || session->message == NULL || session->write_failed)
         return;
     /* After a failure the taker's answer names the cause; the rest is only read. */
-    session->write_failed =
-        session->server->intake->write(session->message, piece.data, piece.len) < 0;
+    result = session->server->intake->write(session->message, piece.data, piece.len);
+    session->write_failed = result < 0;
+    if (result != INTAKE_PAUSE || session->is_held)
+        return;
+    session->is_held = true;
+    session->held_since_ns = io_now_ns(session->server->io);
 }
 
 /* Gives the message up as soon as it is known that it will be refused. */
@@ -110,6 +136,7 @@ static void judge(struct smtpd_session *session)
         return;
     session->server->intake->abort(session->message);
     session->message = NULL;
+    session->is_held = false;
 }
 
 /* Nothing sensible will end this message: true when the session was made to leave. */
@@ -127,16 +154,18 @@ static bool is_flood(struct smtpd_session *session)
     return true;
 }
 
-/* Scans a span and hands it on; returns the octets used, which is less only behind a final dot. */
+/* Scans a span and hands it on; returns the octets used, which is less only behind a final dot, or
+ * when the taker wants no more for now. */
 static size_t feed(struct smtpd_session *session, const uint8_t *data, size_t len)
 {
     struct body_scan *scan = &session->scan;
     size_t used = 0;
 
-    while (used < len && !scan->ended) {
+    while (used < len && !scan->ended && !session->is_held) {
         struct slice piece;
 
-        used += body_scan_next(scan, data + used, len - used, &piece);
+        used += body_scan_next(scan, data + used,
+                               len - used < FEED_OCTETS_MAX ? len - used : FEED_OCTETS_MAX, &piece);
         write_piece(session, piece);
     }
     session->octets += used;
@@ -263,15 +292,16 @@ size_t smtpd_chunk_input(struct smtpd_session *session, const uint8_t *data, siz
 
     if (len > session->chunk_left)
         len = (size_t)session->chunk_left;
-    session->chunk_left -= len;
     if (in_vain) {
+        session->chunk_left -= len;
         session->octets += len;
         session->octets_last_ns = io_now_ns(session->server->io);
         if (session->chunk_left == 0)
             smtpd_enter(session, smtpd_rest_state(session));
         return len;
     }
-    feed(session, data, len);
+    len = feed(session, data, len);
+    session->chunk_left -= len;
     if (!is_flood(session) && session->chunk_left == 0)
         end_chunk(session);
     return len;

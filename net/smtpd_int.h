@@ -97,6 +97,7 @@ struct smtpd_session {
     bool smtputf8;
     bool chunk_is_last;
     bool write_failed;
+    bool is_held;    /* the taker wants no more for now: nothing is read */
     uint8_t refusal; /* enum smtpd_reply_id: why this message will be refused */
     uint32_t rcpt_count;
     uint32_t error_count;
@@ -104,6 +105,7 @@ struct smtpd_session {
     uint64_t armed_ns;    /* the timer's time; at or before the deadline */
     /* Octets of message data: of this DATA, or this chunk. */
     uint64_t octets_since_ns;
+    uint64_t held_since_ns;
     uint64_t octets_last_ns;
     uint64_t octets;
     uint64_t chunk_left;

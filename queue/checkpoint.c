@@ -40,8 +40,27 @@ static uint32_t pins_lowest(struct spool *spool)
     return lowest;
 }
 
-/* Something would become free if a checkpoint were complete. */
-static bool would_free(struct spool *spool)
+static bool is_full(const struct segment *segment, enum segfmt_stream stream)
+{
+    return segment->stream == stream &&
+           (segment->state == SEGMENT_SEALED || segment->state == SEGMENT_POISONED);
+}
+
+/* A segment of messages is empty since the last checkpoint began: the next one frees it. It need
+ * not be a record that emptied it: chunks are dropped without a word in the log. */
+static bool would_free_messages(const struct spool *spool)
+{
+    for (uint32_t i = 0; i < spool->pool.slot_count; i++) {
+        const struct segment *segment = &spool->pool.slots[i];
+
+        if (is_full(segment, STREAM_MESSAGES) && segment->free_after > spool->checkpoint.number)
+            return true;
+    }
+    return false;
+}
+
+/* The same for outcomes; each checkpoint writes some, so this alone would go in a circle. */
+static bool would_free_outcomes(struct spool *spool)
 {
     const struct checkpoint *checkpoint = &spool->checkpoint;
     uint32_t pinned = pins_lowest(spool);
@@ -49,11 +68,7 @@ static bool would_free(struct spool *spool)
     for (uint32_t i = 0; i < spool->pool.slot_count; i++) {
         const struct segment *segment = &spool->pool.slots[i];
 
-        if (segment->state != SEGMENT_SEALED && segment->state != SEGMENT_POISONED)
-            continue;
-        if (segment->stream == STREAM_MESSAGES && segment->free_after > checkpoint->number)
-            return true;
-        if (segment->stream == STREAM_OUTCOMES && segment->serial < checkpoint->last.serial &&
+        if (is_full(segment, STREAM_OUTCOMES) && segment->serial < checkpoint->last.serial &&
             segment->serial < pinned)
             return true;
     }
@@ -77,7 +92,8 @@ static bool is_due(struct spool *spool)
         growable = spool->options.segment_count_max - pool->file_count;
     if (pool->free_count + growable > SEGPOOL_RESERVE + 1)
         return false;
-    return log_bytes(spool) != spool->checkpoint.bytes_at_begin && would_free(spool);
+    return would_free_messages(spool) ||
+           (log_bytes(spool) != spool->checkpoint.bytes_at_begin && would_free_outcomes(spool));
 }
 
 /* One append of the spool's own; its answer comes back to checkpoint_on_answer. */

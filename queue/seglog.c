@@ -270,8 +270,11 @@ static bool copy_in(struct seglog *log, struct log_request *request)
         spool_answer(log->spool, request, 0);
         return true;
     }
-    if (!enter_chunks(log, request))
+    if (!enter_chunks(log, request)) {
+        if (fill->records == 0)
+            batch_reset(fill);
         return true;
+    }
     batch_put(fill, request, log->spool->sequence_next++);
     account(log, fill, request);
     if (batch_request_waits(request) && !is_too_early(fill, request)) {

@@ -19,12 +19,14 @@ void deliver_init(struct shard *shard)
 
     slab_init(&shard->deliveries, sizeof(struct delivery), count_max);
     slab_init(&shard->wides, sizeof(struct delivery_wide), count_max);
+    slab_init(&shard->feeds, sizeof(struct feed), count_max);
 }
 
 void deliver_fini(struct shard *shard)
 {
     slab_fini(&shard->deliveries);
     slab_fini(&shard->wides);
+    slab_fini(&shard->feeds);
 }
 
 /* ---- Settling -------------------------------------------------------------------------------- */
@@ -280,6 +282,8 @@ static void delivery_free(struct shard *shard, struct delivery *delivery)
         message_free(delivery->message);
     if (delivery->wide)
         slab_free(&shard->wides, delivery->wide_index);
+    if (delivery->feed)
+        feed_free(shard, delivery->feed);
     slab_free(&shard->deliveries, delivery->index);
 }
 
@@ -433,7 +437,8 @@ static void fill_transaction(struct shard *shard, struct delivery *delivery)
         .rcpts = delivery->addresses,
         .rcpt_count = delivery->count,
         .content = delivery->content,
-        .content_count = message_content(delivery->message, delivery->content),
+        .content_count = delivery->feed ? 0 : message_content(delivery->message, delivery->content),
+        .content_goes_on = delivery->feed != NULL,
         .content_bytes = envelope_content_bytes(envelope),
         .may_chunk = envelope->stuffed_dots == 0 &&
                      ahead_may_chunk(delivery->connection, delivery_queue(delivery)),
@@ -586,8 +591,16 @@ static void on_read(struct io_op *op, int32_t result)
 {
     struct delivery *delivery = container_of(op, struct delivery, read_op);
     struct shard *shard = delivery->shard;
-    int error = check_loaded(shard, delivery, result);
+    int error;
 
+    if (delivery->feed) {
+        if (feed_on_read(shard, delivery, result))
+            delivery_free(shard, delivery);
+        return;
+    }
+    error = check_loaded(shard, delivery, result);
+    if (error == 0 && delivery->place.large > 0 && delivery->connection)
+        error = feed_create(shard, delivery);
     /* It may have been moved, and its segment used again, since its home was asked. */
     if (error == E_DAMAGED && !delivery->is_located_twice) {
         delivery->is_located_twice = true;
@@ -608,6 +621,11 @@ void deliver_on_located(struct shard *shard, struct locate *locate)
     struct delivery *delivery = container_of(locate, struct delivery, locate);
     int error;
 
+    if (delivery->feed) {
+        if (feed_on_located(shard, delivery))
+            delivery_free(shard, delivery);
+        return;
+    }
     if (delivery->connection && !site_connection_is_usable(delivery->connection)) {
         give_back(shard, delivery);
         return;
@@ -728,8 +746,6 @@ void deliver_on_rcpt(struct shard *shard, struct delivery *delivery, uint32_t in
 {
     struct queue *queue = delivery_queue(delivery);
     const struct queued *queued = slab_at(&shard->queued, delivery->rcpts[index]);
-    struct fate fate = fate_of_rcpt(verdict, &queue->settings, queued_attempts(queued),
-                                    age_ms(shard, queued), io_rng(shard->io));
     struct settle_facts facts = {
         .message_id = delivery_message_id(delivery),
         .message = delivery->message,
@@ -738,9 +754,15 @@ void deliver_on_rcpt(struct shard *shard, struct delivery *delivery, uint32_t in
         .orcpt = delivery->orcpts[index],
     };
     struct outcome_parcel *parcel;
+    struct verdict unreadable;
+    struct fate fate;
 
     must(delivery->open > 0);
     delivery->open--;
+    if (delivery->feed)
+        verdict = feed_verdict(delivery, verdict, &unreadable);
+    fate = fate_of_rcpt(verdict, &queue->settings, queued_attempts(queued), age_ms(shard, queued),
+                        io_rng(shard->io));
     /* A receiver that took nobody before it called this one too many would be asked for ever. */
     if (fate.kind == FATE_RETRY_AT_ONCE && (verdict->flags & VERDICT_TOO_MANY_RCPT) != 0 &&
         (index == 0 || delivery->open == 0)) {
@@ -777,5 +799,12 @@ void deliver_on_done(struct shard *shard, struct delivery *delivery)
     if (delivery->last)
         send_home(shard, delivery->last);
     delivery->last = NULL;
-    delivery_free(shard, delivery);
+    if (!delivery->feed || !feed_must_wait(delivery))
+        delivery_free(shard, delivery);
+}
+
+void deliver_on_content(struct connection *connection)
+{
+    must(connection->delivery->feed);
+    feed_on_content(connection->shard, connection->delivery);
 }

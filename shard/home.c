@@ -243,7 +243,8 @@ static void enqueue_handoff(struct shard *shard, struct home_message *home, uint
 
 static uint16_t kilobytes_of(const struct log_place *place)
 {
-    uint32_t kilobytes = place->bytes / 1024 + (place->bytes % 1024 > 0);
+    uint32_t kilobytes = place->large > 0 ? place->large * (LOG_LARGE_UNIT / 1024)
+                                          : place->bytes / 1024 + (place->bytes % 1024 > 0);
 
     return kilobytes < UINT16_MAX ? (uint16_t)kilobytes : UINT16_MAX;
 }
@@ -276,7 +277,7 @@ static bool register_message(struct shard *shard, struct message *message)
     must(ordinal == envelope->rcpt_count);
     message->home = index;
     message->kilobytes = kilobytes_of(&home->place);
-    if (message_pool_is_tight(&shard->pool)) {
+    if (message->is_partial || message_pool_is_tight(&shard->pool)) {
         message_free(message);
     } else {
         home->hot = message->index + 1;

@@ -9,33 +9,9 @@
 #include "core/base/err.h"
 #include "core/base/log.h"
 #include "core/mail/header_scan.h"
-#include "shard/planted.h"
-#include "shard/shard_int.h"
+#include "shard/inject_int.h"
 
 #include <time.h>
-
-/* What is in the making between MAIL and the answer. Slab object; the message hangs on it. */
-struct intake_message {
-    struct shard *shard;
-    struct message *message;
-    struct conf_source source;
-    intake_answer_fn *answer;
-    void *asker;
-    uint64_t cookie;
-    uint32_t index;
-    uint32_t rcpt_count;
-    uint32_t reserved;
-    int failure; /* of start_body or write: the answer at finish */
-    struct slice sender;
-    struct slice helo;
-    struct slice envelope_id;
-    uint32_t vmta_id;
-    uint32_t pool_id;
-    uint32_t flags;
-    struct ipaddr client_ip;
-    struct ipaddr local_ip;
-    char text[ADDRESS_PATH_MAX + 256 + 128]; /* sender, helo, envelope id */
-};
 
 static void reply_set(struct intake_reply *reply, uint16_t code, uint8_t subject, uint8_t detail,
                       const char *text)
@@ -164,13 +140,22 @@ static struct slice keep_text(struct intake_message *intake, size_t *at, struct 
     return slice_of(copy, len);
 }
 
-static void intake_free(struct intake_message *intake)
+void inject_free(struct intake_message *intake)
 {
     struct shard *shard = intake->shard;
 
+    inject_chunks_release(intake);
     home_unreserve(shard, intake->reserved);
     message_free(intake->message);
     slab_free(&shard->intakes, intake->index);
+}
+
+static void intake_end(struct intake_message *intake)
+{
+    if (inject_is_chunked(intake))
+        inject_chunks_end(intake);
+    else
+        inject_free(intake);
 }
 
 static int intake_begin(void *taker, const struct intake_client *client,
@@ -335,7 +320,7 @@ static int write_received(struct intake_message *intake, const struct intake_cli
     put_date_rfc5322(&line, wall_us);
     must(!line.is_cut);
     intake->message->envelope.prefix_bytes = (uint32_t)line.len;
-    return message_append(intake->message, line.data, line.len);
+    return inject_chunks_write(intake, (const uint8_t *)line.data, line.len);
 }
 
 static void fill_envelope(struct intake_message *intake, uint64_t id, uint64_t wall_us,
@@ -363,6 +348,7 @@ static void fill_envelope(struct intake_message *intake, uint64_t id, uint64_t w
 }
 
 static int intake_start_body(struct intake_message *intake, const struct intake_client *client,
+                             intake_resume_fn *resume, void *asker, uint64_t cookie,
                              struct intake_reply *ret_reply)
 {
     struct shard *shard = intake->shard;
@@ -388,6 +374,10 @@ static int intake_start_body(struct intake_message *intake, const struct intake_
     must(envelope_decode(slice_of(message->buffers[0].data, message->buffers[0].used),
                          &message->envelope) == 0);
     intake->failure = 0;
+    intake->asker = asker;
+    intake->cookie = cookie;
+    intake->chunks.resume = resume;
+    intake->chunks.octets_max = shard->chunk_octets;
     if (intake->source.add_received_header)
         intake->failure = write_received(intake, client, id, wall_us);
     return 0;
@@ -395,13 +385,17 @@ static int intake_start_body(struct intake_message *intake, const struct intake_
 
 static int intake_write(struct intake_message *intake, const uint8_t *data, size_t len)
 {
+    int result;
+
     if (intake->failure < 0)
         return intake->failure;
-    if (intake->message->bytes + len > intake->shard->message_bytes_max)
-        intake->failure = E_TOO_LONG;
+    if (intake->message->bytes + len > MESSAGE_BYTES_MAX)
+        result = E_TOO_LONG;
     else
-        intake->failure = message_append(intake->message, data, len);
-    return intake->failure;
+        result = inject_chunks_write(intake, data, len);
+    if (result < 0)
+        intake->failure = result;
+    return result;
 }
 
 static void answer_and_free(struct intake_message *intake, const struct intake_reply *reply)
@@ -409,7 +403,7 @@ static void answer_and_free(struct intake_message *intake, const struct intake_r
     if (reply->code / 100 != 2)
         intake->shard->totals.refused_messages++;
     intake->answer(intake->asker, intake->cookie, reply);
-    intake_free(intake);
+    intake_end(intake);
 }
 
 /* Header octets looked at for loops; a header beyond them is not a loop but an oddity. */
@@ -429,7 +423,7 @@ static uint64_t count_received(struct slice octets, enum header_end *ret_end)
 }
 
 /* RFC 5321 6.3: a message that has come through too many hosts is in a loop (A30). */
-static bool is_looping(struct intake_message *intake)
+bool inject_is_looping(struct intake_message *intake)
 {
     const struct message *message = intake->message;
     const struct message_buffer *first = &message->buffers[0];
@@ -465,49 +459,78 @@ static void finish_envelope(struct intake_message *intake, const struct intake_b
     must(!w.failed);
 }
 
+/* Why the message is not taken, once all of it is here; false when it is. */
+static bool is_refused(struct intake_message *intake, struct intake_reply *reply)
+{
+    if (intake->failure == E_TOO_LONG)
+        reply_set(reply, 552, 3, 4, "message is larger than this system takes");
+    else if (intake->failure == E_FULL)
+        reply_set(reply, 452, 3, 1, "too little memory, try again later");
+    else if (intake->failure == E_LOW_SPACE)
+        reply_no_spool(reply, E_LOW_SPACE);
+    else if (intake->failure < 0)
+        reply_set(reply, 451, 3, 0, "could not be stored, try again later");
+    else if (intake->is_looping)
+        reply_set(reply, 554, 4, 6, "too many hops, this message loops");
+    else
+        return under_pressure(intake->shard, reply);
+    return true;
+}
+
+static void append(struct intake_message *intake)
+{
+    struct shard *shard = intake->shard;
+
+    intake->message->intake = intake;
+    list_init(&intake->message->append.link);
+    shard->append_count++;
+    mailbox_post(shard->wiring.to_spool, &intake->message->append.parcel);
+}
+
+void inject_finish_chunked(struct intake_message *intake)
+{
+    struct intake_reply reply;
+
+    if (is_refused(intake, &reply)) {
+        answer_and_free(intake, &reply);
+        return;
+    }
+    inject_chunks_commit(intake);
+    append(intake);
+}
+
 static void intake_finish(struct intake_message *intake, const struct intake_body_facts *facts,
                           intake_answer_fn *answer, void *asker, uint64_t cookie)
 {
-    struct shard *shard = intake->shard;
     struct message *message = intake->message;
     struct intake_reply reply;
 
     intake->answer = answer;
     intake->asker = asker;
     intake->cookie = cookie;
-    if (intake->failure == E_TOO_LONG) {
-        reply_set(&reply, 552, 3, 4, "message is larger than this system takes");
-        answer_and_free(intake, &reply);
-        return;
-    }
-    if (intake->failure < 0 || under_pressure(shard, &reply)) {
-        if (intake->failure < 0)
-            reply_set(&reply, 452, 3, 1, "too little memory, try again later");
-        answer_and_free(intake, &reply);
-        return;
-    }
     finish_envelope(intake, facts);
-    if (is_looping(intake)) {
-        reply_set(&reply, 554, 4, 6, "too many hops, this message loops");
+    if (inject_is_chunked(intake)) {
+        inject_chunks_finish(intake);
+        return;
+    }
+    intake->is_looping = inject_is_looping(intake);
+    if (is_refused(intake, &reply)) {
         answer_and_free(intake, &reply);
         return;
     }
-    message->intake = intake;
     message->append = (struct log_request){
-        .parcel = {.kind = SPOOL_APPEND_MESSAGE, .from = shard->wiring.spool_client},
+        .parcel = {.kind = SPOOL_APPEND_MESSAGE, .from = intake->shard->wiring.spool_client},
         .payload = message->payload,
         .payload_count = message_payload(message),
         .payload_bytes = message->bytes,
         .message_id = message->envelope.message_id,
     };
-    list_init(&message->append.link);
-    shard->append_count++;
-    mailbox_post(shard->wiring.to_spool, &message->append.parcel);
+    append(intake);
 }
 
 static void intake_abort(struct intake_message *intake)
 {
-    intake_free(intake);
+    intake_end(intake);
 }
 
 void inject_on_appended(struct shard *shard, struct message *message)
@@ -533,6 +556,7 @@ void inject_on_appended(struct shard *shard, struct message *message)
     shard->totals.accepted_messages++;
     shard->totals.accepted_rcpts += intake->rcpt_count;
     shard->totals.accepted_bytes += envelope_content_bytes(&message->envelope);
+    inject_chunks_release(intake);
     /* The promise that home_reserve made is kept by the registration. */
     home_unreserve(shard, intake->reserved);
     intake->reserved = 0;

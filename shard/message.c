@@ -39,7 +39,7 @@ struct message *message_alloc(struct message_pool *pool)
     return message;
 }
 
-static void buffer_free(struct message_pool *pool, struct message_buffer *buffer)
+void message_pool_give(struct message_pool *pool, struct message_buffer *buffer)
 {
     must(pool->bytes_used >= buffer->size);
     pool->bytes_used -= buffer->size;
@@ -54,16 +54,14 @@ void message_free(struct message *message)
     if (!message)
         return;
     for (uint32_t i = 0; i < message->buffer_count; i++)
-        buffer_free(message->pool, &message->buffers[i]);
+        message_pool_give(message->pool, &message->buffers[i]);
     message->pool->is_overdrawn &= !message->has_overdrawn;
     slab_free(&message->pool->messages, message->index);
 }
 
-static int add_buffer(struct message *message, uint8_t class, uint32_t size)
+static int take(struct message_pool *pool, struct message_buffer *buffer, uint8_t class,
+                uint32_t size)
 {
-    struct message_pool *pool = message->pool;
-    struct message_buffer *buffer = &message->buffers[message->buffer_count];
-
     *buffer = (struct message_buffer){.size = size, .class = class};
     /* Only messages far above the usual size come to the heap. */
     buffer->data = class < MESSAGE_BUFFER_CLASSES
@@ -72,8 +70,15 @@ static int add_buffer(struct message *message, uint8_t class, uint32_t size)
     if (!buffer->data)
         return E_FULL;
     pool->bytes_used += size;
-    message->buffer_count++;
     return 0;
+}
+
+static int add_buffer(struct message *message, uint8_t class, uint32_t size)
+{
+    int result = take(message->pool, &message->buffers[message->buffer_count], class, size);
+
+    message->buffer_count += result == 0;
+    return result;
 }
 
 /* The class of a buffer with room for min_bytes, and its size. */
@@ -100,6 +105,17 @@ int message_buffer_add(struct message *message, uint32_t min_bytes)
     return add_buffer(message, class, size);
 }
 
+int message_pool_take(struct message_pool *pool, uint32_t min_bytes,
+                      struct message_buffer *ret_buffer)
+{
+    uint32_t size;
+    uint8_t class = class_of(min_bytes, &size);
+
+    if (pool->bytes_used + size > pool->bytes_max)
+        return E_FULL;
+    return take(pool, ret_buffer, class, size);
+}
+
 int message_buffer_need(struct message *message, uint32_t min_bytes)
 {
     struct message_pool *pool = message->pool;
@@ -117,13 +133,14 @@ int message_buffer_need(struct message *message, uint32_t min_bytes)
     return result;
 }
 
-void message_buffer_drop_first(struct message *message)
+void message_buffers_drop(struct message *message, uint32_t first, uint32_t count)
 {
-    must(message->buffer_count > 1);
-    buffer_free(message->pool, &message->buffers[0]);
-    message->buffer_count--;
-    memmove(&message->buffers[0], &message->buffers[1],
-            message->buffer_count * sizeof(message->buffers[0]));
+    must(first + count <= message->buffer_count);
+    for (uint32_t i = first; i < first + count; i++)
+        message_pool_give(message->pool, &message->buffers[i]);
+    message->buffer_count -= count;
+    memmove(&message->buffers[first], &message->buffers[first + count],
+            (message->buffer_count - first) * sizeof(message->buffers[0]));
 }
 
 int message_append(struct message *message, const void *data, size_t len)
@@ -137,9 +154,10 @@ int message_append(struct message *message, const void *data, size_t len)
         size_t part = len < room ? len : room;
 
         if (part == 0) {
-            /* Each buffer is four times the one before, so that few pieces hold any message. */
+            /* Each buffer is four times the one before, up to a chunk. */
             uint64_t next = last ? (uint64_t)last->size * 4 : class_bytes[0];
-            int result = message_buffer_add(message, next > (1u << 25) ? 1u << 25 : (uint32_t)next);
+            int result = message_buffer_add(
+                message, next > LOG_CHUNK_OCTETS_MAX ? LOG_CHUNK_OCTETS_MAX : (uint32_t)next);
 
             if (result < 0)
                 return result;

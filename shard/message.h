@@ -2,8 +2,10 @@
  * message: the bytes of a message in memory, hot after acceptance or read back from the log.
  *
  * A message has exactly the payload of its log record: envelope, header prefix, body, spread over a
- * few buffers that double in size (4 KB, 16 KB, 64 KB, 256 KB from slabs, larger ones from the
- * heap). The first buffer holds the whole envelope. Belongs to the shard whose pool it came from;
+ * few buffers (4 KB, 16 KB, 64 KB, 256 KB from slabs, larger ones from the heap). The first buffer
+ * holds the whole envelope. One that is kept in chunks in the log is the same in memory while it is
+ * hot; read back, it has its commit record in its first buffer and one chunk at a time in its
+ * second. Belongs to the shard whose pool it came from;
  * other shards read it while they hold a claim (home.c counts them), never write.
  * The pool's bytes are bounded: above its soft mark new messages do not stay hot after their
  * append, at the hard mark no buffer is given.
@@ -42,6 +44,7 @@ struct message {
     uint32_t kilobytes;      /* of its record, rounded up, once registered; at most what fits */
     uint32_t payload_offset; /* in the first buffer: a record's header when it was read back */
     bool has_overdrawn;      /* it is the one that the pool has made an exception for */
+    bool is_partial;         /* in chunks, and not all of them are in memory any more */
     struct iovec payload[MESSAGE_IOV_MAX];
 };
 
@@ -74,8 +77,16 @@ int message_buffer_add(struct message *message, uint32_t min_bytes);
  * bytes_max.
  */
 int message_buffer_need(struct message *message, uint32_t min_bytes);
-/* Frees the first buffer; the others move up. For a message in the making only. */
-void message_buffer_drop_first(struct message *message);
+/* Frees `count` buffers from `first` on; the others move up. Not for a message that is hot. */
+void message_buffers_drop(struct message *message, uint32_t first, uint32_t count);
+static inline void message_buffer_drop_first(struct message *message)
+{
+    message_buffers_drop(message, 0, 1);
+}
+/* A buffer outside of any message, with room for min_bytes. 0 or E_FULL. */
+int message_pool_take(struct message_pool *pool, uint32_t min_bytes,
+                      struct message_buffer *ret_buffer);
+void message_pool_give(struct message_pool *pool, struct message_buffer *buffer);
 /* Appends to the payload, adding buffers as needed. 0, E_FULL, or E_TOO_LONG when the buffers'
  * number is exhausted. */
 int message_append(struct message *message, const void *data, size_t len);

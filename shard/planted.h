@@ -10,6 +10,7 @@
 
 #define SHARD_PLANTED_BUGS(X)                                                                      \
     X("shard/void-answered-250")                                                                   \
+    X("shard/failed-chunk-ignored")                                                                \
     X("shard/outcome-not-logged")                                                                  \
     X("shard/restart-releases-early")                                                              \
     X("shard/no-delay-before-retry")                                                               \

@@ -59,8 +59,7 @@ struct shard *shard_create(struct io *io, const struct shard_options *options)
     shard->place = place_create(shard->conf, options->count);
     shard->number = options->number;
     shard->count = options->count;
-    /* A message must fit into one segment with its headers, and into a receive window. */
-    shard->message_bytes_max = (uint32_t)(options->segment_bytes - options->segment_bytes / 8);
+    shard->chunk_octets = log_chunk_octets(options->segment_bytes);
     set_limits(shard, &options->limits);
     ips_init(shard, options->counts_ips);
     io_timer_init(&shard->stop_timer, on_stop_timer);
@@ -224,7 +223,15 @@ static void on_spool_parcel(void *context, struct parcel *parcel)
     struct log_request *request = container_of(parcel, struct log_request, parcel);
 
     switch (parcel->kind) {
+    case SPOOL_APPEND_CHUNK:
+    case SPOOL_DROP_CHUNKS:
+        if (request->flags & LOG_IS_COPY)
+            compact_on_chunk(shard, request);
+        else
+            inject_on_chunk(shard, request);
+        break;
     case SPOOL_APPEND_MESSAGE:
+    case SPOOL_APPEND_COMMIT:
         if (request->flags & LOG_IS_COPY)
             compact_on_appended(shard, container_of(request, struct message, append));
         else

@@ -5,6 +5,7 @@
  *   door.c     which shard an injector's connection goes to
  *   adopt.c    a new snapshot of the configuration takes the place of the old one
  *   inject.c   the intake table: from an SMTP session to an append
+ *   inject_chunks.c  messages that are larger than a chunk, written while they arrive
  *   home.c     live messages at home here: registration, handoff, outcomes, checkpoints
  *   compact.c  live messages moved out of nearly empty segments
  *   queues.c   queues owned here: ready and deferred recipients, pause, rest, expiry
@@ -15,6 +16,7 @@
  *   target.c   which address the next connection goes to
  *   lease.c    limits that cut across shards
  *   deliver.c  one transaction: load, send, outcomes
+ *   feed.c     the content of a message in chunks, read while it is sent
  *   doubt.c    by which way a message went that may have been taken
  *   ahead.c    the message that follows the one under way, in the same flight
  *   reports.c  answers to control
@@ -452,6 +454,20 @@ struct delivery_wide {
 
 #define DELIVERY_FEW 1
 
+/* The content of a message in chunks on its way from the log to the client. */
+struct feed {
+    struct log_commit commit; /* as it was read last */
+    uint32_t next;            /* chunk */
+    uint32_t index;
+    uint16_t home;
+    uint8_t located_count; /* how often its home was asked again where it lies */
+    bool is_locating;      /* ... right now */
+    bool is_rereading;     /* its commit record, from another place */
+    bool is_over;          /* the client is done with the message */
+    int error;             /* why it was given up; 0 = it was not */
+    struct iovec parts[2];
+};
+
 /* One transaction under way. */
 struct delivery {
     struct connection *connection;
@@ -471,6 +487,7 @@ struct delivery {
     struct log_place place;      /* where the message is being read */
     struct outcome_parcel *last; /* kept back until the client is done with the message */
     struct shard *shard;
+    struct feed *feed; /* of a message in chunks that was read back */
     struct smtpc_transaction transaction;
     /* In the arrays of few, or in `wide` once there are more. */
     uint32_t *rcpts; /* queued indices */
@@ -503,8 +520,14 @@ struct shard {
     uint16_t count;
     struct shard_wiring wiring;
     struct shard_limits limits;
-    uint64_t next_id; /* message ids: life, counter, see inject.c */
-    uint64_t message_bytes_max;
+    uint64_t next_id;      /* message ids: life, counter, see inject.c */
+    uint32_t chunk_octets; /* larger content goes to the log in pieces of so much */
+    struct {
+        uint64_t written;
+        uint64_t dropped; /* messages */
+        uint64_t fed;
+        uint64_t moved;
+    } chunk_counts;
     struct report_status totals;
     uint64_t allocations_before; /* of this thread, up to the first turn */
     bool has_turned;
@@ -611,6 +634,7 @@ struct shard {
     /* deliver.c */
     struct slab deliveries;
     struct slab wides;
+    struct slab feeds;
     struct spool_reader *reader;
 };
 
@@ -665,6 +689,8 @@ void inject_init(struct shard *shard);
 void inject_fini(struct shard *shard);
 extern const struct intake_ops inject_intake;
 void inject_on_appended(struct shard *shard, struct message *message);
+/* A chunk was appended or refused, or all of a message were dropped. */
+void inject_on_chunk(struct shard *shard, struct log_request *request);
 /* "0123456789ABC": the id as it stands in replies, Received and logs; room of 14. */
 void inject_format_id(uint64_t id, char *room);
 
@@ -700,6 +726,8 @@ void home_end_message(struct shard *shard, struct outcome_parcel *last);
 void compact_init(struct shard *shard);
 void compact_fini(struct shard *shard);
 void compact_on_evacuate(struct shard *shard, struct spool_notice *notice);
+/* A chunk's copy was appended or refused, or those that are of no use were dropped. */
+void compact_on_chunk(struct shard *shard, struct log_request *request);
 /* The copy was appended or refused. */
 void compact_on_appended(struct shard *shard, struct message *message);
 /* True when the message is being appended again: its last outcome is kept until that is answered.
@@ -923,6 +951,26 @@ bool deliver_start_ahead(struct shard *shard, struct connection *connection, str
 /* The receiver has not begun it: the recipients are ready again, no attempt is counted. Returns
  * their queue. */
 struct queue *deliver_return(struct shard *shard, struct delivery *delivery);
+
+/* The client wants more of the content. */
+void deliver_on_content(struct connection *connection);
+
+/* feed.c */
+/* The commit record is in the message's first buffer. 0, E_DAMAGED, or E_FULL. */
+int feed_create(struct shard *shard, struct delivery *delivery);
+void feed_free(struct shard *shard, struct feed *feed);
+/* Reads the next chunk for the client, or hands it the rest. */
+void feed_on_content(struct shard *shard, struct delivery *delivery);
+/* The delivery's read is done, its home has answered. True when the delivery was only kept for
+ * that: it is to be freed. */
+bool feed_on_read(struct shard *shard, struct delivery *delivery, int32_t result);
+bool feed_on_located(struct shard *shard, struct delivery *delivery);
+/* The client is done with the message. True when a read or a question is still under way: the
+ * delivery must stay until that ends. */
+bool feed_must_wait(struct delivery *delivery);
+/* A verdict of ours for what could not be read to its end; else the client's. */
+const struct verdict *feed_verdict(const struct delivery *delivery, const struct verdict *verdict,
+                                   struct verdict *room);
 
 /* ahead.c */
 /* A message is about to end on the connection: the next one may go along. */

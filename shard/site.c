@@ -587,7 +587,6 @@ static void on_ready(struct smtpc *smtpc, void *context)
     struct lane *lane = connection->lane;
     struct queue *queue = connection->queue;
 
-    (void)smtpc;
     must(lane->connecting_count > 0 && queue->connection_count > 0);
     ips_on_progress(shard, connection);
     connection->is_ready = true;
@@ -690,7 +689,6 @@ static void on_transaction_done(struct smtpc *smtpc, void *context, bool may_con
     struct connection *connection = context;
     uint64_t now_ns = io_now_ns(connection->shard->io);
 
-    (void)smtpc;
     demand_on_served(&connection->lane->demand, connection->busy_since_ns, now_ns,
                      connection->delivery->count);
     connection->busy_since_ns = now_ns;
@@ -745,15 +743,18 @@ static void on_returned(struct smtpc *smtpc, void *context, const struct verdict
 {
     struct connection *connection = context;
 
-    (void)smtpc;
     ahead_return(connection->shard, connection, verdict);
+}
+
+static void on_content(struct smtpc *smtpc, void *context)
+{
+    deliver_on_content(context);
 }
 
 static void on_ending(struct smtpc *smtpc, void *context)
 {
     struct connection *connection = context;
 
-    (void)smtpc;
     ahead_start(connection->shard, connection);
 }
 
@@ -764,6 +765,7 @@ static const struct smtpc_events client_events = {
     .on_closed = on_closed,
     .on_returned = on_returned,
     .on_ending = on_ending,
+    .on_content = on_content,
 };
 
 /* ---- The turn -------------------------------------------------------------------------------- */

@@ -54,12 +54,24 @@ static void send_envelope(struct sim_peer_conn *conn, struct remote *remote, str
     s->is_refused = false;
 }
 
-static void send_content(struct sim_peer_conn *conn, struct injecting *s)
+/* A long one is cut short now and then: its client goes away in the middle of it. */
+static void send_content(struct sim_peer_conn *conn, struct remote *remote, struct injecting *s)
 {
+    struct rng *rng = sim_rng(remote->world);
+    uint32_t count = ledger_line_count(s->number);
+    uint32_t end = UINT32_MAX;
     char line[256];
 
-    for (uint32_t i = 0; ledger_line(s->number, i, line, sizeof(line)); i++)
+    if (count > 100 && rng_one_in(rng, 8))
+        end = (uint32_t)rng_below(rng, count);
+    for (uint32_t i = 0; i < end && ledger_line(s->number, i, line, sizeof(line)); i++)
         sim_peer_printf(conn, "%s%s\r\n", line[0] == '.' ? "." : "", line);
+    if (end < count) {
+        remote->ledger->messages[s->number].is_refused = true;
+        remote->answers.cut_short++;
+        hang_up(conn, rng_one_in(rng, 2));
+        return;
+    }
     sim_peer_printf(conn, ".\r\n");
     s->state = INJECT_DOT;
 }
@@ -104,7 +116,7 @@ static void on_envelope_answered(struct sim_peer_conn *conn, struct remote *remo
                                  struct injecting *s, bool goes_on)
 {
     if (goes_on && !s->is_refused) {
-        send_content(conn, s);
+        send_content(conn, remote, s);
         return;
     }
     put_off(remote, s);

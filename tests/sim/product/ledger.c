@@ -50,11 +50,15 @@ void ledger_crash(struct ledger *ledger, uint64_t now_ns, uint64_t from_ns)
             (struct ledger_crash){from_ns < now_ns ? from_ns : now_ns, now_ns};
 }
 
+/* Some are several chunks, and some more than a small segment holds. */
+uint32_t ledger_line_count(uint32_t number)
+{
+    return 4 + number % 7 + (number % 97 == 0 ? 400 : 0) + (number % 61 == 7 ? 2500 : 0);
+}
+
 bool ledger_line(uint32_t number, uint32_t line, char *room, size_t room_bytes)
 {
-    uint32_t lines = 4 + number % 7 + (number % 97 == 0 ? 400 : 0);
-
-    if (line >= lines)
+    if (line >= ledger_line_count(number))
         return false;
     if (line == 0)
         snprintf(room, room_bytes, "X-Sim-Number: %u", number);

@@ -77,6 +77,7 @@ uint32_t ledger_take_next(struct ledger *ledger);
 void ledger_give_back(struct ledger *ledger, uint32_t number);
 bool ledger_all_sent(const struct ledger *ledger);
 
+uint32_t ledger_line_count(uint32_t number);
 /* Content lines (without line ends) of message `number`: false after the last. */
 bool ledger_line(uint32_t number, uint32_t line, char *room, size_t room_bytes);
 

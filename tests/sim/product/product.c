@@ -127,6 +127,10 @@ static void count_done(struct product *product)
         events->cold_reads += product->shards[i]->totals.cold_reads;
         events->queues_moved += product->shards[i]->totals.queues_moved;
         events->rcpts_moved += product->shards[i]->totals.rcpts_moved;
+        events->chunks_written += product->shards[i]->chunk_counts.written;
+        events->chunks_dropped += product->shards[i]->chunk_counts.dropped;
+        events->chunks_fed += product->shards[i]->chunk_counts.fed;
+        events->chunks_moved += product->shards[i]->chunk_counts.moved;
         events->sessions_moved += product->shards[i]->totals.sessions_moved;
     }
 }

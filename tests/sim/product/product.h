@@ -27,6 +27,10 @@
     X(rcpts_moved, "with them")                                                                    \
     X(cold_reads, "messages read back from the log")                                               \
     X(sessions_moved, "injectors' connections, to a shard with fewer")                             \
+    X(chunks_written, "of messages larger than one")                                               \
+    X(chunks_dropped, "messages given up after some of their chunks were durable")                 \
+    X(chunks_fed, "read while their message was sent")                                             \
+    X(chunks_moved, "out of a segment that was evacuated")                                         \
     X(checkpoints, "completed")                                                                    \
     X(segments_evacuated, "their stragglers were asked to move")                                   \
     X(segments_recycled, "")                                                                       \

@@ -593,6 +593,7 @@ static int run_planted(void)
 #undef PLANTED_NAME
         /* The other bugs of the queue need the disk games of its own property test. */
         "queue/answer-before-sync",
+        "queue/chunk-answered-early",
         "queue/outcome-dropped",
         "queue/crc-without-serial",
         "queue/end-before-done",

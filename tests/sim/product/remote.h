@@ -22,6 +22,7 @@ struct watch;
     X(answered_250, "taken")                                                                       \
     X(turned_away, "no session: there are as many as may be")                                      \
     X(put_off, "refused for the time being before it was sent; sent again later")                  \
+    X(cut_short, "the client went away in the middle of it: nobody may ever see it")               \
     X(refused_after_dot, "sent and not taken: nobody may ever see it")                             \
     X(unanswered, "the connection broke: it may have been taken or not")                           \
     X(told_memory, "replies that say that memory is short")                                        \

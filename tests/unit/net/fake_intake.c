@@ -112,6 +112,7 @@ static int fake_add_rcpt(struct intake_message *message, const struct intake_cli
 }
 
 static int fake_start_body(struct intake_message *message, const struct intake_client *client,
+                           intake_resume_fn *resume, void *asker, uint64_t cookie,
                            struct intake_reply *ret_reply)
 {
     struct fake_open *open = open_of(message);

@@ -1,0 +1,242 @@
+/*
+ * The content of a message in chunks, read from the log while it is sent.
+ *
+ * One chunk is in memory at a time: the socket's buffer is full while the next one is read. The
+ * message may be moved meanwhile (a slow receiver takes hours), and what lay where its chunks were
+ * may be something else now; then its home is asked again, and its new commit record says where to
+ * go on. What cannot be read ends the connection without a dot, so the receiver has nothing.
+ */
+#include "core/base/crc32c.h"
+#include "core/base/err.h"
+#include "core/base/log.h"
+#include "shard/shard_int.h"
+
+#define LOCATED_MAX 3u
+
+/* Buffers of the message. */
+enum {
+    BUFFER_RECORD, /* the commit record as first read; the transaction points into it */
+    BUFFER_CHUNK,
+    BUFFER_AGAIN, /* the commit record from another place */
+};
+
+static int decode(struct delivery *delivery, const struct message_buffer *record,
+                  struct log_commit *ret_commit)
+{
+    const struct envelope *envelope = &delivery->message->envelope;
+    struct slice payload = slice_of(record->data + LOG_RECORD_HEADER_BYTES,
+                                    delivery->place.bytes - LOG_RECORD_HEADER_BYTES);
+
+    return log_commit_decode(slice_after(payload, envelope->encoded_bytes),
+                             (uint64_t)envelope->prefix_bytes + envelope->body_bytes, ret_commit);
+}
+
+int feed_create(struct shard *shard, struct delivery *delivery)
+{
+    const struct queued *queued = slab_at(&shard->queued, delivery->rcpts[0]);
+    struct message *message = delivery->message;
+    struct feed *feed;
+    uint32_t index;
+    int result;
+
+    must(!delivery->feed && message->buffer_count == 1);
+    if (message_buffer_need(message, LOG_CHUNK_OCTETS_MAX) < 0)
+        return E_FULL;
+    feed = slab_alloc(&shard->feeds, &index);
+    if (!feed)
+        return E_FULL;
+    result = decode(delivery, &message->buffers[BUFFER_RECORD], &feed->commit);
+    if (result < 0) {
+        slab_free(&shard->feeds, index);
+        return result;
+    }
+    feed->index = index;
+    feed->home = queued->home;
+    delivery->feed = feed;
+    return 0;
+}
+
+void feed_free(struct shard *shard, struct feed *feed)
+{
+    slab_free(&shard->feeds, feed->index);
+}
+
+/* ---- Ends ------------------------------------------------------------------------------------ */
+
+static void give_up(struct delivery *delivery, int error)
+{
+    char id[14];
+
+    inject_format_id(delivery->locate.message_id, id);
+    log_error("message %s cannot be read to its end (chunk %u): %s", id, delivery->feed->next,
+              err_text(error));
+    delivery->feed->error = error;
+    smtpc_abort(delivery->connection->smtpc);
+}
+
+bool feed_must_wait(struct delivery *delivery)
+{
+    delivery->feed->is_over = true;
+    return delivery->feed->is_locating || io_op_in_flight(&delivery->read_op);
+}
+
+const struct verdict *feed_verdict(const struct delivery *delivery, const struct verdict *verdict,
+                                   struct verdict *room)
+{
+    static const uint8_t enhanced[3] = {5, 3, 0};
+
+    if (delivery->feed->error != E_DAMAGED || (verdict->flags & VERDICT_FROM_REPLY) != 0)
+        return verdict;
+    verdict_set_local(room, VERDICT_MESSAGE, VERDICT_PERMANENT, VERDICT_AT_LOCAL, 554, enhanced,
+                      "the message cannot be read back from the queue: %s", err_text(E_DAMAGED));
+    return room;
+}
+
+/* ---- Reading --------------------------------------------------------------------------------- */
+
+static void read_chunk(struct shard *shard, struct delivery *delivery)
+{
+    struct log_place place = {0};
+    struct log_chunk chunk;
+    int fd;
+
+    log_chunk_get(delivery->feed->commit.chunks, delivery->feed->next, &chunk);
+    place.slot = chunk.slot;
+    fd = spool_reader_fd(shard->reader, &place);
+    if (fd < 0) {
+        give_up(delivery, fd);
+        return;
+    }
+    io_read(shard->io, &delivery->read_op, fd, delivery->message->buffers[BUFFER_CHUNK].data,
+            chunk.octets, log_chunk_octets_at(&chunk));
+}
+
+/* The last chunk leaves with the rest, so that the end of the content is in one piece. */
+static void send_chunk(struct delivery *delivery, uint32_t octets)
+{
+    struct feed *feed = delivery->feed;
+    bool is_last = ++feed->next == feed->commit.chunk_count;
+    uint32_t count = 1;
+
+    feed->parts[0] = (struct iovec){delivery->message->buffers[BUFFER_CHUNK].data, octets};
+    if (is_last && feed->commit.rest.len > 0)
+        feed->parts[count++] =
+            (struct iovec){(void *)feed->commit.rest.data, feed->commit.rest.len};
+    delivery->shard->chunk_counts.fed++;
+    smtpc_continue(delivery->connection->smtpc, feed->parts, count, !is_last);
+}
+
+void feed_on_content(struct shard *shard, struct delivery *delivery)
+{
+    struct feed *feed = delivery->feed;
+
+    if (feed->next < feed->commit.chunk_count) {
+        read_chunk(shard, delivery);
+        return;
+    }
+    feed->parts[0] = (struct iovec){(void *)feed->commit.rest.data, feed->commit.rest.len};
+    smtpc_continue(delivery->connection->smtpc, feed->parts, feed->commit.rest.len > 0, false);
+}
+
+/* ---- Elsewhere now --------------------------------------------------------------------------- */
+
+static void reread(struct shard *shard, struct delivery *delivery)
+{
+    const struct log_place *place = &delivery->locate.place;
+    struct message *message = delivery->message;
+    int fd = spool_reader_fd(shard->reader, place);
+
+    if (message->buffer_count > BUFFER_AGAIN)
+        message_buffers_drop(message, BUFFER_AGAIN, 1);
+    if (fd >= 0 && place->large == 0)
+        fd = E_DAMAGED;
+    if (fd >= 0 && message_buffer_need(message, place->bytes) < 0)
+        fd = E_FULL;
+    if (fd < 0) {
+        give_up(delivery, fd);
+        return;
+    }
+    delivery->place = *place;
+    delivery->feed->is_rereading = true;
+    io_read(shard->io, &delivery->read_op, fd, message->buffers[BUFFER_AGAIN].data, place->bytes,
+            place->offset);
+}
+
+static void locate_again(struct shard *shard, struct delivery *delivery)
+{
+    struct feed *feed = delivery->feed;
+    struct locate *locate = &delivery->locate;
+
+    feed->located_count++;
+    locate->parcel = (struct parcel){.kind = SHARD_LOCATE, .from = shard->number};
+    locate->asker = shard->number;
+    if (feed->home == shard->number) {
+        home_locate(shard, locate);
+        reread(shard, delivery);
+        return;
+    }
+    feed->is_locating = true;
+    shard_post(shard, feed->home, &locate->parcel);
+}
+
+bool feed_on_located(struct shard *shard, struct delivery *delivery)
+{
+    delivery->feed->is_locating = false;
+    if (delivery->feed->is_over)
+        return true;
+    reread(shard, delivery);
+    return false;
+}
+
+static int check_again(struct delivery *delivery, int32_t result)
+{
+    const struct message_buffer *record = &delivery->message->buffers[BUFFER_AGAIN];
+    struct iovec iov = {record->data, delivery->place.bytes};
+    struct log_commit commit;
+
+    if (result < 0)
+        return result;
+    if ((uint32_t)result < delivery->place.bytes ||
+        spool_reader_check(&delivery->place, delivery->locate.message_id, &iov, 1) < 0 ||
+        decode(delivery, record, &commit) < 0 ||
+        commit.chunk_count != delivery->feed->commit.chunk_count)
+        return E_DAMAGED;
+    delivery->feed->commit = commit;
+    return 0;
+}
+
+static int check_chunk(const struct delivery *delivery, int32_t result, struct log_chunk *ret_chunk)
+{
+    const struct feed *feed = delivery->feed;
+
+    log_chunk_get(feed->commit.chunks, feed->next, ret_chunk);
+    if (result < 0)
+        return result;
+    if ((uint32_t)result < ret_chunk->octets ||
+        crc32c(0, delivery->message->buffers[BUFFER_CHUNK].data, ret_chunk->octets) !=
+            ret_chunk->crc)
+        return E_DAMAGED;
+    return 0;
+}
+
+bool feed_on_read(struct shard *shard, struct delivery *delivery, int32_t result)
+{
+    struct feed *feed = delivery->feed;
+    bool was_record = feed->is_rereading;
+    struct log_chunk chunk;
+    int error;
+
+    feed->is_rereading = false;
+    if (feed->is_over)
+        return true;
+    error = was_record ? check_again(delivery, result) : check_chunk(delivery, result, &chunk);
+    if (error == E_DAMAGED && feed->located_count < LOCATED_MAX)
+        locate_again(shard, delivery);
+    else if (error < 0)
+        give_up(delivery, error);
+    else if (was_record)
+        read_chunk(shard, delivery);
+    else
+        send_chunk(delivery, chunk.octets);
+    return false;
+}

@@ -1,0 +1,91 @@
+/*
+ * inject_int: what inject.c and inject_chunks.c share: a message between MAIL and its answer.
+ *
+ * Content that fits into one chunk stays in memory and is appended whole. Of more, each chunk is
+ * appended when it is full and more comes (inject_chunks.c), one at a time; when a further one is
+ * full meanwhile, the client is not read. What is left at the end goes into the commit record.
+ */
+#pragma once
+
+#include "shard/planted.h"
+#include "shard/shard_int.h"
+
+/*
+ * Chunks of a message in the making. Its buffers stand in order: [0, posted) were given to the log,
+ * [posted, closed) are full chunks that wait for that, the rest is filling. Chunk 0 is in as many
+ * buffers as the beginning of a message needs, every other one in one. Those given to the log stay
+ * while the message may become a hot one, else they go when their append is answered.
+ */
+#define INTAKE_CHUNK_PARTS_MAX 8u
+
+/* A message's octets are counted in 32 bits, in memory and in its envelope. */
+#define MESSAGE_BYTES_MAX (2ull << 30)
+
+struct intake_chunks {
+    uint32_t octets_max; /* of a chunk */
+    uint32_t filled;     /* octets in the one that fills */
+    uint32_t durable;    /* buffers, like the two that follow */
+    uint32_t posted;
+    uint32_t closed;
+    uint32_t count; /* durable chunks */
+    bool is_out;    /* one, or the drop, is at the spool */
+    bool is_held;   /* the asker was told to pause */
+    bool is_finishing;
+    bool is_over;                /* aborted or answered: what is durable is dropped */
+    struct message_buffer table; /* u32 count, then entries; size 0 = none yet */
+    intake_resume_fn *resume;
+    uint32_t octets; /* of the one at the spool */
+    uint32_t crc;
+    struct log_request request;
+    struct iovec payload[INTAKE_CHUNK_PARTS_MAX];
+    uint8_t head[LOG_CHUNK_HEAD_BYTES];
+};
+
+/* What is in the making between MAIL and the answer. Slab object; the message hangs on it. */
+struct intake_message {
+    struct shard *shard;
+    struct message *message;
+    struct conf_source source;
+    intake_answer_fn *answer;
+    void *asker;
+    uint64_t cookie;
+    uint32_t index;
+    uint32_t rcpt_count;
+    uint32_t reserved;
+    int failure; /* of start_body, write or a chunk: the answer at finish */
+    bool is_looping;
+    struct intake_chunks chunks;
+    struct slice sender;
+    struct slice helo;
+    struct slice envelope_id;
+    uint32_t vmta_id;
+    uint32_t pool_id;
+    uint32_t flags;
+    struct ipaddr client_ip;
+    struct ipaddr local_ip;
+    char text[ADDRESS_PATH_MAX + 256 + 128]; /* sender, helo, envelope id */
+};
+
+/* RFC 5321 6.3: looks at what is in memory of the header. */
+bool inject_is_looping(struct intake_message *intake);
+/* All chunks are durable, or one failed: the commit record, or the answer that says no. */
+void inject_finish_chunked(struct intake_message *intake);
+void inject_free(struct intake_message *intake);
+
+/* inject_chunks.c */
+
+/* Takes octets of the content: 0, INTAKE_PAUSE or negative. */
+int inject_chunks_write(struct intake_message *intake, const uint8_t *data, size_t len);
+/* At least one chunk was begun: finish and free go through the functions below. */
+static inline bool inject_is_chunked(const struct intake_message *intake)
+{
+    return intake->chunks.closed > 0;
+}
+/* The end of the content: inject_finish_chunked follows, now or later. */
+void inject_chunks_finish(struct intake_message *intake);
+/* Fills message.append with the commit record. */
+void inject_chunks_commit(struct intake_message *intake);
+/* Nobody waits for the message any more: chunks are dropped, then all is freed. */
+void inject_chunks_end(struct intake_message *intake);
+/* It is committed: the chunks are the message's. */
+void inject_chunks_release(struct intake_message *intake);
