@@ -128,7 +128,7 @@ struct conf_source {
     bool log_commands;
     uint32_t default_virtual_mta;  /* VMTA id, or CONF_NONE */
     uint32_t default_pool;         /* pool id, or CONF_NONE */
-    uint64_t max_message_bytes;    /* CONF_UNLIMITED = up to what a segment holds */
+    uint64_t max_message_bytes;    /* CONF_UNLIMITED = 2 GiB, see shard/inject_int.h */
     uint64_t max_rcpt_per_message; /* CONF_UNLIMITED = up to the engine's bound */
     uint64_t max_message_hops;
     uint64_t command_timeout_ms;
