@@ -41,7 +41,7 @@
 #define SPACE_BACK_NS     (300 * SECOND_NS)
 #define REPEAT_EVERY      20  /* seeds that are run twice for the hash */
 #define TALLY_SEEDS       600 /* a run of so many must meet everything */
-#define PLANTED_SEEDS     200 /* a bug must be found within so many */
+#define PLANTED_SEEDS     600 /* a bug must be found within so many */
 #define PLANTED_MESSAGES  400
 
 /* Sums over all seeds. */
