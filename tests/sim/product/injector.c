@@ -62,7 +62,7 @@ static void send_content(struct sim_peer_conn *conn, struct remote *remote, stru
     uint32_t end = UINT32_MAX;
     char line[256];
 
-    if (count > 100 && rng_one_in(rng, 8))
+    if (remote->clients_leave && count > 100 && rng_one_in(rng, 8))
         end = (uint32_t)rng_below(rng, count);
     for (uint32_t i = 0; i < end && ledger_line(s->number, i, line, sizeof(line)); i++)
         sim_peer_printf(conn, "%s%s\r\n", line[0] == '.' ? "." : "", line);

@@ -92,6 +92,7 @@ struct remote {
     struct ipaddr_port product; /* where injectors connect */
     uint32_t session_count;     /* injectors' connections wanted */
     bool inject;                /* open sessions and send */
+    bool clients_leave;         /* some go away in the middle of a long message */
 };
 
 /* Receivers at 10.0.<n>.1 port 25; every other one, about, has a model. */
