@@ -69,6 +69,7 @@ struct history {
     uint64_t low_from_ns; /* no mail is accepted since then; UINT64_MAX = it is */
     uint64_t poisoned_ns;
     uint64_t stalled_from_ns; /* the log takes no outcomes since then; UINT64_MAX = it does */
+    uint64_t stall_ended_ns;  /* it does again since then, but may not have written them; 0 = not */
     bool poison_noted;        /* in this life */
     bool low_space_noted;     /* in this life */
     bool is_tight;            /* a disk of a few segments, until the last life */
@@ -211,7 +212,22 @@ static void note_stall(struct history *h)
         h->stalled_from_ns = sim_now_ns(h->world);
         h->product.events.logs_stalled++;
     }
+    h->stall_ended_ns = 0;
     check_recovers(h);
+}
+
+/* What waited while the log was stalled is written in the commits that follow: until then a crash
+ * loses outcomes as old as the stall. */
+static void note_no_stall(struct history *h)
+{
+    uint64_t now_ns = sim_now_ns(h->world);
+
+    if (h->stalled_from_ns == UINT64_MAX)
+        return;
+    if (h->stall_ended_ns == 0)
+        h->stall_ended_ns = now_ns;
+    if (now_ns - h->stall_ended_ns > h->ledger.crash_window_ns)
+        h->stalled_from_ns = UINT64_MAX;
 }
 
 static void note_low_space(struct history *h)
@@ -252,7 +268,7 @@ static void look(struct history *h)
     else if (health == SPOOL_STALLED)
         note_stall(h);
     else
-        h->stalled_from_ns = UINT64_MAX;
+        note_no_stall(h);
     if (health == SPOOL_LOW_SPACE)
         note_low_space(h);
 }
