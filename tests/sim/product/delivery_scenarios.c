@@ -10,6 +10,7 @@
 #include "net/dns_answer.h"
 #include "shard/shard_int.h"
 #include "tests/sim/product/product.h"
+#include "tests/sim/product/quiet.h"
 #include "tests/sim/sim_peer.h"
 
 #include <stdio.h>
@@ -65,19 +66,6 @@ struct stage {
     struct injecting injecting[2];
     unsigned failures;
 };
-
-bool planted_active(const char *name)
-{
-    (void)name;
-    return false;
-}
-
-static void drop_log(void *context, enum log_level level, const char *text)
-{
-    (void)context;
-    (void)level;
-    (void)text;
-}
 
 static void check(struct stage *stage, bool holds, const char *what)
 {
@@ -519,7 +507,7 @@ int main(void)
 {
     bool ok = true;
 
-    log_set_sink(drop_log, NULL);
+    quiet_log();
     ok &= slow_ones_slow_nobody_else();
     ok &= after_an_outage_connections_double();
     ok &= idle_connections_stay_as_long_as_wished();

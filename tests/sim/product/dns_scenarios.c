@@ -9,6 +9,7 @@
 #include "net/dns_answer.h"
 #include "shard/shard_int.h"
 #include "tests/sim/product/product.h"
+#include "tests/sim/product/quiet.h"
 #include "tests/sim/product/remote_int.h"
 
 #include <stdio.h>
@@ -50,19 +51,6 @@ struct stage {
     uint64_t bounced_before; /* in former lives */
     unsigned failures;
 };
-
-bool planted_active(const char *name)
-{
-    (void)name;
-    return false;
-}
-
-static void drop_log(void *context, enum log_level level, const char *text)
-{
-    (void)context;
-    (void)level;
-    (void)text;
-}
 
 static void check(struct stage *stage, bool holds, const char *what)
 {
@@ -466,7 +454,7 @@ int main(void)
 {
     bool all_good = true;
 
-    log_set_sink(drop_log, NULL);
+    quiet_log();
     all_good &= resolver_dead_for_15_minutes(MOOD_SILENT);
     all_good &= resolver_dead_for_15_minutes(MOOD_FAILING);
     all_good &= a29_resolver_that_denies_everything();

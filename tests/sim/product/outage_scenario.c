@@ -15,6 +15,7 @@
 #include "net/dns_answer.h"
 #include "shard/shard_int.h"
 #include "tests/sim/product/product.h"
+#include "tests/sim/product/quiet.h"
 #include "tests/sim/sim_peer.h"
 
 #include <stdio.h>
@@ -64,19 +65,6 @@ struct stage {
     bool is_back;
     unsigned failures;
 };
-
-bool planted_active(const char *name)
-{
-    (void)name;
-    return false;
-}
-
-static void drop_log(void *context, enum log_level level, const char *text)
-{
-    (void)context;
-    (void)level;
-    (void)text;
-}
 
 static void check(struct stage *stage, bool holds, const char *what)
 {
@@ -454,7 +442,7 @@ int main(int argc, char **argv)
     uint32_t rcpts = argc > 1 ? (uint32_t)strtoul(argv[1], NULL, 0) : RCPTS;
 
     setvbuf(stdout, NULL, _IOLBF, 0);
-    log_set_sink(drop_log, NULL);
+    quiet_log();
     raise_stage(&stage, rcpts);
     /* The site is known, and warm. */
     inject(&stage, 10 * DOMAINS);

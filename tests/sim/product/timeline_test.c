@@ -16,6 +16,7 @@
 #include "core/base/planted.h"
 #include "shard/shard_int.h"
 #include "tests/sim/product/product.h"
+#include "tests/sim/product/quiet.h"
 #include "tests/sim/sim_peer.h"
 
 #include <stdarg.h>
@@ -141,12 +142,6 @@ struct timeline {
     char text[TEXT_BYTES];
     size_t used;
 };
-
-bool planted_active(const char *name)
-{
-    (void)name;
-    return false;
-}
 
 static void tell(struct timeline *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
@@ -477,13 +472,6 @@ static bool compare(const struct timeline *t, const char *path)
     return false;
 }
 
-static void drop_log(void *context, enum log_level level, const char *text)
-{
-    (void)context;
-    (void)level;
-    (void)text;
-}
-
 int main(int argc, char **argv)
 {
     bool writes = argc == 3 && strcmp(argv[2], "write") == 0;
@@ -491,7 +479,7 @@ int main(int argc, char **argv)
 
     if (argc < 2)
         return 2;
-    log_set_sink(drop_log, NULL);
+    quiet_log();
     for (size_t i = 0; i < CASE_COUNT; i++) {
         struct timeline *t = calloc(1, sizeof(*t));
         char path[4096];
