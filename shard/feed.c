@@ -11,6 +11,7 @@
 #include "core/base/log.h"
 #include "shard/shard_int.h"
 
+/* In a row, for one chunk: it may be moved once more while its new place is asked for. */
 #define LOCATED_MAX 3u
 
 /* Buffers of the message. */
@@ -122,6 +123,8 @@ static void send_chunk(struct delivery *delivery, uint32_t octets)
     if (is_last && feed->commit.rest.len > 0)
         feed->parts[count++] =
             (struct iovec){(void *)feed->commit.rest.data, feed->commit.rest.len};
+    /* What was found is sound: another move, hours later, is no damage. */
+    feed->located_count = 0;
     delivery->shard->chunk_counts.fed++;
     smtpc_continue(delivery->connection->smtpc, feed->parts, count, !is_last);
 }
