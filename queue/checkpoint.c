@@ -85,6 +85,10 @@ static bool is_due(struct spool *spool)
         return false;
     if (every == 0)
         every = CHECKPOINT_SEGMENTS * spool->options.segment_bytes;
+    /* What checkpoints write is never more than half of the log: of a queue whose states are more
+     * than `every` one would follow the other for ever. */
+    if (every < 2 * spool->checkpoint.bytes_taken)
+        every = 2 * spool->checkpoint.bytes_taken;
     if (log_bytes(spool) - spool->checkpoint.bytes_at_begin >= every)
         return true;
     /* Low on segments: but not without a reason, and not in a circle. */
@@ -227,6 +231,7 @@ void checkpoint_on_answer(struct spool *spool, struct log_request *request)
         checkpoint->before = checkpoint->last;
         checkpoint->last = checkpoint->running;
         checkpoint->state = CHECKPOINT_IDLE;
+        checkpoint->bytes_taken = log_bytes(spool) - checkpoint->bytes_at_begin;
         spool_count(&spool->counters.checkpoints, 1);
         checkpoint_recycle(spool);
     }

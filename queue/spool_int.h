@@ -71,6 +71,7 @@ struct checkpoint {
     struct checkpoint_begin before; /* complete, the one before it: kept in case of damage */
     struct checkpoint_begin running;
     uint64_t bytes_at_begin; /* of the log, when the last one began */
+    uint64_t bytes_taken;    /* it grew by so much until that one was complete */
     uint32_t clients_left;
     uint32_t named_at;
     uint32_t void_at;

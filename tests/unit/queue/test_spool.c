@@ -50,6 +50,24 @@ static void a_segment_is_recycled_in_the_promised_order(void **state)
     scene_end(scene);
 }
 
+/* The states of what is queued are more than a checkpoint is due after. */
+static void checkpoints_do_not_feed_on_themselves(void **state)
+{
+    struct scene *scene = scene_make();
+    uint64_t first;
+
+    for (int i = 0; i < 20; i++) {
+        in_process(scene, send_five);
+        settle(scene);
+    }
+    in_process(scene, begin_checkpoint);
+    assert_true(sim_run_until(scene->world, has_checkpoint, scene, 1000 * MS, 100000));
+    first = stats_of(scene).checkpoints;
+    sim_run_for(scene->world, 5000 * MS);
+    assert_in_range(stats_of(scene).checkpoints, first, first + 1);
+    scene_end(scene);
+}
+
 static void an_outcome_segment_waits_for_its_cursor(void **state)
 {
     struct scene *scene = scene_make();
@@ -462,6 +480,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_segment_is_recycled_in_the_promised_order),
+        cmocka_unit_test(checkpoints_do_not_feed_on_themselves),
         cmocka_unit_test(an_outcome_segment_waits_for_its_cursor),
         cmocka_unit_test(messages_of_every_size_come_back),
         cmocka_unit_test(a_failed_large_message_is_void),
