@@ -97,3 +97,18 @@ const char *intern_text(enum intern_kind kind, uint32_t id)
     pthread_mutex_unlock(&lock);
     return text;
 }
+
+void intern_forget(void)
+{
+    pthread_mutex_lock(&lock);
+    for (uint32_t i = 0; i < INTERN_KINDS; i++) {
+        struct names *names = &interned[i];
+
+        while (names->count > 0)
+            mem_free(names->texts[--names->count]);
+        mem_free(names->texts);
+        table_fini(&names->table);
+        *names = (struct names){0};
+    }
+    pthread_mutex_unlock(&lock);
+}

@@ -20,3 +20,6 @@ enum intern_kind {
 int intern_name(enum intern_kind kind, struct slice name, uint32_t *ret_id);
 /* The name of a number, as it was first written, or NULL; lives as long as the process. */
 const char *intern_text(enum intern_kind kind, uint32_t id);
+/* The process ends: every name is forgotten, also its text. For a program that plays one process
+ * after the other; nothing of those before may be read after this. */
+void intern_forget(void);
