@@ -9,10 +9,9 @@
 #define LIMIT_VMTA(i) (2 + (i))
 
 /* Slots asked for beyond those that somebody waits for: a quarter of those in use, and no more. */
-#define ASK_AHEAD_MAX   8
-#define PATIENCE_MS_MAX (1u << 20)
+#define ASK_AHEAD_MAX 8
 /* What was limited once keeps its book, and lanes of its own. */
-#define NO_BOUND        INT32_MAX
+#define NO_BOUND      INT32_MAX
 
 static void on_timer(struct io_timer *timer);
 static void settle(struct shard *shard, struct lease_share *share);
@@ -147,7 +146,6 @@ void lease_init(struct shard *shard, void (*ready)(struct lease_claim *claim),
     leases->shard = shard;
     leases->ready = ready;
     leases->make_room = make_room;
-    list_init(&leases->partial);
     io_timer_init(&leases->timer, on_timer);
     lease_adopt(shard);
 }
@@ -458,25 +456,12 @@ bool lease_limits_vmta(const struct shard *shard, uint32_t vmta_id)
 
 void lease_claim_init(struct shard *shard, struct lease_claim *claim, uint32_t vmta_id)
 {
-    *claim = (struct lease_claim){.patience_ms = LEASE_HOLD_MS};
+    *claim = (struct lease_claim){0};
     list_init(&claim->link);
-    list_init(&claim->partial_link);
     if (lease_limits_vmta(shard, vmta_id))
         claim->shares[LEASE_OF_VMTA] = shard->leases.shares[LIMIT_VMTA(vmta_id)];
     claim->shares[LEASE_OF_ALL] = shard->leases.shares[LIMIT_ALL];
     must(claim->shares[LEASE_OF_ALL]);
-}
-
-/* Lets go of the slots of kinds [first, LEASE_KINDS). */
-static void drop_from(struct shard *shard, struct lease_claim *claim, uint8_t first)
-{
-    for (uint8_t i = first; i < LEASE_KINDS; i++) {
-        if (!claim->has[i])
-            continue;
-        claim->has[i] = false;
-        claim->shares[i]->used--;
-        settle(shard, claim->shares[i]);
-    }
 }
 
 static void stand_in_line(struct shard *shard, struct lease_claim *claim, uint8_t kind)
@@ -489,13 +474,6 @@ static void stand_in_line(struct shard *shard, struct lease_claim *claim, uint8_
     else
         list_push_back(&share->waiting, &claim->link);
     share->waiting_count++;
-    for (uint8_t i = 0; i < kind; i++) {
-        if (!claim->has[i] || !list_empty(&claim->partial_link))
-            continue;
-        claim->partial_since_ns = io_now_ns(shard->io);
-        list_push_back(&shard->leases.partial, &claim->partial_link);
-        look_later(shard);
-    }
     settle(shard, share);
 }
 
@@ -512,13 +490,10 @@ bool lease_claim_try(struct shard *shard, struct lease_claim *claim)
             take(share, claim, i);
             continue;
         }
-        /* One that gave this slot back while it waited for a later one waits in order again. */
-        drop_from(shard, claim, i + 1);
         stand_in_line(shard, claim, i);
         if (!claim->has[i])
             return false;
     }
-    list_remove(&claim->partial_link);
     return true;
 }
 
@@ -528,9 +503,13 @@ void lease_claim_cancel(struct shard *shard, struct lease_claim *claim)
         claim->shares[claim->waits_for]->waiting_count--;
         list_remove(&claim->link);
     }
-    list_remove(&claim->partial_link);
-    claim->patience_ms = LEASE_HOLD_MS;
-    drop_from(shard, claim, 0);
+    for (uint8_t i = 0; i < LEASE_KINDS; i++) {
+        if (!claim->has[i])
+            continue;
+        claim->has[i] = false;
+        claim->shares[i]->used--;
+        settle(shard, claim->shares[i]);
+    }
 }
 
 void lease_claim_use(struct lease_claim *claim, struct lease_slots *slots)
@@ -542,7 +521,6 @@ void lease_claim_use(struct lease_claim *claim, struct lease_slots *slots)
         slots->shares[i] = claim->shares[i];
         claim->has[i] = false;
     }
-    claim->patience_ms = LEASE_HOLD_MS;
 }
 
 bool lease_is_at_limit(const struct lease_claim *claim)
@@ -653,30 +631,6 @@ void lease_session_wait(struct shard *shard)
 
 /* ---- Time ------------------------------------------------------------------------------------ */
 
-/* Whether somebody else waits for a slot that the claim has. */
-static bool stands_in_the_way(const struct lease_claim *claim)
-{
-    for (uint8_t i = 0; i < LEASE_KINDS; i++)
-        if (claim->has[i] && claim->shares[i]->waiting_count + claim->shares[i]->recalled > 0)
-            return true;
-    return false;
-}
-
-static void tend_partial(struct shard *shard, uint64_t now_ns)
-{
-    list_for_each (link, &shard->leases.partial) {
-        struct lease_claim *claim = container_of(link, struct lease_claim, partial_link);
-
-        if (now_ns - claim->partial_since_ns < claim->patience_ms * 1000000ull ||
-            list_empty(&claim->link) || !stands_in_the_way(claim))
-            continue;
-        if (claim->patience_ms < PATIENCE_MS_MAX)
-            claim->patience_ms *= 2;
-        list_remove(&claim->partial_link);
-        drop_from(shard, claim, 0);
-    }
-}
-
 static bool tend_spare(struct shard *shard)
 {
     bool look_again = false;
@@ -698,11 +652,8 @@ static void on_timer(struct io_timer *timer)
 {
     struct leases *leases = container_of(timer, struct leases, timer);
     struct shard *shard = leases->shard;
-    bool look_again;
 
-    tend_partial(shard, io_now_ns(shard->io));
-    look_again = shard->count > 1 && tend_spare(shard);
-    if (look_again || !list_empty(&leases->partial))
+    if (shard->count > 1 && tend_spare(shard))
         look_later(shard);
 }
 

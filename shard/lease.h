@@ -6,9 +6,10 @@
  * open a connection makes a claim: it collects one slot of each limit, in the claim's order, which
  * is the same everywhere (virtual MTA, then all), so that two claims never wait for each other.
  * Within a shard those who wait for a share are served in order; across shards the owner sees to
- * it. A claim that has got some slots but not all after LEASE_HOLD_MS gives back what somebody else
- * waits for, keeps its place in the line it stands in, and is twice as patient the next time, so
- * each gets through in the end. Slots that nobody here uses go back after the same time.
+ * it. A claim keeps what it has while it waits for the next: all who could use that slot would
+ * stand behind it in the very line where it stands, so nobody loses by it, and whoever stands in a
+ * line is served after those before it, never later. Slots that nobody here uses go back after
+ * LEASE_HOLD_MS.
  *
  * Where somebody waits, connections make room: idle ones at once, busy ones that have been open for
  * LEASE_TURN_MS when their message is done.
@@ -80,13 +81,10 @@ struct lease_share {
 
 /* Slots to be had before a connection is opened. Embedded in the object that opens it. */
 struct lease_claim {
-    struct list link; /* in the waiting line of shares[waits_for] */
-    struct list partial_link;
+    struct list link;                        /* in the waiting line of shares[waits_for] */
     struct lease_share *shares[LEASE_KINDS]; /* NULL = no bound */
     bool has[LEASE_KINDS];
     uint8_t waits_for;
-    uint32_t patience_ms;
-    uint64_t partial_since_ns;
 };
 
 /* Slots of an open connection. Embedded in it. */
@@ -108,7 +106,6 @@ struct leases {
     struct lease_share **shares; /* [limit_count]; NULL = no bound */
     struct lease_owned **owned;  /* [limit_count]; NULL = not ours */
     uint32_t limit_count;
-    struct list partial; /* claims that have some slots */
     struct io_timer timer;
     void (*ready)(struct lease_claim *claim);      /* a claim got a slot: try it again, later */
     void (*make_room)(struct lease_slots *slots);  /* end this idle connection, later or now */
