@@ -81,13 +81,24 @@ static bool goes_elsewhere(const struct shard *shard, const struct queue *queue,
            has_family(vmta, IPADDR_V6) != has_family(vmta_before, IPADDR_V6);
 }
 
+static void take_settings(struct shard *shard, struct queue *queue)
+{
+    conf_queue(shard->conf, names_text(&shard->names, queue->name), queue->vmta_id,
+               &queue->settings);
+    queue->has_vmta = conf_vmta(shard->conf, queue->vmta_id) != NULL;
+}
+
+void adopt_ahead(struct shard *shard, struct queue *queue)
+{
+    if (shard->conf_before)
+        take_settings(shard, queue);
+}
+
 static void adopt_queue(struct shard *shard, struct queue *queue)
 {
     struct conf_queue before = queue->settings;
 
-    conf_queue(shard->conf, names_text(&shard->names, queue->name), queue->vmta_id,
-               &queue->settings);
-    queue->has_vmta = conf_vmta(shard->conf, queue->vmta_id) != NULL;
+    take_settings(shard, queue);
     if (goes_elsewhere(shard, queue, &before))
         queue->site_until_ns = 0;
     if (queue->reason == WAIT_VMTA || queue->reason == WAIT_SOURCE)

@@ -238,6 +238,8 @@ void resolve_next(struct shard *shard)
            (link = list_pop_front(&shard->resolve_waiting))) {
         struct queue *queue = container_of(link, struct queue, resolve_link);
 
+        /* The question carries the version of the shard, so it must be that version's question. */
+        adopt_ahead(shard, queue);
         if (!follow_route(shard, queue))
             resolve_start(shard, queue);
     }

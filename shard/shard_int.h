@@ -678,6 +678,8 @@ void adopt_look(struct shard *shard, const struct parcel *parcel);
 /* Control's order; it goes home when nothing is left of the old snapshot. */
 void adopt_on_order(struct shard *shard, struct parcel *order);
 void adopt_turn(struct shard *shard);
+/* The queue's settings are those of the snapshot in force, before its turn has come. */
+void adopt_ahead(struct shard *shard, struct queue *queue);
 /* Queues are left that hold old settings. */
 static inline bool adopt_is_busy(const struct shard *shard)
 {
