@@ -37,6 +37,10 @@ struct stage {
     struct smtpc_options options;
     struct smtpc_transaction transaction;
     struct iovec content;
+    char *piece; /* the only one there is */
+    size_t piece_bytes;
+    unsigned piece_number; /* of the transaction */
+    struct io_timer piece_timer;
     struct slice rcpts[SCENE_RCPT_MAX];
     char rcpt_names[SCENE_RCPT_MAX][32];
     unsigned sent_count;
@@ -248,8 +252,80 @@ static void on_peer_end(struct sim_peer_conn *conn, int32_t reason)
 
 /* ---- The client ---------------------------------------------------------------------------- */
 
+/* Makes a piece in place of the one that has left, of which nothing may be needed any more. */
+static void make_piece(struct stage *stage, unsigned number)
+{
+    const char *text = stage->scene->pieces[number];
+    uint32_t times = stage->scene->piece_times > 0 ? stage->scene->piece_times : 1;
+    size_t len = strlen(text);
+
+    if (stage->piece != NULL)
+        memset(stage->piece, '#', stage->piece_bytes);
+    mem_free(stage->piece);
+    stage->piece = mem_alloc(len * times + 1);
+    for (uint32_t i = 0; i < times; i++)
+        memcpy(stage->piece + i * len, text, len);
+    stage->piece_bytes = len * times;
+    stage->piece_number = number;
+    stage->content = (struct iovec){stage->piece, stage->piece_bytes};
+}
+
+static bool has_piece(const struct stage *stage, unsigned number)
+{
+    return number < SCENE_PIECE_MAX && stage->scene->pieces[number] != NULL;
+}
+
+static void give_piece(struct stage *stage)
+{
+    unsigned number = stage->piece_number + 1;
+
+    if (number == stage->scene->piece_aborts) {
+        smtpc_abort(stage->client);
+        return;
+    }
+    make_piece(stage, number);
+    stage->play->pieces_given++;
+    smtpc_continue(stage->client, &stage->content, 1, has_piece(stage, number + 1));
+}
+
+static void on_piece_timer(struct io_timer *timer)
+{
+    struct stage *stage = container_of(timer, struct stage, piece_timer);
+
+    /* The connection may have ended meanwhile: then nobody wants it any more. */
+    if (stage->client != NULL && stage->in_transaction)
+        give_piece(stage);
+}
+
+static void on_content(struct smtpc *conn, void *context)
+{
+    struct stage *stage = context;
+
+    assert_ptr_equal(conn, stage->client);
+    assert_true(stage->in_transaction && has_piece(stage, stage->piece_number + 1));
+    assert_false(io_timer_is_armed(&stage->piece_timer));
+    if (stage->scene->piece_ms == 0)
+        give_piece(stage);
+    else
+        io_timer_arm(stage->io, &stage->piece_timer,
+                     io_now_ns(stage->io) + stage->scene->piece_ms * 1000000);
+}
+
+/* Each transaction begins with the first piece; none of them is sent ahead. */
+static void start_pieces(struct stage *stage)
+{
+    if (stage->scene->pieces[0] == NULL)
+        return;
+    assert_false(io_timer_is_armed(&stage->piece_timer));
+    make_piece(stage, 0);
+    stage->transaction.content_count = stage->piece_bytes > 0;
+    stage->transaction.content = &stage->content;
+    stage->transaction.content_goes_on = true;
+}
+
 static void send_next(struct stage *stage)
 {
+    start_pieces(stage);
     assert_true(smtpc_is_idle(stage->client));
     assert_true(stage->sent_count < SCENE_TRANSACTION_MAX);
     stage->sent_count++;
@@ -354,7 +430,17 @@ static const struct smtpc_events client_events = {
     .on_closed = on_closed,
     .on_returned = on_returned,
     .on_ending = on_ending,
+    .on_content = on_content,
 };
+
+static uint64_t content_bytes_of(const struct scene *scene)
+{
+    uint64_t sum = 0;
+
+    for (unsigned i = 0; i < SCENE_PIECE_MAX && scene->pieces[i] != NULL; i++)
+        sum += strlen(scene->pieces[i]) * (scene->piece_times > 0 ? scene->piece_times : 1);
+    return sum;
+}
 
 static void fill_transaction(struct stage *stage)
 {
@@ -372,7 +458,9 @@ static void fill_transaction(struct stage *stage)
         }
         transaction->rcpts = stage->rcpts;
     }
-    if (transaction->content == NULL && transaction->may_chunk) {
+    if (scene->pieces[0] != NULL) {
+        transaction->content_bytes = content_bytes_of(scene);
+    } else if (transaction->content == NULL && transaction->may_chunk) {
         stage->content =
             (struct iovec){(void *)(uintptr_t)plain_content, sizeof(plain_content) - 1};
         transaction->content = &stage->content;
@@ -467,6 +555,7 @@ void stage_play(const struct scene *scene, uint64_t seed, bool with_faults, stru
     stage.engine = smtpc_engine_create(stage.io, 4);
     sim_leave(stage.process);
     stage.started_ns = sim_now_ns(stage.world);
+    io_timer_init(&stage.piece_timer, on_piece_timer);
     sim_run_in(stage.process, start_client, &stage);
     sim_run_until(stage.world, is_closed, &stage, PATIENCE_NS, PATIENCE);
     if (stage.client != NULL && scene->quits_never) {
@@ -482,6 +571,8 @@ void stage_play(const struct scene *scene, uint64_t seed, bool with_faults, stru
     assert_int_equal(smtpc_engine_open_count(stage.engine), 0);
     assert_int_equal(sim_fd_count(stage.process), 0);
     sim_enter(stage.process);
+    io_timer_stop(stage.io, &stage.piece_timer);
+    mem_free(stage.piece);
     smtpc_engine_destroy(stage.engine);
     sim_leave(stage.process);
     assert_true(sim_mem_blocks(stage.process) == blocks);
@@ -490,9 +581,10 @@ void stage_play(const struct scene *scene, uint64_t seed, bool with_faults, stru
 
 static void print_play(const struct play *play, uint64_t seed)
 {
-    print_error("%s, seed %llu: ready %u, done %u (%u continued), returned %u, %.3f s, %s %s\n",
+    print_error("%s, seed %llu: ready %u, done %u (%u continued), returned %u, pieces %u, %.3f s, "
+                "%s %s\n",
                 play->scene->name, (unsigned long long)seed, play->ready_count, play->done_count,
-                play->continued, play->returned, (double)play->lasted_ns / 1e9,
+                play->continued, play->returned, play->pieces_given, (double)play->lasted_ns / 1e9,
                 play->script_ended ? "script ended" : "script not ended", play->trouble);
     for (unsigned t = 0; t < play->done_count; t++) {
         for (unsigned i = 0; i < 4 && play->told[t][i]; i++)
@@ -513,6 +605,7 @@ static bool is_played(const struct play *play)
     return play->trouble[0] == '\0' && play->script_ended &&
            play->ready_count == scene->ready_count && play->done_count == scene->done_count &&
            play->continued == scene->continued && play->returned == scene->returned &&
+           play->pieces_given == scene->pieces_given &&
            play->lasted_ns >= scene->seconds_min * SECOND_NS &&
            (scene->seconds_max == 0 || play->lasted_ns <= scene->seconds_max * SECOND_NS);
 }

@@ -69,6 +69,7 @@ struct step {
 
 #define SCENE_RCPT_MAX        100
 #define SCENE_TRANSACTION_MAX 8
+#define SCENE_PIECE_MAX       6
 
 /* What must be reported; class alone is always checked, the rest where it is not ANY. */
 #define ANY -1
@@ -104,17 +105,24 @@ struct scene {
     /* Sender, content and rcpts are filled in when empty: content with a stuffed dot, or
      * without when it may go as a chunk. */
     struct smtpc_transaction transaction;
+    /* The content piece by piece, handed over when on_content asks for it: the first with the
+     * transaction unless it is empty. What has left is spoilt. content_bytes is their sum. */
+    const char *pieces[SCENE_PIECE_MAX];
+    uint32_t piece_times;  /* each of them so many times over; 0 = 1 */
+    uint64_t piece_ms;     /* until the next one is there; 0 = from inside on_content */
+    unsigned piece_aborts; /* instead of handing over this one the owner aborts; 0 = none */
     void (*tune)(struct smtpc_options *options);
     void (*weather)(struct sim_world *world); /* before the client opens its connection */
     /* Of the first transaction, one by one; the last row stands for the rest. */
     struct expected_verdict rcpts[4];
     struct expected_verdict second[4]; /* of the second; code 0 = not checked */
     struct expected_verdict closed;
-    unsigned ready_count; /* 0 or 1 */
-    unsigned done_count;  /* transactions that ended */
-    unsigned continued;   /* of which the connection could go on */
-    unsigned returned;    /* transactions that came back */
-    uint64_t seconds_min; /* from the first step to the end; 0 = any */
+    unsigned ready_count;  /* 0 or 1 */
+    unsigned done_count;   /* transactions that ended */
+    unsigned continued;    /* of which the connection could go on */
+    unsigned returned;     /* transactions that came back */
+    unsigned pieces_given; /* by smtpc_continue */
+    uint64_t seconds_min;  /* from the first step to the end; 0 = any */
     uint64_t seconds_max;
     bool is_cut_sensitive; /* the outcome hangs on what arrives together: not run with faults */
     bool quits_never;      /* the owner leaves the idle connection alone */
@@ -132,6 +140,7 @@ struct play {
     unsigned done_count;
     unsigned continued;
     unsigned returned;
+    unsigned pieces_given; /* by smtpc_continue */
     unsigned closed_count;
     unsigned extensions;
     uint64_t size_limit;
