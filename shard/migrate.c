@@ -301,6 +301,8 @@ static void on_migrated(struct shard *shard, struct migration *migration)
 static void install(struct shard *shard, struct queue *queue, const struct migration *migration,
                     bool paused)
 {
+    /* It may have been here before, and not have been reached since. */
+    adopt_ahead(shard, queue);
     queue->paused = paused;
     queue->rest_is_logged = migration->rest_is_logged;
     queue->rest_failures = migration->rest_failures;

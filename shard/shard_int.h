@@ -35,6 +35,7 @@
 #include "net/mx.h"
 #include "net/smtpc.h"
 #include "net/smtpd.h"
+#include "shard/growth.h"
 #include "shard/lease.h"
 #include "shard/message.h"
 #include "shard/names.h"
@@ -389,9 +390,10 @@ struct lane {
     uint32_t index;
     uint32_t open_count; /* connecting, idle, busy */
     uint32_t connecting_count;
-    struct demand demand;    /* how many connections would pay */
-    struct list silent_link; /* in shard.silent_lanes: nothing was answered yet */
-    uint64_t silent_since_ns;
+    struct demand demand;   /* how many connections would pay */
+    struct list watch_link; /* of shard.growth */
+    uint64_t watched_since_ns;
+    uint32_t stuck_count; /* of open_count, at the last look while queues waited */
     uint32_t target_turn;
 };
 
@@ -619,8 +621,7 @@ struct shard {
     uint32_t resolve_job_free;
     struct own_addresses *own_addresses;
     struct list lanes_to_serve;
-    struct list silent_lanes; /* growth.c; the longest silent first */
-    struct io_timer silence_timer;
+    struct growth growth;
     struct slab ips; /* ips.c: struct ip_figures */
     struct table ips_table;
     bool counts_ips;
@@ -886,15 +887,6 @@ uint32_t site_open_connections(const struct shard *shard);
 
 /* The lane is looked at in this turn or the next. */
 void site_serve_later(struct lane *lane);
-
-/* growth.c */
-void growth_init(struct shard *shard);
-void growth_fini(struct shard *shard);
-/* Whether one connection more would pay. */
-bool growth_is_wanted(struct lane *lane, uint64_t now_ns);
-/* A transaction begins on the lane: should nothing be answered for long, that says something too.
- */
-void growth_on_start(struct shard *shard, struct lane *lane);
 
 /* ips.c: figures per source address, unless they come from outside */
 void ips_init(struct shard *shard, bool counts_ips);

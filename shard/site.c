@@ -205,7 +205,7 @@ static struct lane *lane_obtain(struct shard *shard, struct site *site, uint32_t
     list_init(&lane->idle);
     list_init(&lane->busy);
     list_init(&lane->serve_link);
-    list_init(&lane->silent_link);
+    list_init(&lane->watch_link);
     list_push_back(&site->lanes, &lane->site_link);
     site->refs++;
     return lane;
@@ -219,7 +219,7 @@ static void lane_release(struct shard *shard, struct lane *lane)
         lane->refused_until_ns > now_ns)
         return;
     list_remove(&lane->serve_link);
-    list_remove(&lane->silent_link);
+    list_remove(&lane->watch_link);
     list_remove(&lane->site_link);
     site_release(shard, lane->site);
     slab_free(&shard->lanes, lane->index);
@@ -626,7 +626,7 @@ static void connection_done(struct shard *shard, struct connection *connection, 
     bool is_spent =
         ++connection->served >= settings->max_msg_per_connection || connection->is_leaving ||
         connection->error_count >= settings->max_errors_per_connection ||
-        demand_is_surplus(&connection->lane->demand, connection->lane->open_count) ||
+        growth_is_surplus(connection->lane) ||
         lease_slots_must_end(&connection->slots, io_now_ns(shard->io) - connection->opened_ns);
 
     connection->idle_ms = settings->connection_idle_ms;
@@ -902,6 +902,8 @@ static void lane_serve(struct shard *shard, struct lane *lane)
             lane_note_idle(shard, lane);
         else if (!list_empty(&lane->waiting) && !shard->stopping)
             lane_open_more(shard, lane);
+        if (!list_empty(&lane->waiting) && list_empty(&lane->idle))
+            growth_on_wait(shard, lane);
     }
     if (list_empty(&lane->waiting) || lease_claim_is_held(&lane->claim))
         lease_claim_cancel(shard, &lane->claim);

@@ -35,6 +35,7 @@ struct receiver {
     struct sim_peer *peer; /* NULL = nobody listens */
     enum kind kind;
     uint32_t reply_ms; /* each reply's own */
+    uint32_t hanging;  /* so many connections, the first ones, say nothing after two messages */
     uint32_t opened;   /* connections so far */
     uint32_t ready;    /* of which EHLO was answered */
     uint32_t open;
@@ -105,6 +106,8 @@ struct talk {
     struct io_timer timer;
     bool is_greeted;
     bool in_data;
+    uint32_t number; /* of the receiver's connections */
+    uint32_t taken;
     char line[LINE_BYTES]; /* waits for its time */
 };
 
@@ -129,6 +132,7 @@ static void answer_line(struct talk *talk)
             return;
         talk->in_data = false;
         talk->receiver->taken++;
+        talk->taken++;
         sim_peer_printf(conn, "250 2.0.0 taken\r\n");
     } else if (slice_starts_nocase(line, SLICE_LITERAL("EHLO"))) {
         talk->receiver->ready++;
@@ -182,6 +186,7 @@ static void on_open(struct sim_peer_conn *conn)
     if (++receiver->open > receiver->open_max)
         receiver->open_max = receiver->open;
     talk->receiver = receiver;
+    talk->number = receiver->opened;
     talk->conn = conn;
     io_timer_init(&talk->timer, on_time);
     sim_peer_set_data(conn, talk);
@@ -193,7 +198,9 @@ static void on_line(struct sim_peer_conn *conn, struct slice line)
 {
     struct talk *talk = sim_peer_data(conn);
 
-    if (talk && talk->receiver->kind == KIND_SERVES)
+    if (!talk || (talk->number <= talk->receiver->hanging && talk->taken >= 2))
+        return;
+    if (talk->receiver->kind == KIND_SERVES)
         take_line(talk, line);
 }
 
@@ -436,6 +443,28 @@ static bool after_an_outage_connections_double(void)
     return strike(&stage);
 }
 
+/* The first four connections hang until they time out, after some messages were taken quickly:
+ * the rest goes by others. Two messages may be on the way on each that hangs. */
+static bool hung_connections_hold_nobody_up(void)
+{
+    enum { MESSAGES = 400, HANGING = 4 };
+
+    static struct stage stage;
+    struct receiver *receiver = &stage.receivers[0];
+
+    raise_stage(&stage, "connections that hang", "", " max-smtp-out 20\n");
+    add_receiver(&stage, 0, KIND_SERVES, 0);
+    receiver->hanging = HANGING;
+    start_injecting(&stage, 0, 0, 1);
+    run(&stage, 100, 4, 0);
+    run(&stage, 100, 0, 0);
+    check(&stage, receiver->taken >= MESSAGES - 2 * HANGING, "all but those that hang arrive");
+    check(&stage, receiver->open_max <= 4 * HANGING, "a few connections more do");
+    printf("    %llu of %u taken, at most %u connections at once\n",
+           (unsigned long long)receiver->taken, MESSAGES, receiver->open_max);
+    return strike(&stage);
+}
+
 /* A message every three seconds, ten in all: how many connections that takes. */
 static bool idle_connections_stay_as_long_as_wished(void)
 {
@@ -510,6 +539,7 @@ int main(void)
     quiet_log();
     ok &= slow_ones_slow_nobody_else();
     ok &= after_an_outage_connections_double();
+    ok &= hung_connections_hold_nobody_up();
     ok &= idle_connections_stay_as_long_as_wished();
     ok &= memory_of_an_idle_connection();
     return ok ? 0 : 1;

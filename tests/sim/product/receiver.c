@@ -291,7 +291,10 @@ static bool misbehave(struct receiving *r, enum rule_stage stage)
     r->mail_failed |= stage == RULE_MAIL;
     switch (r->verdict.action) {
     case RULE_SAY:
+        /* No reply, or half of one: the client may wait for the rest until it gives up. */
         reply(r, "");
+        if (sim_peer_data(conn))
+            begin_owing(r);
         break;
     case RULE_DROP:
     case RULE_RESET:
@@ -495,7 +498,7 @@ static void on_bdat(struct sim_peer_conn *conn, struct remote *remote, struct re
     }
     if (PLAY(remote, bdat_unknown)) {
         sim_peer_printf(conn, "500 5.5.1 what is that?\r\n");
-        r->is_deaf = true;
+        go_deaf(r);
         return;
     }
     start_content(r);
@@ -750,6 +753,8 @@ static void on_line(struct sim_peer_conn *conn, struct slice line)
 
     if (!r || r->is_deaf)
         return;
+    if (r->pauses == 0)
+        end_owing(r);
     if (r->in_data && r->is_chunk && r->chunk_left > 0) {
         if (!take_chunk_line(r, line))
             return;
