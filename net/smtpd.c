@@ -87,7 +87,8 @@ static uint64_t deadline_of(const struct smtpd_session *session)
     case CLOCK_GREETING:
         return 0;
     case CLOCK_COMMAND:
-        return add_ms(now_ns, session->source.command_timeout_ms);
+        /* Between two chunks it may be us who do not read. */
+        return session->is_held ? UINT64_MAX : add_ms(now_ns, session->source.command_timeout_ms);
     case CLOCK_OCTETS:
         return octets_deadline(session);
     case CLOCK_LEAVING:

@@ -12,6 +12,8 @@ struct fake_open {
     struct fake_open *next;
     bool body_started;
     bool write_failed;
+    bool is_paused;
+    uint64_t octets; /* since it was begun or resumed, or in the pause */
     size_t body_room;
     struct fake_message message;
 };
@@ -74,6 +76,8 @@ static int fake_begin(void *taker, const struct intake_client *client, const str
     fake->spare = NULL;
     open->body_started = false;
     open->write_failed = false;
+    open->is_paused = false;
+    open->octets = 0;
     open->body_room = 0;
     open->message.rcpt_count = 0;
     open->message.body = NULL;
@@ -121,7 +125,26 @@ static int fake_start_body(struct intake_message *message, const struct intake_c
     must(!open->body_started && open->message.rcpt_count > 0);
     if (rc == 0)
         open->body_started = true;
+    open->fake->resume = resume;
+    open->fake->resume_asker = asker;
+    open->fake->resume_cookie = cookie;
     return rc;
+}
+
+/* What write answers. */
+static int take_octets(struct fake_open *open, size_t len)
+{
+    struct fake_intake *fake = open->fake;
+
+    open->octets += len;
+    if (open->is_paused && open->octets > fake->octets_in_pause_max)
+        fake->octets_in_pause_max = open->octets;
+    if (fake->pause_octets > 0 && !open->is_paused && open->octets >= fake->pause_octets) {
+        open->is_paused = true;
+        open->octets = 0;
+        fake->pauses++;
+    }
+    return open->is_paused ? INTAKE_PAUSE : 0;
 }
 
 static int fake_write(struct intake_message *message, const uint8_t *data, size_t len)
@@ -138,7 +161,7 @@ static int fake_write(struct intake_message *message, const uint8_t *data, size_
     }
     open->fake->written_octets += len;
     if (!open->fake->keep_bodies)
-        return 0;
+        return take_octets(open, len);
     if (m->body_bytes + len > open->body_room) {
         uint8_t *body = mem_alloc(2 * (m->body_bytes + len));
 
@@ -149,7 +172,7 @@ static int fake_write(struct intake_message *message, const uint8_t *data, size_
     }
     memcpy(m->body + m->body_bytes, data, len);
     m->body_bytes += len;
-    return 0;
+    return take_octets(open, len);
 }
 
 /* The body is kept or freed by now. */
@@ -262,6 +285,16 @@ void fake_refuse(struct fake_intake *fake, enum fake_step step, uint16_t code, u
         .enhanced = {class, subject, detail},
     };
     snprintf(fake->refusals[step].text, sizeof(fake->refusals[step].text), "%s", text);
+}
+
+void fake_resume(struct fake_intake *fake)
+{
+    for (struct fake_open *open = fake->open; open != NULL; open = open->next) {
+        open->is_paused = false;
+        open->octets = 0;
+    }
+    must(fake->resume != NULL);
+    fake->resume(fake->resume_asker, fake->resume_cookie);
 }
 
 void fake_answer(struct fake_intake *fake, uint16_t code)

@@ -47,6 +47,8 @@ struct fake_intake {
     struct intake_reply refusals[FAKE_STEP_COUNT];
     bool hold_answers; /* until fake_answer */
     bool keep_bodies;
+    uint64_t pause_octets; /* a message pauses its client after so many since it began or was
+                            * resumed; 0 = never */
 
     struct fake_message messages[FAKE_MESSAGE_COUNT_MAX]; /* finished ones, in order */
     uint32_t message_count;
@@ -55,6 +57,8 @@ struct fake_intake {
     uint64_t finished;
     uint64_t written_octets;
     uint64_t write_calls;
+    uint64_t octets_in_pause_max; /* written while a message had asked for a pause */
+    uint32_t pauses;
     uint32_t admitted_now;
     struct fake_open *open;  /* messages that are being built */
     struct fake_open *spare; /* one kept, so that a steady flow allocates nothing */
@@ -63,6 +67,9 @@ struct fake_intake {
     void *asker;
     uint64_t cookies[FAKE_MESSAGE_COUNT_MAX];
     uint32_t waiting; /* answers held back */
+    intake_resume_fn *resume;
+    void *resume_asker;
+    uint64_t resume_cookie; /* of the message whose body began last */
 };
 
 extern const struct intake_ops fake_intake_ops;
@@ -73,5 +80,7 @@ void fake_intake_init(struct fake_intake *fake);
 void fake_intake_fini(struct fake_intake *fake);
 void fake_refuse(struct fake_intake *fake, enum fake_step step, uint16_t code, uint8_t class,
                  uint8_t subject, uint8_t detail, const char *text);
+/* Resumes the message whose body began last, or what has become of it. */
+void fake_resume(struct fake_intake *fake);
 /* Answers the oldest message that waits. */
 void fake_answer(struct fake_intake *fake, uint16_t code);

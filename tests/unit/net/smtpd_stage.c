@@ -90,6 +90,30 @@ static void on_answer_timer(struct io_timer *timer)
     fake_answer(&stage->fake, stage->answer_code);
 }
 
+static void on_resume_timer(struct io_timer *timer)
+{
+    struct stage *stage = container_of(timer, struct stage, resume_timer);
+
+    fake_resume(&stage->fake);
+    stage->resumed = true;
+}
+
+static bool is_resumed(void *context)
+{
+    return ((struct stage *)context)->resumed;
+}
+
+void stage_resume(struct stage *stage)
+{
+    sim_enter(stage->process);
+    io_timer_init(&stage->resume_timer, on_resume_timer);
+    io_timer_arm(stage->io, &stage->resume_timer, 0);
+    sim_leave(stage->process);
+    stage->resumed = false;
+    assert_true(sim_run_until(stage->world, is_resumed, stage, WAIT_NS, STEPS));
+    sim_run_for(stage->world, MS(20));
+}
+
 void stage_stop_server(struct stage *stage)
 {
     sim_enter(stage->process);

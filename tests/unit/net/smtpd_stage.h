@@ -26,10 +26,12 @@ struct stage {
     struct sim_peer *peer; /* the program of all clients */
     struct ipaddr_port at;
     struct io_timer answer_timer;
+    struct io_timer resume_timer;
     struct io_timer stop_timer;
     int listen_fd;
     uint16_t answer_code;
     bool stopped;
+    bool resumed;
 };
 
 struct client {
@@ -47,8 +49,9 @@ void stage_open(struct stage *stage, uint64_t seed, const struct smtpd_options *
 /* The same, but clients' octets arrive in small pieces at odd times. */
 void stage_crumble(struct stage *stage);
 void stage_close(struct stage *stage);
-/* Both happen in the server's next turn, where the clock is right. */
+/* All of these happen in the server's next turn, where the clock is right. */
 void stage_stop_server(struct stage *stage);
+void stage_resume(struct stage *stage); /* by fake_resume */
 void stage_answer(struct stage *stage, uint16_t code);
 
 void client_connect(struct stage *stage, struct client *client);
