@@ -16,7 +16,8 @@ from test_mx import need_unbound  # noqa: F401 (a fixture of every test here)
 GOLDEN = os.path.join(os.path.dirname(__file__), '../sim/golden')
 TEXT = b'From: a@sender.test\r\nSubject: test\r\n\r\nHello\r\n'
 SUMS = {'delivered': 'delivered', 'bounced': 'bounced', 'deferred': 'deferred',
-        'in doubt': 'in_doubt', 'sent ahead': 'sent_ahead', 'came back': 'returned'}
+        'in doubt': 'in_doubt', 'sent ahead': 'sent_ahead', 'came back': 'returned',
+        'by BDAT': 'sent_chunked'}
 
 
 class Case:
@@ -31,11 +32,12 @@ class Case:
         # That A comes back is for hours that are not played here.
         self.is_down = not self.is_outage and any(line.startswith('A is down') for line in lines)
         self.by_route = 'by smtp-hosts A' in lines
+        self.by_chunks = 'nothing is sent ahead' in lines
         self.source_count = 2 if 'two source addresses' in lines else 1
         last = lines[-1].removeprefix('in all: ')
         self.sums = {SUMS[part.rsplit(' ', 1)[0]]: int(part.rsplit(' ', 1)[1])
                      for part in last.split(', ')}
-        self.senders = sorted(set(re.findall(r's\d [AB](?=  dot of )', '\n'.join(lines))))
+        self.senders = sorted(set(re.findall(r's\d [AB](?=  (?:dot|chunk) of )', '\n'.join(lines))))
 
 
 def names():
@@ -57,7 +59,9 @@ def start(world, case):
                       f'a.test. A {addresses["A"]}', f'b.test. A {addresses["B"]}')
     sources = ''.join(f'    smtp-source-host {world.address()} other.test\n'
                       for _ in range(case.source_count - 1))
-    how = f'smtp-hosts [{addresses["A"]}]:2525' if case.by_route else 'pipeline-across-messages yes'
+    how = f'pipeline-across-messages {"no" if case.by_chunks else "yes"}'
+    if case.by_route:
+        how = f'smtp-hosts [{addresses["A"]}]:2525'
     daemon.write(daemon.base().replace('</virtual-mta>', sources + '</virtual-mta>') +
                  f'name-server {server.address}:5353\nallow-loopback-destinations yes\n'
                  f'<domain *>\n    default-smtp-port 2525\n    retry-after 1s\n'
@@ -76,7 +80,7 @@ def test_timeline(world, name):
     daemon, start_sinks = start(world, case)
     sinks = start_sinks() if not case.is_outage else None
     assert 'queues paused: 1' in daemon.cli('pause', 'queue', 'd0.test/v').stdout
-    for number in range(case.sums['delivered']):
+    for number in range(case.sums['delivered'] + case.sums['bounced']):
         code, text = send_message(daemon.listen, 'a@sender.test', [f'u{number + 1}@d0.test'], TEXT)
         assert code == 250, text
     assert daemon.cli('resume', 'queue', 'd0.test/v').returncode == 0

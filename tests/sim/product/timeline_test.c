@@ -19,6 +19,7 @@
 #include "tests/sim/product/quiet.h"
 #include "tests/sim/sim_peer.h"
 
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -37,7 +38,10 @@ struct timeline_case {
     uint32_t source_count;
     uint32_t out_max; /* max-smtp-out; 0 = 1 */
     bool by_route;    /* smtp-hosts A, and pipelining as it is by default */
+    bool by_chunks;   /* nothing is sent ahead, so that BDAT is worth it where it is offered */
 };
+
+#define OFFERS_BDAT "offer pipelining chunking"
 
 static const struct timeline_case cases[] = {
     {.name = "mx-fail-over",
@@ -123,6 +127,41 @@ static const struct timeline_case cases[] = {
      .rules = {{"dot first=1 say 250 2.0.0 Ok\\r\\n250 2.0.0 Ok"}},
      .messages = 4,
      .by_route = true},
+    {.name = "bdat",
+     .what = "the first message by DATA shows how the receiver answers, the others go as chunks",
+     .rules = {{OFFERS_BDAT}},
+     .messages = 3,
+     .by_chunks = true},
+    {.name = "bdat-451",
+     .what = "the second message's chunk is deferred: RSET leads the third's flight",
+     .rules = {{OFFERS_BDAT, "dot messages=1 first=1 451 4.3.0 Later"}},
+     .messages = 3,
+     .by_chunks = true},
+    {.name = "bdat-550",
+     .what = "the second message's chunk is refused: it bounces, and the third is not touched",
+     .rules = {{OFFERS_BDAT, "dot messages=1 first=1 550 5.7.1 Spam"}},
+     .messages = 3,
+     .by_chunks = true},
+    {.name = "bdat-421",
+     .what = "421 to the second message's chunk is that message's, and ends the connection",
+     .rules = {{OFFERS_BDAT, "dot messages=1 first=1 421 4.3.2 Going down"}},
+     .messages = 3,
+     .by_chunks = true},
+    {.name = "bdat-502",
+     .what = "CHUNKING is offered and BDAT not known: no attempt, by DATA at once and from then on",
+     .rules = {{OFFERS_BDAT, "dot messages=1 first=1 502 5.5.1 What is BDAT"}},
+     .messages = 3,
+     .by_chunks = true},
+    {.name = "bdat-lost",
+     .what = "no answer to the second message's chunk: in doubt, tried again after retry-after",
+     .rules = {{OFFERS_BDAT, "dot messages=1 first=1 drop"}},
+     .messages = 3,
+     .by_chunks = true},
+    {.name = "bdat-refused-rcpt",
+     .what = "no recipient is taken, but the chunk is on its way already: its 503 decides nobody",
+     .rules = {{OFFERS_BDAT, "rcpt messages=1 first=1 550 5.1.1 No such user"}},
+     .messages = 3,
+     .by_chunks = true},
 };
 
 #define CASE_COUNT (sizeof(cases) / sizeof(cases[0]))
@@ -179,6 +218,7 @@ struct talk {
     uint32_t rcpt_count;
     uint64_t messages;
     bool in_data;
+    uint64_t chunk_left; /* octets */
 };
 
 static void hang_up(struct sim_peer_conn *conn, bool by_reset)
@@ -252,10 +292,36 @@ static void on_open(struct sim_peer_conn *conn)
 /* The usual answer is no line of a timeline. */
 static void on_ehlo(struct sim_peer_conn *conn, struct talk *talk)
 {
-    if (rules_speak_of(talk->t->rules[talk->receiver], RULE_EHLO))
+    const struct rules *rules = talk->t->rules[talk->receiver];
+
+    if ((rules_offers(rules, 0) & RULE_OFFER(CHUNKING)) != 0)
+        sim_peer_printf(conn, "250-receiver.test\r\n250-PIPELINING\r\n250 CHUNKING\r\n");
+    else if (rules_speak_of(rules, RULE_EHLO))
         answer(conn, RULE_EHLO, "EHLO", "250-receiver.test\r\n250 PIPELINING");
     else
         sim_peer_printf(conn, "250-receiver.test\r\n250 PIPELINING\r\n");
+}
+
+/* The end of a message by either way. */
+static void on_whole(struct sim_peer_conn *conn, struct talk *talk, const char *end)
+{
+    char what[32];
+
+    snprintf(what, sizeof(what), "%s of u%u", end, talk->rcpt);
+    if (answer(conn, RULE_DOT, what, "250 2.0.0 Ok") == '2')
+        talk->messages++;
+}
+
+static void on_chunk_line(struct sim_peer_conn *conn, struct talk *talk, size_t len)
+{
+    must(talk->chunk_left >= len + 2);
+    talk->chunk_left -= len + 2;
+    if (talk->chunk_left > 0)
+        return;
+    if (talk->rcpt_count > 0)
+        on_whole(conn, talk, "chunk");
+    else
+        answer(conn, RULE_STAGE_COUNT, "chunk", "503 5.5.1 RCPT first");
 }
 
 static void on_command(struct sim_peer_conn *conn, struct talk *talk, struct slice line)
@@ -275,6 +341,8 @@ static void on_command(struct sim_peer_conn *conn, struct talk *talk, struct sli
         answer(conn, RULE_STAGE_COUNT, "DATA", "503 5.5.1 RCPT first");
     } else if (slice_equal_nocase(line, SLICE_LITERAL("DATA"))) {
         talk->in_data = answer(conn, RULE_DATA, "DATA", "354 Go on") == '3';
+    } else if (sscanf((const char *)line.data, "BDAT %" SCNu64 " LAST", &talk->chunk_left) == 1) {
+        must(talk->chunk_left > 0);
     } else if (slice_equal_nocase(line, SLICE_LITERAL("RSET"))) {
         talk->rcpt_count = 0;
         answer(conn, RULE_RSET, "RSET", "250 2.0.0 Ok");
@@ -288,11 +356,13 @@ static void on_command(struct sim_peer_conn *conn, struct talk *talk, struct sli
 static void on_line(struct sim_peer_conn *conn, struct slice line)
 {
     struct talk *talk = sim_peer_data(conn);
-    char text[128], what[32];
+    char text[128];
 
     if (!talk)
         return;
-    if (!talk->in_data) {
+    if (talk->chunk_left > 0) {
+        on_chunk_line(conn, talk, line.len);
+    } else if (!talk->in_data) {
         size_t len = line.len < sizeof(text) ? line.len : sizeof(text) - 1;
 
         memcpy(text, line.data, len);
@@ -300,9 +370,7 @@ static void on_line(struct sim_peer_conn *conn, struct slice line)
         on_command(conn, talk, slice_str(text));
     } else if (line.len == 1 && line.data[0] == '.') {
         talk->in_data = false;
-        talk->messages++;
-        snprintf(what, sizeof(what), "dot of u%u", talk->rcpt);
-        answer(conn, RULE_DOT, what, "250 2.0.0 Ok");
+        on_whole(conn, talk, "dot");
     }
 }
 
@@ -369,7 +437,9 @@ static void load_conf(struct timeline *t)
         "%s</domain>\n",
         t->of->source_count == 2 ? " smtp-source-host 10.9.0.2 s2.test\n" : "",
         t->of->out_max > 0 ? t->of->out_max : 1,
-        t->of->by_route ? " smtp-hosts [10.0.0.1]:25\n" : " pipeline-across-messages yes\n");
+        t->of->by_route    ? " smtp-hosts [10.0.0.1]:25\n"
+        : t->of->by_chunks ? " pipeline-across-messages no\n"
+                           : " pipeline-across-messages yes\n");
 
     if (len >= (int)sizeof(text) || conf_load_text("case", text, NULL, report, NULL, &t->conf) < 0)
         abort();
@@ -410,11 +480,13 @@ static void tell_totals(struct timeline *t)
 {
     const struct report_status *totals = &t->product.shards[0]->totals;
 
-    tell(
-        t,
-        "in all: delivered %u, bounced %u, deferred %u, in doubt %u, sent ahead %u, came back %u\n",
-        (unsigned)totals->delivered, (unsigned)totals->bounced, (unsigned)totals->deferred,
-        (unsigned)totals->in_doubt, (unsigned)totals->sent_ahead, (unsigned)totals->returned);
+    tell(t,
+         "in all: delivered %u, bounced %u, deferred %u, in doubt %u, sent ahead %u, came back %u",
+         (unsigned)totals->delivered, (unsigned)totals->bounced, (unsigned)totals->deferred,
+         (unsigned)totals->in_doubt, (unsigned)totals->sent_ahead, (unsigned)totals->returned);
+    if (t->of->by_chunks)
+        tell(t, ", by BDAT %u", (unsigned)smtpc_engine_chunk_count(t->product.shards[0]->smtpc));
+    tell(t, "\n");
 }
 
 static void play(struct timeline *t)
@@ -430,6 +502,8 @@ static void play(struct timeline *t)
     tell(t, "# %s: %s\n", t->of->name, t->of->what);
     if (t->of->by_route)
         tell(t, "by smtp-hosts A\n");
+    if (t->of->by_chunks)
+        tell(t, "nothing is sent ahead\n");
     if (t->of->source_count == 2)
         tell(t, "two source addresses\n");
     load_conf(t);
