@@ -35,6 +35,7 @@ static void take(struct shard *shard)
     shard->version = atomic_load_explicit(&published->version, memory_order_acquire);
     shard->adopt_cursor = 0;
     place_update(shard->place, shard->conf);
+    rates_adopt(shard);
     grow_pool_turns(shard);
     lease_adopt(shard);
     resolve_adopt(shard);
@@ -86,6 +87,7 @@ static void take_settings(struct shard *shard, struct queue *queue)
     conf_queue(shard->conf, names_text(&shard->names, queue->name), queue->vmta_id,
                &queue->settings);
     queue->has_vmta = conf_vmta(shard->conf, queue->vmta_id) != NULL;
+    rates_adopt_queue(shard, queue);
 }
 
 void adopt_ahead(struct shard *shard, struct queue *queue)
@@ -103,8 +105,8 @@ static void adopt_queue(struct shard *shard, struct queue *queue)
         queue->site_until_ns = 0;
     if (queue->reason == WAIT_VMTA || queue->reason == WAIT_SOURCE)
         queue->rest_until_ns = 0;
-    if (!list_empty(&queue->lane_link) && !site_lane_serves(shard, queue->lane, queue->vmta_id))
-        site_leave_line(queue);
+    if (!list_empty(&queue->lane_link) && !lane_serves(shard, queue->lane, queue->vmta_id))
+        lane_leave(queue);
     queues_reconsider(shard, queue);
 }
 

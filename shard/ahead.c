@@ -93,8 +93,8 @@ void ahead_start(struct shard *shard, struct connection *connection)
         return;
     /* Behind the others, at the lane whose turn it is. */
     list_remove(&queue->lane_link);
-    if (queue->ready_count > 0)
-        site_enqueue(shard, queue);
+    if (queue->ready_count > 0 && rates_admit(shard, queue))
+        lane_enqueue(shard, queue);
 }
 
 void ahead_take_over(struct shard *shard, struct connection *connection)

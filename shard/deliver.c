@@ -7,6 +7,7 @@
  */
 #include "core/base/err.h"
 #include "core/base/log.h"
+#include "shard/planted.h"
 #include "shard/shard_int.h"
 
 #define UNREADABLE_RETRY_MS 60000
@@ -450,20 +451,8 @@ static void fill_transaction(struct shard *shard, struct delivery *delivery)
     };
 }
 
-/* The message is in memory: off it goes. */
-static void send_message(struct shard *shard, struct delivery *delivery)
-{
-    if (!delivery->connection) {
-        finish_local(shard, delivery);
-        return;
-    }
-    fill_transaction(shard, delivery);
-    smtpc_send(delivery->connection->smtpc, &delivery->transaction);
-}
-
-/* ---- Loading --------------------------------------------------------------------------------- */
-
-/* The connection went while the message was being read: the recipients go back unharmed. */
+/* The connection went while the message was being read, or others used the tokens of the queue's
+ * rates: the recipients go back unharmed. */
 static void give_back(struct shard *shard, struct delivery *delivery)
 {
     struct connection *connection = delivery->connection;
@@ -472,6 +461,21 @@ static void give_back(struct shard *shard, struct delivery *delivery)
     delivery_cancel(shard, delivery, delivery_queue(delivery));
     site_connection_lost(shard, connection);
 }
+
+/* The message is in memory: off it goes. */
+static void send_message(struct shard *shard, struct delivery *delivery)
+{
+    if (!delivery->connection) {
+        finish_local(shard, delivery);
+    } else if (!rates_take(shard, delivery_queue(delivery), delivery->count)) {
+        give_back(shard, delivery);
+    } else {
+        fill_transaction(shard, delivery);
+        smtpc_send(delivery->connection->smtpc, &delivery->transaction);
+    }
+}
+
+/* ---- Loading --------------------------------------------------------------------------------- */
 
 /* Reads the message back from `place` into its first buffer; negative when it cannot be tried now.
  */
@@ -635,10 +639,13 @@ void deliver_on_located(struct shard *shard, struct locate *locate)
         on_unreadable(shard, delivery, error);
 }
 
-static uint32_t rcpt_count_max(const struct queue *queue)
+/* Recipients of one transaction, of so many that the queue's rates allow. */
+static uint32_t rcpt_count_max(const struct queue *queue, uint32_t allowed)
 {
     uint64_t count_max = queue->settings.max_rcpt_per_transaction;
 
+    if (allowed < count_max)
+        count_max = allowed;
     return count_max < SMTPC_RCPT_COUNT_MAX ? (uint32_t)count_max : SMTPC_RCPT_COUNT_MAX;
 }
 
@@ -649,7 +656,7 @@ bool deliver_start(struct shard *shard, struct connection *connection, struct qu
 
     if (!site_connection_is_usable(connection))
         return false;
-    delivery = delivery_create(shard, queue, rcpt_count_max(queue));
+    delivery = delivery_create(shard, queue, rcpt_count_max(queue, rates_allowed(shard, queue)));
     if (!delivery)
         return false;
     delivery->connection = connection;
@@ -672,12 +679,14 @@ bool deliver_start(struct shard *shard, struct connection *connection, struct qu
 bool deliver_start_ahead(struct shard *shard, struct connection *connection, struct queue *queue)
 {
     const struct queued *first = slab_at(&shard->queued, queues_peek(queue));
+    uint32_t allowed = rates_allowed_ahead(shard, queue);
     struct delivery *delivery;
+    bool is_taken;
 
     /* Reading it back takes longer than the flight can wait. */
-    if (!first->is_hot)
+    if (!first->is_hot || allowed == 0)
         return false;
-    delivery = delivery_create(shard, queue, rcpt_count_max(queue));
+    delivery = delivery_create(shard, queue, rcpt_count_max(queue, allowed));
     if (!delivery)
         return false;
     delivery->connection = connection;
@@ -687,6 +696,8 @@ bool deliver_start_ahead(struct shard *shard, struct connection *connection, str
         delivery_cancel(shard, delivery, queue);
         return false;
     }
+    is_taken = planted("shard/no-tokens-when-ahead") || rates_take(shard, queue, delivery->count);
+    must(is_taken);
     connection->ahead = delivery;
     return true;
 }
@@ -771,7 +782,7 @@ void deliver_on_rcpt(struct shard *shard, struct delivery *delivery, uint32_t in
             fate_retry_delay_ms(&queue->settings, queued_attempts(queued), io_rng(shard->io));
     }
     if (fate.kind != FATE_DELIVERED && fate_is_ipv6_refusal(verdict) &&
-        site_leave_ipv6(shard, delivery->connection, queue)) {
+        lane_leave_ipv6(shard, delivery->connection, queue)) {
         queues_note_error(shard, queue, verdict);
         fate.kind = FATE_RETRY_AT_ONCE;
     }

@@ -34,10 +34,14 @@ void growth_fini(struct shard *shard)
 /* Whether so many recipients wait at the lane, judged by its first queues. */
 static bool has_backlog(const struct lane *lane, uint32_t needed)
 {
-    uint32_t backlog = 0, looked_at = 0;
+    uint64_t backlog = 0;
+    uint32_t looked_at = 0;
 
     list_for_each (link, &lane->waiting) {
-        backlog += container_of(link, struct queue, lane_link)->ready_count;
+        const struct queue *queue = container_of(link, struct queue, lane_link);
+        uint32_t within = rates_within(lane->shard, queue, DEMAND_CLEAR_MS * 1000000ull);
+
+        backlog += queue->ready_count < within ? queue->ready_count : within;
         if (backlog >= needed)
             return true;
         if (++looked_at == BACKLOG_QUEUES)
@@ -100,7 +104,7 @@ static void look_silent(struct shard *shard, struct lane *lane, bool is_late)
 
     if (has_connection && !demand->has_served && !is_late) {
         demand_on_silence(demand);
-        site_serve_later(lane);
+        lane_serve_later(lane);
     }
     if (has_connection && !demand->has_served &&
         (is_late || (demand->on_credit > 0 && demand->on_credit < DEMAND_SILENT_MAX)))
@@ -132,7 +136,7 @@ static void look_waiting(struct shard *shard, struct lane *lane, bool is_late)
     if (!is_late)
         lane->stuck_count = count_stuck(lane, io_now_ns(shard->io) - shard->growth.waiting.span_ns);
     if (lane->stuck_count > 0)
-        site_serve_later(lane);
+        lane_serve_later(lane);
     watch(&shard->growth.waiting, lane);
 }
 

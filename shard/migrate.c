@@ -169,6 +169,8 @@ static void post(struct shard *shard, struct queue *queue)
     migration->rest_until_us = queue->rest_until_us;
     migration->doubt_ends_ns = queue->doubt_ends_ns;
     migration->doubt_ends_us = queue->doubt_ends_us;
+    migration->msg_next_ns = queue->msg_rate.next_ns;
+    migration->connect_next_ns = queue->connect_rate.next_ns;
     migration->last_error_us = queue->last_error_us;
     migration->domain_len = (uint8_t)domain.len;
     memcpy(migration->domain, domain.data, domain.len);
@@ -221,8 +223,9 @@ void migrate_queue(struct shard *shard, struct queue *queue, uint16_t owner,
 
     must(queue->stay == QUEUE_HERE && !queue->resolving);
     if (!list_empty(&queue->lane_link))
-        site_leave_line(queue);
+        lane_leave(queue);
     list_remove(&queue->idle_link);
+    rates_forget_queue(shard, queue);
     forget_site(shard, queue);
     /* What must be done here first asks for the resolution again. */
     if (queue->local != LOCAL_NONE || shard->stopping) {
@@ -310,6 +313,8 @@ static void install(struct shard *shard, struct queue *queue, const struct migra
     queue->rest_until_us = migration->rest_until_us;
     queue->doubt_ends_ns = migration->doubt_ends_ns;
     queue->doubt_ends_us = migration->doubt_ends_us;
+    rate_resume(&queue->msg_rate, migration->msg_next_ns);
+    rate_resume(&queue->connect_rate, migration->connect_next_ns);
     queue->last_error_us = migration->last_error_us;
     memcpy(queue->last_error, migration->last_error, sizeof(queue->last_error));
     if (queue->rest_until_ns > io_now_ns(shard->io)) {
@@ -327,7 +332,9 @@ static void install(struct shard *shard, struct queue *queue, const struct migra
 static bool is_bare(const struct shard *shard, const struct migration *migration, bool paused)
 {
     return !paused && !migration->rest_is_logged && !migration->has_answer &&
-           migration->rest_until_ns <= io_now_ns(shard->io);
+           migration->rest_until_ns <= io_now_ns(shard->io) &&
+           migration->msg_next_ns <= io_now_ns(shard->io) &&
+           migration->connect_next_ns <= io_now_ns(shard->io);
 }
 
 static void on_migrate(struct shard *shard, struct migration *migration)

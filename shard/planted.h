@@ -28,7 +28,9 @@
     X("shard/settings-of-a-freed-snapshot")                                                        \
     X("shard/turn-never-ends")                                                                     \
     X("shard/last-comes-first")                                                                    \
-    X("shard/move-counted-twice")
+    X("shard/move-counted-twice")                                                                  \
+    X("shard/token-kept-and-given-back")                                                           \
+    X("shard/no-tokens-when-ahead")
 
 /* Seen by tests/unit/shard/lease_test.c: somebody is refused without need, no more. */
 #define SHARD_PLANTED_REFUSALS(X) X("shard/poll-brings-nothing")

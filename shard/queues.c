@@ -136,6 +136,7 @@ struct queue *queues_obtain(struct shard *shard, struct slice domain, uint32_t v
     queue->has_vmta = conf_vmta(shard->conf, vmta_id) != NULL;
     conf_queue(shard->conf, domain, vmta_id, &queue->settings);
     queue->is_guest = place_base(shard->place, domain, vmta_id) != shard->number;
+    rates_init_queue(shard, queue);
     return queue;
 }
 
@@ -169,6 +170,7 @@ static void queue_free(struct shard *shard, struct queue *queue)
     must(queue->queued_kilobytes == 0);
     forget_rest(shard, queue, true);
     io_timer_stop(shard->io, &queue->wake_timer);
+    rates_forget_queue(shard, queue);
     list_remove(&queue->idle_link);
     list_remove(&queue->lane_link);
     if (queue->site)
@@ -205,6 +207,8 @@ static void free_idle(struct shard *shard, uint64_t now_ns)
         else if (queue->idle_since_ns + IDLE_KEEP_NS > now_ns ||
                  (queue->is_guest && !migrate_has_room(shard)))
             return;
+        else if (queue->stay == QUEUE_HERE && rates_is_owed(queue, now_ns))
+            queues_release(shard, queue);
         else if (queue->is_guest && queue->stay == QUEUE_HERE)
             migrate_queue(shard, queue, shard->number, NULL);
         else
@@ -478,8 +482,8 @@ void queues_drop(struct shard *shard, uint32_t queued_index)
 /* Reasons that came with a time: they stand until it has passed. */
 static bool is_put_off(uint8_t reason)
 {
-    return reason == WAIT_SOURCE || reason == WAIT_MEMORY || reason == WAIT_DISK ||
-           reason == WAIT_VMTA;
+    return reason == WAIT_RATE || reason == WAIT_SOURCE || reason == WAIT_MEMORY ||
+           reason == WAIT_DISK || reason == WAIT_VMTA;
 }
 
 bool queues_can_send(const struct shard *shard, const struct queue *queue)
@@ -547,8 +551,8 @@ void queues_reconsider(struct shard *shard, struct queue *queue)
          * could not be recorded and would be delivered again. */
         if (spool_health_holds_deliveries(spool_health(shard->wiring.spool)))
             queues_wait(shard, queue, LOG_WAIT_MS, WAIT_DISK);
-        else if (list_empty(&queue->lane_link))
-            site_enqueue(shard, queue);
+        else if (list_empty(&queue->lane_link) && rates_admit(shard, queue))
+            lane_enqueue(shard, queue);
         return;
     }
     list_remove(&queue->lane_link);
@@ -567,17 +571,23 @@ void queues_wake_at(struct shard *shard, struct queue *queue, uint64_t at_ns)
     io_timer_arm(shard->io, &queue->wake_timer, at_ns);
 }
 
+void queues_wait_until(struct shard *shard, struct queue *queue, uint64_t at_ns,
+                       enum wait_reason reason)
+{
+    uint64_t now_ns = io_now_ns(shard->io);
+
+    list_remove(&queue->lane_link);
+    if (at_ns <= queue->rest_until_ns)
+        return;
+    queues_set_reason(shard, queue, reason);
+    queue->rest_until_us = io_wall_us(shard->io) + (at_ns > now_ns ? (at_ns - now_ns) / 1000 : 0);
+    queues_wake_at(shard, queue, at_ns);
+}
+
 void queues_wait(struct shard *shard, struct queue *queue, uint64_t delay_ms,
                  enum wait_reason reason)
 {
-    uint64_t until_ns = io_now_ns(shard->io) + delay_ms * 1000000;
-
-    list_remove(&queue->lane_link);
-    if (until_ns <= queue->rest_until_ns)
-        return;
-    queues_set_reason(shard, queue, reason);
-    queue->rest_until_us = io_wall_us(shard->io) + delay_ms * 1000;
-    queues_wake_at(shard, queue, until_ns);
+    queues_wait_until(shard, queue, io_now_ns(shard->io) + delay_ms * 1000000, reason);
 }
 
 void queues_rest(struct shard *shard, struct queue *queue, const struct verdict *verdict)

@@ -88,6 +88,9 @@ struct report_status {
     X(WAIT_CONNECTION, "all connections are busy")                                                 \
     X(WAIT_CONNECTING, "a connection is being opened")                                             \
     X(WAIT_LIMIT, "the limit of connections of the virtual MTA, or of all, is reached")            \
+    X(WAIT_RATE, "its message rate is reached")                                                    \
+    X(WAIT_VMTA_RATE, "the message rate of the virtual MTA is reached")                            \
+    X(WAIT_CONNECT_RATE, "its rate of connections is reached")                                     \
     X(WAIT_DNS, "the destination is being looked up")                                              \
     X(WAIT_MOVE, "on its way to the shard that serves the destination")                            \
     X(WAIT_RETRY, "recipients wait for their next attempt")                                        \

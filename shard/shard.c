@@ -94,6 +94,7 @@ void shard_destroy(struct shard *shard)
     ips_fini(shard);
     lease_fini(shard);
     migrate_fini(shard);
+    rates_fini(shard);
     queues_fini(shard);
     compact_fini(shard);
     home_fini(shard);
@@ -211,6 +212,10 @@ static void on_shard_parcel(void *context, struct parcel *parcel)
         break;
     case SHARD_OUTCOME:
         home_on_outcome(shard, container_of(parcel, struct outcome_parcel, request.parcel));
+        break;
+    case RATES_ASK:
+    case RATES_GRANT:
+        rates_on_parcel(shard, parcel);
         break;
     default:
         lease_on_parcel(shard, parcel);

@@ -11,10 +11,12 @@
  *   queues.c   queues owned here: ready and deferred recipients, pause, rest, expiry
  *   migrate.c  queues that go to another shard, and their recipients
  *   resolve.c  from a queue to its site: resolution
- *   site.c     destinations: lanes (site, source address), opening of connections
+ *   site.c     destinations, and the connections to them: opened, given to queues, ended
+ *   lane.c     a site seen from a source address: by which lane a queue goes, its line
  *   growth.c   when a lane gets one connection more
  *   target.c   which address the next connection goes to
- *   lease.c    limits that cut across shards
+ *   lease.c    limits on connections that cut across shards
+ *   rates.c    limits on how often, of queues and across shards
  *   deliver.c  one transaction: load, send, outcomes
  *   feed.c     the content of a message in chunks, read while it is sent
  *   doubt.c    by which way a message went that may have been taken
@@ -39,11 +41,12 @@
 #include "shard/lease.h"
 #include "shard/message.h"
 #include "shard/names.h"
-#include "shard/policy/demand.h"
 #include "shard/policy/domain_fate.h"
 #include "shard/policy/fate.h"
+#include "shard/rates.h"
 #include "shard/report.h"
 #include "shard/shard.h"
+#include "shard/site.h"
 
 #define NONE UINT32_MAX
 
@@ -238,7 +241,10 @@ struct queue {
     struct list local_link;     /* in shard.local_work */
     struct io_timer wake_timer; /* looks at the queue again at rest_until_ns */
     struct shard *shard;
+    struct list purse_link; /* waiting for a token of the virtual MTA's rate */
     struct conf_queue settings;
+    struct rate msg_rate;     /* recipients tried */
+    struct rate connect_rate; /* connections opened */
     struct lane *lane;
     struct site *site;      /* one reference */
     uint64_t site_until_ns; /* resolve again after this */
@@ -272,6 +278,7 @@ struct queue {
     uint8_t reason;              /* enum wait_reason */
     bool paused;
     bool resolving;
+    bool has_turn;             /* first in line for a token, woken because there is one */
     uint8_t local;             /* enum local_work */
     uint16_t local_code;       /* LOCAL_FAIL: the verdict's */
     uint8_t local_enhanced[3]; /* likewise */
@@ -304,6 +311,8 @@ struct migration {
     uint64_t rest_until_us;
     uint64_t doubt_ends_ns;
     uint64_t doubt_ends_us;
+    uint64_t msg_next_ns;     /* of its rates: when the next token is due */
+    uint64_t connect_next_ns; /* likewise */
     uint64_t last_error_us;
     uint8_t domain_len;
     uint8_t domain[NAMES_BYTES_MAX];
@@ -338,102 +347,6 @@ enum local_work {
     LOCAL_EXPIRED, /* at the head, older than bounce-after */
     LOCAL_DELETE,  /* by an operator */
 };
-
-struct site_target {
-    struct ipaddr_port at;
-    uint16_t preference;
-    uint16_t host;
-    uint64_t dead_until_ns;
-};
-
-/* One destination: an MX set or a route, with its addresses. */
-struct site {
-    struct list link;
-    struct list lanes;
-    uint64_t set_hash;
-    uint64_t site_hash; /* places it, see place.h */
-    uint32_t refs;      /* queues and lanes */
-    uint32_t index;
-    uint64_t avoid_ipv6_until_ns; /* refused us there by policy: IPv4 if there is a way */
-    uint64_t parked_until_ns;     /* the latest of its lanes' */
-    bool has_family[2];           /* of its targets: IPv4, IPv6; VMTAs that go there have sources */
-    uint16_t target_count;
-    uint16_t host_count;
-    struct site_target *targets; /* with the names, one block of the heap, made at resolution */
-    char (*host_names)[DNS_NAME_MAX + 1];
-    uint32_t clean_count; /* messages answered in step, up to what `auto` asks for */
-    bool is_out_of_step;  /* nothing is sent ahead any more */
-    bool tells_apart;     /* its replies show what they answer: it may get chunks */
-    bool refuses_chunks; /* offers CHUNKING and does not know BDAT, or broke the protocol over it */
-    bool is_failing;     /* the newest connection to be made was not */
-};
-
-/* Connections of one site from one source address. */
-struct lane {
-    struct list site_link;
-    struct list serve_link; /* in shard.lanes_to_serve */
-    struct list waiting;    /* queues */
-    struct list idle;       /* connections */
-    struct list busy;
-    struct site *site;
-    struct ipaddr source;
-    uint32_t vmta_id;         /* whose connections are limited as a whole; CONF_NONE = anybody's */
-    struct lease_claim claim; /* on slots for the next connection */
-    struct shard *shard;
-    uint64_t parked_until_ns; /* the source could not be bound, or is refused with none standing */
-    /* The destination greeted the source with a refusal: no new connection before. */
-    uint64_t refused_until_ns;
-    uint32_t refusal_count; /* since it was last welcome */
-    /* Where it was refused for good: asked last. */
-    struct ipaddr_port avoided;
-    uint64_t avoided_until_ns;
-    uint32_t index;
-    uint32_t open_count; /* connecting, idle, busy */
-    uint32_t connecting_count;
-    struct demand demand;   /* how many connections would pay */
-    struct list watch_link; /* of shard.growth */
-    uint64_t watched_since_ns;
-    uint32_t stuck_count; /* of open_count, at the last look while queues waited */
-    uint32_t target_turn;
-};
-
-/* What of a connection stands in the figures of its source address already. */
-struct ips_place {
-    uint32_t row; /* in shard.ips, NONE = not counted */
-    uint32_t retransmits;
-    uint64_t bytes_sent;
-    uint64_t bytes_received;
-    uint64_t looked_at_ns;
-    bool is_established; /* counted as such */
-};
-
-struct connection {
-    struct list link; /* lane.idle or lane.busy */
-    struct smtpc *smtpc;
-    struct lane *lane;
-    struct queue *queue; /* being served or opened for */
-    struct delivery *delivery;
-    struct delivery *ahead; /* follows it in the same flight, or NULL */
-    struct shard *shard;
-    struct io_timer idle_timer;
-    uint32_t index;
-    struct ipaddr_port target_at;
-    uint32_t error_count;
-    uint32_t served;
-    uint32_t vmta_id; /* of the queue it serves, or served last */
-    uint64_t idle_ms;
-    uint64_t opened_ns;
-    struct lease_slots slots;
-    uint64_t busy_since_ns; /* opened, or got its present transaction, or ended the one before */
-    struct ips_place ips;
-    bool is_ready;
-    bool ahead_counts; /* ahead is another queue's, and counts among its connections */
-    bool was_ahead;    /* something was sent ahead here */
-    bool is_leaving;   /* the configuration has no use for it: it ends with its message */
-    bool is_closed;    /* the client is gone; kept while a message is being read for it */
-    uint32_t host;     /* of target_at, in shard.names; NAME_NONE = there was no room for it */
-};
-_Static_assert(sizeof(struct connection) <= 320, "memory of an idle connection");
 
 /* By which way a recipient went whose message was lost after the final dot. */
 struct doubt {
@@ -607,6 +520,7 @@ struct shard {
     uint32_t left_cursor;   /* in `due`, where they are looked for */
 
     struct leases leases;
+    struct rates rates;
 
     /* site.c */
     struct smtpc_engine *smtpc;
@@ -782,6 +696,9 @@ void queues_rest(struct shard *shard, struct queue *queue, const struct verdict 
 /* The same for a delay of the caller's, without counting a failure. */
 void queues_rest_for(struct shard *shard, struct queue *queue, const struct verdict *verdict,
                      uint64_t delay_ms);
+/* The same without counting a failure and for no reason of the destination's: at_ns. */
+void queues_wait_until(struct shard *shard, struct queue *queue, uint64_t at_ns,
+                       enum wait_reason reason);
 /* The same without counting a failure: looked at again after delay_ms. */
 void queues_wait(struct shard *shard, struct queue *queue, uint64_t delay_ms,
                  enum wait_reason reason);
@@ -852,42 +769,6 @@ void resolve_set_site(struct shard *shard, struct queue *queue, const struct mx_
 /* Starts what waits for a place. */
 void resolve_next(struct shard *shard);
 
-/* site.c */
-void site_init(struct shard *shard);
-void site_fini(struct shard *shard);
-/* The site of an answer with one reference more; NULL when memory is short. */
-struct site *site_obtain(struct shard *shard, const struct mx_answer *answer);
-void site_release(struct shard *shard, struct site *site);
-/* Mail that came by this connection is to come by IPv4 from now on, if it came by IPv6 and can:
- * false otherwise. */
-bool site_leave_ipv6(struct shard *shard, const struct connection *connection,
-                     const struct queue *queue);
-/* Puts the queue in line at a lane of one of its VMTA's addresses. */
-void site_enqueue(struct shard *shard, struct queue *queue);
-/* Whether the snapshot lets a virtual MTA's mail go by that lane. */
-bool site_lane_serves(const struct shard *shard, const struct lane *lane, uint32_t vmta_id);
-/* The queue leaves the line where it stands. */
-void site_leave_line(struct queue *queue);
-/* A new snapshot: connections that serve what they may not serve any more end, idle ones at once.
- */
-void site_adopt(struct shard *shard);
-/* Gives idle connections to waiting queues and opens new ones; called each turn. */
-void site_turn(struct shard *shard);
-/* A transaction ended and the connection can go on. */
-void site_connection_idle(struct shard *shard, struct connection *connection);
-/* False when the connection is ending or gone. */
-bool site_connection_is_usable(const struct connection *connection);
-/* A delivery gave its connection back without a transaction. */
-void site_connection_lost(struct shard *shard, struct connection *connection);
-/* Idle connections end in order; busy ones when their message is done. */
-void site_stop(struct shard *shard);
-/* Every connection ends now. */
-void site_abort(struct shard *shard);
-uint32_t site_open_connections(const struct shard *shard);
-
-/* The lane is looked at in this turn or the next. */
-void site_serve_later(struct lane *lane);
-
 /* ips.c: figures per source address, unless they come from outside */
 void ips_init(struct shard *shard, bool counts_ips);
 void ips_fini(struct shard *shard);
@@ -899,15 +780,6 @@ void ips_on_progress(struct shard *shard, struct connection *connection);
 /* It is gone; inside smtpc's on_closed. */
 void ips_on_closed(struct shard *shard, struct connection *connection);
 void ips_report(const struct shard *shard, struct report *report);
-
-/* target.c */
-/* The index of the address for the lane's next connection; NONE when none is alive. */
-uint32_t target_pick(struct lane *lane, uint64_t now_ns);
-/* The connection's address could not be reached. */
-void target_mark_dead(struct shard *shard, const struct connection *connection);
-/* The receiver answers, and does not want the connection's source now. */
-void target_on_refused(struct shard *shard, const struct connection *connection,
-                       const struct verdict *verdict);
 
 /* doubt.c */
 void doubt_init(struct shard *shard);

@@ -1,10 +1,10 @@
 /*
- * Destinations: lanes, connections.
+ * Destinations and the connections to them.
  *
- * A site is an MX set or a route; a lane is a site seen from one of our addresses. Connections
- * belong to a lane and serve any queue of that site, one transaction at a time; queues wait in line
- * at a lane and are served in turn, so no queue starves another. How many connections a lane opens
- * follows from what waits and from what they bring (policy/demand.h).
+ * A site is an MX set or a route. Connections belong to a lane, the site seen from one of our
+ * addresses (lane.c), and serve any queue of that site, one transaction at a time; queues wait in
+ * line at a lane and are served in turn, so no queue starves another. How many connections a lane
+ * opens follows from what waits and from what they bring (policy/demand.h).
  */
 #include "core/base/err.h"
 #include "core/base/mem.h"
@@ -13,14 +13,15 @@
 #include <errno.h>
 #include <stdio.h>
 
-#define SOURCE_PARK_MS  60000
-#define AVOID_IPV6_MS   3600000 /* after a refusal that may be meant for IPv6 alone */
-#define NO_ROOM_WAIT_MS 1000
-#define QUIT_TIMEOUT_MS 5000
+#define NO_ROOM_WAIT_MS  1000
+#define QUIT_TIMEOUT_MS  5000
+#define QUEUES_LOOKED_AT 32 /* for one that may open a connection */
+/* What a connection that comes up, or has served, waits at least for a token of its virtual MTA's
+ * rate. */
+#define TOKEN_WAIT_MS    1000
 
 static const struct smtpc_events client_events;
 
-static void on_claim_ready(struct lease_claim *claim);
 static void end_to_make_room(struct lease_slots *slots);
 
 void site_init(struct shard *shard)
@@ -32,7 +33,8 @@ void site_init(struct shard *shard)
     table_init(&shard->site_table);
     list_init(&shard->lanes_to_serve);
     growth_init(shard);
-    lease_init(shard, on_claim_ready, end_to_make_room);
+    lease_init(shard, lane_on_claim_ready, end_to_make_room);
+    rates_init(shard);
     resolve_init(shard);
 }
 
@@ -129,321 +131,6 @@ struct site *site_obtain(struct shard *shard, const struct mx_answer *answer)
     return site;
 }
 
-/* ---- Lanes ----------------------------------------------------------------------------------- */
-
-void site_serve_later(struct lane *lane)
-{
-    if (list_empty(&lane->serve_link))
-        list_push_back(&lane->shard->lanes_to_serve, &lane->serve_link);
-}
-
-static void on_claim_ready(struct lease_claim *claim)
-{
-    site_serve_later(container_of(claim, struct lane, claim));
-}
-
-/* Connections of a virtual MTA with a limit of its own serve nobody else, so that it counts them
- * all and no others. */
-static uint32_t lane_vmta(const struct shard *shard, uint32_t vmta_id)
-{
-    return lease_limits_vmta(shard, vmta_id) ? vmta_id : CONF_NONE;
-}
-
-bool site_lane_serves(const struct shard *shard, const struct lane *lane, uint32_t vmta_id)
-{
-    const struct conf_vmta *vmta = conf_vmta(shard->conf, vmta_id);
-
-    for (uint32_t i = 0; vmta && i < vmta->address_count; i++)
-        if (ipaddr_equal(&vmta->addresses[i].ip, &lane->source))
-            return lane->vmta_id == lane_vmta(shard, vmta_id);
-    return false;
-}
-
-void site_leave_line(struct queue *queue)
-{
-    list_remove(&queue->lane_link);
-    /* It may have been all that the lane lived for. */
-    site_serve_later(queue->lane);
-}
-
-static struct lane *lane_find(const struct shard *shard, const struct site *site, uint32_t vmta_id,
-                              const struct conf_source_address *address)
-{
-    uint32_t limited = lane_vmta(shard, vmta_id);
-
-    list_for_each (link, &site->lanes) {
-        struct lane *lane = container_of(link, struct lane, site_link);
-
-        if (ipaddr_equal(&lane->source, &address->ip) && lane->vmta_id == limited)
-            return lane;
-    }
-    return NULL;
-}
-
-static struct lane *lane_obtain(struct shard *shard, struct site *site, uint32_t vmta_id,
-                                const struct conf_source_address *address)
-{
-    struct lane *lane = lane_find(shard, site, vmta_id, address);
-    uint32_t index;
-
-    if (lane)
-        return lane;
-    lane = slab_alloc(&shard->lanes, &index);
-    if (!lane)
-        return NULL;
-    lane->index = index;
-    lane->shard = shard;
-    lane->site = site;
-    lane->source = address->ip;
-    lane->vmta_id = lane_vmta(shard, vmta_id);
-    lease_claim_init(shard, &lane->claim, vmta_id);
-    demand_init(&lane->demand);
-    /* Lanes go while their queues rest: what comes back after an outage begins with one. */
-    if (site->is_failing)
-        demand_on_connect_failed(&lane->demand);
-    list_init(&lane->waiting);
-    list_init(&lane->idle);
-    list_init(&lane->busy);
-    list_init(&lane->serve_link);
-    list_init(&lane->watch_link);
-    list_push_back(&site->lanes, &lane->site_link);
-    site->refs++;
-    return lane;
-}
-
-static void lane_release(struct shard *shard, struct lane *lane)
-{
-    uint64_t now_ns = io_now_ns(shard->io);
-
-    if (lane->open_count > 0 || !list_empty(&lane->waiting) || lane->parked_until_ns > now_ns ||
-        lane->refused_until_ns > now_ns)
-        return;
-    list_remove(&lane->serve_link);
-    list_remove(&lane->watch_link);
-    list_remove(&lane->site_link);
-    site_release(shard, lane->site);
-    slab_free(&shard->lanes, lane->index);
-}
-
-static bool site_has_family(const struct site *site, uint8_t family)
-{
-    return site->has_family[family == IPADDR_V6];
-}
-
-/* The preference of the best address of a family that is alive; NONE when none is. */
-static uint32_t site_best(const struct site *site, uint8_t family, uint64_t now_ns)
-{
-    for (uint32_t i = 0; i < site->target_count && site_has_family(site, family); i++)
-        if (site->targets[i].at.ip.family == family && site->targets[i].dead_until_ns <= now_ns)
-            return site->targets[i].preference;
-    return NONE;
-}
-
-/* Whether the VMTA has a source address of this family that is not parked here. */
-static bool has_source(const struct site *site, const struct conf_vmta *vmta, uint8_t family,
-                       uint64_t now_ns)
-{
-    /* Nearly always: the site's targets are of families that the VMTA has sources for. */
-    if (site->parked_until_ns <= now_ns)
-        return site_has_family(site, family);
-    for (uint32_t i = 0; vmta && i < vmta->address_count; i++) {
-        bool is_parked = false;
-
-        list_for_each (link, &site->lanes) {
-            const struct lane *lane = container_of(link, struct lane, site_link);
-
-            is_parked |= lane->parked_until_ns > now_ns &&
-                         ipaddr_equal(&lane->source, &vmta->addresses[i].ip);
-        }
-        if (vmta->addresses[i].ip.family == family && !is_parked)
-            return true;
-    }
-    return false;
-}
-
-/*
- * The family by which the queue's mail can go now: that of the best host alive (RFC 5321 5.1), of
- * equals the preferred one. IPADDR_NONE when no address can be reached.
- */
-static uint8_t queue_family(struct shard *shard, const struct queue *queue, uint64_t now_ns)
-{
-    const struct conf_vmta *vmta = conf_vmta(shard->conf, queue->vmta_id);
-    const struct site *site = queue->site;
-    uint8_t first = queue->settings.prefer_ipv6 ? IPADDR_V6 : IPADDR_V4;
-    uint8_t second = queue->settings.prefer_ipv6 ? IPADDR_V4 : IPADDR_V6;
-    uint32_t best_of_first = NONE, best_of_second = NONE;
-
-    if (has_source(site, vmta, first, now_ns))
-        best_of_first = site_best(site, first, now_ns);
-    if (has_source(site, vmta, second, now_ns))
-        best_of_second = site_best(site, second, now_ns);
-    if (best_of_first == NONE && best_of_second == NONE)
-        return IPADDR_NONE;
-    if (site->avoid_ipv6_until_ns > now_ns && best_of_first != NONE && best_of_second != NONE)
-        return IPADDR_V4;
-    return best_of_first <= best_of_second ? first : second;
-}
-
-bool site_leave_ipv6(struct shard *shard, const struct connection *connection,
-                     const struct queue *queue)
-{
-    struct site *site = connection->lane->site;
-    uint64_t now_ns = io_now_ns(shard->io);
-
-    if (connection->lane->source.family != IPADDR_V6 || site != queue->site ||
-        !has_source(site, conf_vmta(shard->conf, queue->vmta_id), IPADDR_V4, now_ns) ||
-        site_best(site, IPADDR_V4, now_ns) == NONE)
-        return false;
-    site->avoid_ipv6_until_ns = now_ns + AVOID_IPV6_MS * 1000000ull;
-    return true;
-}
-
-/* Every source of the queue is refused at the greeting: it rests until one may ask again. */
-static void rest_refused(struct shard *shard, struct queue *queue, uint64_t refused_until_ns)
-{
-    const uint8_t enhanced[3] = {4, 4, 1};
-    char last_error[sizeof(queue->last_error)];
-    struct verdict verdict;
-
-    memcpy(last_error, queue->last_error, sizeof(last_error));
-    verdict_set_local(&verdict, VERDICT_HOST, VERDICT_TRANSIENT, VERDICT_AT_GREETING, 451, enhanced,
-                      "no source address is welcome: %s", last_error);
-    queues_rest(shard, queue, &verdict);
-    memcpy(queue->last_error, last_error, sizeof(last_error));
-    if (queue->rest_until_ns < refused_until_ns)
-        queues_wait(shard, queue, (refused_until_ns - io_now_ns(shard->io)) / 1000000 + 1,
-                    WAIT_REST);
-}
-
-/*
- * The lane of the queue's next address in turn; with_connection: the next that has some, none is
- * made. *ret_refused_until_ns: when the first of the sources that were refused may ask again,
- * lowered where that is sooner.
- */
-static struct lane *next_lane(struct shard *shard, struct queue *queue, bool with_connection,
-                              uint64_t *ret_refused_until_ns)
-{
-    const struct conf_vmta *vmta = conf_vmta(shard->conf, queue->vmta_id);
-    uint64_t now_ns = io_now_ns(shard->io);
-    uint8_t family = queue_family(shard, queue, now_ns);
-
-    for (uint32_t i = 0; vmta && i < vmta->address_count; i++) {
-        const struct conf_source_address *address =
-            &vmta->addresses[queue->address_turn++ % vmta->address_count];
-        struct lane *lane;
-
-        /* When nothing is alive the first line says so. */
-        if (family != IPADDR_NONE ? address->ip.family != family
-                                  : !site_has_family(queue->site, address->ip.family))
-            continue;
-        lane = with_connection ? lane_find(shard, queue->site, queue->vmta_id, address)
-                               : lane_obtain(shard, queue->site, queue->vmta_id, address);
-        if (lane && lane->refusal_count > 0 && lane->parked_until_ns > now_ns &&
-            lane->parked_until_ns < *ret_refused_until_ns)
-            *ret_refused_until_ns = lane->parked_until_ns;
-        if (lane && lane->parked_until_ns <= now_ns && (!with_connection || lane->open_count > 0))
-            return lane;
-    }
-    return NULL;
-}
-
-/* The lane of the source that the queue's first recipient is to come from first; NULL when that is
- * all the same, or cannot be had. */
-static struct lane *doubt_lane(struct shard *shard, struct queue *queue)
-{
-    const struct conf_vmta *vmta = conf_vmta(shard->conf, queue->vmta_id);
-    const struct doubt *doubt;
-    struct lane *lane = NULL;
-
-    if (!vmta || doubt_target(shard, queue) == NONE)
-        return NULL;
-    doubt = doubt_find(shard, queues_peek(queue));
-    for (uint32_t i = 0; i < vmta->address_count && !lane; i++)
-        if (ipaddr_equal(&vmta->addresses[i].ip, &doubt->source))
-            lane = lane_obtain(shard, queue->site, queue->vmta_id, &vmta->addresses[i]);
-    return lane && lane->parked_until_ns <= io_now_ns(shard->io) ? lane : NULL;
-}
-
-/* Whether the queue, in line at the lane, was sent to another for its first recipient's sake. */
-static bool lane_sent_on(struct shard *shard, struct lane *lane, struct queue *queue)
-{
-    struct lane *wanted = doubt_lane(shard, queue);
-
-    if (!wanted || wanted == lane)
-        return false;
-    list_remove(&queue->lane_link);
-    site_enqueue(shard, queue);
-    return true;
-}
-
-void site_enqueue(struct shard *shard, struct queue *queue)
-{
-    uint64_t refused_until_ns = UINT64_MAX;
-    struct lane *wanted = doubt_lane(shard, queue);
-    struct lane *lane = wanted ? wanted : next_lane(shard, queue, false, &refused_until_ns);
-
-    /* Where a limit is reached, addresses that have connections serve first: else one would be
-     * closed for the other after each message. */
-    if (lane && !wanted && lane->open_count == 0 && lease_is_at_limit(&lane->claim)) {
-        struct lane *better = next_lane(shard, queue, true, &refused_until_ns);
-
-        if (better) {
-            /* Looked at once more, it may have nothing to live for. */
-            site_serve_later(lane);
-            lane = better;
-        }
-    }
-    if (!lane && refused_until_ns != UINT64_MAX) {
-        rest_refused(shard, queue, refused_until_ns);
-        return;
-    }
-    if (!lane) {
-        queues_wait(shard, queue, SOURCE_PARK_MS, WAIT_SOURCE);
-        return;
-    }
-    list_push_back(&lane->waiting, &queue->lane_link);
-    queue->lane = lane;
-    queues_set_reason(shard, queue, WAIT_CONNECTION);
-    site_serve_later(lane);
-}
-
-/* The destination cannot be reached from this source: queues in line that have another way go by
- * that, the others rest. */
-static void lane_rest_waiting(struct shard *shard, struct lane *lane, const struct verdict *verdict)
-{
-    uint64_t now_ns = io_now_ns(shard->io);
-    bool has_rested = false;
-    struct list *link;
-
-    while ((link = list_pop_front(&lane->waiting))) {
-        struct queue *queue = container_of(link, struct queue, lane_link);
-
-        if (queue_family(shard, queue, now_ns) != IPADDR_NONE) {
-            queues_reconsider(shard, queue);
-            continue;
-        }
-        queues_rest(shard, queue, verdict);
-        has_rested = true;
-    }
-    if (!has_rested)
-        return;
-    /* When they come back everything is tried anew. */
-    for (uint32_t i = 0; i < lane->site->target_count; i++)
-        lane->site->targets[i].dead_until_ns = 0;
-}
-
-static void lane_park(struct shard *shard, struct lane *lane, uint64_t until_ns)
-{
-    struct list *link;
-
-    lane->parked_until_ns = until_ns;
-    if (lane->site->parked_until_ns < until_ns)
-        lane->site->parked_until_ns = until_ns;
-    /* Others of the VMTA's addresses may still work. */
-    while ((link = list_pop_front(&lane->waiting)))
-        queues_reconsider(shard, container_of(link, struct queue, lane_link));
-}
-
 /* ---- Connections ----------------------------------------------------------------------------- */
 
 static void on_idle_timeout(struct io_timer *timer)
@@ -465,7 +152,7 @@ static void connection_free(struct shard *shard, struct connection *connection)
     slab_free(&shard->connections, connection->index);
     must(lane->open_count > 0);
     lane->open_count--;
-    site_serve_later(lane);
+    lane_serve_later(lane);
 }
 
 /* The name that the lane's source gives itself; it lives as long as the process. */
@@ -523,7 +210,7 @@ static enum lane_opened on_socket_refused(struct shard *shard, struct lane *lane
     verdict_set_local(&verdict, VERDICT_SOURCE_IP, VERDICT_TRANSIENT, VERDICT_AT_BIND, 451,
                       enhanced, "source address cannot be used: %s", err_text(error));
     queues_note_error(shard, queue, &verdict);
-    lane_park(shard, lane, io_now_ns(shard->io) + SOURCE_PARK_MS * 1000000ull);
+    lane_park(shard, lane, io_now_ns(shard->io) + LANE_SOURCE_PARK_MS * 1000000ull);
     return LANE_PARKED;
 }
 
@@ -565,10 +252,13 @@ static enum lane_opened lane_open(struct shard *shard, struct lane *lane, struct
     connection->queue = queue;
     connection->vmta_id = queue->vmta_id;
     connection->idle_ms = queue->settings.connection_idle_ms;
+    if (rates_are_shared(shard, queue) && connection->idle_ms < TOKEN_WAIT_MS)
+        connection->idle_ms = TOKEN_WAIT_MS;
     connection->target_at = target->at;
     connection->opened_ns = io_now_ns(shard->io);
     connection->busy_since_ns = connection->opened_ns;
     lease_claim_use(&lane->claim, &connection->slots);
+    rate_use(&queue->connect_rate, connection->opened_ns, 1);
     connection->host = names_get(&shard->names, slice_str(lane->site->host_names[target->host]));
     io_timer_init(&connection->idle_timer, on_idle_timeout);
     list_push_back(&lane->busy, &connection->link);
@@ -595,6 +285,7 @@ static void on_ready(struct smtpc *smtpc, void *context)
     lane->refusal_count = 0;
     lane->connecting_count--;
     demand_on_connected(&lane->demand, io_now_ns(shard->io) - connection->busy_since_ns);
+    connection->busy_since_ns = io_now_ns(shard->io);
     queue->connection_count--;
     connection->queue = NULL;
     queues_note_success(shard, queue);
@@ -616,7 +307,7 @@ void site_connection_idle(struct shard *shard, struct connection *connection)
     list_push_front(&lane->idle, &connection->link);
     io_timer_arm(shard->io, &connection->idle_timer,
                  io_now_ns(shard->io) + connection->idle_ms * 1000000ull);
-    site_serve_later(lane);
+    lane_serve_later(lane);
 }
 
 static void connection_done(struct shard *shard, struct connection *connection, bool may_continue)
@@ -780,8 +471,9 @@ static struct connection *lane_idle_for(struct shard *shard, struct lane *lane, 
         if (doubt_fits(shard, queue, connection))
             return connection;
     }
-    if (lane->refused_until_ns <= io_now_ns(shard->io) && lease_claim_try(shard, &lane->claim) &&
-        lane_open(shard, lane, queue) == LANE_OPENED)
+    if (lane->refused_until_ns <= io_now_ns(shard->io) &&
+        rate_allowed(&queue->connect_rate, io_now_ns(shard->io)) > 0 &&
+        lease_claim_try(shard, &lane->claim) && lane_open(shard, lane, queue) == LANE_OPENED)
         return NULL;
     /* While the claim was tried, the last idle one may have made room for somebody. */
     if (list_empty(&lane->idle)) {
@@ -803,6 +495,12 @@ static bool lane_start_one(struct shard *shard, struct lane *lane)
     if (queue->connection_count >= queue->settings.max_smtp_out)
         /* It gets in line again when one of its connections has done its work. */
         return true;
+    if (!rates_admit(shard, queue))
+        return true;
+    if (!rates_get_token(shard, queue)) {
+        lane->token_asked_ns = io_now_ns(shard->io);
+        return true;
+    }
     connection = lane_idle_for(shard, lane, queue);
     if (!connection)
         return true;
@@ -822,8 +520,8 @@ static bool lane_start_one(struct shard *shard, struct lane *lane)
     list_remove(&connection->link);
     list_push_back(&lane->busy, &connection->link);
     growth_on_start(shard, lane);
-    if (queue->ready_count > 0)
-        site_enqueue(shard, queue);
+    if (queue->ready_count > 0 && rates_admit(shard, queue))
+        lane_enqueue(shard, queue);
     return true;
 }
 
@@ -848,6 +546,38 @@ static void lane_put_off(struct shard *shard, struct lane *lane, enum lane_opene
                     cause == LANE_NO_LOG ? WAIT_DISK : WAIT_MEMORY);
 }
 
+/*
+ * The first in line that may open a connection now; NULL when none of the first ones may, and then
+ * the lane is served again as soon as one does.
+ */
+static struct queue *next_to_connect(struct shard *shard, struct lane *lane, uint64_t now_ns)
+{
+    uint64_t may_ns = UINT64_MAX;
+    uint32_t looked_at = 0;
+
+    list_for_each (link, &lane->waiting) {
+        struct queue *queue = container_of(link, struct queue, lane_link);
+
+        if (lane_sent_on(shard, lane, queue))
+            continue;
+        if (queue->connection_count >= queue->settings.max_smtp_out) {
+            /* It gets in line again when one of its connections has done its work. */
+            list_remove(&queue->lane_link);
+            continue;
+        }
+        if (rate_allowed(&queue->connect_rate, now_ns) > 0)
+            return queue;
+        queues_set_reason(shard, queue, WAIT_CONNECT_RATE);
+        if (queue->connect_rate.next_ns < may_ns)
+            may_ns = queue->connect_rate.next_ns;
+        if (++looked_at == QUEUES_LOOKED_AT)
+            break;
+    }
+    if (may_ns != UINT64_MAX)
+        io_timer_arm(shard->io, &lane->connect_timer, may_ns);
+    return NULL;
+}
+
 static void lane_open_more(struct shard *shard, struct lane *lane)
 {
     uint64_t now_ns = io_now_ns(shard->io);
@@ -857,15 +587,10 @@ static void lane_open_more(struct shard *shard, struct lane *lane)
         return;
     while (!list_empty(&lane->waiting) && opened == LANE_OPENED &&
            (lease_claim_is_held(&lane->claim) || growth_is_wanted(lane, now_ns))) {
-        struct queue *queue = container_of(lane->waiting.next, struct queue, lane_link);
+        struct queue *queue = next_to_connect(shard, lane, now_ns);
 
-        if (lane_sent_on(shard, lane, queue))
-            continue;
-        if (queue->connection_count >= queue->settings.max_smtp_out) {
-            /* It gets in line again when one of its connections has done its work. */
-            list_remove(&queue->lane_link);
-            continue;
-        }
+        if (!queue)
+            break;
         if (!lease_claim_try(shard, &lane->claim)) {
             queues_set_reason(shard, queue, WAIT_LIMIT);
             break;
@@ -880,9 +605,18 @@ static void lane_open_more(struct shard *shard, struct lane *lane)
 /* Nothing waits for the lane's idle connections: they may make room for others. */
 static void lane_note_idle(struct shard *shard, struct lane *lane)
 {
-    list_for_each (link, &lane->idle)
-        if (!lease_slots_idle(&container_of(link, struct connection, link)->slots))
+    uint64_t now_ns = io_now_ns(shard->io), wait_ns = TOKEN_WAIT_MS * 1000000ull;
+    bool awaits_token = lane->token_asked_ns != 0 && lane->token_asked_ns + wait_ns > now_ns;
+
+    list_for_each (link, &lane->idle) {
+        struct connection *connection = container_of(link, struct connection, link);
+
+        /* A token that is under way should find it; not for ever, others wait for its slot. */
+        if (awaits_token && connection->busy_since_ns + wait_ns > now_ns)
+            io_timer_arm(shard->io, &lane->connect_timer, connection->busy_since_ns + wait_ns);
+        else if (!lease_slots_idle(&connection->slots))
             break;
+    }
     lease_make_room(shard, &lane->claim);
     demand_on_idle(&lane->demand);
 }
@@ -951,7 +685,7 @@ void site_adopt(struct shard *shard)
         if (!slab_is_live(&shard->connections, i))
             continue;
         connection = slab_at(&shard->connections, i);
-        if (site_lane_serves(shard, connection->lane, connection->vmta_id))
+        if (lane_serves(shard, connection->lane, connection->vmta_id))
             continue;
         connection->is_leaving = true;
         if (io_timer_is_armed(&connection->idle_timer))

@@ -102,10 +102,11 @@ static int add_default(struct build *build)
     return table_insert(&conf->vmta_by_name, hash_name(slice_str(default_name)), 0) ? 0 : -ENOMEM;
 }
 
-static bool sets_limit(const struct section *section)
+/* Whether the section itself sets the field at this offset. */
+static bool sets_field(const struct section *section, size_t offset)
 {
     for (const struct entry *entry = section->entries; entry != NULL; entry = entry->next) {
-        if (field_is_set_by(entry->row))
+        if (field_is_set_by(entry->row) && entry->row->offset == offset)
             return true;
     }
     return false;
@@ -141,7 +142,8 @@ static int add_vmta(struct build *build, const struct section *section)
         return 0;
     *slot = (struct vmta_slot){.pool_layer = LAYER_NONE};
     slot->vmta.name = (const char *)section->name.data;
-    slot->has_own_limit = sets_limit(section);
+    slot->has_own_connections = sets_field(section, offsetof(struct conf_vmta, max_smtp_out));
+    slot->has_own_rate = sets_field(section, offsetof(struct conf_vmta, max_smtp_msg_rate));
     field_store_presets(&slot->vmta, SCOPE_VMTA, conf->presets);
     build_fields(build, section, &slot->vmta);
     fill_addresses(build, section, &slot->vmta);
@@ -156,11 +158,22 @@ static int add_vmta(struct build *build, const struct section *section)
 
 /* ---- Pools --------------------------------------------------------------------------------- */
 
-/* A pool's limit holds for each member that has none; of several pools the tightest. */
-static void inherit_limit(struct vmta_slot *slot, const struct conf_vmta *limits)
+/* How long so many take at least: the greater, the tighter. */
+static bool is_tighter(const struct conf_rate *a, const struct conf_rate *b)
 {
-    if (!slot->has_own_limit && limits->max_smtp_out < slot->vmta.max_smtp_out)
+    if (a->count == CONF_UNLIMITED || b->count == CONF_UNLIMITED)
+        return b->count == CONF_UNLIMITED && a->count != CONF_UNLIMITED;
+    return (double)a->count * (double)b->interval_ms < (double)b->count * (double)a->interval_ms;
+}
+
+/* A pool's limits hold for each member that has none; of several pools the tightest. */
+static void inherit_limits(struct vmta_slot *slot, const struct conf_vmta *limits)
+{
+    if (!slot->has_own_connections && limits->max_smtp_out < slot->vmta.max_smtp_out)
         slot->vmta.max_smtp_out = limits->max_smtp_out;
+    if (!slot->has_own_rate &&
+        is_tighter(&limits->max_smtp_msg_rate, &slot->vmta.max_smtp_msg_rate))
+        slot->vmta.max_smtp_msg_rate = limits->max_smtp_msg_rate;
 }
 
 static void inherit_layer(struct build *build, const struct entry *entry, struct vmta_slot *slot,
@@ -197,7 +210,7 @@ static void add_members(struct build *build, const struct section *section, stru
         }
         /* Positions for now; build_intern turns them into ids. */
         ids[pool->vmta_count++] = position;
-        inherit_limit(&conf->vmtas[position], &limits);
+        inherit_limits(&conf->vmtas[position], &limits);
         inherit_layer(build, entry, &conf->vmtas[position], layer);
     }
     if (members.count == 0)

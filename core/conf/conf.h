@@ -146,12 +146,19 @@ const struct conf_source *conf_source(const struct conf *conf, const struct ipad
 /* The id of the VMTA "{default}". */
 #define CONF_VMTA_DEFAULT 0
 
+/* At most count in each span of the interval; CONF_UNLIMITED = no bound, 0 = none at all. */
+struct conf_rate {
+    uint64_t count;
+    uint64_t interval_ms;
+};
+
 struct conf_vmta {
     uint32_t id;      /* stable over snapshots for one name */
     const char *name; /* "{default}" exists always */
     const struct conf_source_address *addresses;
     uint32_t address_count;
-    uint64_t max_smtp_out; /* whole VMTA */
+    uint64_t max_smtp_out;              /* whole VMTA */
+    struct conf_rate max_smtp_msg_rate; /* likewise: recipients tried */
 };
 
 struct conf_pool {
@@ -209,6 +216,8 @@ struct conf_queue {
     uint64_t route_hash; /* of the whole route with its ports; 0 when there is none */
     uint16_t default_port;
     uint64_t max_smtp_out;
+    struct conf_rate max_msg_rate; /* recipients tried */
+    struct conf_rate max_connect_rate;
     uint64_t max_msg_per_connection; /* CONF_UNLIMITED = no cap */
     uint64_t max_rcpt_per_transaction;
     uint64_t max_errors_per_connection;

@@ -68,6 +68,7 @@
         uint16_t: STORE_U16,                                                                       \
         uint32_t: STORE_U32,                                                                       \
         uint64_t: STORE_U64,                                                                       \
+        struct conf_rate: STORE_RATE,                                                              \
         const char *: STORE_TEXT)
 #define SETS(type, field) .effect = EFFECT_DONE, FIELD(type, field)
 /* Stands in the snapshot, but nobody acts on it yet. */

@@ -110,6 +110,7 @@ enum directive_store {
     STORE_ROUTE,
     STORE_RETRY,
     STORE_NO_MX,
+    STORE_RATE,
     /* Gathered while the snapshot is built. */
     STORE_HOST_NAME,
     STORE_NAME_SERVER,

@@ -58,12 +58,17 @@ static void store_no_mx(void *field, const struct value *value)
     queue->bounce_upon_no_mx_after_ms = value->interval_ms;
 }
 
+static void store_rate(void *field, const struct value *value)
+{
+    *(struct conf_rate *)field = (struct conf_rate){value->number, value->interval_ms};
+}
+
 typedef void store_fn(void *field, const struct value *value);
 
 static store_fn *const stores[STORE_COUNT] = {
     [STORE_BOOL] = store_bool,   [STORE_U16] = store_u16,     [STORE_U32] = store_u32,
     [STORE_U64] = store_u64,     [STORE_TEXT] = store_text,   [STORE_ROUTE] = store_route,
-    [STORE_RETRY] = store_retry, [STORE_NO_MX] = store_no_mx,
+    [STORE_RETRY] = store_retry, [STORE_NO_MX] = store_no_mx, [STORE_RATE] = store_rate,
 };
 
 bool field_is_set_by(const struct directive *row)

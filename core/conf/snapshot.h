@@ -31,7 +31,8 @@ struct vmta_slot {
     struct conf_vmta vmta;
     uint32_t layer;      /* of its own <domain> blocks, or LAYER_NONE */
     uint32_t pool_layer; /* of those of its pool, or LAYER_NONE */
-    bool has_own_limit;
+    bool has_own_connections;
+    bool has_own_rate;
 };
 
 /* A <source> block by address; parent is the next wider one, or the number of "none". */

@@ -381,6 +381,15 @@ uint64_t product_queued(const struct product *product)
     return count;
 }
 
+uint64_t product_rcpts_let_through(const struct product *product)
+{
+    uint64_t count = 0;
+
+    for (uint16_t i = 0; i < product->setup.shard_count; i++)
+        count += product->shards[i]->rates.taken;
+    return count;
+}
+
 bool product_is_empty(const struct product *product)
 {
     for (uint16_t i = 0; i < product->setup.shard_count; i++) {
@@ -416,6 +425,11 @@ const char *product_audit(struct product *product)
         text = audit_owners(product->shards, (uint16_t)count);
     if (!text && turn % RECIPIENTS_EVERY == 0)
         text = audit_recipients(product->shards, (uint16_t)count);
+    if (!text)
+        text = rates_audit(product->shards, (uint16_t)count);
+    if (!text)
+        text = pace_look(&product->pace, product->lives, product->shards, (uint16_t)count,
+                         sim_now_ns(product->world));
     return text;
 }
 

@@ -8,6 +8,7 @@
 #include "shard/assembly.h"
 #include "shard/shard.h"
 #include "tests/sim/product/names.h"
+#include "tests/sim/product/pace.h"
 
 #define PRODUCT_SHARDS_MAX 16
 
@@ -87,6 +88,7 @@ struct product {
     struct product_setup setup;
     uint32_t stopped_count;
     uint32_t audit_count;
+    struct pace pace;
     bool spool_closed;
     uint16_t shards_before; /* of the last life that came up; 0 = none yet */
     /* Summed over lives. */
@@ -109,6 +111,8 @@ void product_end(struct product *product);
 /* True when nothing is queued or under way in any shard: every pool is back at zero. */
 bool product_is_empty(const struct product *product);
 uint64_t product_queued(const struct product *product);
+/* Recipients that rates have let through in this life. */
+uint64_t product_rcpts_let_through(const struct product *product);
 /* Sums the limits that shards share (shard/lease.h): NULL, or what is wrong. */
 const char *product_audit(struct product *product);
 /* What every shard and queue is doing, to standard error. */

@@ -400,6 +400,7 @@ static void on_rcpt(struct sim_peer_conn *conn, struct remote *remote, struct re
         sim_peer_printf(conn, "503 5.5.1 no\r\n");
         return;
     }
+    remote->rcpts_seen += r->opened_ns >= remote->rcpts_since_ns;
     note(r, &rcpt, time, false);
     if (PLAY(remote, rcpt_4xx)) {
         note(r, &rcpt, time, true);

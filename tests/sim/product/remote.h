@@ -77,6 +77,8 @@ struct remote {
     uint64_t rest_until_ns; /* an injector was put off: no new connections before */
     struct io_timer rest;   /* lets the world go on until then */
     uint64_t transactions;
+    uint64_t rcpts_seen; /* by receivers, whatever they answered, on connections opened since: */
+    uint64_t rcpts_since_ns;
     struct sim_peer *receivers[REMOTE_RECEIVERS_MAX];
     uint32_t receiver_count;
     const struct model *models[REMOTE_RECEIVERS_MAX];

@@ -27,6 +27,27 @@ static const char *draw_vmta_limit(struct rng *rng)
     return limits[rng_below(rng, sizeof(limits) / sizeof(limits[0]))];
 }
 
+/* A rate that all shards draw on, from one that is hardly felt to one that is. */
+static const char *draw_vmta_rate(struct renewal *renewal)
+{
+    static const char *const rates[] = {"",
+                                        "",
+                                        " max-smtp-msg-rate 20/s\n",
+                                        " max-smtp-msg-rate 5/s\n",
+                                        " max-smtp-msg-rate 60/30s\n",
+                                        " max-smtp-msg-rate 1/s\n"};
+
+    if (!renewal->has_rates)
+        return "";
+    return rates[rng_below(&renewal->rates_rng, sizeof(rates) / sizeof(rates[0]))];
+}
+
+/* Whether queues have one. */
+static bool has_rate(struct renewal *renewal)
+{
+    return renewal->has_rates && rng_one_in(&renewal->rates_rng, 3);
+}
+
 __attribute__((format(printf, 2, 3))) static void put(struct text *text, const char *format, ...)
 {
     char room[512];
@@ -38,23 +59,32 @@ __attribute__((format(printf, 2, 3))) static void put(struct text *text, const c
     text_put_str(text, room);
 }
 
-static void put_vmtas(struct text *text, struct rng *rng, bool is_whole)
+static void put_vmtas(struct text *text, struct renewal *renewal, bool is_whole)
 {
+    struct rng *rng = renewal->rng;
     /* One of them may be missing, or none. */
     uint64_t missing = is_whole ? VMTAS : rng_below(rng, 2 * VMTAS);
 
     for (unsigned i = 0; i < VMTAS; i++)
         if (i != missing)
             put(text,
-                "<virtual-mta v%u>\n smtp-source-host 10.9.0.%u v%u%s.test\n%s%s</virtual-mta>\n",
+                "<virtual-mta v%u>\n smtp-source-host 10.9.0.%u v%u%s.test\n%s%s%s</virtual-mta>\n",
                 i + 1, i + 1, i + 1, rng_one_in(rng, 4) ? "b" : "",
                 i == 2 && rng_one_in(rng, 2) ? " smtp-source-host 10.9.0.4 v4.test\n" : "",
-                draw_vmta_limit(rng));
+                draw_vmta_limit(rng), draw_vmta_rate(renewal));
     put(text, "<virtual-mta-pool pool>\n");
     for (unsigned i = 0; i < VMTAS; i++)
         if (i != missing)
             put(text, " virtual-mta v%u\n", i + 1);
     put(text, "</virtual-mta-pool>\n");
+}
+
+void renewal_init(struct renewal *renewal, struct rng *rng, uint64_t seed)
+{
+    renewal->rng = rng;
+    rng_init(&renewal->rates_rng, ~seed);
+    renewal->has_rates = rng_one_in(&renewal->rates_rng, 2);
+    renewal_draw(renewal, false);
 }
 
 void renewal_draw(struct renewal *renewal, bool is_whole)
@@ -72,14 +102,16 @@ void renewal_draw(struct renewal *renewal, bool is_whole)
         (1ull << 20) << (2 * rng_below(rng, 4)),
         rng_one_in(rng, 2) ? (unsigned long long)rng_between(rng, 1, 8) : 1200,
         rng_one_in(rng, 4) ? (unsigned long long)rng_between(rng, 1, 12) : 100);
-    put_vmtas(&text, rng, is_whole);
+    put_vmtas(&text, renewal, is_whole);
     put(&text,
         "<domain *>\n max-smtp-out %llu\n retry-after 10m,20m,40m\n"
-        " pipeline-across-messages %s\n</domain>\n",
+        " pipeline-across-messages %s\n%s%s</domain>\n",
         (unsigned long long)rng_between(rng, 1, 20),
         rng_one_in(rng, 3)   ? "auto"
         : rng_one_in(rng, 3) ? "no"
-                             : "yes");
+                             : "yes",
+        has_rate(renewal) ? " max-msg-rate 10/s\n" : "",
+        has_rate(renewal) ? " max-connect-rate 30/min\n" : "");
     if (rng_one_in(rng, 2))
         put(&text, "<domain d0.test>\n smtp-hosts [10.0.%u.1]:25;[10.0.1.1]:25\n</domain>\n",
             rng_one_in(rng, 3) ? 2 : 0);

@@ -2,8 +2,9 @@
  * renewal: configurations drawn by the seed, and when a life takes another one.
  *
  * Each is a variation: limits of connections, of all and of virtual MTAs, settings of queues, a
- * route, HELO names, source addresses, and virtual MTAs that are there or not. A text has been
- * loaded once outside of any life before it is used, so that no life owns the names in it.
+ * route, HELO names, source addresses, and virtual MTAs that are there or not; in half of the
+ * histories rates too, of virtual MTAs, of recipients and of connections. A text has been loaded
+ * once outside of any life before it is used, so that no life owns the names in it.
  */
 #pragma once
 
@@ -11,10 +12,14 @@
 
 struct renewal {
     struct rng *rng;
+    struct rng rates_rng; /* what has no rates is the same history with and without them */
+    bool has_rates;
     char text[2048]; /* that the life at hand works with, or will in a moment */
     uint64_t next_ns;
 };
 
+/* The first configuration of a history. */
+void renewal_init(struct renewal *renewal, struct rng *rng, uint64_t seed);
 /* is_whole: with every virtual MTA, so that no mail has to wait for one. */
 void renewal_draw(struct renewal *renewal, bool is_whole);
 /* A life begins: when it is to take another configuration. */

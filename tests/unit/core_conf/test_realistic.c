@@ -19,7 +19,9 @@ static void loads_with_warnings_only(void **state)
     assert_null(strstr(findings.text, ": max-smtp-out"));
     assert_null(strstr(findings.text, ": smtp-hosts"));
     assert_null(strstr(findings.text, ": retry-after"));
-    assert_non_null(strstr(findings.text, ": max-msg-rate is accepted but has no effect yet"));
+    assert_null(strstr(findings.text, ": max-msg-rate"));
+    assert_non_null(
+        strstr(findings.text, ": max-data-volume-rate is accepted but has no effect yet"));
     assert_non_null(strstr(findings.text, "<mx-rollup-list> is accepted"));
 
     assert_int_equal(conf_vmta_count(conf), 5);
@@ -30,6 +32,8 @@ static void loads_with_warnings_only(void **state)
     queue = queue_of(conf, "mail.gmail.com", "mta1");
     assert_int_equal(queue.max_smtp_out, 10);
     assert_int_equal(queue.max_msg_per_connection, 200);
+    assert_int_equal(queue.max_msg_rate.count, 2000);
+    assert_int_equal(queue.max_msg_rate.interval_ms, 3600000);
     queue = queue_of(conf, "yahoo.co.uk", "mta1");
     assert_int_equal(queue.max_smtp_out, 8);
     assert_true(queue.smtp_421_means_mx_unavailable);

@@ -1,0 +1,345 @@
+/*
+ * Lanes: a site seen from one of our addresses.
+ *
+ * Queues wait in line at a lane; by which lane a queue's mail goes follows from the addresses of
+ * its virtual MTA, the families and hosts of the site that are alive, and from which sources the
+ * receiver wants at all.
+ */
+#include "shard/shard_int.h"
+
+#define AVOID_IPV6_MS 3600000 /* after a refusal that may be meant for IPv6 alone */
+
+void lane_serve_later(struct lane *lane)
+{
+    if (list_empty(&lane->serve_link))
+        list_push_back(&lane->shard->lanes_to_serve, &lane->serve_link);
+}
+
+void lane_on_claim_ready(struct lease_claim *claim)
+{
+    lane_serve_later(container_of(claim, struct lane, claim));
+}
+
+static void on_connect_timer(struct io_timer *timer)
+{
+    lane_serve_later(container_of(timer, struct lane, connect_timer));
+}
+
+/* Connections of a virtual MTA with a limit of its own serve nobody else, so that it counts them
+ * all and no others. */
+static uint32_t lane_vmta(const struct shard *shard, uint32_t vmta_id)
+{
+    return lease_limits_vmta(shard, vmta_id) ? vmta_id : CONF_NONE;
+}
+
+bool lane_serves(const struct shard *shard, const struct lane *lane, uint32_t vmta_id)
+{
+    const struct conf_vmta *vmta = conf_vmta(shard->conf, vmta_id);
+
+    for (uint32_t i = 0; vmta && i < vmta->address_count; i++)
+        if (ipaddr_equal(&vmta->addresses[i].ip, &lane->source))
+            return lane->vmta_id == lane_vmta(shard, vmta_id);
+    return false;
+}
+
+void lane_leave(struct queue *queue)
+{
+    list_remove(&queue->lane_link);
+    /* It may have been all that the lane lived for. */
+    lane_serve_later(queue->lane);
+}
+
+static struct lane *lane_find(const struct shard *shard, const struct site *site, uint32_t vmta_id,
+                              const struct conf_source_address *address)
+{
+    uint32_t limited = lane_vmta(shard, vmta_id);
+
+    list_for_each (link, &site->lanes) {
+        struct lane *lane = container_of(link, struct lane, site_link);
+
+        if (ipaddr_equal(&lane->source, &address->ip) && lane->vmta_id == limited)
+            return lane;
+    }
+    return NULL;
+}
+
+static struct lane *lane_obtain(struct shard *shard, struct site *site, uint32_t vmta_id,
+                                const struct conf_source_address *address)
+{
+    struct lane *lane = lane_find(shard, site, vmta_id, address);
+    uint32_t index;
+
+    if (lane)
+        return lane;
+    lane = slab_alloc(&shard->lanes, &index);
+    if (!lane)
+        return NULL;
+    lane->index = index;
+    lane->shard = shard;
+    lane->site = site;
+    lane->source = address->ip;
+    lane->vmta_id = lane_vmta(shard, vmta_id);
+    lease_claim_init(shard, &lane->claim, vmta_id);
+    demand_init(&lane->demand);
+    /* Lanes go while their queues rest: what comes back after an outage begins with one. */
+    if (site->is_failing)
+        demand_on_connect_failed(&lane->demand);
+    list_init(&lane->waiting);
+    list_init(&lane->idle);
+    list_init(&lane->busy);
+    list_init(&lane->serve_link);
+    list_init(&lane->watch_link);
+    io_timer_init(&lane->connect_timer, on_connect_timer);
+    list_push_back(&site->lanes, &lane->site_link);
+    site->refs++;
+    return lane;
+}
+
+void lane_release(struct shard *shard, struct lane *lane)
+{
+    uint64_t now_ns = io_now_ns(shard->io);
+
+    if (lane->open_count > 0 || !list_empty(&lane->waiting) || lane->parked_until_ns > now_ns ||
+        lane->refused_until_ns > now_ns)
+        return;
+    io_timer_stop(shard->io, &lane->connect_timer);
+    list_remove(&lane->serve_link);
+    list_remove(&lane->watch_link);
+    list_remove(&lane->site_link);
+    site_release(shard, lane->site);
+    slab_free(&shard->lanes, lane->index);
+}
+
+static bool site_has_family(const struct site *site, uint8_t family)
+{
+    return site->has_family[family == IPADDR_V6];
+}
+
+/* The preference of the best address of a family that is alive; NONE when none is. */
+static uint32_t site_best(const struct site *site, uint8_t family, uint64_t now_ns)
+{
+    for (uint32_t i = 0; i < site->target_count && site_has_family(site, family); i++)
+        if (site->targets[i].at.ip.family == family && site->targets[i].dead_until_ns <= now_ns)
+            return site->targets[i].preference;
+    return NONE;
+}
+
+/* Whether the VMTA has a source address of this family that is not parked here. */
+static bool has_source(const struct site *site, const struct conf_vmta *vmta, uint8_t family,
+                       uint64_t now_ns)
+{
+    /* Nearly always: the site's targets are of families that the VMTA has sources for. */
+    if (site->parked_until_ns <= now_ns)
+        return site_has_family(site, family);
+    for (uint32_t i = 0; vmta && i < vmta->address_count; i++) {
+        bool is_parked = false;
+
+        list_for_each (link, &site->lanes) {
+            const struct lane *lane = container_of(link, struct lane, site_link);
+
+            is_parked |= lane->parked_until_ns > now_ns &&
+                         ipaddr_equal(&lane->source, &vmta->addresses[i].ip);
+        }
+        if (vmta->addresses[i].ip.family == family && !is_parked)
+            return true;
+    }
+    return false;
+}
+
+/*
+ * The family by which the queue's mail can go now: that of the best host alive (RFC 5321 5.1), of
+ * equals the preferred one. IPADDR_NONE when no address can be reached.
+ */
+static uint8_t queue_family(struct shard *shard, const struct queue *queue, uint64_t now_ns)
+{
+    const struct conf_vmta *vmta = conf_vmta(shard->conf, queue->vmta_id);
+    const struct site *site = queue->site;
+    uint8_t first = queue->settings.prefer_ipv6 ? IPADDR_V6 : IPADDR_V4;
+    uint8_t second = queue->settings.prefer_ipv6 ? IPADDR_V4 : IPADDR_V6;
+    uint32_t best_of_first = NONE, best_of_second = NONE;
+
+    if (has_source(site, vmta, first, now_ns))
+        best_of_first = site_best(site, first, now_ns);
+    if (has_source(site, vmta, second, now_ns))
+        best_of_second = site_best(site, second, now_ns);
+    if (best_of_first == NONE && best_of_second == NONE)
+        return IPADDR_NONE;
+    if (site->avoid_ipv6_until_ns > now_ns && best_of_first != NONE && best_of_second != NONE)
+        return IPADDR_V4;
+    return best_of_first <= best_of_second ? first : second;
+}
+
+bool lane_leave_ipv6(struct shard *shard, const struct connection *connection,
+                     const struct queue *queue)
+{
+    struct site *site = connection->lane->site;
+    uint64_t now_ns = io_now_ns(shard->io);
+
+    if (connection->lane->source.family != IPADDR_V6 || site != queue->site ||
+        !has_source(site, conf_vmta(shard->conf, queue->vmta_id), IPADDR_V4, now_ns) ||
+        site_best(site, IPADDR_V4, now_ns) == NONE)
+        return false;
+    site->avoid_ipv6_until_ns = now_ns + AVOID_IPV6_MS * 1000000ull;
+    return true;
+}
+
+/* Every source of the queue is refused at the greeting: it rests until one may ask again. */
+static void rest_refused(struct shard *shard, struct queue *queue, uint64_t refused_until_ns)
+{
+    const uint8_t enhanced[3] = {4, 4, 1};
+    char last_error[sizeof(queue->last_error)];
+    struct verdict verdict;
+
+    memcpy(last_error, queue->last_error, sizeof(last_error));
+    verdict_set_local(&verdict, VERDICT_HOST, VERDICT_TRANSIENT, VERDICT_AT_GREETING, 451, enhanced,
+                      "no source address is welcome: %s", last_error);
+    queues_rest(shard, queue, &verdict);
+    memcpy(queue->last_error, last_error, sizeof(last_error));
+    if (queue->rest_until_ns < refused_until_ns)
+        queues_wait(shard, queue, (refused_until_ns - io_now_ns(shard->io)) / 1000000 + 1,
+                    WAIT_REST);
+}
+
+/*
+ * The lane of the queue's next address in turn; with_connection: the next that has some, none is
+ * made. *ret_refused_until_ns: when the first of the sources that were refused may ask again,
+ * lowered where that is sooner.
+ */
+static struct lane *next_lane(struct shard *shard, struct queue *queue, bool with_connection,
+                              uint64_t *ret_refused_until_ns)
+{
+    const struct conf_vmta *vmta = conf_vmta(shard->conf, queue->vmta_id);
+    uint64_t now_ns = io_now_ns(shard->io);
+    uint8_t family = queue_family(shard, queue, now_ns);
+
+    for (uint32_t i = 0; vmta && i < vmta->address_count; i++) {
+        const struct conf_source_address *address =
+            &vmta->addresses[queue->address_turn++ % vmta->address_count];
+        struct lane *lane;
+
+        /* When nothing is alive the first line says so. */
+        if (family != IPADDR_NONE ? address->ip.family != family
+                                  : !site_has_family(queue->site, address->ip.family))
+            continue;
+        lane = with_connection ? lane_find(shard, queue->site, queue->vmta_id, address)
+                               : lane_obtain(shard, queue->site, queue->vmta_id, address);
+        if (lane && lane->refusal_count > 0 && lane->parked_until_ns > now_ns &&
+            lane->parked_until_ns < *ret_refused_until_ns)
+            *ret_refused_until_ns = lane->parked_until_ns;
+        if (lane && lane->parked_until_ns <= now_ns && (!with_connection || lane->open_count > 0))
+            return lane;
+    }
+    return NULL;
+}
+
+/* The lane of the source that the queue's first recipient is to come from first; NULL when that is
+ * all the same, or cannot be had. */
+static struct lane *doubt_lane(struct shard *shard, struct queue *queue)
+{
+    const struct conf_vmta *vmta = conf_vmta(shard->conf, queue->vmta_id);
+    const struct doubt *doubt;
+    struct lane *lane = NULL;
+
+    if (!vmta || doubt_target(shard, queue) == NONE)
+        return NULL;
+    doubt = doubt_find(shard, queues_peek(queue));
+    for (uint32_t i = 0; i < vmta->address_count && !lane; i++)
+        if (ipaddr_equal(&vmta->addresses[i].ip, &doubt->source))
+            lane = lane_obtain(shard, queue->site, queue->vmta_id, &vmta->addresses[i]);
+    return lane && lane->parked_until_ns <= io_now_ns(shard->io) ? lane : NULL;
+}
+
+bool lane_sent_on(struct shard *shard, struct lane *lane, struct queue *queue)
+{
+    struct lane *wanted = doubt_lane(shard, queue);
+
+    if (!wanted || wanted == lane)
+        return false;
+    list_remove(&queue->lane_link);
+    lane_enqueue(shard, queue);
+    return true;
+}
+
+/* One of the queue's lanes on which a connection is idle, for a queue that was given a token; NULL
+ * when there is none any more. */
+static struct lane *lane_with_idle(const struct shard *shard, const struct queue *queue)
+{
+    const struct conf_vmta *vmta = conf_vmta(shard->conf, queue->vmta_id);
+
+    for (uint32_t i = 0; vmta && i < vmta->address_count; i++) {
+        struct lane *lane = lane_find(shard, queue->site, queue->vmta_id, &vmta->addresses[i]);
+
+        if (lane && !list_empty(&lane->idle) && lane->parked_until_ns <= io_now_ns(shard->io))
+            return lane;
+    }
+    return NULL;
+}
+
+void lane_enqueue(struct shard *shard, struct queue *queue)
+{
+    uint64_t refused_until_ns = UINT64_MAX;
+    struct lane *wanted = doubt_lane(shard, queue);
+    struct lane *lane = wanted ? wanted : queue->has_turn ? lane_with_idle(shard, queue) : NULL;
+
+    if (!lane)
+        lane = next_lane(shard, queue, false, &refused_until_ns);
+
+    /* Where a limit is reached, addresses that have connections serve first: else one would be
+     * closed for the other after each message. */
+    if (lane && !wanted && lane->open_count == 0 && lease_is_at_limit(&lane->claim)) {
+        struct lane *better = next_lane(shard, queue, true, &refused_until_ns);
+
+        if (better) {
+            /* Looked at once more, it may have nothing to live for. */
+            lane_serve_later(lane);
+            lane = better;
+        }
+    }
+    if (!lane && refused_until_ns != UINT64_MAX) {
+        rest_refused(shard, queue, refused_until_ns);
+        return;
+    }
+    if (!lane) {
+        queues_wait(shard, queue, LANE_SOURCE_PARK_MS, WAIT_SOURCE);
+        return;
+    }
+    list_push_back(&lane->waiting, &queue->lane_link);
+    queue->lane = lane;
+    queues_set_reason(shard, queue, WAIT_CONNECTION);
+    lane_serve_later(lane);
+}
+
+void lane_rest_waiting(struct shard *shard, struct lane *lane, const struct verdict *verdict)
+{
+    uint64_t now_ns = io_now_ns(shard->io);
+    bool has_rested = false;
+    struct list *link;
+
+    while ((link = list_pop_front(&lane->waiting))) {
+        struct queue *queue = container_of(link, struct queue, lane_link);
+
+        if (queue_family(shard, queue, now_ns) != IPADDR_NONE) {
+            queues_reconsider(shard, queue);
+            continue;
+        }
+        queues_rest(shard, queue, verdict);
+        has_rested = true;
+    }
+    if (!has_rested)
+        return;
+    /* When they come back everything is tried anew. */
+    for (uint32_t i = 0; i < lane->site->target_count; i++)
+        lane->site->targets[i].dead_until_ns = 0;
+}
+
+void lane_park(struct shard *shard, struct lane *lane, uint64_t until_ns)
+{
+    struct list *link;
+
+    lane->parked_until_ns = until_ns;
+    if (lane->site->parked_until_ns < until_ns)
+        lane->site->parked_until_ns = until_ns;
+    /* Others of the VMTA's addresses may still work. */
+    while ((link = list_pop_front(&lane->waiting)))
+        queues_reconsider(shard, container_of(link, struct queue, lane_link));
+}

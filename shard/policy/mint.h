@@ -1,0 +1,60 @@
+/*
+ * mint: the owner's book of one rate that several shards draw on.
+ *
+ * It strikes the tokens of the rate (policy/rate.h), each with its time, and gives each to one
+ * shard, which uses it within RATE_LATE_NS of that time or not at all. A shard has one batch at a
+ * time; with its next question it says how many tokens at the end of the batch it has not used, and
+ * what was struck last is struck again. Shards that ask stand in line and are served in order, with
+ * equal parts of what falls due within MINT_AHEAD_NS; so a rate of one an hour goes round, and one
+ * of 100,000 a second costs a parcel for hundreds of tokens.
+ *
+ * Struck = used + lost + outstanding, always; times of tokens ascend by at least the step, over all
+ * shards. Pure: no I/O, times are arguments; its owner's thread. Bounded by the number of shards.
+ */
+#pragma once
+
+#include "shard/policy/rate.h"
+
+/* How far ahead of their time tokens are given out, and how old a fresh one may be. */
+#define MINT_AHEAD_NS 5000000ull
+
+/* Tokens at first_ns, first_ns + step_ns … */
+struct mint_batch {
+    uint64_t first_ns;
+    uint64_t step_ns;
+    uint32_t count;
+};
+
+struct mint_shard {
+    struct mint_batch batch; /* given out and not settled */
+    uint32_t wanted;         /* in line: tokens it can use; 0 = not in line */
+};
+
+struct mint {
+    uint64_t step_ns;
+    uint64_t next_ns;          /* of the next token to be struck */
+    struct mint_shard *shards; /* [count] */
+    uint16_t *line;            /* ring of [count] shard numbers */
+    uint16_t count;
+    uint16_t line_first;
+    uint16_t line_count;
+};
+
+/* step_ns > 0. */
+void mint_init(struct mint *mint, uint64_t step_ns, uint16_t shard_count, uint64_t now_ns);
+void mint_fini(struct mint *mint);
+/* Another step from now on: what was given out under the old one is none of the book's any more,
+ * but the time of the last token still counts. */
+void mint_change(struct mint *mint, uint64_t step_ns);
+/*
+ * A shard that is not in line has done with its batch but for the last `unused` tokens, and stands
+ * in line for `wanted` more (0 = for none).
+ */
+void mint_ask(struct mint *mint, uint16_t shard, uint32_t wanted, uint32_t unused);
+/* Everybody leaves the line. */
+void mint_clear_line(struct mint *mint);
+/* The next batch that can be given now: the shard leaves the line. False when there is none. */
+bool mint_next_batch(struct mint *mint, uint64_t now_ns, uint16_t *ret_shard,
+                     struct mint_batch *ret_batch);
+/* When mint_next_batch is to be asked again; UINT64_MAX when nobody stands in line. */
+uint64_t mint_due_ns(const struct mint *mint);

@@ -1,0 +1,45 @@
+/*
+ * rate: at most so many in a span of time, paced evenly.
+ *
+ * A rate of N in a span M is a row of tokens whose times lie (M + RATE_LATE_NS)/N apart. A token is
+ * used at its time or at most RATE_LATE_NS later; one that is older is lost, so that nothing is
+ * made up for. So N + 1 uses in a row take M at least, and no window of that length, wherever it
+ * begins, holds more than N. A rate that is made anew begins with a token one step later: a restart
+ * is never looser than what it interrupts.
+ *
+ * Several uses at one moment are allowed when as many tokens are due within RATE_LATE_NS: at 1,000
+ * a second that is ten, at 100 or less one.
+ *
+ * A value of its owner: one thread, no I/O, pure functions of the arguments. Times in nanoseconds
+ * of one monotonic clock.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define RATE_LATE_NS  10000000ull
+/* Between the tokens of a rate of none at all. */
+#define RATE_STEP_MAX (UINT64_MAX / 4)
+
+struct rate {
+    uint64_t step_ns; /* 0 = no bound */
+    uint64_t next_ns; /* time of the next token */
+};
+
+/* Between two tokens, rounded up. count UINT64_MAX = no bound (0), count 0 = none ever. */
+uint64_t rate_step_ns(uint64_t count, uint64_t interval_ms);
+void rate_init(struct rate *rate, uint64_t step_ns, uint64_t now_ns);
+/* Another step from now on; the last use still counts. */
+void rate_change(struct rate *rate, uint64_t step_ns, uint64_t now_ns);
+/* It goes on from what another owner of the same rate had reached. */
+void rate_resume(struct rate *rate, uint64_t next_ns);
+/* How many may be used now, at most UINT32_MAX. */
+uint32_t rate_allowed(const struct rate *rate, uint64_t now_ns);
+/* Uses tokens that rate_allowed has promised at this time. */
+void rate_use(struct rate *rate, uint64_t now_ns, uint32_t count);
+/* True while the time of the last use forbids another: forgetting the rate would loosen it. */
+static inline bool rate_is_owed(const struct rate *rate, uint64_t now_ns)
+{
+    return rate->step_ns != 0 && rate->next_ns > now_ns;
+}

@@ -1,0 +1,179 @@
+/*
+ * site: destinations, and the connections to them.
+ *
+ * A site is an MX set or a route, a lane a site seen from one of our source addresses, a connection
+ * one of a lane's. Queues stand in line at a lane (lane.c) and are served by its connections in
+ * turn (site.c); target.c says to which address the next one goes, growth.c when there is to be one
+ * more. All of it belongs to the shard's thread and lives in its slabs; a site lives while queues
+ * and lanes refer to it. Nothing here decides what becomes of a recipient: shard/policy does.
+ * Times are nanoseconds of the shard's clock.
+ */
+#pragma once
+
+#include "core/base/list.h"
+#include "core/io/io.h"
+#include "net/mx.h"
+#include "net/smtpc.h"
+#include "shard/lease.h"
+#include "shard/policy/demand.h"
+
+struct delivery;
+struct queue;
+struct shard;
+
+struct site_target {
+    struct ipaddr_port at;
+    uint16_t preference;
+    uint16_t host;
+    uint64_t dead_until_ns;
+};
+
+/* One destination: an MX set or a route, with its addresses. */
+struct site {
+    struct list link;
+    struct list lanes;
+    uint64_t set_hash;
+    uint64_t site_hash; /* places it, see place.h */
+    uint32_t refs;      /* queues and lanes */
+    uint32_t index;
+    uint64_t avoid_ipv6_until_ns; /* refused us there by policy: IPv4 if there is a way */
+    uint64_t parked_until_ns;     /* the latest of its lanes' */
+    bool has_family[2];           /* of its targets: IPv4, IPv6; VMTAs that go there have sources */
+    uint16_t target_count;
+    uint16_t host_count;
+    struct site_target *targets; /* with the names, one block of the heap, made at resolution */
+    char (*host_names)[DNS_NAME_MAX + 1];
+    uint32_t clean_count; /* messages answered in step, up to what `auto` asks for */
+    bool is_out_of_step;  /* nothing is sent ahead any more */
+    bool tells_apart;     /* its replies show what they answer: it may get chunks */
+    bool refuses_chunks; /* offers CHUNKING and does not know BDAT, or broke the protocol over it */
+    bool is_failing;     /* the newest connection to be made was not */
+};
+
+/* Connections of one site from one source address. */
+struct lane {
+    struct list site_link;
+    struct list serve_link; /* in shard.lanes_to_serve */
+    struct list waiting;    /* queues */
+    struct list idle;       /* connections */
+    struct list busy;
+    struct site *site;
+    struct ipaddr source;
+    uint32_t vmta_id;         /* whose connections are limited as a whole; CONF_NONE = anybody's */
+    struct lease_claim claim; /* on slots for the next connection */
+    struct shard *shard;
+    uint64_t parked_until_ns; /* the source could not be bound, or is refused with none standing */
+    /* The destination greeted the source with a refusal: no new connection before. */
+    uint64_t refused_until_ns;
+    uint32_t refusal_count; /* since it was last welcome */
+    /* Where it was refused for good: asked last. */
+    struct ipaddr_port avoided;
+    uint64_t avoided_until_ns;
+    uint32_t index;
+    uint32_t open_count; /* connecting, idle, busy */
+    uint32_t connecting_count;
+    struct demand demand;          /* how many connections would pay */
+    struct io_timer connect_timer; /* a queue in line may open one, or an idle one may end */
+    uint64_t token_asked_ns;       /* an idle connection waits for a token since; 0 = never */
+    struct list watch_link;        /* of shard.growth */
+    uint64_t watched_since_ns;
+    uint32_t stuck_count; /* of open_count, at the last look while queues waited */
+    uint32_t target_turn;
+};
+
+/* What of a connection stands in the figures of its source address already. */
+struct ips_place {
+    uint32_t row; /* in shard.ips, NONE = not counted */
+    uint32_t retransmits;
+    uint64_t bytes_sent;
+    uint64_t bytes_received;
+    uint64_t looked_at_ns;
+    bool is_established; /* counted as such */
+};
+
+struct connection {
+    struct list link; /* lane.idle or lane.busy */
+    struct smtpc *smtpc;
+    struct lane *lane;
+    struct queue *queue; /* being served or opened for */
+    struct delivery *delivery;
+    struct delivery *ahead; /* follows it in the same flight, or NULL */
+    struct shard *shard;
+    struct io_timer idle_timer;
+    uint32_t index;
+    struct ipaddr_port target_at;
+    uint32_t error_count;
+    uint32_t served;
+    uint32_t vmta_id; /* of the queue it serves, or served last */
+    uint64_t idle_ms;
+    uint64_t opened_ns;
+    struct lease_slots slots;
+    uint64_t busy_since_ns; /* opened, or got its present transaction, or ended the one before */
+    struct ips_place ips;
+    bool is_ready;
+    bool ahead_counts; /* ahead is another queue's, and counts among its connections */
+    bool was_ahead;    /* something was sent ahead here */
+    bool is_leaving;   /* the configuration has no use for it: it ends with its message */
+    bool is_closed;    /* the client is gone; kept while a message is being read for it */
+    uint32_t host;     /* of target_at, in shard.names; NAME_NONE = there was no room for it */
+};
+_Static_assert(sizeof(struct connection) <= 320, "memory of an idle connection");
+
+/* site.c */
+void site_init(struct shard *shard);
+void site_fini(struct shard *shard);
+/* The site of an answer with one reference more; NULL when memory is short. */
+struct site *site_obtain(struct shard *shard, const struct mx_answer *answer);
+void site_release(struct shard *shard, struct site *site);
+/* A new snapshot: connections that serve what they may not serve any more end, idle ones at once.
+ */
+void site_adopt(struct shard *shard);
+/* Gives idle connections to waiting queues and opens new ones; called each turn. */
+void site_turn(struct shard *shard);
+/* A transaction ended and the connection can go on. */
+void site_connection_idle(struct shard *shard, struct connection *connection);
+/* False when the connection is ending or gone. */
+bool site_connection_is_usable(const struct connection *connection);
+/* A delivery gave its connection back without a transaction. */
+void site_connection_lost(struct shard *shard, struct connection *connection);
+/* Idle connections end in order; busy ones when their message is done. */
+void site_stop(struct shard *shard);
+/* Every connection ends now. */
+void site_abort(struct shard *shard);
+uint32_t site_open_connections(const struct shard *shard);
+
+/* lane.c */
+/* How long a source address that cannot be used is left alone. */
+#define LANE_SOURCE_PARK_MS 60000
+/* Puts the queue in line at a lane of one of its VMTA's addresses. */
+void lane_enqueue(struct shard *shard, struct queue *queue);
+/* Whether the snapshot lets a virtual MTA's mail go by that lane. */
+bool lane_serves(const struct shard *shard, const struct lane *lane, uint32_t vmta_id);
+/* The queue leaves the line where it stands. */
+void lane_leave(struct queue *queue);
+/* The lane is looked at in this turn or the next. */
+void lane_serve_later(struct lane *lane);
+/* The same for the lane of a claim that has waited for a slot. */
+void lane_on_claim_ready(struct lease_claim *claim);
+/* Whether the queue, in line at the lane, was sent to another for its first recipient's sake. */
+bool lane_sent_on(struct shard *shard, struct lane *lane, struct queue *queue);
+/* The destination cannot be reached from this source: queues in line that have another way go by
+ * that, the others rest. */
+void lane_rest_waiting(struct shard *shard, struct lane *lane, const struct verdict *verdict);
+/* The source is not used for the site until then; its line goes by others where it can. */
+void lane_park(struct shard *shard, struct lane *lane, uint64_t until_ns);
+/* Mail that came by this connection is to come by IPv4 from now on, if it came by IPv6 and can:
+ * false otherwise. */
+bool lane_leave_ipv6(struct shard *shard, const struct connection *connection,
+                     const struct queue *queue);
+/* The lane goes when nothing stands or waits there. */
+void lane_release(struct shard *shard, struct lane *lane);
+
+/* target.c */
+/* The index of the address for the lane's next connection; NONE when none is alive. */
+uint32_t target_pick(struct lane *lane, uint64_t now_ns);
+/* The connection's address could not be reached. */
+void target_mark_dead(struct shard *shard, const struct connection *connection);
+/* The receiver answers, and does not want the connection's source now. */
+void target_on_refused(struct shard *shard, const struct connection *connection,
+                       const struct verdict *verdict);
