@@ -340,7 +340,9 @@ static void on_command(struct sim_peer_conn *conn, struct talk *talk, struct sli
     } else if (slice_equal_nocase(line, SLICE_LITERAL("DATA")) && talk->rcpt_count == 0) {
         answer(conn, RULE_STAGE_COUNT, "DATA", "503 5.5.1 RCPT first");
     } else if (slice_equal_nocase(line, SLICE_LITERAL("DATA"))) {
-        talk->in_data = answer(conn, RULE_DATA, "DATA", "354 Go on") == '3';
+        /* Otherwise the connection, and with it the talk, may be over. */
+        if (answer(conn, RULE_DATA, "DATA", "354 Go on") == '3')
+            talk->in_data = true;
     } else if (sscanf((const char *)line.data, "BDAT %" SCNu64 " LAST", &talk->chunk_left) == 1) {
         must(talk->chunk_left > 0);
     } else if (slice_equal_nocase(line, SLICE_LITERAL("RSET"))) {
