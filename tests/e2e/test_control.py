@@ -14,7 +14,7 @@ import time
 
 import pytest
 
-from harness import send_message, until
+from harness import final_rows_by_rcpt, say, send_message, until
 
 TEXT = b'From: a@sender.test\r\nSubject: test\r\n\r\nHello\r\n'
 
@@ -92,6 +92,55 @@ def test_a_pause_finds_queues_that_another_shard_owns(world):
     assert len(queues(daemon, '--paused')) == 12
     assert daemon.ask('resume', 'queue', '*/v')['affected'] == 12
     daemon.wait_for(10, delivered=12, queued_rcpts=0)
+
+
+def test_orders_reach_queues_that_are_just_moving(world):
+    """Each reload names another receiver and so sends most queues to another shard; orders are given
+    at once, before they have arrived. A pause holds all of them whatever moves, a resume frees all
+    of them, and each recipient is delivered once."""
+    rounds, names = 6, [f'd{number}.test' for number in range(30)]
+    routes = [world.address() for _ in range(2 * rounds + 1)]
+    sink = world.sink(*[word for address in routes[1:] for word in ('--listen', f'{address}:2525')],
+                      address=routes[0])
+    daemon = world.daemon()
+
+    def follow_next_route():
+        daemon.write(daemon.base().replace('shards 2', 'shards 4') +
+                     f'<domain *>\n    smtp-hosts [{routes.pop()}]:2525\n'
+                     '    retry-after 1h\n</domain>\n')
+        if daemon.program:
+            assert daemon.cli('reload').returncode == 0
+
+    def send(number):
+        code, text = send_message(daemon.listen, 'a@sender.test',
+                                  [f'{number}@{name}' for name in names], TEXT)
+        assert code == 250, text
+
+    follow_next_route()
+    daemon.start()
+    send('first')
+    sent, moved = len(names), 0
+    daemon.wait_for(20, delivered=sent, queued_rcpts=0)
+    for number in range(rounds):
+        assert daemon.ask('pause', 'queue', '*/v')['affected'] == len(names)
+        send(f'{number}a')
+        before = daemon.counters()['queues_moved']
+        follow_next_route()
+        assert len(queues(daemon, '--paused')) == len(names)
+        send(f'{number}b')
+        assert daemon.ask('schedule', '*/*')['affected'] == 0
+        daemon.wait_for(20, delivered=sent, queued_rcpts=2 * len(names))
+        follow_next_route()
+        assert daemon.ask('resume', 'queue', '*/v')['affected'] == len(names)
+        sent += 2 * len(names)
+        daemon.wait_for(20, delivered=sent, queued_rcpts=0)
+        assert not queues(daemon, '--paused')
+        moved += daemon.counters()['queues_moved'] - before
+    say(f'{moved} times a queue moved in {rounds} rounds')
+    # Four shards: one new route of four leads to the same one.
+    assert moved > len(names)
+    assert len(final_rows_by_rcpt(daemon.wait_for_rows(sent))) == sink.stop()['recipients'] == sent
+    assert daemon.shutdown() == 0
 
 
 def test_schedule_and_delete(world):
