@@ -9,6 +9,7 @@
 #include "core/base/err.h"
 #include "core/base/log.h"
 #include "core/base/mem.h"
+#include "core/base/must.h"
 #include "core/io/io_uring.h"
 #include "net/resolver.h"
 #include "shard/assembly.h"
@@ -127,7 +128,6 @@ static int create_shard(struct shard_thread *thread)
         .number = thread->number,
         .count = daemon->plan.count,
         .conf = daemon->conf,
-        .spool_path = daemon->spool_options.path,
         .segment_bytes = daemon->spool_options.segment_bytes,
         .counts_ips = daemon->ips == NULL,
     };
@@ -141,21 +141,21 @@ static int create_shard(struct shard_thread *thread)
 
 static int recover(struct daemon *daemon)
 {
+    const char *first = daemon->spool_options.directories[0].path;
     struct spool_report report;
     int result = assembly_recover(daemon->assembly, &report);
 
     if (result < 0) {
-        log_error("spool %s: %s", daemon->spool_options.path, err_text(result));
+        log_error("spool %s: %s", first, err_text(result));
         return result;
     }
     /* The tables of recovery were as large as the queue. */
     mem_give_back();
     log_info("spool %s: life %llu, %llu messages and %llu recipients queued, commit mode %s, "
              "%llu torn tails cut, %llu damaged places",
-             daemon->spool_options.path, (unsigned long long)report.life,
-             (unsigned long long)report.messages_live, (unsigned long long)report.rcpts_live,
-             report.commit_mode, (unsigned long long)report.torn_tails_cut,
-             (unsigned long long)report.damage_count);
+             first, (unsigned long long)report.life, (unsigned long long)report.messages_live,
+             (unsigned long long)report.rcpts_live, report.commit_mode,
+             (unsigned long long)report.torn_tails_cut, (unsigned long long)report.damage_count);
     return 0;
 }
 
@@ -380,18 +380,25 @@ static int start_resolver(struct daemon *daemon, pthread_t *ret_thread)
 
 static void fill_spool_options(struct daemon *daemon)
 {
-    const struct conf_spool *spool = &conf_global(daemon->conf)->spools[0];
+    const struct conf_global *global = conf_global(daemon->conf);
 
+    must(global->spool_count <= SPOOL_DEVICES_MAX);
     daemon->spool_options = (struct spool_options){
-        .path = spool->path,
-        .segment_bytes = spool->segment_bytes,
-        .min_free_bytes = spool->min_free_bytes,
-        .outcome_hold_ms = (uint32_t)conf_global(daemon->conf)->outcome_commit_ms,
+        .segment_bytes = global->spools[0].segment_bytes,
+        .outcome_hold_ms = (uint32_t)global->outcome_commit_ms,
         .segment_count_max = 4096,
         .calibrate_ms = 200,
     };
-    if (conf_global(daemon->conf)->spool_count > 1)
-        log_warn("several spools are configured: the first one is used, %s", spool->path);
+    for (uint32_t i = 0; i < global->spool_count; i++) {
+        const struct conf_spool *spool = &global->spools[i];
+
+        daemon->spool_options.directories[i] = (struct spool_directory){
+            .path = spool->path,
+            .min_free_bytes = spool->min_free_bytes,
+            .priority = (uint32_t)spool->priority,
+            .deliver_only = spool->deliver_only,
+        };
+    }
 }
 
 /* Before any socket exists. Without it the same figures come from elsewhere. */

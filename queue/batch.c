@@ -126,6 +126,7 @@ static void header_put(struct batch *batch, enum segfmt_stream stream, uint64_t 
 {
     struct segfmt_batch header = {
         .stream = (uint8_t)stream,
+        .device = batch->segment->number,
         .serial = batch->segment->serial,
         .records = batch->records,
         .bytes = batch->used,

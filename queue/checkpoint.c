@@ -1,11 +1,11 @@
 /*
  * Checkpoints: everything recovery needs, written again while the work goes on.
  *
- * BEGIN goes into the outcome stream with the place in the message stream up to which every answer
- * has been sent; the clients are asked at the same moment, and since a client's mailbox keeps
- * order, each has heard of all messages before that place when it starts. Their STATE records come
- * in between ordinary ones. When all are DONE and the spool has written its own named states and
- * voids, END makes the checkpoint count: recovery may start at its BEGIN.
+ * BEGIN goes into the outcome stream with the place in each device's message stream up to which
+ * every answer has been sent; the clients are asked at the same moment, and since a client's
+ * mailbox keeps order, each has heard of all messages before that place when it starts. Their STATE
+ * records come in between ordinary ones. When all are DONE and the spool has written its own named
+ * states and voids, END makes the checkpoint count: recovery may start at its BEGIN.
  *
  * The two last complete checkpoints are kept, so that damage in the newest costs nothing.
  */
@@ -46,12 +46,12 @@ static bool is_full(const struct segment *segment, enum segfmt_stream stream)
            (segment->state == SEGMENT_SEALED || segment->state == SEGMENT_POISONED);
 }
 
-/* A segment of messages is empty since the last checkpoint began: the next one frees it. It need
- * not be a record that emptied it: chunks are dropped without a word in the log. */
-static bool would_free_messages(const struct spool *spool)
+/* A segment of messages on this device is empty since the last checkpoint began: the next one frees
+ * it. It need not be a record that emptied it: chunks are dropped without a word in the log. */
+static bool would_free_messages(const struct spool *spool, const struct segpool *pool)
 {
-    for (uint32_t i = 0; i < spool->pool.slot_count; i++) {
-        const struct segment *segment = &spool->pool.slots[i];
+    for (uint32_t i = 0; i < pool->slot_count; i++) {
+        const struct segment *segment = &pool->slots[i];
 
         if (is_full(segment, STREAM_MESSAGES) && segment->free_after > spool->checkpoint.number)
             return true;
@@ -60,13 +60,13 @@ static bool would_free_messages(const struct spool *spool)
 }
 
 /* The same for outcomes; each checkpoint writes some, so this alone would go in a circle. */
-static bool would_free_outcomes(struct spool *spool)
+static bool would_free_outcomes(struct spool *spool, const struct segpool *pool)
 {
     const struct checkpoint *checkpoint = &spool->checkpoint;
     uint32_t pinned = pins_lowest(spool);
 
-    for (uint32_t i = 0; i < spool->pool.slot_count; i++) {
-        const struct segment *segment = &spool->pool.slots[i];
+    for (uint32_t i = 0; i < pool->slot_count; i++) {
+        const struct segment *segment = &pool->slots[i];
 
         if (is_full(segment, STREAM_OUTCOMES) && segment->serial < checkpoint->last.serial &&
             segment->serial < pinned)
@@ -75,11 +75,23 @@ static bool would_free_outcomes(struct spool *spool)
     return false;
 }
 
+/* Low on segments; or, where it only delivers, the files that are left stand in the way of its
+ * going. */
+static bool is_pressed(const struct spool *spool, const struct segpool *pool)
+{
+    uint32_t reserve = pool->has_outcomes ? SEGPOOL_RESERVE : 0;
+    uint32_t growable = 0;
+
+    if (!pool->takes_mail && !pool->has_outcomes)
+        return true;
+    if (!pool->stuck && pool->file_count < spool->options.segment_count_max)
+        growable = spool->options.segment_count_max - pool->file_count;
+    return pool->free_count + growable <= reserve + 1;
+}
+
 static bool is_due(struct spool *spool)
 {
-    const struct segpool *pool = &spool->pool;
     uint64_t every = spool->options.checkpoint_bytes;
-    uint32_t growable = 0;
 
     if (spool->checkpoint_client_count == 0 || spool->closing)
         return false;
@@ -91,13 +103,17 @@ static bool is_due(struct spool *spool)
         every = 2 * spool->checkpoint.bytes_taken;
     if (log_bytes(spool) - spool->checkpoint.bytes_at_begin >= every)
         return true;
-    /* Low on segments: but not without a reason, and not in a circle. */
-    if (!pool->stuck && pool->file_count < spool->options.segment_count_max)
-        growable = spool->options.segment_count_max - pool->file_count;
-    if (pool->free_count + growable > SEGPOOL_RESERVE + 1)
-        return false;
-    return would_free_messages(spool) ||
-           (log_bytes(spool) != spool->checkpoint.bytes_at_begin && would_free_outcomes(spool));
+    /* Else not without a reason, and not in a circle. */
+    for (uint32_t i = 0; i < spool->device_count; i++) {
+        const struct segpool *pool = &spool->devices[i].pool;
+
+        if (is_pressed(spool, pool) &&
+            (would_free_messages(spool, pool) ||
+             (log_bytes(spool) != spool->checkpoint.bytes_at_begin &&
+              would_free_outcomes(spool, pool))))
+            return true;
+    }
+    return false;
 }
 
 /* One append of the spool's own; its answer comes back to checkpoint_on_answer. */
@@ -121,17 +137,23 @@ static void emit(struct spool *spool, uint16_t kind, uint32_t bytes, uint16_t fl
 static void begin(struct spool *spool)
 {
     struct checkpoint *checkpoint = &spool->checkpoint;
-    struct segfmt_checkpoint point = {.number = ++checkpoint->number};
+    struct segfmt_begin places = {.number = ++checkpoint->number};
+    uint32_t bytes;
 
     must(checkpoint->state == CHECKPOINT_IDLE);
-    seglog_durable_place(&spool->messages, &point.serial, &point.offset);
-    segfmt_checkpoint_encode(&point, checkpoint->own_bytes);
+    for (uint32_t i = 0; i < spool->device_count; i++) {
+        struct segfmt_place *place = &places.places[spool->devices[i].pool.number];
+
+        if (!spool->devices[i].pool.is_retired)
+            seglog_durable_place(&spool->devices[i].messages, &place->serial, &place->offset);
+    }
+    bytes = segfmt_begin_encode(&places, checkpoint->own_bytes);
     checkpoint->state = CHECKPOINT_BEGINNING;
     checkpoint->bytes_at_begin = log_bytes(spool);
     checkpoint->named_at = 0;
     checkpoint->void_at = 0;
     checkpoint->clients_left = 0;
-    emit(spool, SPOOL_OWN_BEGIN, SEGFMT_CHECKPOINT_BYTES, LOG_WANTS_DURABLE);
+    emit(spool, SPOOL_OWN_BEGIN, bytes, LOG_WANTS_DURABLE);
     for (uint16_t i = 0; i < spool->client_count; i++) {
         struct spool_client *client = spool->clients[i];
 
@@ -160,8 +182,8 @@ static bool emit_next_void(struct spool *spool)
 {
     struct checkpoint *checkpoint = &spool->checkpoint;
 
-    for (; checkpoint->void_at < spool->pool.slot_count; checkpoint->void_at++) {
-        const struct segment *segment = &spool->pool.slots[checkpoint->void_at];
+    for (; checkpoint->void_at < spool->segment_count; checkpoint->void_at++) {
+        const struct segment *segment = &spool->segments[checkpoint->void_at];
 
         if (!segment->has_void)
             continue;
@@ -240,11 +262,11 @@ void checkpoint_on_answer(struct spool *spool, struct log_request *request)
 void checkpoint_recycle(struct spool *spool)
 {
     const struct checkpoint *checkpoint = &spool->checkpoint;
-    struct segpool *pool = &spool->pool;
     uint32_t pinned = pins_lowest(spool);
 
-    for (uint32_t i = 0; i < pool->slot_count; i++) {
-        struct segment *segment = &pool->slots[i];
+    for (uint32_t i = 0; i < spool->segment_count; i++) {
+        struct segment *segment = &spool->segments[i];
+        struct segpool *pool = spool_pool_of(spool, segment);
 
         if (segment->state != SEGMENT_SEALED && segment->state != SEGMENT_POISONED)
             continue;

@@ -2,21 +2,22 @@
 
 #include "core/base/mem.h"
 #include "core/base/must.h"
+#include "queue/spool_int.h"
 
 #include <stdlib.h>
 
 #define RUNS_MAX (1u << 22)
 
-void chunkbook_init(struct chunkbook *book, struct segpool *pool)
+void chunkbook_init(struct chunkbook *book, struct spool *spool)
 {
-    book->pool = pool;
+    book->spool = spool;
     slab_init(&book->runs, sizeof(struct chunk_run), RUNS_MAX);
     table_init(&book->by_id);
 }
 
 void chunkbook_fini(struct chunkbook *book)
 {
-    if (book->pool == NULL)
+    if (book->spool == NULL)
         return;
     slab_fini(&book->runs);
     table_fini(&book->by_id);
@@ -31,8 +32,8 @@ static struct segment *segment_of(const struct chunkbook *book, const struct log
 {
     struct segment *segment;
 
-    must(chunk->slot < book->pool->slot_count);
-    segment = &book->pool->slots[chunk->slot];
+    must(chunk->slot < book->spool->segment_count);
+    segment = &book->spool->segments[chunk->slot];
     must(segment->serial == chunk->serial && segment->stream == STREAM_MESSAGES);
     return segment;
 }
@@ -180,7 +181,7 @@ void chunkbook_drop(struct chunkbook *book, const struct log_request *request)
         segment = segment_of(book, &chunk);
         must(segment->open > 0);
         segment->open--;
-        segpool_records_done(book->pool, segment, 1, bytes_of(&chunk));
+        segpool_records_done(spool_pool_of(book->spool, segment), segment, 1, bytes_of(&chunk));
     }
 }
 
@@ -197,7 +198,7 @@ uint32_t chunkbook_detach(struct chunkbook *book, const struct log_request *requ
     for (uint32_t at = entry; at != CHUNKBOOK_NONE; at = last->next) {
         last = run_at(book, at);
         if (last->count > 0)
-            segpool_records_leave(&book->pool->slots[last->slot], last->count, last->bytes);
+            segpool_records_leave(&book->spool->segments[last->slot], last->count, last->bytes);
     }
     must(last != NULL);
     last->next = others;
@@ -208,12 +209,12 @@ void chunkbook_done(struct chunkbook *book, uint32_t chain)
 {
     for (uint32_t at = chain; at != CHUNKBOOK_NONE; at = run_at(book, at)->next) {
         const struct chunk_run *run = run_at(book, at);
-        struct segment *segment = &book->pool->slots[run->slot];
+        struct segment *segment = &book->spool->segments[run->slot];
 
         if (run->count == 0)
             continue;
         must(segment->serial == run->segment_serial);
-        segpool_records_left(book->pool, segment, run->count, run->bytes);
+        segpool_records_left(spool_pool_of(book->spool, segment), segment, run->count, run->bytes);
     }
     free_chain(book, chain);
 }

@@ -28,12 +28,12 @@ struct chunk_run {
 };
 
 struct chunkbook {
-    struct segpool *pool;
+    struct spool *spool;
     struct slab runs;
     struct table by_id;
 };
 
-void chunkbook_init(struct chunkbook *book, struct segpool *pool);
+void chunkbook_init(struct chunkbook *book, struct spool *spool);
 void chunkbook_fini(struct chunkbook *book);
 
 /* An entry for a commit record that is about to be written; CHUNKBOOK_NONE without memory. */

@@ -8,7 +8,8 @@
  *
  * With space enough only what is nearly empty and old is worth it: a copy costs at most a sixteenth
  * of what was written once, and the tail of deferred mail takes a sixteenth of the files it would.
- * When space is low anything is chosen that frees a quarter of a segment.
+ * Where space is low anything is chosen that frees a quarter of a segment. A device that only
+ * delivers is emptied whole while another one takes mail. Copies go where new mail would go.
  */
 #include "core/base/mem.h"
 #include "queue/spool_int.h"
@@ -51,29 +52,43 @@ static uint64_t bytes_left(const struct segment *segment)
                : 0;
 }
 
-static bool is_worth_it(const struct spool *spool, const struct segment *segment, bool is_low)
+static uint32_t newest_serial(const struct spool *spool)
 {
+    uint32_t newest = 0;
+
+    for (uint32_t i = 0; i < spool->device_count; i++) {
+        if (spool->devices[i].pool.newest[STREAM_MESSAGES] > newest)
+            newest = spool->devices[i].pool.newest[STREAM_MESSAGES];
+    }
+    return newest;
+}
+
+static bool is_worth_it(const struct spool *spool, const struct segment *segment)
+{
+    const struct segpool *pool = &spool->devices[segment->device].pool;
+
     /* Chunks of a message in the making cannot be moved: the segment would not become empty. */
     if (segment->stream != STREAM_MESSAGES || !is_left(segment) || segment->open > 0)
         return false;
     if (segment->state != SEGMENT_SEALED && segment->state != SEGMENT_POISONED)
         return false;
-    if (is_low)
+    if (!pool->takes_mail)
+        return route_has_other(spool, &spool->devices[segment->device]);
+    if (segpool_is_low(pool))
         return bytes_left(segment) <= segment->bytes / 4 * 3;
     return bytes_left(segment) <= segment->bytes / STRAGGLERS_IN &&
-           segment->serial + OLD_BY_SERIALS <= spool->pool.newest[STREAM_MESSAGES];
+           segment->serial + OLD_BY_SERIALS <= newest_serial(spool);
 }
 
 /* The segment with the least to copy; NULL when none is worth it. */
-static struct segment *choose(struct spool *spool, bool is_low)
+static struct segment *choose(struct spool *spool)
 {
     struct segment *best = NULL;
 
-    for (uint32_t i = 0; i < spool->pool.slot_count; i++) {
-        struct segment *segment = &spool->pool.slots[i];
+    for (uint32_t i = 0; i < spool->segment_count; i++) {
+        struct segment *segment = &spool->segments[i];
 
-        if (is_worth_it(spool, segment, is_low) &&
-            (best == NULL || bytes_left(segment) < bytes_left(best)))
+        if (is_worth_it(spool, segment) && (best == NULL || bytes_left(segment) < bytes_left(best)))
             best = segment;
     }
     return best;
@@ -110,22 +125,30 @@ static void evacuate(struct spool *spool, const struct segment *segment)
     }
 }
 
+static bool is_any_low(const struct spool *spool)
+{
+    for (uint32_t i = 0; i < spool->device_count; i++) {
+        if (segpool_is_low(&spool->devices[i].pool))
+            return true;
+    }
+    return false;
+}
+
 void compaction_turn(struct spool *spool)
 {
     struct compaction *compaction = &spool->compaction;
     uint64_t now_ns = io_now_ns(spool->io);
-    bool is_low = spool_health_is_short(spool_health(spool));
     const struct segment *victim;
 
     if (compaction->serial != 0 || now_ns < compaction->look_at_ns || spool->closing ||
         spool_is_poisoned(spool) || spool->checkpoint_client_count == 0)
         return;
     compaction->look_at_ns = now_ns + LOOK_AGAIN_NS;
-    victim = choose(spool, is_low);
+    victim = choose(spool);
     if (victim != NULL)
         evacuate(spool, victim);
     /* With mail refused nothing else may bring a turn about. */
-    else if (is_low)
+    else if (is_any_low(spool))
         io_timer_arm(spool->io, &compaction->timer, now_ns + RETRY_NS);
 }
 
@@ -152,7 +175,7 @@ void compaction_on_done(struct spool *spool, struct spool_client *client,
 {
     struct compaction *compaction = &spool->compaction;
     uint64_t now_ns = io_now_ns(spool->io);
-    const struct segment *segment = &spool->pool.slots[compaction->slot];
+    const struct segment *segment = &spool->segments[compaction->slot];
 
     must(notice == &client->evacuate && notice->number == compaction->serial);
     must(compaction->clients_left > 0);

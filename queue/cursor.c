@@ -20,7 +20,7 @@ struct spool_cursor {
 
 static uint64_t published(const struct spool *spool, uint32_t slot)
 {
-    return atomic_load_explicit(&spool->pool.published[slot], memory_order_acquire);
+    return atomic_load_explicit(&spool->devices[0].pool.published[slot], memory_order_acquire);
 }
 
 /* The oldest readable outcome segment with a serial of at least `serial`. */
@@ -29,7 +29,7 @@ static bool find_segment(const struct spool *spool, uint32_t serial, uint16_t *r
 {
     uint32_t best = UINT32_MAX;
 
-    for (uint32_t i = 0; i < spool->pool.slot_count; i++) {
+    for (uint32_t i = 0; i < spool->devices[0].pool.slot_count; i++) {
         uint32_t found = (uint32_t)(published(spool, i) >> 32);
 
         if (found == 0 || found < serial || found >= best)
@@ -90,7 +90,7 @@ static int segment_open(struct spool_cursor *cursor)
     char path[SPOOL_PATH_MAX + 32];
     int result;
 
-    spool_segment_path(cursor->spool->path, cursor->slot, path);
+    spool_segment_path(cursor->spool->devices[0].path, cursor->slot, path);
     result = io_file_open(cursor->io, path, IO_FILE_READ | IO_FILE_DIRECT, &cursor->fd);
     if (result == -EINVAL)
         result = io_file_open(cursor->io, path, IO_FILE_READ, &cursor->fd);

@@ -2,6 +2,7 @@
  */
 #include "core/base/err.h"
 #include "core/base/mem.h"
+#include "queue/devices.h"
 #include "queue/planted.h"
 #include "queue/recover.h"
 
@@ -19,17 +20,18 @@
  * A killed life's writes may land after its process is gone; the lock on the descriptor they go
  * through is held until then. So nothing is read before every lock is ours.
  */
-static int lock_wait(struct spool *spool, int fd, uint64_t deadline_ns, struct spool_report *report)
+int opening_lock(struct opening *opening, int fd)
 {
+    struct spool *spool = opening->spool;
     bool was_held = false;
     int result;
 
     if (planted("queue/lock-not-waited-for"))
         return 0;
     while ((result = io_file_lock(spool->io, fd)) == E_LOCKED) {
-        report->locks_waited_for += was_held ? 0 : 1;
+        opening->report->locks_waited_for += was_held ? 0 : 1;
         was_held = true;
-        if (io_now_ns(spool->io) >= deadline_ns)
+        if (io_now_ns(spool->io) >= opening->deadline_ns)
             return E_LOCKED;
         io_turn(spool->io, LOCK_RETRY_NS);
     }
@@ -47,19 +49,16 @@ static bool is_zero(const uint8_t *data, size_t len)
 
 /* ---- Superblock ---------------------------------------------------------------------------- */
 
-struct super_seen {
-    struct segfmt_super super;
-    bool found;
-};
-
-static int super_read(struct spool *spool, struct super_seen *ret_seen, struct spool_report *report)
+static int super_read(struct opening *opening)
 {
+    struct spool *spool = opening->spool;
+    struct super_seen *ret_seen = &opening->super;
+    struct spool_report *report = opening->report;
     uint8_t *blocks = mem_alloc(SEGFMT_SUPER_BYTES);
     int64_t got = recover_read(spool->io, spool->super_fd, blocks, SEGFMT_SUPER_BYTES, 0, report);
     bool is_damaged = false;
     int result = got < 0 ? (int)got : 0;
 
-    memset(ret_seen, 0, sizeof(*ret_seen));
     for (uint32_t at = 0; at + SEGFMT_BLOCK <= SEGFMT_SUPER_BYTES && result == 0;
          at += SEGFMT_BLOCK) {
         struct segfmt_super super;
@@ -80,58 +79,30 @@ static int super_read(struct spool *spool, struct super_seen *ret_seen, struct s
     return result;
 }
 
-static int super_open(struct spool *spool, uint64_t deadline_ns, struct super_seen *ret_seen,
-                      struct spool_report *report)
+static int super_open(struct opening *opening)
 {
+    struct spool *spool = opening->spool;
     char path[SPOOL_PATH_MAX + 32];
     int result;
 
-    spool_file_path(spool->path, "super", path);
+    spool_file_path(spool->devices[0].path, "super", path);
     result = io_file_open(spool->io, path, IO_FILE_READ | IO_FILE_WRITE | IO_FILE_CREATE,
                           &spool->super_fd);
     if (result < 0)
         return result;
-    result = lock_wait(spool, spool->super_fd, deadline_ns, report);
+    result = opening_lock(opening, spool->super_fd);
     if (result == 0)
         result = io_file_sync_now(spool->io, spool->super_fd);
     if (result < 0)
         return result;
-    return super_read(spool, ret_seen, report);
+    return super_read(opening);
 }
 
 /* ---- Segment files ------------------------------------------------------------------------- */
 
-struct listing {
-    uint16_t *slots;
-    uint32_t count;
-    uint32_t room;
-    uint32_t highest;
-};
-
-static void note_name(void *context, const char *name)
-{
-    struct listing *listing = context;
-    uint16_t slot;
-
-    if (!segfmt_name_parse(name, &slot))
-        return;
-    if (listing->count == listing->room) {
-        uint32_t room = listing->room == 0 ? 256 : listing->room * 2;
-        uint16_t *larger = mem_alloc(room * sizeof(*larger));
-
-        if (listing->count > 0)
-            memcpy(larger, listing->slots, listing->count * sizeof(*larger));
-        mem_free(listing->slots);
-        listing->slots = larger;
-        listing->room = room;
-    }
-    listing->slots[listing->count++] = slot;
-    if (slot > listing->highest)
-        listing->highest = slot;
-}
-
 /* What is known of an open file before its records are read. */
 struct opened {
+    struct segment *segment;
     struct segfmt_header header;
     uint64_t size;
     int header_result;
@@ -139,14 +110,14 @@ struct opened {
 };
 
 /* The whole file: zeros in place of the header alone are damage, and the records may be there. */
-static bool file_is_zero(struct spool *spool, int fd, uint64_t size, struct spool_report *report)
+static bool file_is_zero(struct opening *opening, int fd, uint64_t size)
 {
     uint8_t *window = mem_alloc_aligned(BLANK_WINDOW_BYTES, SEGFMT_BLOCK);
     bool is_blank = true;
     int64_t got = 1;
 
     for (uint64_t at = 0; at < size && is_blank && got > 0; at += (uint64_t)got) {
-        got = recover_read(spool->io, fd, window, BLANK_WINDOW_BYTES, at, report);
+        got = recover_read(opening->spool->io, fd, window, BLANK_WINDOW_BYTES, at, opening->report);
         is_blank = got >= 0 && is_zero(window, (size_t)got);
     }
     mem_free(window);
@@ -155,41 +126,44 @@ static bool file_is_zero(struct spool *spool, int fd, uint64_t size, struct spoo
 
 /* A header that rotted away is put together again from the first batch, which repeats most of it.
  */
-static int header_from_batch(struct spool *spool, uint16_t slot, uint64_t size,
-                             struct segfmt_header *ret_header, struct spool_report *report)
+static int header_from_batch(struct opening *opening, struct opened *opened)
 {
-    uint8_t *block = spool->pool.block;
+    struct spool *spool = opening->spool;
+    struct segfmt_header *header = &opened->header;
+    const struct segpool *pool = spool_pool_of(spool, opened->segment);
     struct segfmt_batch batch;
-    int64_t got = recover_read(spool->io, spool->pool.slots[slot].fd, block, SEGFMT_BLOCK,
-                               SEGFMT_BLOCK, report);
+    int64_t got = recover_read(spool->io, opened->segment->fd, pool->block, SEGFMT_BLOCK,
+                               SEGFMT_BLOCK, opening->report);
 
-    if (got != SEGFMT_BLOCK || !segfmt_batch_decode(block, spool->uuid, &batch))
+    if (got != SEGFMT_BLOCK || !segfmt_batch_decode(pool->block, spool->uuid, &batch))
         return E_DAMAGED;
-    memset(ret_header, 0, sizeof(*ret_header));
-    memcpy(ret_header->uuid, spool->uuid, SEGFMT_UUID_BYTES);
-    ret_header->stream = batch.stream;
-    ret_header->serial = batch.serial;
-    ret_header->slot = slot;
-    ret_header->life = batch.life;
-    ret_header->segment_bytes = size < SEGFMT_SEGMENT_MAX ? size : SEGFMT_SEGMENT_MAX;
-    ret_header->sequence = batch.sequence;
+    memset(header, 0, sizeof(*header));
+    memcpy(header->uuid, spool->uuid, SEGFMT_UUID_BYTES);
+    header->stream = batch.stream;
+    header->device = batch.device;
+    header->serial = batch.serial;
+    header->slot = (uint16_t)(opened->segment->slot - pool->slot_base);
+    header->life = batch.life;
+    header->segment_bytes = opened->size < SEGFMT_SEGMENT_MAX ? opened->size : SEGFMT_SEGMENT_MAX;
+    header->sequence = batch.sequence;
     return 0;
 }
 
-static int segment_open(struct spool *spool, uint16_t slot, uint64_t deadline_ns,
-                        struct opened *ret_opened, struct spool_report *report)
+static int segment_open(struct opening *opening, struct segment *segment, struct opened *ret_opened)
 {
-    struct segment *segment = &spool->pool.slots[slot];
+    struct spool *spool = opening->spool;
+    struct segpool *pool = spool_pool_of(spool, segment);
     int64_t got;
     int result;
 
     memset(ret_opened, 0, sizeof(*ret_opened));
-    result = segpool_file_open(&spool->pool, slot, false, &segment->fd);
+    ret_opened->segment = segment;
+    result = segpool_file_open(pool, segment, false);
     if (result < 0)
         return result;
-    spool->pool.file_count++;
+    pool->file_count++;
     segment->state = SEGMENT_FOREIGN;
-    result = lock_wait(spool, segment->fd, deadline_ns, report);
+    result = opening_lock(opening, segment->fd);
     if (result == 0)
         result = io_file_size(spool->io, segment->fd, &ret_opened->size);
     /* What is read below must not vanish in a power cut after it was acted upon. */
@@ -197,56 +171,83 @@ static int segment_open(struct spool *spool, uint16_t slot, uint64_t deadline_ns
         result = io_file_sync_now(spool->io, segment->fd);
     if (result < 0)
         return result;
-    got = recover_read(spool->io, segment->fd, spool->pool.block, SEGFMT_BLOCK, 0, report);
+    got = recover_read(spool->io, segment->fd, pool->block, SEGFMT_BLOCK, 0, opening->report);
     if (got < (int64_t)SEGFMT_BLOCK) {
-        ret_opened->is_blank = got >= 0 && is_zero(spool->pool.block, (size_t)got);
+        ret_opened->is_blank = got >= 0 && is_zero(pool->block, (size_t)got);
         ret_opened->header_result = E_DAMAGED;
         return 0;
     }
-    ret_opened->is_blank = is_zero(spool->pool.block, SEGFMT_BLOCK) &&
-                           file_is_zero(spool, segment->fd, ret_opened->size, report);
-    ret_opened->header_result = segfmt_header_decode(spool->pool.block, &ret_opened->header);
+    ret_opened->is_blank =
+        is_zero(pool->block, SEGFMT_BLOCK) && file_is_zero(opening, segment->fd, ret_opened->size);
+    ret_opened->header_result = segfmt_header_decode(pool->block, &ret_opened->header);
     return ret_opened->header_result == E_VERSION ? E_VERSION : 0;
 }
 
-/* Damage that is found before the recovery proper. */
-static void damage(const struct spool_recovery *recovery, struct spool_report *report,
-                   uint16_t slot, const char *text)
+void opening_damage(struct opening *opening, const char *file, const char *text)
 {
-    char name[SEGFMT_NAME_BYTES] = "super";
+    opening->report->damage_count++;
+    opening->recovery->on_damage(opening->recovery->context, file, 0, text);
+}
 
-    if (slot != UINT16_MAX)
-        segfmt_name(slot, name);
-    report->damage_count++;
-    recovery->on_damage(recovery->context, name, 0, text);
+static void segment_damage(struct opening *opening, const struct segment *segment, const char *text)
+{
+    char room[SPOOL_PATH_MAX + 32];
+
+    opening_damage(opening,
+                   segpool_told_name(spool_pool_of(opening->spool, segment), segment, room), text);
+}
+
+/* NULL when the file is this segment's; else what it is. */
+static const char *why_not_ours(const struct opening *opening, const struct opened *opened)
+{
+    const struct segfmt_header *header = &opened->header;
+    const struct segpool *pool = spool_pool_of(opening->spool, opened->segment);
+
+    if (memcmp(header->uuid, opening->spool->uuid, SEGFMT_UUID_BYTES) != 0)
+        return "the segment belongs to another spool: file left alone";
+    if (header->device != pool->number)
+        return "the segment belongs into another directory of the spool: left alone";
+    if (header->slot != opened->segment->slot - pool->slot_base)
+        return "the file is a copy of another segment: left alone";
+    if (header->stream == STREAM_OUTCOMES && !pool->has_outcomes)
+        return "outcomes do not belong into this directory: file left alone";
+    return NULL;
+}
+
+static void spool_numbers_take(struct spool *spool, const struct segfmt_header *header)
+{
+    if (header->serial >= spool->serials.next)
+        spool->serials.next = header->serial + 1;
+    if (header->sequence >= spool->sequence_next)
+        spool->sequence_next = header->sequence;
+    if (header->life > spool->life)
+        spool->life = header->life;
 }
 
 /* Takes the file into the pool as a sealed segment, if it is one of ours. */
-static void segment_take(struct spool *spool, uint16_t slot, struct opened *opened,
-                         const struct spool_recovery *recovery, struct spool_report *report)
+static void segment_take(struct opening *opening, struct opened *opened)
 {
-    struct segment *segment = &spool->pool.slots[slot];
+    struct segment *segment = opened->segment;
     struct segfmt_header *header = &opened->header;
+    const struct segpool *pool = spool_pool_of(opening->spool, segment);
+    const char *why;
 
     if (opened->header_result < 0) {
-        if (header_from_batch(spool, slot, opened->size, header, report) < 0) {
-            damage(recovery, report, slot, "the segment's header is damaged: file left alone");
+        if (header_from_batch(opening, opened) < 0) {
+            segment_damage(opening, segment, "the segment's header is damaged: file left alone");
             return;
         }
-        report->headers_rebuilt++;
-        damage(recovery, report, slot, "the segment's header is damaged, its records are not");
+        opening->report->headers_rebuilt++;
+        segment_damage(opening, segment, "the segment's header is damaged, its records are not");
         segment->is_rebuilt = true;
     }
-    if (memcmp(header->uuid, spool->uuid, SEGFMT_UUID_BYTES) != 0) {
-        damage(recovery, report, slot, "the segment belongs to another spool: file left alone");
-        return;
-    }
-    if (header->slot != slot) {
-        damage(recovery, report, slot, "the file is a copy of another segment: left alone");
+    why = why_not_ours(opening, opened);
+    if (why != NULL) {
+        segment_damage(opening, segment, why);
         return;
     }
     if (opened->size < header->segment_bytes)
-        damage(recovery, report, slot, "the file is shorter than its header says");
+        segment_damage(opening, segment, "the file is shorter than its header says");
     segment->state = SEGMENT_SEALED;
     segment->was_used = true;
     segment->stream = header->stream;
@@ -255,16 +256,11 @@ static void segment_take(struct spool *spool, uint16_t slot, struct opened *open
     segment->life = header->life;
     segment->former = header->former;
     segment->odd_size =
-        header->segment_bytes != spool->pool.segment_bytes || opened->size != header->segment_bytes;
+        header->segment_bytes != pool->segment_bytes || opened->size != header->segment_bytes;
     segment->bytes =
         (uint32_t)(opened->size < header->segment_bytes ? opened->size : header->segment_bytes);
     segment->end = SEGFMT_BLOCK;
-    if (header->serial >= spool->pool.serial_next)
-        spool->pool.serial_next = header->serial + 1;
-    if (header->sequence >= spool->sequence_next)
-        spool->sequence_next = header->sequence;
-    if (header->life > spool->life)
-        spool->life = header->life;
+    spool_numbers_take(opening->spool, header);
 }
 
 static uint32_t headers_with(const struct opened *opened, uint32_t count, const uint8_t *uuid)
@@ -279,13 +275,13 @@ static uint32_t headers_with(const struct opened *opened, uint32_t count, const 
 
 /* The uuid is what all files agree on; the superblock has it, and every header too: without the
  * superblock the most of them decide, since one may have strayed here from another spool. */
-static void choose_uuid(struct spool *spool, const struct super_seen *seen,
-                        const struct opened *opened, uint32_t count)
+static void choose_uuid(const struct opening *opening, const struct opened *opened, uint32_t count)
 {
+    struct spool *spool = opening->spool;
     uint32_t most = 0;
 
-    if (seen->found) {
-        memcpy(spool->uuid, seen->super.uuid, SEGFMT_UUID_BYTES);
+    if (opening->super.found) {
+        memcpy(spool->uuid, opening->super.super.uuid, SEGFMT_UUID_BYTES);
         return;
     }
     for (uint32_t i = 0; i < SEGFMT_UUID_BYTES; i++)
@@ -303,45 +299,113 @@ static void choose_uuid(struct spool *spool, const struct super_seen *seen,
     }
 }
 
-static void note_super(struct spool *spool, const struct super_seen *seen, bool has_segments,
-                       const struct spool_recovery *recovery, struct spool_report *report)
+static void note_super(struct opening *opening, bool has_segments)
 {
-    if (!seen->found) {
+    struct spool *spool = opening->spool;
+    const struct segfmt_super *super = &opening->super.super;
+
+    spool->serials.next = 1;
+    if (!opening->super.found) {
         /* Without segments it is the first start, or one that a power cut ended at once. */
         if (has_segments)
-            damage(recovery, report, UINT16_MAX, "the superblock is missing or damaged");
+            opening_damage(opening, "super", "the superblock is missing or damaged");
         return;
     }
-    spool->life = seen->super.life;
-    spool->pool.super_writes = seen->super.writes;
-    spool->pool.serial_next = seen->super.serial_limit;
+    spool->life = super->life;
+    spool->serials.super_writes = super->writes;
+    spool->serials.next = super->serial_limit;
 }
 
-static int files_open(struct spool *spool, const struct listing *listing,
-                      const struct super_seen *seen, uint64_t deadline_ns,
-                      const struct spool_recovery *recovery, struct spool_report *report)
+/* Slots of the only device there is. */
+static uint32_t slots_wanted(const struct opening *opening)
 {
-    struct opened *opened = mem_alloc((listing->count + 1) * sizeof(*opened));
-    bool has_segments = false;
+    uint32_t wanted = opening->spool->options.segment_count_max * 2;
+    uint32_t highest = opening->seen[0].listing.highest;
+
+    return (highest + 1 > wanted ? highest + 1 : wanted) + SLOTS_SPARE;
+}
+
+static bool has_too_many_files(const struct opening *opening)
+{
+    for (uint32_t i = 0; i < opening->spool->device_count; i++) {
+        if (opening->seen[i].listing.highest >= SEGFMT_DEVICE_SLOTS)
+            return true;
+    }
+    return opening->spool->options.segment_count_max > SEGFMT_DEVICE_SLOTS / 2;
+}
+
+/* A slot names its device for ever: with several each has its range, by its number. */
+static int slots_make(struct opening *opening)
+{
+    struct spool *spool = opening->spool;
+    uint32_t highest = 0;
+
+    for (uint32_t i = 0; i < spool->device_count; i++)
+        highest = spool->devices[i].pool.number > highest ? spool->devices[i].pool.number : highest;
+    if (spool->device_count > 1 && has_too_many_files(opening)) {
+        opening_refuse(opening, spool->devices[0].path,
+                       "with several directories a segment file's number must be below 9216");
+        return E_RANGE;
+    }
+    spool->segment_count =
+        spool->device_count == 1 ? slots_wanted(opening) : (highest + 1) * SEGFMT_DEVICE_SLOTS;
+    must(spool->segment_count < UINT16_MAX);
+    spool->segments = mem_alloc(spool->segment_count * sizeof(*spool->segments));
+    for (uint32_t i = 0; i < spool->device_count; i++) {
+        struct segpool *pool = &spool->devices[i].pool;
+        uint32_t base = pool->number * SEGFMT_DEVICE_SLOTS;
+        uint32_t count = spool->device_count == 1 ? spool->segment_count : SEGFMT_DEVICE_SLOTS;
+
+        /* One that was not taken in has none. */
+        segpool_init(pool, spool, &spool->segments[base], base, pool->is_retired ? 0 : count);
+    }
+    chunkbook_init(&spool->chunks, spool);
+    return 0;
+}
+
+/* Opens every segment file; *ret_count of them. */
+static int files_open(struct opening *opening, struct opened *opened, uint32_t *ret_count)
+{
+    struct spool *spool = opening->spool;
+    uint32_t count = 0;
     int result = 0;
 
-    for (uint32_t i = 0; i < listing->count && result == 0; i++) {
-        result = segment_open(spool, listing->slots[i], deadline_ns, &opened[i], report);
-        has_segments |= opened[i].header_result == 0;
-    }
-    if (result == 0) {
-        choose_uuid(spool, seen, opened, listing->count);
-        note_super(spool, seen, has_segments, recovery, report);
-    }
-    for (uint32_t i = 0; i < listing->count && result == 0; i++) {
-        struct segment *segment = &spool->pool.slots[listing->slots[i]];
+    for (uint32_t i = 0; i < spool->device_count; i++) {
+        const struct listing *listing = &opening->seen[i].listing;
 
+        for (uint32_t j = 0; j < listing->count && result == 0; j++) {
+            struct segment *segment = &spool->devices[i].pool.slots[listing->slots[j]];
+
+            result = segment_open(opening, segment, &opened[count]);
+            count++;
+        }
+    }
+    *ret_count = count;
+    return result;
+}
+
+static int files_take(struct opening *opening)
+{
+    struct spool *spool = opening->spool;
+    struct opened *opened = mem_alloc((spool->segment_count + 1) * sizeof(*opened));
+    bool has_segments = false;
+    uint32_t count = 0;
+    int result = files_open(opening, opened, &count);
+
+    for (uint32_t i = 0; i < count && result == 0; i++)
+        has_segments |= opened[i].header_result == 0;
+    if (result == 0) {
+        choose_uuid(opening, opened, count);
+        note_super(opening, has_segments);
+        result = devices_match_uuid(opening);
+    }
+    for (uint32_t i = 0; i < count && result == 0; i++) {
         if (!opened[i].is_blank) {
-            segment_take(spool, listing->slots[i], &opened[i], recovery, report);
+            segment_take(opening, &opened[i]);
             continue;
         }
-        segment->state = SEGMENT_MAKING;
-        report->files_unfinished++;
+        opened[i].segment->state = SEGMENT_MAKING;
+        opening->report->files_unfinished++;
     }
     mem_free(opened);
     return result;
@@ -351,15 +415,15 @@ static int files_open(struct spool *spool, const struct listing *listing,
  * Files that never had a header. They are made anew even where they look finished: after a failed
  * sync the system may show zeros, a size and a name that the disk does not have.
  */
-static void settle_unfinished(struct segpool *pool)
+static void settle_unfinished(struct spool *spool)
 {
-    for (uint32_t i = 0; i < pool->slot_count; i++) {
-        struct segment *segment = &pool->slots[i];
+    for (uint32_t i = 0; i < spool->segment_count; i++) {
+        struct segment *segment = &spool->segments[i];
 
         if (segment->state != SEGMENT_MAKING)
             continue;
         segment->state = SEGMENT_POISONED;
-        segpool_release(pool, segment);
+        segpool_release(spool_pool_of(spool, segment), segment);
     }
 }
 
@@ -391,14 +455,20 @@ static int trial_wait(struct spool *spool, struct trial *trial)
     return trial->result < 0 ? trial->result : 0;
 }
 
-/* One commit of a block of zeros at the end of a segment that holds nothing yet. */
-static int try_commit(struct spool *spool, struct trial *trial, uint64_t number, bool by_sync)
+static const struct segment *segment_to_try(const struct segpool *pool)
 {
-    const struct segment *segment = spool->pool.ready[STREAM_OUTCOMES];
+    return pool->ready[pool->has_outcomes ? STREAM_OUTCOMES : STREAM_MESSAGES];
+}
+
+/* One commit of a block of zeros at the end of a segment that holds nothing yet. */
+static int try_commit(struct segpool *pool, struct trial *trial, uint64_t number, bool by_sync)
+{
+    struct spool *spool = pool->spool;
+    const struct segment *segment = segment_to_try(pool);
     uint64_t offset = segment->bytes - SEGFMT_BLOCK * (1 + number % 8);
     int result;
 
-    io_write(spool->io, &trial->op, segment->fd, spool->pool.zeros, SEGFMT_BLOCK, offset, !by_sync);
+    io_write(spool->io, &trial->op, segment->fd, pool->zeros, SEGFMT_BLOCK, offset, !by_sync);
     result = trial_wait(spool, trial);
     if (result < 0 || !by_sync)
         return result;
@@ -408,8 +478,9 @@ static int try_commit(struct spool *spool, struct trial *trial, uint64_t number,
 
 /* The two ways take turns, so that whatever else the disk does hits both; the first round warms up
  * and does not count. */
-static int try_modes(struct spool *spool, uint64_t ret_ns[2], uint64_t *ret_rounds)
+static int try_modes(struct segpool *pool, uint64_t ret_ns[2], uint64_t *ret_rounds)
 {
+    struct spool *spool = pool->spool;
     uint64_t until_ns = io_now_ns(spool->io) + spool->options.calibrate_ms * 1000000ull;
     struct trial trial = {.done = false};
     int result = 0;
@@ -422,7 +493,7 @@ static int try_modes(struct spool *spool, uint64_t ret_ns[2], uint64_t *ret_roun
             uint64_t began_ns = io_now_ns(spool->io);
 
             for (uint64_t i = 0; i < TRIAL_COMMITS && result == 0; i++)
-                result = try_commit(spool, &trial, i, by_sync);
+                result = try_commit(pool, &trial, i, by_sync);
             if (round > 0)
                 ret_ns[by_sync] += io_now_ns(spool->io) - began_ns;
         }
@@ -431,26 +502,27 @@ static int try_modes(struct spool *spool, uint64_t ret_ns[2], uint64_t *ret_roun
     return result;
 }
 
-static int calibrate(struct spool *spool)
+static int calibrate(struct spool_device *device)
 {
+    struct segpool *pool = &device->pool;
     uint64_t ns[2] = {0, 0};
     uint64_t rounds = 0;
     int result;
 
-    if (spool->options.calibrate_ms == 0) {
-        snprintf(spool->commit_mode, sizeof(spool->commit_mode), "direct-dsync (not calibrated)");
+    if (pool->spool->options.calibrate_ms == 0 || segment_to_try(pool) == NULL) {
+        snprintf(device->commit_mode, sizeof(device->commit_mode), "direct-dsync (not calibrated)");
         return 0;
     }
-    result = try_modes(spool, ns, &rounds);
+    result = try_modes(pool, ns, &rounds);
     if (result < 0)
         return result;
-    spool->commit_by_sync = ns[1] < ns[0];
+    pool->by_sync = ns[1] < ns[0];
     rounds *= TRIAL_COMMITS * 1000;
-    snprintf(spool->commit_mode, sizeof(spool->commit_mode),
+    snprintf(device->commit_mode, sizeof(device->commit_mode),
              "%s (%s; microseconds a commit: dsync %llu, fdatasync %llu)",
-             spool->commit_by_sync ? "fdatasync" : "direct-dsync",
-             spool->pool.is_direct ? "O_DIRECT" : "page cache",
-             (unsigned long long)(ns[0] / rounds), (unsigned long long)(ns[1] / rounds));
+             pool->by_sync ? "fdatasync" : "direct-dsync",
+             pool->is_direct ? "O_DIRECT" : "page cache", (unsigned long long)(ns[0] / rounds),
+             (unsigned long long)(ns[1] / rounds));
     return 0;
 }
 
@@ -460,34 +532,73 @@ static int check_options(const struct spool_options *options)
 {
     if (options->segment_bytes < SEGFMT_SEGMENT_MIN || options->segment_bytes > SEGFMT_SEGMENT_MAX)
         return E_RANGE;
-    if (options->segment_bytes % SEGFMT_BLOCK != 0 || strlen(options->path) >= SPOOL_PATH_MAX)
+    if (options->segment_bytes % SEGFMT_BLOCK != 0 || options->directories[0].path == NULL)
         return E_RANGE;
+    for (uint32_t i = 0; i < SPOOL_DEVICES_MAX && options->directories[i].path != NULL; i++) {
+        if (strlen(options->directories[i].path) >= SPOOL_PATH_MAX)
+            return E_RANGE;
+    }
     if (options->segment_count_max < SEGPOOL_COUNT_MIN ||
         options->segment_count_max > SLOTS_MAX / 2)
         return E_RANGE;
     return 0;
 }
 
-static int start_life(struct spool *spool, struct recover *recover, struct spool_report *report)
+static void devices_describe(struct spool *spool, const struct spool_options *options)
 {
+    for (uint32_t i = 0; i < SPOOL_DEVICES_MAX && options->directories[i].path != NULL; i++) {
+        const struct spool_directory *directory = &options->directories[i];
+        struct spool_device *device = &spool->devices[i];
+
+        snprintf(device->path, sizeof(device->path), "%s", directory->path);
+        device->fd = -1;
+        device->priority = directory->priority;
+        device->pool.path = device->path;
+        device->pool.device = (uint8_t)i;
+        device->pool.takes_mail = !directory->deliver_only;
+        device->pool.has_outcomes = i == 0;
+        device->pool.min_free_bytes = directory->min_free_bytes;
+        spool->device_count++;
+    }
+}
+
+/* What fails on another device than the first does not keep the spool from starting. */
+static int devices_prepare(struct spool *spool)
+{
+    for (uint32_t i = 0; i < spool->device_count; i++) {
+        struct spool_device *device = &spool->devices[i];
+        int result = segpool_prepare_now(&device->pool);
+
+        if (result == 0)
+            result = calibrate(device);
+        if (result < 0 && i == 0)
+            return result;
+    }
+    return 0;
+}
+
+static int start_life(struct opening *opening, struct recover *recover)
+{
+    struct spool *spool = opening->spool;
+    struct spool_report *report = opening->report;
     int result;
 
     if (recover->sequence_max >= spool->sequence_next)
         spool->sequence_next = recover->sequence_max + 1;
     spool->life++;
-    result = segpool_super_write_now(&spool->pool);
+    result = devices_make(opening);
     if (result == 0)
-        result = io_dir_sync(spool->io, spool->path);
+        result = segpool_super_write_now(spool);
+    if (result == 0)
+        result = io_dir_sync(spool->io, spool->devices[0].path);
     if (result < 0)
         return result;
     recover_settle(recover);
-    settle_unfinished(&spool->pool);
-    result = segpool_prepare_now(&spool->pool);
-    if (result == 0)
-        result = calibrate(spool);
+    settle_unfinished(spool);
+    result = devices_prepare(spool);
     if (result < 0)
         return result;
-    if (segpool_is_low(&spool->pool)) {
+    if (!route_takes_mail(spool)) {
         atomic_store_explicit(&spool->health, SPOOL_LOW_SPACE, memory_order_release);
         atomic_store_explicit(&spool->trouble, E_LOW_SPACE, memory_order_relaxed);
         atomic_store_explicit(&spool->trouble_since_ns, io_now_ns(spool->io), memory_order_relaxed);
@@ -496,62 +607,47 @@ static int start_life(struct spool *spool, struct recover *recover, struct spool
     /* A checkpoint is due when so much must be read again. */
     spool->checkpoint.bytes_at_begin = 0 - report->bytes_read;
     report->life = spool->life;
-    report->commit_mode = spool->commit_mode;
+    report->commit_mode = spool->devices[0].commit_mode;
     result = recover_relog(recover);
     return result < 0 ? result : recover_tell(recover);
 }
 
-/* The directory's own name must last, or a power cut takes the whole spool away. */
-static int directory_make(struct spool *spool)
+static int find_files(struct opening *opening)
 {
-    char parent[SPOOL_PATH_MAX];
-    char *slash;
-    int result = io_dir_create(spool->io, spool->path);
+    int result = devices_directory_make(opening->spool, opening->spool->devices[0].path);
 
-    if (result < 0)
-        return result;
-    snprintf(parent, sizeof(parent), "%s", spool->path);
-    slash = strrchr(parent, '/');
-    if (slash == NULL)
-        snprintf(parent, sizeof(parent), ".");
-    else
-        slash[slash == parent ? 1 : 0] = 0;
-    result = io_dir_sync(spool->io, parent);
-    /* A parent that we may not even read was made by somebody who saw to that. */
-    return result == -EACCES || result == -EPERM ? 0 : result;
+    if (result == 0)
+        result = devices_check_first(opening);
+    if (result == 0)
+        result = super_open(opening);
+    if (result == 0)
+        result = devices_look(opening);
+    if (result == 0)
+        result = devices_match(opening);
+    if (result == 0)
+        result = slots_make(opening);
+    return result == 0 ? files_take(opening) : result;
 }
 
 static int open_all(struct spool *spool, const struct spool_recovery *recovery,
                     struct spool_report *report)
 {
-    uint64_t deadline_ns = io_now_ns(spool->io) + LOCK_WAIT_NS;
-    struct listing listing = {0};
-    struct super_seen seen;
+    struct opening opening = {
+        .spool = spool,
+        .recovery = recovery,
+        .report = report,
+        .deadline_ns = io_now_ns(spool->io) + LOCK_WAIT_NS,
+    };
     struct recover recover;
-    uint32_t slots;
-    int result = directory_make(spool);
+    int result = find_files(&opening);
 
-    if (result == 0)
-        result = super_open(spool, deadline_ns, &seen, report);
-    if (result == 0)
-        result = io_dir_list(spool->io, spool->path, note_name, &listing);
-    if (result < 0) {
-        mem_free(listing.slots);
-        return result;
+    if (result == 0) {
+        result = recover_run(&recover, spool, recovery, report);
+        if (result == 0)
+            result = start_life(&opening, &recover);
+        recover_fini(&recover);
     }
-    slots = spool->options.segment_count_max * 2;
-    if (listing.highest + 1 > slots)
-        slots = listing.highest + 1;
-    segpool_init(&spool->pool, spool, slots + SLOTS_SPARE);
-    chunkbook_init(&spool->chunks, &spool->pool);
-    result = files_open(spool, &listing, &seen, deadline_ns, recovery, report);
-    mem_free(listing.slots);
-    if (result < 0)
-        return result;
-    result = recover_run(&recover, spool, recovery, report);
-    if (result == 0)
-        result = start_life(spool, &recover, report);
-    recover_fini(&recover);
+    opening_fini(&opening);
     return result;
 }
 
@@ -570,8 +666,7 @@ int spool_open(struct io *io, const struct spool_options *options,
     spool->options = *options;
     spool->super_fd = -1;
     spool->sequence_next = 1;
-    snprintf(spool->path, sizeof(spool->path), "%s", options->path);
-    spool->options.path = spool->path;
+    devices_describe(spool, options);
     named_init(&spool->named);
     result = open_all(spool, recovery, &report);
     if (result < 0) {
@@ -579,8 +674,9 @@ int spool_open(struct io *io, const struct spool_options *options,
         return result;
     }
     compaction_init(spool);
-    seglog_init(&spool->messages, spool, STREAM_MESSAGES);
-    seglog_init(&spool->outcomes, spool, STREAM_OUTCOMES);
+    for (uint32_t i = 0; i < spool->device_count; i++)
+        seglog_init(&spool->devices[i].messages, &spool->devices[i], STREAM_MESSAGES);
+    seglog_init(&spool->outcomes, &spool->devices[0], STREAM_OUTCOMES);
     spool->actor.turn = spool_turn;
     spool->actor.is_busy = spool_is_busy;
     io_attach(io, &spool->actor);
@@ -594,11 +690,16 @@ void spool_destroy(struct spool *spool)
     if (spool == NULL)
         return;
     compaction_fini(spool);
-    seglog_fini(&spool->messages);
     seglog_fini(&spool->outcomes);
     chunkbook_fini(&spool->chunks);
-    segpool_fini(&spool->pool);
+    for (uint32_t i = 0; i < spool->device_count; i++) {
+        seglog_fini(&spool->devices[i].messages);
+        segpool_fini(&spool->devices[i].pool);
+        if (spool->devices[i].fd >= 0)
+            io_close_now(spool->io, spool->devices[i].fd);
+    }
     named_fini(&spool->named);
+    mem_free(spool->segments);
     if (spool->super_fd >= 0)
         io_close_now(spool->io, spool->super_fd);
     for (uint16_t i = 0; i < spool->client_count; i++)

@@ -10,6 +10,8 @@
 
 #define QUEUE_PLANTED_BUGS(X)                                                                      \
     X("queue/answer-before-sync")                                                                  \
+    X("queue/answer-at-other-sync")                                                                \
+    X("queue/device-not-missed")                                                                   \
     X("queue/recycled-early")                                                                      \
     X("queue/told-before-durable")                                                                 \
     X("queue/chunk-answered-early")                                                                \

@@ -5,7 +5,6 @@
 #include "queue/spool_int.h"
 
 #include <errno.h>
-#include <stdio.h>
 
 /*
  * A slot's file stays the same for a whole life of the spool (a file that is unlinked takes its
@@ -15,16 +14,15 @@ struct spool_reader {
     struct io *io;
     int *fds; /* by slot, plus 1; 0 = not open */
     uint32_t slots;
-    char path[SPOOL_PATH_MAX];
+    const struct spool *spool;
 };
 
-struct spool_reader *spool_reader_create(struct io *io, const char *path)
+struct spool_reader *spool_reader_create(struct io *io, const struct spool *spool)
 {
     struct spool_reader *reader = mem_alloc(sizeof(*reader));
 
-    must(strlen(path) < SPOOL_PATH_MAX);
     reader->io = io;
-    snprintf(reader->path, sizeof(reader->path), "%s", path);
+    reader->spool = spool;
     return reader;
 }
 
@@ -61,6 +59,7 @@ static int reader_grow(struct spool_reader *reader, uint16_t slot)
 int spool_reader_fd(struct spool_reader *reader, const struct log_place *place)
 {
     char path[SPOOL_PATH_MAX + 32];
+    const struct segpool *pool;
     int result = 0;
     int fd;
 
@@ -70,7 +69,10 @@ int spool_reader_fd(struct spool_reader *reader, const struct log_place *place)
         return result;
     if (reader->fds[place->slot] != 0)
         return reader->fds[place->slot] - 1;
-    spool_segment_path(reader->path, place->slot, path);
+    pool = spool_pool_of_slot(reader->spool, place->slot);
+    if (pool == NULL)
+        return E_NOT_FOUND;
+    segpool_path(pool, place->slot, path);
     result = io_file_open(reader->io, path, IO_FILE_READ, &fd);
     if (result < 0)
         return result;

@@ -91,24 +91,31 @@ static int read_records(struct recover *recover, struct segment *segment, uint32
 
 /* ---- First pass: voids and checkpoints ----------------------------------------------------- */
 
+static struct segment *find_serial(const struct recover_order *order, uint32_t serial)
+{
+    uint32_t low = 0;
+    uint32_t high = order->count;
+
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+
+        if (order->segments[middle]->serial < serial)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    if (low < order->count && order->segments[low]->serial == serial)
+        return order->segments[low];
+    return NULL;
+}
+
 struct segment *recover_segment(struct recover *recover, uint32_t serial)
 {
-    for (int stream = STREAM_MESSAGES; stream <= STREAM_OUTCOMES; stream++) {
-        uint32_t low = 0;
-        uint32_t high = recover->order_count[stream];
+    struct segment *found = NULL;
 
-        while (low < high) {
-            uint32_t middle = low + (high - low) / 2;
-
-            if (recover->order[stream][middle]->serial < serial)
-                low = middle + 1;
-            else
-                high = middle;
-        }
-        if (low < recover->order_count[stream] && recover->order[stream][low]->serial == serial)
-            return recover->order[stream][low];
-    }
-    return NULL;
+    for (uint32_t i = 0; i < recover->spool->device_count && found == NULL; i++)
+        found = find_serial(&recover->messages[i], serial);
+    return found != NULL ? found : find_serial(&recover->outcomes, serial);
 }
 
 static int note_void(struct recover *recover, const struct scan_record *record)
@@ -148,9 +155,9 @@ static int note_begin(struct recover *recover, const struct segment *segment,
                       const struct scan_record *record)
 {
     struct recover_checkpoint *point;
-    struct segfmt_checkpoint decoded;
+    struct segfmt_begin decoded;
 
-    if (segfmt_checkpoint_decode(record->payload, &decoded) < 0)
+    if (segfmt_begin_decode(record->payload, &decoded) < 0)
         return E_DAMAGED;
     point = point_new(recover);
     if (point == NULL)
@@ -234,8 +241,8 @@ static bool point_is_whole(struct recover *recover, const struct recover_checkpo
 {
     if (!recover_gaps_spare(recover, point))
         return false;
-    for (uint32_t i = 0; i < recover->order_count[STREAM_OUTCOMES]; i++) {
-        const struct segment *segment = recover->order[STREAM_OUTCOMES][i];
+    for (uint32_t i = 0; i < recover->outcomes.count; i++) {
+        const struct segment *segment = recover->outcomes.segments[i];
 
         if (segment->serial > point->begin_serial && segment->serial <= point->end_serial &&
             !is_unused(recover, segment) && recover_segment(recover, segment->former) == NULL)
@@ -376,17 +383,26 @@ static int outcome_stream_record(struct recover *recover, struct segment *segmen
     return 0;
 }
 
-static int read_messages(struct recover *recover)
+/* Where a checkpoint begins in the device's log; a device that it does not know is read whole. */
+static struct segfmt_place place_on(const struct recover *recover,
+                                    const struct recover_checkpoint *point, uint32_t device)
 {
-    uint32_t serial = recover->chosen != NULL ? recover->chosen->point.serial : 0;
-    uint32_t offset = recover->chosen != NULL ? recover->chosen->point.offset : 0;
+    struct segfmt_place none = {0};
+
+    return point != NULL ? point->point.places[recover->spool->devices[device].pool.number] : none;
+}
+
+static int read_messages(struct recover *recover, uint32_t device)
+{
+    struct segfmt_place place = place_on(recover, recover->chosen, device);
+    const struct recover_order *order = &recover->messages[device];
     int result = 0;
 
-    for (uint32_t i = 0; i < recover->order_count[STREAM_MESSAGES] && result == 0; i++) {
-        struct segment *segment = recover->order[STREAM_MESSAGES][i];
-        uint32_t from = segment->serial == serial ? offset : SEGFMT_BLOCK;
+    for (uint32_t i = 0; i < order->count && result == 0; i++) {
+        struct segment *segment = order->segments[i];
+        uint32_t from = segment->serial == place.serial ? place.offset : SEGFMT_BLOCK;
 
-        if (segment->serial < serial)
+        if (segment->serial < place.serial)
             continue;
         result = read_records(recover, segment, from, true, message_record);
     }
@@ -399,8 +415,8 @@ static int read_outcomes(struct recover *recover)
     uint32_t offset = recover->chosen != NULL ? recover->chosen->begin_offset : 0;
     int result = 0;
 
-    for (uint32_t i = 0; i < recover->order_count[STREAM_OUTCOMES] && result == 0; i++) {
-        struct segment *segment = recover->order[STREAM_OUTCOMES][i];
+    for (uint32_t i = 0; i < recover->outcomes.count && result == 0; i++) {
+        struct segment *segment = recover->outcomes.segments[i];
         uint32_t from = segment->serial == serial ? offset : SEGFMT_BLOCK;
 
         if (segment->serial >= serial)
@@ -412,12 +428,11 @@ static int read_outcomes(struct recover *recover)
 /* ---- What is missing ------------------------------------------------------------------------ */
 
 /* Every segment names the one before it; behind the checkpoint none may be missing. */
-static void check_chain(struct recover *recover, enum segfmt_stream stream, uint32_t from_serial)
+static void check_chain(struct recover *recover, const struct recover_order *order,
+                        uint32_t from_serial)
 {
-    struct segment **order = recover->order[stream];
-
-    for (uint32_t i = 0; i < recover->order_count[stream]; i++) {
-        const struct segment *segment = order[i];
+    for (uint32_t i = 0; i < order->count; i++) {
+        const struct segment *segment = order->segments[i];
 
         if (segment->former < from_serial || segment->former == 0 || is_unused(recover, segment))
             continue;
@@ -440,18 +455,30 @@ static int by_serial(const void *left, const void *right)
     return a->slot < b->slot ? -1 : a->slot > b->slot;
 }
 
+static void order_put(struct recover *recover, struct segment *segment)
+{
+    struct recover_order *order = segment->stream == STREAM_OUTCOMES
+                                      ? &recover->outcomes
+                                      : &recover->messages[segment->device];
+
+    order->segments[order->count++] = segment;
+}
+
 /* A serial names one segment. A second file that bears it is a copy whose header rotted away. */
 static void order_segments(struct recover *recover)
 {
-    struct segpool *pool = &recover->spool->pool;
-    struct segment **all = mem_alloc((pool->slot_count + 1) * sizeof(struct segment *));
+    struct spool *spool = recover->spool;
+    struct segment **all = mem_alloc((spool->segment_count + 1) * sizeof(struct segment *));
     uint32_t count = 0;
 
-    for (int stream = STREAM_MESSAGES; stream <= STREAM_OUTCOMES; stream++)
-        recover->order[stream] = mem_alloc((pool->slot_count + 1) * sizeof(struct segment *));
-    for (uint32_t i = 0; i < pool->slot_count; i++) {
-        if (pool->slots[i].state == SEGMENT_SEALED)
-            all[count++] = &pool->slots[i];
+    recover->outcomes.segments =
+        mem_alloc((spool->devices[0].pool.slot_count + 1) * sizeof(struct segment *));
+    for (uint32_t i = 0; i < spool->device_count; i++)
+        recover->messages[i].segments =
+            mem_alloc((spool->devices[i].pool.slot_count + 1) * sizeof(struct segment *));
+    for (uint32_t i = 0; i < spool->segment_count; i++) {
+        if (spool->segments[i].state == SEGMENT_SEALED)
+            all[count++] = &spool->segments[i];
     }
     qsort(all, count, sizeof(struct segment *), by_serial);
     for (uint32_t i = 0; i < count; i++) {
@@ -462,7 +489,7 @@ static void order_segments(struct recover *recover)
             recover_damage(recover, segment->slot, 0,
                            "another file has this segment's serial: file left alone");
         } else if (segment->stream == STREAM_MESSAGES || segment->stream == STREAM_OUTCOMES) {
-            recover->order[segment->stream][recover->order_count[segment->stream]++] = segment;
+            order_put(recover, segment);
         }
     }
     mem_free(all);
@@ -472,9 +499,9 @@ static void order_segments(struct recover *recover)
  * recycled, also when an older one is read. */
 static void check_chains(struct recover *recover)
 {
-    check_chain(recover, STREAM_MESSAGES,
-                recover->newest != NULL ? recover->newest->point.serial : 0);
-    check_chain(recover, STREAM_OUTCOMES,
+    for (uint32_t i = 0; i < recover->spool->device_count; i++)
+        check_chain(recover, &recover->messages[i], place_on(recover, recover->newest, i).serial);
+    check_chain(recover, &recover->outcomes,
                 recover->chosen != NULL ? recover->chosen->begin_serial : 0);
 }
 
@@ -513,17 +540,18 @@ int recover_run(struct recover *recover, struct spool *spool,
     recover->callbacks = callbacks;
     recover->report = report;
     recover->named = &spool->named;
-    recover->seen = mem_alloc(spool->pool.slot_count * sizeof(*recover->seen));
-    recover->untold = mem_alloc(spool->pool.slot_count * sizeof(*recover->untold));
+    recover->seen = mem_alloc(spool->segment_count * sizeof(*recover->seen));
+    recover->untold = mem_alloc(spool->segment_count * sizeof(*recover->untold));
     recover_table_init(&recover->table);
     order_segments(recover);
-    for (uint32_t i = 0; i < recover->order_count[STREAM_OUTCOMES] && result == 0; i++)
-        result = read_records(recover, recover->order[STREAM_OUTCOMES][i], SEGFMT_BLOCK, true,
+    for (uint32_t i = 0; i < recover->outcomes.count && result == 0; i++)
+        result = read_records(recover, recover->outcomes.segments[i], SEGFMT_BLOCK, true,
                               first_pass_record);
     if (result < 0)
         return result;
     choose(recover);
-    result = read_messages(recover);
+    for (uint32_t i = 0; i < spool->device_count && result == 0; i++)
+        result = read_messages(recover, i);
     if (result == 0)
         result = read_outcomes(recover);
     if (result < 0)
@@ -538,8 +566,9 @@ int recover_run(struct recover *recover, struct spool *spool,
 void recover_fini(struct recover *recover)
 {
     recover_table_fini(&recover->table);
-    mem_free(recover->order[STREAM_MESSAGES]);
-    mem_free(recover->order[STREAM_OUTCOMES]);
+    mem_free(recover->outcomes.segments);
+    for (uint32_t i = 0; i < SPOOL_DEVICES_MAX; i++)
+        mem_free(recover->messages[i].segments);
     mem_free(recover->seen);
     mem_free(recover->untold);
     mem_free(recover->gaps);
@@ -557,11 +586,12 @@ void recover_fini(struct recover *recover)
 static bool may_vanish(const struct recover *recover, const struct segment *segment)
 {
     const struct recover_seen *seen = &recover->seen[segment->slot];
+    const struct recover_order *order = recover_order_of(recover, segment);
 
     if (!seen->from_start || seen->batches > 1)
         return false;
-    for (uint32_t i = 0; i < recover->order_count[segment->stream]; i++) {
-        const struct segment *other = recover->order[segment->stream][i];
+    for (uint32_t i = 0; i < order->count; i++) {
+        const struct segment *other = order->segments[i];
 
         if (other->life == segment->life && other->serial > segment->serial &&
             recover->seen[other->slot].batches > 0)
@@ -573,7 +603,7 @@ static bool may_vanish(const struct recover *recover, const struct segment *segm
 /* What holds no record at all is free. */
 static void settle_segment(struct recover *recover, struct segment *segment)
 {
-    struct segpool *pool = &recover->spool->pool;
+    struct segpool *pool = spool_pool_of(recover->spool, segment);
 
     if (is_unused(recover, segment) && segment->live == 0 && !segment->has_void) {
         segpool_release(pool, segment);
@@ -605,7 +635,7 @@ static int tell_message(struct recover *recover, const struct recover_message *m
     };
     struct wire_writer w;
 
-    must(recover->spool->pool.slots[message->slot].serial == message->serial);
+    must(recover->spool->segments[message->slot].serial == message->serial);
     if (need > *scratch_bytes) {
         mem_free(*scratch);
         *scratch_bytes = need * 2;
@@ -653,10 +683,15 @@ int recover_tell(struct recover *recover)
     return 0;
 }
 
+static void settle_order(struct recover *recover, const struct recover_order *order)
+{
+    for (uint32_t i = 0; i < order->count; i++)
+        settle_segment(recover, order->segments[i]);
+}
+
 void recover_settle(struct recover *recover)
 {
-    for (int stream = STREAM_MESSAGES; stream <= STREAM_OUTCOMES; stream++) {
-        for (uint32_t i = 0; i < recover->order_count[stream]; i++)
-            settle_segment(recover, recover->order[stream][i]);
-    }
+    for (uint32_t i = 0; i < recover->spool->device_count; i++)
+        settle_order(recover, &recover->messages[i]);
+    settle_order(recover, &recover->outcomes);
 }

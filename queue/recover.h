@@ -1,10 +1,10 @@
 /*
  * recover: what the log says, read at the start and told once everything is known.
  *
- * The outcome stream is read first, whole, for voids and checkpoints; then the message stream from
- * the place that the chosen checkpoint names; then the outcome stream again from that checkpoint's
- * BEGIN. Nothing on the disk is changed, so reading twice gives the same. Records or formats that
- * this build does not know end it before anything was told.
+ * The outcome stream is read first, whole, for voids and checkpoints; then each device's message
+ * stream from the place that the chosen checkpoint names; then the outcome stream again from that
+ * checkpoint's BEGIN. Nothing on the disk is changed, so reading twice gives the same. Records or
+ * formats that this build does not know end it before anything was told.
  */
 #pragma once
 
@@ -37,7 +37,7 @@ struct recover_checkpoint {
     uint32_t begin_offset;
     uint32_t end_serial; /* 0 = not complete */
     uint32_t end_offset;
-    struct segfmt_checkpoint point; /* of BEGIN: where the message stream must be read from */
+    struct segfmt_begin point; /* of BEGIN: where the message streams must be read from */
     bool is_void;
 };
 
@@ -48,16 +48,22 @@ struct recover_seen {
     bool from_start; /* the whole segment was read */
 };
 
+/* The segments of one log, by serial. */
+struct recover_order {
+    struct segment **segments;
+    uint32_t count;
+};
+
 struct recover {
     struct spool *spool;
     const struct spool_recovery *callbacks;
     struct spool_report *report;
     struct recover_table table;
     struct named_table *named;
-    struct segment **order[STREAM_OUTCOMES + 1]; /* by serial */
-    uint32_t order_count[STREAM_OUTCOMES + 1];
-    struct recover_seen *seen;     /* per slot */
-    struct recover_untold *untold; /* per slot */
+    struct recover_order outcomes;
+    struct recover_order messages[SPOOL_DEVICES_MAX]; /* by the device's index */
+    struct recover_seen *seen;                        /* per slot */
+    struct recover_untold *untold;                    /* per slot */
     struct recover_gap *gaps;
     uint32_t gap_count;
     uint32_t gap_room;
@@ -76,6 +82,13 @@ struct recover {
 /* The segments stand in the spool's pool, opened, locked and with their headers read. */
 int recover_run(struct recover *recover, struct spool *spool,
                 const struct spool_recovery *callbacks, struct spool_report *report);
+/* The log that the segment is part of. */
+static inline const struct recover_order *recover_order_of(const struct recover *recover,
+                                                           const struct segment *segment)
+{
+    return segment->stream == STREAM_OUTCOMES ? &recover->outcomes
+                                              : &recover->messages[segment->device];
+}
 /* Sets the segments' states: former lives' are read, never written. */
 void recover_settle(struct recover *recover);
 /* Calls on_message and on_named for everything that is live. */
@@ -122,8 +135,9 @@ struct segment *recover_segment(struct recover *recover, uint32_t serial);
 /*
  * Makes durable what is about to be told and may not be: after a failed sync the system may show
  * bytes that the disk does not have, and syncing again does not bring them there. What the last
- * commit of the message stream wrote is in doubt, since nothing testifies that it succeeded; the
- * live messages in it are appended again to a segment of this life. Synchronous. 0, or negative
+ * commit of each message stream wrote is in doubt, since nothing testifies that it succeeded; the
+ * live messages in it are appended again to a segment of this life, on the same device where that
+ * can be. Synchronous. 0, or negative
  * when that cannot be made durable; with no space at all they are left where they are.
  */
 int recover_relog(struct recover *recover);

@@ -20,7 +20,7 @@ int recover_record(struct recover *recover, const struct recover_message *messag
         *room_bytes = len * 2;
         *room = mem_alloc_aligned(*room_bytes, SEGFMT_BLOCK);
     }
-    got = recover_read(recover->spool->io, recover->spool->pool.slots[message->slot].fd, *room, len,
+    got = recover_read(recover->spool->io, recover->spool->segments[message->slot].fd, *room, len,
                        from, recover->report);
     if (got < (int64_t)(message->offset - from + message->bytes))
         return got < 0 ? (int)got : E_DAMAGED;

@@ -14,10 +14,12 @@
 
 static void tell(struct recover *recover, uint16_t slot, uint64_t offset, const char *text)
 {
-    char name[SEGFMT_NAME_BYTES];
+    struct segment *segment = &recover->spool->segments[slot];
+    char room[SPOOL_PATH_MAX + 32];
 
-    segfmt_name(slot, name);
-    recover->callbacks->on_damage(recover->callbacks->context, name, offset, text);
+    recover->callbacks->on_damage(
+        recover->callbacks->context,
+        segpool_told_name(spool_pool_of(recover->spool, segment), segment, room), offset, text);
 }
 
 static void keep_untold(struct recover *recover, uint16_t slot, uint64_t count, uint64_t first,
@@ -43,7 +45,7 @@ void recover_damage(struct recover *recover, uint16_t slot, uint64_t offset, con
 
 void recover_damage_end(struct recover *recover)
 {
-    for (uint32_t slot = 0; slot < recover->spool->pool.slot_count; slot++) {
+    for (uint32_t slot = 0; slot < recover->spool->segment_count; slot++) {
         const struct recover_untold *untold = &recover->untold[slot];
         char text[128];
 
@@ -120,12 +122,12 @@ bool recover_gaps_spare(const struct recover *recover, const struct recover_chec
 static bool is_torn_tail(const struct recover *recover, const struct recover_gap *gap)
 {
     const struct segment *segment = gap->segment;
-    enum segfmt_stream stream = segment->stream;
+    const struct recover_order *order = recover_order_of(recover, segment);
 
     if (gap->batch != recover->seen[segment->slot].batches)
         return false;
-    for (uint32_t i = 0; i < recover->order_count[stream]; i++) {
-        const struct segment *other = recover->order[stream][i];
+    for (uint32_t i = 0; i < order->count; i++) {
+        const struct segment *other = order->segments[i];
 
         if (other->serial > segment->serial && other->life == segment->life &&
             recover->seen[other->slot].batches > 0)

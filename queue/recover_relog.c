@@ -9,9 +9,11 @@
 
 #define RELOG_BATCH_BYTES (1u << 20)
 
-/* Copying into one segment of this life. */
+/* Copying what is in doubt on one device into one segment of this life. */
 struct relog {
     struct recover *recover;
+    struct segpool *pool; /* where the copies go */
+    uint32_t device;      /* index of the one in doubt */
     struct batch batch;
     uint32_t batch_bytes;
     struct segment *segment; /* NULL = none begun */
@@ -37,8 +39,8 @@ static uint64_t life_that_ran(const struct recover *recover)
 {
     uint64_t life = 0;
 
-    for (uint32_t i = 0; i < recover->order_count[STREAM_OUTCOMES]; i++) {
-        const struct segment *segment = recover->order[STREAM_OUTCOMES][i];
+    for (uint32_t i = 0; i < recover->outcomes.count; i++) {
+        const struct segment *segment = recover->outcomes.segments[i];
 
         if (was_written(recover, segment) && segment->life > life)
             life = segment->life;
@@ -47,43 +49,44 @@ static uint64_t life_that_ran(const struct recover *recover)
 }
 
 /* Whether the segment is the last that its life wrote messages into. */
-static bool is_last_of_life(const struct recover *recover, uint32_t at)
+static bool is_last_of_life(const struct recover *recover, const struct recover_order *order,
+                            uint32_t at)
 {
-    struct segment **order = recover->order[STREAM_MESSAGES];
+    struct segment **segments = order->segments;
 
-    if (!was_written(recover, order[at]))
+    if (!was_written(recover, segments[at]))
         return false;
-    for (uint32_t i = at + 1; i < recover->order_count[STREAM_MESSAGES]; i++) {
-        if (order[i]->life == order[at]->life && was_written(recover, order[i]))
+    for (uint32_t i = at + 1; i < order->count; i++) {
+        if (segments[i]->life == segments[at]->life && was_written(recover, segments[i]))
             return false;
     }
     return true;
 }
 
-/* Per slot: where the doubt begins, UINT32_MAX = nowhere. */
-static uint32_t *doubts_find(const struct recover *recover, bool *ret_any)
+/* Per slot: where the doubt begins, UINT32_MAX = nowhere. True when it begins anywhere on the
+ * device. */
+static bool doubts_find(const struct recover *recover, uint32_t device, uint32_t *doubts)
 {
-    uint32_t slots = recover->spool->pool.slot_count;
-    uint32_t *doubts = mem_alloc(slots * sizeof(*doubts));
+    const struct recover_order *order = &recover->messages[device];
     uint64_t ran = life_that_ran(recover);
+    bool any = false;
 
-    memset(doubts, 0xff, slots * sizeof(*doubts));
-    for (uint32_t i = 0; i < recover->order_count[STREAM_MESSAGES]; i++) {
-        const struct segment *segment = recover->order[STREAM_MESSAGES][i];
+    for (uint32_t i = 0; i < order->count; i++) {
+        const struct segment *segment = order->segments[i];
 
-        if (segment->life < ran || !is_last_of_life(recover, i))
+        if (segment->life < ran || !is_last_of_life(recover, order, i))
             continue;
         doubts[segment->slot] = recover->seen[segment->slot].tail;
-        *ret_any = true;
+        any = true;
     }
-    return doubts;
+    return any;
 }
 
 /* ---- Copying --------------------------------------------------------------------------------- */
 
 static int segment_begin(struct relog *relog)
 {
-    struct segpool *pool = &relog->recover->spool->pool;
+    struct segpool *pool = relog->pool;
     int result = 0;
 
     if (relog->segment != NULL) {
@@ -113,18 +116,19 @@ static int room_for(struct relog *relog, uint64_t bytes)
 /* Written, not synced yet: the messages in the batch lie there now. */
 static void batch_landed(struct relog *relog)
 {
-    struct segpool *pool = &relog->recover->spool->pool;
-    struct chunkbook *book = &relog->recover->spool->chunks;
+    struct spool *spool = relog->recover->spool;
+    struct chunkbook *book = &spool->chunks;
     struct batch *batch = &relog->batch;
 
     for (uint32_t i = 0; i < relog->moved_count; i++) {
         struct recover_message *message = relog->moved[i];
+        struct segment *from = &spool->segments[message->slot];
 
         uint32_t entry = CHUNKBOOK_NONE;
 
         if (message->large > 0)
             entry = chunkbook_find(book, message->id, message->serial, message->offset);
-        segpool_message_done(pool, &pool->slots[message->slot], message->bytes);
+        segpool_message_done(spool_pool_of(spool, from), from, message->bytes);
         message->serial = relog->segment->serial;
         message->slot = relog->segment->slot;
         message->offset = batch->offset + relog->moved_at[i];
@@ -246,7 +250,7 @@ static int copy_message(struct relog *relog, struct recover_message *message)
 static int copy_all(struct relog *relog, const uint32_t *doubts)
 {
     struct recover_table *table = &relog->recover->table;
-    uint32_t limit = relog->recover->spool->pool.segment_bytes - SEGFMT_BLOCK;
+    uint32_t limit = relog->pool->segment_bytes - SEGFMT_BLOCK;
     int result = 0;
     int synced = 0;
 
@@ -254,7 +258,9 @@ static int copy_all(struct relog *relog, const uint32_t *doubts)
         struct recover_message *message = &table->messages[i];
 
         /* One that no longer fits, since the operator made segments smaller, stays. */
-        if (recover_message_is_live(message) && message->offset >= doubts[message->slot] &&
+        if (recover_message_is_live(message) &&
+            relog->recover->spool->segments[message->slot].device == relog->device &&
+            message->offset >= doubts[message->slot] &&
             message->bytes + SEGFMT_BATCH_BYTES + SEGFMT_RECORD_ALIGN <= limit)
             result = copy_message(relog, message);
     }
@@ -265,23 +271,69 @@ static int copy_all(struct relog *relog, const uint32_t *doubts)
     return synced < 0 ? synced : result;
 }
 
-int recover_relog(struct recover *recover)
+/* What the copies of another device were put into before; NULL = nothing. */
+static struct segment *begun_in(const struct segpool *pool)
 {
-    struct relog relog = {.recover = recover, .batch_bytes = RELOG_BATCH_BYTES};
-    bool any = false;
-    uint32_t *doubts = doubts_find(recover, &any);
-    int result = 0;
-
-    if (any && !planted("queue/told-before-durable")) {
-        if (relog.batch_bytes > recover->spool->pool.segment_bytes / 4)
-            relog.batch_bytes = recover->spool->pool.segment_bytes / 4 & ~(SEGFMT_BLOCK - 1);
-        batch_init(&relog.batch, relog.batch_bytes);
-        result = copy_all(&relog, doubts);
-        batch_fini(&relog.batch);
+    for (uint32_t i = 0; i < pool->slot_count; i++) {
+        if (pool->slots[i].state == SEGMENT_ACTIVE && pool->slots[i].stream == STREAM_MESSAGES)
+            return &pool->slots[i];
     }
+    return NULL;
+}
+
+static bool is_prepared(const struct segpool *pool)
+{
+    return pool->ready[STREAM_MESSAGES] != NULL || begun_in(pool) != NULL;
+}
+
+/* The same device, if it could be prepared; else one that could. */
+static struct segpool *target_for(struct spool *spool, uint32_t device)
+{
+    struct segpool *own = &spool->devices[device].pool;
+
+    if (is_prepared(own) || spool->device_count == 1)
+        return own;
+    for (uint32_t i = 0; i < spool->device_count; i++) {
+        if (is_prepared(&spool->devices[i].pool))
+            return &spool->devices[i].pool;
+    }
+    return own->takes_mail ? own : &spool->devices[0].pool;
+}
+
+static int relog_device(struct recover *recover, uint32_t device, const uint32_t *doubts)
+{
+    struct spool *spool = recover->spool;
+    struct relog relog = {.recover = recover,
+                          .pool = target_for(spool, device),
+                          .device = device,
+                          .batch_bytes = RELOG_BATCH_BYTES};
+    int result;
+
+    relog.segment = begun_in(relog.pool);
+    if (relog.segment != NULL)
+        relog.write_end = relog.segment->end;
+    if (relog.batch_bytes > relog.pool->segment_bytes / 4)
+        relog.batch_bytes = relog.pool->segment_bytes / 4 & ~(SEGFMT_BLOCK - 1);
+    batch_init(&relog.batch, relog.batch_bytes);
+    result = copy_all(&relog, doubts);
+    batch_fini(&relog.batch);
     mem_free(relog.moved);
     mem_free(relog.moved_at);
-    mem_free(doubts);
     /* Nowhere to go: better told from where it lies than not at all. */
     return result == E_LOW_SPACE ? 0 : result;
+}
+
+int recover_relog(struct recover *recover)
+{
+    struct spool *spool = recover->spool;
+    uint32_t *doubts = mem_alloc(spool->segment_count * sizeof(*doubts));
+    int result = 0;
+
+    memset(doubts, 0xff, spool->segment_count * sizeof(*doubts));
+    for (uint32_t i = 0; i < spool->device_count && result == 0; i++) {
+        if (doubts_find(recover, i, doubts) && !planted("queue/told-before-durable"))
+            result = relog_device(recover, i, doubts);
+    }
+    mem_free(doubts);
+    return result;
 }

@@ -169,7 +169,7 @@ int recover_table_message(struct recover_table *t, const struct envelope *envelo
          * record can tell: the first copy is not given up before one is durable. */
         if (message->rcpt_count != envelope->rcpt_count)
             return E_DAMAGED;
-        if (is_relogged)
+        if (is_relogged && place->serial > message->serial)
             place_take(message, place);
         return 0;
     }

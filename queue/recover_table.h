@@ -54,7 +54,8 @@ struct recover_table {
 void recover_table_init(struct recover_table *t);
 void recover_table_fini(struct recover_table *t);
 /* All return 0, -ENOMEM, or E_DAMAGED when the record contradicts what is known. */
-/* is_relogged: this copy counts, not the one that is known already. */
+/* is_relogged: this copy counts, not one that is known already, unless that was made by a later
+ * life: logs of several devices are not read in order of time. */
 int recover_table_message(struct recover_table *t, const struct envelope *envelope,
                           const struct log_place *place, bool is_relogged);
 int recover_table_state(struct recover_table *t, const struct log_message_state *state);

@@ -61,28 +61,76 @@ uint32_t segfmt_seed(const uint8_t *uuid, uint32_t serial)
     return crc32c(seed, bytes, sizeof(bytes));
 }
 
+#define SUPER_IDS     64u
+#define SUPER_IDS_CRC (SUPER_IDS + (SEGFMT_DEVICES - 1) * SEGFMT_ID_BYTES)
+
+static bool has_ids(const struct segfmt_super *super)
+{
+    for (uint32_t i = 1; i < SEGFMT_DEVICES; i++) {
+        if (!segfmt_id_is_none(super->ids[i]))
+            return true;
+    }
+    return false;
+}
+
 void segfmt_super_encode(const struct segfmt_super *super, uint8_t *block)
 {
+    bool lists_devices = has_ids(super);
+
     memset(block, 0, SEGFMT_BLOCK);
     put32(block, SEGFMT_MAGIC_SUPER);
-    put16(block + 4, SEGFMT_VERSION);
+    put16(block + 4, lists_devices ? SEGFMT_VERSION_DEVICES : SEGFMT_VERSION);
     memcpy(block + 8, super->uuid, SEGFMT_UUID_BYTES);
     put64(block + 24, super->life);
     put32(block + 32, super->serial_limit);
     put64(block + 40, super->writes);
     put32(block + 60, crc32c(0, block, 60));
+    if (!lists_devices)
+        return;
+    memcpy(block + SUPER_IDS, super->ids[1], (SEGFMT_DEVICES - 1) * SEGFMT_ID_BYTES);
+    put32(block + SUPER_IDS_CRC, crc32c(0, block, SUPER_IDS_CRC));
 }
 
 int segfmt_super_decode(const uint8_t *block, struct segfmt_super *ret_super)
 {
     if (get32(block) != SEGFMT_MAGIC_SUPER || get32(block + 60) != crc32c(0, block, 60))
         return E_DAMAGED;
-    if (get16(block + 4) != SEGFMT_VERSION)
+    if (get16(block + 4) != SEGFMT_VERSION && get16(block + 4) != SEGFMT_VERSION_DEVICES)
         return E_VERSION;
+    memset(ret_super->ids, 0, sizeof(ret_super->ids));
+    if (get16(block + 4) == SEGFMT_VERSION_DEVICES) {
+        if (get32(block + SUPER_IDS_CRC) != crc32c(0, block, SUPER_IDS_CRC))
+            return E_DAMAGED;
+        memcpy(ret_super->ids[1], block + SUPER_IDS, (SEGFMT_DEVICES - 1) * SEGFMT_ID_BYTES);
+    }
     memcpy(ret_super->uuid, block + 8, SEGFMT_UUID_BYTES);
     ret_super->life = get64(block + 24);
     ret_super->serial_limit = get32(block + 32);
     ret_super->writes = get64(block + 40);
+    return 0;
+}
+
+void segfmt_device_encode(const struct segfmt_device *device, uint8_t *block)
+{
+    must(device->number > 0 && device->number < SEGFMT_DEVICES);
+    memset(block, 0, SEGFMT_BLOCK);
+    put32(block, SEGFMT_MAGIC_DEVICE);
+    put16(block + 4, SEGFMT_VERSION);
+    block[6] = device->number;
+    memcpy(block + 8, device->uuid, SEGFMT_UUID_BYTES);
+    memcpy(block + 24, device->id, SEGFMT_ID_BYTES);
+    put32(block + 60, crc32c(0, block, 60));
+}
+
+int segfmt_device_decode(const uint8_t *block, struct segfmt_device *ret_device)
+{
+    if (get32(block) != SEGFMT_MAGIC_DEVICE || get32(block + 60) != crc32c(0, block, 60))
+        return E_DAMAGED;
+    if (get16(block + 4) != SEGFMT_VERSION || block[6] == 0 || block[6] >= SEGFMT_DEVICES)
+        return E_VERSION;
+    ret_device->number = block[6];
+    memcpy(ret_device->uuid, block + 8, SEGFMT_UUID_BYTES);
+    memcpy(ret_device->id, block + 24, SEGFMT_ID_BYTES);
     return 0;
 }
 
@@ -92,6 +140,7 @@ void segfmt_header_encode(const struct segfmt_header *header, uint8_t *block)
     put32(block, SEGFMT_MAGIC_SEGMENT);
     put16(block + 4, SEGFMT_VERSION);
     block[6] = header->stream;
+    block[7] = header->device;
     put32(block + 8, header->serial);
     put16(block + 12, header->slot);
     memcpy(block + 16, header->uuid, SEGFMT_UUID_BYTES);
@@ -112,6 +161,7 @@ static int header_copy_decode(const uint8_t *copy, struct segfmt_header *ret_hea
     if (copy[6] != STREAM_MESSAGES && copy[6] != STREAM_OUTCOMES)
         return E_VERSION;
     ret_header->stream = copy[6];
+    ret_header->device = copy[7];
     ret_header->serial = get32(copy + 8);
     ret_header->slot = get16(copy + 12);
     memcpy(ret_header->uuid, copy + 16, SEGFMT_UUID_BYTES);
@@ -141,6 +191,7 @@ void segfmt_batch_encode(const struct segfmt_batch *batch, uint32_t seed, uint8_
     put32(room + 20, batch->bytes);
     put64(room + 24, batch->life);
     room[32] = batch->stream;
+    room[33] = batch->device;
     put32(room + 44, crc32c(seed, room, 44));
 }
 
@@ -158,6 +209,7 @@ bool segfmt_batch_decode(const uint8_t *data, const uint8_t *uuid, struct segfmt
     ret_batch->bytes = get32(data + 20);
     ret_batch->life = get64(data + 24);
     ret_batch->stream = data[32];
+    ret_batch->device = data[33];
     return ret_batch->bytes >= SEGFMT_BATCH_BYTES && ret_batch->records > 0;
 }
 
@@ -240,6 +292,48 @@ int segfmt_checkpoint_decode(struct slice payload, struct segfmt_checkpoint *ret
     ret_point->number = get64(payload.data);
     ret_point->serial = get32(payload.data + 8);
     ret_point->offset = get32(payload.data + 12);
+    return 0;
+}
+
+uint32_t segfmt_begin_encode(const struct segfmt_begin *begin, uint8_t *room)
+{
+    uint32_t at = SEGFMT_CHECKPOINT_BYTES;
+
+    put64(room, begin->number);
+    put32(room + 8, begin->places[0].serial);
+    put32(room + 12, begin->places[0].offset);
+    for (uint32_t i = 1; i < SEGFMT_DEVICES; i++) {
+        if (begin->places[i].serial == 0)
+            continue;
+        put32(room + at, i);
+        put32(room + at + 4, begin->places[i].serial);
+        put32(room + at + 8, begin->places[i].offset);
+        at += SEGFMT_PLACE_BYTES;
+    }
+    return at;
+}
+
+int segfmt_begin_decode(struct slice payload, struct segfmt_begin *ret_begin)
+{
+    struct segfmt_begin begin = {0};
+
+    if (payload.len < SEGFMT_CHECKPOINT_BYTES ||
+        (payload.len - SEGFMT_CHECKPOINT_BYTES) % SEGFMT_PLACE_BYTES != 0)
+        return E_DAMAGED;
+    begin.number = get64(payload.data);
+    begin.places[0].serial = get32(payload.data + 8);
+    begin.places[0].offset = get32(payload.data + 12);
+    for (size_t at = SEGFMT_CHECKPOINT_BYTES; at < payload.len; at += SEGFMT_PLACE_BYTES) {
+        uint32_t device = get32(payload.data + at);
+        uint32_t serial = get32(payload.data + at + 4);
+
+        if (device == 0 || device >= SEGFMT_DEVICES || serial == 0 ||
+            begin.places[device].serial != 0)
+            return E_DAMAGED;
+        begin.places[device].serial = serial;
+        begin.places[device].offset = get32(payload.data + at + 8);
+    }
+    *ret_begin = begin;
     return 0;
 }
 

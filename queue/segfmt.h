@@ -1,13 +1,18 @@
 /*
  * segfmt: the disk format of the spool, byte by byte.
  *
- * A spool directory holds one superblock file and up to 65535 segment files, "00000.seg" and so
- * on: the number in the name is the segment's slot. All integers are little-endian. CRC32C means
- * crc32c() of core/base, started with 0 or with the running value that is named.
+ * A spool is one directory or several, each meant for a disk of its own: its *devices*, of which
+ * the first has number 0. Each holds up to 9216 segment files (65534 where there is but one
+ * device), "00000.seg" and so on: the number in the name is the segment's slot there. Where a
+ * record names a slot it is by 9216 times the device's number more. The first device holds the
+ * superblock, every other one an identity. All integers are little-endian. CRC32C means crc32c()
+ * of core/base, started with 0 or with the running value that is named.
  *
- * Superblock ("super", 8192 bytes): two blocks of 4096, write n goes to block n % 2, so that the
- * one before is never touched while the new one is written. Fields of each: 0  u32  magic "RPSB" 4
- * u16  version                     SEGFMT_VERSION; a higher one is refused (E_VERSION) 6  u16  zero
+ * Superblock ("super" on the first device, 8192 bytes): two blocks of 4096, write n goes to block
+ * n % 2, so that the one before is never touched while the new one is written. Fields of each:
+ *    0  u32  magic "RPSB"
+ *    4  u16  version                     1; 2 when further devices are listed. Others are refused
+ *    6  u16  zero
  *    8  u8   uuid[16]                    random, made once with the spool
  *   24  u64  life                        number of this start of the spool, from 1
  *   32  u32  serial_limit                serials below it may be in use; never given out again
@@ -15,13 +20,27 @@
  *   40  u64  writes                      number of this write, from 1; the higher one counts
  *   48  u8   zero[12]
  *   60  u32  CRC32C of bytes 0 to 59
+ * and with version 2 (a build that knows but one directory must not open such a spool):
+ *   64  u8   id[6][16]                   of the devices 1 to 6; zeros = there is none
+ *  160  u32  CRC32C of bytes 0 to 159
+ *
+ * Identity ("device" on every device but the first, 8192 bytes): the same block of 4096 twice,
+ * written before the superblock names the device, never changed. Fields:
+ *    0  u32  magic "RPDV"
+ *    4  u16  version                     SEGFMT_VERSION
+ *    6  u8   number                      1 to 6
+ *    7  u8   zero
+ *    8  u8   uuid[16]                    of the spool
+ *   24  u8   id[16]                      random, made once with the device
+ *   40  u8   zero[20]
+ *   60  u32  CRC32C of bytes 0 to 59
  *
  * Segment (segment_bytes, a multiple of 4096): one header block, then batches. The header stands
  * twice in the block, at 0 and at 2048, so that one bad sector costs nothing. Fields of each copy:
  *    0  u32  magic "RPSG"
  *    4  u16  version
- *    6  u8   stream                      1 messages, 2 outcomes
- *    7  u8   zero
+ *    6  u8   stream                      1 messages, 2 outcomes (on the first device only)
+ *    7  u8   device                      number of the device it lies on
  *    8  u32  serial                      the epoch of this use of the file; unique for ever
  *   12  u16  slot
  *   14  u16  zero
@@ -29,7 +48,8 @@
  *   32  u64  life                        that wrote it
  *   40  u64  segment_bytes
  *   48  u64  sequence                    the next one when the header was written
- *   56  u32  former                      serial of the segment before it in its stream, 0 = none
+ *   56  u32  former                      serial of the segment before it in its stream and on its
+ *                                      device, 0 = none
  *   60  u32  CRC32C of bytes 0 to 59
  *
  * Batch: what one commit wrote. It starts at a multiple of 4096 and is padded with zeros to the
@@ -41,7 +61,8 @@
  *   20  u32  bytes                       this header and all records, without the final padding
  *   24  u64  life
  *   32  u8   stream
- *   33  u8   zero[11]
+ *   33  u8   device
+ *   34  u8   zero[10]
  *   44  u32  CRC32C of bytes 0 to 43, started with the segment's seed
  * It covers the header only: each record sums up its own bytes, so a hole inside a batch of many
  * blocks is seen where it is and costs only the records it touches.
@@ -54,7 +75,7 @@
  *    6  u16  zero
  *    8  u32  payload_bytes
  *   12  u32  serial                      of the segment
- *   16  u64  sequence                    one series over both streams
+ *   16  u64  sequence                    one series over both streams and all devices
  *   24  u32  CRC32C of bytes 0 to 23, started with the segment's seed
  *   28  u32  CRC32C of bytes 0 to 27 and the payload, started with 0
  *   32       payload
@@ -75,8 +96,10 @@
  *   NAMED             log_named (spool.h)
  *   VOID              u32 serial, u32 offset, u64 first, u64 last: the records of that segment with
  *                     these sequences, all at or behind offset, never happened
- *   CHECKPOINT_BEGIN  u64 number, u32 serial, u32 offset: place in the message stream before which
- *                     every live message gets a STATE record before CHECKPOINT_END
+ *   CHECKPOINT_BEGIN  u64 number, u32 serial, u32 offset: place in the first device's message
+ *                     stream before which every live message gets a STATE record before
+ *                     CHECKPOINT_END. Then for each further device u32 number, u32 serial, u32
+ *                     offset: the same of its stream. A device that is not named is read whole
  *   CHECKPOINT_END    u64 number, u32 serial, u32 offset (of its CHECKPOINT_BEGIN)
  *   CHUNK             message stream: u64 message id, u32 number from 0, then octets of the
  *                     content. Counts for nothing unless a COMMIT names it
@@ -99,6 +122,10 @@
 #include "core/base/wire.h"
 
 #define SEGFMT_VERSION          1
+#define SEGFMT_VERSION_DEVICES  2u    /* of a superblock that lists further devices */
+#define SEGFMT_DEVICES          7u    /* numbers: 0 is the first */
+#define SEGFMT_DEVICE_SLOTS     9216u /* of each, where there are several */
+#define SEGFMT_ID_BYTES         16u
 #define SEGFMT_BLOCK            4096u
 #define SEGFMT_HEADER_COPY      2048u
 #define SEGFMT_HEADER_BYTES     64u
@@ -111,8 +138,11 @@
 #define SEGFMT_SEGMENT_MAX      (1u << 30)
 #define SEGFMT_VOID_BYTES       24u
 #define SEGFMT_CHECKPOINT_BYTES 16u
+#define SEGFMT_PLACE_BYTES      12u
+#define SEGFMT_BEGIN_BYTES_MAX  88u /* 16, and a place for each but the first */
 
 #define SEGFMT_MAGIC_SUPER   0x42535052u /* "RPSB" */
+#define SEGFMT_MAGIC_DEVICE  0x56445052u /* "RPDV" */
 #define SEGFMT_MAGIC_SEGMENT 0x47535052u /* "RPSG" */
 #define SEGFMT_MAGIC_BATCH   0x54425052u /* "RPBT" */
 #define SEGFMT_MAGIC_RECORD  0x43525052u /* "RPRC" */
@@ -144,11 +174,19 @@ struct segfmt_super {
     uint64_t life;
     uint32_t serial_limit;
     uint64_t writes;
+    uint8_t ids[SEGFMT_DEVICES][SEGFMT_ID_BYTES]; /* by number; zeros = none; [0] is not stored */
+};
+
+struct segfmt_device {
+    uint8_t uuid[SEGFMT_UUID_BYTES];
+    uint8_t id[SEGFMT_ID_BYTES];
+    uint8_t number;
 };
 
 struct segfmt_header {
     uint8_t uuid[SEGFMT_UUID_BYTES];
     uint8_t stream;
+    uint8_t device;
     uint16_t slot;
     uint32_t serial;
     uint64_t life;
@@ -159,6 +197,7 @@ struct segfmt_header {
 
 struct segfmt_batch {
     uint8_t stream;
+    uint8_t device;
     uint32_t serial;
     uint32_t records;
     uint32_t bytes;
@@ -186,6 +225,17 @@ struct segfmt_checkpoint {
     uint64_t number;
     uint32_t serial;
     uint32_t offset;
+};
+
+/* A place in the message stream of one device; serial 0 = none is named. */
+struct segfmt_place {
+    uint32_t serial;
+    uint32_t offset;
+};
+
+struct segfmt_begin {
+    uint64_t number;
+    struct segfmt_place places[SEGFMT_DEVICES]; /* by device number */
 };
 
 static inline uint64_t segfmt_align(uint64_t bytes, uint64_t alignment)
@@ -216,6 +266,9 @@ void segfmt_record_finish(uint8_t *room, uint32_t crc);
 
 /* 0, E_DAMAGED, or E_VERSION (magic and sum are right, the version is not ours). */
 int segfmt_super_decode(const uint8_t *block, struct segfmt_super *ret_super);
+/* Blocks of the identity. */
+void segfmt_device_encode(const struct segfmt_device *device, uint8_t *block);
+int segfmt_device_decode(const uint8_t *block, struct segfmt_device *ret_device);
 /* Tries both copies in the block. */
 int segfmt_header_decode(const uint8_t *block, struct segfmt_header *ret_header);
 /* The seed follows from uuid and the batch's own serial; compare the serial where it is known. */
@@ -229,6 +282,16 @@ void segfmt_void_encode(const struct segfmt_void *gone, uint8_t *room);
 int segfmt_void_decode(struct slice payload, struct segfmt_void *ret_gone);
 void segfmt_checkpoint_encode(const struct segfmt_checkpoint *point, uint8_t *room);
 int segfmt_checkpoint_decode(struct slice payload, struct segfmt_checkpoint *ret_point);
+/* Bytes written into room of SEGFMT_BEGIN_BYTES_MAX. */
+uint32_t segfmt_begin_encode(const struct segfmt_begin *begin, uint8_t *room);
+int segfmt_begin_decode(struct slice payload, struct segfmt_begin *ret_begin);
+
+static inline bool segfmt_id_is_none(const uint8_t *id)
+{
+    static const uint8_t none[SEGFMT_ID_BYTES];
+
+    return memcmp(id, none, SEGFMT_ID_BYTES) == 0;
+}
 
 /* Whether this build knows the type; a valid record of another one stops the start. */
 static inline bool segfmt_type_is_known(uint8_t type)

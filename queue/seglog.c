@@ -55,24 +55,31 @@ static void on_watch(struct io_timer *timer)
 /* Goes on in the segment that the recovery of this very life began, if it did. */
 static void resume(struct seglog *log)
 {
-    struct segpool *pool = &log->spool->pool;
+    struct segpool *pool = log->pool;
 
     for (uint32_t i = 0; i < pool->slot_count; i++) {
         struct segment *segment = &pool->slots[i];
 
         if (segment->state != SEGMENT_ACTIVE || segment->stream != log->stream)
             continue;
+        if (!pool->takes_mail && log->stream == STREAM_MESSAGES) {
+            segpool_seal(pool, segment);
+            continue;
+        }
         log->active = segment;
         log->write_end = segment->end;
     }
 }
 
-void seglog_init(struct seglog *log, struct spool *spool, enum segfmt_stream stream)
+void seglog_init(struct seglog *log, struct spool_device *device, enum segfmt_stream stream)
 {
+    struct spool *spool = device->pool.spool;
     uint64_t quarter = spool->options.segment_bytes / 4;
 
     memset(log, 0, sizeof(*log));
     log->spool = spool;
+    log->device = device;
+    log->pool = &device->pool;
     log->stream = stream;
     log->batch_bytes = quarter < SEGLOG_BATCH_BYTES ? (uint32_t)quarter : SEGLOG_BATCH_BYTES;
     log->batch_bytes &= ~(SEGFMT_BLOCK - 1);
@@ -102,6 +109,24 @@ void seglog_fini(struct seglog *log)
 
 /* ---- Taking records ------------------------------------------------------------------------ */
 
+static void pending_push(struct seglog *log, struct log_request *request)
+{
+    list_push_back(&log->pending, &request->link);
+    log->pending_bytes += request->payload_bytes;
+}
+
+static struct log_request *pending_pop(struct seglog *log)
+{
+    struct list *node = list_pop_front(&log->pending);
+    struct log_request *request;
+
+    if (node == NULL)
+        return NULL;
+    request = container_of(node, struct log_request, link);
+    log->pending_bytes -= request->payload_bytes;
+    return request;
+}
+
 static bool active_has_room(const struct seglog *log, uint64_t bytes)
 {
     return log->active != NULL && log->write_end + bytes <= log->active->bytes;
@@ -110,7 +135,7 @@ static bool active_has_room(const struct seglog *log, uint64_t bytes)
 /* An active segment with room for `bytes` at write_end, the next one if need be. */
 static bool room_for(struct seglog *log, uint64_t bytes)
 {
-    struct segpool *pool = &log->spool->pool;
+    struct segpool *pool = log->pool;
     struct segment *next;
 
     must(bytes <= pool->segment_bytes - SEGFMT_BLOCK);
@@ -186,15 +211,15 @@ static bool enter_chunks(struct seglog *log, struct log_request *request)
 /* The message ends with this record, once that is durable. */
 static void account_done(struct seglog *log, struct batch *batch, const struct log_request *request)
 {
-    struct segpool *pool = &log->spool->pool;
+    struct spool *spool = log->spool;
     const struct log_place *place = &request->place;
     struct segment *segment;
 
-    must(place->slot < pool->slot_count && batch->done_count < BATCH_DONE_MAX);
-    segment = &pool->slots[place->slot];
+    must(place->slot < spool->segment_count && batch->done_count < BATCH_DONE_MAX);
+    segment = &spool->segments[place->slot];
     must(segment->serial == place->serial && segment->stream == STREAM_MESSAGES);
     if (planted("queue/recycled-early")) {
-        segpool_message_done(pool, segment, place->bytes);
+        segpool_message_done(spool_pool_of(spool, segment), segment, place->bytes);
         return;
     }
     segpool_records_leave(segment, 1, place->bytes);
@@ -235,7 +260,7 @@ static void unaccount(struct seglog *log, struct batch *batch)
 {
     forget_chunks(log, batch);
     batch->segment->open -= batch->chunk_count;
-    segpool_records_done(&log->spool->pool, batch->segment, batch->records, batch->used);
+    segpool_records_done(log->pool, batch->segment, batch->records, batch->used);
 }
 
 /* A seeded bug for the tests: an outcome is answered, but nobody wrote it down. */
@@ -293,20 +318,26 @@ void seglog_append(struct seglog *log, struct log_request *request)
         spool_answer(log->spool, request, E_POISONED);
         return;
     }
-    if (batch_size_of(request) > log->spool->pool.segment_bytes - SEGFMT_BLOCK) {
+    if (batch_size_of(request) > log->pool->segment_bytes - SEGFMT_BLOCK) {
         spool_answer(log->spool, request, E_TOO_LONG);
-        return;
-    }
-    /* What is left when space is low is for copies, which make room. */
-    if (log->stream == STREAM_MESSAGES && (request->flags & LOG_IS_COPY) == 0 &&
-        spool_health_is_short(spool_health(log->spool))) {
-        must(log->spool->trouble < 0);
-        spool_answer(log->spool, request, log->spool->trouble);
         return;
     }
     if (list_empty(&log->pending) && copy_in(log, request))
         return;
-    list_push_back(&log->pending, &request->link);
+    pending_push(log, request);
+}
+
+bool seglog_has_room(struct seglog *log, uint32_t payload_bytes)
+{
+    const struct batch *fill = log->fill;
+    uint64_t room = segfmt_record_room(payload_bytes);
+
+    if (!list_empty(&log->pending) || fill->is_adrift || fill->is_closed)
+        return false;
+    if (fill->used > 0)
+        return fill->used + room <= log->batch_bytes &&
+               fill->offset + fill->used + room <= fill->segment->bytes;
+    return active_has_room(log, SEGFMT_BATCH_BYTES + room) || log->pool->ready[log->stream] != NULL;
 }
 
 static struct log_request *pending_first(const struct seglog *log)
@@ -327,7 +358,56 @@ static void answer_list(struct spool *spool, struct list *requests, int status)
 static bool is_out_of_space(const struct seglog *log, uint64_t bytes)
 {
     return log->stream == STREAM_MESSAGES && !active_has_room(log, bytes) &&
-           !segpool_can_serve(&log->spool->pool, log->stream);
+           !segpool_can_serve(log->pool, log->stream);
+}
+
+bool seglog_can_take(const struct seglog *log, uint32_t payload_bytes)
+{
+    return log->state != SEGLOG_DEAD &&
+           !is_out_of_space(log, SEGFMT_BATCH_BYTES + segfmt_record_room(payload_bytes));
+}
+
+/* Messages that were never written here: another device takes them, or they are refused. */
+static void pass_on(struct seglog *log, struct list *requests)
+{
+    struct list *node;
+
+    while ((node = list_pop_front(requests)) != NULL)
+        route_message(log->spool, container_of(node, struct log_request, link));
+}
+
+static void pass_on_pending(struct seglog *log)
+{
+    struct list requests;
+    struct log_request *request;
+
+    list_init(&requests);
+    while ((request = pending_pop(log)) != NULL)
+        list_push_back(&requests, &request->link);
+    pass_on(log, &requests);
+}
+
+/* Empties the batch that fills: nothing of it was written, and nothing needs to be void. */
+static void fill_take_back(struct seglog *log, struct list *requests)
+{
+    struct batch *fill = log->fill;
+    struct list *node;
+
+    list_init(requests);
+    if (fill->used == 0)
+        return;
+    unaccount(log, fill);
+    while ((node = list_pop_front(&fill->waiting)) != NULL)
+        list_push_back(requests, node);
+    batch_reset(fill);
+}
+
+static void pass_on_fill(struct seglog *log)
+{
+    struct list requests;
+
+    fill_take_back(log, &requests);
+    pass_on(log, &requests);
 }
 
 /* Copies what waits. Messages without space were never written: they are refused, not void. */
@@ -336,12 +416,13 @@ static void take_pending(struct seglog *log)
     while (!list_empty(&log->pending)) {
         struct log_request *request = pending_first(log);
 
-        list_remove(&request->link);
+        pending_pop(log);
         if (copy_in(log, request))
             continue;
         list_push_front(&log->pending, &request->link);
+        log->pending_bytes += request->payload_bytes;
         if (log->fill->used == 0 && is_out_of_space(log, batch_size_of(request)))
-            answer_list(log->spool, &log->pending, segpool_shortage(&log->spool->pool));
+            pass_on_pending(log);
         return;
     }
 }
@@ -355,6 +436,7 @@ static void write_bytes(struct seglog *log, struct segment *segment, const void 
     log->piece = bytes;
     io_write(log->spool->io, &log->op, segment->fd, data, bytes, offset, durable);
     spool_count(&log->spool->counters.bytes_written, bytes);
+    spool_count(&log->device->bytes_written, bytes);
 }
 
 /* Writes the flight, which stands complete in its buffer, and takes its room in the segment. */
@@ -362,7 +444,7 @@ static void flight_write(struct seglog *log)
 {
     struct batch *flight = log->flight;
     uint32_t bytes = batch_finish(flight, log->stream, log->spool->life);
-    bool durable = !log->spool->commit_by_sync && !planted("queue/answer-before-sync");
+    bool durable = !log->pool->by_sync && !planted("queue/answer-before-sync");
 
     must(flight->segment == log->active && flight->offset == log->write_end);
     log->write_end += bytes;
@@ -433,16 +515,6 @@ static bool fill_is_due(const struct seglog *log)
            io_now_ns(log->spool->io) >= fill->since_ns + hold_ns;
 }
 
-/* Messages that were never written: they are refused, and nothing needs to be void. */
-static void fill_refuse(struct seglog *log, int status)
-{
-    struct batch *fill = log->fill;
-
-    unaccount(log, fill);
-    answer_list(log->spool, &fill->waiting, status);
-    batch_reset(fill);
-}
-
 /* A batch whose segment was poisoned before it could be written there. */
 static void fill_settle(struct seglog *log)
 {
@@ -451,7 +523,7 @@ static void fill_settle(struct seglog *log)
     if (room_for(log, fill->used)) {
         if (log->stream == STREAM_MESSAGES) {
             fill->segment->open -= fill->chunk_count;
-            segpool_records_done(&log->spool->pool, fill->segment, fill->records, fill->used);
+            segpool_records_done(log->pool, fill->segment, fill->records, fill->used);
             log->active->live += fill->records;
             log->active->live_bytes += fill->used;
             log->active->open += fill->chunk_count;
@@ -460,7 +532,7 @@ static void fill_settle(struct seglog *log)
         return;
     }
     if (is_out_of_space(log, fill->used))
-        fill_refuse(log, segpool_shortage(&log->spool->pool));
+        pass_on_fill(log);
 }
 
 static void start_due(struct seglog *log)
@@ -481,7 +553,7 @@ static void start_due(struct seglog *log)
     request = pending_first(log);
     if (batch_size_of(request) <= log->batch_bytes || !room_for(log, batch_size_of(request)))
         return;
-    list_remove(&request->link);
+    pending_pop(log);
     if (!enter_chunks(log, request))
         return;
     batch_begin_large(log->flight, request, log->active, log->write_end,
@@ -511,6 +583,19 @@ static void answer_durable(struct seglog *log, struct batch *batch)
     }
 }
 
+/* A seeded bug for the tests: what is on its way to other devices is answered too. */
+static void answer_others(struct seglog *log)
+{
+    struct spool *spool = log->spool;
+
+    for (uint32_t i = 0; i < spool->device_count; i++) {
+        struct seglog *other = &spool->devices[i].messages;
+
+        if (other != log && (other->state == SEGLOG_WRITING || other->state == SEGLOG_SYNCING))
+            answer_durable(other, other->flight);
+    }
+}
+
 static void flight_durable(struct seglog *log)
 {
     struct batch *flight = log->flight;
@@ -521,16 +606,20 @@ static void flight_durable(struct seglog *log)
     log->failures_in_a_row = 0;
     spool_count(&counters->commit_ns_total, took_ns);
     if (log->stream == STREAM_MESSAGES) {
-        spool_count(&counters->message_commits, 1);
-        spool_count(&counters->messages, flight->records - flight->chunk_count);
+        spool_count(&log->device->commits, 1);
+        spool_count(&log->device->messages_kept, flight->records - flight->chunk_count);
+        if (planted("queue/answer-at-other-sync"))
+            answer_others(log);
     } else {
         spool_count(&counters->outcome_commits, 1);
         spool_count(&counters->outcomes, flight->outcomes);
-        segpool_publish(&log->spool->pool, flight->segment);
+        segpool_publish(log->pool, flight->segment);
     }
-    for (uint32_t i = 0; i < flight->done_count; i++)
-        segpool_records_left(&log->spool->pool, &log->spool->pool.slots[flight->done_slots[i]], 1,
-                             flight->done_bytes[i]);
+    for (uint32_t i = 0; i < flight->done_count; i++) {
+        struct segment *segment = &log->spool->segments[flight->done_slots[i]];
+
+        segpool_records_left(spool_pool_of(log->spool, segment), segment, 1, flight->done_bytes[i]);
+    }
     chunkbook_done(&log->spool->chunks, flight->done_chunks);
     answer_durable(log, flight);
     batch_reset(flight);
@@ -562,6 +651,8 @@ static void note_failure(struct seglog *log, int error)
 
     spool_count(&log->spool->counters.failed_commits, 1);
     log->failure = segpool_error(error);
+    log->shunned_until_ns =
+        io_now_ns(io) + (REST_NS << (before < REST_DOUBLINGS ? before : REST_DOUBLINGS));
     if (before == 0)
         return;
     log->rest_until_ns =
@@ -592,7 +683,7 @@ static void flight_failed(struct seglog *log, int error)
 
     must(error < 0);
     note_failure(log, error);
-    segpool_poison(&spool->pool, flight->segment);
+    segpool_poison(log->pool, flight->segment);
     if (log->active == flight->segment)
         log->active = NULL;
     log->fill->is_adrift = log->fill->used > 0;
@@ -602,6 +693,7 @@ static void flight_failed(struct seglog *log, int error)
     }
     void_note(flight->segment, &gone);
     segfmt_void_encode(&gone, log->void_bytes);
+    spool_count(&log->device->failed_commits, 1);
     enter(log, SEGLOG_VOID_WAITS);
     if (planted("queue/void-missing")) {
         flight->segment->has_void = false;
@@ -617,6 +709,12 @@ static void flight_failed(struct seglog *log, int error)
     };
     log->void_payload = (struct iovec){log->void_bytes, SEGFMT_VOID_BYTES};
     seglog_append(&spool->outcomes, &log->void_request);
+    /* What was not written yet need not fail with it. */
+    if (!route_has_other(spool, log->device))
+        return;
+    if (log->fill->is_adrift)
+        pass_on_fill(log);
+    pass_on_pending(log);
 }
 
 void seglog_on_void_durable(struct seglog *log)
@@ -635,6 +733,8 @@ void seglog_on_void_durable(struct seglog *log)
 
 void seglog_release_waiting(struct seglog *log, bool for_good)
 {
+    struct list requests;
+
     must(log->stream == STREAM_MESSAGES);
     if (log->state != SEGLOG_VOID_WAITS && log->state != SEGLOG_IDLE)
         return;
@@ -644,9 +744,15 @@ void seglog_release_waiting(struct seglog *log, bool for_good)
     }
     if (!seglog_is_resting(log) && log->state == SEGLOG_IDLE)
         return;
-    if (log->fill->used > 0)
-        fill_refuse(log, log->failure);
+    if (!for_good) {
+        pass_on_fill(log);
+        pass_on_pending(log);
+        return;
+    }
+    fill_take_back(log, &requests);
+    answer_list(log->spool, &requests, log->failure);
     answer_list(log->spool, &log->pending, log->failure);
+    log->pending_bytes = 0;
 }
 
 /* The voids that are due, as one batch of records in the block. */
@@ -682,7 +788,6 @@ static void void_block_fill(struct seglog *log)
 /* The outcome stream's own voids: a batch by itself at the start of a fresh segment. */
 static void void_write(struct seglog *log)
 {
-    struct spool *spool = log->spool;
 
     if (seglog_is_resting(log) || !room_for(log, SEGFMT_BLOCK))
         return;
@@ -691,13 +796,12 @@ static void void_write(struct seglog *log)
     log->write_end += SEGFMT_BLOCK;
     enter(log, SEGLOG_VOID_WRITING);
     write_bytes(log, log->active, log->void_block, SEGFMT_BLOCK, log->void_offset,
-                !spool->commit_by_sync);
+                !log->pool->by_sync);
 }
 
 /* The void may or may not be there; the next one says that it never was. */
 static void void_failed(struct seglog *log, int error)
 {
-    struct spool *spool = log->spool;
     struct segment *segment = log->active;
     struct segfmt_void gone = {.serial = segment->serial,
                                .offset = log->void_offset,
@@ -706,14 +810,14 @@ static void void_failed(struct seglog *log, int error)
 
     note_failure(log, error);
     log->active = NULL;
-    segpool_poison(&spool->pool, segment);
+    segpool_poison(log->pool, segment);
     mend(log, segment, &gone);
 }
 
 static void void_durable(struct seglog *log)
 {
     log->active->end = log->write_end;
-    segpool_publish(&log->spool->pool, log->active);
+    segpool_publish(log->pool, log->active);
     spool_count(&log->spool->counters.voids, log->void_count);
     log->void_count = 0;
     enter(log, SEGLOG_REDO_DUE);
@@ -743,7 +847,7 @@ static void on_written(struct seglog *log, int32_t result)
         flight_failed(log, error);
     } else if (log->flight->large != NULL) {
         large_write_piece(log);
-    } else if (log->spool->commit_by_sync && !planted("queue/answer-before-sync")) {
+    } else if (log->pool->by_sync && !planted("queue/answer-before-sync")) {
         enter(log, SEGLOG_SYNCING);
         io_sync(log->spool->io, &log->op, log->flight->segment->fd);
     } else {
@@ -757,7 +861,7 @@ static void on_void_written(struct seglog *log, int32_t result)
 
     if (error < 0) {
         void_failed(log, error);
-    } else if (log->spool->commit_by_sync) {
+    } else if (log->pool->by_sync) {
         enter(log, SEGLOG_VOID_SYNCING);
         io_sync(log->spool->io, &log->op, log->active->fd);
     } else {
@@ -828,6 +932,7 @@ void seglog_kill(struct seglog *log, int status)
     answer_list(log->spool, &log->flight->waiting, status);
     answer_list(log->spool, &log->fill->waiting, status);
     answer_list(log->spool, &log->pending, status);
+    log->pending_bytes = 0;
 }
 
 bool seglog_is_idle(const struct seglog *log)
@@ -852,7 +957,7 @@ bool seglog_is_failing(const struct seglog *log)
 
 bool seglog_is_resting(const struct seglog *log)
 {
-    return log->rest_until_ns > io_now_ns(log->spool->io);
+    return log->rest_until_ns > 0 && log->rest_until_ns > io_now_ns(log->spool->io);
 }
 
 bool seglog_is_late(const struct seglog *log)
@@ -867,7 +972,7 @@ bool seglog_is_busy(const struct seglog *log)
 
 void seglog_durable_place(const struct seglog *log, uint32_t *ret_serial, uint32_t *ret_offset)
 {
-    const struct segpool *pool = &log->spool->pool;
+    const struct segpool *pool = log->pool;
     const struct batch *oldest = log->flight->used > 0 ? log->flight : log->fill;
 
     if (oldest->used > 0 && !oldest->is_adrift) {

@@ -1,6 +1,7 @@
 /*
  * seglog: one stream of the log: batches, group commit, and what happens when a commit fails.
  *
+ * There is one for the messages of each device, and one for all outcomes, on the first device.
  * Records are copied into the batch that fills while the batch before it is in flight; one commit
  * is in flight per stream. Messages are committed as soon as the former commit is done; outcomes
  * when somebody waits for them, when the batch is full, or when the oldest has waited long enough.
@@ -44,6 +45,8 @@ enum seglog_state {
 
 struct seglog {
     struct spool *spool;
+    struct spool_device *device;
+    struct segpool *pool; /* the device's */
     enum segfmt_stream stream;
     enum seglog_state state;
     struct segment *active; /* NULL before the first record and after a failure */
@@ -53,13 +56,15 @@ struct seglog {
     struct batch *fill;
     struct batch *flight;
     struct list pending; /* requests not copied yet, in order */
+    uint64_t pending_bytes;
     struct io_op op;
     struct io_timer hold;
     struct io_timer watch; /* a commit of outcomes is late, or a rest is over */
     uint64_t commit_began_ns;
     uint64_t rest_until_ns;
-    uint32_t piece; /* bytes in flight */
-    int failure;    /* why the flight, or its void, failed */
+    uint64_t shunned_until_ns; /* messages: other devices come first, from the first failure on */
+    uint32_t piece;            /* bytes in flight */
+    int failure;               /* why the flight, or its void, failed */
     uint32_t failures_in_a_row;
     uint8_t *void_block; /* outcomes from here on */
     uint32_t void_offset;
@@ -71,7 +76,7 @@ struct seglog {
     uint8_t void_bytes[SEGFMT_VOID_BYTES];
 };
 
-void seglog_init(struct seglog *log, struct spool *spool, enum segfmt_stream stream);
+void seglog_init(struct seglog *log, struct spool_device *device, enum segfmt_stream stream);
 void seglog_fini(struct seglog *log);
 /* Takes the request: copied at once or as soon as there is room; answered through spool_answer. */
 void seglog_append(struct seglog *log, struct log_request *request);
@@ -85,6 +90,16 @@ void seglog_kill(struct seglog *log, int status);
 bool seglog_is_idle(const struct seglog *log);
 /* Work is left that no completion or timer will bring. */
 bool seglog_is_busy(const struct seglog *log);
+/* A record of so many payload bytes would be copied at once, and could go out at once if the log is
+ * idle. */
+bool seglog_has_room(struct seglog *log, uint32_t payload_bytes);
+/* It has a place, or one can be made as things are. */
+bool seglog_can_take(const struct seglog *log, uint32_t payload_bytes);
+/* Bytes collected and waiting, which are not on their way yet. */
+static inline uint64_t seglog_waiting_bytes(const struct seglog *log)
+{
+    return log->fill->used + log->pending_bytes;
+}
 /* Records are there that have no place yet. */
 bool seglog_is_waiting(const struct seglog *log);
 /* Outcomes: the disk refused a commit and then its void or its repetition too, and has taken none
@@ -95,7 +110,8 @@ bool seglog_is_resting(const struct seglog *log);
 /* Outcomes: a commit is under way for so long that no more should depend on it. */
 bool seglog_is_late(const struct seglog *log);
 /*
- * Messages, while the disk fails: what was not written yet is refused. With for_good the void
+ * Messages, while the disk fails: what was not written yet goes to another device, or is refused.
+ * With for_good the void
  * cannot be had either: who waits for the failed batch gets E_POISONED, since nobody can say what
  * is on the disk. The void follows all the same.
  */

@@ -1,17 +1,21 @@
 /*
- * segpool: the files of the spool, who may write into which, and when one may be used again.
+ * segpool: the files of one device, who may write into which, and when one may be used again.
  *
  * A segment goes NONE → MAKING (written with zeros, synced) → FREE → HEADING (its new header is
  * being made durable) → READY → ACTIVE → SEALED → FREE again; a failed write makes it POISONED, and
  * once empty it is unlinked (GONE) instead of reused. READY segments are prepared ahead, one per
- * stream, so that a commit never waits for a file. At least SEGPOOL_RESERVE free ones are kept for
- * outcomes and checkpoints, which free space: the message stream gets only what is above them. When
- * nothing is above them and no file can be made, the pool is low: mail is refused, and what the
- * message stream still has (the rest of its active segment and the READY one) is for the copies of
+ * stream, so that a commit never waits for a file. On the first device, which has the outcome
+ * stream, at least SEGPOOL_RESERVE free ones are kept for outcomes and checkpoints, which free
+ * space: the message stream gets only what is above them. When nothing is above them and no file
+ * can be made, the pool is low: mail goes to other devices or is refused, and what the message
+ * stream still has here (the rest of its active segment and the READY one) is for the copies of
  * stragglers, which free segments too.
  *
  * What the disk refuses is tried again each second and no faster, and files that could not be
  * unlinked are, before another one is made: a fault that lasts uses up nothing.
+ *
+ * A device that only delivers gets no new segments for mail, and every segment that becomes empty
+ * is unlinked. When it has no file left, the superblock forgets it: it may be taken away.
  */
 #pragma once
 
@@ -51,8 +55,10 @@ struct segment {
     uint32_t leaving;    /* of them done, by outcomes that are not durable yet */
     uint64_t leaving_bytes;
     uint32_t former; /* serial of the one before it in its stream */
-    uint16_t slot;
-    uint8_t state; /* enum segment_state */
+    uint16_t slot;   /* over all devices; its file's name counts from the device's first one */
+    uint8_t device;  /* index of the spool's devices */
+    uint8_t number;  /* the device's, on the disk */
+    uint8_t state;   /* enum segment_state */
     uint8_t stream;
     bool odd_size;       /* not of the size now asked for: unlinked when empty */
     bool is_rebuilt;     /* its header is damaged and was put together from the first batch */
@@ -69,6 +75,7 @@ enum segpool_job {
     JOB_ZEROES,      /* a chunk of zeros is in flight */
     JOB_ZEROES_SYNC, /* ... and then their sync */
     JOB_SUPER,       /* more serials are being reserved */
+    JOB_RETIRE,      /* the superblock is told to forget the device */
     JOB_HEADER,      /* the header is in flight */
     JOB_HEADER_SYNC,
 };
@@ -81,20 +88,37 @@ static inline int segpool_error(int error)
 
 struct spool;
 
+/* Serials, given out to all devices from the one superblock. */
+struct segpool_serials {
+    uint32_t next;
+    uint32_t limit;
+    uint32_t wanted;       /* the limit that is being written */
+    uint64_t super_writes; /* of the superblock, ever */
+    bool is_writing;       /* by some pool's job */
+};
+
 struct segpool {
     struct spool *spool;
-    struct segment *slots;
+    const char *path;  /* of the device */
+    uint8_t device;    /* index of the spool's devices */
+    uint8_t number;    /* of the device, on the disk */
+    bool takes_mail;   /* else it only delivers */
+    bool has_outcomes; /* the first device */
+    bool is_retired;   /* the superblock names it no more */
+    bool by_sync;      /* write + fdatasync instead of one durable write */
+    uint64_t min_free_bytes;
+    struct segment *slots; /* of all of the spool's, those of this device */
+    uint32_t slot_base;    /* their first one's number */
     uint32_t slot_count;
     uint32_t file_count; /* files that exist */
     uint32_t free_count;
+    uint32_t left_count; /* files that could not be unlinked */
     uint32_t segment_bytes;
-    uint32_t serial_next;
-    uint32_t serial_limit;
-    uint64_t super_writes; /* of the superblock, ever */
+    uint64_t space_left; /* of the file system above min_free_bytes, when last asked */
     struct segment *ready[STREAM_OUTCOMES + 1];
     uint32_t newest[STREAM_OUTCOMES + 1]; /* serials: the chain that shows a missing segment */
     /* How far each slot's outcome segment may be read: serial << 32 | end; 0 = not at all. */
-    _Atomic uint64_t *published;
+    _Atomic uint64_t *published; /* by distance from slot_base */
 
     enum segpool_job job;
     struct segment *job_segment;
@@ -110,8 +134,10 @@ struct segpool {
     uint8_t *block;
 };
 
-/* slots: one per file that may ever exist in this life. */
-void segpool_init(struct segpool *pool, struct spool *spool, uint32_t slots);
+/* slots: one per file that may ever exist in this life; owned by the spool. The description of the
+ * device (path to min_free_bytes) is filled in already. */
+void segpool_init(struct segpool *pool, struct spool *spool, struct segment *slots, uint32_t base,
+                  uint32_t count);
 void segpool_fini(struct segpool *pool);
 /* Starts the preparation that is wanted most. */
 void segpool_turn(struct segpool *pool);
@@ -127,8 +153,20 @@ bool segpool_can_serve(const struct segpool *pool, enum segfmt_stream stream);
 int segpool_shortage(const struct segpool *pool);
 /* What is left is for outcomes and for copies of stragglers. */
 bool segpool_is_low(const struct segpool *pool);
+/* About how many segments mail could still take here. */
+uint64_t segpool_room(const struct segpool *pool);
+/* Every file is gone and the superblock could forget the device. */
+static inline bool segpool_is_empty(const struct segpool *pool)
+{
+    return pool->file_count == 0 && pool->job == JOB_NONE;
+}
 /* The lowest serial that the stream's next segment may have. */
 uint32_t segpool_next_serial(const struct segpool *pool, enum segfmt_stream stream);
+/* Path of the slot's file, into room of SPOOL_PATH_MAX + 32 bytes; any thread. */
+void segpool_path(const struct segpool *pool, uint16_t slot, char *room);
+/* How messages to the operator name a file: on the first device without the directory. */
+const char *segpool_told_name(const struct segpool *pool, const struct segment *segment,
+                              char *room);
 /* No more commits go in. */
 void segpool_seal(struct segpool *pool, struct segment *segment);
 void segpool_poison(struct segpool *pool, struct segment *segment);
@@ -150,12 +188,13 @@ void segpool_release(struct segpool *pool, struct segment *segment);
 /* Readers of other threads may read up to `end`. Not before the first commit here is durable: to
  * them it says that the segment before is complete. */
 void segpool_publish(struct segpool *pool, struct segment *segment);
-/* Opens (or creates) the slot's file for reading and writing, O_DIRECT where that works. */
-int segpool_file_open(struct segpool *pool, uint16_t slot, bool create, int *ret_fd);
-/* Synchronous, before anything runs: makes the READY segments of both streams. */
+/* Opens (or creates) the segment's file for reading and writing, O_DIRECT where that works. */
+int segpool_file_open(struct segpool *pool, struct segment *segment, bool create);
+/* Synchronous, before anything runs: makes the READY segments of the device's streams. What fails
+ * for messages on another device than the first is tried again later. */
 int segpool_prepare_now(struct segpool *pool);
 /* Synchronous: the READY segment of a stream that has none, from the reserve or beyond the
  * operator's limits if need be. */
 int segpool_prepare_beyond_limits_now(struct segpool *pool, enum segfmt_stream stream);
 /* Synchronous: the superblock with the spool's life and more serials reserved. */
-int segpool_super_write_now(struct segpool *pool);
+int segpool_super_write_now(struct spool *spool);

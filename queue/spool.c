@@ -34,7 +34,7 @@ static void answer_self(struct spool *spool, struct log_request *request)
     if (request->parcel.kind != SPOOL_OWN_VOID)
         checkpoint_on_answer(spool, request);
     else if (request->status == 0)
-        seglog_on_void_durable(&spool->messages);
+        seglog_on_void_durable(container_of(request, struct seglog, void_request));
 }
 
 void spool_answer(struct spool *spool, struct log_request *request, int status)
@@ -52,14 +52,14 @@ void spool_answer(struct spool *spool, struct log_request *request, int status)
 
 static enum spool_health judge(const struct spool *spool, enum spool_health before)
 {
-    bool is_low = segpool_is_low(&spool->pool) || seglog_is_resting(&spool->messages);
+    bool is_low = !route_takes_mail(spool);
 
     if (seglog_is_failing(&spool->outcomes))
         return SPOOL_STALLED;
     /* Once stalled it stays so until all that waits has found its place: a file that is tried to be
      * made is not one that is there. */
     if (seglog_is_waiting(&spool->outcomes) &&
-        (before == SPOOL_STALLED || !segpool_can_serve(&spool->pool, STREAM_OUTCOMES)))
+        (before == SPOOL_STALLED || !segpool_can_serve(&spool->devices[0].pool, STREAM_OUTCOMES)))
         return SPOOL_STALLED;
     if (seglog_is_late(&spool->outcomes))
         return is_low ? SPOOL_STALLED : SPOOL_LATE;
@@ -75,11 +75,7 @@ static int trouble_of(const struct spool *spool, enum spool_health health)
         return E_POISONED;
     if (health == SPOOL_LATE)
         return E_LATE;
-    if (seglog_is_failing(&spool->outcomes))
-        return spool->outcomes.failure;
-    if (seglog_is_resting(&spool->messages))
-        return spool->messages.failure;
-    return segpool_shortage(&spool->pool);
+    return route_refusal(spool);
 }
 
 static void health_set(struct spool *spool, enum spool_health health)
@@ -95,7 +91,8 @@ static void health_set(struct spool *spool, enum spool_health health)
 void spool_poison(struct spool *spool)
 {
     health_set(spool, SPOOL_POISONED);
-    seglog_kill(&spool->messages, E_POISONED);
+    for (uint32_t i = 0; i < spool->device_count; i++)
+        seglog_kill(&spool->devices[i].messages, E_POISONED);
     seglog_kill(&spool->outcomes, E_POISONED);
 }
 
@@ -133,7 +130,7 @@ static void take_request(struct spool *spool, struct log_request *request)
     if (result < 0)
         spool_answer(spool, request, result);
     else if (batch_request_is_mail(request))
-        seglog_append(&spool->messages, request);
+        route_message(spool, request);
     else
         seglog_append(&spool->outcomes, request);
 }
@@ -227,19 +224,30 @@ uint16_t spool_client_add(struct spool *spool, struct mailbox *requests, struct 
 static void health_update(struct spool *spool)
 {
     enum spool_health before = spool_health(spool);
+    bool is_stalled;
 
     if (before == SPOOL_POISONED)
         return;
     health_set(spool, judge(spool, before));
+    is_stalled = spool_health(spool) == SPOOL_STALLED;
     /* A disk may take as long as it likes to work again: no client waits for that. */
-    if (spool_health(spool) == SPOOL_STALLED || seglog_is_resting(&spool->messages))
-        seglog_release_waiting(&spool->messages, spool_health(spool) == SPOOL_STALLED);
+    for (uint32_t i = 0; i < spool->device_count; i++) {
+        struct seglog *log = &spool->devices[i].messages;
+
+        if (is_stalled || seglog_is_resting(log))
+            seglog_release_waiting(log, is_stalled);
+    }
 }
 
 static bool is_at_rest(const struct spool *spool)
 {
-    return seglog_is_idle(&spool->messages) && seglog_is_idle(&spool->outcomes) &&
-           segpool_is_idle(&spool->pool);
+    for (uint32_t i = 0; i < spool->device_count; i++) {
+        const struct spool_device *device = &spool->devices[i];
+
+        if (!seglog_is_idle(&device->messages) || !segpool_is_idle(&device->pool))
+            return false;
+    }
+    return seglog_is_idle(&spool->outcomes);
 }
 
 void spool_turn(struct io_actor *actor)
@@ -249,13 +257,15 @@ void spool_turn(struct io_actor *actor)
     if (spool->closed)
         return;
     /* A closing spool makes no more segments than its last records need. */
-    if (!spool->closing || !is_at_rest(spool))
-        segpool_turn(&spool->pool);
+    for (uint32_t i = 0; i < spool->device_count && (!spool->closing || !is_at_rest(spool)); i++)
+        segpool_turn(&spool->devices[i].pool);
     checkpoint_turn(spool);
     compaction_turn(spool);
-    seglog_turn(&spool->messages);
+    for (uint32_t i = 0; i < spool->device_count; i++)
+        seglog_turn(&spool->devices[i].messages);
     seglog_turn(&spool->outcomes);
     health_update(spool);
+    route_publish(spool);
     /* What a crash would have done as well. */
     if (spool->closing && spool_health(spool) == SPOOL_STALLED &&
         io_now_ns(spool->io) >= spool->close_until_ns)
@@ -272,8 +282,12 @@ bool spool_is_busy(struct io_actor *actor)
 
     if (spool->closed)
         return false;
-    return seglog_is_busy(&spool->messages) || seglog_is_busy(&spool->outcomes) ||
-           checkpoint_is_busy(spool) || (spool->closing && is_at_rest(spool));
+    for (uint32_t i = 0; i < spool->device_count; i++) {
+        if (seglog_is_busy(&spool->devices[i].messages))
+            return true;
+    }
+    return seglog_is_busy(&spool->outcomes) || checkpoint_is_busy(spool) ||
+           (spool->closing && is_at_rest(spool));
 }
 
 void spool_close(struct spool *spool, void (*done)(void *context), void *context)
@@ -303,10 +317,18 @@ void spool_stats_read(const struct spool *spool, struct spool_stats *ret_stats)
 {
     const struct spool_counters *c = &spool->counters;
 
+    memset(ret_stats, 0, sizeof(*ret_stats));
+    for (uint32_t i = 0; i < spool->device_count; i++) {
+        struct spool_device_stats device;
+
+        spool_device_read(spool, i, &device);
+        ret_stats->message_commits += device.commits;
+        ret_stats->messages += device.messages;
+        ret_stats->segments_total += device.segments_total;
+        ret_stats->segments_free += device.segments_free;
+    }
 #define READ(field) ret_stats->field = atomic_load_explicit(&c->field, memory_order_relaxed)
-    READ(message_commits);
     READ(outcome_commits);
-    READ(messages);
     READ(outcomes);
     READ(bytes_written);
     READ(commit_ns_total);
@@ -315,7 +337,32 @@ void spool_stats_read(const struct spool *spool, struct spool_stats *ret_stats)
     READ(checkpoints);
     READ(recycled);
     READ(evacuations);
-    READ(segments_total);
-    READ(segments_free);
+#undef READ
+}
+
+uint32_t spool_device_count(const struct spool *spool)
+{
+    return spool->device_count;
+}
+
+void spool_device_read(const struct spool *spool, uint32_t index,
+                       struct spool_device_stats *ret_stats)
+{
+    const struct spool_device *device = &spool->devices[index];
+
+    must(index < spool->device_count);
+#define READ(field) atomic_load_explicit(&device->field, memory_order_relaxed)
+    *ret_stats = (struct spool_device_stats){
+        .path = device->path,
+        .commit_mode = device->commit_mode,
+        .number = device->pool.number,
+        .state = (enum spool_device_state)READ(state),
+        .commits = READ(commits),
+        .messages = READ(messages_kept),
+        .bytes_written = READ(bytes_written),
+        .failed_commits = READ(failed_commits),
+        .segments_total = READ(segments_total),
+        .segments_free = READ(segments_free),
+    };
 #undef READ
 }

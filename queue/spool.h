@@ -1,20 +1,22 @@
 /*
  * spool: the durable queue: messages, outcomes and state in a segment log with group commit.
  *
- * One spool owns one directory and runs on one loop in the committer's role; shards reach it only
- * by parcels over mailboxes and get every request back with its status. Two streams of segments
- * share one pool of files: messages (committed as soon as the former commit is done) and outcomes
- * (committed at latest outcome_hold_ms after the first one waits). The format stands byte by byte
- * in segfmt.h.
+ * One spool owns one directory or several, each meant for a disk of its own (a *device*), and runs
+ * on one loop in the committer's role; shards reach it only by parcels over mailboxes and get every
+ * request back with its status. Each device has a stream of segments for messages, committed as
+ * soon as the device's former commit is done: commits of different devices are under way at once.
+ * The first one has the only stream of outcomes too (committed at latest outcome_hold_ms after the
+ * first one waits). The format stands byte by byte in segfmt.h.
  *
  * What it promises: a log_message that comes back with status 0 is on stable storage. One that
  * comes back negative but not E_POISONED is void for ever: a durable void record says so, and no
  * recovery will show it. E_POISONED means that this cannot be written at present: the client must
- * get no reply at all, and nothing is accepted until the disk works again. Segments are recycled
- * only when they are empty, the outcomes that emptied them are durable, a complete checkpoint began
- * later, and (outcome segments) every cursor has passed. What it never does: decide about delivery,
- * read the clock of the wall, allocate in a steady turn, rewrite a block that holds acknowledged
- * bytes.
+ * get no reply at all, and nothing is accepted until the disk works again. A device that is short
+ * of space, or on which commits fail, gets no new messages while another one takes them. Segments
+ * are recycled only when they are empty, the outcomes that emptied them are durable, a complete
+ * checkpoint began later, and (outcome segments) every cursor has passed. What it never does:
+ * decide about delivery, read the clock of the wall, allocate in a steady turn, rewrite a block
+ * that holds acknowledged bytes.
  */
 #pragma once
 
@@ -31,7 +33,8 @@ struct spool;
 
 /* ---- Places in the log ---------------------------------------------------------------------- */
 
-/* Where a record lies. serial is the segment's number, unique for ever; slot names its file. */
+/* Where a record lies. serial is the segment's number, unique for ever over all devices; slot names
+ * its file, and with it the device. */
 struct log_place {
     uint32_t serial;
     uint32_t offset; /* of the record's header */
@@ -196,28 +199,40 @@ int log_message_state_decode(struct slice data, struct log_message_state *ret_st
 
 /* ---- Opening and recovery ------------------------------------------------------------------- */
 
+#define SPOOL_DEVICES_MAX 7u
+
+struct spool_directory {
+    const char *path;        /* NULL ends the list */
+    uint64_t min_free_bytes; /* file system space below which no new segment is made for mail */
+    uint32_t priority;       /* mail goes to the devices with the highest one that take it */
+    bool deliver_only;       /* takes no mail, and is emptied: see spool_device_state */
+};
+
 struct spool_options {
-    const char *path;
-    uint64_t segment_bytes;     /* multiple of 4096, 64 KiB to 1 GiB */
-    uint64_t min_free_bytes;    /* file system space below which no new segment is made for mail */
+    struct spool_directory directories[SPOOL_DEVICES_MAX]; /* the first has the outcome log */
+    uint64_t segment_bytes;                                /* multiple of 4096, 64 KiB to 1 GiB */
     uint32_t outcome_hold_ms;   /* longest wait of an outcome for its commit */
-    uint32_t segment_count_max; /* files in the pool, 8 to 30000; more only when outcomes would
-                                   have no place to go */
-    uint32_t calibrate_ms;      /* how long to try commit modes at open; 0 = O_DIRECT + DSYNC */
+    uint32_t segment_count_max; /* files on each device, 8 to 30000 (4500 with several); more only
+                                   when outcomes would have no place to go */
+    uint32_t calibrate_ms;      /* how long to try commit modes at open, on each device; 0 =
+                                   O_DIRECT + DSYNC */
     uint32_t checkpoint_bytes;  /* a checkpoint is due after so many bytes of log; 0 = default */
 };
 
 /* Called on the opening thread, before anything runs. */
 struct spool_recovery {
     void *context;
-    /* Each message with at least one recipient not final, once, in order of acceptance (by log
-     * place). rcpts of the state as in log_message_state. */
+    /* Each message with at least one recipient not final, once, by log place, which is about the
+     * order of acceptance. rcpts of the state as in log_message_state. */
     void (*on_message)(void *context, const struct log_message_state *state);
     /* Each named state whose value is not empty, once. */
     void (*on_named)(void *context, const struct log_named *named);
     /* Damage that was found and stepped over: segment file, offset, text. Costs only what it
      * touched; the caller logs it. */
     void (*on_damage)(void *context, const char *file, uint64_t offset, const char *text);
+    /* Why the spool does not open, where the error alone does not say it: the directory, and what
+     * is wrong with it. Nothing was changed then. NULL = nobody listens. */
+    void (*on_refusal)(void *context, const char *path, const char *text);
 };
 
 /* Branches that a start can take: name of the counter, what it counts. */
@@ -234,7 +249,8 @@ struct spool_recovery {
     X(starts_whole, "no checkpoint was complete: everything was read")                             \
     X(starts_at_newest, "read from the newest checkpoint")                                         \
     X(starts_at_older, "read from the checkpoint before the newest, which is damaged")             \
-    X(starts_without_room, "no space for mail: started to deliver, not to accept")
+    X(starts_without_room, "no space for mail: started to deliver, not to accept")                 \
+    X(devices_added, "directories that became a device of this spool")
 
 struct spool_report {
     uint64_t life; /* number of this start of the spool, from 1, durable */
@@ -245,16 +261,19 @@ struct spool_report {
     SPOOL_RECOVERY_BRANCHES(SPOOL_REPORT_BRANCH)
 #undef SPOOL_REPORT_BRANCH
     uint64_t bytes_read;
-    const char *commit_mode; /* "direct-dsync" or "fdatasync", with the calibration's figures */
+    const char *commit_mode; /* of the first device: "direct-dsync" or "fdatasync", with the
+                                calibration's figures */
 };
 
 /*
  * Locks, recovers, makes this life's number durable and prepares the first segments. Synchronous
  * and possibly long. 0 or negative: E_LOCKED when another process has the spool, E_VERSION for
- * record types or formats that this build does not know (nothing is touched then). Recovering twice
- * gives the same state; segments of former lives are never appended to. It may turn the loop while
- * it waits for the locks of a killed life (at most 5 s) and while it calibrates: attach other
- * actors afterwards. The callbacks come last, when everything else has succeeded.
+ * record types or formats that this build does not know, E_FOREIGN when a device of this spool is
+ * not among the directories or one of them belongs elsewhere (on_refusal tells; nothing is touched
+ * then). Recovering twice gives the same state; segments of former lives are never appended to. It
+ * may turn the loop while it waits for the locks of a killed life (at most 5 s) and while it
+ * calibrates: attach other actors afterwards. The callbacks come last, when everything else has
+ * succeeded.
  */
 int spool_open(struct io *io, const struct spool_options *options,
                const struct spool_recovery *recovery, struct spool **ret_spool,
@@ -276,7 +295,8 @@ uint16_t spool_client_add(struct spool *spool, struct mailbox *requests, struct 
 
 enum spool_health {
     SPOOL_HEALTHY,
-    SPOOL_LOW_SPACE, /* accept no new mail; outcomes still commit, from the reserve if need be */
+    SPOOL_LOW_SPACE, /* no device takes new mail; outcomes still commit, from the reserve if need be
+                      */
     SPOOL_LATE,      /* a commit of outcomes takes longer than a second: start no delivery, whose
                         outcome a crash would forget */
     SPOOL_STALLED,   /* outcomes find no segment, or the disk refuses them: accept no mail and start
@@ -308,6 +328,27 @@ struct spool_stats {
     uint32_t segments_free;
 };
 
+enum spool_device_state {
+    SPOOL_DEVICE_WELL,      /* takes mail */
+    SPOOL_DEVICE_LOW_SPACE, /* takes none for want of space */
+    SPOOL_DEVICE_RESTING,   /* a commit failed there a moment ago: others come first */
+    SPOOL_DEVICE_DRAINING,  /* deliver-only: what it holds is delivered, or copied to others */
+    SPOOL_DEVICE_EMPTY,     /* deliver-only: holds nothing and is no part of the spool any more */
+};
+
+struct spool_device_stats {
+    const char *path; /* valid as long as the spool */
+    const char *commit_mode;
+    uint32_t number; /* on the disk; 0 = the first, which has the outcome log */
+    enum spool_device_state state;
+    uint64_t commits;  /* of messages */
+    uint64_t messages; /* made durable here */
+    uint64_t bytes_written;
+    uint64_t failed_commits; /* of messages */
+    uint32_t segments_total;
+    uint32_t segments_free;
+};
+
 /* No space for new mail: what is left is for outcomes, and for copies, which make some. */
 static inline bool spool_health_is_short(enum spool_health health)
 {
@@ -324,13 +365,16 @@ static inline bool spool_health_holds_deliveries(enum spool_health health)
 void spool_trouble_read(const struct spool *spool, struct spool_trouble *ret_trouble);
 enum spool_health spool_health(const struct spool *spool);
 void spool_stats_read(const struct spool *spool, struct spool_stats *ret_stats);
+uint32_t spool_device_count(const struct spool *spool);
+void spool_device_read(const struct spool *spool, uint32_t index,
+                       struct spool_device_stats *ret_stats);
 
 /* ---- Reading messages back ------------------------------------------------------------------ */
 
-/* One per shard loop: keeps read descriptors of segment files. */
+/* One per shard loop: keeps read descriptors of segment files. The spool outlives it. */
 struct spool_reader;
 
-struct spool_reader *spool_reader_create(struct io *io, const char *path);
+struct spool_reader *spool_reader_create(struct io *io, const struct spool *spool);
 void spool_reader_destroy(struct spool_reader *reader);
 /* A descriptor to io_read the record at place.offset; negative on failure. */
 int spool_reader_fd(struct spool_reader *reader, const struct log_place *place);

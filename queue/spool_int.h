@@ -1,9 +1,10 @@
 /*
  * spool_int: what the files of this room share. Nobody outside of queue/ and its tests includes it.
  *
- * Who owns what: the spool owns the pool of segments, the two logs and the checkpoint; all of it
- * runs on the spool's loop. Other threads see only the atomics below: health, statistics, how far
- * each outcome segment is durable, and the pins of cursors.
+ * Who owns what: the spool owns its devices (each with a pool of segments and a message log), the
+ * one outcome log and the checkpoint; all of it runs on the spool's loop. Other threads see only
+ * the atomics below (health, statistics, how far each outcome segment is durable, the pins of
+ * cursors) and what never changes after the opening: where each slot's file lies.
  */
 #pragma once
 
@@ -94,9 +95,7 @@ struct compaction {
 };
 
 struct spool_counters {
-    _Atomic uint64_t message_commits;
     _Atomic uint64_t outcome_commits;
-    _Atomic uint64_t messages;
     _Atomic uint64_t outcomes;
     _Atomic uint64_t bytes_written;
     _Atomic uint64_t commit_ns_total;
@@ -105,6 +104,23 @@ struct spool_counters {
     _Atomic uint64_t checkpoints;
     _Atomic uint64_t recycled;
     _Atomic uint64_t evacuations;
+};
+
+struct spool_device {
+    struct segpool pool;
+    struct seglog messages;
+    char path[SPOOL_PATH_MAX];
+    uint8_t id[SEGFMT_ID_BYTES]; /* of the first device: zeros */
+    int fd;                      /* of the identity, which holds the lock; -1 on the first */
+    bool is_new;                 /* has no identity yet, or one that counts for nothing */
+    bool is_unlisted;            /* belongs here, but the superblock does not say so */
+    uint32_t priority;
+    char commit_mode[128];
+    _Atomic int state; /* enum spool_device_state */
+    _Atomic uint64_t commits;
+    _Atomic uint64_t messages_kept;
+    _Atomic uint64_t bytes_written;
+    _Atomic uint64_t failed_commits;
     _Atomic uint32_t segments_total;
     _Atomic uint32_t segments_free;
 };
@@ -113,21 +129,21 @@ struct spool {
     struct io *io;
     struct io_actor actor;
     struct spool_options options;
-    char path[SPOOL_PATH_MAX];
-    char commit_mode[128];
     uint8_t uuid[SEGFMT_UUID_BYTES];
     uint64_t life;
     uint64_t sequence_next;
     int super_fd;
-    bool commit_by_sync; /* write + fdatasync instead of one durable write */
     bool closing;
     bool closed;
     void (*on_closed)(void *context);
     void *on_closed_context;
-    struct segpool pool;
+    struct spool_device devices[SPOOL_DEVICES_MAX];
+    uint32_t device_count;
+    struct segment *segments; /* of all devices, by slot */
+    uint32_t segment_count;
+    struct segpool_serials serials;
     struct chunkbook chunks;
-    struct seglog messages;
-    struct seglog outcomes;
+    struct seglog outcomes; /* on the first device */
     struct named_table named;
     struct checkpoint checkpoint;
     struct compaction compaction;
@@ -155,6 +171,24 @@ static inline bool spool_is_poisoned(const struct spool *spool)
     return atomic_load_explicit(&spool->health, memory_order_relaxed) == SPOOL_POISONED;
 }
 
+/* The device that a segment lies on. */
+static inline struct segpool *spool_pool_of(struct spool *spool, const struct segment *segment)
+{
+    return &spool->devices[segment->device].pool;
+}
+
+/* The same for other threads, which do not look into segments; NULL = no device has such a slot. */
+static inline const struct segpool *spool_pool_of_slot(const struct spool *spool, uint16_t slot)
+{
+    for (uint32_t i = 0; i < spool->device_count; i++) {
+        const struct segpool *pool = &spool->devices[i].pool;
+
+        if (slot >= pool->slot_base && slot - pool->slot_base < pool->slot_count)
+            return pool;
+    }
+    return NULL;
+}
+
 /* The way of every answer: to the client, or to the part of the spool that asked. */
 void spool_answer(struct spool *spool, struct log_request *request, int status);
 /* The disk is given up: every waiter gets E_POISONED, nothing is accepted any more. */
@@ -164,6 +198,19 @@ struct spool_pin *spool_pin_get(struct spool *spool, uint64_t number);
 /* Path of a file of the spool into room of SPOOL_PATH_MAX + 32 bytes. */
 void spool_file_path(const char *path, const char *name, char *room);
 void spool_segment_path(const char *path, uint16_t slot, char *room);
+
+/* route.c */
+
+/* Chooses a device for the message and appends it there; refused when none takes it. */
+void route_message(struct spool *spool, struct log_request *request);
+/* Another device takes mail at this moment. */
+bool route_has_other(const struct spool *spool, const struct spool_device *device);
+/* Any device takes mail. */
+bool route_takes_mail(const struct spool *spool);
+/* Why none does: what a disk says, or E_LOW_SPACE. */
+int route_refusal(const struct spool *spool);
+/* Shows the state of each device to other threads. */
+void route_publish(struct spool *spool);
 
 /* The actor of the spool's loop. */
 void spool_turn(struct io_actor *actor);

@@ -90,6 +90,12 @@ static void on_damage(void *context, const char *file, uint64_t offset, const ch
     log_error("spool: %s, offset %llu: %s", file, (unsigned long long)offset, text);
 }
 
+static void on_refusal(void *context, const char *path, const char *text)
+{
+    (void)context;
+    log_error("spool %s: %s", path, text);
+}
+
 int assembly_recover(struct assembly *assembly, struct spool_report *ret_report)
 {
     struct spool_recovery recovery = {
@@ -97,6 +103,7 @@ int assembly_recover(struct assembly *assembly, struct spool_report *ret_report)
         .on_message = on_message,
         .on_named = on_named,
         .on_damage = on_damage,
+        .on_refusal = on_refusal,
     };
     int result = spool_open(assembly->options.committer_loop, assembly->options.spool, &recovery,
                             &assembly->spool, &assembly->report);

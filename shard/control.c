@@ -434,7 +434,6 @@ struct control *control_create(struct io *io, const struct control_options *opti
     control->shard_count = options->shard_count;
     control->started_us = io_wall_us(io);
     control->listen_fd = -1;
-    control->reader = spool_reader_create(io, conf_global(options->conf)->spools[0].path);
     control_ips_init(control, options->ip_source);
     control_reload_init(control, options->config_path);
     for (int i = 0; i < CONTROL_CLIENTS_MAX; i++)
@@ -464,6 +463,7 @@ void control_wire(struct control *control, const struct control_wiring *wiring)
     size_t boxes_bytes = control->shard_count * sizeof(wiring->to_shards[0]);
 
     control->wiring = *wiring;
+    control->reader = spool_reader_create(control->io, wiring->spool);
     control->wiring.to_shards = copy_of(wiring->to_shards, boxes_bytes);
     control->wiring.from_shards = copy_of(wiring->from_shards, boxes_bytes);
     control->wiring.loops = copy_of(wiring->loops, wiring->loop_count * sizeof(wiring->loops[0]));

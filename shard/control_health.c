@@ -64,6 +64,54 @@ void control_health_put(const struct control *control, json_t *spool)
     json_object_set_new(spool, "since", control_time(since_us));
 }
 
+static const char *const device_states[] = {
+    [SPOOL_DEVICE_WELL] = "well",       [SPOOL_DEVICE_LOW_SPACE] = "low-space",
+    [SPOOL_DEVICE_RESTING] = "resting", [SPOOL_DEVICE_DRAINING] = "deliver-only",
+    [SPOOL_DEVICE_EMPTY] = "empty",
+};
+
+void control_directories_put(const struct control *control, json_t *spool)
+{
+    uint32_t count = spool_device_count(control->wiring.spool);
+    json_t *array = json_array();
+
+    json_object_set_new(spool, "dirs", json_integer(count));
+    json_object_set_new(spool, "directory", array);
+    for (uint32_t i = 0; i < count; i++) {
+        struct spool_device_stats stats;
+        json_t *object = json_object();
+
+        spool_device_read(control->wiring.spool, i, &stats);
+        json_object_set_new(object, "path", control_string(stats.path));
+        json_object_set_new(object, "state", json_string(device_states[stats.state]));
+        json_object_set_new(object, "files", json_integer(stats.segments_total));
+        json_object_set_new(object, "filesFree", json_integer(stats.segments_free));
+        json_object_set_new(object, "messages", json_integer((json_int_t)stats.messages));
+        json_object_set_new(object, "commits", json_integer((json_int_t)stats.commits));
+        json_object_set_new(object, "commitsFailed",
+                            json_integer((json_int_t)stats.failed_commits));
+        json_object_set_new(object, "kb", json_integer((json_int_t)(stats.bytes_written / 1024)));
+        json_object_set_new(object, "commitMode", control_string(stats.commit_mode));
+        json_array_append_new(array, object);
+    }
+}
+
+void control_directories_warn(const struct control *control, json_t *warnings)
+{
+    for (uint32_t i = 0; i < spool_device_count(control->wiring.spool); i++) {
+        struct spool_device_stats stats;
+        char text[640];
+
+        spool_device_read(control->wiring.spool, i, &stats);
+        if (stats.state != SPOOL_DEVICE_LOW_SPACE && stats.state != SPOOL_DEVICE_RESTING)
+            continue;
+        snprintf(text, sizeof(text), "spool %s takes no mail: %s", stats.path,
+                 stats.state == SPOOL_DEVICE_LOW_SPACE ? "it is short of space"
+                                                       : "commits fail or do not end");
+        json_array_append_new(warnings, control_string(text));
+    }
+}
+
 static void tell_failures(struct control *control, uint64_t failed_commits)
 {
     struct control_health *told = &control->health;

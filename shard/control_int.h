@@ -189,6 +189,10 @@ const char *control_health_name(enum spool_health health);
 bool control_health_say(const struct control *control, char *room, size_t room_bytes);
 /* health, and when that is not "healthy" reason and since. */
 void control_health_put(const struct control *control, json_t *spool);
+/* Each directory of the spool, and how many they are. */
+void control_directories_put(const struct control *control, json_t *spool);
+/* Those that take no mail though they should. */
+void control_directories_warn(const struct control *control, json_t *warnings);
 /* Tells the log of changes; each second. */
 void control_health_watch(struct control *control);
 

@@ -96,11 +96,11 @@ static void put_spool(struct control *control, json_t *parent, const struct repo
 
     spool_stats_read(control->wiring.spool, &stats);
     set_number(spool, "initPct", 100);
-    set_number(spool, "dirs", conf_global(control->conf)->spool_count);
     set_number(files, "inUse", stats.segments_total - stats.segments_free);
     set_number(files, "recycled", stats.segments_free);
     set_number(files, "total", stats.segments_total);
     set_number(spool, "totalRcp", status->queued_rcpts);
+    control_directories_put(control, spool);
     control_health_put(control, spool);
 }
 
@@ -236,6 +236,7 @@ static void warn_of_spool(struct control *control, json_t *warnings)
 
     if (control_health_say(control, text, sizeof(text)))
         warn(warnings, text);
+    control_directories_warn(control, warnings);
 }
 
 json_t *control_status_tree(struct control *control, const struct report_status *status)
@@ -317,6 +318,19 @@ static void text_accounting(const json_t *array, struct text_buffer *out)
     render_table(array, columns, sizeof(columns) / sizeof(columns[0]), out);
 }
 
+static void text_directories(const json_t *array, struct text_buffer *out)
+{
+    static const struct text_column columns[] = {
+        {"path", "Spool", false},          {"state", "state", false},
+        {"files", "files", true},          {"filesFree", "free", true},
+        {"messages", "taken", true},       {"commits", "commits", true},
+        {"commitsFailed", "failed", true},
+    };
+
+    text_format(out, "\n");
+    render_table(array, columns, sizeof(columns) / sizeof(columns[0]), out);
+}
+
 void control_status_text(const json_t *data, struct text_buffer *out)
 {
     const json_t *status = member(data, "status");
@@ -345,6 +359,7 @@ void control_status_text(const json_t *data, struct text_buffer *out)
     text_format(
         out, "%-14s %10lld %12lld %12lld\n", "", number_at(data, "configuration", "reloads"),
         number_at(data, "configuration", "refused"), number_at(data, "configuration", "snapshots"));
+    text_directories(member(member(status, "spool"), "directory"), out);
     text_accounting(member(data, "accounting"), out);
     text_format(out, "\n%-24s %20s\n", "Counter", "value");
     json_object_foreach((json_t *)(uintptr_t)counters, key, value)

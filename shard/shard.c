@@ -68,7 +68,6 @@ struct shard *shard_create(struct io *io, const struct shard_options *options)
                       shard->limits.message_count_max);
     shard->pool_turn_count = conf_pool_count(shard->conf) + 1;
     shard->pool_turns = mem_alloc(shard->pool_turn_count * sizeof(uint32_t));
-    shard->reader = spool_reader_create(io, options->spool_path);
     smtpd.session_count_max = shard->limits.session_count_max;
     shard->smtpd = smtpd_create(io, &smtpd, &inject_intake, shard);
     shard->smtpc = smtpc_engine_create(io, shard->limits.connection_count_max);
@@ -275,6 +274,7 @@ static void on_control_parcel(void *context, struct parcel *parcel)
 void shard_wire(struct shard *shard, const struct shard_wiring *wiring)
 {
     shard->wiring = *wiring;
+    shard->reader = spool_reader_create(shard->io, wiring->spool);
     shard->next_id = first_id(wiring->life, shard->number);
     shard->version = atomic_load_explicit(&wiring->published->version, memory_order_acquire);
     mailbox_listen(wiring->from_spool, on_spool_parcel, shard);

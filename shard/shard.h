@@ -45,7 +45,6 @@ struct shard_options {
     uint16_t number; /* 0 … count-1 */
     uint16_t count;
     struct conf *conf; /* the shard takes a reference of its own */
-    const char *spool_path;
     uint64_t segment_bytes;
     bool counts_ips;            /* figures per source address by TCP_INFO, for REPORT_IPS */
     struct shard_limits limits; /* zeros = defaults */
@@ -63,7 +62,7 @@ struct shard_load {
 
 /* The mailboxes of one shard; all created before the loops run, owned by whoever wires. */
 struct shard_wiring {
-    struct spool *spool;   /* for spool_health only */
+    struct spool *spool;   /* for its health, and to know where its files lie */
     uint64_t life;         /* spool_report.life: message ids start from it */
     uint16_t spool_client; /* this shard's number there */
     struct mailbox *to_spool;

@@ -111,6 +111,10 @@ void build_spools(struct build *build)
 
         if (section->kind->scope != SCOPE_SPOOL)
             continue;
+        if (count == CONF_SPOOLS_MAX)
+            report_error(build->report, section->file, section->line,
+                         "<spool %.*s>: at most %u folders can be used", SHOW(section->name),
+                         CONF_SPOOLS_MAX);
         spool->path = (const char *)section->name.data;
         if (spool->path[0] != '/')
             report_error(build->report, section->file, section->line,

@@ -76,8 +76,12 @@ struct conf_source_address {
 struct conf_spool {
     const char *path;
     uint64_t min_free_bytes;
-    uint64_t segment_bytes; /* segment-size, ours */
+    uint64_t segment_bytes; /* segment-size, ours; the first section's holds for all */
+    uint64_t priority;
+    bool deliver_only;
 };
+
+#define CONF_SPOOLS_MAX 7u
 
 struct conf_global {
     /* First host-name; the machine's name when none is given. Lives as long as the process. */

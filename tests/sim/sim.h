@@ -274,6 +274,11 @@ uint32_t sim_disk_scripts_left(const struct sim_world *world);
 void sim_disk_script_clear(struct sim_world *world);
 /* Changes the room of the file system. */
 void sim_disk_limit(struct sim_world *world, uint64_t bytes);
+/* Room of one directory, as if it were a file system of its own within the world's. Its name is a
+ * literal; the first call comes before its first file. */
+void sim_disk_limit_at(struct sim_world *world, const char *directory, uint64_t bytes);
+/* Disk faults by rate (not stalls) come only on paths that contain this literal; NULL = any. */
+void sim_disk_faults_at(struct sim_world *world, const char *path);
 /* A limit that io_space_free does not know of and only writes meet: a quota, or a neighbour who is
  * always faster. UINT64_MAX, as at first, is none. */
 void sim_disk_quota(struct sim_world *world, uint64_t bytes);

@@ -87,6 +87,8 @@ static int disk_error(struct sim_world *world, enum sim_disk_call call, const ch
 
     if (error != 0)
         return error;
+    if (world->disk.faults_at != NULL && strstr(path, world->disk.faults_at) == NULL)
+        return 0;
     switch (call) {
     case SIM_DISK_OPEN:
         return sim_fault(world, SIM_COVER_open_failed) ? -EMFILE : 0;
@@ -363,10 +365,13 @@ int io_dir_sync(struct io *io, const char *path)
 int io_space_free(struct io *io, const char *path, uint64_t *ret_bytes)
 {
     const struct sim_disk *disk = &io->world->disk;
+    uint64_t left = disk->limit_bytes > disk->used_bytes ? disk->limit_bytes - disk->used_bytes : 0;
+    uint64_t left_there;
 
     if (sim_name_find(io->world, path) == NULL)
         return -ENOENT;
-    *ret_bytes = disk->limit_bytes > disk->used_bytes ? disk->limit_bytes - disk->used_bytes : 0;
+    left_there = sim_volume_left(io->world, sim_volume_of(io->world, path));
+    *ret_bytes = left < left_there ? left : left_there;
     return 0;
 }
 
@@ -582,6 +587,53 @@ void sim_disk_power_cut(struct sim_world *world, struct sim_process *process)
 void sim_disk_limit(struct sim_world *world, uint64_t bytes)
 {
     world->disk.limit_bytes = bytes;
+}
+
+uint32_t sim_volume_of(const struct sim_world *world, const char *path)
+{
+    for (uint32_t i = 0; i < world->disk.volume_count; i++) {
+        size_t len = strlen(world->disk.volumes[i].directory);
+
+        if (strncmp(path, world->disk.volumes[i].directory, len) == 0 &&
+            (path[len] == '/' || path[len] == 0))
+            return i + 1;
+    }
+    return 0;
+}
+
+uint64_t sim_volume_left(const struct sim_world *world, uint32_t volume)
+{
+    uint64_t used = 0;
+    uint64_t limit;
+
+    if (volume == 0)
+        return UINT64_MAX;
+    list_for_each (node, &world->disk.inodes) {
+        const struct sim_inode *inode = container_of(node, struct sim_inode, link);
+
+        if (inode->charged && inode->volume == volume)
+            used += inode->allocated_pages * SIM_PAGE_BYTES;
+    }
+    limit = world->disk.volumes[volume - 1].limit_bytes;
+    return limit > used ? limit - used : 0;
+}
+
+void sim_disk_limit_at(struct sim_world *world, const char *directory, uint64_t bytes)
+{
+    struct sim_disk *disk = &world->disk;
+    uint32_t volume = sim_volume_of(world, directory);
+
+    if (volume == 0) {
+        must(disk->volume_count < SIM_VOLUMES_MAX);
+        disk->volumes[disk->volume_count].directory = directory;
+        volume = ++disk->volume_count;
+    }
+    disk->volumes[volume - 1].limit_bytes = bytes;
+}
+
+void sim_disk_faults_at(struct sim_world *world, const char *path)
+{
+    world->disk.faults_at = path;
 }
 
 void sim_disk_quota(struct sim_world *world, uint64_t bytes)

@@ -149,7 +149,8 @@ static bool allocate_page(struct sim_world *world, struct sim_inode *inode, uint
     if (page->allocated)
         return true;
     if (world->disk.used_bytes + SIM_PAGE_BYTES > world->disk.limit_bytes ||
-        world->disk.used_bytes + SIM_PAGE_BYTES > world->disk.quota_bytes)
+        world->disk.used_bytes + SIM_PAGE_BYTES > world->disk.quota_bytes ||
+        sim_volume_left(world, inode->volume) < SIM_PAGE_BYTES)
         return false;
     page->allocated = true;
     inode->allocated_pages++;

@@ -379,6 +379,7 @@ struct sim_page {
 struct sim_inode {
     struct list link; /* in the world */
     uint32_t number;
+    uint32_t volume; /* index of disk.volumes + 1; 0 = of none */
     bool is_directory;
     bool charged;        /* its pages count as used space */
     uint32_t name_refs;  /* names, durable names and pending changes of names */
@@ -440,7 +441,17 @@ struct sim_script {
     int error;
 };
 
+#define SIM_VOLUMES_MAX 8
+
+struct sim_volume {
+    const char *directory;
+    uint64_t limit_bytes;
+};
+
 struct sim_disk {
+    struct sim_volume volumes[SIM_VOLUMES_MAX];
+    uint32_t volume_count;
+    const char *faults_at;
     struct list inodes;
     uint32_t next_inode;
     struct sim_inode *root;
@@ -458,6 +469,10 @@ struct sim_disk {
     uint32_t script_count;
 };
 
+/* The volume that the path lies in, as in sim_inode.volume. */
+uint32_t sim_volume_of(const struct sim_world *world, const char *path);
+/* Bytes that its limit leaves. */
+uint64_t sim_volume_left(const struct sim_world *world, uint32_t volume);
 struct sim_inode *sim_inode_create(struct sim_world *world, bool is_directory);
 /* Frees the inode once nothing names or holds it; keeps the account of used space. */
 void sim_inode_tidy(struct sim_world *world, struct sim_inode *inode);

@@ -386,6 +386,29 @@ static void size_follows_later_durable_writes(void **state)
     }
 }
 
+static void directories_fail_apart(void **state)
+{
+    struct bench bench;
+    uint64_t free_bytes = 0;
+
+    bench_begin(&bench, 1, NULL);
+    sim_disk_limit_at(bench.world, "/other", 4096);
+    sim_faults(bench.world)->write_failed = 1;
+    sim_disk_faults_at(bench.world, "/other");
+    assert_int_equal(write_wait(bench.world, bench.io, bench.fd, bench.old_bytes, 100, 0, false),
+                     100);
+    sim_disk_faults_at(bench.world, "/d/");
+    assert_int_equal(write_wait(bench.world, bench.io, bench.fd, bench.old_bytes, 100, 0, false),
+                     -EIO);
+    sim_disk_faults_at(bench.world, "/other");
+    assert_int_equal(io_dir_create(bench.io, "/other"), 0);
+    assert_int_equal(io_space_free(bench.io, "/other", &free_bytes), 0);
+    assert_int_equal(free_bytes, 4096);
+    assert_int_equal(io_space_free(bench.io, "/d", &free_bytes), 0);
+    assert_true(free_bytes > 4096);
+    bench_end(&bench);
+}
+
 static void failures_come_as_scripted(void **state)
 {
     struct bench bench;
@@ -544,6 +567,7 @@ const struct CMUnitTest disk_tests[] = {
     cmocka_unit_test(directories_list_their_own_names),
     cmocka_unit_test(sync_after_a_failed_one_is_a_lie),
     cmocka_unit_test(size_follows_later_durable_writes),
+    cmocka_unit_test(directories_fail_apart),
     cmocka_unit_test(failures_come_as_scripted),
     cmocka_unit_test(rot_can_be_planted),
     cmocka_unit_test(operations_overtake_each_other),

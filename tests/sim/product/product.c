@@ -36,7 +36,6 @@ static void create_shards(struct product *product)
     struct shard_options options = {
         .count = setup->shard_count,
         .conf = product->conf,
-        .spool_path = "/spool",
         .segment_bytes = setup->segment_bytes,
         .counts_ips = true,
         .limits = ample_limits(setup),
@@ -123,6 +122,8 @@ static void count_done(struct product *product)
     events->segments_recycled += stats.recycled;
     events->commits_failed += stats.failed_commits;
     events->voids_written += stats.voids;
+    events->devices_2 += product->setup.device_count == 2;
+    events->devices_3 += product->setup.device_count == 3;
     for (uint16_t i = 0; i < product->setup.shard_count; i++) {
         events->cold_reads += product->shards[i]->totals.cold_reads;
         events->queues_moved += product->shards[i]->totals.queues_moved;
@@ -239,10 +240,17 @@ static void forget_reload(struct product *product)
 /* ---- One life ---------------------------------------------------------------------------------
  */
 
+const char *product_directory(uint32_t index)
+{
+    static const char *const directories[PRODUCT_DEVICES_MAX] = {"/spool", "/spool-b", "/spool-c"};
+
+    must(index < PRODUCT_DEVICES_MAX);
+    return directories[index];
+}
+
 static int assemble(struct product *product)
 {
     struct spool_options spool = {
-        .path = "/spool",
         .segment_bytes = product->setup.segment_bytes,
         .outcome_hold_ms = 20,
         .segment_count_max = product->setup.segment_count_max,
@@ -260,6 +268,8 @@ static int assemble(struct product *product)
     };
     int result;
 
+    for (uint32_t i = 0; i < product->setup.device_count; i++)
+        spool.directories[i].path = product_directory(i);
     product->assembly = assembly_create(&options);
     result = assembly_recover(product->assembly, &product->report);
     if (result < 0)

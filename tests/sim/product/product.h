@@ -37,6 +37,9 @@
     X(segments_recycled, "")                                                                       \
     X(commits_failed, "")                                                                          \
     X(voids_written, "")                                                                           \
+    X(devices_2, "lives that came up with so many directories of the spool")                       \
+    X(devices_3, "")                                                                               \
+    X(devices_failed_alone, "lives that took mail while one directory could not")                  \
     X(space_low, "lives that refused mail for want of space")                                      \
     X(logs_stalled, "the log found no space for outcomes, or the disk refused them")               \
     X(reloads, "every shard has taken a new configuration, and the old one is freed")              \
@@ -60,7 +63,8 @@ struct product_setup {
     uint64_t segment_bytes;
     uint32_t checkpoint_bytes;
     uint32_t segment_count_max;
-    uint64_t crash_after; /* ends before this disk call of the life; 0 = not */
+    uint32_t device_count; /* directories of the spool: product_directory of 0 and so on */
+    uint64_t crash_after;  /* ends before this disk call of the life; 0 = not */
     bool crash_is_power_cut;
     void (*on_crash)(void *context); /* such an end has come; not from product_crash */
     void *crash_context;
@@ -97,6 +101,9 @@ struct product {
     struct spool_report branches; /* the counters of SPOOL_RECOVERY_BRANCHES */
 };
 
+#define PRODUCT_DEVICES_MAX 3u
+/* A literal. */
+const char *product_directory(uint32_t index);
 /* Starts a life: 0, or the spool's refusal (the life is over then). */
 int product_start(struct product *product, const struct product_setup *setup);
 /* The life ends now; what its spool and shards counted is added up first. */

@@ -72,9 +72,11 @@ struct history {
     uint64_t stalled_from_ns; /* the log takes no outcomes since then; UINT64_MAX = it does */
     uint64_t stall_ended_ns;  /* it does again since then, but may not have written them; 0 = not */
     bool poison_noted;        /* in this life */
-    bool low_space_noted;     /* in this life */
-    bool is_tight;            /* a disk of a few segments, until the last life */
-    bool audit_failed;        /* said once */
+    uint32_t device_count;    /* directories of the spool */
+    bool is_alone_noted;
+    bool low_space_noted; /* in this life */
+    bool is_tight;        /* a disk of a few segments, until the last life */
+    bool audit_failed;    /* said once */
 };
 
 static const char *planted_on;
@@ -136,6 +138,7 @@ static void draw_setup(struct history *h, struct product_setup *setup)
         .segment_bytes = SEGMENT_BYTES_MIN << (h->is_tight ? 0 : rng_below(&h->rng, 3)),
         .segment_count_max = 512,
         .checkpoint_bytes = (uint32_t)rng_between(&h->rng, 64, 512) << 10,
+        .device_count = h->device_count,
         .on_crash = on_ordered_crash,
         .crash_context = h,
     };
@@ -175,6 +178,20 @@ static void draw_world(struct history *h, uint64_t seed, bool trace)
     if (!options.faults.wall_jumped)
         h->ledger.retry_min_ns = 540 * SECOND_NS; /* 10m less 10 % jitter */
     h->world = sim_world_create(seed, &options);
+}
+
+/* Half of the histories have one directory; with several, one may fail or fill by itself. */
+static void draw_devices(struct history *h)
+{
+    uint32_t odd;
+
+    h->device_count = rng_one_in(&h->rng, 2) ? 1 : (uint32_t)rng_between(&h->rng, 2, 3);
+    odd = (uint32_t)rng_below(&h->rng, h->device_count);
+    if (h->device_count > 1 && rng_one_in(&h->rng, 3))
+        sim_disk_faults_at(h->world, product_directory(odd));
+    if (odd > 0 && rng_one_in(&h->rng, 2))
+        sim_disk_limit_at(h->world, product_directory(odd),
+                          rng_between(&h->rng, 2, 12) * SEGMENT_BYTES_MIN);
 }
 
 /* Work goes on until so many further messages were answered, or time is over. */
@@ -252,6 +269,19 @@ static void audit(struct history *h)
     ledger_violation(&h->ledger, 0, text);
 }
 
+/* One directory takes no mail, and others do. */
+static void note_alone(struct history *h, const struct spool *spool)
+{
+    for (uint32_t i = 0; i < spool_device_count(spool) && !h->is_alone_noted; i++) {
+        struct spool_device_stats stats;
+
+        spool_device_read(spool, i, &stats);
+        h->is_alone_noted =
+            stats.state == SPOOL_DEVICE_LOW_SPACE || stats.state == SPOOL_DEVICE_RESTING;
+        h->product.events.devices_failed_alone += h->is_alone_noted;
+    }
+}
+
 /* Between steps: the weather, and what the product says of itself. */
 static void look(struct history *h)
 {
@@ -275,6 +305,8 @@ static void look(struct history *h)
         note_no_stall(h);
     if (health == SPOOL_LOW_SPACE)
         note_low_space(h);
+    if (health == SPOOL_HEALTHY && h->product.setup.device_count > 1 && !h->is_alone_noted)
+        note_alone(h, assembly_spool(h->product.assembly));
 }
 
 static bool only_time(void *context)
@@ -324,6 +356,9 @@ static void calm_down(struct history *h)
     h->is_tight = false;
     h->weather.disk_bytes = DISK_BYTES;
     sim_disk_limit(h->world, DISK_BYTES);
+    sim_disk_faults_at(h->world, NULL);
+    for (uint32_t i = 0; i < h->device_count; i++)
+        sim_disk_limit_at(h->world, product_directory(i), DISK_BYTES);
 }
 
 /* A single failure, ordered for one of the next disk calls. */
@@ -341,11 +376,14 @@ static bool start_life(struct history *h)
 {
     struct product_setup setup;
 
+    if (h->device_count < PRODUCT_DEVICES_MAX && rng_one_in(&h->rng, 12))
+        h->device_count++;
     for (int attempt = 0; attempt < 20; attempt++) {
         draw_setup(h, &setup);
         renewal_begin(&h->renewal, h->world);
         h->poison_noted = false;
         h->low_space_noted = false;
+        h->is_alone_noted = false;
         h->stalled_from_ns = UINT64_MAX;
         h->low_from_ns = UINT64_MAX;
         h->remote.rcpts_since_ns = sim_now_ns(h->world);
@@ -386,7 +424,7 @@ static bool life_until_crash(struct history *h)
     if (rng_one_in(&h->rng, 3))
         draw_script(h);
     if (rng_one_in(&h->rng, 4))
-        rot_somewhere(&h->rot, h->world, "/spool");
+        rot_somewhere(&h->rot, h->world, product_directory(0));
     if (rng_one_in(&h->rng, 3))
         weather_bring(&h->weather, WEATHER_disk_full, rng_between(&h->rng, 1, 300) * SECOND_NS);
     if (!start_life(h))
@@ -529,6 +567,7 @@ static uint32_t run_history(uint64_t seed, uint32_t messages, bool trace, struct
     if (h->is_tight)
         h->weather.disk_bytes = rng_between(&h->rng, 5, 16) * SEGMENT_BYTES_MIN;
     sim_disk_limit(h->world, h->weather.disk_bytes);
+    draw_devices(h);
     weather_begin(&h->weather);
     h->product.zone.failure_rate = (uint32_t)rng_between(&h->rng, 5, 50);
     h->product.zone.denial_rate = (uint32_t)rng_between(&h->rng, 5, 50);

@@ -210,9 +210,11 @@ int main(int argc, char **argv)
     struct spool_report report;
     bool closed = false;
 
-    if (argc != 5)
+    if (argc < 5)
         return 2;
-    options.path = argv[1];
+    options.directories[0].path = argv[1];
+    for (int i = 5; i < argc && i < 5 + (int)SPOOL_DEVICES_MAX - 1; i++)
+        options.directories[i - 4].path = argv[i];
     if (io_create(&io_options, &bench.io) < 0)
         return 1;
     must(spool_open(bench.io, &options, &recovery, &bench.spool, &report) == 0);

@@ -108,8 +108,10 @@ static double now_seconds(void)
 static void open_spool(const char *path)
 {
     struct spool_recovery recovery = {NULL, on_message, on_named, on_damage};
-    struct spool_options options = {
-        .path = path, .segment_bytes = 64u << 20, .outcome_hold_ms = 20, .segment_count_max = 1000};
+    struct spool_options options = {.directories = {{.path = path}},
+                                    .segment_bytes = 64u << 20,
+                                    .outcome_hold_ms = 20,
+                                    .segment_count_max = 1000};
     struct spool_report report;
     struct rusage before;
     struct rusage after;

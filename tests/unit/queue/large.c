@@ -381,7 +381,7 @@ static const char *read_chunks(struct life *life, struct spool_reader *reader,
 const char *large_read_back(struct life *life, const struct log_message_state *state)
 {
     struct ledger_message *message = life->ledger->messages[state->message_id - 1];
-    struct spool_reader *reader = spool_reader_create(life->spool_io, life->options.spool.path);
+    struct spool_reader *reader = spool_reader_create(life->spool_io, life->spool);
     uint8_t *found = malloc(state->place.bytes);
     uint8_t *wanted = malloc(PAYLOAD_MAX);
     size_t len = ledger_payload(message, wanted, PAYLOAD_MAX);

@@ -390,31 +390,57 @@ static void on_wake(struct io_timer *timer)
 /* ---- Recovery ------------------------------------------------------------------------------- */
 
 /* What was recovered must be readable, octet for octet. */
-static void read_back(struct life *life, const struct log_message_state *state)
+static void read_back(struct life *life, struct spool_reader *reader,
+                      const struct ledger_message *message)
 {
-    struct spool_reader *reader = spool_reader_create(life->spool_io, life->options.spool.path);
+    const struct log_place *place = &message->place;
     uint8_t *found = life->scratch;
     uint8_t *wanted = life->scratch + SCRATCH_BYTES / 2;
-    int fd = spool_reader_fd(reader, &state->place);
-    struct iovec iov[2] = {{found, 40}, {found + 40, state->place.bytes - 40}};
+    int fd = spool_reader_fd(reader, place);
+    struct iovec iov[2] = {{found, 40}, {found + 40, place->bytes - 40}};
     int64_t got = -1;
     size_t len;
 
-    must(state->place.bytes <= SCRATCH_BYTES / 2);
+    must(place->bytes <= SCRATCH_BYTES / 2);
     if (fd >= 0)
-        got = io_file_read_now(life->spool_io, fd, found, state->place.bytes, state->place.offset);
-    if (got != state->place.bytes)
-        ledger_fail(life->ledger, "message %llu cannot be read",
-                    (unsigned long long)state->message_id);
-    else if (spool_reader_check(&state->place, state->message_id, iov, 2) < 0)
+        got = io_file_read_now(life->spool_io, fd, found, place->bytes, place->offset);
+    if (got != place->bytes)
+        ledger_fail(life->ledger, "message %llu cannot be read", (unsigned long long)message->id);
+    else if (spool_reader_check(place, message->id, iov, 2) < 0)
         ledger_fail(life->ledger, "message %llu does not check at %u:%u, %u bytes in slot %u",
-                    (unsigned long long)state->message_id, state->place.serial, state->place.offset,
-                    state->place.bytes, state->place.slot);
-    len = ledger_payload(life->ledger->messages[state->message_id - 1], wanted, SCRATCH_BYTES / 2);
-    if (len + LOG_RECORD_HEADER_BYTES != state->place.bytes ||
+                    (unsigned long long)message->id, place->serial, place->offset, place->bytes,
+                    place->slot);
+    len = ledger_payload(message, wanted, SCRATCH_BYTES / 2);
+    if (len + LOG_RECORD_HEADER_BYTES != place->bytes ||
         memcmp(found + LOG_RECORD_HEADER_BYTES, wanted, len) != 0)
-        ledger_fail(life->ledger, "message %llu has other bytes",
-                    (unsigned long long)state->message_id);
+        ledger_fail(life->ledger, "message %llu has other bytes", (unsigned long long)message->id);
+}
+
+static void read_large_back(struct life *life, const struct ledger_message *message)
+{
+    struct log_message_state state = {.message_id = message->id, .place = message->place};
+    const char *text = large_read_back(life, &state);
+
+    if (text != NULL)
+        ledger_fail(life->ledger, "message %llu %s", (unsigned long long)message->id, text);
+}
+
+static void read_all_back(struct life *life)
+{
+    struct spool_reader *reader = spool_reader_create(life->spool_io, life->spool);
+
+    for (uint64_t i = 0; i < life->ledger->message_count; i++) {
+        const struct ledger_message *message = life->ledger->messages[i];
+
+        if (!message->is_seen ||
+            (message->standing != LEDGER_KEPT && message->standing != LEDGER_FOUND) ||
+            life->ledger->expects_damage || ledger_has_failed(life->ledger))
+            continue;
+        if (message->place.large > 0)
+            read_large_back(life, message);
+        else
+            read_back(life, reader, message);
+    }
     spool_reader_destroy(reader);
 }
 
@@ -422,19 +448,7 @@ static void on_message(void *context, const struct log_message_state *state)
 {
     struct life *life = context;
 
-    const char *text;
-
     ledger_recovered_message(life->ledger, state);
-    if (ledger_has_failed(life->ledger) || life->ledger->expects_damage ||
-        life->ledger->messages[state->message_id - 1]->standing != LEDGER_KEPT)
-        return;
-    if (state->place.large == 0) {
-        read_back(life, state);
-        return;
-    }
-    text = large_read_back(life, state);
-    if (text != NULL)
-        ledger_fail(life->ledger, "message %llu %s", (unsigned long long)state->message_id, text);
 }
 
 static void on_named(void *context, const struct log_named *named)
@@ -454,10 +468,17 @@ static void on_damage(void *context, const char *file, uint64_t offset, const ch
                     text);
 }
 
+static void on_refusal(void *context, const char *path, const char *text)
+{
+    struct life *life = context;
+
+    snprintf(life->refusal, sizeof(life->refusal), "%s: %s", path, text);
+}
+
 int life_open(struct life *life, const struct life_options *options, struct ledger *ledger,
               struct io *spool_io, struct io *client_io, uint64_t seed)
 {
-    struct spool_recovery recovery = {life, on_message, on_named, on_damage};
+    struct spool_recovery recovery = {life, on_message, on_named, on_damage, on_refusal};
     int result;
 
     memset(life, 0, sizeof(*life));
@@ -475,6 +496,7 @@ int life_open(struct life *life, const struct life_options *options, struct ledg
     result = spool_open(spool_io, &options->spool, &recovery, &life->spool, &life->report);
     if (result < 0)
         return result;
+    read_all_back(life);
     ledger_recovery_end(ledger);
     life->to_spool = mailbox_create(64, client_io, spool_io);
     life->from_spool = mailbox_create(64, spool_io, client_io);

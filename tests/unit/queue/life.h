@@ -49,6 +49,7 @@ struct life {
     bool is_quiet; /* sends nothing new */
     bool is_closed;
     bool is_open;
+    char refusal[600]; /* why it did not open */
     uint8_t *scratch;
 };
 

@@ -54,7 +54,7 @@ static void open_and_look(void *context)
     struct spool_report report = {0};
     struct spool *spool;
 
-    options.path = "/t";
+    options.directories[0].path = "/t";
     memset(&scene->now, 0, sizeof(scene->now));
     scene->now.result = spool_open(scene->io, &options, &recovery, &spool, &report);
     scene->now.torn = report.torn_tails_cut;
@@ -251,7 +251,7 @@ struct scene *scene_make(uint64_t seed, bool with_checkpoints)
     scene->spots = calloc(RECORDS_MAX, sizeof(*scene->spots));
     ledger_init(&scene->ledger);
     scene->world = sim_world_create(seed, &options);
-    scene->options.spool = (struct spool_options){.path = "/spool",
+    scene->options.spool = (struct spool_options){.directories = {{.path = "/spool"}},
                                                   .segment_bytes = 65536,
                                                   .outcome_hold_ms = 3,
                                                   .segment_count_max = 30,

@@ -69,7 +69,7 @@ static inline struct scene *scene_make(void)
     must(scene != NULL);
     ledger_init(&scene->ledger);
     scene->world = sim_world_create(7, &options);
-    scene->options.spool = (struct spool_options){.path = "/spool",
+    scene->options.spool = (struct spool_options){.directories = {{.path = "/spool"}},
                                                   .segment_bytes = 65536,
                                                   .outcome_hold_ms = 4,
                                                   .segment_count_max = 12,
@@ -203,11 +203,11 @@ static inline void send_one_big(void *context)
 
 static inline void fill_segment(struct scene *scene)
 {
-    const struct segment *first = scene->life.spool->messages.active;
+    const struct segment *first = scene->life.spool->devices[0].messages.active;
 
     do {
         in_process(scene, send_one_big);
         settle(scene);
-    } while (first == NULL ? scene->life.spool->messages.active == NULL
-                           : scene->life.spool->messages.active == first);
+    } while (first == NULL ? scene->life.spool->devices[0].messages.active == NULL
+                           : scene->life.spool->devices[0].messages.active == first);
 }

@@ -28,7 +28,7 @@ static int place_set_up(void **state)
     assert_non_null(mkdtemp(place.path));
     assert_int_equal(io_create(&options, &place.io), 0);
     place.options.spool = (struct spool_options){
-        .path = place.path,
+        .directories = {{.path = place.path}},
         .segment_bytes = 1 << 20,
         .outcome_hold_ms = 5,
         .segment_count_max = 32,

@@ -9,11 +9,11 @@ static void a_failed_message_commit_is_void(void **state)
         struct scene *scene = scene_make();
         struct segment *active;
 
-        scene->life.spool->commit_by_sync = by_sync;
+        scene->life.spool->devices[0].pool.by_sync = by_sync;
         in_process(scene, send_five);
         settle(scene);
         assert_int_equal(scene->ledger.live_count, 5);
-        active = scene->life.spool->messages.active;
+        active = scene->life.spool->devices[0].messages.active;
         fail_later(scene, by_sync ? SIM_DISK_SYNC : SIM_DISK_WRITE, 1);
         in_process(scene, send_five);
         settle(scene);
@@ -40,7 +40,7 @@ static void outcomes_of_a_failed_commit_are_written_again(void **state)
     for (int by_sync = 0; by_sync <= 1; by_sync++) {
         struct scene *scene = scene_make();
 
-        scene->life.spool->commit_by_sync = by_sync;
+        scene->life.spool->devices[0].pool.by_sync = by_sync;
         in_process(scene, send_five);
         in_process(scene, send_named);
         settle(scene);
@@ -66,7 +66,7 @@ static void without_a_void_nothing_is_answered(void **state)
         enum sim_disk_call call = by_sync ? SIM_DISK_SYNC : SIM_DISK_WRITE;
         struct scene *scene = scene_make();
 
-        scene->life.spool->commit_by_sync = by_sync;
+        scene->life.spool->devices[0].pool.by_sync = by_sync;
         in_process(scene, send_five);
         settle(scene);
         /* The commit of messages, the void, the void of the void, and headers of new segments. */
@@ -125,8 +125,8 @@ static void a_dead_disk_is_waited_for(void **state)
     in_process(scene, send_five);
     settle(scene);
     assert_int_equal(scene->ledger.live_count, 10);
-    for (uint32_t i = 0; i < scene->life.spool->pool.slot_count; i++)
-        gone += scene->life.spool->pool.slots[i].state == SEGMENT_GONE;
+    for (uint32_t i = 0; i < scene->life.spool->devices[0].pool.slot_count; i++)
+        gone += scene->life.spool->devices[0].pool.slots[i].state == SEGMENT_GONE;
     assert_true(gone <= 2);
     crash(scene, SIM_POWER_CUT);
     begin(scene);
@@ -146,9 +146,10 @@ static void commits_that_fail_again_and_again_are_rare(void **state)
     settle(scene);
     for (int i = 0; i < 3000; i++) {
         /* Then the next write is the commit of what is sent here. */
-        bool is_quiet = spool->pool.job == JOB_NONE && spool->pool.ready[STREAM_MESSAGES] != NULL &&
-                        seglog_is_idle(&spool->messages) && seglog_is_idle(&spool->outcomes) &&
-                        spool_health(spool) == SPOOL_HEALTHY;
+        bool is_quiet = spool->devices[0].pool.job == JOB_NONE &&
+                        spool->devices[0].pool.ready[STREAM_MESSAGES] != NULL &&
+                        seglog_is_idle(&spool->devices[0].messages) &&
+                        seglog_is_idle(&spool->outcomes) && spool_health(spool) == SPOOL_HEALTHY;
 
         if (is_quiet)
             sim_disk_script(scene->world, SIM_DISK_WRITE, ".seg", 1, -EIO);
@@ -217,7 +218,7 @@ static void low_space_refuses_mail_and_passes_by_itself(void **state)
         sim_run_for(scene->world, 3 * MS);
     }
     assert_int_equal(spool_health(scene->life.spool), SPOOL_LOW_SPACE);
-    assert_true(scene->life.spool->pool.free_count >= SEGPOOL_RESERVE);
+    assert_true(scene->life.spool->devices[0].pool.free_count >= SEGPOOL_RESERVE);
     /* What was under way may still find room; then it is refused, at once and for good. */
     for (int i = 0; i < 20; i++) {
         in_process(scene, send_one_big);
@@ -317,8 +318,9 @@ static void a_stalled_log_refuses_mail_and_moves_stragglers(void **state)
     }
     assert_int_equal(trouble_of(scene).health, SPOOL_STALLED);
     assert_int_equal(trouble_of(scene).error, E_LOW_SPACE);
-    assert_non_null(spool->messages.active);
-    assert_true(spool->messages.write_end + 5 * 4096 < spool->messages.active->bytes);
+    assert_non_null(spool->devices[0].messages.active);
+    assert_true(spool->devices[0].messages.write_end + 5 * 4096 <
+                spool->devices[0].messages.active->bytes);
     evacuations = stats_of(scene).evacuations;
     in_process(scene, send_five);
     sim_run_for(scene->world, 10 * MS);

@@ -1,11 +1,14 @@
 /*
  * The spool's promises under power cuts, kills, failed writes and syncs, and full disks, on the
- * simulator's disk: for each seed a history of several lives, judged by the ledger after each.
+ * simulator's disk: for each seed a history of several lives, judged by the ledger after each. The
+ * spool has one to three devices, of which some fail or fill by themselves; between lives one may
+ * be added, or set to deliver only and, once it is empty, left out.
  *
  *   test_queue_property              the seeds of every build
  *   test_queue_property FIRST COUNT  others; a third argument tells their course
  *   test_queue_property planted      every planted bug must be found
  */
+#include "core/base/err.h"
 #include "core/base/must.h"
 #include "queue/envelope.h"
 #include "queue/planted.h"
@@ -44,6 +47,11 @@ struct history {
     struct ledger ledger;
     struct life life;
     struct life_options options;
+    uint32_t device_count; /* directories named */
+    uint32_t priorities[3];
+    uint32_t drained;   /* index of the one that only delivers; 0 = none */
+    bool lists_all;     /* the superblock knows all of them */
+    bool may_leave_out; /* ... and it was seen to be empty */
     bool two_loops;
     bool by_sync;
     bool has_faults;
@@ -77,6 +85,11 @@ struct totals {
     uint64_t chunked_moved;
     uint64_t chunked_dropped;
     uint64_t chunked_read;
+    uint64_t by_devices[4]; /* lives with so many */
+    uint64_t added;
+    uint64_t left_out;
+    uint64_t refused; /* openings without one of the devices */
+    uint64_t rested;  /* lives in which a device rested while another took mail */
 };
 
 static struct totals totals;
@@ -96,18 +109,63 @@ static void on_crash(void *context)
     tell("  crashed at a disk call\n");
 }
 
+static const char *const paths[] = {"/spool", "/second", "/third"};
+#define DEVICES_MAX 3u
+
+/* As the operator would write them down for the next life. */
+static void name_devices(struct history *h)
+{
+    memset(h->options.spool.directories, 0, sizeof(h->options.spool.directories));
+    for (uint32_t i = 0; i < h->device_count; i++) {
+        h->options.spool.directories[i].path = paths[i];
+        h->options.spool.directories[i].priority = h->priorities[i];
+        h->options.spool.directories[i].deliver_only = i > 0 && i == h->drained;
+    }
+}
+
+static void choose_devices(struct history *h)
+{
+    bool ranks = rng_one_in(&h->rng, 4);
+
+    h->device_count = (uint32_t)rng_between(&h->rng, 1, DEVICES_MAX);
+    for (uint32_t i = 0; i < DEVICES_MAX; i++)
+        h->priorities[i] = ranks ? (uint32_t)rng_between(&h->rng, 1, 2) : 1;
+    name_devices(h);
+}
+
+/* Between two lives: one more, the last one to be emptied, or, once it is, to be left out. */
+static void change_devices(struct history *h)
+{
+    if (h->may_leave_out) {
+        h->device_count--;
+        h->drained = 0;
+        totals.left_out++;
+    } else if (h->drained == 0 && h->device_count > 1 && rng_one_in(&h->rng, 6)) {
+        h->drained = h->device_count - 1;
+    } else if (h->drained == 0 && h->device_count < DEVICES_MAX && rng_one_in(&h->rng, 6)) {
+        h->device_count++;
+        h->lists_all = false;
+        totals.added++;
+    } else if (h->drained != 0 && rng_one_in(&h->rng, 6)) {
+        h->drained = 0;
+        h->lists_all = false;
+    }
+    h->may_leave_out = false;
+    name_devices(h);
+}
+
 static void choose_options(struct history *h)
 {
     struct rng *rng = &h->rng;
     uint64_t kind = rng_below(rng, 4);
 
     h->options.spool = (struct spool_options){
-        .path = "/spool",
         .segment_bytes = rng_one_in(rng, 4) ? 131072 : 65536,
         .outcome_hold_ms = (uint32_t)rng_below(rng, 8),
         .segment_count_max = (uint32_t)rng_between(rng, 10, 24),
         .checkpoint_bytes = (uint32_t)rng_between(rng, 50000, 400000),
     };
+    choose_devices(h);
     h->options.live_max = (uint32_t)rng_between(rng, 5, 50);
     h->options.large_one_in = rng_one_in(rng, 2) ? 30 : 0;
     h->options.chunked_one_in = rng_one_in(rng, 2) ? (uint32_t)rng_between(rng, 3, 20) : 0;
@@ -135,7 +193,20 @@ static void set_faults(struct history *h, bool on)
         faults->write_no_space = rng_one_in(&h->rng, 3) ? 300 : 0;
         faults->name_failed = rng_one_in(&h->rng, 3) ? 100 : 0;
     }
-    sim_disk_limit(h->world, on && h->has_limit ? rng_between(&h->rng, 6, 14) * 65536 : 1ull << 40);
+    /* One of them by itself, or all alike. */
+    sim_disk_faults_at(
+        h->world, on && rng_one_in(&h->rng, 2) ? paths[rng_below(&h->rng, h->device_count)] : NULL);
+    for (uint32_t i = 0; i < DEVICES_MAX; i++)
+        sim_disk_limit_at(h->world, paths[i],
+                          on && h->has_limit && !rng_one_in(&h->rng, 3)
+                              ? rng_between(&h->rng, 6, 14) * 65536
+                              : 1ull << 40);
+}
+
+static void set_by_sync(struct history *h)
+{
+    for (uint32_t i = 0; i < h->life.spool->device_count; i++)
+        h->life.spool->devices[i].pool.by_sync = h->by_sync;
 }
 
 static void open_life(void *context)
@@ -149,7 +220,7 @@ static void open_life(void *context)
          (unsigned long long)h->life.report.torn_tails_cut,
          (unsigned long long)h->life.report.voids_applied);
     if (h->open_result == 0)
-        h->life.spool->commit_by_sync = h->by_sync;
+        set_by_sync(h);
 }
 
 static void close_life(void *context)
@@ -183,6 +254,17 @@ static void count_life(struct history *h)
     totals.recycled += stats.recycled;
     totals.evacuations += stats.evacuations;
     totals.voids += stats.voids;
+    totals.by_devices[h->device_count]++;
+    h->lists_all = true;
+    for (uint32_t i = 0; i < h->life.spool->device_count; i++) {
+        struct spool_device_stats device;
+
+        spool_device_read(h->life.spool, i, &device);
+        totals.rested +=
+            device.state == SPOOL_DEVICE_RESTING && spool_health(h->life.spool) == SPOOL_HEALTHY;
+        h->may_leave_out |= i == h->drained && i > 0 && i + 1 == h->device_count &&
+                            device.state == SPOOL_DEVICE_EMPTY;
+    }
     totals.poisoned += spool_health(h->life.spool) == SPOOL_POISONED;
     totals.low += spool_health(h->life.spool) == SPOOL_LOW_SPACE;
 }
@@ -195,7 +277,9 @@ static bool begins_to_doubt(void *context)
     bool was_in_doubt = h->is_in_doubt;
     bool was_mending = h->is_mending;
 
-    h->is_in_doubt = spool != NULL && spool->messages.state == SEGLOG_VOID_WAITS;
+    h->is_in_doubt = false;
+    for (uint32_t i = 0; spool != NULL && i < spool->device_count; i++)
+        h->is_in_doubt |= spool->devices[i].messages.state == SEGLOG_VOID_WAITS;
     h->is_mending = h->is_in_doubt && spool->outcomes.state >= SEGLOG_VOID_DUE &&
                     spool->outcomes.state <= SEGLOG_REDO_DUE;
     totals.voids_mended += h->is_mending && !was_mending;
@@ -248,10 +332,10 @@ static bool is_closed(void *context)
  * have there: nothing is used again too early, and nothing is kept for ever. */
 static void check_live(struct history *h)
 {
-    const struct segpool *pool = &h->life.spool->pool;
+    const struct spool *spool = h->life.spool;
 
-    for (uint32_t i = 0; i < pool->slot_count; i++) {
-        const struct segment *segment = &pool->slots[i];
+    for (uint32_t i = 0; i < spool->segment_count; i++) {
+        const struct segment *segment = &spool->segments[i];
         uint32_t live = 0;
 
         if (segment->stream != STREAM_MESSAGES || segment->serial == 0)
@@ -319,16 +403,46 @@ static bool begin_life(struct history *h, bool may_crash)
     }
     if (h->open_result == 0)
         return true;
+    tell("  %s\n", h->life.refusal);
     if (!may_crash || (!h->has_faults && !h->has_limit))
-        ledger_fail(&h->ledger, "open: %d", h->open_result);
+        ledger_fail(&h->ledger, "open: %d %s", h->open_result, h->life.refusal);
     crash(h);
     return false;
+}
+
+/* Without one of the devices, in which mail may lie, nothing opens. */
+static void try_without_one(struct history *h)
+{
+    struct spool_directory *directories = h->options.spool.directories;
+    uint32_t without = (uint32_t)rng_between(&h->rng, 1, h->device_count - 1);
+
+    if (!h->lists_all || h->drained != 0)
+        return;
+    set_faults(h, false);
+    for (uint32_t i = without; i + 1 < SPOOL_DEVICES_MAX; i++)
+        directories[i] = directories[i + 1];
+    h->process = sim_process_create(h->world);
+    sim_io_create(h->world, h->process, &h->spool_io);
+    h->client_io = h->spool_io;
+    must(sim_run_in(h->process, open_life, h));
+    if (h->open_result != E_FOREIGN)
+        ledger_fail(&h->ledger, "opened without a device: %d", h->open_result);
+    else
+        totals.refused++;
+    sim_crash(h->world, h->process, SIM_KILL);
+    h->process = NULL;
+    life_forget(&h->life);
+    name_devices(h);
+    set_faults(h, true);
 }
 
 static void live(struct history *h)
 {
     struct rng *rng = &h->rng;
 
+    if (h->device_count > 1 && rng_one_in(rng, 8))
+        try_without_one(h);
+    change_devices(h);
     if (!begin_life(h, true))
         return;
     if (rng_one_in(rng, 2))
@@ -370,9 +484,10 @@ static void last_lives(struct history *h)
                         "the last life does not end: %u requests, checkpoint %d, messages %d, "
                         "outcomes %d, job %d, files %u, free %u",
                         h->life.request_count, h->life.spool->checkpoint.state,
-                        h->life.spool->messages.state, h->life.spool->outcomes.state,
-                        h->life.spool->pool.job, h->life.spool->pool.file_count,
-                        h->life.spool->pool.free_count);
+                        h->life.spool->devices[0].messages.state, h->life.spool->outcomes.state,
+                        h->life.spool->devices[0].pool.job,
+                        h->life.spool->devices[0].pool.file_count,
+                        h->life.spool->devices[0].pool.free_count);
     }
 }
 
@@ -504,7 +619,8 @@ static int run_seeds(uint64_t first, uint64_t count)
             "%llu histories, %llu lives, %llu messages, %llu recovered, %llu checkpoints, %llu "
             "recycled, %llu voids (%llu mended), %llu poisoned, %llu low on space, %llu killed in "
             "doubt, %llu evacuations; in chunks %llu kept, %llu moved, %llu dropped, %llu read "
-            "back\n",
+            "back\nlives with one device %llu, two %llu, three %llu; %llu added, %llu left out, "
+            "%llu rested, %llu refused\n",
             (unsigned long long)totals.histories, (unsigned long long)totals.lives,
             (unsigned long long)totals.messages, (unsigned long long)totals.recovered,
             (unsigned long long)totals.checkpoints, (unsigned long long)totals.recycled,
@@ -512,7 +628,11 @@ static int run_seeds(uint64_t first, uint64_t count)
             (unsigned long long)totals.poisoned, (unsigned long long)totals.low,
             (unsigned long long)totals.killed_in_doubt, (unsigned long long)totals.evacuations,
             (unsigned long long)totals.chunked_kept, (unsigned long long)totals.chunked_moved,
-            (unsigned long long)totals.chunked_dropped, (unsigned long long)totals.chunked_read);
+            (unsigned long long)totals.chunked_dropped, (unsigned long long)totals.chunked_read,
+            (unsigned long long)totals.by_devices[1], (unsigned long long)totals.by_devices[2],
+            (unsigned long long)totals.by_devices[3], (unsigned long long)totals.added,
+            (unsigned long long)totals.left_out, (unsigned long long)totals.rested,
+            (unsigned long long)totals.refused);
     return bad > 0;
 }
 
@@ -580,5 +700,7 @@ int main(int argc, char **argv)
     /* The cases that matter most must have come up. */
     must(totals.voids_mended > 0 && totals.killed_in_doubt > 0 && totals.evacuations > 0);
     must(totals.chunked_moved > 0 && totals.chunked_dropped > 0 && totals.chunked_read > 0);
+    must(totals.by_devices[1] > 0 && totals.by_devices[2] > 0 && totals.by_devices[3] > 0);
+    must(totals.added > 0 && totals.left_out > 0 && totals.rested > 0 && totals.refused > 0);
     return 0;
 }

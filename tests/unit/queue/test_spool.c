@@ -26,7 +26,7 @@ static void a_segment_is_recycled_in_the_promised_order(void **state)
 
     in_process(scene, send_one_big);
     settle(scene);
-    segment = scene->life.spool->messages.active;
+    segment = scene->life.spool->devices[0].messages.active;
     serial = segment->serial;
     fill_segment(scene);
     assert_int_equal(segment->state, SEGMENT_SEALED);
@@ -89,9 +89,9 @@ static void an_outcome_segment_waits_for_its_cursor(void **state)
             break;
     }
     first = NULL;
-    for (uint32_t i = 0; i < scene->life.spool->pool.slot_count; i++) {
-        if (scene->life.spool->pool.slots[i].serial == from.serial)
-            first = &scene->life.spool->pool.slots[i];
+    for (uint32_t i = 0; i < scene->life.spool->devices[0].pool.slot_count; i++) {
+        if (scene->life.spool->devices[0].pool.slots[i].serial == from.serial)
+            first = &scene->life.spool->devices[0].pool.slots[i];
     }
     must(first != NULL);
     assert_int_equal(first->state, SEGMENT_SEALED);
@@ -284,7 +284,7 @@ static void a_message_can_be_moved(void **state)
     settle(scene);
     in_process(scene, finish_first);
     settle(scene);
-    segment = scene->life.spool->messages.active;
+    segment = scene->life.spool->devices[0].messages.active;
     message = container_of(scene->ledger.live.next, struct ledger_message, link);
     assert_int_equal(segment->live, 5);
     fill_segment(scene);
@@ -326,10 +326,10 @@ static void another_segment_size_takes_over(void **state)
         settle(scene);
         sim_run_for(scene->world, 500 * MS);
     }
-    for (uint32_t i = 0; i < scene->life.spool->pool.slot_count; i++)
-        odd += scene->life.spool->pool.slots[i].odd_size &&
-               scene->life.spool->pool.slots[i].stream == STREAM_MESSAGES &&
-               scene->life.spool->pool.slots[i].state != SEGMENT_GONE;
+    for (uint32_t i = 0; i < scene->life.spool->devices[0].pool.slot_count; i++)
+        odd += scene->life.spool->devices[0].pool.slots[i].odd_size &&
+               scene->life.spool->devices[0].pool.slots[i].stream == STREAM_MESSAGES &&
+               scene->life.spool->devices[0].pool.slots[i].state != SEGMENT_GONE;
     assert_int_equal(odd, 0);
     scene_end(scene);
 }
@@ -346,7 +346,7 @@ static void send_in_chunks(void *context)
 
 static uint32_t records_live(const struct scene *scene, uint32_t *ret_open)
 {
-    const struct segpool *pool = &scene->life.spool->pool;
+    const struct segpool *pool = &scene->life.spool->devices[0].pool;
     uint32_t live = 0;
 
     *ret_open = 0;

@@ -114,7 +114,7 @@ int main(void)
     struct io *io;
 
     must(mkdtemp(path) != NULL);
-    options.spool = (struct spool_options){.path = path,
+    options.spool = (struct spool_options){.directories = {{.path = path}},
                                            .segment_bytes = 262144,
                                            .outcome_hold_ms = 2,
                                            .segment_count_max = 64,

@@ -157,7 +157,7 @@ static void on_damage(void *context, const char *file, uint64_t offset, const ch
 static void start(void *context)
 {
     const struct spool_options options = {
-        .path = "/spool",
+        .directories = {{.path = "/spool"}},
         .segment_bytes = 65536,
         .outcome_hold_ms = 5,
         .segment_count_max = 64,

@@ -52,6 +52,18 @@ void spool_stats_read(const struct spool *spool, struct spool_stats *ret_stats)
     *ret_stats = spool->stats;
 }
 
+uint32_t spool_device_count(const struct spool *spool)
+{
+    return spool->device_count;
+}
+
+void spool_device_read(const struct spool *spool, uint32_t index,
+                       struct spool_device_stats *ret_stats)
+{
+    must(index < spool->device_count);
+    *ret_stats = spool->devices[index];
+}
+
 struct spool_cursor *spool_cursor_create(struct spool *spool, struct io *io, uint64_t number,
                                          const struct log_place *from)
 {
@@ -89,11 +101,11 @@ struct spool_reader {
     struct io *io;
 };
 
-struct spool_reader *spool_reader_create(struct io *io, const char *path)
+struct spool_reader *spool_reader_create(struct io *io, const struct spool *spool)
 {
     struct spool_reader *reader = mem_alloc(sizeof(*reader));
 
-    must(strcmp(path, "/spool") == 0);
+    must(spool != NULL);
     reader->io = io;
     return reader;
 }

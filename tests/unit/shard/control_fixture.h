@@ -56,6 +56,8 @@ struct spool {
     enum spool_health health;
     struct spool_trouble trouble; /* but for its health */
     struct spool_stats stats;
+    struct spool_device_stats devices[2];
+    uint32_t device_count;
     uint32_t outcome_count;
     uint32_t notices;
     struct log_place told;

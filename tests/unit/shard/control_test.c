@@ -155,6 +155,29 @@ static void spans_have_their_length_at_any_time(void **state)
     assert_int_equal(samples.top_minute.out_rcp, 600);
 }
 
+static void each_directory_of_the_spool_is_shown(void **state)
+{
+    json_t *tree;
+
+    f.spool.device_count = 2;
+    f.spool.devices[0] = (struct spool_device_stats){
+        .path = "/first", .commit_mode = "any", .state = SPOOL_DEVICE_WELL, .messages = 7};
+    f.spool.devices[1] = (struct spool_device_stats){.path = "/second",
+                                                     .commit_mode = "any",
+                                                     .state = SPOOL_DEVICE_LOW_SPACE,
+                                                     .failed_commits = 3,
+                                                     .segments_total = 12};
+    tree = ask_json("show status --json");
+    assert_int_equal(number_at(tree, "data.status.spool.dirs"), 2);
+    assert_string_equal(json_string_value(json_object_get(
+                            json_array_get(at(tree, "data.status.spool.directory"), 1), "state")),
+                        "low-space");
+    json_decref(tree);
+    assert_non_null(strstr(ask(&f, "show status"),
+                           "\nWARNING: spool /second takes no mail: it is short of space"));
+    f.spool.device_count = 0;
+}
+
 static void a_sick_spool_is_a_warning(void **state)
 {
     static const struct {
@@ -936,6 +959,7 @@ int main(void)
         WITH_SHARDS(every_counter_of_every_shard_is_summed),
         WITH_SHARDS(traffic_is_shown_by_minute_and_hour),
         cmocka_unit_test(spans_have_their_length_at_any_time),
+        WITH_SHARDS(each_directory_of_the_spool_is_shown),
         WITH_SHARDS(a_sick_spool_is_a_warning),
         WITH_SHARDS(queues_stand_in_fixed_columns),
         WITH_SHARDS(queues_stand_in_dom_lines),
