@@ -66,6 +66,7 @@ static void note_name(void *context, const char *name)
     struct listing *listing = context;
     uint16_t slot;
 
+    listing->has_identity |= strcmp(name, "device") == 0;
     if (!segfmt_name_parse(name, &slot))
         return;
     if (listing->count == listing->room) {
@@ -81,18 +82,6 @@ static void note_name(void *context, const char *name)
     listing->slots[listing->count++] = slot;
     if (slot > listing->highest)
         listing->highest = slot;
-}
-
-int devices_check_first(struct opening *opening)
-{
-    const char *path = opening->spool->devices[0].path;
-    int there = is_there(opening->spool, path, "device");
-
-    if (there <= 0)
-        return there;
-    return opening_refuse(opening, path,
-                          "this is a further directory of a spool, not its first one: the "
-                          "<spool> section with the superblock must come first");
 }
 
 static int identity_read(struct opening *opening, uint32_t index)
@@ -144,6 +133,10 @@ static int look_at(struct opening *opening, uint32_t index)
 
     if (result == -ENOENT && index > 0)
         return 0;
+    if (result == 0 && index == 0 && opening->seen[0].listing.has_identity)
+        return opening_refuse(opening, path,
+                              "this is a further directory of a spool: the <spool> section of its "
+                              "first one must come first");
     if (result < 0 || index == 0)
         return result;
     result = is_there(spool, path, "super");

@@ -22,6 +22,7 @@ struct listing {
     uint32_t count;
     uint32_t room;
     uint32_t highest;
+    bool has_identity;
 };
 
 /* What one directory shows before its segments are opened. */
@@ -50,8 +51,6 @@ void opening_damage(struct opening *opening, const char *file, const char *text)
 
 /* The directory must last, or a power cut takes the device away. */
 int devices_directory_make(struct spool *spool, const char *path);
-/* The first directory is no other device; before its superblock is made. */
-int devices_check_first(struct opening *opening);
 /* Lists segment files everywhere, opens, locks and reads the identities. */
 int devices_look(struct opening *opening);
 /* Gives each directory its number; refuses what does not belong together. */

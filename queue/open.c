@@ -617,8 +617,6 @@ static int find_files(struct opening *opening)
     int result = devices_directory_make(opening->spool, opening->spool->devices[0].path);
 
     if (result == 0)
-        result = devices_check_first(opening);
-    if (result == 0)
         result = super_open(opening);
     if (result == 0)
         result = devices_look(opening);
