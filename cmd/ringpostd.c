@@ -146,7 +146,9 @@ static int recover(struct daemon *daemon)
     int result = assembly_recover(daemon->assembly, &report);
 
     if (result < 0) {
-        log_error("spool %s: %s", first, err_text(result));
+        /* What is wrong with which directory has been said already. */
+        if (result != E_FOREIGN)
+            log_error("spool %s: %s", first, err_text(result));
         return result;
     }
     /* The tables of recovery were as large as the queue. */

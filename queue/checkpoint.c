@@ -107,10 +107,9 @@ static bool is_due(struct spool *spool)
     for (uint32_t i = 0; i < spool->device_count; i++) {
         const struct segpool *pool = &spool->devices[i].pool;
 
-        if (is_pressed(spool, pool) &&
-            (would_free_messages(spool, pool) ||
-             (log_bytes(spool) != spool->checkpoint.bytes_at_begin &&
-              would_free_outcomes(spool, pool))))
+        if (is_pressed(spool, pool) && (would_free_messages(spool, pool) ||
+                                        (log_bytes(spool) != spool->checkpoint.bytes_at_begin &&
+                                         would_free_outcomes(spool, pool))))
             return true;
     }
     return false;

@@ -11,7 +11,6 @@
 void chunkbook_init(struct chunkbook *book, struct spool *spool)
 {
     book->spool = spool;
-    slab_init(&book->runs, sizeof(struct chunk_run), RUNS_MAX);
     table_init(&book->by_id);
 }
 
@@ -47,9 +46,13 @@ static uint32_t bytes_of(const struct log_chunk *chunk)
 
 uint32_t chunkbook_enter(struct chunkbook *book, uint64_t message_id)
 {
+    struct chunk_run *run;
     uint32_t index;
-    struct chunk_run *run = slab_alloc(&book->runs, &index);
 
+    /* With the first large message: what the slab takes for itself is 8 MB. */
+    if (book->runs.count_max == 0)
+        slab_init(&book->runs, sizeof(struct chunk_run), RUNS_MAX);
+    run = slab_alloc(&book->runs, &index);
     if (run == NULL)
         return CHUNKBOOK_NONE;
     run->message_id = message_id;

@@ -79,23 +79,39 @@ static int super_read(struct opening *opening)
     return result;
 }
 
-static int super_open(struct opening *opening)
+static int super_open(struct opening *opening, bool create)
 {
     struct spool *spool = opening->spool;
     char path[SPOOL_PATH_MAX + 32];
     int result;
 
     spool_file_path(spool->devices[0].path, "super", path);
-    result = io_file_open(spool->io, path, IO_FILE_READ | IO_FILE_WRITE | IO_FILE_CREATE,
-                          &spool->super_fd);
-    if (result < 0)
-        return result;
+    result =
+        io_file_open(spool->io, path, IO_FILE_READ | IO_FILE_WRITE | (create ? IO_FILE_CREATE : 0u),
+                     &spool->super_fd);
+    if (result < 0) {
+        spool->super_fd = -1;
+        return result == -ENOENT && !create ? 0 : result;
+    }
     result = opening_lock(opening, spool->super_fd);
     if (result == 0)
         result = io_file_sync_now(spool->io, spool->super_fd);
     if (result < 0)
         return result;
     return super_read(opening);
+}
+
+/* Where there is none: not before the directory is known to be the right one, since a superblock in
+ * a further directory of a spool would make that one look like the first. */
+static int super_make(struct opening *opening)
+{
+    int result;
+
+    if (opening->spool->super_fd >= 0)
+        return 0;
+    result = super_open(opening, true);
+    /* Somebody else has made the spool meanwhile. */
+    return result == 0 && opening->super.found ? E_LOCKED : result;
 }
 
 /* ---- Segment files ------------------------------------------------------------------------- */
@@ -617,11 +633,13 @@ static int find_files(struct opening *opening)
     int result = devices_directory_make(opening->spool, opening->spool->devices[0].path);
 
     if (result == 0)
-        result = super_open(opening);
+        result = super_open(opening, false);
     if (result == 0)
         result = devices_look(opening);
     if (result == 0)
         result = devices_match(opening);
+    if (result == 0)
+        result = super_make(opening);
     if (result == 0)
         result = slots_make(opening);
     return result == 0 ? files_take(opening) : result;

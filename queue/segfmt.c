@@ -93,16 +93,18 @@ void segfmt_super_encode(const struct segfmt_super *super, uint8_t *block)
 
 int segfmt_super_decode(const uint8_t *block, struct segfmt_super *ret_super)
 {
+    bool lists_devices;
+
     if (get32(block) != SEGFMT_MAGIC_SUPER || get32(block + 60) != crc32c(0, block, 60))
         return E_DAMAGED;
     if (get16(block + 4) != SEGFMT_VERSION && get16(block + 4) != SEGFMT_VERSION_DEVICES)
         return E_VERSION;
+    lists_devices = get16(block + 4) == SEGFMT_VERSION_DEVICES;
+    if (lists_devices && get32(block + SUPER_IDS_CRC) != crc32c(0, block, SUPER_IDS_CRC))
+        return E_DAMAGED;
     memset(ret_super->ids, 0, sizeof(ret_super->ids));
-    if (get16(block + 4) == SEGFMT_VERSION_DEVICES) {
-        if (get32(block + SUPER_IDS_CRC) != crc32c(0, block, SUPER_IDS_CRC))
-            return E_DAMAGED;
+    if (lists_devices)
         memcpy(ret_super->ids[1], block + SUPER_IDS, (SEGFMT_DEVICES - 1) * SEGFMT_ID_BYTES);
-    }
     memcpy(ret_super->uuid, block + 8, SEGFMT_UUID_BYTES);
     ret_super->life = get64(block + 24);
     ret_super->serial_limit = get32(block + 32);

@@ -12,15 +12,15 @@ from harness import Program, until
 class Droppable:
     """The mounted file system."""
 
-    def __init__(self, world):
+    def __init__(self, world, name='disk'):
         program = os.path.join(world.build, 'tests', 'e2e', 'droppable')
         if not os.path.exists(program):
             pytest.skip('droppable was not built: no libfuse3')
         if not os.access('/dev/fuse', os.R_OK | os.W_OK):
             pytest.skip('FUSE is not available here')
-        self.path = world.path('disk')
+        self.path = world.path(name)
         os.makedirs(self.path)
-        self.program = Program([program, self.path], world.path('droppable.log'))
+        self.program = Program([program, self.path], world.path(f'{name}.log'))
         world.programs.append(self.program)
         world.at_end.append(self.unmount)
         until(lambda: os.path.ismount(self.path) or not self.program.is_alive(), 10, 'the mount')

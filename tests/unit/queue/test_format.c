@@ -19,6 +19,12 @@ static uint32_t le32(const uint8_t *at)
     return (uint32_t)at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
 }
 
+static void put_le32(uint8_t *at, uint32_t value)
+{
+    for (int i = 0; i < 4; i++)
+        at[i] = (uint8_t)(value >> 8 * i);
+}
+
 /* ---- Headers -------------------------------------------------------------------------------- */
 
 static void superblock_bytes(void **state)
@@ -46,6 +52,120 @@ static void superblock_bytes(void **state)
     assert_int_equal(segfmt_super_decode(block, &out), E_DAMAGED);
 }
 
+/* A build that knows but one directory must refuse this: its version is another one. */
+static void superblock_that_lists_directories(void **state)
+{
+    struct segfmt_super super = {.life = 5, .serial_limit = 1030, .writes = 9};
+    struct segfmt_super out = {.life = 77};
+    uint8_t block[SEGFMT_BLOCK];
+
+    memcpy(super.uuid, uuid, sizeof(uuid));
+    memset(super.ids[1], 0xa1, SEGFMT_ID_BYTES);
+    memset(super.ids[6], 0xa6, SEGFMT_ID_BYTES);
+    segfmt_super_encode(&super, block);
+    assert_memory_equal(block, "RPSB\2\0\0\0", 8);
+    assert_memory_equal(block + 8, uuid, sizeof(uuid));
+    assert_int_equal(block[24], 5);
+    assert_int_equal(le32(block + 60), crc32c(0, block, 60));
+    assert_memory_equal(block + 64, super.ids[1], 16);
+    assert_true(segfmt_id_is_none(block + 80));
+    assert_memory_equal(block + 144, super.ids[6], 16);
+    assert_int_equal(le32(block + 160), crc32c(0, block, 160));
+    for (size_t at = 164; at < sizeof(block); at++)
+        assert_int_equal(block[at], 0);
+    for (size_t at = 0; at < 164; at++) {
+        block[at] ^= 1;
+        assert_int_equal(segfmt_super_decode(block, &out), E_DAMAGED);
+        block[at] ^= 1;
+    }
+    assert_int_equal(out.life, 77);
+    assert_int_equal(segfmt_super_decode(block, &out), 0);
+    assert_memory_equal(out.ids, super.ids, sizeof(out.ids));
+    assert_true(out.life == 5 && out.serial_limit == 1030 && out.writes == 9);
+    /* One of a later version, whole and with its sums. */
+    block[4] = 3;
+    put_le32(block + 60, crc32c(0, block, 60));
+    put_le32(block + 160, crc32c(0, block, 160));
+    assert_int_equal(segfmt_super_decode(block, &out), E_VERSION);
+}
+
+/* The first version says nothing of directories, whatever stands behind it. */
+static void superblock_of_one_directory(void **state)
+{
+    struct segfmt_super super = {.life = 5, .serial_limit = 1030, .writes = 9};
+    struct segfmt_super out;
+    uint8_t block[SEGFMT_BLOCK];
+
+    memset(&out, 0xff, sizeof(out));
+    memcpy(super.uuid, uuid, sizeof(uuid));
+    segfmt_super_encode(&super, block);
+    for (size_t at = 64; at < sizeof(block); at++)
+        assert_int_equal(block[at], 0);
+    memset(block + 64, 0x55, 100);
+    assert_int_equal(segfmt_super_decode(block, &out), 0);
+    for (uint32_t i = 0; i < SEGFMT_DEVICES; i++)
+        assert_true(segfmt_id_is_none(out.ids[i]));
+}
+
+static void identity_bytes(void **state)
+{
+    struct segfmt_device device = {.number = 3};
+    struct segfmt_device out;
+    uint8_t block[SEGFMT_BLOCK];
+
+    memcpy(device.uuid, uuid, sizeof(uuid));
+    memset(device.id, 0xa3, sizeof(device.id));
+    segfmt_device_encode(&device, block);
+    assert_memory_equal(block, "RPDV\1\0\3\0", 8);
+    assert_memory_equal(block + 8, uuid, sizeof(uuid));
+    assert_memory_equal(block + 24, device.id, sizeof(device.id));
+    for (size_t at = 40; at < 60; at++)
+        assert_int_equal(block[at], 0);
+    assert_int_equal(le32(block + 60), crc32c(0, block, 60));
+    assert_int_equal(segfmt_device_decode(block, &out), 0);
+    assert_memory_equal(&out, &device, sizeof(out));
+    for (size_t at = 0; at < 64; at++) {
+        block[at] ^= 1;
+        assert_int_equal(segfmt_device_decode(block, &out), E_DAMAGED);
+        block[at] ^= 1;
+    }
+    block[6] = SEGFMT_DEVICES;
+    put_le32(block + 60, crc32c(0, block, 60));
+    assert_int_equal(segfmt_device_decode(block, &out), E_VERSION);
+}
+
+/* Of one directory it is what it always was: 16 bytes. */
+static void begin_of_a_checkpoint_names_directories(void **state)
+{
+    struct segfmt_begin begin = {.number = 7, .places = {{.serial = 11, .offset = 4096}}};
+    struct segfmt_checkpoint one = {.number = 7, .serial = 11, .offset = 4096};
+    struct segfmt_begin out;
+    uint8_t room[SEGFMT_BEGIN_BYTES_MAX];
+    uint8_t as_before[SEGFMT_CHECKPOINT_BYTES];
+
+    segfmt_checkpoint_encode(&one, as_before);
+    assert_int_equal(segfmt_begin_encode(&begin, room), SEGFMT_CHECKPOINT_BYTES);
+    assert_memory_equal(room, as_before, sizeof(as_before));
+    begin.places[2] = (struct segfmt_place){.serial = 12, .offset = 8192};
+    begin.places[6] = (struct segfmt_place){.serial = 13, .offset = 4096};
+    assert_int_equal(segfmt_begin_encode(&begin, room), 40);
+    assert_memory_equal(room, as_before, sizeof(as_before));
+    assert_memory_equal(room + 16, "\2\0\0\0\xc\0\0\0\0\x20\0\0\6\0\0\0\xd\0\0\0\0\x10\0\0", 24);
+    assert_int_equal(segfmt_begin_decode(slice_of(room, 40), &out), 0);
+    assert_memory_equal(&out, &begin, sizeof(out));
+    for (size_t len = 0; len < 40; len++)
+        assert_int_equal(segfmt_begin_decode(slice_of(room, len), &out),
+                         len == 16 || len == 28 ? 0 : E_DAMAGED);
+    /* The same directory twice, none of that number, and no place. */
+    room[28] = 2;
+    assert_int_equal(segfmt_begin_decode(slice_of(room, 40), &out), E_DAMAGED);
+    room[28] = SEGFMT_DEVICES;
+    assert_int_equal(segfmt_begin_decode(slice_of(room, 40), &out), E_DAMAGED);
+    room[28] = 6;
+    room[32] = 0;
+    assert_int_equal(segfmt_begin_decode(slice_of(room, 40), &out), E_DAMAGED);
+}
+
 static void segment_header_stands_twice(void **state)
 {
     struct segfmt_header header = {.stream = STREAM_OUTCOMES,
@@ -65,6 +185,9 @@ static void segment_header_stands_twice(void **state)
     assert_memory_equal(block + 12, "\1\2", 2);
     assert_int_equal(le32(block + 56), 70);
     assert_memory_equal(block, block + SEGFMT_HEADER_COPY, SEGFMT_HEADER_BYTES);
+    header.device = 5;
+    segfmt_header_encode(&header, block);
+    assert_memory_equal(block, "RPSG\1\0\2\5", 8);
     for (size_t at = 0; at < SEGFMT_HEADER_BYTES; at++) {
         block[at] ^= 0x10;
         assert_int_equal(segfmt_header_decode(block, &out), 0);
@@ -448,6 +571,10 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(superblock_bytes),
+        cmocka_unit_test(superblock_that_lists_directories),
+        cmocka_unit_test(superblock_of_one_directory),
+        cmocka_unit_test(identity_bytes),
+        cmocka_unit_test(begin_of_a_checkpoint_names_directories),
         cmocka_unit_test(segment_header_stands_twice),
         cmocka_unit_test(record_sums_hold_serial_and_uuid),
         cmocka_unit_test(names_of_files),
