@@ -438,8 +438,7 @@ const char *product_audit(struct product *product)
     if (!text)
         text = rates_audit(product->shards, (uint16_t)count);
     if (!text)
-        text = pace_look(&product->pace, product->lives, product->shards, (uint16_t)count,
-                         sim_now_ns(product->world));
+        text = pace_look(&product->pace, product->lives, product->shards, (uint16_t)count);
     return text;
 }
 
