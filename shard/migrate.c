@@ -531,10 +531,11 @@ static void on_pause(struct shard *shard, struct pause_order *order)
 {
     struct queue *queue = queues_find(shard, order->domain, order->vmta_id);
 
-    if (queue && queue->stay == QUEUE_HERE) {
+    /* One that is on its way may be refused there, and is here again. */
+    if (queue && queue->stay != QUEUE_GONE)
         queue->paused = order->paused;
+    if (queue && queue->stay == QUEUE_HERE)
         queues_reconsider(shard, queue);
-    }
     order->parcel.kind = SHARD_PAUSED;
     shard_post(shard, order->base, &order->parcel);
 }
