@@ -84,6 +84,7 @@ static struct lane *lane_obtain(struct shard *shard, struct site *site, uint32_t
     /* Lanes go while their queues rest: what comes back after an outage begins with one. */
     if (site->is_failing)
         demand_on_connect_failed(&lane->demand);
+    lane->standing = site->is_failing ? QUOTA_SLOW : QUOTA_NEW;
     list_init(&lane->waiting);
     list_init(&lane->idle);
     list_init(&lane->busy);

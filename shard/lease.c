@@ -43,8 +43,10 @@ static struct lease_share *share_create(const struct shard *shard, uint32_t limi
 
     share->limit = limit;
     share->owner = (uint16_t)(limit % shard->count);
-    list_init(&share->waiting);
-    list_init(&share->idle);
+    for (unsigned i = 0; i < QUOTA_KINDS; i++) {
+        list_init(&share->waiting[i]);
+        list_init(&share->idle[i]);
+    }
     share->ask.limit = limit;
     share->give.limit = limit;
     if (is_prompt(share))
@@ -261,13 +263,22 @@ static uint32_t available(const struct lease_share *share)
     return spare(share) > share->recalled ? spare(share) - share->recalled : 0;
 }
 
-/* Slots that connections here should make free. */
-static uint32_t pressure(const struct lease_share *share)
+/* Slots that are to stay. */
+static uint32_t kept(const struct lease_share *share)
 {
-    uint32_t wanted = (share->is_short ? share->waiting_count : 0) + share->recalled;
-    uint32_t comes = spare(share) + share->closing;
+    return share->held - share->recalled;
+}
 
-    return wanted > comes ? wanted - comes : 0;
+/* Whether a claim of this kind may have a slot. */
+static bool admits(const struct lease_share *share, enum quota_kind kind)
+{
+    return available(share) > 0 && quota_admits(&share->quota, kept(share), kind);
+}
+
+/* Slots that connections of this kind should make free. */
+static uint32_t pressure(const struct lease_share *share, enum quota_kind kind)
+{
+    return quota_pressure(&share->quota, kept(share), kind, share->is_short);
 }
 
 static void look_later(struct shard *shard)
@@ -291,11 +302,12 @@ static void give_back(struct shard *shard, struct lease_share *share, uint32_t c
     send_to(shard, share->owner, &share->give, LEASE_GIVE);
 }
 
-static void take(struct lease_share *share, struct lease_claim *claim, uint8_t kind)
+static void take(struct lease_share *share, struct lease_claim *claim, uint8_t limit_kind)
 {
-    must(share->used < share->held && !claim->has[kind]);
+    must(share->used < share->held && !claim->has[limit_kind]);
     share->used++;
-    claim->has[kind] = true;
+    share->quota.used[claim->kind]++;
+    claim->has[limit_kind] = true;
     if (spare(share) == 0)
         share->is_spare = false;
 }
@@ -325,17 +337,59 @@ static void mark_closing(struct lease_slots *slots)
     lease_slots_busy(slots);
     for (uint8_t i = 0; i < LEASE_KINDS; i++)
         if (slots->shares[i])
-            slots->shares[i]->closing++;
+            slots->shares[i]->quota.closing[slots->kind]++;
 }
 
 static void make_room(struct shard *shard, struct lease_share *share)
 {
-    while (pressure(share) > 0 && !list_empty(&share->idle)) {
-        struct lease_slots *slots = slots_of(share->idle.prev, share);
+    for (unsigned kind = QUOTA_KINDS; kind-- > 0;)
+        while (!list_empty(&share->idle[kind]) && pressure(share, kind) > 0) {
+            struct lease_slots *slots = slots_of(share->idle[kind].prev, share);
 
-        mark_closing(slots);
-        shard->leases.make_room(slots);
+            mark_closing(slots);
+            shard->leases.make_room(slots);
+        }
+}
+
+/* ---- The line of a share --------------------------------------------------------------------- */
+
+static void line_join(struct shard *shard, struct lease_share *share, struct lease_claim *claim)
+{
+    struct list *line = &share->waiting[claim->kind];
+
+    claim->ticket = share->next_ticket++;
+    if (planted("shard/last-comes-first"))
+        list_push_front(line, &claim->link);
+    else
+        list_push_back(line, &claim->link);
+    share->quota.waiting[claim->kind]++;
+    share->waiting_count++;
+    shard->leases.claims_waiting++;
+}
+
+static void line_leave(struct shard *shard, struct lease_share *share, struct lease_claim *claim)
+{
+    list_remove(&claim->link);
+    share->quota.waiting[claim->kind]--;
+    share->waiting_count--;
+    shard->leases.claims_waiting--;
+}
+
+/* The first in line of those that may have a slot; NULL when there is none. */
+static struct lease_claim *line_next(const struct lease_share *share)
+{
+    struct lease_claim *next = NULL;
+
+    for (unsigned kind = 0; kind < QUOTA_KINDS; kind++) {
+        struct lease_claim *first;
+
+        if (list_empty(&share->waiting[kind]) || !admits(share, kind))
+            continue;
+        first = container_of(share->waiting[kind].next, struct lease_claim, link);
+        if (!next || first->ticket < next->ticket)
+            next = first;
     }
+    return next;
 }
 
 /* One of the sessions that wait tries again: there is a slot now, or none anywhere. */
@@ -358,9 +412,10 @@ static void settle(struct shard *shard, struct lease_share *share)
             answer_session(shard, share);
             continue;
         }
-        claim = container_of(share->waiting.next, struct lease_claim, link);
-        list_remove(&claim->link);
-        share->waiting_count--;
+        claim = line_next(share);
+        if (!claim)
+            break;
+        line_leave(shard, share, claim);
         take(share, claim, claim->waits_for);
         shard->leases.ready(claim);
     }
@@ -456,7 +511,7 @@ bool lease_limits_vmta(const struct shard *shard, uint32_t vmta_id)
 
 void lease_claim_init(struct shard *shard, struct lease_claim *claim, uint32_t vmta_id)
 {
-    *claim = (struct lease_claim){0};
+    *claim = (struct lease_claim){.kind = QUOTA_NEW};
     list_init(&claim->link);
     if (lease_limits_vmta(shard, vmta_id))
         claim->shares[LEASE_OF_VMTA] = shard->leases.shares[LIMIT_VMTA(vmta_id)];
@@ -469,11 +524,7 @@ static void stand_in_line(struct shard *shard, struct lease_claim *claim, uint8_
     struct lease_share *share = claim->shares[kind];
 
     claim->waits_for = kind;
-    if (planted("shard/last-comes-first"))
-        list_push_front(&share->waiting, &claim->link);
-    else
-        list_push_back(&share->waiting, &claim->link);
-    share->waiting_count++;
+    line_join(shard, share, claim);
     settle(shard, share);
 }
 
@@ -486,7 +537,7 @@ bool lease_claim_try(struct shard *shard, struct lease_claim *claim)
             continue;
         if (!list_empty(&claim->link))
             return false;
-        if (share->waiting_count == 0 && available(share) > 0) {
+        if (admits(share, claim->kind) && !line_next(share)) {
             take(share, claim, i);
             continue;
         }
@@ -499,23 +550,46 @@ bool lease_claim_try(struct shard *shard, struct lease_claim *claim)
 
 void lease_claim_cancel(struct shard *shard, struct lease_claim *claim)
 {
-    if (!list_empty(&claim->link)) {
-        claim->shares[claim->waits_for]->waiting_count--;
-        list_remove(&claim->link);
-    }
+    if (!list_empty(&claim->link))
+        line_leave(shard, claim->shares[claim->waits_for], claim);
     for (uint8_t i = 0; i < LEASE_KINDS; i++) {
         if (!claim->has[i])
             continue;
         claim->has[i] = false;
         claim->shares[i]->used--;
+        claim->shares[i]->quota.used[claim->kind]--;
         settle(shard, claim->shares[i]);
     }
+}
+
+void lease_claim_rank(struct shard *shard, struct lease_claim *claim, enum quota_kind kind)
+{
+    struct lease_share *waits_for =
+        list_empty(&claim->link) ? NULL : claim->shares[claim->waits_for];
+    uint8_t before = claim->kind;
+
+    if (kind == before)
+        return;
+    if (waits_for)
+        line_leave(shard, waits_for, claim);
+    claim->kind = kind;
+    for (uint8_t i = 0; i < LEASE_KINDS; i++)
+        if (claim->has[i]) {
+            claim->shares[i]->quota.used[before]--;
+            claim->shares[i]->quota.used[kind]++;
+        }
+    if (waits_for)
+        line_join(shard, waits_for, claim);
+    for (uint8_t i = 0; i < LEASE_KINDS; i++)
+        if (claim->shares[i])
+            settle(shard, claim->shares[i]);
 }
 
 void lease_claim_use(struct lease_claim *claim, struct lease_slots *slots)
 {
     must(lease_claim_is_held(claim));
     slots->is_closing = false;
+    slots->kind = slots->first_kind = claim->kind;
     for (uint8_t i = 0; i < LEASE_KINDS; i++) {
         list_init(&slots->idle_links[i]);
         slots->shares[i] = claim->shares[i];
@@ -528,7 +602,7 @@ bool lease_is_at_limit(const struct lease_claim *claim)
     for (uint8_t i = 0; i < LEASE_KINDS; i++) {
         const struct lease_share *share = claim->shares[i];
 
-        if (share && !claim->has[i] && available(share) == 0 &&
+        if (share && !claim->has[i] && !admits(share, claim->kind) &&
             (share->is_short || share->recalled > 0))
             return true;
     }
@@ -543,7 +617,7 @@ bool lease_slots_idle(struct lease_slots *slots)
         return false;
     for (uint8_t i = 0; i < LEASE_KINDS; i++)
         if (slots->shares[i])
-            list_push_front(&slots->shares[i]->idle, &slots->idle_links[i]);
+            list_push_front(&slots->shares[i]->idle[slots->kind], &slots->idle_links[i]);
     return true;
 }
 
@@ -566,8 +640,44 @@ bool lease_slots_must_end(struct lease_slots *slots, uint64_t age_ns)
         planted("shard/turn-never-ends"))
         return slots->is_closing;
     for (uint8_t i = 0; i < LEASE_KINDS && !slots->is_closing; i++)
-        if (slots->shares[i] && pressure(slots->shares[i]) > 0)
+        if (slots->shares[i] && pressure(slots->shares[i], slots->kind) > 0)
             mark_closing(slots);
+    return slots->is_closing;
+}
+
+void lease_slots_rank(struct shard *shard, struct lease_slots *slots, enum quota_kind kind)
+{
+    uint8_t before = slots->kind;
+
+    must(list_empty(&slots->idle_links[LEASE_OF_ALL]));
+    if (kind == before)
+        return;
+    slots->kind = kind;
+    for (uint8_t i = 0; i < LEASE_KINDS; i++) {
+        struct quota *quota = slots->shares[i] ? &slots->shares[i]->quota : NULL;
+
+        if (!quota)
+            continue;
+        quota->used[before]--;
+        quota->used[kind]++;
+        quota->closing[before] -= slots->is_closing;
+        quota->closing[kind] += slots->is_closing;
+    }
+    for (uint8_t i = 0; i < LEASE_KINDS; i++)
+        if (slots->shares[i])
+            settle(shard, slots->shares[i]);
+}
+
+bool lease_slots_must_yield(struct lease_slots *slots)
+{
+    if (slots->is_closing || slots->first_kind == QUOTA_SLOW || slots->kind != QUOTA_SLOW)
+        return false;
+    for (uint8_t i = 0; i < LEASE_KINDS && !slots->is_closing; i++) {
+        const struct lease_share *share = slots->shares[i];
+
+        if (share && share->is_short && quota_is_overdrawn(&share->quota, kept(share)))
+            mark_closing(slots);
+    }
     return slots->is_closing;
 }
 
@@ -579,9 +689,11 @@ void lease_slots_release(struct shard *shard, struct lease_slots *slots)
 
         if (!share)
             continue;
-        must(share->used > 0 && share->closing >= slots->is_closing);
+        must(share->quota.used[slots->kind] > 0 &&
+             share->quota.closing[slots->kind] >= slots->is_closing);
         share->used--;
-        share->closing -= slots->is_closing;
+        share->quota.used[slots->kind]--;
+        share->quota.closing[slots->kind] -= slots->is_closing;
     }
     for (uint8_t i = 0; i < LEASE_KINDS; i++)
         if (slots->shares[i])
@@ -640,7 +752,8 @@ static bool tend_spare(struct shard *shard)
 
         if (!share || spare(share) == 0 || is_prompt(share))
             continue;
-        if (share->is_spare)
+        /* What is kept free of those that wait here is not free for other shards' either. */
+        if (share->is_spare && share->waiting_count == 0)
             give_back(shard, share, spare(share));
         share->is_spare = spare(share) > 0;
         look_again |= share->is_spare;
@@ -705,6 +818,18 @@ static const struct lease_share *share_at(const struct shard *shard, uint32_t li
     return limit < shard->leases.limit_count ? shard->leases.shares[limit] : NULL;
 }
 
+/* Of a share that claims and connections draw on: the kinds add up. */
+static bool kinds_add_up(const struct lease_share *share)
+{
+    uint32_t used = 0, waiting = 0;
+
+    for (unsigned i = 0; i < QUOTA_KINDS; i++) {
+        used += share->quota.used[i];
+        waiting += share->quota.waiting[i];
+    }
+    return used == share->used && waiting == share->waiting_count;
+}
+
 /* Of the snapshot that the book follows. */
 static uint64_t limit_now(const struct shard *shard, uint32_t limit)
 {
@@ -737,6 +862,8 @@ static const char *audit_limit(struct shard *const *shards, uint16_t count, uint
         if (share->used > share->held ||
             (recount == i && !is_prompt(share) && share->used != count_used(shards[i], share)))
             return "slots are used that are not held";
+        if (!is_prompt(share) && !kinds_add_up(share))
+            return "the kinds of slots do not add up";
     }
     return NULL;
 }

@@ -7,9 +7,13 @@
  * is the same everywhere (virtual MTA, then all), so that two claims never wait for each other.
  * Within a shard those who wait for a share are served in order; across shards the owner sees to
  * it. A claim keeps what it has while it waits for the next: all who could use that slot would
- * stand behind it in the very line where it stands, so nobody loses by it, and whoever stands in a
- * line is served after those before it, never later. Slots that nobody here uses go back after
- * LEASE_HOLD_MS.
+ * stand behind it in the very line where it stands, so nobody loses by it (but one of a better
+ * kind, for whom others are kept free), and whoever stands in a line is served after those before
+ * it, never later. Slots that nobody here uses go back after LEASE_HOLD_MS.
+ *
+ * Claims and slots have a kind (policy/quota.h): of the slots that a shard holds, some are kept
+ * free of those that are known to hold them long, or of which nothing is known. In order means
+ * among those that may have a slot.
  *
  * Where somebody waits, connections make room: idle ones at once, busy ones that have been open for
  * LEASE_TURN_MS when their message is done.
@@ -29,6 +33,7 @@
 #include "core/io/io.h"
 #include "core/io/mailbox.h"
 #include "shard/policy/pot.h"
+#include "shard/policy/quota.h"
 
 #define LEASE_HOLD_MS 50
 #define LEASE_TURN_MS 1000
@@ -70,11 +75,12 @@ struct lease_share {
     uint32_t held;     /* leased to this shard */
     uint32_t used;     /* of these, by connections and claims */
     uint32_t recalled; /* of those held, wanted back */
-    uint32_t closing;  /* connections that end to make room */
     uint32_t waiting_count;
-    uint32_t asked;      /* of the sessions that wait, by the question that is away */
-    struct list waiting; /* claims */
-    struct list idle;    /* slots of idle connections, the longest idle last */
+    uint32_t asked;     /* of the sessions that wait, by the question that is away */
+    struct quota quota; /* of claims and connections */
+    uint64_t next_ticket;
+    struct list waiting[QUOTA_KINDS]; /* claims, in the order of their tickets */
+    struct list idle[QUOTA_KINDS];    /* slots of idle connections, the longest idle last */
     struct lease_parcel ask;
     struct lease_parcel give;
 };
@@ -82,6 +88,8 @@ struct lease_share {
 /* Slots to be had before a connection is opened. Embedded in the object that opens it. */
 struct lease_claim {
     struct list link;                        /* in the waiting line of shares[waits_for] */
+    uint64_t ticket;                         /* its place in it */
+    uint8_t kind;                            /* enum quota_kind */
     struct lease_share *shares[LEASE_KINDS]; /* NULL = no bound */
     bool has[LEASE_KINDS];
     uint8_t waits_for;
@@ -91,6 +99,8 @@ struct lease_claim {
 struct lease_slots {
     struct list idle_links[LEASE_KINDS];
     struct lease_share *shares[LEASE_KINDS]; /* NULL = no bound */
+    uint8_t kind;                            /* enum quota_kind */
+    uint8_t first_kind;                      /* what it was when they were claimed */
     bool is_closing;                         /* it ends to make room */
 };
 
@@ -106,6 +116,9 @@ struct leases {
     struct lease_share **shares; /* [limit_count]; NULL = no bound */
     struct lease_owned **owned;  /* [limit_count]; NULL = not ours */
     uint32_t limit_count;
+    uint32_t claims_waiting;
+    struct io_timer look_timer; /* standing.c's, while claims wait */
+    uint32_t look_turn;         /* the connection that is looked at next */
     struct io_timer timer;
     void (*ready)(struct lease_claim *claim);      /* a claim got a slot: try it again, later */
     void (*make_room)(struct lease_slots *slots);  /* end this idle connection, later or now */
@@ -123,7 +136,7 @@ void lease_fini(struct shard *shard);
 void lease_adopt(struct shard *shard);
 void lease_on_parcel(struct shard *shard, struct parcel *parcel);
 
-/* The claim of one who opens connections of a virtual MTA. */
+/* The claim of one who opens connections of a virtual MTA, of whom nothing is known. */
 void lease_claim_init(struct shard *shard, struct lease_claim *claim, uint32_t vmta_id);
 /* Whether the virtual MTA has a bound of its own. */
 bool lease_limits_vmta(const struct shard *shard, uint32_t vmta_id);
@@ -136,6 +149,17 @@ static inline bool lease_claim_is_held(const struct lease_claim *claim)
             return false;
     return true;
 }
+static inline bool lease_claim_is_in_line(const struct lease_claim *claim)
+{
+    return !list_empty(&claim->link);
+}
+/* Whether it stands in line or has some slot: it is tried until it is held, or cancelled. */
+static inline bool lease_claim_is_begun(const struct lease_claim *claim)
+{
+    return claim->has[LEASE_OF_VMTA] || claim->has[LEASE_OF_ALL] || lease_claim_is_in_line(claim);
+}
+/* What is known of it has changed: one in line stands last in the line of that kind. */
+void lease_claim_rank(struct shard *shard, struct lease_claim *claim, enum quota_kind kind);
 /* No connection is wanted any more: slots go back, the place in line too. */
 void lease_claim_cancel(struct shard *shard, struct lease_claim *claim);
 /* Whether a slot that the claim has not got could only come from somebody else's. */
@@ -150,6 +174,11 @@ void lease_slots_busy(struct lease_slots *slots);
 void lease_make_room(struct shard *shard, const struct lease_claim *claim);
 /* Its message is done: whether it must end now to make room. age_ns: since it was opened. */
 bool lease_slots_must_end(struct lease_slots *slots, uint64_t age_ns);
+/* What is known of a connection that is not idle has changed. */
+void lease_slots_rank(struct shard *shard, struct lease_slots *slots, enum quota_kind kind);
+/* Whether it must end now, in the middle of opening: it got its slots as one that might be good,
+ * is slow, and stands in the way of others. */
+bool lease_slots_must_yield(struct lease_slots *slots);
 /* The connection is gone. */
 void lease_slots_release(struct shard *shard, struct lease_slots *slots);
 

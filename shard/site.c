@@ -9,6 +9,7 @@
 #include "core/base/err.h"
 #include "core/base/mem.h"
 #include "shard/shard_int.h"
+#include "shard/standing.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -33,6 +34,7 @@ void site_init(struct shard *shard)
     table_init(&shard->site_table);
     list_init(&shard->lanes_to_serve);
     growth_init(shard);
+    standing_init(shard);
     lease_init(shard, lane_on_claim_ready, end_to_make_room);
     rates_init(shard);
     resolve_init(shard);
@@ -41,6 +43,7 @@ void site_init(struct shard *shard)
 void site_fini(struct shard *shard)
 {
     growth_fini(shard);
+    standing_fini(shard);
     resolve_fini(shard);
     list_for_each (link, &shard->site_list)
         mem_free(container_of(link, struct site, link)->targets);
@@ -341,8 +344,14 @@ static void on_open_failed(struct shard *shard, struct connection *connection,
     must(lane->connecting_count > 0 && queue->connection_count > 0);
     lane->connecting_count--;
     demand_on_connect_failed(&lane->demand);
-    lane->site->is_failing = true;
     queue->connection_count--;
+    if (standing_has_yielded(connection)) {
+        connection->queue = NULL;
+        queues_reconsider(shard, queue);
+        return;
+    }
+    lane->site->is_failing = true;
+    standing_set(lane, QUOTA_SLOW);
     shard->totals.connect_failures++;
     queues_note_error(shard, queue, verdict);
     switch (fate_of_session(verdict, &queue->settings)) {
@@ -382,6 +391,7 @@ static void on_transaction_done(struct smtpc *smtpc, void *context, bool may_con
 
     demand_on_served(&connection->lane->demand, connection->busy_since_ns, now_ns,
                      connection->delivery->count);
+    standing_on_served(connection, now_ns);
     connection->busy_since_ns = now_ns;
     deliver_on_done(connection->shard, connection->delivery);
     connection->delivery = NULL;
@@ -473,7 +483,7 @@ static struct connection *lane_idle_for(struct shard *shard, struct lane *lane, 
     }
     if (lane->refused_until_ns <= io_now_ns(shard->io) &&
         rate_allowed(&queue->connect_rate, io_now_ns(shard->io)) > 0 &&
-        lease_claim_try(shard, &lane->claim) && lane_open(shard, lane, queue) == LANE_OPENED)
+        standing_claim(shard, lane) && lane_open(shard, lane, queue) == LANE_OPENED)
         return NULL;
     /* While the claim was tried, the last idle one may have made room for somebody. */
     if (list_empty(&lane->idle)) {
@@ -586,12 +596,12 @@ static void lane_open_more(struct shard *shard, struct lane *lane)
     if (lane->refused_until_ns > now_ns)
         return;
     while (!list_empty(&lane->waiting) && opened == LANE_OPENED &&
-           (lease_claim_is_held(&lane->claim) || growth_is_wanted(lane, now_ns))) {
+           (lease_claim_is_begun(&lane->claim) || growth_is_wanted(lane, now_ns))) {
         struct queue *queue = next_to_connect(shard, lane, now_ns);
 
         if (!queue)
             break;
-        if (!lease_claim_try(shard, &lane->claim)) {
+        if (!standing_claim(shard, lane)) {
             queues_set_reason(shard, queue, WAIT_LIMIT);
             break;
         }
@@ -639,7 +649,7 @@ static void lane_serve(struct shard *shard, struct lane *lane)
         if (!list_empty(&lane->waiting) && list_empty(&lane->idle))
             growth_on_wait(shard, lane);
     }
-    if (list_empty(&lane->waiting) || lease_claim_is_held(&lane->claim))
+    if (list_empty(&lane->waiting) || !lease_claim_is_in_line(&lane->claim))
         lease_claim_cancel(shard, &lane->claim);
     lane_release(shard, lane);
 }

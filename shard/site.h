@@ -79,6 +79,7 @@ struct lane {
     uint64_t watched_since_ns;
     uint32_t stuck_count; /* of open_count, at the last look while queues waited */
     uint32_t target_turn;
+    uint8_t standing; /* enum quota_kind: what is known of it when slots are short */
 };
 
 /* What of a connection stands in the figures of its source address already. */

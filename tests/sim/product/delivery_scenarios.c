@@ -285,8 +285,8 @@ static void report(void *context, enum conf_severity severity, const char *file,
         fprintf(stderr, "%s:%u: %s\n", file, line, text);
 }
 
-/* global, domain: lines of the configuration. */
-static void raise_stage(struct stage *stage, const char *name, const char *global,
+/* global, vmta, domain: lines of the configuration. */
+static void raise_stage(struct stage *stage, const char *name, const char *global, const char *vmta,
                         const char *domain)
 {
     struct sim_options options = {.latency_min_ns = 5 * MS_NS, .latency_max_ns = 5 * MS_NS};
@@ -303,9 +303,9 @@ static void raise_stage(struct stage *stage, const char *name, const char *globa
     snprintf(config, sizeof(config),
              "host-name mta.test\nsmtp-listener 127.0.0.1:2525\n%s<spool /spool>\n</spool>\n"
              "<source 127.0.0.1>\n always-allow-relaying yes\n default-virtual-mta v\n</source>\n"
-             "<virtual-mta v>\n smtp-source-host 10.9.0.1 v.test\n</virtual-mta>\n"
+             "<virtual-mta v>\n smtp-source-host 10.9.0.1 v.test\n%s</virtual-mta>\n"
              "<domain *>\n%s</domain>\n",
-             global, domain);
+             global, vmta, domain);
     if (conf_load_text("sim", config, NULL, report, NULL, &stage->conf) < 0)
         abort();
     stage->world = sim_world_create(1, &options);
@@ -382,14 +382,15 @@ static void add_bad_receivers(struct stage *stage)
         }
 }
 
-/* Messages that ten healthy receivers took within 100 s, with or without fifty bad ones beside. */
-static uint64_t taken_beside(bool has_bad, const char *global)
+/* Messages that ten healthy receivers took within 100 s, with or without fifty bad ones, for which
+ * mail comes 20 s sooner than for them. */
+static uint64_t taken_beside(bool has_bad, const char *global, const char *vmta)
 {
     static struct stage stage;
     uint64_t count;
 
     raise_stage(&stage, has_bad ? "  beside 50 dead and slow ones" : "  healthy receivers alone",
-                global, " retry-after 10m\n max-smtp-out 20\n");
+                global, vmta, " retry-after 10m\n max-smtp-out 20\n");
     for (unsigned i = 0; i < GOOD_COUNT; i++)
         add_receiver(&stage, i, KIND_SERVES, 50);
     start_injecting(&stage, 0, 0, GOOD_COUNT);
@@ -397,22 +398,50 @@ static uint64_t taken_beside(bool has_bad, const char *global)
         add_bad_receivers(&stage);
         start_injecting(&stage, 1, GOOD_COUNT, BAD_COUNT);
     }
+    run(&stage, 200, 0, has_bad ? 4 : 0);
     run(&stage, 1000, 4, has_bad ? 4 : 0);
     count = taken(&stage, 0, GOOD_COUNT);
     check(&stage, stage.injecting[0].sent == 4000, "all was injected");
+    for (unsigned i = GOOD_COUNT; i < GOOD_COUNT + BAD_COUNT; i++)
+        check(&stage, !stage.receivers[i].peer || stage.receivers[i].opened > 0,
+              "a bad one has its turn too");
     printf("    %llu of %u taken, %u connections in the end\n", (unsigned long long)count,
            stage.injecting[0].sent, site_open_connections(stage.product.shards[0]));
     return strike(&stage) ? count : 0;
 }
 
+/*
+ * The fifty would take whatever number of connections there is: silent ones and slow ones hold
+ * theirs for minutes. A quarter of a limit is kept for receivers that are known to be good, so with
+ * 48 slots twelve, and the ten need one each: a message takes about 220 of the 250 ms between two.
+ * What the bad ones may cost is the time until each good one is known to be good: with all slots
+ * taken by new receivers that are silent, these must be found out first.
+ */
 static bool slow_ones_slow_nobody_else(void)
 {
-    uint64_t alone = taken_beside(false, "total-max-smtp-out 2000\n");
-    uint64_t beside = taken_beside(true, "total-max-smtp-out 2000\n");
-    bool holds = alone >= 3900 && beside * 100 >= alone * 95;
+    static const struct {
+        const char *name;
+        const char *global;
+        const char *vmta;
+        uint32_t percent;
+    } rows[] = {
+        {"bad receivers, limit 2000", "total-max-smtp-out 2000\n", "", 95},
+        {"bad receivers, limit 100", "total-max-smtp-out 100\n", "", 90},
+        {"bad receivers, limit 48", "total-max-smtp-out 48\n", "", 90},
+        {"bad receivers, limit 48 of a VMTA", "total-max-smtp-out 2000\n", " max-smtp-out 48\n",
+         90},
+    };
+    bool ok = true;
 
-    printf("%-36s %s\n", "dead and slow receivers", holds ? "ok" : "FAILED");
-    return holds;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        uint64_t alone = taken_beside(false, rows[i].global, rows[i].vmta);
+        uint64_t beside = taken_beside(true, rows[i].global, rows[i].vmta);
+        bool holds = alone >= 3900 && beside * 100 >= alone * rows[i].percent;
+
+        printf("%-36s %s\n", rows[i].name, holds ? "ok" : "FAILED");
+        ok &= holds;
+    }
+    return ok;
 }
 
 /* Everything that the receiver missed waits when it comes back. Connections: one, and with each
@@ -424,7 +453,7 @@ static bool after_an_outage_connections_double(void)
     static struct stage stage;
     struct receiver *receiver = &stage.receivers[0];
 
-    raise_stage(&stage, "after an outage", "total-max-smtp-out 2000\n",
+    raise_stage(&stage, "after an outage", "total-max-smtp-out 2000\n", "",
                 " retry-after 1m\n max-smtp-out 64\n");
     receiver->stage = &stage;
     start_injecting(&stage, 0, 0, 1);
@@ -452,7 +481,7 @@ static bool hung_connections_hold_nobody_up(void)
     static struct stage stage;
     struct receiver *receiver = &stage.receivers[0];
 
-    raise_stage(&stage, "connections that hang", "", " max-smtp-out 20\n");
+    raise_stage(&stage, "connections that hang", "", "", " max-smtp-out 20\n");
     add_receiver(&stage, 0, KIND_SERVES, 0);
     receiver->hanging = HANGING;
     start_injecting(&stage, 0, 0, 1);
@@ -485,7 +514,7 @@ static bool idle_connections_stay_as_long_as_wished(void)
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         static struct stage stage;
 
-        raise_stage(&stage, rows[i].name, "", rows[i].timeout);
+        raise_stage(&stage, rows[i].name, "", "", rows[i].timeout);
         add_receiver(&stage, 0, KIND_SERVES, 0);
         start_injecting(&stage, 0, 0, 1);
         for (unsigned j = 0; j < 10; j++) {
@@ -515,7 +544,7 @@ static bool memory_of_an_idle_connection(void)
     const struct shard *shard;
     uint64_t bytes;
 
-    raise_stage(&stage, "idle connections", "total-max-smtp-out 2000\n",
+    raise_stage(&stage, "idle connections", "total-max-smtp-out 2000\n", "",
                 " max-smtp-out 64\n connection-idle-timeout 1h\n");
     shard = stage.product.shards[0];
     add_receiver(&stage, 0, KIND_SERVES, 1000);

@@ -86,16 +86,22 @@ static uint64_t slots_of(const struct lines *lines, uint32_t vmta_id)
     return vmta ? vmta->max_smtp_out : CONF_UNLIMITED;
 }
 
+/* What claims of a kind may have of so many slots. */
+static uint64_t slots_for(uint64_t slots, enum quota_kind kind)
+{
+    return slots < UINT32_MAX ? quota_slots((uint32_t)slots, kind) : slots;
+}
+
 /* The number of turns that may come before the end of one that belongs to this virtual MTA. */
-static uint32_t turns_before(const struct lines *lines, uint32_t vmta_id)
+static uint32_t turns_before(const struct lines *lines, uint32_t vmta_id, enum quota_kind kind)
 {
     uint64_t claims = 0, first, second;
 
     for (uint32_t i = 0; i < VMTA_IDS_MAX; i++)
         if (lines->counts[i] > 0)
             claims += lines->counts[i] < slots_of(lines, i) ? lines->counts[i] : slots_of(lines, i);
-    first = lines->counts[vmta_id] / slots_of(lines, vmta_id) + 1;
-    second = claims / conf_global(lines->conf)->total_max_smtp_out + 2;
+    first = lines->counts[vmta_id] / slots_for(slots_of(lines, vmta_id), kind) + 1;
+    second = claims / slots_for(conf_global(lines->conf)->total_max_smtp_out, kind) + 2;
     return (uint32_t)(first * second + lines->counts[vmta_id]);
 }
 
@@ -120,6 +126,8 @@ static void judge(struct watch *watch, const struct shard *shard, const struct q
                   const struct lines *lines, struct watch_wait *wait)
 {
     uint64_t now_ns = sim_now_ns(watch->world), turn_ns, percent;
+    enum quota_kind kind = list_empty(&queue->lane_link) ? QUOTA_NEW : queue->lane->claim.kind;
+    uint32_t turns = turns_before(lines, queue->vmta_id, kind);
 
     if (!waits(shard, queue, now_ns)) {
         wait->since_ns = 0;
@@ -127,8 +135,8 @@ static void judge(struct watch *watch, const struct shard *shard, const struct q
     }
     if (wait->since_ns == 0 || wait->generation != shard->queues.generations[queue->index])
         *wait = (struct watch_wait){now_ns, shard->queues.generations[queue->index], 0};
-    if (wait->turns < turns_before(lines, queue->vmta_id))
-        wait->turns = turns_before(lines, queue->vmta_id);
+    if (wait->turns < turns)
+        wait->turns = turns;
     turn_ns = LEASE_TURN_MS * 1000000ull + 3 * (WATCH_SPAN_NS + remote_owed_ns(watch->remote));
     percent = (now_ns - wait->since_ns) * 100 / (wait->turns * turn_ns + WATCH_SLACK_NS);
     if (percent > watch->worst_percent)

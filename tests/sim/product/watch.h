@@ -11,12 +11,13 @@
  *   (lines / slots + 1) * (claims / slots of all + 2) * turn + WATCH_SLACK_NS
  *   turn = LEASE_TURN_MS + 3 * (WATCH_SPAN_NS + receivers' own time)
  *
- * lines: queues of the virtual MTA that wait on any shard. claims: of all virtual MTAs, as many as
- * their limits let stand in the second line. Of both the most at any time since this queue waits. A
- * turn is what a connection may keep its slots for while others wait: opening, a message under way
- * and one sent ahead of it may each come to its end. Receivers' own time is what the slowest of
- * them made a client wait for within one of these three (remote_owed_ns), so that only the
- * product's share is judged.
+ * slots: what a lane of the queue's kind may have of the limit (shard/policy/quota.h), so half of
+ * it where the receiver was slow. lines: queues of the virtual MTA that wait on any shard. claims:
+ * of all virtual MTAs, as many as their limits let stand in the second line. Of both the most at
+ * any time since this queue waits. A turn is what a connection may keep its slots for while others
+ * wait: opening, a message under way and one sent ahead of it may each come to its end. Receivers'
+ * own time is what the slowest of them made a client wait for within one of these three
+ * (remote_owed_ns), so that only the product's share is judged.
  */
 #pragma once
 

@@ -67,6 +67,7 @@ static struct stage {
     uint64_t step;
     uint32_t limit_all, limit_vmta, limit_in;
     uint64_t refused;
+    bool has_ranks;    /* what is known of lanes and connections changes */
     const char *wrong; /* what an audit or the refusal of a session found */
 } stage;
 
@@ -240,6 +241,10 @@ static void connection_acts(struct node *node, struct fake_connection *connectio
         connection->is_idle = false;
     } else if (lease_slots_must_end(&connection->slots, age_ns)) {
         close_connection(node, connection);
+    } else if (stage.has_ranks && rng_one_in(&stage.rng, 4)) {
+        lease_slots_rank(&node->shard, &connection->slots, rng_below(&stage.rng, QUOTA_KINDS));
+        if (lease_slots_must_yield(&connection->slots))
+            close_connection(node, connection);
     } else if (rng_one_in(&stage.rng, 2)) {
         connection->is_idle = lease_slots_idle(&connection->slots);
         lease_make_room(&node->shard, &node->lanes[0].claim);
@@ -262,6 +267,9 @@ static void step(void)
         lane_acts(node, &node->lanes[rng_below(&stage.rng, LANES)]);
     else if (lot < 11)
         connection_acts(node, &node->connections[rng_below(&stage.rng, CONNECTIONS)]);
+    else if (rng_one_in(&stage.rng, 3))
+        lease_claim_rank(&node->shard, &node->lanes[rng_below(&stage.rng, LANES)].claim,
+                         rng_below(&stage.rng, QUOTA_KINDS));
     else if (rng_one_in(&stage.rng, 4))
         node->lanes[rng_below(&stage.rng, LANES)].wants = rng_one_in(&stage.rng, 2);
     else
@@ -369,17 +377,23 @@ static void raise_node(uint16_t number)
         lease_claim_init(&node->shard, &node->lanes[i].claim, i < 2 ? limited : unlimited);
 }
 
-static void raise(uint64_t seed, uint16_t shards)
+/* limit_all: 0 = by lot, as the others. */
+static void raise_with(uint64_t seed, uint16_t shards, uint32_t limit_all)
 {
     memset(&stage, 0, sizeof(stage));
     rng_init(&stage.rng, seed);
     stage.count = shards;
-    stage.limit_all = (uint32_t)rng_between(&stage.rng, 1, 20);
-    stage.limit_vmta = (uint32_t)rng_between(&stage.rng, 1, 12);
+    stage.limit_all = limit_all ? limit_all : (uint32_t)rng_between(&stage.rng, 1, 20);
+    stage.limit_vmta = limit_all ? limit_all : (uint32_t)rng_between(&stage.rng, 1, 12);
     stage.limit_in = (uint32_t)rng_between(&stage.rng, 1, 20);
     stage.conf = load();
     for (uint16_t i = 0; i < shards; i++)
         raise_node(i);
+}
+
+static void raise(uint64_t seed, uint16_t shards)
+{
+    raise_with(seed, shards, 0);
 }
 
 static void fall(void)
@@ -399,6 +413,7 @@ static const char *wander(uint64_t seed)
     const char *wrong;
 
     raise(seed, (uint16_t)(1 + seed % SHARDS_MAX));
+    stage.has_ranks = true;
     for (int i = 0; i < STEPS && !stage.wrong; i++) {
         step();
         audit();
@@ -498,7 +513,16 @@ static void a_slot_at_hand_costs_no_parcel(void **state)
     }
 }
 
-/* Lanes of a limited virtual MTA on each shard, all of which want more than there is. */
+/* On each shard the lane wants more than there is. */
+static void all_want(int lane, enum quota_kind kind)
+{
+    for (uint16_t i = 0; i < stage.count; i++) {
+        lease_claim_rank(stage.shards[i], &stage.nodes[i]->lanes[lane].claim, kind);
+        stage.nodes[i]->lanes[lane].wants = true;
+    }
+}
+
+/* Lanes of a limited virtual MTA, known to be good. */
 static void connections_reach_the_limit(void **state)
 {
     (void)state;
@@ -506,8 +530,8 @@ static void connections_reach_the_limit(void **state)
         uint32_t reachable;
 
         raise(seed, (uint16_t)(1 + seed % SHARDS_MAX));
-        for (uint16_t i = 0; i < stage.count; i++)
-            stage.nodes[i]->lanes[0].wants = stage.nodes[i]->lanes[1].wants = true;
+        all_want(0, QUOTA_PROVED);
+        all_want(1, QUOTA_PROVED);
         settle_down();
         reachable = stage.limit_all < stage.limit_vmta ? stage.limit_all : stage.limit_vmta;
         assert_int_equal(count_connections(true), reachable);
@@ -562,14 +586,79 @@ static void changed_limits_are_reached_and_kept(void **state)
     (void)state;
     for (uint64_t seed = 1; seed <= 40; seed++) {
         raise(seed, (uint16_t)(1 + seed % SHARDS_MAX));
-        for (uint16_t i = 0; i < stage.count; i++)
-            stage.nodes[i]->lanes[0].wants = stage.nodes[i]->lanes[1].wants = true;
+        all_want(0, QUOTA_PROVED);
+        all_want(1, QUOTA_PROVED);
         settle_down();
         for (int i = 0; i < 6; i++)
             change_limits((uint32_t)rng_between(&stage.rng, 1, 20),
                           (uint32_t)rng_between(&stage.rng, 1, 12));
         fall();
     }
+}
+
+static uint32_t count_open(const struct node *node, enum quota_kind kind)
+{
+    uint32_t sum = 0;
+
+    for (int i = 0; i < CONNECTIONS; i++)
+        sum += node->connections[i].is_open && node->connections[i].slots.kind == kind;
+    return sum;
+}
+
+/* Connections that never end, of lanes that come one after the other: the bad ones first. */
+static void slots_are_kept_free_of_the_bad(void **state)
+{
+    (void)state;
+    for (uint32_t limit = 1; limit <= 12; limit++) {
+        struct node *node;
+
+        raise_with(limit, 1, limit);
+        node = stage.nodes[0];
+        all_want(0, QUOTA_SLOW);
+        settle_down();
+        assert_int_equal(count_open(node, QUOTA_SLOW), limit - limit / 2);
+        all_want(1, QUOTA_NEW);
+        settle_down();
+        assert_int_equal(count_open(node, QUOTA_NEW), limit / 2 - limit / 4);
+        all_want(2, QUOTA_PROVED);
+        settle_down();
+        assert_int_equal(count_open(node, QUOTA_PROVED), limit / 4);
+        assert_null(stage.wrong);
+        fall();
+    }
+}
+
+/* What was new and turns out to be slow ends where it is one too many and another waits. */
+static void who_turns_out_slow_makes_room(void **state)
+{
+    struct node *node;
+    uint32_t ended = 0;
+
+    (void)state;
+    raise_with(1, 1, 8);
+    node = stage.nodes[0];
+    all_want(0, QUOTA_NEW);
+    all_want(1, QUOTA_NEW);
+    settle_down();
+    assert_int_equal(count_open(node, QUOTA_NEW), 6);
+    for (int i = 0; i < CONNECTIONS; i++)
+        if (node->connections[i].is_open)
+            lease_slots_rank(&node->shard, &node->connections[i].slots, QUOTA_SLOW);
+    for (int i = 0; i < CONNECTIONS; i++)
+        if (node->connections[i].is_open && lease_slots_must_yield(&node->connections[i].slots)) {
+            close_connection(node, &node->connections[i]);
+            ended++;
+        }
+    assert_int_equal(ended, 2);
+    /* Those that waited are met with patience, as they are known to be slow. */
+    all_want(0, QUOTA_SLOW);
+    all_want(1, QUOTA_SLOW);
+    settle_down();
+    for (int i = 0; i < CONNECTIONS; i++)
+        assert_false(node->connections[i].is_open &&
+                     lease_slots_must_yield(&node->connections[i].slots));
+    assert_null(stage.wrong);
+    fall();
 }
 
 int main(void)
@@ -581,6 +670,8 @@ int main(void)
         cmocka_unit_test(a_slot_at_hand_costs_no_parcel),
         cmocka_unit_test(connections_reach_the_limit),
         cmocka_unit_test(changed_limits_are_reached_and_kept),
+        cmocka_unit_test(slots_are_kept_free_of_the_bad),
+        cmocka_unit_test(who_turns_out_slow_makes_room),
     };
 
     return cmocka_run_group_tests_name("shard lease", tests, NULL, NULL);

@@ -1,0 +1,141 @@
+/* Who may have slots that are short: every state of a small limit, against its meaning. */
+#include "shard/policy/quota.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#define SLOTS_MAX 6
+
+static uint32_t sum_from(const uint32_t counts[QUOTA_KINDS], unsigned kind)
+{
+    uint32_t sum = 0;
+
+    for (unsigned i = kind; i < QUOTA_KINDS; i++)
+        sum += counts[i];
+    return sum;
+}
+
+/* Gives slots to those that wait, the worst first; how many still wait. */
+static uint32_t serve(struct quota *quota, uint32_t slots)
+{
+    for (unsigned kind = QUOTA_KINDS; kind-- > 0;)
+        while (quota->waiting[kind] > 0 && quota_admits(quota, slots, kind)) {
+            quota->waiting[kind]--;
+            quota->used[kind]++;
+        }
+    return sum_from(quota->waiting, 0);
+}
+
+static uint32_t left_after(struct quota quota, uint32_t slots, unsigned kind, uint32_t released)
+{
+    quota.used[kind] -= released;
+    return serve(&quota, slots);
+}
+
+/* Calls for every way in which slots are used and waited for. */
+static void for_each_state(void (*judge)(const struct quota *quota, uint32_t slots))
+{
+    for (uint32_t slots = 1; slots <= SLOTS_MAX; slots++)
+        for (uint32_t i = 0; i < 4 * 4 * 4 * 7 * 7 * 7; i++) {
+            struct quota quota = {.waiting = {i % 4, i / 4 % 4, i / 16 % 4},
+                                  .used = {i / 64 % 7, i / 448 % 7, i / 3136 % 7}};
+
+            if (sum_from(quota.used, 0) <= slots)
+                judge(&quota, slots);
+        }
+}
+
+/* A slot is given only where the kind and all worse ones stay within what they may have. */
+static void judge_admission(const struct quota *quota, uint32_t slots)
+{
+    for (unsigned kind = 0; kind < QUOTA_KINDS; kind++) {
+        bool fits = true;
+
+        for (unsigned i = 0; i <= kind; i++)
+            fits &= sum_from(quota->used, i) < quota_slots(slots, i);
+        assert_int_equal(quota_admits(quota, slots, kind), fits);
+    }
+}
+
+static void bounds_are_nested(void **state)
+{
+    (void)state;
+    for_each_state(judge_admission);
+    for (uint32_t slots = 1; slots < 100; slots++) {
+        assert_int_equal(quota_slots(slots, QUOTA_PROVED), slots);
+        assert_true(quota_slots(slots, QUOTA_SLOW) >= 1);
+        assert_true(quota_slots(slots, QUOTA_SLOW) <= quota_slots(slots, QUOTA_NEW));
+        assert_true(slots - quota_slots(slots, QUOTA_NEW) == slots / 4);
+        assert_true(slots - quota_slots(slots, QUOTA_SLOW) == slots / 2);
+    }
+}
+
+/* As many connections are pressed to end as help somebody: not one more, where nobody is over. */
+static void judge_pressure(const struct quota *quota, uint32_t slots)
+{
+    struct quota served = *quota;
+
+    /* Whoever may have a slot has it already when anybody is pressed. */
+    serve(&served, slots);
+    for (unsigned i = 0; i < QUOTA_KINDS; i++)
+        if (sum_from(served.used, i) > quota_slots(slots, i))
+            return;
+    for (unsigned kind = 0; kind < QUOTA_KINDS; kind++) {
+        uint32_t pressure = quota_pressure(&served, slots, kind, true);
+        uint32_t ends = pressure < served.used[kind] ? pressure : served.used[kind];
+        uint32_t all = served.used[kind];
+
+        assert_int_equal(left_after(served, slots, kind, ends),
+                         left_after(served, slots, kind, all));
+        assert_true(ends == 0 || left_after(served, slots, kind, ends - 1) >
+                                     left_after(served, slots, kind, ends));
+        assert_int_equal(quota_pressure(&served, slots, kind, false), 0);
+    }
+}
+
+static void pressure_is_what_helps(void **state)
+{
+    (void)state;
+    for_each_state(judge_pressure);
+}
+
+static void what_comes_back_need_not_be_asked_for_twice(void **state)
+{
+    struct quota quota = {.used = {4, 2, 2}, .waiting = {3, 0, 0}};
+
+    (void)state;
+    assert_int_equal(quota_pressure(&quota, 8, QUOTA_PROVED, true), 3);
+    quota.closing[QUOTA_NEW] = 1;
+    quota.closing[QUOTA_PROVED] = 1;
+    assert_int_equal(quota_pressure(&quota, 8, QUOTA_PROVED, true), 1);
+    /* A limit that was lowered, and nobody waits. */
+    quota = (struct quota){.used = {4, 2, 2}};
+    assert_int_equal(quota_pressure(&quota, 5, QUOTA_PROVED, false), 3);
+}
+
+static void slow_ones_are_overdrawn_when_others_wait(void **state)
+{
+    struct quota quota = {.used = {0, 0, 5}, .waiting = {0, 0, 3}};
+
+    (void)state;
+    assert_false(quota_is_overdrawn(&quota, 8));
+    quota.waiting[QUOTA_NEW] = 1;
+    assert_true(quota_is_overdrawn(&quota, 8));
+    quota.closing[QUOTA_SLOW] = 1;
+    assert_false(quota_is_overdrawn(&quota, 8));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(bounds_are_nested),
+        cmocka_unit_test(pressure_is_what_helps),
+        cmocka_unit_test(what_comes_back_need_not_be_asked_for_twice),
+        cmocka_unit_test(slow_ones_are_overdrawn_when_others_wait),
+    };
+
+    return cmocka_run_group_tests_name("shard quota", tests, NULL, NULL);
+}
