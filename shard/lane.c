@@ -5,6 +5,7 @@
  * its virtual MTA, the families and hosts of the site that are alive, and from which sources the
  * receiver wants at all.
  */
+#include "shard/probe.h"
 #include "shard/shard_int.h"
 
 #define AVOID_IPV6_MS 3600000 /* after a refusal that may be meant for IPv6 alone */
@@ -130,10 +131,10 @@ static bool has_source(const struct site *site, const struct conf_vmta *vmta, ui
                        uint64_t now_ns)
 {
     /* Nearly always: the site's targets are of families that the VMTA has sources for. */
-    if (site->parked_until_ns <= now_ns)
+    if (site->parked_until_ns <= now_ns && site->outage.latest_ns <= now_ns)
         return site_has_family(site, family);
     for (uint32_t i = 0; vmta && i < vmta->address_count; i++) {
-        bool is_parked = false;
+        bool is_parked = outage_until_ns(&site->outage, &vmta->addresses[i].ip) > now_ns;
 
         list_for_each (link, &site->lanes) {
             const struct lane *lane = container_of(link, struct lane, site_link);
@@ -222,6 +223,8 @@ static struct lane *next_lane(struct shard *shard, struct queue *queue, bool wit
         if (family != IPADDR_NONE ? address->ip.family != family
                                   : !site_has_family(queue->site, address->ip.family))
             continue;
+        if (outage_until_ns(&queue->site->outage, &address->ip) > now_ns)
+            continue;
         lane = with_connection ? lane_find(shard, queue->site, queue->vmta_id, address)
                                : lane_obtain(shard, queue->site, queue->vmta_id, address);
         if (lane && lane->refusal_count > 0 && lane->parked_until_ns > now_ns &&
@@ -279,9 +282,12 @@ static struct lane *lane_with_idle(const struct shard *shard, const struct queue
 void lane_enqueue(struct shard *shard, struct queue *queue)
 {
     uint64_t refused_until_ns = UINT64_MAX;
-    struct lane *wanted = doubt_lane(shard, queue);
-    struct lane *lane = wanted ? wanted : queue->has_turn ? lane_with_idle(shard, queue) : NULL;
+    struct lane *wanted, *lane;
 
+    if (probe_holds(shard, queue))
+        return;
+    wanted = doubt_lane(shard, queue);
+    lane = wanted ? wanted : queue->has_turn ? lane_with_idle(shard, queue) : NULL;
     if (!lane)
         lane = next_lane(shard, queue, false, &refused_until_ns);
 
@@ -310,10 +316,9 @@ void lane_enqueue(struct shard *shard, struct queue *queue)
     lane_serve_later(lane);
 }
 
-void lane_rest_waiting(struct shard *shard, struct lane *lane, const struct verdict *verdict)
+uint64_t lane_rest_waiting(struct shard *shard, struct lane *lane, const struct verdict *verdict)
 {
-    uint64_t now_ns = io_now_ns(shard->io);
-    bool has_rested = false;
+    uint64_t now_ns = io_now_ns(shard->io), first_due_ns = UINT64_MAX;
     struct list *link;
 
     while ((link = list_pop_front(&lane->waiting))) {
@@ -324,13 +329,15 @@ void lane_rest_waiting(struct shard *shard, struct lane *lane, const struct verd
             continue;
         }
         queues_rest(shard, queue, verdict);
-        has_rested = true;
+        if (probe_due_ns(shard, queue) < first_due_ns)
+            first_due_ns = probe_due_ns(shard, queue);
     }
-    if (!has_rested)
-        return;
+    if (first_due_ns == UINT64_MAX)
+        return 0;
     /* When they come back everything is tried anew. */
     for (uint32_t i = 0; i < lane->site->target_count; i++)
         lane->site->targets[i].dead_until_ns = 0;
+    return first_due_ns;
 }
 
 void lane_park(struct shard *shard, struct lane *lane, uint64_t until_ns)

@@ -10,6 +10,7 @@
 #include "core/base/err.h"
 #include "shard/place.h"
 #include "shard/planted.h"
+#include "shard/probe.h"
 #include "shard/shard_int.h"
 
 #include <stdio.h>
@@ -704,6 +705,7 @@ uint32_t queues_schedule(struct shard *shard, struct queue *queue)
     uint32_t count = bring_deferred(shard, queue, 0);
 
     queue->rest_until_ns = 0;
+    probe_forget(queue);
     queues_reconsider(shard, queue);
     return count;
 }

@@ -8,6 +8,7 @@
  */
 #include "core/base/err.h"
 #include "core/base/mem.h"
+#include "shard/probe.h"
 #include "shard/shard_int.h"
 #include "shard/standing.h"
 
@@ -80,11 +81,7 @@ static bool site_set_targets(struct shard *shard, struct site *site, const struc
         block[i] = (struct site_target){.at = answer->targets[i].at,
                                         .preference = answer->targets[i].preference,
                                         .host = answer->targets[i].host};
-        /* What is known to be dead stays so over a new answer. */
-        for (uint32_t j = 0; j < site->target_count; j++)
-            if (ipaddr_equal(&site->targets[j].at.ip, &block[i].at.ip) &&
-                site->targets[j].at.port == block[i].at.port)
-                block[i].dead_until_ns = site->targets[j].dead_until_ns;
+        probe_carry_over(site, &block[i]);
     }
     memcpy((uint8_t *)block + targets_bytes, answer->host_names, names_bytes);
     site->has_family[0] = false;
@@ -284,6 +281,7 @@ static void on_ready(struct smtpc *smtpc, void *context)
     ips_on_progress(shard, connection);
     connection->is_ready = true;
     lane->site->is_failing = false;
+    outage_end(&lane->site->outage, &lane->source);
     lane->refused_until_ns = 0;
     lane->refusal_count = 0;
     lane->connecting_count--;
@@ -370,7 +368,7 @@ static void on_open_failed(struct shard *shard, struct connection *connection,
     /* Connections that stand prove that the site lives, whatever this attempt met. */
     if (target_pick(lane, io_now_ns(shard->io)) == NONE && list_empty(&lane->idle) &&
         lane->open_count == 1)
-        lane_rest_waiting(shard, lane, verdict);
+        outage_note(&lane->site->outage, &lane->source, lane_rest_waiting(shard, lane, verdict));
 }
 
 static void on_rcpt(struct smtpc *smtpc, void *context, uint32_t index,

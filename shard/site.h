@@ -16,6 +16,7 @@
 #include "net/smtpc.h"
 #include "shard/lease.h"
 #include "shard/policy/demand.h"
+#include "shard/policy/outage.h"
 
 struct delivery;
 struct queue;
@@ -48,6 +49,7 @@ struct site {
     bool tells_apart;     /* its replies show what they answer: it may get chunks */
     bool refuses_chunks; /* offers CHUNKING and does not know BDAT, or broke the protocol over it */
     bool is_failing;     /* the newest connection to be made was not */
+    struct outage outage; /* of sources that reached none of its targets */
 };
 
 /* Connections of one site from one source address. */
@@ -159,8 +161,9 @@ void lane_on_claim_ready(struct lease_claim *claim);
 /* Whether the queue, in line at the lane, was sent to another for its first recipient's sake. */
 bool lane_sent_on(struct shard *shard, struct lane *lane, struct queue *queue);
 /* The destination cannot be reached from this source: queues in line that have another way go by
- * that, the others rest. */
-void lane_rest_waiting(struct shard *shard, struct lane *lane, const struct verdict *verdict);
+ * that, the others rest. When it may be tried for the first of those (probe.h); 0: there are none.
+ */
+uint64_t lane_rest_waiting(struct shard *shard, struct lane *lane, const struct verdict *verdict);
 /* The source is not used for the site until then; its line goes by others where it can. */
 void lane_park(struct shard *shard, struct lane *lane, uint64_t until_ns);
 /* Mail that came by this connection is to come by IPv4 from now on, if it came by IPv6 and can:
