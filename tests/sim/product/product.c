@@ -268,7 +268,8 @@ static int assemble(struct product *product)
     };
     int result;
 
-    for (uint32_t i = 0; i < product->setup.device_count; i++)
+    /* Scenes that are not about directories say nothing of them. */
+    for (uint32_t i = 0; i == 0 || i < product->setup.device_count; i++)
         spool.directories[i].path = product_directory(i);
     product->assembly = assembly_create(&options);
     result = assembly_recover(product->assembly, &product->report);

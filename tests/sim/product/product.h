@@ -63,7 +63,7 @@ struct product_setup {
     uint64_t segment_bytes;
     uint32_t checkpoint_bytes;
     uint32_t segment_count_max;
-    uint32_t device_count; /* directories of the spool: product_directory of 0 and so on */
+    uint32_t device_count; /* directories of the spool: product_directory of 0 and so on; 0 = one */
     uint64_t crash_after;  /* ends before this disk call of the life; 0 = not */
     bool crash_is_power_cut;
     void (*on_crash)(void *context); /* such an end has come; not from product_crash */
