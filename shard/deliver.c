@@ -462,13 +462,54 @@ static void give_back(struct shard *shard, struct delivery *delivery)
     site_connection_lost(shard, connection);
 }
 
+static void send_message(struct shard *shard, struct delivery *delivery);
+
+/* Reading the message took longer than its token could wait: it keeps its connection for a while
+ * and stands in line for another, or a slow disk would never get it out. False when it cannot. */
+static bool park(struct shard *shard, struct delivery *delivery)
+{
+    struct queue *queue = delivery_queue(delivery);
+
+    if (!delivery->is_loaded || queue->parked || !rates_may_wait(shard, queue))
+        return false;
+    queue->parked = delivery;
+    site_hold_for_token(shard, delivery->connection);
+    /* The token may be there at once. */
+    rates_wait(shard, queue);
+    return true;
+}
+
+void deliver_on_token(struct shard *shard, struct queue *queue)
+{
+    struct delivery *delivery = queue->parked;
+
+    queue->parked = NULL;
+    io_timer_stop(shard->io, &delivery->connection->idle_timer);
+    if (site_connection_is_usable(delivery->connection))
+        send_message(shard, delivery);
+    else
+        give_back(shard, delivery);
+}
+
+void deliver_unpark(struct shard *shard, struct delivery *delivery)
+{
+    struct queue *queue = delivery_queue(delivery);
+
+    /* Else it is being read, which ends first. */
+    if (queue->parked != delivery)
+        return;
+    queue->parked = NULL;
+    give_back(shard, delivery);
+}
+
 /* The message is in memory: off it goes. */
 static void send_message(struct shard *shard, struct delivery *delivery)
 {
     if (!delivery->connection) {
         finish_local(shard, delivery);
     } else if (!rates_take(shard, delivery_queue(delivery), delivery->count)) {
-        give_back(shard, delivery);
+        if (!park(shard, delivery))
+            give_back(shard, delivery);
     } else {
         fill_transaction(shard, delivery);
         smtpc_send(delivery->connection->smtpc, &delivery->transaction);
@@ -651,16 +692,20 @@ static uint32_t rcpt_count_max(const struct queue *queue, uint32_t allowed)
 
 bool deliver_start(struct shard *shard, struct connection *connection, struct queue *queue)
 {
-    struct delivery *delivery;
+    uint32_t first_index = queues_peek(queue), allowed = rates_allowed(shard, queue);
     const struct queued *first;
+    struct delivery *delivery;
 
-    if (!site_connection_is_usable(connection))
+    if (first_index == NONE || !site_connection_is_usable(connection))
         return false;
-    delivery = delivery_create(shard, queue, rcpt_count_max(queue, rates_allowed(shard, queue)));
+    first = slab_at(&shard->queued, first_index);
+    /* The tokens may be past when it has been read; one more is always to be had. */
+    if (!first->is_hot && rates_are_shared(shard, queue))
+        allowed = 1;
+    delivery = delivery_create(shard, queue, rcpt_count_max(queue, allowed));
     if (!delivery)
         return false;
     delivery->connection = connection;
-    first = slab_at(&shard->queued, delivery->rcpts[0]);
     if (!first->is_hot && load(shard, delivery) < 0) {
         delivery_cancel(shard, delivery, queue);
         return false;

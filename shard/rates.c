@@ -284,6 +284,8 @@ static void wake_first(struct shard *shard, struct purse *purse)
     list_remove(&queue->purse_link);
     purse->waiting_count--;
     queue->has_turn = true;
+    if (queue->parked)
+        deliver_on_token(shard, queue);
     queues_reconsider(shard, queue);
 }
 
@@ -403,6 +405,24 @@ bool rates_get_token(struct shard *shard, struct queue *queue)
         return true;
     stand_in_line(shard, purse, queue);
     return false;
+}
+
+bool rates_may_wait(const struct shard *shard, const struct queue *queue)
+{
+    return purse_of(shard, queue) && queue->stay == QUEUE_HERE &&
+           rate_allowed(&queue->msg_rate, io_now_ns(shard->io)) > 0;
+}
+
+void rates_wait(struct shard *shard, struct queue *queue)
+{
+    struct purse *purse = purse_of(shard, queue);
+
+    must(purse);
+    shard->rates.waits++;
+    if (!list_empty(&queue->lane_link))
+        lane_leave(queue);
+    if (list_empty(&queue->purse_link))
+        stand_in_line(shard, purse, queue);
 }
 
 uint32_t rates_allowed(const struct shard *shard, const struct queue *queue)

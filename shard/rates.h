@@ -69,6 +69,7 @@ struct rates {
     struct rates_owned **owned; /* [vmta_count]; NULL = not ours */
     uint32_t vmta_count;        /* ids are below */
     uint64_t began_ns;
+    uint64_t waits; /* messages read back that waited for a token of a virtual MTA's */
     uint64_t taken; /* recipients let through, whether there was a bound or not */
 };
 
@@ -95,6 +96,11 @@ bool rates_admit(struct shard *shard, struct queue *queue);
  * token that meets none is lost.
  */
 bool rates_get_token(struct shard *shard, struct queue *queue);
+/* Whether nothing but the rate of its virtual MTA can hold the queue up: it may stand in line. */
+bool rates_may_wait(const struct shard *shard, const struct queue *queue);
+/* It does so, unless it did: out of every line of a lane, for the message that is parked.
+ * deliver_on_token is called when there is a token, perhaps at once. */
+void rates_wait(struct shard *shard, struct queue *queue);
 /* Forgetting the queue now would loosen a limit. */
 bool rates_is_owed(const struct queue *queue, uint64_t now_ns);
 /* How many recipients it may try now, at most UINT32_MAX. */

@@ -241,7 +241,8 @@ struct queue {
     struct list local_link;     /* in shard.local_work */
     struct io_timer wake_timer; /* looks at the queue again at rest_until_ns */
     struct shard *shard;
-    struct list purse_link; /* waiting for a token of the virtual MTA's rate */
+    struct delivery *parked; /* read back, waits for that token with its connection; or NULL */
+    struct list purse_link;  /* waiting for a token of the virtual MTA's rate */
     struct conf_queue settings;
     struct rate msg_rate;     /* recipients tried */
     struct rate connect_rate; /* connections opened */
@@ -818,6 +819,10 @@ bool deliver_start_ahead(struct shard *shard, struct connection *connection, str
  * their queue. */
 struct queue *deliver_return(struct shard *shard, struct delivery *delivery);
 
+/* A token has come for the message that is parked at the queue. */
+void deliver_on_token(struct shard *shard, struct queue *queue);
+/* No longer: gives the delivery back, unless its message is being read. */
+void deliver_unpark(struct shard *shard, struct delivery *delivery);
 /* The client wants more of the content. */
 void deliver_on_content(struct connection *connection);
 

@@ -21,6 +21,8 @@
 /* What a connection that comes up, or has served, waits at least for a token of its virtual MTA's
  * rate. */
 #define TOKEN_WAIT_MS    1000
+/* And one that holds a message which found none: long enough for a token to come back. */
+#define PARKED_MS        50
 
 static const struct smtpc_events client_events;
 
@@ -137,7 +139,10 @@ static void on_idle_timeout(struct io_timer *timer)
 {
     struct connection *connection = container_of(timer, struct connection, idle_timer);
 
-    smtpc_quit(connection->smtpc);
+    if (connection->delivery)
+        deliver_unpark(connection->shard, connection->delivery);
+    else
+        smtpc_quit(connection->smtpc);
 }
 
 static void connection_free(struct shard *shard, struct connection *connection)
@@ -411,9 +416,11 @@ static void on_closed(struct smtpc *smtpc, void *context, const struct verdict *
     ips_on_closed(shard, connection);
     connection->is_closed = true;
     ahead_note_closed(connection, verdict);
-    /* A message is being read for it: the reading ends first, see site_connection_lost. */
-    if (connection->delivery)
+    /* A message is being read for it, or waits for a token: see site_connection_lost. */
+    if (connection->delivery) {
+        deliver_unpark(shard, connection->delivery);
         return;
+    }
     if (!connection->is_ready)
         on_open_failed(shard, connection, verdict);
     connection_free(shard, connection);
@@ -436,6 +443,11 @@ void site_connection_lost(struct shard *shard, struct connection *connection)
     else if (smtpc_is_idle(connection->smtpc))
         site_connection_idle(shard, connection);
     queues_reconsider(shard, queue);
+}
+
+void site_hold_for_token(struct shard *shard, struct connection *connection)
+{
+    io_timer_arm(shard->io, &connection->idle_timer, io_now_ns(shard->io) + PARKED_MS * 1000000ull);
 }
 
 static void on_returned(struct smtpc *smtpc, void *context, const struct verdict *verdict)

@@ -137,6 +137,8 @@ void site_turn(struct shard *shard);
 void site_connection_idle(struct shard *shard, struct connection *connection);
 /* False when the connection is ending or gone. */
 bool site_connection_is_usable(const struct connection *connection);
+/* A delivery waits for a token, with its connection, but not for ever. */
+void site_hold_for_token(struct shard *shard, struct connection *connection);
 /* A delivery gave its connection back without a transaction. */
 void site_connection_lost(struct shard *shard, struct connection *connection);
 /* Idle connections end in order; busy ones when their message is done. */

@@ -125,6 +125,7 @@ static void count_done(struct product *product)
     events->devices_2 += product->setup.device_count == 2;
     events->devices_3 += product->setup.device_count == 3;
     for (uint16_t i = 0; i < product->setup.shard_count; i++) {
+        events->token_waits += product->shards[i]->rates.waits;
         events->cold_reads += product->shards[i]->totals.cold_reads;
         events->queues_moved += product->shards[i]->totals.queues_moved;
         events->rcpts_moved += product->shards[i]->totals.rcpts_moved;
