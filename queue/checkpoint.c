@@ -50,6 +50,9 @@ static bool is_full(const struct segment *segment, enum segfmt_stream stream)
  * it. It need not be a record that emptied it: chunks are dropped without a word in the log. */
 static bool would_free_messages(const struct spool *spool, const struct segpool *pool)
 {
+    /* Asked at every turn while segments are short, and mostly there is none. */
+    if (pool->free_after_max <= spool->checkpoint.number)
+        return false;
     for (uint32_t i = 0; i < pool->slot_count; i++) {
         const struct segment *segment = &pool->slots[i];
 
@@ -65,7 +68,7 @@ static bool would_free_outcomes(struct spool *spool, const struct segpool *pool)
     const struct checkpoint *checkpoint = &spool->checkpoint;
     uint32_t pinned = pins_lowest(spool);
 
-    for (uint32_t i = 0; i < pool->slot_count; i++) {
+    for (uint32_t i = 0; pool->has_outcomes && i < pool->slot_count; i++) {
         const struct segment *segment = &pool->slots[i];
 
         if (is_full(segment, STREAM_OUTCOMES) && segment->serial < checkpoint->last.serial &&

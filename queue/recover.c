@@ -618,7 +618,7 @@ static void settle_segment(struct recover *recover, struct segment *segment)
             segment->end = segment->gone.offset;
         segpool_publish(pool, segment);
     } else if (segment->live == 0) {
-        segment->free_after = recover->spool->checkpoint.number + 1;
+        segpool_note_empty(pool, segment);
     }
 }
 

@@ -192,14 +192,19 @@ void segpool_release(struct segpool *pool, struct segment *segment)
     pool->free_count++;
 }
 
-/* Empty: free as soon as a checkpoint that begins from now on is complete. */
+void segpool_note_empty(struct segpool *pool, struct segment *segment)
+{
+    segment->free_after = pool->spool->checkpoint.number + 1;
+    pool->free_after_max = segment->free_after;
+}
+
 static void look_if_empty(struct segpool *pool, struct segment *segment)
 {
     if (segment->stream != STREAM_MESSAGES || segment->live > 0)
         return;
     if (segment->state != SEGMENT_SEALED && segment->state != SEGMENT_POISONED)
         return;
-    segment->free_after = pool->spool->checkpoint.number + 1;
+    segpool_note_empty(pool, segment);
     if (planted("queue/recycled-early"))
         segpool_release(pool, segment);
 }

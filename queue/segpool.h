@@ -114,6 +114,8 @@ struct segpool {
     uint32_t free_count;
     uint32_t left_count; /* files that could not be unlinked */
     uint32_t segment_bytes;
+    uint64_t
+        free_after_max; /* of any segment, ever: later checkpoints free no more than earlier ones */
     uint64_t space_left; /* of the file system above min_free_bytes, when last asked */
     struct segment *ready[STREAM_OUTCOMES + 1];
     uint32_t newest[STREAM_OUTCOMES + 1]; /* serials: the chain that shows a missing segment */
@@ -167,6 +169,8 @@ void segpool_path(const struct segpool *pool, uint16_t slot, char *room);
 /* How messages to the operator name a file: on the first device without the directory. */
 const char *segpool_told_name(const struct segpool *pool, const struct segment *segment,
                               char *room);
+/* Nothing in it lives: free as soon as a checkpoint that begins from now on is complete. */
+void segpool_note_empty(struct segpool *pool, struct segment *segment);
 /* No more commits go in. */
 void segpool_seal(struct segpool *pool, struct segment *segment);
 void segpool_poison(struct segpool *pool, struct segment *segment);
