@@ -250,6 +250,16 @@ static uint32_t usable(const struct purse *purse, uint64_t now_ns)
     return count < held ? (uint32_t)count : held;
 }
 
+/* Tokens that nobody was woken for. Whoever comes first would get them else, and a queue whose
+ * token comes a moment after its connection would lose it to the next in line each time. */
+static uint32_t unclaimed(const struct purse *purse, uint64_t now_ns)
+{
+    uint32_t claimed = now_ns <= purse->turns_end_ns ? purse->turn_count : 0;
+    uint32_t count = usable(purse, now_ns);
+
+    return count > claimed ? count - claimed : 0;
+}
+
 /* Recipients of the queues in line, as far as one question can be for them. */
 static uint32_t wanted(const struct purse *purse)
 {
@@ -276,14 +286,17 @@ static void ask(struct shard *shard, struct purse *purse)
     send_to(shard, purse->owner, &purse->ask, RATES_ASK);
 }
 
-/* The first in line may go on: it finds a token, unless somebody was quicker. */
+/* The first in line may go on: it finds a token, if it comes as long as that is good. */
 static void wake_first(struct shard *shard, struct purse *purse)
 {
     struct queue *queue = container_of(purse->waiting.next, struct queue, purse_link);
+    uint64_t now_ns = io_now_ns(shard->io);
 
     list_remove(&queue->purse_link);
     purse->waiting_count--;
     queue->has_turn = true;
+    purse->turn_count = now_ns <= purse->turns_end_ns ? purse->turn_count + 1 : 1;
+    purse->turns_end_ns = now_ns + RATE_LATE_NS;
     if (queue->parked)
         deliver_on_token(shard, queue);
     queues_reconsider(shard, queue);
@@ -297,7 +310,7 @@ static void settle(struct shard *shard, struct purse *purse)
     uint32_t count;
 
     drop_old(purse, now_ns);
-    for (count = usable(purse, now_ns); count > 0 && purse->waiting_count > 0; count--)
+    for (count = unclaimed(purse, now_ns); count > 0 && purse->waiting_count > 0; count--)
         wake_first(shard, purse);
     if (purse->held == 0)
         ask(shard, purse);
@@ -377,9 +390,17 @@ bool rates_is_owed(const struct queue *queue, uint64_t now_ns)
     return rate_is_owed(&queue->msg_rate, now_ns) || rate_is_owed(&queue->connect_rate, now_ns);
 }
 
+/* The queue comes for its token, or it cannot use it. */
+static void end_turn(struct purse *purse, struct queue *queue)
+{
+    if (queue->has_turn && purse->turn_count > 0)
+        purse->turn_count--;
+    queue->has_turn = false;
+}
+
 static void stand_in_line(struct shard *shard, struct purse *purse, struct queue *queue)
 {
-    queue->has_turn = false;
+    end_turn(purse, queue);
     list_push_back(&purse->waiting, &queue->purse_link);
     purse->waiting_count++;
     queues_set_reason(shard, queue, WAIT_VMTA_RATE);
@@ -399,9 +420,10 @@ bool rates_admit(struct shard *shard, struct queue *queue)
 bool rates_get_token(struct shard *shard, struct queue *queue)
 {
     struct purse *purse = purse_of(shard, queue);
+    uint64_t now_ns = io_now_ns(shard->io);
 
-    if (!purse ||
-        (usable(purse, io_now_ns(shard->io)) > 0 && (queue->has_turn || purse->waiting_count == 0)))
+    if (!purse || (queue->has_turn && usable(purse, now_ns) > 0) ||
+        (purse->waiting_count == 0 && unclaimed(purse, now_ns) > 0))
         return true;
     stand_in_line(shard, purse, queue);
     return false;
@@ -440,8 +462,12 @@ uint32_t rates_allowed(const struct shard *shard, const struct queue *queue)
 uint32_t rates_allowed_ahead(const struct shard *shard, const struct queue *queue)
 {
     const struct purse *purse = purse_of(shard, queue);
+    uint32_t allowed = rates_allowed(shard, queue), left;
 
-    return purse && purse->waiting_count > 0 ? 0 : rates_allowed(shard, queue);
+    if (!purse)
+        return allowed;
+    left = purse->waiting_count > 0 ? 0 : unclaimed(purse, io_now_ns(shard->io));
+    return left < allowed ? left : allowed;
 }
 
 uint32_t rates_within(const struct shard *shard, const struct queue *queue, uint64_t span_ns)
@@ -475,9 +501,9 @@ bool rates_take(struct shard *shard, struct queue *queue, uint32_t count)
     now_ns = io_now_ns(shard->io);
     rate_use(&queue->msg_rate, now_ns, count);
     shard->rates.taken += count;
-    queue->has_turn = false;
     if (!purse)
         return true;
+    end_turn(purse, queue);
     drop_old(purse, now_ns);
     purse->first_ns += count * purse->step_ns;
     purse->held -= count;

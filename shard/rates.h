@@ -45,8 +45,10 @@ struct purse {
     uint64_t step_ns;  /* between those held */
     uint64_t first_ns; /* time of the next one */
     uint32_t held;
-    uint32_t tail;  /* tokens of the last grant behind the last one used */
-    uint64_t taken; /* recipients, so far */
+    uint32_t tail;         /* tokens of the last grant behind the last one used */
+    uint64_t taken;        /* recipients, so far */
+    uint32_t turn_count;   /* tokens for queues that were woken for them … */
+    uint64_t turns_end_ns; /* … and have not come until now */
     uint32_t waiting_count;
     struct list waiting; /* queues, by purse_link */
     struct rates_parcel ask;

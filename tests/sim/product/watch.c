@@ -3,6 +3,7 @@
 #include "shard/shard_int.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 #define LOOK_EVERY   16 /* steps */
 #define VMTA_IDS_MAX 16
@@ -76,7 +77,7 @@ static bool waits(const struct shard *shard, const struct queue *queue, uint64_t
 /* What stands in line at one moment. */
 struct lines {
     const struct conf *conf;
-    uint32_t counts[VMTA_IDS_MAX]; /* queues that wait, by virtual MTA */
+    uint32_t lanes[VMTA_IDS_MAX]; /* with queues in line, by virtual MTA */
 };
 
 static uint64_t slots_of(const struct lines *lines, uint32_t vmta_id)
@@ -92,17 +93,28 @@ static uint64_t slots_for(uint64_t slots, enum quota_kind kind)
     return slots < UINT32_MAX ? quota_slots((uint32_t)slots, kind) : slots;
 }
 
-/* The number of turns that may come before the end of one that belongs to this virtual MTA. */
-static uint32_t turns_before(const struct lines *lines, uint32_t vmta_id, enum quota_kind kind)
+static uint32_t queues_in_line(const struct lane *lane)
 {
+    uint32_t count = 0;
+
+    list_for_each (link, &lane->waiting)
+        count++;
+    return count;
+}
+
+/* The number of turns that may come before the end of the queue's own. */
+static uint32_t turns_before(const struct lines *lines, const struct queue *queue)
+{
+    bool is_in_line = !list_empty(&queue->lane_link);
+    enum quota_kind kind = is_in_line ? queue->lane->claim.kind : QUOTA_NEW;
     uint64_t claims = 0, first, second;
 
     for (uint32_t i = 0; i < VMTA_IDS_MAX; i++)
-        if (lines->counts[i] > 0)
-            claims += lines->counts[i] < slots_of(lines, i) ? lines->counts[i] : slots_of(lines, i);
-    first = lines->counts[vmta_id] / slots_for(slots_of(lines, vmta_id), kind) + 1;
+        if (lines->lanes[i] > 0)
+            claims += lines->lanes[i] < slots_of(lines, i) ? lines->lanes[i] : slots_of(lines, i);
+    first = lines->lanes[queue->vmta_id] / slots_for(slots_of(lines, queue->vmta_id), kind) + 1;
     second = claims / slots_for(conf_global(lines->conf)->total_max_smtp_out, kind) + 2;
-    return (uint32_t)(first * second + lines->counts[vmta_id]);
+    return (uint32_t)(first * second * (is_in_line ? queues_in_line(queue->lane) : 1));
 }
 
 static void complain(struct watch *watch, const struct shard *shard, const struct queue *queue,
@@ -126,8 +138,7 @@ static void judge(struct watch *watch, const struct shard *shard, const struct q
                   const struct lines *lines, struct watch_wait *wait)
 {
     uint64_t now_ns = sim_now_ns(watch->world), turn_ns, percent;
-    enum quota_kind kind = list_empty(&queue->lane_link) ? QUOTA_NEW : queue->lane->claim.kind;
-    uint32_t turns = turns_before(lines, queue->vmta_id, kind);
+    uint32_t turns;
 
     if (!waits(shard, queue, now_ns)) {
         wait->since_ns = 0;
@@ -135,12 +146,14 @@ static void judge(struct watch *watch, const struct shard *shard, const struct q
     }
     if (wait->since_ns == 0 || wait->generation != shard->queues.generations[queue->index])
         *wait = (struct watch_wait){now_ns, shard->queues.generations[queue->index], 0};
+    turns = turns_before(lines, queue);
     if (wait->turns < turns)
         wait->turns = turns;
     turn_ns = LEASE_TURN_MS * 1000000ull + 3 * (WATCH_SPAN_NS + remote_owed_ns(watch->remote));
     percent = (now_ns - wait->since_ns) * 100 / (wait->turns * turn_ns + WATCH_SLACK_NS);
     if (percent > watch->worst_percent)
         watch->worst_percent = (uint32_t)percent;
+    if (percent > 100 && getenv("DBG")) fprintf(stderr, "%llu starves queue %u lane %u inline %u\n", (unsigned long long)now_ns/1000000, queue->index, queue->lane?queue->lane->index:999, queue->lane ? queues_in_line(queue->lane):0);
     if (percent > 100)
         complain(watch, shard, queue, wait);
 }
@@ -151,26 +164,32 @@ void watch_begin(struct watch *watch)
     watch->remote->owed_max_ns = 0;
 }
 
-/* Two rounds: what stands in line is counted first, then each is judged. */
-static void watch_shard(struct watch *watch, const struct shard *shard, struct lines *lines,
-                        bool is_judging)
+static void count_lanes(const struct shard *shard, struct lines *lines)
 {
-    uint64_t now_ns = sim_now_ns(watch->world);
+    for (uint32_t i = 0; i < shard->lanes.count_grown; i++) {
+        const struct lane *lane;
+        uint32_t vmta_id;
 
+        if (!slab_is_live(&shard->lanes, i))
+            continue;
+        lane = slab_at(&shard->lanes, i);
+        if (list_empty(&lane->waiting))
+            continue;
+        vmta_id = container_of(lane->waiting.next, struct queue, lane_link)->vmta_id;
+        must(vmta_id < VMTA_IDS_MAX);
+        lines->lanes[vmta_id]++;
+    }
+}
+
+static void judge_queues(struct watch *watch, const struct shard *shard, const struct lines *lines)
+{
     for (uint32_t i = 0; i < shard->queues.count_grown && i < WATCH_QUEUES_MAX; i++) {
         struct watch_wait *wait = &watch->waits[shard->number][i];
-        const struct queue *queue;
 
-        if (!slab_is_live(&shard->queues, i)) {
-            wait->since_ns = 0;
-            continue;
-        }
-        queue = slab_at(&shard->queues, i);
-        must(queue->vmta_id < VMTA_IDS_MAX);
-        if (is_judging)
-            judge(watch, shard, queue, lines, wait);
+        if (slab_is_live(&shard->queues, i))
+            judge(watch, shard, slab_at(&shard->queues, i), lines, wait);
         else
-            lines->counts[queue->vmta_id] += waits(shard, queue, now_ns);
+            wait->since_ns = 0;
     }
 }
 
@@ -188,7 +207,7 @@ void watch_turns(struct watch *watch)
         return;
     }
     for (uint16_t i = 0; i < product->setup.shard_count; i++)
-        watch_shard(watch, product->shards[i], &lines, false);
+        count_lanes(product->shards[i], &lines);
     for (uint16_t i = 0; i < product->setup.shard_count; i++)
-        watch_shard(watch, product->shards[i], &lines, true);
+        judge_queues(watch, product->shards[i], &lines);
 }

@@ -5,19 +5,21 @@
  * exceeded by one; looked at whenever a receiver gets a connection, in lives that keep their
  * configuration (a limit that is lowered is met when enough connections have ended). The turn:
  * while the world is calm, a queue that has something ready, whose receiver is up, and that nothing
- * but a connection is missing for, is served within a bound. It follows from the two lines that
- * stand before it, for a slot of its virtual MTA, and then for one of all:
+ * but a connection is missing for, is served within a bound. It follows from the three lines that
+ * it stands in: at its lane, and with each turn of the lane's for a slot of its virtual MTA, and
+ * then for one of all:
  *
- *   (lines / slots + 1) * (claims / slots of all + 2) * turn + WATCH_SLACK_NS
+ *   queues * (lanes / slots + 1) * (claims / slots of all + 2) * turn + WATCH_SLACK_NS
  *   turn = LEASE_TURN_MS + 3 * (WATCH_SPAN_NS + receivers' own time)
  *
- * slots: what a lane of the queue's kind may have of the limit (shard/policy/quota.h), so half of
- * it where the receiver was slow. lines: queues of the virtual MTA that wait on any shard. claims:
- * of all virtual MTAs, as many as their limits let stand in the second line. Of both the most at
- * any time since this queue waits. A turn is what a connection may keep its slots for while others
- * wait: opening, a message under way and one sent ahead of it may each come to its end. Receivers'
- * own time is what the slowest of them made a client wait for within one of these three
- * (remote_owed_ns), so that only the product's share is judged.
+ * queues: those in line at its lane. lanes: of the virtual MTA on any shard, with queues in line.
+ * slots: what a lane of this kind may have of the limit (shard/policy/quota.h), so half of it where
+ * the receiver was slow. claims: of all virtual MTAs, as many lanes as their limits let stand in
+ * the last line. Of the product of these the most at any time since this queue waits. A turn is
+ * what a connection may keep its slots for while others wait: opening, a message under way and one
+ * sent ahead of it may each come to its end. Receivers' own time is what the slowest of them made a
+ * client wait for within one of these three (remote_owed_ns), so that only the product's share is
+ * judged.
  */
 #pragma once
 
