@@ -74,8 +74,11 @@ static bool is_worth_it(const struct spool *spool, const struct segment *segment
         return false;
     if (!pool->takes_mail)
         return route_has_other(spool, &spool->devices[segment->device]);
+    /* What is not live need not have lived: batches are padded. A copy of one small message after
+     * the other would be as empty as what it was copied from, and copied again without end. */
     if (segpool_is_low(pool))
-        return bytes_left(segment) <= segment->bytes / 4 * 3;
+        return bytes_left(segment) <= segment->bytes / 4 * 3 &&
+               segment->ended_bytes + segment->leaving_bytes >= segment->bytes / 4;
     return bytes_left(segment) <= segment->bytes / STRAGGLERS_IN &&
            segment->serial + OLD_BY_SERIALS <= newest_serial(spool);
 }

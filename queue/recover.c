@@ -617,9 +617,12 @@ static void settle_segment(struct recover *recover, struct segment *segment)
         if (segment->has_void && segment->end > segment->gone.offset)
             segment->end = segment->gone.offset;
         segpool_publish(pool, segment);
-    } else if (segment->live == 0) {
-        segpool_note_empty(pool, segment);
+        return;
     }
+    if (segment->end > segment->live_bytes)
+        segment->ended_bytes = segment->end - segment->live_bytes;
+    if (segment->live == 0)
+        segpool_note_empty(pool, segment);
 }
 
 static int tell_message(struct recover *recover, const struct recover_message *message,

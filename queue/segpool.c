@@ -230,6 +230,7 @@ void segpool_records_done(struct segpool *pool, struct segment *segment, uint32_
     must(segment->stream == STREAM_MESSAGES && segment->live >= count);
     segment->live -= count;
     segment->live_bytes -= bytes < segment->live_bytes ? bytes : segment->live_bytes;
+    segment->ended_bytes += bytes;
     look_if_empty(pool, segment);
 }
 
@@ -499,6 +500,7 @@ static void header_prepare(struct segpool *pool, struct segment *segment, uint8_
     segment->end = SEGFMT_BLOCK;
     segment->live = 0;
     segment->live_bytes = 0;
+    segment->ended_bytes = 0;
     segment->open = 0;
     segment->free_after = 0;
     segment->has_void = false;

@@ -54,6 +54,8 @@ struct segment {
     uint32_t open;       /* of them chunks of messages in the making */
     uint32_t leaving;    /* of them done, by outcomes that are not durable yet */
     uint64_t leaving_bytes;
+    uint64_t
+        ended_bytes; /* of those that are done; what stood here at a start and is not live, too */
     uint32_t former; /* serial of the one before it in its stream */
     uint16_t slot;   /* over all devices; its file's name counts from the device's first one */
     uint8_t device;  /* index of the spool's devices */
