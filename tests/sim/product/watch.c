@@ -3,7 +3,6 @@
 #include "shard/shard_int.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 
 #define LOOK_EVERY   16 /* steps */
 #define VMTA_IDS_MAX 16
@@ -153,7 +152,6 @@ static void judge(struct watch *watch, const struct shard *shard, const struct q
     percent = (now_ns - wait->since_ns) * 100 / (wait->turns * turn_ns + WATCH_SLACK_NS);
     if (percent > watch->worst_percent)
         watch->worst_percent = (uint32_t)percent;
-    if (percent > 100 && getenv("DBG")) fprintf(stderr, "%llu starves queue %u lane %u inline %u\n", (unsigned long long)now_ns/1000000, queue->index, queue->lane?queue->lane->index:999, queue->lane ? queues_in_line(queue->lane):0);
     if (percent > 100)
         complain(watch, shard, queue, wait);
 }
