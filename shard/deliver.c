@@ -470,6 +470,9 @@ static bool park(struct shard *shard, struct delivery *delivery)
 {
     struct queue *queue = delivery_queue(delivery);
 
+    /* It was gathered under another configuration: so many tokens may never be there at once. */
+    if (delivery->count > 1)
+        return false;
     if (!delivery->is_loaded || queue->parked || !rates_may_wait(shard, queue))
         return false;
     queue->parked = delivery;
