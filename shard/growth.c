@@ -3,6 +3,7 @@
 #include "shard/shard_int.h"
 
 #define BACKLOG_QUEUES  32  /* queues looked at to judge what waits */
+#define STUCK_TIMES     4   /* what a recipient takes as a rule */
 #define STUCK_COUNT_MAX 256 /* connections looked at to find those that hang */
 
 static void on_span_over(struct io_timer *timer);
@@ -130,11 +131,16 @@ static uint32_t count_stuck(const struct lane *lane, uint64_t before_ns)
 
 static void look_waiting(struct shard *shard, struct lane *lane, bool is_late)
 {
+    uint64_t stuck_ns = shard->growth.waiting.span_ns;
+
+    /* Where messages take their time, a long one does not hang. */
+    if (stuck_ns < STUCK_TIMES * lane->demand.rcpt_ns)
+        stuck_ns = STUCK_TIMES * lane->demand.rcpt_ns;
     lane->stuck_count = 0;
     if (list_empty(&lane->waiting) || lane->open_count == 0)
         return;
     if (!is_late)
-        lane->stuck_count = count_stuck(lane, io_now_ns(shard->io) - shard->growth.waiting.span_ns);
+        lane->stuck_count = count_stuck(lane, io_now_ns(shard->io) - stuck_ns);
     if (lane->stuck_count > 0)
         lane_serve_later(lane);
     watch(&shard->growth.waiting, lane);

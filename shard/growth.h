@@ -4,8 +4,9 @@
  * What waits at the lane is counted, and policy/demand.h decides. That is asked whenever something
  * happens on the lane; but a receiver that says nothing makes nothing happen, so lanes are also
  * watched by the clock: while their first message is not answered, and while queues wait for busy
- * connections. One that has been at a message for GROWTH_STUCK_MS is not reckoned with any more: it
- * may hang, and must not hold up what waits behind it for as long as its timeouts allow.
+ * connections. One that has been at a message for GROWTH_STUCK_MS, and for several times of what is
+ * usual there, is not reckoned with any more: it may hang, and must not hold up what waits behind
+ * it for as long as its timeouts allow.
  *
  * Part of a shard and its thread. Costs one timer for each kind of watch, and a look at each
  * watched lane at its end.
