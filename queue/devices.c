@@ -70,14 +70,9 @@ static void note_name(void *context, const char *name)
     if (!segfmt_name_parse(name, &slot))
         return;
     if (listing->count == listing->room) {
-        uint32_t room = listing->room == 0 ? 256 : listing->room * 2;
-        uint16_t *larger = mem_alloc(room * sizeof(*larger));
-
-        if (listing->count > 0)
-            memcpy(larger, listing->slots, listing->count * sizeof(*larger));
-        mem_free(listing->slots);
-        listing->slots = larger;
-        listing->room = room;
+        listing->room = listing->room == 0 ? 256 : listing->room * 2;
+        listing->slots = mem_alloc_larger(listing->slots, listing->count * sizeof(*listing->slots),
+                                          listing->room * sizeof(*listing->slots));
     }
     listing->slots[listing->count++] = slot;
     if (slot > listing->highest)

@@ -84,10 +84,14 @@ static bool goes_elsewhere(const struct shard *shard, const struct queue *queue,
 
 static void take_settings(struct shard *shard, struct queue *queue)
 {
+    struct conf_queue before = queue->settings;
+
     conf_queue(shard->conf, names_text(&shard->names, queue->name), queue->vmta_id,
                &queue->settings);
     queue->has_vmta = conf_vmta(shard->conf, queue->vmta_id) != NULL;
     rates_adopt_queue(shard, queue);
+    if (goes_elsewhere(shard, queue, &before))
+        queue->site_until_ns = 0;
 }
 
 void adopt_ahead(struct shard *shard, struct queue *queue)
@@ -98,11 +102,7 @@ void adopt_ahead(struct shard *shard, struct queue *queue)
 
 static void adopt_queue(struct shard *shard, struct queue *queue)
 {
-    struct conf_queue before = queue->settings;
-
     take_settings(shard, queue);
-    if (goes_elsewhere(shard, queue, &before))
-        queue->site_until_ns = 0;
     if (queue->reason == WAIT_VMTA || queue->reason == WAIT_SOURCE)
         queue->rest_until_ns = 0;
     if (!list_empty(&queue->lane_link) && !lane_serves(shard, queue->lane, queue->vmta_id))

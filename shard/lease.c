@@ -79,25 +79,13 @@ static struct lease_owned *owned_create(const struct shard *shard, uint32_t limi
 /* Room for the virtual MTAs of the snapshot. */
 static void grow(struct leases *leases, const struct conf *conf)
 {
-    uint32_t count = leases->limit_count;
-    struct lease_share **shares;
-    struct lease_owned **owned;
+    uint32_t count = LIMIT_VMTA(conf_vmta_id_end(conf));
+    size_t before = leases->limit_count * sizeof(void *), after = count * sizeof(void *);
 
-    for (uint32_t i = 0; i < conf_vmta_count(conf); i++)
-        if (LIMIT_VMTA(conf_vmta_at(conf, i)->id) >= count)
-            count = LIMIT_VMTA(conf_vmta_at(conf, i)->id) + 1;
-    if (count == leases->limit_count)
+    if (count <= leases->limit_count)
         return;
-    shares = mem_alloc(count * sizeof(*shares));
-    owned = mem_alloc(count * sizeof(*owned));
-    if (leases->limit_count > 0) {
-        memcpy(shares, leases->shares, leases->limit_count * sizeof(*shares));
-        memcpy(owned, leases->owned, leases->limit_count * sizeof(*owned));
-    }
-    mem_free(leases->shares);
-    mem_free(leases->owned);
-    leases->shares = shares;
-    leases->owned = owned;
+    leases->shares = mem_alloc_larger(leases->shares, before, after);
+    leases->owned = mem_alloc_larger(leases->owned, before, after);
     leases->limit_count = count;
 }
 
@@ -585,9 +573,17 @@ void lease_claim_rank(struct shard *shard, struct lease_claim *claim, enum quota
             settle(shard, claim->shares[i]);
 }
 
+static bool is_held(const struct lease_claim *claim)
+{
+    for (uint8_t i = 0; i < LEASE_KINDS; i++)
+        if (claim->shares[i] && !claim->has[i])
+            return false;
+    return true;
+}
+
 void lease_claim_use(struct lease_claim *claim, struct lease_slots *slots)
 {
-    must(lease_claim_is_held(claim));
+    must(is_held(claim));
     slots->is_closing = false;
     slots->kind = slots->first_kind = claim->kind;
     for (uint8_t i = 0; i < LEASE_KINDS; i++) {

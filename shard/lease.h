@@ -142,13 +142,6 @@ void lease_claim_init(struct shard *shard, struct lease_claim *claim, uint32_t v
 bool lease_limits_vmta(const struct shard *shard, uint32_t vmta_id);
 /* True when every slot is held. Else the claim stands in line; `ready` says when to try again. */
 bool lease_claim_try(struct shard *shard, struct lease_claim *claim);
-static inline bool lease_claim_is_held(const struct lease_claim *claim)
-{
-    for (uint8_t i = 0; i < LEASE_KINDS; i++)
-        if (claim->shares[i] && !claim->has[i])
-            return false;
-    return true;
-}
 static inline bool lease_claim_is_in_line(const struct lease_claim *claim)
 {
     return !list_empty(&claim->link);

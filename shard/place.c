@@ -44,20 +44,14 @@ static void deal_pool(struct place *place, const struct conf_pool *pool)
 /* Room for every id of the snapshot. */
 static void grow(struct place *place, const struct conf *conf)
 {
-    uint32_t id_count = place->id_count;
-    uint16_t *turns;
+    uint32_t id_count = conf_vmta_id_end(conf);
 
-    for (uint32_t i = 0; i < conf_vmta_count(conf); i++)
-        if (conf_vmta_at(conf, i)->id >= id_count)
-            id_count = conf_vmta_at(conf, i)->id + 1;
-    if (id_count == place->id_count)
+    if (id_count <= place->id_count)
         return;
-    turns = mem_alloc(id_count * sizeof(*turns));
-    for (uint32_t i = 0; i < id_count; i++)
-        turns[i] = i < place->id_count ? place->turns[i] : NOT_DEALT;
-    mem_free(place->turns);
-    place->turns = turns;
-    place->id_count = id_count;
+    place->turns = mem_alloc_larger(place->turns, place->id_count * sizeof(*place->turns),
+                                    id_count * sizeof(*place->turns));
+    while (place->id_count < id_count)
+        place->turns[place->id_count++] = NOT_DEALT;
 }
 
 void place_update(struct place *place, const struct conf *conf)

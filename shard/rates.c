@@ -47,17 +47,10 @@ static struct rates_owned *owned_create(struct shard *shard, uint32_t vmta_id, u
 
 static void grow(struct rates *rates, uint32_t vmta_count)
 {
-    struct purse **purses = mem_alloc(vmta_count * sizeof(struct purse *));
-    struct rates_owned **owned = mem_alloc(vmta_count * sizeof(struct rates_owned *));
+    size_t before = rates->vmta_count * sizeof(void *), after = vmta_count * sizeof(void *);
 
-    if (rates->vmta_count > 0) {
-        memcpy(purses, rates->purses, rates->vmta_count * sizeof(struct purse *));
-        memcpy(owned, rates->owned, rates->vmta_count * sizeof(struct rates_owned *));
-    }
-    mem_free(rates->purses);
-    mem_free(rates->owned);
-    rates->purses = purses;
-    rates->owned = owned;
+    rates->purses = mem_alloc_larger(rates->purses, before, after);
+    rates->owned = mem_alloc_larger(rates->owned, before, after);
     rates->vmta_count = vmta_count;
 }
 
@@ -96,11 +89,8 @@ static void purse_adopt(struct shard *shard, uint32_t vmta_id, uint64_t step_ns)
 void rates_adopt(struct shard *shard)
 {
     struct rates *rates = &shard->rates;
-    uint32_t vmta_count = rates->vmta_count;
+    uint32_t vmta_count = conf_vmta_id_end(shard->conf);
 
-    for (uint32_t i = 0; i < conf_vmta_count(shard->conf); i++)
-        if (conf_vmta_at(shard->conf, i)->id >= vmta_count)
-            vmta_count = conf_vmta_at(shard->conf, i)->id + 1;
     if (vmta_count > rates->vmta_count)
         grow(rates, vmta_count);
     for (uint32_t id = 0; id < rates->vmta_count; id++) {
@@ -307,11 +297,16 @@ static void wake_first(struct shard *shard, struct purse *purse)
 static void settle(struct shard *shard, struct purse *purse)
 {
     uint64_t now_ns = io_now_ns(shard->io);
-    uint32_t count;
 
+    /* Who is woken may take its token, or stand in line again, here and now. */
+    if (purse->is_settling)
+        return;
+    purse->is_settling = true;
     drop_old(purse, now_ns);
-    for (count = unclaimed(purse, now_ns); count > 0 && purse->waiting_count > 0; count--)
+    for (uint32_t turns = purse->waiting_count;
+         turns > 0 && purse->waiting_count > 0 && unclaimed(purse, now_ns) > 0; turns--)
         wake_first(shard, purse);
+    purse->is_settling = false;
     if (purse->held == 0)
         ask(shard, purse);
     if (purse->held == 0)

@@ -41,6 +41,7 @@ struct purse {
     uint32_t vmta_id;
     uint16_t owner;
     bool is_asking;
+    bool is_settling;  /* queues are being woken */
     uint64_t limit_ns; /* between tokens, by the configuration; 0 = no bound any more */
     uint64_t step_ns;  /* between those held */
     uint64_t first_ns; /* time of the next one */

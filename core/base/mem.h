@@ -11,6 +11,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 void *mem_alloc(size_t bytes);                           /* never NULL */
 void *mem_try_alloc(size_t bytes);                       /* NULL when the system has none */
@@ -23,6 +24,17 @@ char *mem_strdup(const char *text);
  */
 void *mem_try_grow(void *block, size_t bytes);
 void mem_free(void *block); /* NULL is fine */
+/* A larger block that begins with the same bytes and is zeroed behind them; never NULL. The old one
+ * is freed; NULL is a block of no size. */
+static inline void *mem_alloc_larger(void *block, size_t bytes_before, size_t bytes)
+{
+    void *larger = mem_alloc(bytes);
+
+    if (bytes_before > 0)
+        memcpy(larger, block, bytes_before);
+    mem_free(block);
+    return larger;
+}
 /* What is free goes back to the system now, after something large ended that will not come again.
  * Takes milliseconds: not for a turn. */
 void mem_give_back(void);

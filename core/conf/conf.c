@@ -144,6 +144,16 @@ uint32_t conf_vmta_count(const struct conf *conf)
     return conf->vmta_count;
 }
 
+uint32_t conf_vmta_id_end(const struct conf *conf)
+{
+    uint32_t end = 0;
+
+    for (uint32_t i = 0; i < conf_vmta_count(conf); i++)
+        if (conf_vmta_at(conf, i)->id >= end)
+            end = conf_vmta_at(conf, i)->id + 1;
+    return end;
+}
+
 const struct conf_vmta *conf_vmta_at(const struct conf *conf, uint32_t position)
 {
     must(position < conf->vmta_count);

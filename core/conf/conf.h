@@ -173,6 +173,8 @@ struct conf_pool {
 };
 
 uint32_t conf_vmta_count(const struct conf *conf);
+/* Above the largest number of its virtual MTAs: the size of a table by their numbers. */
+uint32_t conf_vmta_id_end(const struct conf *conf);
 /* By position 0 … count-1, in the order of the file, {default} first. */
 const struct conf_vmta *conf_vmta_at(const struct conf *conf, uint32_t position);
 /* NULL when the snapshot has none of that id or name (ASCII case ignored). */
