@@ -343,6 +343,21 @@ static void parse_directive(struct parser *parser, struct slice keyword, struct 
     add_entry(parser, entry);
 }
 
+static void add_line(struct parser *parser, struct slice content)
+{
+    struct list_line *line = arena_alloc(&parser->tree->arena, sizeof(*line));
+    struct section *section = parser->open;
+
+    *line = (struct list_line){.text = arena_copy(parser->values, content),
+                               .file = parser->file->reader.name,
+                               .line = parser->file->reader.line};
+    if (section->last_line != NULL)
+        section->last_line->next = line;
+    else
+        section->lines = line;
+    section->last_line = line;
+}
+
 static void parse_content(struct parser *parser, struct slice content)
 {
     struct slice keyword = slice_of(content.data, 0);
@@ -358,11 +373,12 @@ static void parse_content(struct parser *parser, struct slice content)
            content.data[keyword.len] != '\t')
         keyword.len++;
     text = slice_trim(slice_after(content, keyword.len));
-    /* Of the lines of a list only includes are ours to read. */
+    /* Of the lines of a list only includes are read here. */
     if (scope_of(parser->open) == SCOPE_LINES &&
         directive_find(&parser->index, keyword, SCOPE_LINES) == NULL)
-        return;
-    parse_directive(parser, keyword, text);
+        add_line(parser, content);
+    else
+        parse_directive(parser, keyword, text);
 }
 
 /* ---- Files --------------------------------------------------------------------------------- */

@@ -18,6 +18,14 @@ struct entry {
     struct entry *next;
 };
 
+/* A line of a section whose lines are no directives; text lives as long as the values do. */
+struct list_line {
+    struct slice text; /* without comment and outer blanks, not empty */
+    const char *file;
+    unsigned line;
+    struct list_line *next;
+};
+
 struct section {
     const struct section_kind *kind; /* NULL for the top level, and for what is skipped */
     struct slice tag;
@@ -26,6 +34,8 @@ struct section {
     unsigned line;
     struct entry *entries;
     struct entry *last_entry;
+    struct list_line *lines; /* of a section with SCOPE_LINES */
+    struct list_line *last_line;
     struct section *children;
     struct section *last_child;
     struct section *next;
