@@ -4,7 +4,8 @@
  * The receiver may have taken it, and one that remembers what it took can only see the double when
  * it comes the same way. So the next attempt is made from the same source to the same host first,
  * as long as both are to be had; a connection is opened for it where none stands. What is
- * remembered is bounded: the oldest is forgotten, and a restart forgets all.
+ * remembered is bounded: the oldest is forgotten, and a restart forgets all. It goes along with a
+ * recipient that follows its queue to another shard.
  */
 #include "shard/shard_int.h"
 
@@ -57,11 +58,20 @@ void doubt_forget(struct shard *shard, uint32_t queued_index)
         forget(shard, doubt);
 }
 
-void doubt_note(struct shard *shard, uint32_t queued_index, const struct connection *connection)
+struct doubt_way doubt_way_of(const struct shard *shard, uint32_t queued_index)
+{
+    const struct doubt *doubt = doubt_find(shard, queued_index);
+
+    return doubt ? doubt->way : (struct doubt_way){.source.family = IPADDR_NONE};
+}
+
+void doubt_resume(struct shard *shard, uint32_t queued_index, const struct doubt_way *way)
 {
     struct doubt *doubt;
     uint32_t index;
 
+    if (way->source.family == IPADDR_NONE)
+        return;
     must(!doubt_find(shard, queued_index));
     if (shard->doubts.count_used == DOUBT_COUNT_MAX)
         forget(shard, container_of(shard->doubt_list.next, struct doubt, link));
@@ -70,8 +80,7 @@ void doubt_note(struct shard *shard, uint32_t queued_index, const struct connect
         return;
     doubt->index = index;
     doubt->queued = queued_index;
-    doubt->source = connection->lane->source;
-    doubt->target = connection->target_at;
+    doubt->way = *way;
     list_push_back(&shard->doubt_list, &doubt->link);
     if (!table_insert(&shard->doubt_table, hash_u64(queued_index), index)) {
         list_remove(&doubt->link);
@@ -79,16 +88,23 @@ void doubt_note(struct shard *shard, uint32_t queued_index, const struct connect
     }
 }
 
+void doubt_note(struct shard *shard, uint32_t queued_index, const struct connection *connection)
+{
+    struct doubt_way way = {.source = connection->lane->source, .target = connection->target_at};
+
+    doubt_resume(shard, queued_index, &way);
+}
+
 uint32_t doubt_target(const struct shard *shard, const struct queue *queue)
 {
     const struct doubt *doubt = doubt_find(shard, queues_peek(queue));
     const struct site *site = queue->site;
 
-    if (!doubt || doubt->open_count == OPENS_MAX || !site)
+    if (!doubt || doubt->way.open_count == OPENS_MAX || !site)
         return NONE;
     for (uint32_t i = 0; i < site->target_count; i++)
-        if (ipaddr_equal(&site->targets[i].at.ip, &doubt->target.ip) &&
-            site->targets[i].at.port == doubt->target.port)
+        if (ipaddr_equal(&site->targets[i].at.ip, &doubt->way.target.ip) &&
+            site->targets[i].at.port == doubt->way.target.port)
             return site->targets[i].dead_until_ns <= io_now_ns(shard->io) ? i : NONE;
     return NONE;
 }
@@ -102,7 +118,7 @@ bool doubt_fits(const struct shard *shard, const struct queue *queue,
     if (target == NONE)
         return true;
     doubt = doubt_find(shard, queues_peek(queue));
-    return ipaddr_equal(&connection->lane->source, &doubt->source) &&
-           ipaddr_equal(&connection->target_at.ip, &doubt->target.ip) &&
-           connection->target_at.port == doubt->target.port;
+    return ipaddr_equal(&connection->lane->source, &doubt->way.source) &&
+           ipaddr_equal(&connection->target_at.ip, &doubt->way.target.ip) &&
+           connection->target_at.port == doubt->way.target.port;
 }

@@ -376,6 +376,7 @@ static void fill_handoff(struct shard *shard, struct handoff *handoff, uint32_t 
     handoff->home_message = message_index;
     handoff->home_rcpt = rcpt_index;
     handoff->lender = shard->number;
+    handoff->in_doubt.source.family = IPADDR_NONE;
 }
 
 /* Hands one recipient to its owner; false when there is no room now. */

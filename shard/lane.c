@@ -248,7 +248,7 @@ static struct lane *doubt_lane(struct shard *shard, struct queue *queue)
         return NULL;
     doubt = doubt_find(shard, queues_peek(queue));
     for (uint32_t i = 0; i < vmta->address_count && !lane; i++)
-        if (ipaddr_equal(&vmta->addresses[i].ip, &doubt->source))
+        if (ipaddr_equal(&vmta->addresses[i].ip, &doubt->way.source))
             lane = lane_obtain(shard, queue->site, queue->vmta_id, &vmta->addresses[i]);
     return lane && lane->parked_until_ns <= io_now_ns(shard->io) ? lane : NULL;
 }

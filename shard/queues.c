@@ -456,6 +456,7 @@ enum take queues_take(struct shard *shard, const struct handoff *handoff, uint16
     fill_queued(queued, handoff);
     queued->queue = queue->index;
     queue->queued_kilobytes += size_kilobytes(size_code(queued));
+    doubt_resume(shard, index, &handoff->in_doubt);
     /* A jump of the wall clock while it waited elsewhere neither releases nor holds it. */
     if (handoff->due_tick)
         defer_until(shard, index, handoff->due_us, handoff->due_tick);

@@ -126,6 +126,13 @@ struct route {
     uint16_t owner; /* as far as is known here; who gets a recipient knows better */
 };
 
+/* By which way a recipient went whose message was lost after the final dot. */
+struct doubt_way {
+    struct ipaddr source; /* IPADDR_NONE = it is not in doubt */
+    struct ipaddr_port target;
+    uint32_t open_count; /* connections that were opened for its sake */
+};
+
 /*
  * A recipient on its way to its owner: from home, or from a shard that owned the queue before, by
  * way of home. Allocated by its lender, returned there.
@@ -148,6 +155,7 @@ struct handoff {
     uint16_t lender;
     uint16_t owner;     /* BACK: who has the queue now */
     uint16_t kilobytes; /* of the message's record, rounded up; at most what fits */
+    struct doubt_way in_doubt;
 };
 
 /* Which message it is and where it lies, asked by the owner of one of its recipients. Part of its
@@ -349,14 +357,12 @@ enum local_work {
     LOCAL_DELETE,  /* by an operator */
 };
 
-/* By which way a recipient went whose message was lost after the final dot. */
+/* What is remembered of a recipient that is in doubt. */
 struct doubt {
     struct list link; /* in shard.doubt_list */
     uint32_t index;
     uint32_t queued; /* the recipient */
-    struct ipaddr source;
-    struct ipaddr_port target;
-    uint32_t open_count; /* connections that were opened for its sake */
+    struct doubt_way way;
 };
 
 #define DOUBT_COUNT_MAX 1024
@@ -787,6 +793,9 @@ void doubt_init(struct shard *shard);
 void doubt_fini(struct shard *shard);
 /* The recipient may have been taken on this connection; nothing is remembered of it yet. */
 void doubt_note(struct shard *shard, uint32_t queued_index, const struct connection *connection);
+/* The recipient goes to another shard with what is remembered of it, or came from one. */
+struct doubt_way doubt_way_of(const struct shard *shard, uint32_t queued_index);
+void doubt_resume(struct shard *shard, uint32_t queued_index, const struct doubt_way *way);
 /* Another outcome came, or it is gone. Fine when nothing is remembered. */
 void doubt_forget(struct shard *shard, uint32_t queued_index);
 /* What is remembered of a recipient (NONE: of nobody), or NULL. */

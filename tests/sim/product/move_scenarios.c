@@ -1,0 +1,622 @@
+/*
+ * What meets a queue in the middle of something: a reload while its message is read back, settings
+ * that come ahead of their turn, an order to delete while it moves to another shard, a move away
+ * from a site that refuses one source and back, a move with a message in doubt. Played with the
+ * whole product in the simulated world and decided by counts.
+ *
+ *   move_scenarios         every scenario, with its figures; 1 when one fails
+ */
+#include "core/base/log.h"
+#include "net/dns_answer.h"
+#include "shard/shard_int.h"
+#include "tests/sim/product/product.h"
+#include "tests/sim/product/quiet.h"
+#include "tests/sim/product/remote_int.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MS_NS        1000000ull
+#define SECOND_NS    1000000000ull
+#define HOSTS        8
+#define MESSAGES_MAX 400
+#define RCPTS_EACH   4
+#define TTL_S        30 /* as short as answers are kept */
+
+/* The receiver m<number>.test at 10.1.<number>.1, port 25. */
+struct receiver {
+    struct stage *stage;
+    struct sim_peer *peer;
+    uint8_t refused;     /* the last octet of a source that is not greeted; 0 = every one is */
+    bool defers;         /* recipients */
+    uint32_t drops;      /* so many messages more are lost after their dot */
+    uint32_t opened[16]; /* connections, by the last octet of their source */
+    uint32_t dropped[16];
+    uint32_t taken[16]; /* recipients */
+};
+
+struct stage {
+    const char *name;
+    struct sim_world *world;
+    struct ledger ledger;
+    struct remote remote; /* its injector only */
+    struct product product;
+    struct conf *conf;
+    struct rng rng;
+    struct receiver receivers[HOSTS];
+    unsigned hosts[2]; /* those that the domain d0.test has, the better one first; HOSTS = none */
+    unsigned failures;
+};
+
+static void check(struct stage *stage, bool holds, const char *what)
+{
+    if (holds)
+        return;
+    fprintf(stderr, "%s: NOT TRUE: %s\n", stage->name, what);
+    stage->failures++;
+}
+
+/* ---- Names ----------------------------------------------------------------------------------- */
+
+static void put_mx(struct dns_query *query, uint8_t preference, unsigned number)
+{
+    uint8_t record[64] = {0, preference};
+    int len = snprintf((char *)record + 2, sizeof(record) - 2, "m%u.test", number);
+
+    dns_answer_put(query, slice_of(record, 2 + (size_t)len));
+}
+
+static enum names_say on_question(void *context, struct dns_query *query)
+{
+    const struct stage *stage = context;
+    unsigned number = 0;
+
+    query->status = DNS_NO_DATA;
+    query->ttl_s = TTL_S;
+    if (query->type == DNS_MX && strcmp(query->name, "d0.test") == 0) {
+        for (unsigned i = 0; i < 2; i++)
+            if (stage->hosts[i] < HOSTS)
+                put_mx(query, (uint8_t)(10 + i), stage->hosts[i]);
+        query->status = DNS_OK;
+    } else if (query->type == DNS_A && sscanf(query->name, "m%u.test", &number) == 1) {
+        const uint8_t address[4] = {10, 1, (uint8_t)number, 1};
+
+        dns_answer_put(query, slice_of(address, 4));
+        query->status = DNS_OK;
+    }
+    return NAMES_ANSWERED;
+}
+
+/* ---- Receivers ------------------------------------------------------------------------------- */
+
+struct talk {
+    uint8_t source;
+    bool in_data;
+    uint32_t rcpt_count;
+};
+
+static void hang_up(struct sim_peer_conn *conn)
+{
+    free(sim_peer_data(conn));
+    sim_peer_set_data(conn, NULL);
+}
+
+static void on_open(struct sim_peer_conn *conn)
+{
+    struct receiver *receiver = sim_peer_context(sim_peer_of(conn));
+    struct talk *talk = calloc(1, sizeof(*talk));
+    struct ipaddr_port client;
+
+    io_peer_address(sim_peer_io(sim_peer_of(conn)), sim_peer_fd(conn), &client);
+    talk->source = client.ip.bytes[3] % 16;
+    receiver->opened[talk->source]++;
+    sim_peer_set_data(conn, talk);
+    if (receiver->refused != talk->source) {
+        sim_peer_printf(conn, "220 receiver.test\r\n");
+        return;
+    }
+    sim_peer_printf(conn, "554 5.7.1 not from your address\r\n");
+    hang_up(conn);
+    sim_peer_close(conn);
+}
+
+static void on_dot(struct sim_peer_conn *conn, struct receiver *receiver, struct talk *talk)
+{
+    talk->in_data = false;
+    if (receiver->drops > 0) {
+        receiver->drops--;
+        receiver->dropped[talk->source]++;
+        hang_up(conn);
+        sim_peer_drop(conn);
+        return;
+    }
+    receiver->taken[talk->source] += talk->rcpt_count;
+    sim_peer_printf(conn, "250 2.0.0 taken\r\n");
+}
+
+static void on_line(struct sim_peer_conn *conn, struct slice line)
+{
+    struct receiver *receiver = sim_peer_context(sim_peer_of(conn));
+    struct talk *talk = sim_peer_data(conn);
+
+    if (!talk)
+        return;
+    if (talk->in_data) {
+        if (slice_equal(line, SLICE_LITERAL(".")))
+            on_dot(conn, receiver, talk);
+    } else if (slice_starts_nocase(line, SLICE_LITERAL("RCPT"))) {
+        talk->rcpt_count += !receiver->defers;
+        sim_peer_printf(conn, receiver->defers ? "451 4.7.1 later\r\n" : "250 2.1.5 ok\r\n");
+    } else if (slice_equal_nocase(line, SLICE_LITERAL("DATA"))) {
+        talk->in_data = talk->rcpt_count > 0;
+        sim_peer_printf(conn, talk->in_data ? "354 go on\r\n" : "554 5.5.1 nobody\r\n");
+    } else if (slice_equal_nocase(line, SLICE_LITERAL("QUIT"))) {
+        sim_peer_printf(conn, "221 2.0.0 bye\r\n");
+        hang_up(conn);
+        sim_peer_close(conn);
+    } else {
+        talk->rcpt_count = 0;
+        sim_peer_printf(conn, "250 2.1.0 ok\r\n");
+    }
+}
+
+static void on_end(struct sim_peer_conn *conn, int32_t reason)
+{
+    (void)reason;
+    hang_up(conn);
+}
+
+static const struct sim_peer_handlers receiver_of_stage = {on_open, on_line, NULL, on_end};
+
+static uint32_t sum(const uint32_t counts[16])
+{
+    uint32_t count = 0;
+
+    for (unsigned i = 0; i < 16; i++)
+        count += counts[i];
+    return count;
+}
+
+static uint32_t taken(const struct stage *stage)
+{
+    uint32_t count = 0;
+
+    for (unsigned i = 0; i < HOSTS; i++)
+        count += sum(stage->receivers[i].taken);
+    return count;
+}
+
+/* ---- The stage ------------------------------------------------------------------------------- */
+
+static void report(void *context, enum conf_severity severity, const char *file, unsigned line,
+                   const char *text)
+{
+    (void)context;
+    if (severity == CONF_ERROR)
+        fprintf(stderr, "%s:%u: %s\n", file, line, text);
+}
+
+#define CONFIG_MAX 2048
+
+/* vmta, more: lines of the virtual MTA and of the end. */
+static const char *config_text(const char *vmta, const char *more)
+{
+    static char text[CONFIG_MAX];
+
+    snprintf(text, sizeof(text),
+             "host-name mta.test\nsmtp-listener 127.0.0.1:2525\n<spool /spool>\n</spool>\n"
+             "<source 127.0.0.1>\n always-allow-relaying yes\n default-virtual-mta v\n</source>\n"
+             "<virtual-mta v>\n smtp-source-host 10.9.0.1 v1.test\n"
+             " smtp-source-host 10.9.0.2 v2.test\n%s</virtual-mta>\n"
+             "<domain *>\n retry-after 10m\n max-rcpt-per-transaction 100\n</domain>\n%s",
+             vmta, more);
+    return text;
+}
+
+static void raise_stage(struct stage *stage, const char *name, uint16_t shard_count)
+{
+    struct sim_options options = {.latency_min_ns = 5 * MS_NS,
+                                  .latency_max_ns = 5 * MS_NS,
+                                  .disk_min_ns = 5 * MS_NS,
+                                  .disk_max_ns = 5 * MS_NS};
+    struct product_setup setup = {
+        .shard_count = shard_count,
+        .segment_bytes = 1 << 20,
+        .checkpoint_bytes = 1 << 20,
+        .segment_count_max = 512,
+    };
+
+    *stage = (struct stage){.name = name, .hosts = {0, HOSTS}};
+    if (conf_load_text("sim", config_text("", ""), NULL, report, NULL, &stage->conf) < 0)
+        abort();
+    rng_init(&stage->rng, 1);
+    stage->world = sim_world_create(1, &options);
+    ledger_init(&stage->ledger, MESSAGES_MAX, 1, &stage->rng);
+    stage->ledger.count = 0;
+    for (unsigned i = 0; i < HOSTS; i++) {
+        const struct ipaddr_port at = {{IPADDR_V4, {10, 1, (uint8_t)i, 1}}, 25};
+
+        stage->receivers[i].stage = stage;
+        stage->receivers[i].peer =
+            sim_peer_listen(stage->world, &at, &receiver_of_stage, &stage->receivers[i]);
+    }
+    stage->remote = (struct remote){
+        .world = stage->world,
+        .ledger = &stage->ledger,
+        .injector = sim_peer_create(stage->world, &injector_handlers, &stage->remote),
+        .product = {{IPADDR_V4, {127, 0, 0, 1}}, 2525},
+        .session_count = 8,
+        .inject = true,
+    };
+    stage->product.world = stage->world;
+    stage->product.zone.script = on_question;
+    stage->product.zone.script_context = stage;
+    setup.conf = stage->conf;
+    must(product_start(&stage->product, &setup) == 0);
+}
+
+static bool strike(struct stage *stage)
+{
+    const char *text = product_audit(&stage->product);
+
+    check(stage, !text, text ? text : "");
+    printf("%-44s %s\n", stage->name, stage->failures ? "FAILED" : "ok");
+    product_crash(&stage->product, false);
+    sim_world_destroy(stage->world);
+    conf_unref(stage->conf);
+    ledger_fini(&stage->ledger);
+    return stage->failures == 0;
+}
+
+/* So many messages with so many recipients each, all to d0.test, and a while to send them. */
+static void inject(struct stage *stage, uint32_t messages, uint8_t rcpts_each, uint32_t seconds)
+{
+    for (uint32_t i = 0; i < messages; i++) {
+        struct ledger_message *message = &stage->ledger.messages[stage->ledger.count++];
+
+        message->rcpt_count = rcpts_each;
+        message->domain = 0;
+    }
+    for (uint32_t i = 0; i < seconds * 10; i++) {
+        remote_tend(&stage->remote);
+        sim_run_for(stage->world, 100 * MS_NS);
+    }
+    check(stage, stage->ledger.answered == stage->ledger.count, "everything is injected");
+}
+
+static struct queue *queue_at(const struct stage *stage, uint16_t number, uint32_t index)
+{
+    const struct shard *shard = stage->product.shards[number];
+
+    return slab_is_live(&shard->queues, index) ? slab_at(&shard->queues, index) : NULL;
+}
+
+/* Calls for what every shard has of the one queue; the sum of what it returns. */
+static uint32_t for_each_part(const struct stage *stage,
+                              uint32_t (*each)(struct shard *shard, struct queue *queue))
+{
+    uint32_t result = 0;
+
+    for (uint16_t i = 0; i < stage->product.setup.shard_count; i++)
+        for (uint32_t j = 0; j < stage->product.shards[i]->queues.count_grown; j++) {
+            struct queue *queue = queue_at(stage, i, j);
+
+            if (queue)
+                result += each(stage->product.shards[i], queue);
+        }
+    return result;
+}
+
+/* An operator's order, as a shard carries it out. */
+static uint32_t order(struct stage *stage,
+                      uint32_t (*each)(struct shard *shard, struct queue *queue))
+{
+    uint32_t result;
+
+    sim_enter(stage->product.process);
+    result = for_each_part(stage, each);
+    sim_leave(stage->product.process);
+    return result;
+}
+
+static uint32_t delete_all(struct shard *shard, struct queue *queue)
+{
+    return queues_delete(shard, queue, 0);
+}
+
+static uint64_t deleted(const struct stage *stage)
+{
+    uint64_t count = 0;
+
+    for (uint16_t i = 0; i < stage->product.setup.shard_count; i++)
+        count += stage->product.shards[i]->totals.deleted;
+    return count;
+}
+
+/* The shard that has the queue, and is not about to send it on; the number of shards = none has. */
+static uint16_t shard_of_queue(const struct stage *stage)
+{
+    for (uint16_t i = 0; i < stage->product.setup.shard_count; i++)
+        for (uint32_t j = 0; j < stage->product.shards[i]->queues.count_grown; j++) {
+            const struct queue *queue = queue_at(stage, i, j);
+
+            if (queue && queue->stay == QUEUE_HERE)
+                return i;
+        }
+    return stage->product.setup.shard_count;
+}
+
+/* ---- A reload in the middle of a read --------------------------------------------------------- */
+
+static uint32_t count_reading(struct shard *shard, struct queue *queue)
+{
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < shard->deliveries.count_grown; i++)
+        if (slab_is_live(&shard->deliveries, i)) {
+            const struct delivery *delivery = slab_at(&shard->deliveries, i);
+
+            count += delivery->queue == queue->index && delivery->count == RCPTS_EACH &&
+                     io_op_in_flight(&delivery->read_op);
+        }
+    return count;
+}
+
+static bool is_reading(void *context)
+{
+    return for_each_part(context, count_reading) > 0;
+}
+
+static bool is_reloaded(void *context)
+{
+    const struct stage *stage = context;
+
+    return stage->product.shards[0]->version > 0 && !stage->product.shards[0]->conf_before;
+}
+
+/*
+ * A message of several recipients is gathered while there is no rate, and while it is read back a
+ * rate appears under which no two tokens are ever there at once. It goes all the same, to one
+ * recipient at a time.
+ */
+static bool a_rate_appears_during_a_read(void)
+{
+    static struct stage stage;
+
+    raise_stage(&stage, "a rate appears while a message is read", 1);
+    stage.receivers[0].defers = true;
+    inject(&stage, 1, RCPTS_EACH, 2);
+    stage.receivers[0].defers = false;
+    order(&stage, queues_schedule);
+    check(&stage, sim_run_until(stage.world, is_reading, &stage, SECOND_NS, 100000),
+          "the message is read for all its recipients");
+    product_reload(&stage.product, config_text(" max-smtp-msg-rate 30/s\n", ""));
+    check(&stage, sim_run_until(stage.world, is_reloaded, &stage, SECOND_NS, 100000),
+          "the shard takes the rate");
+    check(&stage, is_reading(&stage), "the read still goes on");
+    sim_run_for(stage.world, 5 * SECOND_NS);
+    check(&stage, taken(&stage) == RCPTS_EACH, "all recipients get it within seconds");
+    return strike(&stage);
+}
+
+/* ---- Settings ahead of their turn ------------------------------------------------------------- */
+
+static uint32_t take_ahead(struct shard *shard, struct queue *queue)
+{
+    adopt_ahead(shard, queue);
+    return 1;
+}
+
+/*
+ * A queue asks for its settings before the walk over all queues has come to it, as one does whose
+ * destination is being looked up. It has a site that the new settings do not lead to: it goes by the
+ * new route, though the walk finds nothing changed any more.
+ */
+static bool settings_come_ahead_of_their_turn(void)
+{
+    static struct stage stage;
+    struct parcel sooner = {0};
+    struct conf *next;
+
+    raise_stage(&stage, "settings that come ahead of their turn", 1);
+    inject(&stage, 1, 1, 1);
+    check(&stage, sum(stage.receivers[0].taken) == 1, "mail goes by the DNS");
+    sim_enter(stage.product.process);
+    if (conf_load_text("sim",
+                       config_text("", "<domain d0.test>\n smtp-hosts [10.1.1.1]:25\n</domain>\n"),
+                       NULL, report, NULL, &next) < 0)
+        abort();
+    reload_publish(&stage.product.reload, next);
+    /* A parcel of a shard that has taken it already. */
+    sooner.stamp = stage.product.shards[0]->version + 1;
+    adopt_look(stage.product.shards[0], &sooner);
+    check(&stage, adopt_is_busy(stage.product.shards[0]), "the walk is still to come");
+    check(&stage, for_each_part(&stage, take_ahead) == 1, "the queue takes its settings");
+    reload_tell(&stage.product.reload, 0);
+    sim_leave(stage.product.process);
+    sim_run_for(stage.world, SECOND_NS);
+    check(&stage, !adopt_is_busy(stage.product.shards[0]), "the walk is over");
+    inject(&stage, 1, 1, 1);
+    check(&stage, sum(stage.receivers[0].taken) == 1 && sum(stage.receivers[1].taken) == 1,
+          "mail goes by the route");
+    return strike(&stage);
+}
+
+/* ---- Moves ------------------------------------------------------------------------------------ */
+
+#define SHARDS     4
+/* Their sites are placed on different shards, or scenarios fail. */
+#define HERE_HOST  0
+#define THERE_HOST 2
+
+/* The answer of the DNS has changed, and the one before is past. */
+static void change_hosts(struct stage *stage, unsigned first, unsigned second)
+{
+    stage->hosts[0] = first;
+    stage->hosts[1] = second;
+    sim_run_for(stage->world, (TTL_S + 1) * SECOND_NS);
+}
+
+static uint32_t count_moving(struct shard *shard, struct queue *queue)
+{
+    (void)shard;
+    return queue->stay == QUEUE_MOVING;
+}
+
+static uint32_t count_left(struct shard *shard, struct queue *queue)
+{
+    (void)shard;
+    return queue->stay == QUEUE_GONE ? queue->ready_count + queue->deferred_count : 0;
+}
+
+static bool is_moving(void *context)
+{
+    return for_each_part(context, count_moving) > 0;
+}
+
+static bool is_following(void *context)
+{
+    return for_each_part(context, count_left) > 0;
+}
+
+/* Recipients in parcels that have not come to their owner. */
+static bool is_on_the_way(void *context)
+{
+    const struct stage *stage = context;
+    uint32_t count = 0;
+
+    for (uint16_t i = 0; i < SHARDS; i++) {
+        const struct slab *handoffs = &stage->product.shards[i]->handoffs;
+
+        for (uint32_t j = 0; j < handoffs->count_grown; j++)
+            count += slab_is_live(handoffs, j) &&
+                     ((const struct handoff *)slab_at(handoffs, j))->parcel.kind ==
+                         SHARD_HANDOFF_BACK;
+    }
+    return count > MESSAGES_MAX;
+}
+
+static bool has_ended(void *context)
+{
+    return product_is_empty(&((const struct stage *)context)->product);
+}
+
+/*
+ * An order to delete meets a queue that is on its way to another shard. What is in either of the
+ * queue's parts ends, what is in a parcel between them at that moment is not met and is delivered:
+ * each exactly once, and the order's count is that of those that ended.
+ */
+static bool delete_during_a_move(void)
+{
+    static const struct {
+        const char *name;
+        bool (*moment)(void *context);
+    } rows[] = {
+        {"delete while the queue's state is on its way", is_moving},
+        {"delete while recipients follow", is_following},
+        {"delete while some are in parcels", is_on_the_way},
+    };
+    bool ok = true;
+
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        static struct stage stage;
+        uint32_t all = MESSAGES_MAX * RCPTS_EACH, met;
+
+        raise_stage(&stage, rows[i].name, SHARDS);
+        stage.receivers[HERE_HOST].defers = true;
+        inject(&stage, MESSAGES_MAX, RCPTS_EACH, 20);
+        check(&stage, product_queued(&stage.product) == all, "all are deferred");
+        stage.receivers[HERE_HOST].defers = false;
+        change_hosts(&stage, THERE_HOST, HOSTS);
+        order(&stage, queues_schedule);
+        check(&stage, sim_run_until(stage.world, rows[i].moment, &stage, SECOND_NS, 1000000),
+              "the moment comes");
+        met = order(&stage, delete_all);
+        check(&stage, met > 0, "the order meets some");
+        check(&stage, sim_run_until(stage.world, has_ended, &stage, 3600 * SECOND_NS, 10000000),
+              "work comes to an end");
+        check(&stage, deleted(&stage) == met, "as many end as the order said");
+        check(&stage, taken(&stage) == all - met, "the others are delivered, once");
+        printf("    %u of %u deleted, %u delivered\n", met, all, taken(&stage));
+        ok &= strike(&stage);
+    }
+    return ok;
+}
+
+/*
+ * A receiver turns one of two sources away at its greeting: that source rests there. The domain's
+ * mail moves to another receiver, on another shard, and comes back within the rest: the source
+ * rests still, and asks again when the rest is over.
+ */
+static bool a_source_rests_over_a_move(void)
+{
+    static struct stage stage;
+    const struct receiver *here = &stage.receivers[HERE_HOST];
+    uint16_t before;
+
+    raise_stage(&stage, "a source's rest over a move", SHARDS);
+    stage.receivers[HERE_HOST].refused = 1;
+    inject(&stage, 20, 1, 10);
+    check(&stage, here->opened[1] == 1 && here->taken[2] == 20,
+          "one source is turned away, the other serves");
+    before = shard_of_queue(&stage);
+    change_hosts(&stage, THERE_HOST, HOSTS);
+    inject(&stage, 20, 1, 10);
+    check(&stage, sum(stage.receivers[THERE_HOST].taken) == 20, "mail goes elsewhere");
+    check(&stage, shard_of_queue(&stage) != before, "by another shard");
+    change_hosts(&stage, HERE_HOST, HOSTS);
+    inject(&stage, 20, 1, 10);
+    check(&stage, here->taken[2] == 40, "and comes back");
+    check(&stage, shard_of_queue(&stage) == before, "by the first shard");
+    check(&stage, here->opened[1] == 1, "the source still rests there");
+    /* retry-after, and a tenth of it. */
+    sim_run_for(stage.world, 660 * SECOND_NS);
+    stage.receivers[HERE_HOST].refused = 0;
+    inject(&stage, 20, 1, 10);
+    check(&stage, here->opened[1] > 1 && here->taken[1] > 0, "it asks again after that");
+    check(&stage, taken(&stage) == 80, "nothing was lost");
+    return strike(&stage);
+}
+
+/*
+ * Messages are lost after their dots, and before they are tried again the domain gets a better host
+ * and moves to another shard for that. Each goes by the source and to the host where it may have
+ * been taken all the same.
+ */
+static bool doubt_goes_along(void)
+{
+    enum { MESSAGES = 8 };
+
+    static struct stage stage;
+    const struct receiver *here = &stage.receivers[HERE_HOST];
+    uint16_t before;
+
+    raise_stage(&stage, "messages in doubt move", SHARDS);
+    stage.receivers[HERE_HOST].drops = MESSAGES;
+    inject(&stage, MESSAGES, 1, 10);
+    check(&stage, sum(here->dropped) == MESSAGES, "all are in doubt");
+    before = shard_of_queue(&stage);
+    change_hosts(&stage, THERE_HOST, HERE_HOST);
+    sim_run_for(stage.world, 660 * SECOND_NS);
+    check(&stage, shard_of_queue(&stage) != before, "the queue is elsewhere");
+    check(&stage, taken(&stage) == MESSAGES, "all are taken");
+    check(&stage, here->taken[1] == here->dropped[1] && here->taken[2] == here->dropped[2],
+          "each by the way that it went before");
+    printf("    %u and %u by either source, %u of them by the same way\n", here->dropped[1],
+           here->dropped[2], sum(here->taken));
+    return strike(&stage);
+}
+
+int main(void)
+{
+    bool ok = true;
+
+    quiet_log();
+    ok &= a_rate_appears_during_a_read();
+    ok &= settings_come_ahead_of_their_turn();
+    ok &= delete_during_a_move();
+    ok &= a_source_rests_over_a_move();
+    ok &= doubt_goes_along();
+    return ok ? 0 : 1;
+}
