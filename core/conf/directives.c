@@ -59,6 +59,7 @@
 
 #define LATER           .effect = EFFECT_LATER
 #define IGNORED(why)    .effect = EFFECT_IGNORED, .reason = (why)
+#define REFUSED(why)    .effect = EFFECT_REFUSED, .reason = (why)
 #define GATHERED(where) .effect = EFFECT_DONE, .store = (where)
 /* The type of the field decides how it is written. */
 #define FIELD(type, field)                                                                         \
@@ -91,6 +92,7 @@
 static const struct directive directives[] = {
 #include "core/conf/directives_domain.def"
 #include "core/conf/directives_global.def"
+#include "core/conf/directives_refused.def"
 #include "core/conf/directives_sections.def"
 #include "core/conf/directives_source.def"
 };

@@ -96,6 +96,8 @@ enum directive_effect {
     EFFECT_DONE,
     EFFECT_LATER,   /* accepted, checked, no effect yet */
     EFFECT_IGNORED, /* accepted and ignored for good */
+    EFFECT_REFUSED, /* an error that says what to write instead: names that only rumour knows */
+    EFFECT_COUNT,
 };
 
 /* What is done with a value that has an effect. */
@@ -134,7 +136,7 @@ struct directive {
     unsigned flags;
     enum directive_reload reload;
     enum directive_effect effect;
-    const char *reason; /* why it is ignored */
+    const char *reason; /* why it is ignored or refused */
     enum directive_store store;
     uint16_t offset;
     const char *doc;

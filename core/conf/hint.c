@@ -73,7 +73,8 @@ const char *directive_nearest(struct slice name, enum scope scope)
 
     nearest_init(&nearest, name);
     for (uint32_t i = 0; i < directive_count(); i++) {
-        if ((directive_at(i)->scopes & SCOPE_BIT(scope)) != 0)
+        if ((directive_at(i)->scopes & SCOPE_BIT(scope)) != 0 &&
+            directive_at(i)->effect != EFFECT_REFUSED)
             nearest_offer(&nearest, directive_at(i)->name);
     }
     return nearest.name;
@@ -84,7 +85,9 @@ const char *section_nearest(struct slice tag)
     struct nearest nearest;
 
     nearest_init(&nearest, tag);
-    for (uint32_t i = 0; i < section_count(); i++)
-        nearest_offer(&nearest, section_at(i)->tag);
+    for (uint32_t i = 0; i < section_count(); i++) {
+        if (section_at(i)->effect != EFFECT_REFUSED)
+            nearest_offer(&nearest, section_at(i)->tag);
+    }
     return nearest.name;
 }

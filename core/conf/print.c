@@ -28,7 +28,8 @@ static const char introduction[] =
     "restart;\n"
     "until then the running value stays, and the reload says so. Column *effect*: `yes`; `not yet` "
     "for what is\n"
-    "checked and then reported as having no effect so far; `never` for what is ignored for good.\n"
+    "checked and then reported as having no effect so far; `never` for what is ignored for good;\n"
+    "`refused` for what guides mention and no PowerMTA ever knew.\n"
     "Keywords marked with a star are ringpost's own.\n";
 
 /* A bar would end the table's cell. */
@@ -45,10 +46,76 @@ static void print_types(FILE *out)
         fprintf(out, "| %s | %s |\n", type_title(type), type_doc(type));
 }
 
+/* ---- The summary --------------------------------------------------------------------------- */
+
+struct tally {
+    unsigned by_effect[EFFECT_COUNT];
+};
+
+static void tally_scope(struct tally *tally, enum scope scope, bool ours)
+{
+    for (uint32_t i = 0; i < directive_count(); i++) {
+        const struct directive *row = directive_at(i);
+
+        /* What may stand everywhere counts once. */
+        if (row->type == TYPE_INCLUDE && scope != SCOPE_GLOBAL)
+            continue;
+        if ((row->scopes & SCOPE_BIT(scope)) != 0 && ((row->flags & FLAG_OURS) != 0) == ours)
+            tally->by_effect[row->effect]++;
+    }
+}
+
+static void print_tally(FILE *out, const char *what, const struct tally *tally)
+{
+    const unsigned *n = tally->by_effect;
+    unsigned known = n[EFFECT_DONE] + n[EFFECT_LATER] + n[EFFECT_IGNORED];
+
+    fprintf(out, "| %s | %u | %u | %u | %u | %u |\n", what, known, n[EFFECT_DONE], n[EFFECT_LATER],
+            n[EFFECT_IGNORED], n[EFFECT_REFUSED]);
+}
+
+/* A keyword counts once for each kind of section that it may stand in. */
+static void print_summary(FILE *out)
+{
+    struct tally all = {0};
+    struct tally ours = {0};
+    struct tally tags = {0};
+    unsigned acting;
+
+    fprintf(out, "\n## Summary\n\n| | known | in effect | not yet | ignored | refused |\n"
+                 "|---|---|---|---|---|---|\n");
+    for (unsigned scope = 0; scope < SCOPE_COUNT; scope++) {
+        struct tally tally = {0};
+        char title[80];
+
+        if (scope == SCOPE_LINES)
+            continue;
+        tally_scope(&tally, scope, false);
+        tally_scope(&all, scope, false);
+        tally_scope(&ours, scope, true);
+        snprintf(title, sizeof(title), scope == SCOPE_GLOBAL ? "%s" : "`%s`", scope_title(scope));
+        print_tally(out, title, &tally);
+    }
+    for (uint32_t i = 0; i < section_count(); i++)
+        tags.by_effect[section_at(i)->effect]++;
+    print_tally(out, "PowerMTA's keywords in all", &all);
+    print_tally(out, "ringpost's own keywords", &ours);
+    print_tally(out, "sections", &tags);
+    acting = all.by_effect[EFFECT_DONE] + all.by_effect[EFFECT_LATER];
+    fprintf(out,
+            "\nA keyword counts once in each kind of section that it may stand in. Of PowerMTA's "
+            "keywords\nthat are to act, %u of %u do: %u %%.\n",
+            all.by_effect[EFFECT_DONE], acting, 100 * all.by_effect[EFFECT_DONE] / acting);
+}
+
+/* ---- Rows ---------------------------------------------------------------------------------- */
+
 static void print_effect(FILE *out, enum directive_effect effect, const char *reason)
 {
     if (effect == EFFECT_IGNORED)
         fprintf(out, " never: %s |", reason);
+    else if (effect == EFFECT_REFUSED)
+        fprintf(out, " refused |");
     else
         fprintf(out, effect == EFFECT_DONE ? " yes |" : " not yet |");
 }
@@ -79,7 +146,13 @@ static void print_row(FILE *out, const struct directive *row)
     fprintf(out, "%s | %s |", (row->flags & FLAG_REPEAT) != 0 ? " yes" : "",
             reload_words[row->reload]);
     print_effect(out, row->effect, row->reason);
-    fprintf(out, " %s |\n", row->doc);
+    if (row->effect == EFFECT_REFUSED) {
+        fputc(' ', out);
+        print_cell(out, row->reason);
+        fprintf(out, " |\n");
+    } else {
+        fprintf(out, " %s |\n", row->doc);
+    }
 }
 
 static void print_scope(FILE *out, enum scope scope)
@@ -106,6 +179,8 @@ static void print_section(FILE *out, const struct section_kind *kind)
         fprintf(out, "Ignored for good: %s.\n", kind->reason);
     else if (kind->effect == EFFECT_LATER)
         fprintf(out, "No effect yet.\n");
+    else if (kind->effect == EFFECT_REFUSED)
+        fprintf(out, "Refused: %s.\n", kind->reason);
     if (kind->scope == SCOPE_LINES)
         fprintf(out, "Its lines are no directives, apart from `include`.\n");
     else
@@ -115,6 +190,7 @@ static void print_section(FILE *out, const struct section_kind *kind)
 void conf_directives_print(FILE *out)
 {
     fputs(introduction, out);
+    print_summary(out);
     print_types(out);
     fprintf(out, "\n## Top level\n");
     print_scope(out, SCOPE_GLOBAL);

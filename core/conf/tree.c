@@ -149,6 +149,10 @@ static bool accept_section(struct parser *parser, const struct section_kind *kin
                  near ? near : "", near ? ">?" : "");
         return false;
     }
+    if (kind->effect == EFFECT_REFUSED) {
+        complain(parser, "there is no <%s>: %s", kind->tag, kind->reason);
+        return false;
+    }
     if (!find_place(parser, kind))
         return false;
     if (kind->name == SECTION_HAS_NAME && name.len == 0) {
@@ -320,6 +324,10 @@ static void parse_directive(struct parser *parser, struct slice keyword, struct 
 
     if (row == NULL) {
         complain_unknown(parser, keyword);
+        return;
+    }
+    if (row->effect == EFFECT_REFUSED) {
+        complain(parser, "there is no directive \"%s\": %s", row->name, row->reason);
         return;
     }
     if (text.len == 0) {

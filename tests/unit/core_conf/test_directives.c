@@ -62,9 +62,9 @@ static void rows_are_sound(void **state)
         assert_true(row->scopes != 0);
         assert_true(row->max >= row->min);
         assert_int_equal(directive_position(row), i);
-        assert_true((row->effect == EFFECT_IGNORED) == (row->reason != NULL));
-        /* What is ignored for good is not even kept. */
-        assert_true(row->effect != EFFECT_IGNORED || row->store == STORE_NOTHING);
+        assert_true((row->effect >= EFFECT_IGNORED) == (row->reason != NULL));
+        /* What is ignored for good or refused is not even kept. */
+        assert_true(row->effect < EFFECT_IGNORED || row->store == STORE_NOTHING);
         if (row->type == TYPE_ENUM || row->type == TYPE_ENUM_LIST || row->type == TYPE_WORDS)
             assert_non_null(row->choices);
         for (uint32_t j = 0; j < i; j++) {
@@ -118,9 +118,10 @@ static void sections_are_sound(void **state)
         assert_ptr_equal(section_find(slice_str(kind->tag)), kind);
         assert_int_equal(section_position(kind), i);
         assert_true(kind->parents != 0);
-        assert_true((kind->effect == EFFECT_IGNORED) == (kind->reason != NULL));
+        assert_true((kind->effect >= EFFECT_IGNORED) == (kind->reason != NULL));
     }
-    assert_null(section_find(SLICE_LITERAL("queue")));
+    assert_int_equal(section_find(SLICE_LITERAL("queue"))->effect, EFFECT_REFUSED);
+    assert_null(section_find(SLICE_LITERAL("queues")));
 }
 
 static void hints(void **state)
