@@ -8,10 +8,7 @@
  */
 #include "core/base/err.h"
 #include "core/base/log.h"
-#include "core/mail/header_scan.h"
 #include "shard/inject_int.h"
-
-#include <time.h>
 
 static void reply_set(struct intake_reply *reply, uint16_t code, uint8_t subject, uint8_t detail,
                       const char *text)
@@ -107,24 +104,47 @@ static void follow_source(const struct shard *shard, const struct intake_client 
     source->default_virtual_mta = now->default_virtual_mta;
 }
 
-/* The VMTA a message goes out by: the source's pool in turn, its VMTA, or {default}. */
-static void choose_vmta(struct shard *shard, struct intake_message *intake)
+static void take_turn(struct intake_message *intake, const struct conf_pool *pool)
 {
-    const struct conf_pool *pool = intake->source.default_pool == CONF_NONE
-                                       ? NULL
-                                       : conf_pool(shard->conf, intake->source.default_pool);
+    struct shard *shard = intake->shard;
+    uint32_t *turn = &shard->pool_turns[pool->id % shard->pool_turn_count];
+
+    intake->pool_id = pool->id;
+    intake->vmta_id = pool->vmta_ids[(*turn)++ % pool->vmta_count];
+}
+
+void inject_choose_default(struct intake_message *intake)
+{
+    const struct conf *conf = intake->shard->conf;
+    const struct conf_source *source = &intake->source;
+    const struct conf_pool *pool =
+        source->default_pool == CONF_NONE ? NULL : conf_pool(conf, source->default_pool);
+    const struct conf_vmta *vmta =
+        source->default_by_local_ip ? conf_vmta_of_address(conf, &intake->local_ip) : NULL;
 
     intake->pool_id = CONF_NONE;
-    if (pool && pool->vmta_count > 0) {
-        uint32_t *turn = &shard->pool_turns[pool->id % shard->pool_turn_count];
+    if (pool && pool->vmta_count > 0)
+        take_turn(intake, pool);
+    else if (source->default_virtual_mta != CONF_NONE)
+        intake->vmta_id = source->default_virtual_mta;
+    else
+        intake->vmta_id = vmta ? vmta->id : conf_vmta_at(conf, 0)->id;
+}
 
-        intake->pool_id = pool->id;
-        intake->vmta_id = pool->vmta_ids[(*turn)++ % pool->vmta_count];
-    } else if (intake->source.default_virtual_mta != CONF_NONE) {
-        intake->vmta_id = intake->source.default_virtual_mta;
-    } else {
-        intake->vmta_id = conf_vmta_at(shard->conf, 0)->id;
-    }
+bool inject_choose_named(struct intake_message *intake, struct slice name)
+{
+    const struct conf *conf = intake->shard->conf;
+    const struct conf_vmta *vmta = conf_vmta_named(conf, name);
+    const struct conf_pool *pool = vmta ? NULL : conf_pool_named(conf, name);
+
+    intake->pool_id = CONF_NONE;
+    if (vmta)
+        intake->vmta_id = vmta->id;
+    else if (pool && pool->vmta_count > 0)
+        take_turn(intake, pool);
+    else
+        return false;
+    return true;
 }
 
 /* Copies a text into the intake's own room and moves on. */
@@ -145,6 +165,7 @@ void inject_free(struct intake_message *intake)
     struct shard *shard = intake->shard;
 
     inject_chunks_release(intake);
+    inject_hold_release(intake);
     home_unreserve(shard, intake->reserved);
     message_free(intake->message);
     slab_free(&shard->intakes, intake->index);
@@ -191,8 +212,9 @@ static int intake_begin(void *taker, const struct intake_client *client,
     intake->local_ip = client->local.ip;
     intake->flags = (params->smtputf8 ? ENVELOPE_SMTPUTF8 : 0) |
                     (params->body_8bitmime ? ENVELOPE_BODY_8BITMIME : 0);
+    intake->listener_source = client->listener_source;
+    intake->is_esmtp = client->esmtp;
     follow_source(shard, client, &intake->source);
-    choose_vmta(shard, intake);
     *ret_message = intake;
     return 0;
 }
@@ -255,83 +277,14 @@ static int intake_add_rcpt(struct intake_message *intake, const struct intake_cl
     return 0;
 }
 
-static void put_date_rfc5322(struct text *text, uint64_t wall_us)
-{
-    static const char days[] = "SunMonTueWedThuFriSat";
-    static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
-    time_t seconds = (time_t)(wall_us / 1000000);
-    struct tm tm;
-
-    gmtime_r(&seconds, &tm);
-    text_put(text, slice_of(days + tm.tm_wday * 3, 3));
-    text_put_literal(text, ", ");
-    text_put_u64(text, (uint64_t)tm.tm_mday, 0);
-    text_put_char(text, ' ');
-    text_put(text, slice_of(months + tm.tm_mon * 3, 3));
-    text_put_char(text, ' ');
-    text_put_u64(text, (uint64_t)tm.tm_year + 1900, 0);
-    text_put_char(text, ' ');
-    text_put_u64(text, (uint64_t)tm.tm_hour, 2);
-    text_put_char(text, ':');
-    text_put_u64(text, (uint64_t)tm.tm_min, 2);
-    text_put_char(text, ':');
-    text_put_u64(text, (uint64_t)tm.tm_sec, 2);
-    text_put_literal(text, " +0000\r\n");
-}
-
-static void put_client(struct text *line, const struct intake_message *intake,
-                       const struct intake_client *client)
-{
-    char ip[IPADDR_TEXT_MAX];
-
-    ipaddr_format(&client->peer.ip, ip);
-    text_put_literal(line, "from ");
-    text_put(line, client->helo);
-    text_put_literal(line, " (");
-    if (client->peer.ip.family == IPADDR_V6)
-        text_put_literal(line, "IPv6:");
-    text_put_str(line, ip);
-    text_put_literal(line, ")\r\n\tby ");
-    text_put_str(line, conf_global(intake->shard->conf)->host_name);
-    text_put_literal(line, " with ");
-    text_put_str(line, intake->flags & ENVELOPE_SMTPUTF8 ? "UTF8SMTP"
-                       : client->esmtp                   ? "ESMTP"
-                                                         : "SMTP");
-}
-
-/* RFC 5321 4.4: trace line with the id that the reply and the log name. */
-static int write_received(struct intake_message *intake, const struct intake_client *client,
-                          uint64_t id, uint64_t wall_us)
-{
-    char room[1024], name[14];
-    struct text line = text_in(room, sizeof(room));
-
-    inject_format_id(id, name);
-    text_put_literal(&line, "Received: ");
-    if (intake->source.hide_message_source) {
-        text_put_literal(&line, "by ");
-        text_put_str(&line, conf_global(intake->shard->conf)->host_name);
-    } else {
-        put_client(&line, intake, client);
-    }
-    text_put_literal(&line, " id ");
-    text_put_str(&line, name);
-    text_put_str(&line, intake->source.hide_message_source ? "; " : ";\r\n\t");
-    put_date_rfc5322(&line, wall_us);
-    must(!line.is_cut);
-    intake->message->envelope.prefix_bytes = (uint32_t)line.len;
-    return inject_chunks_write(intake, (const uint8_t *)line.data, line.len);
-}
-
-static void fill_envelope(struct intake_message *intake, uint64_t id, uint64_t wall_us,
-                          struct slice rcpts)
+static void fill_envelope(struct intake_message *intake, struct slice rcpts)
 {
     struct shard *shard = intake->shard;
     const struct conf_pool *pool =
         intake->pool_id == CONF_NONE ? NULL : conf_pool(shard->conf, intake->pool_id);
     intake->message->envelope = (struct envelope){
-        .message_id = id,
-        .accepted_us = wall_us,
+        .message_id = intake->id,
+        .accepted_us = intake->wall_us,
         .flags = intake->flags,
         .rcpt_count = intake->rcpt_count,
         .client_ip = intake->client_ip,
@@ -339,7 +292,7 @@ static void fill_envelope(struct intake_message *intake, uint64_t id, uint64_t w
         .sender = intake->sender,
         .vmta = slice_str(conf_vmta_name(shard->conf, intake->vmta_id)),
         .pool = pool ? slice_str(pool->name) : SLICE_EMPTY,
-        .job_id = SLICE_EMPTY,
+        .job_id = intake->job_id,
         .envelope_id = intake->envelope_id,
         .source_type = SLICE_LITERAL("smtp"),
         .client_helo = intake->helo,
@@ -347,23 +300,16 @@ static void fill_envelope(struct intake_message *intake, uint64_t id, uint64_t w
     };
 }
 
-static int intake_start_body(struct intake_message *intake, const struct intake_client *client,
-                             intake_resume_fn *resume, void *asker, uint64_t cookie,
-                             struct intake_reply *ret_reply)
+int inject_begin_content(struct intake_message *intake)
 {
-    struct shard *shard = intake->shard;
     struct message *message = intake->message;
     struct message_buffer *rcpts = &message->buffers[0];
     struct message_buffer *first;
     struct wire_writer w;
-    uint64_t wall_us = io_wall_us(shard->io);
-    uint64_t id = shard->next_id++;
 
-    fill_envelope(intake, id, wall_us, slice_of(rcpts->data, rcpts->used));
-    if (message_buffer_add(message, (uint32_t)envelope_bytes_max(&message->envelope)) < 0) {
-        reply_set(ret_reply, 452, 3, 1, "too little memory, try again later");
+    fill_envelope(intake, slice_of(rcpts->data, rcpts->used));
+    if (message_buffer_add(message, (uint32_t)envelope_bytes_max(&message->envelope)) < 0)
         return E_FULL;
-    }
     first = &message->buffers[1];
     wire_writer_init(&w, first->data, first->size);
     envelope_encode(&message->envelope, &w);
@@ -373,13 +319,35 @@ static int intake_start_body(struct intake_message *intake, const struct intake_
     message->bytes = first->used;
     must(envelope_decode(slice_of(message->buffers[0].data, message->buffers[0].used),
                          &message->envelope) == 0);
+    intake->chunks.octets_max = intake->shard->chunk_octets;
+    return inject_prefix_write(intake);
+}
+
+static int intake_start_body(struct intake_message *intake, const struct intake_client *client,
+                             intake_resume_fn *resume, void *asker, uint64_t cookie,
+                             struct intake_reply *ret_reply)
+{
+    struct shard *shard = intake->shard;
+
+    intake->wall_us = io_wall_us(shard->io);
+    intake->id = shard->next_id++;
     intake->failure = 0;
     intake->asker = asker;
     intake->cookie = cookie;
     intake->chunks.resume = resume;
-    intake->chunks.octets_max = shard->chunk_octets;
-    if (intake->source.add_received_header)
-        intake->failure = write_received(intake, client, id, wall_us);
+    intake->hold.is_on = intake->source.needs_header;
+    intake->is_header_done = intake->hold.is_on;
+    (void)client;
+    if (intake->hold.is_on)
+        return 0;
+    inject_choose_default(intake);
+    intake->additions = intake->source.add_x_virtual_mta_header ? INTAKE_ADD_VMTA : 0;
+    intake->failure = inject_begin_content(intake);
+    /* Nothing was encoded, so there is nothing that could take octets. */
+    if (intake->message->envelope.encoded_bytes == 0) {
+        reply_set(ret_reply, 452, 3, 1, "too little memory, try again later");
+        return E_FULL;
+    }
     return 0;
 }
 
@@ -391,6 +359,8 @@ static int intake_write(struct intake_message *intake, const uint8_t *data, size
         return intake->failure;
     if (intake->message->bytes + len > MESSAGE_BYTES_MAX)
         result = E_TOO_LONG;
+    else if (intake->hold.is_on)
+        result = inject_hold_write(intake, data, len);
     else
         result = inject_chunks_write(intake, data, len);
     if (result < 0)
@@ -462,7 +432,10 @@ static void finish_envelope(struct intake_message *intake, const struct intake_b
 /* Why the message is not taken, once all of it is here; false when it is. */
 static bool is_refused(struct intake_message *intake, struct intake_reply *reply)
 {
-    if (intake->failure == E_TOO_LONG)
+    if (intake->failure == E_REFUSED)
+        reply_set(reply, intake->refusal.code, intake->refusal.subject, intake->refusal.detail,
+                  intake->refusal.text);
+    else if (intake->failure == E_TOO_LONG)
         reply_set(reply, 552, 3, 4, "message is larger than this system takes");
     else if (intake->failure == E_FULL)
         reply_set(reply, 452, 3, 1, "too little memory, try again later");
@@ -508,12 +481,16 @@ static void intake_finish(struct intake_message *intake, const struct intake_bod
     intake->answer = answer;
     intake->asker = asker;
     intake->cookie = cookie;
-    finish_envelope(intake, facts);
+    if (intake->hold.is_on && intake->failure == 0)
+        intake->failure = inject_hold_finish(intake);
+    if (message->envelope.encoded_bytes > 0)
+        finish_envelope(intake, facts);
     if (inject_is_chunked(intake)) {
         inject_chunks_finish(intake);
         return;
     }
-    intake->is_looping = inject_is_looping(intake);
+    if (!intake->is_header_done)
+        intake->is_looping = inject_is_looping(intake);
     if (is_refused(intake, &reply)) {
         answer_and_free(intake, &reply);
         return;

@@ -108,7 +108,7 @@ static void close_chunk(struct intake_message *intake)
     struct message *message = intake->message;
 
     /* The header is in the first chunk, or it is an odd one. */
-    if (chunks->closed == 0)
+    if (chunks->closed == 0 && !intake->is_header_done)
         intake->is_looping = inject_is_looping(intake);
     chunks->closed = message->buffer_count;
     chunks->filled = 0;

@@ -1,5 +1,9 @@
 /*
- * inject_int: what inject.c and inject_chunks.c share: a message between MAIL and its answer.
+ * inject_int: what the files inject*.c share: a message between MAIL and its answer.
+ *
+ * Where settings of the source need to see the header, its octets are held back until it is
+ * complete (inject_header.c); only then the message is routed, its envelope encoded and its content
+ * begun. Without such settings content goes straight on.
  *
  * Content that fits into one chunk stays in memory and is appended whole. Of more, each chunk is
  * appended when it is full and more comes (inject_chunks.c), one at a time; when a further one is
@@ -7,6 +11,7 @@
  */
 #pragma once
 
+#include "core/mail/header_scan.h"
 #include "shard/planted.h"
 #include "shard/shard_int.h"
 
@@ -41,6 +46,28 @@ struct intake_chunks {
     uint8_t head[LOG_CHUNK_HEAD_BYTES];
 };
 
+/* The header while it is held back. */
+struct intake_hold {
+    bool is_on;
+    struct header_edge edge;
+    struct message_buffer octets; /* size 0 = none yet */
+};
+
+/* What the prefix has besides the trace line. */
+enum intake_additions {
+    INTAKE_ADD_VMTA = 1,
+    INTAKE_ADD_MESSAGE_ID = 2,
+    INTAKE_ADD_DATE = 4,
+};
+
+/* Why the header makes a message one that is not taken. */
+struct intake_refusal {
+    const char *text; /* constant; NULL = none */
+    uint16_t code;
+    uint8_t subject;
+    uint8_t detail;
+};
+
 /* What is in the making between MAIL and the answer. Slab object; the message hangs on it. */
 struct intake_message {
     struct shard *shard;
@@ -54,10 +81,19 @@ struct intake_message {
     uint32_t reserved;
     int failure; /* of start_body, write or a chunk: the answer at finish */
     bool is_looping;
+    bool is_header_done; /* loops were looked for while the header was held */
+    bool is_esmtp;
     struct intake_chunks chunks;
+    struct intake_hold hold;
+    struct intake_refusal refusal; /* with the failure E_REFUSED */
+    const char *listener_source;   /* valid until finish returns */
     struct slice sender;
     struct slice helo;
     struct slice envelope_id;
+    struct slice job_id; /* valid until the content has begun */
+    unsigned additions;  /* enum intake_additions */
+    uint64_t id;
+    uint64_t wall_us; /* of the message's first octet */
     uint32_t vmta_id;
     uint32_t pool_id;
     uint32_t flags;
@@ -71,6 +107,27 @@ bool inject_is_looping(struct intake_message *intake);
 /* All chunks are durable, or one failed: the commit record, or the answer that says no. */
 void inject_finish_chunked(struct intake_message *intake);
 void inject_free(struct intake_message *intake);
+
+/* The VMTA a message goes out by that names none: the source's pool in turn, its VMTA, or the one
+ * of the local address, or {default}. */
+void inject_choose_default(struct intake_message *intake);
+/* The VMTA, or the pool's next one, of that name. False when there is none. */
+bool inject_choose_named(struct intake_message *intake, struct slice name);
+/* The route is known: the envelope is encoded and the prefix written. 0 or negative. */
+int inject_begin_content(struct intake_message *intake);
+
+/* inject_header.c: the header is held back */
+
+/* As inject_chunks_write, while intake->hold.is_on. */
+int inject_hold_write(struct intake_message *intake, const uint8_t *data, size_t len);
+/* The message ended inside of its header: 0 or negative. */
+int inject_hold_finish(struct intake_message *intake);
+void inject_hold_release(struct intake_message *intake);
+
+/* inject_prefix.c */
+
+/* Writes the lines that we put in front of the content: 0 or negative. */
+int inject_prefix_write(struct intake_message *intake);
 
 /* inject_chunks.c */
 

@@ -124,23 +124,54 @@ static int add_source(struct build *build, const struct section *section)
 
 /* ---- Checks -------------------------------------------------------------------------------- */
 
-static const char by_address[] = "by-smtp-source-ip";
-
-static void check_default_vmta(struct build *build, const struct entry *entry)
+static bool is_by_address(struct slice name)
 {
+    return slice_equal_nocase(name, SLICE_LITERAL("by-smtp-source-ip"));
+}
+
+static void check_way(struct build *build, const struct entry *entry, struct slice name)
+{
+    if (vmta_find(build->conf, name) == TABLE_NONE && pool_find(build->conf, name) == TABLE_NONE)
+        report_error(build->report, entry->file, entry->line,
+                     "%s: there is no virtual MTA or pool \"%.*s\"", entry->row->name, SHOW(name));
+}
+
+static void check_remove_header(struct build *build, const struct entry *entry)
+{
+    struct slice rest = slice_str(entry->value.text);
+    struct slice name;
+    uint32_t count = 0;
+
+    while (value_next_item(&rest, &name))
+        count++;
+    if (count > CONF_REMOVE_HEADERS_MAX)
+        report_error(build->report, entry->file, entry->line,
+                     "remove-header: at most %u names, not %u", CONF_REMOVE_HEADERS_MAX, count);
+}
+
+/* Names of virtual MTAs and pools that settings of sources give must exist. */
+static void check_entry(struct build *build, const struct entry *entry)
+{
+    struct slice rest;
     struct slice name;
 
-    if (entry->row->store != STORE_DEFAULT_VMTA || entry->cleared)
+    if (entry->cleared || (entry->row->scopes & SCOPE_BIT(SCOPE_SOURCE)) == 0)
         return;
-    name = slice_str(entry->value.text);
-    if (slice_equal_nocase(name, slice_str(by_address)))
-        report_warning(build->report, entry->file, entry->line,
-                       "default-virtual-mta: %s is accepted but has no effect yet", by_address);
-    else if (vmta_find(build->conf, name) == TABLE_NONE &&
-             pool_find(build->conf, name) == TABLE_NONE)
-        report_error(build->report, entry->file, entry->line,
-                     "default-virtual-mta: there is no virtual MTA or pool \"%.80s\"",
-                     entry->value.text);
+    if (entry->row->store == STORE_DEFAULT_VMTA) {
+        if (!is_by_address(slice_str(entry->value.text)))
+            check_way(build, entry, slice_str(entry->value.text));
+        return;
+    }
+    if (entry->row->store != STORE_TEXT)
+        return;
+    rest = slice_str(entry->value.text);
+    if (entry->row->offset == offsetof(struct conf_source, invalid_vmta_fallback))
+        check_way(build, entry, rest);
+    else if (entry->row->offset == offsetof(struct conf_source, allow_virtual_mta))
+        while (value_next_item(&rest, &name))
+            check_way(build, entry, name);
+    else if (entry->row->offset == offsetof(struct conf_source, remove_header))
+        check_remove_header(build, entry);
 }
 
 static bool is_built_in(struct slice name)
@@ -198,7 +229,7 @@ int build_sources(struct build *build)
             continue;
         rc = add_source(build, at);
         for (const struct entry *entry = at->entries; entry != NULL; entry = entry->next)
-            check_default_vmta(build, entry);
+            check_entry(build, entry);
     }
     check_listeners(build);
     if ((uint64_t)(sources->block_count + 1) * (sources->name_count + 1) > COMBINATIONS_MAX)
@@ -222,6 +253,7 @@ static void apply_default_vmta(const struct conf *conf, const char *text,
     }
     source->default_virtual_mta = vmta != TABLE_NONE ? conf->vmtas[vmta].vmta.id : CONF_NONE;
     source->default_pool = pool != TABLE_NONE ? conf->pools[pool].id : CONF_NONE;
+    source->default_by_local_ip = text != NULL && is_by_address(slice_str(text));
 }
 
 static void apply(const struct conf *conf, const struct settings *settings,
@@ -248,11 +280,19 @@ struct source_uses {
     struct source_use *last;
 };
 
+static bool needs_header(const struct conf_source *source)
+{
+    return source->process_x_virtual_mta || source->process_x_job || source->process_x_envid ||
+           source->remove_received_headers || source->remove_header != NULL ||
+           source->add_message_id_header || source->add_date_header != CONF_ADD_DATE_NO;
+}
+
 static void apply_all(const struct conf *conf, const struct source_uses *uses,
                       struct conf_source *source)
 {
     for (const struct source_use *use = uses->first; use != NULL; use = use->next)
         apply(conf, use->settings, source);
+    source->needs_header = needs_header(source);
 }
 
 struct effects {

@@ -291,6 +291,46 @@ static int intern_hosts(struct conf *conf)
     return rc;
 }
 
+static bool match_address(uint32_t value, const void *key, void *context)
+{
+    const struct conf *conf = context;
+    const struct conf_vmta *vmta = &conf->vmtas[value].vmta;
+
+    for (uint32_t i = 0; i < vmta->address_count; i++) {
+        if (ipaddr_equal(&vmta->addresses[i].ip, key))
+            return true;
+    }
+    return false;
+}
+
+const struct conf_vmta *conf_vmta_of_address(const struct conf *conf, const struct ipaddr *ip)
+{
+    uint32_t position = table_find(&conf->vmta_by_address, ipaddr_hash(ip), match_address, ip,
+                                   (void *)(uintptr_t)conf);
+
+    return position == TABLE_NONE ? NULL : &conf->vmtas[position].vmta;
+}
+
+/* {default} comes last: what a section names itself says more than what the top level has. */
+static int index_addresses(struct conf *conf)
+{
+    for (uint32_t i = 1; i <= conf->vmta_count; i++) {
+        uint32_t position = i % conf->vmta_count;
+        const struct conf_vmta *vmta = &conf->vmtas[position].vmta;
+
+        if (position != 0 && vmta->addresses == conf->vmtas[0].vmta.addresses)
+            continue;
+        for (uint32_t j = 0; j < vmta->address_count; j++) {
+            const struct ipaddr *ip = &vmta->addresses[j].ip;
+
+            if (conf_vmta_of_address(conf, ip) == NULL &&
+                !table_insert(&conf->vmta_by_address, ipaddr_hash(ip), position))
+                return -ENOMEM;
+        }
+    }
+    return 0;
+}
+
 int build_intern(struct build *build)
 {
     struct conf *conf = build->conf;
@@ -314,5 +354,5 @@ int build_intern(struct build *build)
         for (uint32_t member = 0; member < pool->vmta_count; member++)
             ids[member] = conf->vmtas[ids[member]].vmta.id;
     }
-    return 0;
+    return index_addresses(conf);
 }

@@ -23,6 +23,7 @@ static struct conf *conf_new(void)
     pattern_index_init(&conf->domains, &conf->arena);
     table_init(&conf->vmta_by_name);
     table_init(&conf->vmta_by_id);
+    table_init(&conf->vmta_by_address);
     table_init(&conf->pool_by_name);
     table_init(&conf->pool_by_id);
     table_init(&conf->sources.by_block);
@@ -35,6 +36,7 @@ static void conf_free(struct conf *conf)
     pattern_index_fini(&conf->domains);
     table_fini(&conf->vmta_by_name);
     table_fini(&conf->vmta_by_id);
+    table_fini(&conf->vmta_by_address);
     table_fini(&conf->pool_by_name);
     table_fini(&conf->pool_by_id);
     table_fini(&conf->sources.by_block);
@@ -165,6 +167,11 @@ const struct conf_vmta *conf_vmta(const struct conf *conf, uint32_t id)
     const struct vmta_slot *slot = slot_of(conf, id);
 
     return slot == NULL ? NULL : &slot->vmta;
+}
+
+bool conf_next_name(struct slice *rest, struct slice *ret_name)
+{
+    return value_next_item(rest, ret_name);
 }
 
 const struct conf_vmta *conf_vmta_named(const struct conf *conf, struct slice name)

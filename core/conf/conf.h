@@ -114,16 +114,45 @@ const struct conf_global *conf_global(const struct conf *conf);
 
 /* ---- Sources: who may inject, and how ------------------------------------------------------- */
 
+#define CONF_REMOVE_HEADERS_MAX 24u
+
+enum conf_add_date {
+    CONF_ADD_DATE_NO,
+    CONF_ADD_DATE_YES, /* where it is missing */
+    CONF_ADD_DATE_OVERRIDE,
+};
+
 enum conf_bad_line_ends {
     CONF_LINE_ENDS_REJECT,
     CONF_LINE_ENDS_FIX,
 };
 
+/*
+ * Plain values may be copied and kept. Texts live as long as the snapshot: who holds a copy asks
+ * conf_source anew before it reads them.
+ */
 struct conf_source {
     bool smtp_service;
     bool always_allow_relaying;
+    bool needs_header; /* worked out: some setting below looks into the header of a message */
     bool process_x_virtual_mta;
+    bool retain_x_virtual_mta;
+    bool allow_empty_x_virtual_mta;
+    bool reject_invalid_virtual_mta;
+    bool add_x_virtual_mta_header;
+    bool default_by_local_ip; /* default-virtual-mta by-smtp-source-ip */
     bool process_x_job;
+    bool retain_x_job;
+    bool process_x_envid;
+    bool retain_x_envid;
+    bool remove_received_headers;
+    bool add_message_id_header;
+    uint32_t add_date_header; /* enum conf_add_date */
+    const char *jobid_header;
+    const char *jobid_prefix;          /* NULL = none */
+    const char *allow_virtual_mta;     /* names between commas; NULL = all */
+    const char *invalid_vmta_fallback; /* NULL = none */
+    const char *remove_header;         /* names between commas; NULL = none */
     bool add_received_header;
     bool hide_message_source;
     bool allow_chunking;
@@ -172,6 +201,9 @@ struct conf_pool {
     uint32_t vmta_count;
 };
 
+/* Takes the next name off a list of the configuration ("a,b,c"); false at its end. */
+bool conf_next_name(struct slice *rest, struct slice *ret_name);
+
 uint32_t conf_vmta_count(const struct conf *conf);
 /* Above the largest number of its virtual MTAs: the size of a table by their numbers. */
 uint32_t conf_vmta_id_end(const struct conf *conf);
@@ -181,6 +213,8 @@ const struct conf_vmta *conf_vmta_at(const struct conf *conf, uint32_t position)
 const struct conf_vmta *conf_vmta(const struct conf *conf, uint32_t id);
 const struct conf_vmta *conf_vmta_named(const struct conf *conf, struct slice name);
 const struct conf_pool *conf_pool(const struct conf *conf, uint32_t id);
+/* Of the first virtual MTA that has this source address, in the order of the file; else NULL. */
+const struct conf_vmta *conf_vmta_of_address(const struct conf *conf, const struct ipaddr *ip);
 const struct conf_pool *conf_pool_named(const struct conf *conf, struct slice name);
 /* The name of an id, also when the snapshot has it no more; to be read while the snapshot lives. */
 const char *conf_vmta_name(const struct conf *conf, uint32_t id);

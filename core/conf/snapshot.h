@@ -69,6 +69,7 @@ struct conf {
     uint32_t vmta_count;
     struct table vmta_by_name;
     struct table vmta_by_id;
+    struct table vmta_by_address; /* its source addresses; the first virtual MTA of each */
     struct conf_pool *pools;
     uint32_t pool_count;
     struct table pool_by_name;

@@ -108,6 +108,30 @@ bool header_walk_next(struct header_walk *walk, struct header_field *ret_field)
     return true;
 }
 
+bool header_edge_find(struct header_edge *edge, struct slice octets)
+{
+    struct header_field field;
+
+    for (;;) {
+        struct slice rest = slice_after(octets, edge->scanned);
+        size_t lf = slice_find(rest, '\n');
+        struct slice line;
+
+        if (lf == rest.len) {
+            edge->scanned = octets.len;
+            return false;
+        }
+        line = slice_of(octets.data + edge->line, edge->scanned + lf + 1 - edge->line);
+        if (line.len == 2 && line.data[0] == '\r')
+            return true;
+        if (!(edge->has_field && starts_blank(line)) && !split_field(line, &field))
+            return true;
+        edge->has_field = true;
+        edge->line += line.len;
+        edge->scanned = edge->line;
+    }
+}
+
 /* Enters one field into wants and cuts. */
 static int note_field(const struct header_field *field, struct header_want *wants,
                       uint32_t want_count, struct header_facts *facts)

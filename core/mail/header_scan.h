@@ -41,6 +41,19 @@ void header_walk_init(struct header_walk *walk, struct slice octets, bool is_who
  */
 bool header_walk_next(struct header_walk *walk, struct header_field *ret_field);
 
+/*
+ * Finds where the header ends while octets still arrive, each line looked at once however they are
+ * cut up. Starts as zeros; octets grow between the calls and keep their beginning.
+ */
+struct header_edge {
+    size_t line;    /* where the line begins that is not complete yet; the end, once found */
+    size_t scanned; /* octets in which no further line end was found */
+    bool has_field;
+};
+
+/* True once the end is among octets. It is where header_scan, given these octets, will see it. */
+bool header_edge_find(struct header_edge *edge, struct slice octets);
+
 /* What the caller wants to know about one name (ASCII case ignored). */
 struct header_want {
     struct slice name;
@@ -54,7 +67,7 @@ struct header_cut {
     size_t octets;
 };
 
-#define HEADER_CUT_COUNT_MAX 16
+#define HEADER_CUT_COUNT_MAX 1000
 
 struct header_limits {
     size_t octets_max;

@@ -153,8 +153,8 @@ static void warnings(void **state)
          "test:2: log-connections is accepted but has no effect yet", 1},
         {"<source 0/0>\nlog-commands yes\n</source>\n",
          "test:2: log-commands is accepted but has no effect yet", 1},
-        {"<source 0/0>\nprocess-x-virtual-mta yes\n</source>\n",
-         "test:2: process-x-virtual-mta is accepted but has no effect yet", 1},
+        {"<source 0/0>\nprocess-x-schedule yes\n</source>\n",
+         "test:2: process-x-schedule is accepted but has no effect yet", 1},
         {"<smtp-user u>\npassword x\n</smtp-user>\n<smtp-user v>\npassword y\n</smtp-user>\n",
          "test:1: <smtp-user u>", 1},
         {"<smtp-pattern-list a>\nreply /x \"/ mode=backoff\n</smtp-pattern-list>\n"

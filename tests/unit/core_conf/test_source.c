@@ -133,15 +133,106 @@ static void default_virtual_mta(void **state)
     assert_int_equal(source_of(conf, "10.1.1.1", NULL)->default_virtual_mta, CONF_NONE);
     assert_int_equal(source_of(conf, "10.1.1.1", NULL)->default_pool, CONF_NONE);
     assert_int_equal(source_of(conf, "10.2.0.1", NULL)->default_virtual_mta, CONF_NONE);
+    assert_true(source_of(conf, "10.2.0.1", NULL)->default_by_local_ip);
+    assert_false(source_of(conf, "10.1.0.1", NULL)->default_by_local_ip);
+    conf_unref(conf);
+}
+
+/* Each of these alone makes the header worth looking at, and nothing else does. */
+static void settings_that_need_the_header(void **state)
+{
+    static const struct {
+        const char *line;
+        bool needs;
+    } rows[] = {
+        {"process-x-virtual-mta yes", true}, {"process-x-job yes", true},
+        {"process-x-envid yes", true},       {"remove-received-headers yes", true},
+        {"remove-header A,B", true},         {"add-message-id-header yes", true},
+        {"add-date-header yes", true},       {"add-date-header override", true},
+        {"add-date-header no", false},       {"add-x-virtual-mta-header yes", false},
+        {"retain-x-job yes", false},         {"hide-message-source yes", false},
+        {"jobid-header X-Other", false},     {"remove-header \"\"", false},
+    };
+
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        char text[128];
+        struct conf *conf;
+
+        snprintf(text, sizeof(text), "<source 10/8>\n%s\n</source>\n", rows[i].line);
+        conf = load(text);
+        if (source_of(conf, "10.0.0.1", NULL)->needs_header != rows[i].needs)
+            print_error("%s\n", rows[i].line);
+        assert_int_equal(source_of(conf, "10.0.0.1", NULL)->needs_header, rows[i].needs);
+        assert_false(source_of(conf, "192.0.2.1", NULL)->needs_header);
+        conf_unref(conf);
+    }
+}
+
+static void names_of_ways_must_exist(void **state)
+{
+    static const char *const lines[] = {
+        "invalid-virtual-mta-fallback w",
+        "allow-virtual-mta v,w",
+        "default-virtual-mta w",
+    };
+    char many[256] = "<source 10/8>\nremove-header a";
+    struct findings findings;
+
+    for (size_t i = 0; i < COUNT_OF(lines); i++) {
+        char text[256];
+
+        snprintf(text, sizeof(text),
+                 "smtp-source-host 192.0.2.1 a\n<virtual-mta v>\n</virtual-mta>\n"
+                 "<source 10/8>\n%s\n</source>\n",
+                 lines[i]);
+        refuse(text, &findings);
+        assert_non_null(strstr(findings.text, "test:5: "));
+        assert_non_null(strstr(findings.text, "there is no virtual MTA or pool \"w\""));
+    }
+    for (unsigned i = 0; i < CONF_REMOVE_HEADERS_MAX; i++)
+        strcat(many, ",a");
+    strcat(many, "\n</source>\n");
+    refuse(many, &findings);
+    assert_non_null(strstr(findings.text, "remove-header: at most 24 names, not 25"));
+}
+
+/* A virtual MTA's own address says more than that of the top level. */
+static void virtual_mta_of_an_address(void **state)
+{
+    struct conf *conf = load("smtp-source-host 192.0.2.1 a\nsmtp-source-host 192.0.2.2 b\n"
+                             "<virtual-mta shared>\n</virtual-mta>\n"
+                             "<virtual-mta v>\nsmtp-source-host 192.0.2.2 v\n</virtual-mta>\n"
+                             "<virtual-mta w>\nsmtp-source-host 192.0.2.2 w\n</virtual-mta>\n");
+    static const struct {
+        const char *address;
+        const char *vmta;
+    } rows[] = {{"192.0.2.1", "{default}"}, {"192.0.2.2", "v"}, {"192.0.2.3", NULL}};
+
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        const struct conf_vmta *vmta;
+        struct ipaddr ip;
+
+        assert_int_equal(ipaddr_parse(slice_str(rows[i].address), &ip), 0);
+        vmta = conf_vmta_of_address(conf, &ip);
+        if (rows[i].vmta == NULL)
+            assert_null(vmta);
+        else
+            assert_string_equal(vmta->name, rows[i].vmta);
+    }
     conf_unref(conf);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(without_any_source),  cmocka_unit_test(loopback),
-        cmocka_unit_test(blocks_merge),        cmocka_unit_test(names_override),
+        cmocka_unit_test(without_any_source),
+        cmocka_unit_test(loopback),
+        cmocka_unit_test(blocks_merge),
+        cmocka_unit_test(names_override),
         cmocka_unit_test(default_virtual_mta),
+        cmocka_unit_test(settings_that_need_the_header),
+        cmocka_unit_test(names_of_ways_must_exist),
+        cmocka_unit_test(virtual_mta_of_an_address),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

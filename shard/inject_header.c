@@ -1,0 +1,365 @@
+/*
+ * The header of a message whose source has settings about it: it is held back until it is complete,
+ * looked through once, and goes on without what is to be removed. Everything that the header
+ * decides (route, job, envelope id, whether the message is taken at all) is decided here, before
+ * the first octet of the message is appended anywhere.
+ */
+#include "core/base/err.h"
+#include "shard/inject_int.h"
+
+/* Of a header that settings want to see; a larger one is refused (A20). */
+#define HOLD_BYTES_MAX  65536u
+#define HOLD_FIELDS_MAX 1000u
+
+#define JOB_ID_BYTES_MAX      255
+#define ENVELOPE_ID_BYTES_MAX 100 /* RFC 3461 4.4 */
+
+/* What each setting wants to know. Names of remove-header follow. */
+enum want {
+    WANT_VMTA,
+    WANT_JOB,
+    WANT_ENVELOPE_ID,
+    WANT_RECEIVED,
+    WANT_MESSAGE_ID,
+    WANT_DATE,
+    WANT_REMOVED,
+    WANT_COUNT_MAX = WANT_REMOVED + CONF_REMOVE_HEADERS_MAX,
+};
+
+/* Everything that is needed while one header is looked through; nothing outlives the call. */
+struct decision {
+    struct intake_message *intake;
+    const struct conf_source *source; /* as the newest snapshot has it */
+    struct header_want wants[WANT_COUNT_MAX];
+    uint32_t want_count;
+    struct header_facts *facts;
+    char job_id[JOB_ID_BYTES_MAX + 1];
+    char envelope_id[ENVELOPE_ID_BYTES_MAX + 1];
+};
+
+static int refuse(struct intake_message *intake, uint16_t code, uint8_t subject, uint8_t detail,
+                  const char *text)
+{
+    intake->refusal = (struct intake_refusal){text, code, subject, detail};
+    return E_REFUSED;
+}
+
+/* ---- What is wanted -------------------------------------------------------------------------- */
+
+static void want(struct decision *decision, enum want place, struct slice name, bool strip)
+{
+    decision->wants[place] = (struct header_want){.name = name, .strip = strip};
+}
+
+/* A name that no field has, for what the source does not ask for. */
+static void fill_wants(struct decision *decision)
+{
+    const struct conf_source *source = decision->source;
+    struct slice rest = source->remove_header ? slice_str(source->remove_header) : SLICE_EMPTY;
+    struct slice name;
+
+    memset(decision->wants, 0, sizeof(decision->wants));
+    if (source->process_x_virtual_mta)
+        want(decision, WANT_VMTA, SLICE_LITERAL("x-virtual-mta"), !source->retain_x_virtual_mta);
+    if (source->process_x_job)
+        want(decision, WANT_JOB, slice_str(source->jobid_header), !source->retain_x_job);
+    if (source->process_x_envid)
+        want(decision, WANT_ENVELOPE_ID, SLICE_LITERAL("x-envid"), !source->retain_x_envid);
+    want(decision, WANT_RECEIVED, SLICE_LITERAL("received"), source->remove_received_headers);
+    want(decision, WANT_MESSAGE_ID, SLICE_LITERAL("message-id"), false);
+    want(decision, WANT_DATE, SLICE_LITERAL("date"),
+         source->add_date_header == CONF_ADD_DATE_OVERRIDE);
+    decision->want_count = WANT_REMOVED;
+    while (source->remove_header && decision->want_count < WANT_COUNT_MAX &&
+           conf_next_name(&rest, &name)) {
+        struct header_want *listed = &decision->wants[decision->want_count++];
+
+        *listed = (struct header_want){.name = name, .strip = true};
+        /* The first of two that want the same field gets it. */
+        for (uint32_t i = WANT_RECEIVED; i < WANT_REMOVED; i++)
+            decision->wants[i].strip |= slice_equal_nocase(decision->wants[i].name, name);
+    }
+}
+
+static const struct header_want *found(const struct decision *decision, enum want place)
+{
+    return decision->wants[place].count > 0 ? &decision->wants[place] : NULL;
+}
+
+/* ---- What the fields say --------------------------------------------------------------------- */
+
+/*
+ * RFC 5322 2.2.3: a field's value without its folds, blanks for tabs. Its length, or E_SYNTAX for
+ * octets that no name may have (A18), or E_TOO_LONG.
+ */
+static int unfold(struct slice value, char *room, size_t size)
+{
+    size_t len = 0;
+
+    for (size_t i = 0; i < value.len; i++) {
+        uint8_t octet = value.data[i];
+
+        if (octet == '\r' && i + 1 < value.len && value.data[i + 1] == '\n') {
+            i++;
+            continue;
+        }
+        if (octet == '\t')
+            octet = ' ';
+        if (octet < ' ' || octet == 0x7f)
+            return E_SYNTAX;
+        if (len == size)
+            return E_TOO_LONG;
+        room[len++] = (char)octet;
+    }
+    return (int)len;
+}
+
+static bool is_listed(const char *list, struct slice wanted)
+{
+    struct slice rest = slice_str(list);
+    struct slice name;
+
+    while (conf_next_name(&rest, &name)) {
+        if (slice_equal_nocase(name, wanted))
+            return true;
+    }
+    return false;
+}
+
+static bool way_exists(const struct conf *conf, struct slice name)
+{
+    return conf_vmta_named(conf, name) != NULL || conf_pool_named(conf, name) != NULL;
+}
+
+/* The message names no way out that there is. */
+static int choose_fallback(struct decision *decision)
+{
+    const struct conf_source *source = decision->source;
+
+    if (!source->reject_invalid_virtual_mta && source->invalid_vmta_fallback &&
+        inject_choose_named(decision->intake, slice_str(source->invalid_vmta_fallback)))
+        return 0;
+    return refuse(decision->intake, 554, 3, 5, "there is no virtual MTA as the message names it");
+}
+
+static int choose_by_header(struct decision *decision, struct slice name)
+{
+    const struct conf_source *source = decision->source;
+    bool exists = way_exists(decision->intake->shard->conf, name);
+
+    if (source->allow_virtual_mta && !is_listed(source->allow_virtual_mta, name) &&
+        (exists || source->reject_invalid_virtual_mta))
+        return refuse(decision->intake, 550, 7, 1,
+                      "this source may not use the virtual MTA that the message names");
+    return exists && inject_choose_named(decision->intake, name) ? 0 : choose_fallback(decision);
+}
+
+static int choose_route(struct decision *decision)
+{
+    const struct header_want *named = found(decision, WANT_VMTA);
+
+    if (named && named->first.value.len > 0)
+        return choose_by_header(decision, named->first.value);
+    if (named && !decision->source->allow_empty_x_virtual_mta)
+        return choose_fallback(decision);
+    inject_choose_default(decision->intake);
+    return 0;
+}
+
+/* Nobody has logged in, so {auth} is nobody. */
+static struct slice job_prefix(const struct conf_source *source)
+{
+    struct slice prefix = source->jobid_prefix ? slice_str(source->jobid_prefix) : SLICE_EMPTY;
+
+    return slice_equal_nocase(prefix, SLICE_LITERAL("{auth}")) ? SLICE_EMPTY : prefix;
+}
+
+static int take_job(struct decision *decision)
+{
+    const struct header_want *job = found(decision, WANT_JOB);
+    struct slice prefix = job_prefix(decision->source);
+    struct text room = text_in(decision->job_id, sizeof(decision->job_id));
+    char value[JOB_ID_BYTES_MAX];
+    int len;
+
+    if (!job || job->first.value.len == 0)
+        return 0;
+    len = unfold(job->first.value, value, sizeof(value));
+    if (len >= 0) {
+        text_put(&room, prefix);
+        text_put(&room, slice_of(value, (size_t)len));
+    }
+    if (len < 0 || room.is_cut)
+        return refuse(decision->intake, 554, 6, 0, "the job id is too long or not printable");
+    decision->intake->job_id = text_slice(&room);
+    return 0;
+}
+
+static int take_envelope_id(struct decision *decision)
+{
+    const struct header_want *id = found(decision, WANT_ENVELOPE_ID);
+    int len;
+
+    if (!id || id->first.value.len == 0)
+        return 0;
+    len = unfold(id->first.value, decision->envelope_id, ENVELOPE_ID_BYTES_MAX);
+    if (len < 0)
+        return refuse(decision->intake, 554, 6, 0, "the envelope id is too long or not printable");
+    decision->intake->envelope_id = slice_of(decision->envelope_id, (size_t)len);
+    return 0;
+}
+
+static void choose_additions(struct decision *decision)
+{
+    const struct conf_source *source = decision->source;
+    unsigned additions = 0;
+
+    if (source->add_x_virtual_mta_header &&
+        !(found(decision, WANT_VMTA) && source->retain_x_virtual_mta))
+        additions |= INTAKE_ADD_VMTA;
+    if (source->add_message_id_header && !found(decision, WANT_MESSAGE_ID))
+        additions |= INTAKE_ADD_MESSAGE_ID;
+    if (source->add_date_header == CONF_ADD_DATE_OVERRIDE ||
+        (source->add_date_header == CONF_ADD_DATE_YES && !found(decision, WANT_DATE)))
+        additions |= INTAKE_ADD_DATE;
+    decision->intake->additions = additions;
+}
+
+static int scan(struct decision *decision, bool is_whole)
+{
+    static const struct header_limits limits = {HOLD_BYTES_MAX, HOLD_FIELDS_MAX};
+    struct intake_message *intake = decision->intake;
+    const struct message_buffer *held = &intake->hold.octets;
+    struct slice octets = held->used > 0 ? slice_of(held->data, held->used) : SLICE_EMPTY;
+    int result = header_scan(octets, is_whole, &limits, decision->wants, decision->want_count,
+                             decision->facts);
+
+    if (result < 0)
+        return refuse(intake, 554, 6, 0, "the header has too many fields");
+    intake->is_looping = decision->wants[WANT_RECEIVED].count > decision->source->max_message_hops;
+    return 0;
+}
+
+/* ---- On with the message --------------------------------------------------------------------- */
+
+/* What was held back, but for the cuts. */
+static int write_held(struct decision *decision)
+{
+    struct intake_message *intake = decision->intake;
+    const struct message_buffer *held = &intake->hold.octets;
+    const struct header_facts *facts = decision->facts;
+    size_t at = 0;
+    int result = 0;
+
+    for (uint32_t i = 0; i <= facts->cut_count && result >= 0; i++) {
+        size_t end = i < facts->cut_count ? facts->cuts[i].offset : held->used;
+
+        if (end > at)
+            result = inject_chunks_write(intake, held->data + at, end - at);
+        if (i < facts->cut_count)
+            at = end + facts->cuts[i].octets;
+    }
+    return result;
+}
+
+static int decide(struct intake_message *intake, bool is_whole)
+{
+    struct shard *shard = intake->shard;
+    struct decision decision = {
+        .intake = intake,
+        .source = conf_source(shard->conf, &intake->client_ip, intake->listener_source),
+        .facts = (struct header_facts *)home_scratch(shard, sizeof(struct header_facts)),
+    };
+    int result;
+
+    if (!decision.facts)
+        return E_FULL;
+    fill_wants(&decision);
+    result = scan(&decision, is_whole);
+    if (result == 0)
+        result = choose_route(&decision);
+    if (result == 0)
+        result = take_job(&decision);
+    if (result == 0)
+        result = take_envelope_id(&decision);
+    if (result < 0)
+        return result;
+    choose_additions(&decision);
+    result = inject_begin_content(intake);
+    /* They stand in the envelope now, and their texts here end with the call. */
+    intake->job_id = SLICE_EMPTY;
+    intake->envelope_id = SLICE_EMPTY;
+    return result < 0 ? result : write_held(&decision);
+}
+
+/* The header ends in what is held, or with the message. */
+static int let_go(struct intake_message *intake, bool is_whole)
+{
+    int result = decide(intake, is_whole);
+
+    intake->hold.is_on = false;
+    inject_hold_release(intake);
+    return result;
+}
+
+/* ---- Holding --------------------------------------------------------------------------------- */
+
+/* Room for more than is held: 0, or negative. */
+static int grow(struct intake_message *intake)
+{
+    struct message_pool *pool = &intake->shard->pool;
+    struct message_buffer *held = &intake->hold.octets;
+    struct message_buffer larger;
+
+    if (held->size >= HOLD_BYTES_MAX)
+        return refuse(intake, 552, 3, 4, "the header is larger than 64 KB");
+    if (message_pool_take(pool, held->size > 0 ? held->size * 4 : 1, &larger) < 0)
+        return E_FULL;
+    if (held->size > 0)
+        memcpy(larger.data, held->data, held->used);
+    larger.used = held->used;
+    inject_hold_release(intake);
+    *held = larger;
+    return 0;
+}
+
+int inject_hold_write(struct intake_message *intake, const uint8_t *data, size_t len)
+{
+    struct intake_hold *hold = &intake->hold;
+
+    while (len > 0) {
+        size_t room = hold->octets.size - hold->octets.used;
+        size_t part = len < room ? len : room;
+        int result;
+
+        if (part == 0) {
+            result = grow(intake);
+            if (result < 0)
+                return result;
+            continue;
+        }
+        memcpy(hold->octets.data + hold->octets.used, data, part);
+        hold->octets.used += (uint32_t)part;
+        data += part;
+        len -= part;
+        if (!header_edge_find(&hold->edge, slice_of(hold->octets.data, hold->octets.used)))
+            continue;
+        result = let_go(intake, false);
+        return result < 0 || len == 0 ? result : inject_chunks_write(intake, data, len);
+    }
+    return 0;
+}
+
+int inject_hold_finish(struct intake_message *intake)
+{
+    return let_go(intake, true);
+}
+
+void inject_hold_release(struct intake_message *intake)
+{
+    struct message_buffer *held = &intake->hold.octets;
+
+    if (held->size > 0)
+        message_pool_give(&intake->shard->pool, held);
+    held->size = 0;
+}

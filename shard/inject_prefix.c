@@ -1,0 +1,116 @@
+/* The lines that stand in front of a message's own header. */
+#include "shard/inject_int.h"
+
+#include <time.h>
+
+static void put_date_rfc5322(struct text *text, uint64_t wall_us)
+{
+    static const char days[] = "SunMonTueWedThuFriSat";
+    static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
+    time_t seconds = (time_t)(wall_us / 1000000);
+    struct tm tm;
+
+    gmtime_r(&seconds, &tm);
+    text_put(text, slice_of(days + tm.tm_wday * 3, 3));
+    text_put_literal(text, ", ");
+    text_put_u64(text, (uint64_t)tm.tm_mday, 0);
+    text_put_char(text, ' ');
+    text_put(text, slice_of(months + tm.tm_mon * 3, 3));
+    text_put_char(text, ' ');
+    text_put_u64(text, (uint64_t)tm.tm_year + 1900, 0);
+    text_put_char(text, ' ');
+    text_put_u64(text, (uint64_t)tm.tm_hour, 2);
+    text_put_char(text, ':');
+    text_put_u64(text, (uint64_t)tm.tm_min, 2);
+    text_put_char(text, ':');
+    text_put_u64(text, (uint64_t)tm.tm_sec, 2);
+    text_put_literal(text, " +0000\r\n");
+}
+
+static void put_client(struct text *line, const struct intake_message *intake)
+{
+    char ip[IPADDR_TEXT_MAX];
+
+    ipaddr_format(&intake->client_ip, ip);
+    text_put_literal(line, "from ");
+    text_put(line, intake->helo);
+    text_put_literal(line, " (");
+    if (intake->client_ip.family == IPADDR_V6)
+        text_put_literal(line, "IPv6:");
+    text_put_str(line, ip);
+    text_put_literal(line, ")\r\n\tby ");
+    text_put_str(line, conf_global(intake->shard->conf)->host_name);
+    text_put_literal(line, " with ");
+    text_put_str(line, intake->flags & ENVELOPE_SMTPUTF8 ? "UTF8SMTP"
+                       : intake->is_esmtp                ? "ESMTP"
+                                                         : "SMTP");
+}
+
+/* RFC 5321 4.4: trace line with the id that the reply and the log name. */
+static void put_received(struct text *line, const struct intake_message *intake, const char *name)
+{
+    text_put_literal(line, "Received: ");
+    if (intake->source.hide_message_source) {
+        text_put_literal(line, "by ");
+        text_put_str(line, conf_global(intake->shard->conf)->host_name);
+    } else {
+        put_client(line, intake);
+    }
+    text_put_literal(line, " id ");
+    text_put_str(line, name);
+    text_put_str(line, intake->source.hide_message_source ? "; " : ";\r\n\t");
+    put_date_rfc5322(line, intake->wall_us);
+}
+
+static void put_message_id(struct text *line, const struct intake_message *intake, const char *name)
+{
+    text_put_literal(line, "Message-ID: <");
+    text_put_str(line, name);
+    text_put_char(line, '@');
+    text_put_str(line, conf_global(intake->shard->conf)->host_name);
+    text_put_literal(line, ">\r\n");
+}
+
+/* Names in the configuration may be as long as its lines are. */
+static int write_vmta(struct intake_message *intake)
+{
+    const struct slice pieces[] = {
+        SLICE_LITERAL("X-Virtual-MTA: "),
+        slice_str(conf_vmta_name(intake->shard->conf, intake->vmta_id)),
+        SLICE_LITERAL("\r\n"),
+    };
+
+    for (size_t i = 0; i < sizeof(pieces) / sizeof(pieces[0]); i++) {
+        int result = inject_chunks_write(intake, pieces[i].data, pieces[i].len);
+
+        if (result < 0)
+            return result;
+        intake->message->envelope.prefix_bytes += (uint32_t)pieces[i].len;
+    }
+    return 0;
+}
+
+int inject_prefix_write(struct intake_message *intake)
+{
+    char room[2048], name[14];
+    struct text line = text_in(room, sizeof(room));
+
+    inject_format_id(intake->id, name);
+    if (intake->source.add_received_header)
+        put_received(&line, intake, name);
+    if (intake->additions & INTAKE_ADD_MESSAGE_ID)
+        put_message_id(&line, intake, name);
+    if (intake->additions & INTAKE_ADD_DATE) {
+        text_put_literal(&line, "Date: ");
+        put_date_rfc5322(&line, intake->wall_us);
+    }
+    must(!line.is_cut);
+    intake->message->envelope.prefix_bytes = (uint32_t)line.len;
+    if (line.len > 0) {
+        int result = inject_chunks_write(intake, (const uint8_t *)line.data, line.len);
+
+        if (result < 0)
+            return result;
+    }
+    return intake->additions & INTAKE_ADD_VMTA ? write_vmta(intake) : 0;
+}

@@ -1,0 +1,171 @@
+"""What a source does with messages that come in: their header is looked through, it chooses the way
+out and what accounting says, and what is to be removed does not leave.
+"""
+import pytest
+
+from harness import Smtp, send_message, until
+from test_peers import Receiver
+
+WAYS = '''{{base}}
+<virtual-mta w>
+    smtp-source-host {{daemon.source}} w.relay.test
+</virtual-mta>
+<virtual-mta x>
+    smtp-source-host {{daemon.source}} x.relay.test
+</virtual-mta>
+<virtual-mta-pool both>
+    virtual-mta w
+    virtual-mta x
+</virtual-mta-pool>
+<source 127.0.0.0/8>
+{more}
+</source>
+<domain *>
+    smtp-hosts [{receiver}]:2525
+</domain>
+'''
+BODY = b'\r\nX-Job: in the body\r\nx-virtual-mta: x\r\n'
+
+
+@pytest.fixture(name='relay')
+def relay_fixture(world):
+    """A daemon whose source has these settings, and what its receiver gets."""
+    def start(more):
+        receiver = Receiver(world)
+        daemon = world.daemon(WAYS.format(more=more, receiver=receiver.address)).start()
+        return daemon, receiver
+
+    return start
+
+
+def send(daemon, header, body=BODY, parameters=''):
+    return send_message(daemon.listen, 'a@sender.test', ['b@one.test'], header + body, parameters)
+
+
+def last_row(daemon, count):
+    return daemon.wait_for_rows(count)[-1]
+
+
+def own_header(content):
+    """The header without what ringpost puts in front."""
+    assert content.startswith(b'Received: ')
+    lines = content.split(b'\r\n')
+    end = next(i for i, line in enumerate(lines[1:], 1) if not line.startswith((b' ', b'\t')))
+    return b'\r\n'.join(lines[end:])
+
+
+def test_headers_choose_and_disappear(relay):
+    """The first of each counts, all go, folded ones and whatever their case; the body stays."""
+    daemon, receiver = relay('process-x-virtual-mta yes\nprocess-x-job yes\nprocess-x-envid yes\n'
+                             'jobid-prefix p-')
+    assert send(daemon, b'X-VIRTUAL-mta: w\r\nFrom: a@sender.test\r\nX-Job:\r\n one\r\n'
+                        b'x-virtual-mta: x\r\nx-envid: env 7\r\nSubject: s\r\n t\r\n'
+                        b'X-JOB: two\r\n')[0] == 250
+    row = last_row(daemon, 1)
+    assert (row['vmta'], row['vmtaPool'], row['jobId'], row['envId']) == ('w', '', 'p-one', 'env 7')
+    assert own_header(receiver.wait(1)[0][2]) == \
+        b'From: a@sender.test\r\nSubject: s\r\n t\r\n' + BODY
+    # Octet by octet, and a message that is nothing but its header.
+    client = Smtp(daemon.listen)
+    client.command('EHLO client.test')
+    client.envelope('a@sender.test', ['b@one.test'])
+    assert client.command('DATA')[0] == 354
+    for octet in b'x-virtual-mta: both\r\nSubject: s\r\nX-Job: three\r\n.\r\n':
+        client.send(bytes([octet]))
+    assert client.reply()[0] == 250
+    client.close()
+    row = last_row(daemon, 2)
+    assert (row['vmtaPool'], row['jobId']) == ('both', 'p-three')
+    assert row['vmta'] in ('w', 'x')
+    assert own_header(receiver.wait(2)[1][2]).rstrip() == b'Subject: s'
+    # A line that is no field ends the header for this question too.
+    assert send(daemon, b'Subject: s\r\nno field\r\nx-virtual-mta: w\r\n')[0] == 250
+    assert last_row(daemon, 3)['vmta'] == 'v'
+    assert b'x-virtual-mta: w\r\n' in receiver.wait(3)[2][2]
+
+
+def test_headers_that_nobody_processes_stay(relay):
+    """Without its switch a header is just a header; with retain it acts and stays."""
+    daemon, receiver = relay('process-x-job yes\nretain-x-job yes\njobid-header X-Campaign')
+    header = b'x-virtual-mta: w\r\nX-Job: one\r\nX-Campaign: two\r\nx-envid: e\r\n'
+    assert send(daemon, header)[0] == 250
+    row = last_row(daemon, 1)
+    assert (row['vmta'], row['jobId'], row['envId']) == ('v', 'two', '')
+    assert own_header(receiver.wait(1)[0][2]) == header + BODY
+
+
+def test_who_may_name_which_way(relay):
+    """A list of ways bounds what messages may name; unknown ones are refused."""
+    daemon, receiver = relay('process-x-virtual-mta yes\nallow-virtual-mta both,w')
+    for name, code in [(b'x', 550), (b'nobody', 550), (b'both', 250), (b'W', 250), (b'', 554)]:
+        got = send(daemon, b'X-Virtual-MTA: ' + name + b'\r\nSubject: s\r\n')
+        assert got[0] == code, (name, got)
+    rows = daemon.wait_for_rows(2)
+    assert [row['vmtaPool'] for row in rows] in (['both', ''], ['', 'both'])
+    assert len(receiver.wait(2)) == 2
+    assert daemon.counters()['refused_messages'] == 3
+
+
+def test_fallback_and_the_header_of_our_own(relay):
+    """Instead of a refusal another way; the chosen one is told to the receiver."""
+    daemon, receiver = relay('process-x-virtual-mta yes\nreject-invalid-virtual-mta no\n'
+                             'invalid-virtual-mta-fallback x\nallow-empty-x-virtual-mta yes\n'
+                             'add-x-virtual-mta-header yes')
+    for count, (name, way) in enumerate([(b'nobody', 'x'), (b'', 'v'), (b'w', 'w')], 1):
+        assert send(daemon, b'x-virtual-mta: ' + name + b'\r\nSubject: s\r\n')[0] == 250
+        assert last_row(daemon, count)['vmta'] == way
+        header = own_header(receiver.wait(count)[-1][2])
+        assert header == b'X-Virtual-MTA: ' + way.encode() + b'\r\nSubject: s\r\n' + BODY
+
+
+def test_the_address_connected_to_chooses(world):
+    """by-smtp-source-ip: the virtual MTA whose address the client has connected to."""
+    receiver = Receiver(world)
+    other = world.address()
+    daemon = world.daemon(
+        f'{{base}}smtp-listener {other}:2525\n'
+        f'<virtual-mta w>\n    smtp-source-host {other} w.relay.test\n</virtual-mta>\n'
+        f'<source 127.0.0.0/8>\n    default-virtual-mta by-smtp-source-ip\n</source>\n'
+        f'<domain *>\n    smtp-hosts [{receiver.address}]:2525\n</domain>\n').start()
+    for count, (address, way) in enumerate([(other, 'w'), (daemon.listen, '{default}')], 1):
+        assert send_message(address, 'a@sender.test', ['b@one.test'], b'A: 1\r\n' + BODY)[0] == 250
+        assert last_row(daemon, count)['vmta'] == way
+
+
+def test_header_of_many_kilobytes_and_large_bodies(relay):
+    """A large header is looked through too, up to a bound; a message in chunks keeps every octet."""
+    daemon, receiver = relay('process-x-job yes\nremove-received-headers yes\nremove-header X-Gone')
+    long = b''.join(b'X-Line-%d: %s\r\n' % (i, b'y' * 900) for i in range(60))
+    header = b'Received: from a\r\n\tby b; now\r\nX-gone: 1\r\n' + long + b'X-Job: last\r\n'
+    body = b'\r\n' + b''.join(b'.line %d\r\n' % i for i in range(40000))
+    assert send(daemon, header, body)[0] == 250
+    assert last_row(daemon, 1)['jobId'] == 'last'
+    assert own_header(receiver.wait(1)[0][2]) == long + body
+    assert send(daemon, long + long)[0] == 552
+    assert send(daemon, b'A: 1\r\n' * 2000)[0] == 554
+    assert send(daemon, b'X-Job: a\x01b\r\n')[0] == 554
+    until(lambda: daemon.counters()['refused_messages'] == 3, 5, 'three refusals')
+
+
+def test_fields_that_are_missing_are_added(relay):
+    """Message-ID and Date where there is none, or a Date of ours in any case."""
+    daemon, receiver = relay('add-message-id-header yes\nadd-date-header yes\n'
+                             'hide-message-source yes')
+    assert send(daemon, b'Subject: s\r\n')[0] == 250
+    own = b'message-id: <1@own>\r\nDATE: Thu, 1 Jan 1970 00:00:00 +0000\r\n'
+    assert send(daemon, own)[0] == 250
+    first, second = sorted((message[2] for message in receiver.wait(2)), key=lambda m: own in m)
+    assert b'\r\nMessage-ID: <' in first and b'@relay.test>\r\nDate: ' in first
+    assert own_header(second) == own + BODY
+    assert b'127.' not in second.split(b'\r\n')[0]
+    daemon, receiver = relay_again(daemon, receiver, 'add-date-header override')
+    assert send(daemon, own)[0] == 250
+    third = receiver.wait(3)[2][2]
+    assert b'1970' not in third and third.lower().count(b'\r\ndate: ') == 1
+
+
+def relay_again(daemon, receiver, more):
+    daemon.write(WAYS.format(more=more, receiver=receiver.address))
+    answer = daemon.cli('reload')
+    assert answer.returncode == 0, answer.stderr
+    return daemon, receiver
