@@ -12,6 +12,7 @@
  *   control_ips.c       figures per source address
  *   control_accounts.c  the accounting files
  *   control_reload.c    the configuration read anew
+ *   control_settings.c  what holds for a queue, and by which line
  *   verbs.c             command lines
  */
 #pragma once
@@ -156,6 +157,9 @@ json_t *control_queues_tree(struct control *control, const struct verb_request *
                             const struct gather *gather);
 json_t *control_rcpts_tree(const struct gather *gather, uint32_t count_max);
 void control_rows_text(const json_t *data, struct text_buffer *out);
+
+/* control_settings.c: answers or refuses at once. */
+void control_settings_verb(struct control *control, struct control_client *client);
 
 /* control_ips.c */
 struct control_ips {

@@ -248,6 +248,10 @@ void control_verb_run(struct control *control, struct control_client *client, st
         return;
     }
     handler = &handlers[client->request.verb];
+    if (client->request.verb == VERB_SHOW_SETTINGS) {
+        control_settings_verb(control, client);
+        return;
+    }
     if (handler->answer == NULL && client->request.verb != VERB_RELOAD) {
         control_client_refuse(client, "this verb is for the command line tool alone");
         return;

@@ -11,6 +11,7 @@ enum verb_argument {
     ARGUMENT_NONE,
     ARGUMENT_SOME_QUEUES, /* may be missing; a domain alone stands for all its queues */
     ARGUMENT_QUEUE,
+    ARGUMENT_ONE_QUEUE, /* no patterns; a domain alone stands for its queue without a VMTA */
     ARGUMENT_FILE,
 };
 
@@ -414,6 +415,17 @@ static int find_verb(struct parse *parse, uint32_t *ret_used)
     }
 }
 
+static int parse_one_queue(struct verb_request *request, const char *text)
+{
+    int rc = parse_queue(request, text, true);
+
+    if (rc < 0 || strchr(request->domain, '*') != NULL)
+        return E_SYNTAX;
+    if (strchr(text, '/') == NULL)
+        strcpy(request->vmta, "{default}");
+    return strchr(request->vmta, '*') != NULL ? E_SYNTAX : 0;
+}
+
 static int take_argument(struct parse *parse, uint32_t used)
 {
     struct verb_request *request = parse->request;
@@ -436,6 +448,10 @@ static int take_argument(struct parse *parse, uint32_t used)
         if (left == 1 && parse_queue(request, text, false) == 0)
             return 0;
         return refuse(parse->error, "%s wants a queue as DOMAIN/VMTA, * for all", row->words);
+    case ARGUMENT_ONE_QUEUE:
+        if (left == 1 && parse_one_queue(request, text) == 0)
+            return 0;
+        return refuse(parse->error, "%s wants one queue as DOMAIN or DOMAIN/VMTA", row->words);
     case ARGUMENT_FILE:
         if (left == 0)
             return refuse(parse->error, "%s wants a file", row->words);
@@ -550,6 +566,7 @@ static void help_verb(struct help *help, const struct verb_row *row)
         [ARGUMENT_NONE] = "",
         [ARGUMENT_SOME_QUEUES] = " [DOMAIN[/VMTA]]",
         [ARGUMENT_QUEUE] = " DOMAIN/VMTA",
+        [ARGUMENT_ONE_QUEUE] = " DOMAIN[/VMTA]",
         [ARGUMENT_FILE] = " FILE",
     };
     const uint32_t common = VERB_BIT(OPTION_JSON) | VERB_BIT(OPTION_DOM);

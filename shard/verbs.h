@@ -58,6 +58,8 @@ enum verb_option {
       "queues summed up by virtual MTA")                                                           \
     X(VERB_SHOW_IPS, "show ips", ARGUMENT_NONE, VERB_BIT(OPTION_MAXITEMS), 0,                      \
       "TCP's figures for each of our source addresses")                                            \
+    X(VERB_SHOW_SETTINGS, "show settings", ARGUMENT_ONE_QUEUE, 0, 0,                               \
+      "every effective value of a queue and the line of the configuration that sets it")           \
     X(VERB_SHOW_VERSION, "show version", ARGUMENT_NONE, 0, 0, "the daemon's version")              \
     X(VERB_PAUSE_QUEUE, "pause queue", ARGUMENT_QUEUE, 0, 0, "stop delivering from queues")        \
     X(VERB_RESUME_QUEUE, "resume queue", ARGUMENT_QUEUE, 0, 0, "deliver from them again")          \

@@ -57,6 +57,16 @@ static bool has_effect(const struct entry *entry, enum directive_store also)
     return field_is_set_by(entry->row) || (also != STORE_NOTHING && entry->row->store == also);
 }
 
+static struct setting setting_of(const struct build *build, const struct entry *entry)
+{
+    return (struct setting){.row = entry->row,
+                            .value = *value_of(build, entry),
+                            .text = entry->text,
+                            .file = entry->file,
+                            .line = entry->line,
+                            .cleared = entry->cleared};
+}
+
 const struct settings *build_settings(struct build *build, const struct section *section,
                                       enum directive_store also)
 {
@@ -65,11 +75,16 @@ const struct settings *build_settings(struct build *build, const struct section 
     uint32_t most = 0;
 
     for (const struct entry *entry = section->entries; entry != NULL; entry = entry->next)
-        most += has_effect(entry, also);
+        most++;
     items = arena_alloc(&build->conf->arena, most * sizeof(*items));
     for (const struct entry *entry = section->entries; entry != NULL; entry = entry->next) {
         if (has_effect(entry, also))
-            items[settings->count++] = (struct setting){entry->row, *value_of(build, entry)};
+            items[settings->count++] = setting_of(build, entry);
+    }
+    settings->all_count = settings->count;
+    for (const struct entry *entry = section->entries; entry != NULL; entry = entry->next) {
+        if (!has_effect(entry, also))
+            items[settings->all_count++] = setting_of(build, entry);
     }
     settings->items = items;
     return settings;
@@ -201,6 +216,7 @@ int build_snapshot(struct conf *conf, const struct tree *tree,
     build.options = options != NULL ? options : &no_options;
     build_presets(&build);
     build_global(&build);
+    conf->top = build_settings(&build, &tree->top, STORE_NOTHING);
     build_spools(&build);
     build_acct_files(&build);
     macro_set_init(&build.macros, &conf->arena);

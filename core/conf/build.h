@@ -53,7 +53,7 @@ struct entry_list build_entries(struct build *build, const struct section *secti
 uint32_t build_count_children(const struct section *section, enum scope scope);
 /* Writes all fields that the entries of a section set; "" writes the default. */
 void build_fields(struct build *build, const struct section *section, void *target);
-/* The settings of a block that write fields, and those that are stored as `also`. */
+/* The settings of a block: those that write fields or are stored as `also`, then the others. */
 const struct settings *build_settings(struct build *build, const struct section *section,
                                       enum directive_store also);
 /* Source addresses of a section, or NULL and 0 when it has none. */

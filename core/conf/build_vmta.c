@@ -146,6 +146,7 @@ static int add_vmta(struct build *build, const struct section *section)
     slot->has_own_rate = sets_field(section, offsetof(struct conf_vmta, max_smtp_msg_rate));
     field_store_presets(&slot->vmta, SCOPE_VMTA, conf->presets);
     build_fields(build, section, &slot->vmta);
+    slot->own = build_settings(build, section, STORE_NOTHING);
     fill_addresses(build, section, &slot->vmta);
     rc = take_layer(build, section, &slot->layer);
     if (rc < 0)
@@ -167,13 +168,19 @@ static bool is_tighter(const struct conf_rate *a, const struct conf_rate *b)
 }
 
 /* A pool's limits hold for each member that has none; of several pools the tightest. */
-static void inherit_limits(struct vmta_slot *slot, const struct conf_vmta *limits)
+static void inherit_limits(struct vmta_slot *slot, const struct conf_vmta *limits,
+                           const struct settings *settings)
 {
-    if (!slot->has_own_connections && limits->max_smtp_out < slot->vmta.max_smtp_out)
+    slot->pool = settings;
+    if (!slot->has_own_connections && limits->max_smtp_out < slot->vmta.max_smtp_out) {
         slot->vmta.max_smtp_out = limits->max_smtp_out;
+        slot->connections_from = settings;
+    }
     if (!slot->has_own_rate &&
-        is_tighter(&limits->max_smtp_msg_rate, &slot->vmta.max_smtp_msg_rate))
+        is_tighter(&limits->max_smtp_msg_rate, &slot->vmta.max_smtp_msg_rate)) {
         slot->vmta.max_smtp_msg_rate = limits->max_smtp_msg_rate;
+        slot->rate_from = settings;
+    }
 }
 
 static void inherit_layer(struct build *build, const struct entry *entry, struct vmta_slot *slot,
@@ -194,6 +201,7 @@ static void add_members(struct build *build, const struct section *section, stru
     struct conf *conf = build->conf;
     struct entry_list members = build_entries(build, section, STORE_POOL_MEMBER);
     uint32_t *ids = arena_alloc(&conf->arena, members.count * sizeof(*ids));
+    const struct settings *settings = build_settings(build, section, STORE_NOTHING);
     struct conf_vmta limits = {0};
 
     field_store_presets(&limits, SCOPE_POOL, conf->presets);
@@ -210,7 +218,7 @@ static void add_members(struct build *build, const struct section *section, stru
         }
         /* Positions for now; build_intern turns them into ids. */
         ids[pool->vmta_count++] = position;
-        inherit_limits(&conf->vmtas[position], &limits);
+        inherit_limits(&conf->vmtas[position], &limits, settings);
         inherit_layer(build, entry, &conf->vmtas[position], layer);
     }
     if (members.count == 0)

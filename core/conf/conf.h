@@ -293,6 +293,35 @@ struct conf_queue {
 void conf_queue(const struct conf *conf, struct slice domain, uint32_t vmta_id,
                 struct conf_queue *ret_queue);
 
+/* ---- Where settings come from ---------------------------------------------------------------- */
+
+enum conf_setting_effect {
+    CONF_SETTING_ACTS,
+    CONF_SETTING_NOT_YET, /* checked, no effect so far */
+    CONF_SETTING_IGNORED,
+};
+
+/* One keyword of a queue; several in a row of one that may be repeated. */
+struct conf_setting {
+    const char *section; /* "domain", or "virtual-mta" */
+    const char *keyword;
+    const char *value; /* as it was written; "" without a line and a default; secrets are hidden */
+    const char *file;  /* NULL: the default */
+    uint32_t line;
+    enum conf_setting_effect effect;
+};
+
+/* The strings live as long as the snapshot. */
+typedef void conf_setting_fn(void *context, const struct conf_setting *setting);
+
+/*
+ * Tells every keyword of the queue of domain (lower case A-label) and vmta, then every one of the
+ * virtual MTA itself, with the line that decides it. False when there is no such virtual MTA. For
+ * people: takes milliseconds with large tables.
+ */
+bool conf_settings_tell(const struct conf *conf, struct slice domain, struct slice vmta,
+                        conf_setting_fn *tell, void *context);
+
 /* ---- Accounting files ----------------------------------------------------------------------- */
 
 enum conf_acct_record {

@@ -52,6 +52,7 @@
 #define ZERO_FREE (FLAG_UNLIMITED | FLAG_ZERO_UNLIMITED)
 #define AUTO      FLAG_AUTO
 #define OURS      FLAG_OURS
+#define SECRET    FLAG_SECRET
 
 #define LIVE    .reload = RELOAD_LIVE
 #define DRAIN   .reload = RELOAD_DRAIN

@@ -83,6 +83,7 @@ enum directive_flag {
     FLAG_ZERO_UNLIMITED = 4, /* 0 means unlimited */
     FLAG_AUTO = 8,           /* "auto" is a value too and reads as 0 */
     FLAG_OURS = 16,          /* not PowerMTA's; times may be given in ms */
+    FLAG_SECRET = 32,        /* never shown */
 };
 
 /* What becomes of a changed value on reload. */

@@ -16,21 +16,31 @@
 #define LAYER_GLOBAL 0
 #define LAYER_NONE   UINT32_MAX
 
-/* The values of one <domain> or <source> block that have an effect. */
+/* One keyword of a block, with the place where it stands. */
 struct setting {
     const struct directive *row;
     struct value value;
+    const char *text; /* as it was written */
+    const char *file;
+    uint32_t line;
+    bool cleared; /* "" was given: the value is the default */
 };
 
+/* What one block says: first what has an effect, then the rest, for those who want to see it. */
 struct settings {
     const struct setting *items;
-    uint32_t count;
+    uint32_t count;     /* of those that have an effect */
+    uint32_t all_count; /* of all */
 };
 
 struct vmta_slot {
     struct conf_vmta vmta;
-    uint32_t layer;      /* of its own <domain> blocks, or LAYER_NONE */
-    uint32_t pool_layer; /* of those of its pool, or LAYER_NONE */
+    uint32_t layer;                          /* of its own <domain> blocks, or LAYER_NONE */
+    uint32_t pool_layer;                     /* of those of its pool, or LAYER_NONE */
+    const struct settings *own;              /* what its section says; NULL for {default} */
+    const struct settings *pool;             /* what its last pool says, or NULL */
+    const struct settings *connections_from; /* the pool that max-smtp-out comes from, or NULL */
+    const struct settings *rate_from;        /* likewise max-smtp-msg-rate */
     bool has_own_connections;
     bool has_own_rate;
 };
@@ -64,6 +74,7 @@ struct conf {
     struct value *presets; /* defaults by row */
     struct conf_global global;
     struct conf_queue queue_preset;
+    const struct settings *top; /* the top level */
     struct pattern_index domains;
     struct vmta_slot *vmtas;
     uint32_t vmta_count;

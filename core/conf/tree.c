@@ -341,6 +341,7 @@ static void parse_directive(struct parser *parser, struct slice keyword, struct 
         complain(parser, "%s: %s", row->name, why);
         return;
     }
+    entry.text = (const char *)arena_copy(parser->values, text).data;
     if (row->type == TYPE_INCLUDE) {
         if (!entry.cleared)
             parse_include(parser, entry.value.text);
@@ -428,7 +429,7 @@ static bool is_being_read(const struct parser *parser, const struct reader *read
 static void include_file(struct parser *parser, const char *path)
 {
     struct open_file file = {0};
-    const char *name = arena_strdup(&parser->tree->arena, path);
+    const char *name = arena_strdup(parser->values, path);
     int rc;
 
     if (parser->depth >= INCLUDE_DEPTH_MAX) {
@@ -536,7 +537,7 @@ int tree_parse_file(struct tree *tree, const char *path, const struct conf_load_
     int rc;
 
     tree_init(tree);
-    rc = reader_open_file(&file.reader, arena_strdup(&tree->arena, path), true, READER_BYTES_MAX);
+    rc = reader_open_file(&file.reader, arena_strdup(values, path), true, READER_BYTES_MAX);
     if (rc < 0) {
         report_error(report, path, 0, "cannot be read: %s", err_text(rc));
         return rc;
@@ -554,7 +555,7 @@ int tree_parse_text(struct tree *tree, const char *name, struct slice text,
     int rc;
 
     tree_init(tree);
-    rc = reader_open_text(&file.reader, arena_strdup(&tree->arena, name), text);
+    rc = reader_open_text(&file.reader, arena_strdup(values, name), text);
     if (rc < 0) {
         report_error(report, name, 0, "cannot be read: %s", err_text(rc));
         return rc;

@@ -13,6 +13,7 @@ struct entry {
     const struct directive *row;
     bool cleared; /* "" was given: back to the default */
     struct value value;
+    const char *text; /* the value as it was written; it and the file's name live as values do */
     const char *file;
     unsigned line;
     struct entry *next;

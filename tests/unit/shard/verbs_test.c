@@ -58,6 +58,7 @@ static const char *needed_by(enum verb verb)
     case VERB_PAUSE_QUEUE:
     case VERB_RESUME_QUEUE:
     case VERB_SCHEDULE:
+    case VERB_SHOW_SETTINGS:
         return " a.example/mta1";
     case VERB_LIST:
     case VERB_DELETE:
@@ -140,6 +141,18 @@ static void usual_abbreviations_work(void **state)
     assert_verb("show queues --max=3 --dom", VERB_SHOW_QUEUES);
     assert_int_equal(request.maxitems, 3);
     assert_int_equal(request.format, FORMAT_DOM);
+}
+
+static void one_queue_is_no_pattern(void **state)
+{
+    assert_verb("show settings Gmail.com/mta1", VERB_SHOW_SETTINGS);
+    assert_string_equal(request.domain, "gmail.com");
+    assert_string_equal(request.vmta, "mta1");
+    assert_verb("show set gmail.com", VERB_SHOW_SETTINGS);
+    assert_string_equal(request.vmta, "{default}");
+    assert_refused("show settings", "show settings wants one queue");
+    assert_refused("show settings */mta1", "wants one queue");
+    assert_refused("show settings gmail.com/*", "wants one queue");
 }
 
 static void every_option_is_taken_where_it_belongs_only(void **state)
@@ -351,6 +364,7 @@ int main(void)
         cmocka_unit_test(every_verb_is_found_by_its_words),
         cmocka_unit_test(beginnings_find_their_verb_or_none),
         cmocka_unit_test(usual_abbreviations_work),
+        cmocka_unit_test(one_queue_is_no_pattern),
         cmocka_unit_test(every_option_is_taken_where_it_belongs_only),
         cmocka_unit_test(values_are_read),
         cmocka_unit_test(mistakes_are_named),

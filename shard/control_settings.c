@@ -1,0 +1,58 @@
+/* show settings: what holds for a queue and which line of the configuration says so. */
+#include "shard/control_int.h"
+
+#include <stdio.h>
+
+#define FROM_MAX 4200
+
+static void add_setting(void *context, const struct conf_setting *setting)
+{
+    static const char *const effects[] = {
+        [CONF_SETTING_ACTS] = "yes",
+        [CONF_SETTING_NOT_YET] = "not yet",
+        [CONF_SETTING_IGNORED] = "ignored",
+    };
+    json_t *row = json_object();
+    char from[FROM_MAX] = "default";
+
+    if (setting->file != NULL)
+        snprintf(from, sizeof(from), "%s:%u", setting->file, setting->line);
+    json_object_set_new(row, "section", json_string(setting->section));
+    json_object_set_new(row, "name", json_string(setting->keyword));
+    json_object_set_new(row, "value", control_string(setting->value));
+    json_object_set_new(row, "from", control_string(from));
+    json_object_set_new(row, "effect", json_string(effects[setting->effect]));
+    json_array_append_new(context, row);
+}
+
+static void settings_text(const json_t *data, struct text_buffer *out)
+{
+    static const struct text_column columns[] = {
+        {"section", "section", false}, {"name", "keyword", false}, {"from", "from", false},
+        {"effect", "effect", false},   {"value", "value", false},
+    };
+
+    render_table(json_object_get(data, "setting"), columns, sizeof(columns) / sizeof(columns[0]),
+                 out);
+}
+
+void control_settings_verb(struct control *control, struct control_client *client)
+{
+    const struct verb_request *request = &client->request;
+    struct control_answer answer = {.data = json_object(), .text = settings_text};
+    char text[VERB_ERROR_MAX];
+    json_t *rows = json_array();
+    bool is_known = conf_settings_tell(control->conf, slice_str(request->domain),
+                                       slice_str(request->vmta), add_setting, rows);
+
+    snprintf(text, sizeof(text), "%.150s/%.64s", request->domain, request->vmta);
+    json_object_set_new(answer.data, "queue", control_string(text));
+    json_object_set_new(answer.data, "setting", rows);
+    if (is_known) {
+        control_client_answer(client, &answer);
+    } else {
+        snprintf(text, sizeof(text), "there is no virtual MTA \"%.64s\"", request->vmta);
+        control_client_refuse(client, text);
+    }
+    control_answer_free(&answer);
+}

@@ -1,0 +1,130 @@
+#include "tests/unit/core_conf/unit.h"
+
+/* What was told, one "section keyword=value@line" a line; line 0: the default. */
+static void tell(void *context, const struct conf_setting *setting)
+{
+    struct findings *told = context;
+    int len = snprintf(told->text + told->len, sizeof(told->text) - told->len, "%s %s=%s@%u\n",
+                       setting->section, setting->keyword, setting->value, setting->line);
+
+    assert_true((setting->file == NULL) == (setting->line == 0));
+    if (setting->file != NULL)
+        assert_string_equal(setting->file, "test");
+    told->len += (size_t)len;
+    assert_true(told->len < sizeof(told->text));
+}
+
+static const char text[] = "smtp-source-host 192.0.2.1 top.example\n"
+                           "domain-macro both b.example,c.example\n"
+                           "<domain *>\n"
+                           "    max-smtp-out 4\n"
+                           "    retry-after 10m,20m\n"
+                           "    source-ip-max-smtp-out 10/8 1\n"
+                           "    source-ip-max-smtp-out 11/8 2\n"
+                           "    dkim-sign yes\n"
+                           "    route [192.0.2.9]\n"
+                           "</domain>\n"
+                           "<domain $both>\n"
+                           "    max-smtp-out 5\n"
+                           "    retry-after \"\"\n"
+                           "    smtp-hosts [192.0.2.10]\n"
+                           "</domain>\n"
+                           "<domain b.example>\n"
+                           "    max-smtp-out 6\n"
+                           "    max-rcpt-per-transaction 7\n"
+                           "</domain>\n"
+                           "<virtual-mta v>\n"
+                           "    smtp-source-host 192.0.2.2 v1.example\n"
+                           "    smtp-source-host 192.0.2.3 v2.example\n"
+                           "    <domain *>\n"
+                           "        max-msg-rate 8/h\n"
+                           "    </domain>\n"
+                           "</virtual-mta>\n"
+                           "<virtual-mta w>\n"
+                           "    max-smtp-out 9\n"
+                           "</virtual-mta>\n"
+                           "<virtual-mta-pool p>\n"
+                           "    virtual-mta v\n"
+                           "    virtual-mta w\n"
+                           "    max-smtp-out 11\n"
+                           "    <domain b.example>\n"
+                           "        max-msg-rate 12/h\n"
+                           "        bounce-after 3h\n"
+                           "    </domain>\n"
+                           "</virtual-mta-pool>\n"
+                           "<virtual-mta-pool tighter>\n"
+                           "    virtual-mta v\n"
+                           "    max-smtp-out 10\n"
+                           "    max-smtp-msg-rate 100/h\n"
+                           "</virtual-mta-pool>\n";
+
+static void expect(const struct conf *conf, const char *domain, const char *vmta,
+                   const char *const *lines, size_t count)
+{
+    static struct findings told;
+
+    told = (struct findings){.text = "\n", .len = 1};
+    assert_true(conf_settings_tell(conf, slice_str(domain), slice_str(vmta), tell, &told));
+    for (size_t i = 0; i < count; i++) {
+        char whole[160];
+
+        snprintf(whole, sizeof(whole), "\n%s\n", lines[i]);
+        if (strstr(told.text, whole) == NULL)
+            fail_msg("%s/%s: no \"%s\" in%s", domain, vmta, lines[i], told.text);
+    }
+    /* Each keyword is told once, under one of its names. */
+    assert_null(strstr(told.text, "max-rcpt-per-transaction="));
+    assert_null(strstr(told.text, " route="));
+}
+
+static void every_value_has_its_line(void **state)
+{
+    static const char *const of_default[] = {
+        "domain max-smtp-out=4@4",
+        "domain max-msg-rate=unlimited@0",
+        "domain smtp-hosts=[192.0.2.9]@9",
+        "domain source-ip-max-smtp-out=10/8 1@6",
+        "domain source-ip-max-smtp-out=11/8 2@7",
+        "domain dkim-sign=yes@8",
+        "domain backoff-max-msg-rate=@0",
+        "virtual-mta smtp-source-host=192.0.2.1 top.example@1",
+        "virtual-mta max-smtp-out=unlimited@0",
+    };
+    static const char *const of_v[] = {
+        "domain max-smtp-out=6@17",
+        "domain retry-after=10m,20m,40m,1h,2h,4h@13",
+        "domain smtp-hosts=[192.0.2.10]@14",
+        "domain max-rcpt-per-message=7@18",
+        "domain max-msg-rate=8/h@24",
+        "domain bounce-after=3h@36",
+        "virtual-mta smtp-source-host=192.0.2.2 v1.example@21",
+        "virtual-mta smtp-source-host=192.0.2.3 v2.example@22",
+        "virtual-mta max-smtp-out=10@41",
+        "virtual-mta max-smtp-msg-rate=100/h@42",
+    };
+    static const char *const of_w[] = {
+        "domain max-smtp-out=5@12",
+        "domain max-msg-rate=unlimited@0",
+        "virtual-mta max-smtp-out=9@28",
+        "virtual-mta smtp-source-host=192.0.2.1 top.example@1",
+        "virtual-mta max-smtp-msg-rate=unlimited@0",
+    };
+    struct conf *conf = load(text);
+
+    expect(conf, "a.example", "{default}", of_default, COUNT_OF(of_default));
+    expect(conf, "b.example", "v", of_v, COUNT_OF(of_v));
+    expect(conf, "c.example", "W", of_w, COUNT_OF(of_w));
+    assert_false(conf_settings_tell(conf, slice_str("a"), slice_str("none"), tell, NULL));
+    /* What is told is what holds. */
+    assert_int_equal(queue_of(conf, "b.example", "v").max_msg_rate.count, 8);
+    assert_int_equal(queue_of(conf, "b.example", "v").max_rcpt_per_transaction, 7);
+    assert_int_equal(conf_vmta_named(conf, SLICE_LITERAL("v"))->max_smtp_out, 10);
+    conf_unref(conf);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(every_value_has_its_line)};
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
