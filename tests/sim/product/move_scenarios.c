@@ -347,7 +347,7 @@ static uint16_t shard_of_queue(const struct stage *stage)
     return stage->product.setup.shard_count;
 }
 
-/* ---- A reload in the middle of a read --------------------------------------------------------- */
+/* ---- A reload in the middle of a read -------------------------------------------------------- */
 
 static uint32_t count_reading(struct shard *shard, struct queue *queue)
 {
@@ -400,7 +400,7 @@ static bool a_rate_appears_during_a_read(void)
     return strike(&stage);
 }
 
-/* ---- Settings ahead of their turn ------------------------------------------------------------- */
+/* ---- Settings ahead of their turn ------------------------------------------------------------ */
 
 static uint32_t take_ahead(struct shard *shard, struct queue *queue)
 {
@@ -410,8 +410,8 @@ static uint32_t take_ahead(struct shard *shard, struct queue *queue)
 
 /*
  * A queue asks for its settings before the walk over all queues has come to it, as one does whose
- * destination is being looked up. It has a site that the new settings do not lead to: it goes by the
- * new route, though the walk finds nothing changed any more.
+ * destination is being looked up. It has a site that the new settings do not lead to: it goes by
+ * the new route, though the walk finds nothing changed any more.
  */
 static bool settings_come_ahead_of_their_turn(void)
 {
@@ -443,7 +443,7 @@ static bool settings_come_ahead_of_their_turn(void)
     return strike(&stage);
 }
 
-/* ---- Moves ------------------------------------------------------------------------------------ */
+/* ---- Moves ----------------------------------------------------------------------------------- */
 
 #define SHARDS     4
 /* Their sites are placed on different shards, or scenarios fail. */
@@ -490,9 +490,9 @@ static bool is_on_the_way(void *context)
         const struct slab *handoffs = &stage->product.shards[i]->handoffs;
 
         for (uint32_t j = 0; j < handoffs->count_grown; j++)
-            count += slab_is_live(handoffs, j) &&
-                     ((const struct handoff *)slab_at(handoffs, j))->parcel.kind ==
-                         SHARD_HANDOFF_BACK;
+            count +=
+                slab_is_live(handoffs, j) &&
+                ((const struct handoff *)slab_at(handoffs, j))->parcel.kind == SHARD_HANDOFF_BACK;
     }
     return count > MESSAGES_MAX;
 }
