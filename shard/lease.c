@@ -392,6 +392,7 @@ static void answer_session(struct shard *shard, struct lease_share *share)
  * once, when the owner is this very shard, so each step looks at everything anew. */
 static void settle(struct shard *shard, struct lease_share *share)
 {
+    quota_note(&share->quota, io_now_ns(shard->io));
     give_back(shard, share, spare(share) < share->recalled ? spare(share) : share->recalled);
     while (available(share) > 0 && share->waiting_count > 0) {
         struct lease_claim *claim;
@@ -527,6 +528,7 @@ bool lease_claim_try(struct shard *shard, struct lease_claim *claim)
             return false;
         if (admits(share, claim->kind) && !line_next(share)) {
             take(share, claim, i);
+            quota_note(&share->quota, io_now_ns(shard->io));
             continue;
         }
         stand_in_line(shard, claim, i);
@@ -587,6 +589,10 @@ void lease_claim_use(struct lease_claim *claim, struct lease_slots *slots)
     slots->is_closing = false;
     slots->kind = slots->first_kind = claim->kind;
     for (uint8_t i = 0; i < LEASE_KINDS; i++) {
+        const struct lease_share *share = claim->shares[i];
+
+        if (share && quota_is_lent(&share->quota, kept(share), QUOTA_SLOW))
+            slots->first_kind = QUOTA_NEW;
         list_init(&slots->idle_links[i]);
         slots->shares[i] = claim->shares[i];
         claim->has[i] = false;
@@ -755,6 +761,22 @@ static bool tend_spare(struct shard *shard)
         look_again |= share->is_spare;
     }
     return look_again;
+}
+
+void lease_look(struct shard *shard)
+{
+    struct leases *leases = &shard->leases;
+    uint64_t now_ns = io_now_ns(shard->io);
+
+    if (now_ns < leases->look_again_ns)
+        return;
+    leases->look_again_ns = now_ns + LEASE_TURN_MS * 1000000ull;
+    for (uint32_t i = 0; i < leases->limit_count; i++) {
+        struct lease_share *share = leases->shares[i];
+
+        if (share && !is_prompt(share) && share->waiting_count > 0)
+            settle(shard, share);
+    }
 }
 
 static void on_timer(struct io_timer *timer)

@@ -100,8 +100,8 @@ struct lease_slots {
     struct list idle_links[LEASE_KINDS];
     struct lease_share *shares[LEASE_KINDS]; /* NULL = no bound */
     uint8_t kind;                            /* enum quota_kind */
-    uint8_t first_kind;                      /* what it was when they were claimed */
-    bool is_closing;                         /* it ends to make room */
+    uint8_t first_kind; /* what it was when they were claimed; not slow when they are lent */
+    bool is_closing;    /* it ends to make room */
 };
 
 /* The owner's side of one limit. */
@@ -119,6 +119,7 @@ struct leases {
     uint32_t claims_waiting;
     struct io_timer look_timer; /* standing.c's, while claims wait */
     uint32_t look_turn;         /* the connection that is looked at next */
+    uint64_t look_again_ns;     /* lease_look's */
     struct io_timer timer;
     void (*ready)(struct lease_claim *claim);      /* a claim got a slot: try it again, later */
     void (*make_room)(struct lease_slots *slots);  /* end this idle connection, later or now */
@@ -169,9 +170,11 @@ void lease_make_room(struct shard *shard, const struct lease_claim *claim);
 bool lease_slots_must_end(struct lease_slots *slots, uint64_t age_ns);
 /* What is known of a connection that is not idle has changed. */
 void lease_slots_rank(struct shard *shard, struct lease_slots *slots, enum quota_kind kind);
-/* Whether it must end now, in the middle of opening: it got its slots as one that might be good,
- * is slow, and stands in the way of others. */
+/* Whether it must end now, in the middle of opening: it got its slots as one that might be good, or
+ * because nobody better wanted them, is slow, and stands in the way of others. */
 bool lease_slots_must_yield(struct lease_slots *slots);
+/* Time passes while claims wait: what is kept free of some of them may have become less. */
+void lease_look(struct shard *shard);
 /* The connection is gone. */
 void lease_slots_release(struct shard *shard, struct lease_slots *slots);
 

@@ -78,6 +78,7 @@ static void on_look(struct io_timer *timer)
         if (slab_is_live(&shard->connections, at))
             look(shard, slab_at(&shard->connections, at), io_now_ns(shard->io));
     }
+    lease_look(shard);
     if (shard->leases.claims_waiting > 0)
         io_timer_arm(shard->io, timer, io_now_ns(shard->io) + LOOK_NS);
 }

@@ -1,10 +1,5 @@
 #include "shard/policy/quota.h"
 
-uint32_t quota_slots(uint32_t slots, enum quota_kind kind)
-{
-    return slots - (kind == QUOTA_SLOW ? slots / 2 : kind == QUOTA_NEW ? slots / 4 : 0);
-}
-
 /* Sums counts of a kind and the worse ones. */
 static int64_t sum_from(const uint32_t counts[QUOTA_KINDS], enum quota_kind kind)
 {
@@ -15,10 +10,56 @@ static int64_t sum_from(const uint32_t counts[QUOTA_KINDS], enum quota_kind kind
     return sum;
 }
 
+/* As many as are kept free of this kind at most. */
+static uint32_t part(uint32_t slots, enum quota_kind kind)
+{
+    return kind == QUOTA_SLOW ? slots / 2 : kind == QUOTA_NEW ? slots / 4 : 0;
+}
+
+static uint32_t wanted_by(const struct quota *quota, enum quota_kind kind)
+{
+    return quota->used[kind] + quota->waiting[kind];
+}
+
+static uint32_t larger(uint32_t a, uint32_t b)
+{
+    return a > b ? a : b;
+}
+
+void quota_note(struct quota *quota, uint64_t now_ns)
+{
+    if (now_ns >= quota->span_end_ns) {
+        bool is_known = quota->span_end_ns != 0 && now_ns - quota->span_end_ns < QUOTA_SPAN_NS;
+
+        quota->peak_before = quota->peak;
+        quota->peak = is_known ? 0 : UINT32_MAX;
+        quota->span_end_ns = now_ns + QUOTA_SPAN_NS;
+    }
+    quota->peak = larger(quota->peak, wanted_by(quota, QUOTA_PROVED));
+}
+
+uint32_t quota_slots(const struct quota *quota, uint32_t slots, enum quota_kind kind)
+{
+    uint32_t peak = larger(quota->peak, quota->peak_before);
+    uint64_t kept = slots / QUOTA_FLOOR;
+
+    if (quota->span_end_ns == 0)
+        return slots - part(slots, kind);
+    kept += QUOTA_ROOM * (uint64_t)larger(peak, wanted_by(quota, QUOTA_PROVED));
+    if (kind == QUOTA_SLOW)
+        kept += wanted_by(quota, QUOTA_NEW);
+    return slots - (kept < part(slots, kind) ? (uint32_t)kept : part(slots, kind));
+}
+
+bool quota_is_lent(const struct quota *quota, uint32_t slots, enum quota_kind kind)
+{
+    return sum_from(quota->used, kind) > (int64_t)slots - part(slots, kind);
+}
+
 /* What this kind and the worse ones may still have; negative when they have too much. */
 static int64_t room(const struct quota *quota, uint32_t slots, enum quota_kind kind)
 {
-    return quota_slots(slots, kind) - sum_from(quota->used, kind);
+    return quota_slots(quota, slots, kind) - sum_from(quota->used, kind);
 }
 
 bool quota_admits(const struct quota *quota, uint32_t slots, enum quota_kind kind)

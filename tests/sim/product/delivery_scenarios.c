@@ -286,12 +286,12 @@ static void report(void *context, enum conf_severity severity, const char *file,
 }
 
 /* global, vmta, domain: lines of the configuration. */
-static void raise_stage(struct stage *stage, const char *name, const char *global, const char *vmta,
-                        const char *domain)
+static void raise_shards(struct stage *stage, const char *name, uint16_t shard_count,
+                         const char *global, const char *vmta, const char *domain)
 {
     struct sim_options options = {.latency_min_ns = 5 * MS_NS, .latency_max_ns = 5 * MS_NS};
     struct product_setup setup = {
-        .shard_count = 1,
+        .shard_count = shard_count,
         .segment_bytes = 1 << 20,
         .checkpoint_bytes = 1 << 20,
         .segment_count_max = 512,
@@ -315,6 +315,12 @@ static void raise_stage(struct stage *stage, const char *name, const char *globa
     setup.conf = stage->conf;
     must(product_start(&stage->product, &setup) == 0);
     stage->injector = sim_peer_create(stage->world, &injector_handlers, stage);
+}
+
+static void raise_stage(struct stage *stage, const char *name, const char *global, const char *vmta,
+                        const char *domain)
+{
+    raise_shards(stage, name, 1, global, vmta, domain);
 }
 
 static void start_injecting(struct stage *stage, unsigned which, uint32_t first, uint32_t count)
@@ -444,6 +450,56 @@ static bool slow_ones_slow_nobody_else(void)
     return ok;
 }
 
+/*
+ * Fifty slow receivers, whose mail is there for minutes before anybody else's: nobody better wants
+ * the slots of the limit, so they have them. Then the ten healthy ones come, for which nothing was
+ * kept: the slots come back as connections of slow ones are done with their message or, in the
+ * middle of opening, are given up.
+ */
+static bool slow_ones_have_what_nobody_else_wants(void)
+{
+    enum { LIMIT = 48, TENTHS = 1200 };
+
+    static const struct {
+        const char *name;
+        uint16_t shard_count;
+        const char *global;
+        const char *vmta;
+    } rows[] = {
+        {"slow ones alone, limit 48", 1, "total-max-smtp-out 48\n", ""},
+        {"slow ones alone, limit 48 of a VMTA", 1, "", " max-smtp-out 48\n"},
+        {"slow ones alone, limit 48, 3 shards", 3, "total-max-smtp-out 48\n", ""},
+    };
+    bool ok = true;
+
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        static struct stage stage;
+        uint64_t open = 0, count;
+
+        raise_shards(&stage, rows[i].name, rows[i].shard_count, rows[i].global, rows[i].vmta,
+                     " retry-after 10m\n max-smtp-out 20\n");
+        for (unsigned j = 0; j < GOOD_COUNT + BAD_COUNT; j++)
+            add_receiver(&stage, j, KIND_SERVES, j < GOOD_COUNT ? 50 : 20000);
+        start_injecting(&stage, 0, 0, GOOD_COUNT);
+        start_injecting(&stage, 1, GOOD_COUNT, BAD_COUNT);
+        run(&stage, TENTHS, 0, 2);
+        for (unsigned j = 0; j < TENTHS; j++) {
+            run(&stage, 1, 0, 0);
+            for (uint16_t k = 0; k < rows[i].shard_count; k++)
+                open += site_open_connections(stage.product.shards[k]);
+        }
+        check(&stage, open * 100 >= TENTHS * LIMIT * 95, "slow ones use 95 % of the limit");
+        run(&stage, 1000, 4, 2);
+        count = taken(&stage, 0, GOOD_COUNT);
+        check(&stage, stage.injecting[0].sent == 4000, "all was injected");
+        check(&stage, count >= 3900, "healthy ones have nearly all of theirs");
+        printf("    %.1f of %d connections were slow ones', then %llu of 4000 taken beside them\n",
+               (double)open / TENTHS, LIMIT, (unsigned long long)count);
+        ok &= strike(&stage);
+    }
+    return ok;
+}
+
 /* Everything that the receiver missed waits when it comes back. Connections: one, and with each
  * that comes up one more may be opening beside, so their number doubles with each round trip. */
 static bool after_an_outage_connections_double(void)
@@ -567,6 +623,7 @@ int main(void)
 
     quiet_log();
     ok &= slow_ones_slow_nobody_else();
+    ok &= slow_ones_have_what_nobody_else_wants();
     ok &= after_an_outage_connections_double();
     ok &= hung_connections_hold_nobody_up();
     ok &= idle_connections_stay_as_long_as_wished();

@@ -86,10 +86,12 @@ static uint64_t slots_of(const struct lines *lines, uint32_t vmta_id)
     return vmta ? vmta->max_smtp_out : CONF_UNLIMITED;
 }
 
-/* What claims of a kind may have of so many slots. */
+/* What claims of a kind may have of so many slots, whoever else wants some. */
 static uint64_t slots_for(uint64_t slots, enum quota_kind kind)
 {
-    return slots < UINT32_MAX ? quota_slots((uint32_t)slots, kind) : slots;
+    const struct quota unknown = {0};
+
+    return slots < UINT32_MAX ? quota_slots(&unknown, (uint32_t)slots, kind) : slots;
 }
 
 static uint32_t queues_in_line(const struct lane *lane)

@@ -43,7 +43,14 @@ static void for_each_state(void (*judge)(const struct quota *quota, uint32_t slo
             struct quota quota = {.waiting = {i % 4, i / 4 % 4, i / 16 % 4},
                                   .used = {i / 64 % 7, i / 448 % 7, i / 3136 % 7}};
 
-            if (sum_from(quota.used, 0) <= slots)
+            if (sum_from(quota.used, 0) > slots)
+                continue;
+            judge(&quota, slots);
+            /* Something is known of the last minute: that good ones wanted no more than now. New
+             * ones that end are wanted no more, which lets slow ones in: not said of them here. */
+            quota.span_end_ns = 1;
+            quota.peak = quota.used[QUOTA_PROVED] + quota.waiting[QUOTA_PROVED];
+            if (quota.used[QUOTA_NEW] + quota.waiting[QUOTA_NEW] == 0)
                 judge(&quota, slots);
         }
 }
@@ -55,22 +62,126 @@ static void judge_admission(const struct quota *quota, uint32_t slots)
         bool fits = true;
 
         for (unsigned i = 0; i <= kind; i++)
-            fits &= sum_from(quota->used, i) < quota_slots(slots, i);
+            fits &= sum_from(quota->used, i) < quota_slots(quota, slots, i);
         assert_int_equal(quota_admits(quota, slots, kind), fits);
     }
 }
 
 static void bounds_are_nested(void **state)
 {
+    const struct quota unknown = {0};
+
     (void)state;
     for_each_state(judge_admission);
     for (uint32_t slots = 1; slots < 100; slots++) {
-        assert_int_equal(quota_slots(slots, QUOTA_PROVED), slots);
-        assert_true(quota_slots(slots, QUOTA_SLOW) >= 1);
-        assert_true(quota_slots(slots, QUOTA_SLOW) <= quota_slots(slots, QUOTA_NEW));
-        assert_true(slots - quota_slots(slots, QUOTA_NEW) == slots / 4);
-        assert_true(slots - quota_slots(slots, QUOTA_SLOW) == slots / 2);
+        assert_true(slots - quota_slots(&unknown, slots, QUOTA_NEW) == slots / 4);
+        assert_true(slots - quota_slots(&unknown, slots, QUOTA_SLOW) == slots / 2);
+        for (uint32_t wanted = 0; wanted < 30; wanted++) {
+            const struct quota quota = {
+                .used = {wanted / 2}, .waiting = {wanted - wanted / 2}, .span_end_ns = 1};
+
+            assert_int_equal(quota_slots(&quota, slots, QUOTA_PROVED), slots);
+            assert_true(quota_slots(&quota, slots, QUOTA_SLOW) >= slots - slots / 2);
+            assert_true(quota_slots(&quota, slots, QUOTA_NEW) >= slots - slots / 4);
+            assert_true(quota_slots(&quota, slots, QUOTA_SLOW) <=
+                        quota_slots(&quota, slots, QUOTA_NEW));
+        }
     }
+}
+
+/* ---- What is kept follows what is wanted ----------------------------------------------------- */
+
+#define SLOTS 96
+
+static uint32_t kept(const struct quota *quota, enum quota_kind kind)
+{
+    return SLOTS - quota_slots(quota, SLOTS, kind);
+}
+
+/* The counts stay what they are for so long, with a note in each second. */
+static void pass(struct quota *quota, uint64_t *now_ns, uint32_t seconds)
+{
+    for (uint32_t i = 0; i < seconds; i++) {
+        quota_note(quota, *now_ns);
+        *now_ns += 1000000000;
+    }
+    quota_note(quota, *now_ns);
+}
+
+static void what_nobody_good_wants_is_not_kept(void **state)
+{
+    struct quota quota = {.used = {0, 0, SLOTS / 2}, .waiting = {0, 0, 10}};
+    uint64_t now_ns = 5;
+
+    (void)state;
+    pass(&quota, &now_ns, 59);
+    assert_int_equal(kept(&quota, QUOTA_SLOW), SLOTS / 2);
+    assert_int_equal(kept(&quota, QUOTA_NEW), SLOTS / 4);
+    assert_false(quota_admits(&quota, SLOTS, QUOTA_SLOW));
+    pass(&quota, &now_ns, 1);
+    assert_int_equal(kept(&quota, QUOTA_SLOW), SLOTS / QUOTA_FLOOR);
+    assert_int_equal(kept(&quota, QUOTA_NEW), SLOTS / QUOTA_FLOOR);
+    assert_true(quota_admits(&quota, SLOTS, QUOTA_SLOW));
+    assert_false(quota_is_lent(&quota, SLOTS, QUOTA_SLOW));
+    quota.used[QUOTA_SLOW]++;
+    assert_true(quota_is_lent(&quota, SLOTS, QUOTA_SLOW));
+}
+
+static void a_want_counts_at_once_and_for_a_while(void **state)
+{
+    struct quota quota = {.used = {0, 0, SLOTS - 3}};
+    uint64_t now_ns = 5, ended_ns;
+
+    (void)state;
+    pass(&quota, &now_ns, 60);
+    assert_false(quota_is_overdrawn(&quota, SLOTS));
+    quota.waiting[QUOTA_PROVED] = 5;
+    /* Before anybody has noted it. */
+    assert_int_equal(kept(&quota, QUOTA_SLOW), 3 + 5 * QUOTA_ROOM);
+    assert_int_equal(kept(&quota, QUOTA_NEW), 3 + 5 * QUOTA_ROOM);
+    assert_true(quota_is_overdrawn(&quota, SLOTS));
+    quota.waiting[QUOTA_PROVED] = 50;
+    assert_int_equal(kept(&quota, QUOTA_SLOW), SLOTS / 2);
+    assert_int_equal(kept(&quota, QUOTA_NEW), SLOTS / 4);
+    pass(&quota, &now_ns, 100);
+    quota.waiting[QUOTA_PROVED] = 0;
+    ended_ns = now_ns;
+    while (kept(&quota, QUOTA_SLOW) == SLOTS / 2)
+        pass(&quota, &now_ns, 1);
+    assert_int_equal(kept(&quota, QUOTA_SLOW), 3);
+    assert_true(now_ns - ended_ns >= QUOTA_SPAN_NS);
+    assert_true(now_ns - ended_ns <= 2 * QUOTA_SPAN_NS);
+}
+
+/* They need one each, for a try, as long as they are new: of slow ones alone that is kept free. */
+static void new_ones_find_room_beside_slow_ones(void **state)
+{
+    struct quota quota = {.used = {0, 0, SLOTS - 3}};
+    uint64_t now_ns = 5;
+
+    (void)state;
+    pass(&quota, &now_ns, 60);
+    quota.waiting[QUOTA_NEW] = 7;
+    assert_int_equal(kept(&quota, QUOTA_SLOW), 3 + 7);
+    assert_int_equal(kept(&quota, QUOTA_NEW), 3);
+    assert_int_equal(quota_pressure(&quota, SLOTS, QUOTA_SLOW, true), 7);
+    quota.waiting[QUOTA_NEW] = 0;
+    assert_int_equal(kept(&quota, QUOTA_SLOW), 3);
+}
+
+static void after_a_silence_nothing_is_known(void **state)
+{
+    struct quota quota = {0};
+    uint64_t now_ns = 5;
+
+    (void)state;
+    pass(&quota, &now_ns, 100);
+    assert_int_equal(kept(&quota, QUOTA_SLOW), 3);
+    now_ns += 3 * QUOTA_SPAN_NS;
+    pass(&quota, &now_ns, 59);
+    assert_int_equal(kept(&quota, QUOTA_SLOW), SLOTS / 2);
+    pass(&quota, &now_ns, 1);
+    assert_int_equal(kept(&quota, QUOTA_SLOW), 3);
 }
 
 /* As many connections are pressed to end as help somebody: not one more, where nobody is over. */
@@ -81,7 +192,7 @@ static void judge_pressure(const struct quota *quota, uint32_t slots)
     /* Whoever may have a slot has it already when anybody is pressed. */
     serve(&served, slots);
     for (unsigned i = 0; i < QUOTA_KINDS; i++)
-        if (sum_from(served.used, i) > quota_slots(slots, i))
+        if (sum_from(served.used, i) > quota_slots(&served, slots, i))
             return;
     for (unsigned kind = 0; kind < QUOTA_KINDS; kind++) {
         uint32_t pressure = quota_pressure(&served, slots, kind, true);
@@ -132,6 +243,10 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bounds_are_nested),
+        cmocka_unit_test(what_nobody_good_wants_is_not_kept),
+        cmocka_unit_test(a_want_counts_at_once_and_for_a_while),
+        cmocka_unit_test(new_ones_find_room_beside_slow_ones),
+        cmocka_unit_test(after_a_silence_nothing_is_known),
         cmocka_unit_test(pressure_is_what_helps),
         cmocka_unit_test(what_comes_back_need_not_be_asked_for_twice),
         cmocka_unit_test(slow_ones_are_overdrawn_when_others_wait),
