@@ -8,10 +8,11 @@
  */
 #include "core/base/err.h"
 #include "core/base/log.h"
+#include "core/base/regex.h"
 #include "shard/inject_int.h"
 
-static void reply_set(struct intake_reply *reply, uint16_t code, uint8_t subject, uint8_t detail,
-                      const char *text)
+void inject_reply(struct intake_reply *reply, uint16_t code, uint8_t subject, uint8_t detail,
+                  const char *text)
 {
     struct text room = text_in(reply->text, sizeof(reply->text));
 
@@ -38,9 +39,9 @@ void inject_format_id(uint64_t id, char *room)
 static void reply_no_spool(struct intake_reply *reply, int error)
 {
     if (error == E_LOW_SPACE)
-        reply_set(reply, 452, 3, 1, "too little disk space, try again later");
+        inject_reply(reply, 452, 3, 1, "too little disk space, try again later");
     else
-        reply_set(reply, 451, 3, 0, "the disk takes no mail at present, try again later");
+        inject_reply(reply, 451, 3, 0, "the disk takes no mail at present, try again later");
 }
 
 /* Why new mail cannot be taken now; false when it can. */
@@ -50,11 +51,11 @@ static bool under_pressure(const struct shard *shard, struct intake_reply *reply
 
     spool_trouble_read(shard->wiring.spool, &trouble);
     if (shard->stopping)
-        reply_set(reply, 421, 3, 2, "the system is shutting down");
+        inject_reply(reply, 421, 3, 2, "the system is shutting down");
     else if (trouble.health == SPOOL_POISONED || spool_health_is_short(trouble.health))
         reply_no_spool(reply, trouble.error);
     else if (shard->pool.bytes_used + (shard->pool.bytes_max >> 4) > shard->pool.bytes_max)
-        reply_set(reply, 452, 3, 1, "too little memory, try again later");
+        inject_reply(reply, 452, 3, 1, "too little memory, try again later");
     else
         return false;
     return true;
@@ -68,15 +69,15 @@ static int intake_admit(void *taker, const struct ipaddr_port *peer,
     const struct conf_source *source = conf_source(shard->conf, &peer->ip, listener_source);
 
     if (shard->stopping) {
-        reply_set(ret_reply, 421, 3, 2, "the system is shutting down");
+        inject_reply(ret_reply, 421, 3, 2, "the system is shutting down");
         return E_CLOSED;
     }
     if (!source->smtp_service) {
-        reply_set(ret_reply, 554, 7, 1, "no SMTP service for this address");
+        inject_reply(ret_reply, 554, 7, 1, "no SMTP service for this address");
         return E_REFUSED;
     }
     if (!door_enter(shard)) {
-        reply_set(ret_reply, 421, 3, 2, "too many sessions, try again later");
+        inject_reply(ret_reply, 421, 3, 2, "too many sessions, try again later");
         return E_FULL;
     }
     *ret_source = source;
@@ -102,6 +103,11 @@ static void follow_source(const struct shard *shard, const struct intake_client 
     now = conf_source(shard->conf, &client->peer.ip, client->listener_source);
     source->default_pool = now->default_pool;
     source->default_virtual_mta = now->default_virtual_mta;
+}
+
+const struct conf_source *inject_source(const struct intake_message *intake)
+{
+    return conf_source(intake->shard->conf, &intake->client_ip, intake->listener_source);
 }
 
 static void take_turn(struct intake_message *intake, const struct conf_pool *pool)
@@ -192,7 +198,7 @@ static int intake_begin(void *taker, const struct intake_client *client,
         return E_FULL;
     intake = slab_alloc(&shard->intakes, &index);
     if (!intake) {
-        reply_set(ret_reply, 452, 3, 1, "too many messages, try again later");
+        inject_reply(ret_reply, 452, 3, 1, "too many messages, try again later");
         return E_FULL;
     }
     intake->index = index;
@@ -201,7 +207,7 @@ static int intake_begin(void *taker, const struct intake_client *client,
     if (!intake->message || message_buffer_add(intake->message, 1) < 0) {
         message_free(intake->message);
         slab_free(&shard->intakes, index);
-        reply_set(ret_reply, 452, 3, 1, "too little memory, try again later");
+        inject_reply(ret_reply, 452, 3, 1, "too little memory, try again later");
         return E_FULL;
     }
     intake->source = *client->source;
@@ -246,16 +252,22 @@ static int intake_add_rcpt(struct intake_message *intake, const struct intake_cl
     struct wire_writer w;
 
     if (!intake->source.always_allow_relaying) {
-        reply_set(ret_reply, 550, 7, 1, "relaying denied");
+        inject_reply(ret_reply, 550, 7, 1, "relaying denied");
         return E_REFUSED;
     }
+    if (intake->source.has_lists) {
+        int result = inject_lists_rcpt(intake, rcpt->text, ret_reply);
+
+        if (result < 0)
+            return result;
+    }
     if (rcpt->is_local_only) {
-        reply_set(ret_reply, 550, 1, 1, "no local mailboxes here, give a domain");
+        inject_reply(ret_reply, 550, 1, 1, "no local mailboxes here, give a domain");
         return E_REFUSED;
     }
     if (intake->rcpt_count >= intake->source.max_rcpt_per_message ||
         intake->rcpt_count >= ENVELOPE_RCPT_COUNT_MAX) {
-        reply_set(ret_reply, 452, 5, 3, "too many recipients");
+        inject_reply(ret_reply, 452, 5, 3, "too many recipients");
         return E_FULL;
     }
     entry.host = address_host(rcpt);
@@ -263,7 +275,7 @@ static int intake_add_rcpt(struct intake_message *intake, const struct intake_cl
         entry.host = SLICE_EMPTY;
     if (rcpt_room(intake, rcpt->text.len + params->orcpt.len + entry.host.len + 8) < 0 ||
         !home_reserve(shard, 1)) {
-        reply_set(ret_reply, 452, 3, 1, "the queue is full, try again later");
+        inject_reply(ret_reply, 452, 3, 1, "the queue is full, try again later");
         return E_FULL;
     }
     intake->reserved++;
@@ -340,12 +352,13 @@ static int intake_start_body(struct intake_message *intake, const struct intake_
     (void)client;
     if (intake->hold.is_on)
         return 0;
-    inject_choose_default(intake);
+    if (!intake->source.has_lists || !inject_lists_choose(intake, NULL, NULL))
+        inject_choose_default(intake);
     intake->additions = intake->source.add_x_virtual_mta_header ? INTAKE_ADD_VMTA : 0;
     intake->failure = inject_begin_content(intake);
     /* Nothing was encoded, so there is nothing that could take octets. */
     if (intake->message->envelope.encoded_bytes == 0) {
-        reply_set(ret_reply, 452, 3, 1, "too little memory, try again later");
+        inject_reply(ret_reply, 452, 3, 1, "too little memory, try again later");
         return E_FULL;
     }
     return 0;
@@ -433,18 +446,18 @@ static void finish_envelope(struct intake_message *intake, const struct intake_b
 static bool is_refused(struct intake_message *intake, struct intake_reply *reply)
 {
     if (intake->failure == E_REFUSED)
-        reply_set(reply, intake->refusal.code, intake->refusal.subject, intake->refusal.detail,
-                  intake->refusal.text);
+        inject_reply(reply, intake->refusal.code, intake->refusal.subject, intake->refusal.detail,
+                     intake->refusal.text);
     else if (intake->failure == E_TOO_LONG)
-        reply_set(reply, 552, 3, 4, "message is larger than this system takes");
+        inject_reply(reply, 552, 3, 4, "message is larger than this system takes");
     else if (intake->failure == E_FULL)
-        reply_set(reply, 452, 3, 1, "too little memory, try again later");
+        inject_reply(reply, 452, 3, 1, "too little memory, try again later");
     else if (intake->failure == E_LOW_SPACE)
         reply_no_spool(reply, E_LOW_SPACE);
     else if (intake->failure < 0)
-        reply_set(reply, 451, 3, 0, "could not be stored, try again later");
+        inject_reply(reply, 451, 3, 0, "could not be stored, try again later");
     else if (intake->is_looping)
-        reply_set(reply, 554, 4, 6, "too many hops, this message loops");
+        inject_reply(reply, 554, 4, 6, "too many hops, this message loops");
     else
         return under_pressure(intake->shard, reply);
     return true;
@@ -524,11 +537,11 @@ void inject_on_appended(struct shard *shard, struct message *message)
         else if (message->append.status == E_LOW_SPACE)
             reply_no_spool(&reply, E_LOW_SPACE);
         else
-            reply_set(&reply, 451, 3, 0, "could not be stored, try again later");
+            inject_reply(&reply, 451, 3, 0, "could not be stored, try again later");
         answer_and_free(intake, &reply);
         return;
     }
-    reply_set(&reply, 250, 0, 0, "ok id=");
+    inject_reply(&reply, 250, 0, 0, "ok id=");
     inject_format_id(message->envelope.message_id, reply.text + strlen(reply.text));
     shard->totals.accepted_messages++;
     shard->totals.accepted_rcpts += intake->rcpt_count;
@@ -561,5 +574,6 @@ void inject_init(struct shard *shard)
 
 void inject_fini(struct shard *shard)
 {
+    regex_scratch_free(shard->patterns_scratch);
     slab_fini(&shard->intakes);
 }

@@ -33,6 +33,10 @@ struct decision {
     struct header_want wants[WANT_COUNT_MAX];
     uint32_t want_count;
     struct header_facts *facts;
+    bool is_whole;
+    struct slice asked; /* the name that a pattern list asked for last, and its first value */
+    bool is_there;
+    struct slice value;
     char job_id[JOB_ID_BYTES_MAX + 1];
     char envelope_id[ENVELOPE_ID_BYTES_MAX + 1];
 };
@@ -154,6 +158,32 @@ static int choose_by_header(struct decision *decision, struct slice name)
     return exists && inject_choose_named(decision->intake, name) ? 0 : choose_fallback(decision);
 }
 
+static struct slice held_octets(const struct intake_message *intake)
+{
+    const struct message_buffer *held = &intake->hold.octets;
+
+    return held->used > 0 ? slice_of(held->data, held->used) : SLICE_EMPTY;
+}
+
+/* For pattern lists, whose rules mostly ask for one name many times. */
+static bool find_header(void *context, struct slice name, struct slice *ret_value)
+{
+    struct decision *decision = context;
+    struct header_walk walk;
+    struct header_field field;
+
+    if (!slice_equal_nocase(name, decision->asked)) {
+        decision->asked = name;
+        decision->is_there = false;
+        header_walk_init(&walk, held_octets(decision->intake), decision->is_whole);
+        while (!decision->is_there && header_walk_next(&walk, &field))
+            decision->is_there = slice_equal_nocase(field.name, name);
+        decision->value = decision->is_there ? field.value : SLICE_EMPTY;
+    }
+    *ret_value = decision->value;
+    return decision->is_there;
+}
+
 static int choose_route(struct decision *decision)
 {
     const struct header_want *named = found(decision, WANT_VMTA);
@@ -162,7 +192,9 @@ static int choose_route(struct decision *decision)
         return choose_by_header(decision, named->first.value);
     if (named && !decision->source->allow_empty_x_virtual_mta)
         return choose_fallback(decision);
-    inject_choose_default(decision->intake);
+    if (!decision->source->patterns ||
+        !inject_lists_choose(decision->intake, find_header, decision))
+        inject_choose_default(decision->intake);
     return 0;
 }
 
@@ -225,14 +257,12 @@ static void choose_additions(struct decision *decision)
     decision->intake->additions = additions;
 }
 
-static int scan(struct decision *decision, bool is_whole)
+static int scan(struct decision *decision)
 {
     static const struct header_limits limits = {HOLD_BYTES_MAX, HOLD_FIELDS_MAX};
     struct intake_message *intake = decision->intake;
-    const struct message_buffer *held = &intake->hold.octets;
-    struct slice octets = held->used > 0 ? slice_of(held->data, held->used) : SLICE_EMPTY;
-    int result = header_scan(octets, is_whole, &limits, decision->wants, decision->want_count,
-                             decision->facts);
+    int result = header_scan(held_octets(intake), decision->is_whole, &limits, decision->wants,
+                             decision->want_count, decision->facts);
 
     if (result < 0)
         return refuse(intake, 554, 6, 0, "the header has too many fields");
@@ -267,7 +297,8 @@ static int decide(struct intake_message *intake, bool is_whole)
     struct shard *shard = intake->shard;
     struct decision decision = {
         .intake = intake,
-        .source = conf_source(shard->conf, &intake->client_ip, intake->listener_source),
+        .source = inject_source(intake),
+        .is_whole = is_whole,
         .facts = (struct header_facts *)home_scratch(shard, sizeof(struct header_facts)),
     };
     int result;
@@ -275,7 +306,7 @@ static int decide(struct intake_message *intake, bool is_whole)
     if (!decision.facts)
         return E_FULL;
     fill_wants(&decision);
-    result = scan(&decision, is_whole);
+    result = scan(&decision);
     if (result == 0)
         result = choose_route(&decision);
     if (result == 0)

@@ -87,6 +87,7 @@ struct intake_message {
     struct intake_hold hold;
     struct intake_refusal refusal; /* with the failure E_REFUSED */
     const char *listener_source;   /* valid until finish returns */
+    uint64_t pattern_path;         /* what the pattern list says of the first recipient */
     struct slice sender;
     struct slice helo;
     struct slice envelope_id;
@@ -108,6 +109,10 @@ bool inject_is_looping(struct intake_message *intake);
 void inject_finish_chunked(struct intake_message *intake);
 void inject_free(struct intake_message *intake);
 
+void inject_reply(struct intake_reply *reply, uint16_t code, uint8_t subject, uint8_t detail,
+                  const char *text);
+/* The source's settings in the newest snapshot, with its texts and lists. */
+const struct conf_source *inject_source(const struct intake_message *intake);
 /* The VMTA a message goes out by that names none: the source's pool in turn, its VMTA, or the one
  * of the local address, or {default}. */
 void inject_choose_default(struct intake_message *intake);
@@ -123,6 +128,17 @@ int inject_hold_write(struct intake_message *intake, const uint8_t *data, size_t
 /* The message ended inside of its header: 0 or negative. */
 int inject_hold_finish(struct intake_message *intake);
 void inject_hold_release(struct intake_message *intake);
+
+/* inject_lists.c: only for sources that have lists */
+
+/* Whether a recipient may be one of this message: 0, or negative with the reply. */
+int inject_lists_rcpt(struct intake_message *intake, struct slice rcpt,
+                      struct intake_reply *ret_reply);
+/* Chooses the way out by the pattern list. header and context as in conf_pattern_question. False
+ * when no rule matches. */
+bool inject_lists_choose(struct intake_message *intake,
+                         bool (*header)(void *context, struct slice name, struct slice *ret_value),
+                         void *context);
 
 /* inject_prefix.c */
 

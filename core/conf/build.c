@@ -4,6 +4,7 @@
 #include "core/base/mem.h"
 #include "core/base/must.h"
 #include "core/conf/field.h"
+#include "core/conf/pattern_list.h"
 #include "core/conf/show.h"
 
 #include <errno.h>
@@ -225,8 +226,11 @@ int build_snapshot(struct conf *conf, const struct tree *tree,
         rc = build_vmtas(&build);
     if (rc == 0)
         rc = build_blocks(&build, &tree->top, LAYER_GLOBAL);
-    if (rc == 0)
+    if (rc == 0) {
+        build_pattern_lists(&build);
+        build_address_lists(&build);
         rc = build_sources(&build);
+    }
     if (rc == 0 && report->errors == 0)
         rc = build_intern(&build);
     if (rc == 0 && report->errors == 0)

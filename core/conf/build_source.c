@@ -4,6 +4,7 @@
 #include "core/base/must.h"
 #include "core/conf/block.h"
 #include "core/conf/field.h"
+#include "core/conf/pattern_list.h"
 #include "core/conf/show.h"
 
 #include <errno.h>
@@ -149,6 +150,14 @@ static void check_remove_header(struct build *build, const struct entry *entry)
                      "remove-header: at most %u names, not %u", CONF_REMOVE_HEADERS_MAX, count);
 }
 
+static void check_list(struct build *build, const struct entry *entry, struct slice name,
+                       bool is_there)
+{
+    if (!is_there)
+        report_error(build->report, entry->file, entry->line, "%s: there is no list \"%.*s\"",
+                     entry->row->name, SHOW(name));
+}
+
 /* Names of virtual MTAs and pools that settings of sources give must exist. */
 static void check_entry(struct build *build, const struct entry *entry)
 {
@@ -170,6 +179,11 @@ static void check_entry(struct build *build, const struct entry *entry)
     else if (entry->row->offset == offsetof(struct conf_source, allow_virtual_mta))
         while (value_next_item(&rest, &name))
             check_way(build, entry, name);
+    else if (entry->row->offset == offsetof(struct conf_source, pattern_list))
+        check_list(build, entry, rest, pattern_list_find(build->conf, rest) != NULL);
+    else if (entry->row->offset == offsetof(struct conf_source, suppression_lists))
+        while (value_next_item(&rest, &name))
+            check_list(build, entry, name, address_list_find(build->conf, name) != NULL);
     else if (entry->row->offset == offsetof(struct conf_source, remove_header))
         check_remove_header(build, entry);
 }
@@ -284,14 +298,35 @@ static bool needs_header(const struct conf_source *source)
 {
     return source->process_x_virtual_mta || source->process_x_job || source->process_x_envid ||
            source->remove_received_headers || source->remove_header != NULL ||
-           source->add_message_id_header || source->add_date_header != CONF_ADD_DATE_NO;
+           source->add_message_id_header || source->add_date_header != CONF_ADD_DATE_NO ||
+           (source->patterns != NULL && conf_patterns_use_header(source->patterns));
 }
 
-static void apply_all(const struct conf *conf, const struct source_uses *uses,
-                      struct conf_source *source)
+static void find_lists(struct conf *conf, struct conf_source *source)
+{
+    struct slice rest =
+        source->suppression_lists ? slice_str(source->suppression_lists) : SLICE_EMPTY;
+    const struct conf_address_list **lists;
+    struct slice name;
+
+    source->patterns =
+        source->pattern_list ? pattern_list_find(conf, slice_str(source->pattern_list)) : NULL;
+    source->suppression_count = 0;
+    if (source->suppression_lists != NULL) {
+        lists = arena_alloc(&conf->arena, conf->address_list_count * sizeof(*lists));
+        while (source->suppression_count < conf->address_list_count &&
+               value_next_item(&rest, &name))
+            lists[source->suppression_count++] = address_list_find(conf, name);
+        source->suppressions = lists;
+    }
+    source->has_lists = source->patterns != NULL || source->suppression_count > 0;
+}
+
+static void apply_all(struct conf *conf, const struct source_uses *uses, struct conf_source *source)
 {
     for (const struct source_use *use = uses->first; use != NULL; use = use->next)
         apply(conf, use->settings, source);
+    find_lists(conf, source);
     source->needs_header = needs_header(source);
 }
 
@@ -344,7 +379,7 @@ static void find_parents(struct source_table *sources)
 /* A block's settings upon those of the next wider one, then each name's upon both. */
 static void fill_block(struct effects *effects, bool loopback, uint32_t block)
 {
-    const struct conf *conf = effects->build->conf;
+    struct conf *conf = effects->build->conf;
     const struct source_table *sources = &conf->sources;
     struct conf_source *plain = effective_at(sources, loopback, block, 0);
 

@@ -3,9 +3,11 @@
 #include "core/base/err.h"
 #include "core/base/mem.h"
 #include "core/base/must.h"
+#include "core/base/regex.h"
 #include "core/conf/build.h"
 #include "core/conf/field.h"
 #include "core/conf/intern.h"
+#include "core/conf/pattern_list.h"
 
 #include <errno.h>
 
@@ -35,6 +37,9 @@ static void conf_free(struct conf *conf)
 {
     pattern_index_fini(&conf->domains);
     table_fini(&conf->vmta_by_name);
+    for (const struct conf_regex *at = conf->regexes; at != NULL; at = at->next)
+        regex_free(at->regex);
+    address_lists_fini(conf);
     table_fini(&conf->vmta_by_id);
     table_fini(&conf->vmta_by_address);
     table_fini(&conf->pool_by_name);

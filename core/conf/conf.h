@@ -127,9 +127,13 @@ enum conf_bad_line_ends {
     CONF_LINE_ENDS_FIX,
 };
 
+struct regex_scratch;
+struct conf_pattern_list;
+struct conf_address_list;
+
 /*
- * Plain values may be copied and kept. Texts live as long as the snapshot: who holds a copy asks
- * conf_source anew before it reads them.
+ * Plain values may be copied and kept. Texts and lists live as long as the snapshot: who holds a
+ * copy asks conf_source anew before it reads them.
  */
 struct conf_source {
     bool smtp_service;
@@ -159,6 +163,12 @@ struct conf_source {
     bool allow_smtputf8;
     bool log_connections;
     bool log_commands;
+    bool has_lists;                           /* worked out: one of the two below is there */
+    const struct conf_pattern_list *patterns; /* NULL = none */
+    const struct conf_address_list *const *suppressions; /* [suppression_count] */
+    uint32_t suppression_count;
+    const char *pattern_list;      /* the names of them */
+    const char *suppression_lists; /* between commas */
     uint32_t default_virtual_mta;  /* VMTA id, or CONF_NONE */
     uint32_t default_pool;         /* pool id, or CONF_NONE */
     uint64_t max_message_bytes;    /* CONF_UNLIMITED = 2 GiB, see shard/inject_int.h */
@@ -173,6 +183,30 @@ struct conf_source {
  * with no <source> at all get the defaults: loopback only may relay. */
 const struct conf_source *conf_source(const struct conf *conf, const struct ipaddr *peer,
                                       const char *name);
+
+/* What a pattern list is asked about. */
+struct conf_pattern_question {
+    struct slice sender;
+    struct slice rcpt;
+    /* The value of the first field of that name; false when there is none. NULL: the header is not
+     * known, and no rule about it matches. */
+    bool (*header)(void *context, struct slice name, struct slice *ret_value);
+    void *context;
+};
+
+struct conf_pattern_answer {
+    const char *virtual_mta; /* or pool; NULL when no rule matches */
+    uint64_t path;           /* which rule of which list it was, over all calls; 0 for none */
+};
+
+/* The first rule that matches. scratch: of the calling thread. */
+void conf_patterns_ask(const struct conf_pattern_list *list,
+                       const struct conf_pattern_question *question, struct regex_scratch *scratch,
+                       struct conf_pattern_answer *ret_answer);
+bool conf_patterns_use_header(const struct conf_pattern_list *list);
+/* Whether the address, or its domain, is in the list. */
+bool conf_address_list_has(const struct conf_address_list *list, struct slice address,
+                           struct regex_scratch *scratch);
 
 /* ---- Virtual MTAs and pools ----------------------------------------------------------------- */
 

@@ -85,6 +85,11 @@ struct conf {
     uint32_t pool_count;
     struct table pool_by_name;
     struct table pool_by_id;
+    struct conf_pattern_list *pattern_lists;
+    uint32_t pattern_list_count;
+    struct conf_address_list *address_lists;
+    uint32_t address_list_count;
+    struct conf_regex *regexes; /* of all lists, to be freed */
     struct source_table sources;
     struct conf_acct_file *acct_files;
     uint32_t acct_file_count;

@@ -147,6 +147,57 @@ def test_header_of_many_kilobytes_and_large_bodies(relay):
     until(lambda: daemon.counters()['refused_messages'] == 3, 5, 'three refusals')
 
 
+LISTS = '''
+<pattern-list main>
+    header X-Stream /^Trans/ virtual-mta=w
+    call-to:nested
+    mail-from /@news\\./ virtual-mta=both
+    rcpt-to /\\/odd@/ virtual-mta=x,recipient-priority=90
+</pattern-list>
+<pattern-list nested>
+    rcpt-to /@(one|two)\\.test$/ virtual-mta=x
+</pattern-list>
+<address-list gone>
+    address Never@one.test
+    address /^abuse\\+/
+    domain [*.]gone.test
+    address-file {file}
+</address-list>
+'''
+
+
+def test_lists_choose_and_suppress(world, relay):
+    """Rules in order, over nested lists; recipients that go different ways come one after the other.
+    Addresses on a list are refused."""
+    listed = world.path('addresses')
+    with open(listed, 'w', encoding='utf-8') as file:
+        file.write('# a comment\nfiled@one.test\n\nwhole.test\n')
+    daemon, receiver = relay('pattern-list main\nsuppression-lists gone\n</source>\n' +
+                             LISTS.format(file=listed) + '<source 1.2.3.4>')
+    client = Smtp(daemon.listen)
+    client.command('EHLO client.test')
+    cases = [('a@sender.test', 'b@one.test', b'', ('x', '')),
+             ('a@sender.test', 'b@three.test', b'', ('v', '')),
+             ('a@news.sender.test', 'b@TWO.test', b'', ('x', '')),
+             ('a@news.sender.test', 'b@three.test', b'X-Stream: none\r\n', (None, 'both')),
+             ('a@news.sender.test', 'b@one.test', b'x-stream:\r\n transactional\r\n', ('w', '')),
+             ('a@sender.test', '/odd@three.test', b'', ('x', ''))]
+    for count, (sender, rcpt, header, (vmta, pool)) in enumerate(cases, 1):
+        client.envelope(sender, [rcpt])
+        assert client.data(b'Subject: s\r\n' + header + BODY)[0] == 250
+        row = last_row(daemon, count)
+        assert row['vmtaPool'] == pool and (row['vmta'] == vmta or not vmta), (rcpt, row)
+    client.envelope('a@sender.test', ['b@one.test', 'c@two.test'])
+    assert client.command('RCPT TO:<d@three.test>')[0] == 452
+    for rcpt in ['never@one.test', 'abuse+x@one.test', 'a@gone.test', 'a@b.gone.test',
+                 'FILED@one.test', 'who@whole.test']:
+        assert client.command(f'RCPT TO:<{rcpt}>')[0] == 550, rcpt
+    assert client.command('RCPT TO:<a@notgone.test>')[0] == 452
+    assert client.data(BODY)[0] == 250
+    assert {row['vmta'] for row in daemon.wait_for_rows(8)[6:]} == {'x'}
+    assert len(receiver.wait(7)) >= 7
+
+
 def test_fields_that_are_missing_are_added(relay):
     """Message-ID and Date where there is none, or a Date of ours in any case."""
     daemon, receiver = relay('add-message-id-header yes\nadd-date-header yes\n'

@@ -1,0 +1,240 @@
+/* <address-list>: addresses, domains and patterns whose mail a source does not take. */
+#include "core/base/err.h"
+#include "core/base/regex.h"
+#include "core/conf/pattern_list.h"
+#include "core/conf/show.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#define FILE_LINE_MAX 1024
+
+struct address_pattern {
+    const struct regex *regex;
+    struct address_pattern *next;
+};
+
+struct conf_address_list {
+    struct slice name;
+    struct table addresses; /* and domains: keys are texts, ASCII case ignored */
+    struct slice *texts;    /* by the number in the table */
+    uint32_t text_count;
+    uint32_t text_room;
+    struct address_pattern *patterns;
+};
+
+/* ---- Members --------------------------------------------------------------------------------- */
+
+static bool match_text(uint32_t value, const void *key, void *context)
+{
+    const struct conf_address_list *list = context;
+
+    return slice_equal_nocase(list->texts[value], *(const struct slice *)key);
+}
+
+static bool has_text(const struct conf_address_list *list, struct slice text)
+{
+    return table_find(&list->addresses, hash_bytes_nocase(text.data, text.len), match_text, &text,
+                      (void *)(uintptr_t)list) != TABLE_NONE;
+}
+
+/* "a@b", "@b" for a domain, "@.b" for what lies below it. */
+static int add_text(struct build *build, struct conf_address_list *list, const char *prefix,
+                    struct slice text)
+{
+    struct arena *arena = &build->conf->arena;
+    size_t prefix_len = strlen(prefix);
+    uint8_t *copy = arena_alloc(arena, prefix_len + text.len);
+    struct slice whole = slice_of(copy, prefix_len + text.len);
+
+    memcpy(copy, prefix, prefix_len);
+    memcpy(copy + prefix_len, text.data, text.len);
+    if (has_text(list, whole))
+        return 0;
+    if (list->text_count == list->text_room) {
+        uint32_t room = list->text_room > 0 ? list->text_room * 2 : 64;
+        struct slice *texts = arena_alloc(arena, room * sizeof(*texts));
+
+        if (list->text_count > 0)
+            memcpy(texts, list->texts, list->text_count * sizeof(*texts));
+        list->texts = texts;
+        list->text_room = room;
+    }
+    list->texts[list->text_count] = whole;
+    if (!table_insert(&list->addresses, hash_bytes_nocase(whole.data, whole.len), list->text_count))
+        return -ENOMEM;
+    list->text_count++;
+    return 0;
+}
+
+/* ---- Reading --------------------------------------------------------------------------------- */
+
+static void add_pattern(struct build *build, struct conf_address_list *list,
+                        const struct list_line *line, struct slice pattern)
+{
+    struct address_pattern *added = arena_alloc(&build->conf->arena, sizeof(*added));
+
+    added->regex = list_compile(build, line, pattern);
+    if (added->regex == NULL)
+        return;
+    added->next = list->patterns;
+    list->patterns = added;
+}
+
+static int add_domain(struct build *build, struct conf_address_list *list, struct slice domain)
+{
+    int rc;
+
+    if (slice_starts_nocase(domain, SLICE_LITERAL("*.")))
+        return add_text(build, list, "@.", slice_after(domain, 2));
+    if (!slice_starts_nocase(domain, SLICE_LITERAL("[*.]")))
+        return add_text(build, list, "@", domain);
+    rc = add_text(build, list, "@", slice_after(domain, 4));
+    return rc < 0 ? rc : add_text(build, list, "@.", slice_after(domain, 4));
+}
+
+/* One address a line; a domain alone or behind an @ stands for all of its addresses. */
+static int add_file(struct build *build, struct conf_address_list *list,
+                    const struct list_line *line, struct slice path)
+{
+    char name[FILE_LINE_MAX], text[FILE_LINE_MAX];
+    FILE *file;
+    int rc = 0;
+
+    snprintf(name, sizeof(name), "%.*s", (int)path.len, (const char *)path.data);
+    file = fopen(name, "re");
+    if (file == NULL) {
+        if (!build->options->syntax_only)
+            report_error(build->report, line->file, line->line, "address-file %.*s: %s", SHOW(path),
+                         strerror(errno));
+        return 0;
+    }
+    while (rc == 0 && fgets(text, sizeof(text), file) != NULL) {
+        struct slice entry = slice_trim(slice_of(text, strcspn(text, "\r\n")));
+
+        if (entry.len == 0 || entry.data[0] == '#')
+            continue;
+        rc = add_text(build, list, slice_find(entry, '@') < entry.len ? "" : "@", entry);
+    }
+    fclose(file);
+    return rc;
+}
+
+static int read_line(struct build *build, struct conf_address_list *list,
+                     const struct list_line *line)
+{
+    static const struct slice words[] = {SLICE_LITERAL("address"), SLICE_LITERAL("domain"),
+                                         SLICE_LITERAL("address-file")};
+    struct slice keyword = line->text;
+    struct slice rest, pattern;
+    int found;
+
+    for (size_t i = 0; i < keyword.len; i++) {
+        if (keyword.data[i] == ' ' || keyword.data[i] == '\t')
+            keyword.len = i;
+    }
+    rest = slice_trim(slice_after(line->text, keyword.len));
+    if (rest.len > 0 && slice_equal_nocase(keyword, words[1]))
+        return add_domain(build, list, rest);
+    if (rest.len > 0 && slice_equal_nocase(keyword, words[2]))
+        return add_file(build, list, line, rest);
+    if (rest.len > 0 && slice_equal_nocase(keyword, words[0])) {
+        found = list_next_regex(&rest, &pattern);
+        if (found > 0)
+            add_pattern(build, list, line, pattern);
+        else if (found == 0)
+            return add_text(build, list, "", rest);
+        if (found >= 0)
+            return 0;
+    }
+    report_error(build->report, line->file, line->line,
+                 "\"%.*s\" is none of: address ADDRESS, address /PATTERN/, domain DOMAIN, "
+                 "address-file PATH",
+                 SHOW(line->text));
+    return 0;
+}
+
+const struct conf_address_list *address_list_find(const struct conf *conf, struct slice name)
+{
+    for (uint32_t i = 0; i < conf->address_list_count; i++) {
+        if (slice_equal_nocase(conf->address_lists[i].name, name))
+            return &conf->address_lists[i];
+    }
+    return NULL;
+}
+
+void build_address_lists(struct build *build)
+{
+    struct conf *conf = build->conf;
+    const struct section *first = build->tree->top.children;
+    uint32_t most = 0;
+
+    for (const struct section *at = first; at != NULL; at = at->next)
+        most += address_list_is(at);
+    conf->address_lists = arena_alloc(&conf->arena, most * sizeof(*conf->address_lists));
+    for (const struct section *at = first; at != NULL; at = at->next) {
+        struct conf_address_list *list = &conf->address_lists[conf->address_list_count];
+
+        if (!address_list_is(at))
+            continue;
+        if (at->name.len == 0)
+            report_error(build->report, at->file, at->line, "<address-list> needs a name here");
+        if (address_list_find(conf, at->name) != NULL)
+            report_error(build->report, at->file, at->line, "<address-list %.*s> is given twice",
+                         SHOW(at->name));
+        *list = (struct conf_address_list){.name = at->name};
+        table_init(&list->addresses);
+        conf->address_list_count++;
+        for (const struct list_line *line = at->lines; line != NULL; line = line->next) {
+            if (read_line(build, list, line) < 0)
+                report_error(build->report, line->file, line->line, "too little memory");
+        }
+    }
+}
+
+void address_lists_fini(struct conf *conf)
+{
+    for (uint32_t i = 0; i < conf->address_list_count; i++)
+        table_fini(&conf->address_lists[i].addresses);
+}
+
+/* ---- Asking ---------------------------------------------------------------------------------- */
+
+static bool has_domain_above(const struct conf_address_list *list, struct slice domain)
+{
+    char key[2 + 255];
+
+    for (size_t at = 0; at < domain.len && domain.len - at < sizeof(key) - 1; at++) {
+        if (domain.data[at] != '.')
+            continue;
+        key[0] = '@';
+        memcpy(key + 1, domain.data + at, domain.len - at);
+        if (has_text(list, slice_of(key, 1 + domain.len - at)))
+            return true;
+    }
+    return false;
+}
+
+bool conf_address_list_has(const struct conf_address_list *list, struct slice address,
+                           struct regex_scratch *scratch)
+{
+    struct regex_subject subject;
+    size_t at = address.len;
+
+    if (has_text(list, address))
+        return true;
+    while (at > 0 && address.data[at - 1] != '@')
+        at--;
+    if (at > 0 && (has_text(list, slice_after(address, at - 1)) ||
+                   has_domain_above(list, slice_after(address, at))))
+        return true;
+    if (list->patterns == NULL)
+        return false;
+    regex_subject_set(&subject, address);
+    for (const struct address_pattern *pattern = list->patterns; pattern != NULL;
+         pattern = pattern->next) {
+        if (regex_match(pattern->regex, &subject, scratch) == REGEX_YES)
+            return true;
+    }
+    return false;
+}

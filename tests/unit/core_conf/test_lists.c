@@ -1,0 +1,143 @@
+/* Pattern lists and address lists: what they refuse, and what they answer. */
+#include "core/base/regex.h"
+#include "tests/unit/core_conf/unit.h"
+
+#define WAYS                                                                                       \
+    "smtp-source-host 192.0.2.1 a\n<virtual-mta v>\n</virtual-mta>\n"                              \
+    "<virtual-mta w>\n</virtual-mta>\n"
+
+static void mistakes_are_named(void **state)
+{
+    static const struct {
+        const char *text; /* lines 6 and on */
+        const char *fragment;
+    } rows[] = {
+        {"<pattern-list l>\nrcpt-to /x/ virtual-mta=u\n</pattern-list>\n",
+         "test:7: virtual-mta: there is no virtual MTA or pool \"u\""},
+        {"<pattern-list l>\nrcpt-to /x/\n</pattern-list>\n", "test:7: the rule says nothing"},
+        {"<pattern-list l>\nrcpt-to x virtual-mta=v\n</pattern-list>\n",
+         "test:7: a pattern between slashes"},
+        {"<pattern-list l>\nrcpt-to /x virtual-mta=v\n</pattern-list>\n",
+         "test:7: a pattern between slashes"},
+        {"<pattern-list l>\nrcpt-to /(/ virtual-mta=v\n</pattern-list>\n", "test:7: /(/: "},
+        {"<pattern-list l>\nheader /x/ virtual-mta=v\n</pattern-list>\n",
+         "test:7: a pattern between slashes"},
+        {"<pattern-list l>\nfrom /x/ virtual-mta=v\n</pattern-list>\n", "test:7: \"from\" is"},
+        {"<pattern-list l>\n* reply=v\n</pattern-list>\n", "test:7: \"reply=v\" is neither"},
+        {"<pattern-list l>\n* virtual-mta=v,recipient-priority=101\n</pattern-list>\n",
+         "test:7: recipient-priority: a number from 0 to 100"},
+        {"<pattern-list l>\ncall-to:m\n</pattern-list>\n", "test:7: call-to: there is no"},
+        {"<pattern-list l>\ncall-to:m\n</pattern-list>\n"
+         "<pattern-list m>\n* call-to:l\n</pattern-list>\n",
+         "or in a circle"},
+        {"<pattern-list l>\n</pattern-list>\n<pattern-list L>\n</pattern-list>\n",
+         "<pattern-list L> is given twice"},
+        {"<source 10/8>\npattern-list l\n</source>\n",
+         "test:7: pattern-list: there is no list \"l\""},
+        {"<source 10/8>\nsuppression-lists l\n</source>\n",
+         "test:7: suppression-lists: there is no list \"l\""},
+        {"<address-list l>\naddress\n</address-list>\n", "test:7: \"address\" is none of"},
+        {"<address-list l>\nmailbox a@b\n</address-list>\n", "test:7: \"mailbox a@b\" is none of"},
+        {"<address-list l>\naddress /(/\n</address-list>\n", "test:7: /(/: "},
+        {"<address-list l>\naddress-file /nowhere/at/all\n</address-list>\n",
+         "test:7: address-file /nowhere/at/all: "},
+        {"<address-list>\n</address-list>\n", "test:6: <address-list> needs a name"},
+    };
+    struct findings findings;
+
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        char text[512];
+
+        snprintf(text, sizeof(text), WAYS "%s", rows[i].text);
+        refuse(text, &findings);
+        if (strstr(findings.text, rows[i].fragment) == NULL)
+            print_error("%s gave %s", rows[i].text, findings.text);
+        assert_non_null(strstr(findings.text, rows[i].fragment));
+    }
+}
+
+static bool one_header(void *context, struct slice name, struct slice *ret_value)
+{
+    *ret_value = slice_str(context);
+    return slice_equal_nocase(name, SLICE_LITERAL("x-stream"));
+}
+
+static const char *ask(const struct conf *conf, const char *sender, const char *rcpt,
+                       const char *stream, struct regex_scratch *scratch)
+{
+    struct conf_pattern_question question = {
+        .sender = slice_str(sender),
+        .rcpt = slice_str(rcpt),
+        .header = stream != NULL ? one_header : NULL,
+        .context = (void *)(uintptr_t)stream,
+    };
+    struct conf_pattern_answer answer;
+
+    conf_patterns_ask(source_of(conf, "10.0.0.1", NULL)->patterns, &question, scratch, &answer);
+    return answer.virtual_mta != NULL ? answer.virtual_mta : "none";
+}
+
+static void the_first_rule_that_matches(void **state)
+{
+    struct conf *conf =
+        load(WAYS "<source 10/8>\npattern-list l\n</source>\n"
+                  "<pattern-list l>\nmail-from /^A@/ call-to:m\n"
+                  "header x-stream: /^t/ virtual-mta=w\n"
+                  "rcpt-to /\\/(?-i)X/ virtual-mta=v\n</pattern-list>\n"
+                  "<pattern-list m>\nrcpt-to /b$/ virtual-mta=v\n</pattern-list>\n");
+    struct regex_scratch *scratch = regex_scratch_new();
+
+    assert_true(source_of(conf, "10.0.0.1", NULL)->has_lists);
+    assert_true(source_of(conf, "10.0.0.1", NULL)->needs_header);
+    assert_false(source_of(conf, "192.0.2.1", NULL)->has_lists);
+    assert_string_equal(ask(conf, "a@b", "x@b", "t", scratch), "v");
+    assert_string_equal(ask(conf, "a@b", "x@c", "t", scratch), "w");
+    assert_string_equal(ask(conf, "a@b", "x@c", "s", scratch), "none");
+    assert_string_equal(ask(conf, "a@b", "x@c", NULL, scratch), "none");
+    assert_string_equal(ask(conf, "", "/Xa@c", NULL, scratch), "v");
+    assert_string_equal(ask(conf, "", "/xa@c", NULL, scratch), "none");
+    regex_scratch_free(scratch);
+    conf_unref(conf);
+}
+
+static void members_of_an_address_list(void **state)
+{
+    static const struct {
+        const char *address;
+        bool is_member;
+    } rows[] = {
+        {"a@one", true},      {"A@ONE", true},      {"b@one", false},      {"x@two", true},
+        {"x@sub.two", false}, {"x@three", false},   {"x@a.b.three", true}, {"x@four", true},
+        {"x@a.four", true},   {"x@notfour", false}, {"abuse1@x", true},    {"abuse@x", false},
+    };
+    struct conf *conf = load("<source 10/8>\nsuppression-lists empty,l\n</source>\n"
+                             "<address-list empty>\n</address-list>\n"
+                             "<address-list l>\naddress a@one\ndomain two\ndomain *.three\n"
+                             "domain [*.]four\naddress /^abuse\\d/\n</address-list>\n");
+    const struct conf_source *source = source_of(conf, "10.0.0.1", NULL);
+    struct regex_scratch *scratch = regex_scratch_new();
+
+    assert_int_equal(source->suppression_count, 2);
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        struct slice address = slice_str(rows[i].address);
+
+        assert_false(conf_address_list_has(source->suppressions[0], address, scratch));
+        if (conf_address_list_has(source->suppressions[1], address, scratch) != rows[i].is_member)
+            print_error("%s\n", rows[i].address);
+        assert_int_equal(conf_address_list_has(source->suppressions[1], address, scratch),
+                         rows[i].is_member);
+    }
+    regex_scratch_free(scratch);
+    conf_unref(conf);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(mistakes_are_named),
+        cmocka_unit_test(the_first_rule_that_matches),
+        cmocka_unit_test(members_of_an_address_list),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
