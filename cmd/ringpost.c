@@ -199,6 +199,7 @@ static void on_finding(void *context, enum conf_severity severity, const char *f
 static int test_config(const struct verb_request *request)
 {
     const struct conf_load_options options = {
+        .lint = true,
         .syntax_only = (request->given & VERB_BIT(OPTION_SYNTAX)) != 0,
     };
     struct findings findings = {0};

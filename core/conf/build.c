@@ -4,6 +4,7 @@
 #include "core/base/mem.h"
 #include "core/base/must.h"
 #include "core/conf/field.h"
+#include "core/conf/lint.h"
 #include "core/conf/pattern_list.h"
 #include "core/conf/show.h"
 
@@ -235,6 +236,8 @@ int build_snapshot(struct conf *conf, const struct tree *tree,
         rc = build_intern(&build);
     if (rc == 0 && report->errors == 0)
         build_source_effects(&build);
+    if (rc == 0 && report->errors == 0 && build.options->lint)
+        rc = lint_all(&build);
     macro_set_fini(&build.macros);
     return rc;
 }

@@ -36,6 +36,7 @@ typedef void conf_report_fn(void *context, enum conf_severity severity, const ch
 
 struct conf_load_options {
     bool syntax_only; /* named files and addresses need not exist on this machine */
+    bool lint;        /* warn of what is right by the letter and hardly meant so */
     bool no_includes; /* `include` is an error: nothing but the given text is read */
 };
 

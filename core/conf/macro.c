@@ -23,6 +23,7 @@ struct macro {
     struct slice name;
     struct slice items; /* as written */
     enum macro_state state;
+    bool used;
     struct slice *texts; /* expanded, once it is flat */
     uint32_t count;
     uint32_t capacity;
@@ -240,4 +241,29 @@ int macro_check(struct macro_set *set, struct slice name)
     struct macro *macro = find(set, name);
 
     return macro == NULL ? E_NOT_FOUND : flatten(set, macro);
+}
+
+/* Each macro is gone into once, so loops and depth cost nothing. */
+void macro_mark_used(struct macro_set *set, struct slice text)
+{
+    for (size_t at = slice_find(text, '$'); at < text.len; at = slice_find(text, '$')) {
+        struct slice name = slice_of(text.data + at + 1, 0);
+        struct macro *macro;
+
+        text = slice_after(text, at + 1);
+        while (name.len < text.len && pattern_is_macro_octet(text.data[name.len]))
+            name.len++;
+        macro = find(set, name);
+        if (macro == NULL || macro->used)
+            continue;
+        macro->used = true;
+        macro_mark_used(set, macro->items);
+    }
+}
+
+bool macro_is_used(struct macro_set *set, struct slice name)
+{
+    const struct macro *macro = find(set, name);
+
+    return macro != NULL && macro->used;
 }

@@ -35,5 +35,8 @@ typedef int macro_emit_fn(void *context, struct slice text, bool from_macro);
  * with the reason in set->why, or what emit returned.
  */
 int macro_expand(struct macro_set *set, struct slice text, macro_emit_fn *emit, void *context);
+/* Notes the macros that text names, and those that these name. */
+void macro_mark_used(struct macro_set *set, struct slice text);
+bool macro_is_used(struct macro_set *set, struct slice name);
 /* Checks a macro that nothing uses: the same returns. */
 int macro_check(struct macro_set *set, struct slice name);

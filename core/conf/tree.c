@@ -441,6 +441,11 @@ static void include_file(struct parser *parser, const char *path)
         return;
     }
     rc = reader_open_file(&file.reader, name, false, READER_BYTES_MAX - parser->bytes);
+    if (rc == -ENOENT && parser->options->syntax_only) {
+        report_warning(parser->report, parser->file->reader.name, parser->file->reader.line,
+                       "cannot include %.200s: %s", name, err_text(rc));
+        return;
+    }
     if (rc < 0) {
         complain(parser, "cannot include %.200s: %s", name, err_text(rc));
         return;

@@ -1,0 +1,381 @@
+#include "core/conf/chain.h"
+#include "core/conf/lint.h"
+
+#include "core/base/mem.h"
+#include "core/base/must.h"
+#include "core/conf/show.h"
+
+#include <errno.h>
+#include <math.h>
+
+#define MINUTE_MS  60000ull
+#define TOLD_MAX   REPORT_WARNINGS_MAX
+/* Queues that are looked at; more than that a person has not written. */
+#define QUEUES_MAX 200000u
+
+/* Findings are told once for a pair of lines, however many queues they meet in. */
+struct told {
+    unsigned check;
+    const struct setting *a;
+    const struct setting *b;
+};
+
+struct limits {
+    struct build *build;
+    struct directive_index index;
+    struct chain chain;
+    struct told told[TOLD_MAX];
+    unsigned told_count;
+    const struct vmta_slot *slot;     /* whose blocks are looked at, or NULL */
+    const struct settings *slot_says; /* what its section says */
+    unsigned queues_left;
+};
+
+/* ---- One keyword's effective value --------------------------------------------------------- */
+
+struct side {
+    const struct directive *row;
+    const struct setting *setting; /* NULL: the default */
+    const struct value *value;     /* NULL: neither line nor default */
+};
+
+static struct side side_of(const struct limits *limits, const char *keyword)
+{
+    const struct directive *row = directive_find(&limits->index, slice_str(keyword), SCOPE_DOMAIN);
+    struct side side = {.row = row};
+
+    must(row != NULL);
+    side.setting = chain_at(&limits->chain, row).setting;
+    if (side.setting != NULL && side.setting->cleared)
+        side.setting = NULL;
+    if (side.setting != NULL)
+        side.value = &side.setting->value;
+    else if (row->preset != NULL)
+        side.value = &limits->build->conf->presets[directive_position(row)];
+    return side;
+}
+
+static const char *text_of(const struct side *side)
+{
+    return side->setting != NULL ? side->setting->text : side->row->preset;
+}
+
+static bool is_new(struct limits *limits, unsigned check, const struct setting *a,
+                   const struct setting *b)
+{
+    for (unsigned i = 0; i < limits->told_count; i++) {
+        if (limits->told[i].check == check && limits->told[i].a == a && limits->told[i].b == b)
+            return false;
+    }
+    if (limits->told_count == TOLD_MAX)
+        return false;
+    limits->told[limits->told_count++] = (struct told){check, a, b};
+    return true;
+}
+
+/* At the line of the first that has one; the other's place stands in the text. */
+static void tell(struct limits *limits, unsigned check, const struct side *a, const char *what,
+                 const struct side *b, const char *why)
+{
+    const struct setting *at = a->setting != NULL ? a->setting : b->setting;
+    const struct setting *other = at == a->setting ? b->setting : NULL;
+    char place[300] = "the default";
+
+    if (at == NULL || !is_new(limits, check, a->setting, b->setting))
+        return;
+    if (other != NULL)
+        snprintf(place, sizeof(place), "line %u of %.200s", other->line, other->file);
+    else if (at != a->setting)
+        snprintf(place, sizeof(place), "this line; %s is the default", a->row->name);
+    report_warning(limits->build->report, at->file, at->line, "%s %.80s %s %s %.80s (%s): %s",
+                   a->row->name, text_of(a), what, b->row->name, text_of(b), place, why);
+}
+
+/* ---- Comparing ----------------------------------------------------------------------------- */
+
+/* What a limit lets through in a day; a plain number stands for itself. */
+static double amount(const struct side *side)
+{
+    const struct value *value = side->value;
+
+    if (value == NULL || value->number == CONF_UNLIMITED)
+        return INFINITY;
+    if (side->row->type == TYPE_RATE || side->row->type == TYPE_VOLUME_RATE)
+        return value->interval_ms == 0 ? 0 : (double)value->number / (double)value->interval_ms;
+    if (side->row->type == TYPE_TIME_LIST)
+        return (double)value->times[0];
+    return (double)value->number;
+}
+
+static const struct {
+    const char *backoff;
+    const char *normal;
+} twins[] = {
+    {"backoff-max-msg-rate", "max-msg-rate"},
+    {"backoff-max-connect-rate", "max-connect-rate"},
+    {"backoff-max-data-volume-rate", "max-data-volume-rate"},
+    {"backoff-max-smtp-out", "max-smtp-out"},
+};
+
+#define TWINS (sizeof(twins) / sizeof(twins[0]))
+
+enum check {
+    CHECK_TWIN, /* and one for each of them */
+    CHECK_RETRY = TWINS,
+    CHECK_BACKOFF_EMPTY,
+    CHECK_BOUNCE,
+    CHECK_TLS,
+    CHECK_ZERO,
+    CHECK_CONNECT_RATE,
+    CHECK_VMTA,
+};
+
+static void check_backoff(struct limits *limits)
+{
+    struct side list = side_of(limits, "smtp-pattern-list");
+    struct side retry = side_of(limits, "retry-after");
+    struct side backoff_retry = side_of(limits, "backoff-retry-after");
+    struct side reroute = side_of(limits, "backoff-reroute-to-virtual-mta");
+    unsigned given = (backoff_retry.setting != NULL) + (reroute.setting != NULL);
+
+    for (unsigned i = 0; i < TWINS; i++) {
+        struct side backoff = side_of(limits, twins[i].backoff);
+        struct side normal = side_of(limits, twins[i].normal);
+
+        if (backoff.setting == NULL)
+            continue;
+        given++;
+        if (amount(&backoff) >= amount(&normal))
+            tell(limits, CHECK_TWIN + i, &backoff, "is no tighter than", &normal,
+                 "backoff mode would not slow the queue down by it");
+    }
+    if (backoff_retry.setting != NULL && amount(&backoff_retry) <= amount(&retry))
+        tell(limits, CHECK_RETRY, &backoff_retry, "is no longer than", &retry,
+             "backoff mode would not rest longer");
+    if (list.setting != NULL && given == 0 &&
+        is_new(limits, CHECK_BACKOFF_EMPTY, list.setting, NULL))
+        report_warning(limits->build->report, list.setting->file, list.setting->line,
+                       "smtp-pattern-list %.80s: no backoff limit is given, so backoff mode would "
+                       "change nothing but the wait between attempts",
+                       list.setting->text);
+}
+
+/* ---- Limits that contradict each other ----------------------------------------------------- */
+
+static void check_zero(struct limits *limits)
+{
+    static const char *const keywords[] = {"max-smtp-out", "max-msg-rate", "max-connect-rate",
+                                           "max-data-volume-rate"};
+
+    for (size_t i = 0; i < sizeof(keywords) / sizeof(keywords[0]); i++) {
+        struct side side = side_of(limits, keywords[i]);
+
+        if (side.setting != NULL && side.value->number == 0 &&
+            is_new(limits, CHECK_ZERO, side.setting, NULL))
+            report_warning(limits->build->report, side.setting->file, side.setting->line,
+                           "%s %.80s lets nothing through; \"unlimited\" is what no limit is "
+                           "called",
+                           side.row->name, side.setting->text);
+    }
+}
+
+static void check_connect_rate(struct limits *limits)
+{
+    struct side messages = side_of(limits, "max-msg-rate");
+    struct side connects = side_of(limits, "max-connect-rate");
+    struct side each = side_of(limits, "max-msg-per-connection");
+    struct side rcpts = side_of(limits, "max-rcpt-per-message");
+
+    if (amount(&messages) < INFINITY && amount(&each) < INFINITY &&
+        amount(&connects) * amount(&each) * amount(&rcpts) < amount(&messages))
+        tell(limits, CHECK_CONNECT_RATE, &messages, "is out of reach by", &connects,
+             "so many connections of max-msg-per-connection carry less");
+}
+
+static void check_contradictions(struct limits *limits)
+{
+    struct side bounce = side_of(limits, "bounce-after");
+    struct side retry = side_of(limits, "retry-after");
+    struct side requires = side_of(limits, "require-starttls");
+    struct side uses = side_of(limits, "use-starttls");
+
+    if (amount(&bounce) <= amount(&retry))
+        tell(limits, CHECK_BOUNCE, &bounce, "is no longer than the first wait of", &retry,
+             "mail is given up before it is tried a second time");
+    if (requires.value->number != 0 && uses.value->number == 0)
+        tell(limits, CHECK_TLS, &requires, "contradicts", &uses, "nothing can be delivered");
+    check_zero(limits);
+    check_connect_rate(limits);
+}
+
+/* A queue's limit that the limit of its whole virtual MTA does not leave room for. */
+static void check_vmta(struct limits *limits)
+{
+    static const char *const pairs[][2] = {{"max-smtp-out", "max-smtp-out"},
+                                           {"max-msg-rate", "max-smtp-msg-rate"}};
+
+    for (size_t i = 0; limits->slot_says != NULL && i < 2; i++) {
+        struct side queue = side_of(limits, pairs[i][0]);
+        struct side whole = {
+            .row = directive_find(&limits->index, slice_str(pairs[i][1]), SCOPE_VMTA)};
+
+        for (uint32_t at = 0; at < limits->slot_says->all_count; at++) {
+            if (limits->slot_says->items[at].row == whole.row)
+                whole.setting = &limits->slot_says->items[at];
+        }
+        if (whole.setting == NULL || whole.setting->cleared || queue.setting == NULL)
+            continue;
+        whole.value = &whole.setting->value;
+        if (amount(&queue) < INFINITY && amount(&queue) > amount(&whole))
+            tell(limits, CHECK_VMTA + (unsigned)i, &queue, "is more than the whole virtual MTA's",
+                 &whole, "it can never be reached");
+    }
+}
+
+/* ---- Which queues are looked at ------------------------------------------------------------ */
+
+/* A domain that the pattern matches and hardly another one does. */
+static struct slice domain_in(const struct pattern *pattern, char room[PATTERN_TEXT_MAX + 8])
+{
+    int len = 0;
+
+    if (pattern->kind == PATTERN_SUBDOMAINS)
+        len = snprintf(room, PATTERN_TEXT_MAX + 8, "0any.%.*s", (int)pattern->name.len,
+                       (const char *)pattern->name.data);
+    else if (pattern->kind == PATTERN_ANY)
+        len = snprintf(room, PATTERN_TEXT_MAX + 8, "0any");
+    else
+        return pattern->name;
+    return slice_of(room, (size_t)len);
+}
+
+static int check_queue(void *context, struct slice text, bool from_macro)
+{
+    struct limits *limits = context;
+    char room[PATTERN_TEXT_MAX];
+    char domain[PATTERN_TEXT_MAX + 8];
+    struct pattern pattern;
+
+    if (limits->queues_left == 0 || pattern_parse(text, room, &pattern) < 0 ||
+        pattern.kind == PATTERN_ADDRESSES)
+        return 0;
+    limits->queues_left--;
+    chain_of_queue(&limits->chain, limits->build->conf, domain_in(&pattern, domain), limits->slot);
+    check_backoff(limits);
+    check_contradictions(limits);
+    check_vmta(limits);
+    return 0;
+}
+
+static void check_blocks(struct limits *limits, const struct section *outer)
+{
+    for (const struct section *at = outer->children; at != NULL; at = at->next) {
+        if (at->kind->scope == SCOPE_DOMAIN)
+            macro_expand(&limits->build->macros, at->name, check_queue, limits);
+    }
+}
+
+/* The blocks of a pool as they are for a member without blocks of its own. */
+static void check_pool(struct limits *limits, const struct section *section)
+{
+    const struct conf *conf = limits->build->conf;
+    const struct conf_pool *pool = conf_pool_named(conf, section->name);
+    struct vmta_slot slot;
+
+    if (pool == NULL || pool->vmta_count == 0)
+        return;
+    slot = conf->vmtas[vmta_find(conf, slice_str(conf_vmta(conf, pool->vmta_ids[0])->name))];
+    slot.layer = LAYER_NONE;
+    limits->slot = &slot;
+    limits->slot_says = slot.pool;
+    check_blocks(limits, section);
+}
+
+static void check_all_blocks(struct limits *limits)
+{
+    const struct section *top = &limits->build->tree->top;
+    const struct conf *conf = limits->build->conf;
+
+    check_blocks(limits, top);
+    for (const struct section *at = top->children; at != NULL; at = at->next) {
+        if (at->kind->scope == SCOPE_VMTA) {
+            limits->slot = &conf->vmtas[vmta_find(conf, at->name)];
+            limits->slot_says = limits->slot->own;
+            check_blocks(limits, at);
+        } else if (at->kind->scope == SCOPE_POOL) {
+            check_pool(limits, at);
+        }
+    }
+}
+
+/* ---- Spans --------------------------------------------------------------------------------- */
+
+/* Times that are waits between attempts, or until a state ends. */
+static bool is_wait(const struct directive *row)
+{
+    static const char *const waits[] = {
+        "retry-after",           "retry-recipients-after", "backoff-retry-after",
+        "bounce-after",          "move-interval",          "backoff-to-normal-after",
+        "notify-of-delay-every", "delete-after",           "reenable-source-ip-after",
+    };
+
+    for (size_t i = 0; i < sizeof(waits) / sizeof(waits[0]); i++) {
+        if (strcmp(row->name, waits[i]) == 0)
+            return true;
+    }
+    return false;
+}
+
+static bool is_under_a_minute(const struct entry *entry)
+{
+    const struct value *value = &entry->value;
+
+    switch (entry->row->type) {
+    case TYPE_RATE:
+    case TYPE_VOLUME_RATE:
+        return value->number != CONF_UNLIMITED && value->number > 0 &&
+               value->interval_ms < MINUTE_MS;
+    case TYPE_TIME:
+        return is_wait(entry->row) && value->number < MINUTE_MS;
+    case TYPE_TIME_LIST:
+        for (uint64_t i = 0; is_wait(entry->row) && i < value->number; i++) {
+            if (value->times[i] < MINUTE_MS)
+                return true;
+        }
+        return false;
+    default:
+        return false;
+    }
+}
+
+static void check_spans(struct build *build, const struct section *section)
+{
+    for (const struct entry *entry = section->entries; entry != NULL; entry = entry->next) {
+        if (!entry->cleared && is_under_a_minute(entry))
+            report_warning(build->report, entry->file, entry->line,
+                           "%s %.80s: the interval is under a minute", entry->row->name,
+                           entry->text);
+    }
+    for (const struct section *at = section->children; at != NULL; at = at->next)
+        check_spans(build, at);
+}
+
+/* ---- The whole ----------------------------------------------------------------------------- */
+
+int lint_limits(struct build *build)
+{
+    struct limits *limits = mem_alloc(sizeof(*limits));
+    int rc = directive_index_init(&limits->index);
+
+    limits->build = build;
+    limits->queues_left = QUEUES_MAX;
+    if (rc == 0) {
+        chain_init(&limits->chain);
+        check_all_blocks(limits);
+        chain_fini(&limits->chain);
+        directive_index_fini(&limits->index);
+    }
+    mem_free(limits);
+    check_spans(build, &build->tree->top);
+    return rc;
+}

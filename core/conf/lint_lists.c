@@ -1,0 +1,203 @@
+#include "core/conf/lint.h"
+
+#include "core/base/err.h"
+#include "core/base/regex.h"
+#include "core/conf/show.h"
+
+#include <errno.h>
+
+/* ---- Taking a line apart ------------------------------------------------------------------- */
+
+/* "what /regex/ action" with an empty regex where there is none. */
+struct rule {
+    struct slice what;
+    struct slice regex;
+    bool has_regex;
+    struct slice action;
+};
+
+static bool is_blank(const struct slice text, size_t at)
+{
+    return at >= text.len || text.data[at] == ' ' || text.data[at] == '\t';
+}
+
+/* The slash that ends a pattern has a blank or nothing behind it; others belong to the pattern. */
+static bool read_rule(struct slice text, struct rule *ret_rule)
+{
+    size_t open = slice_find(text, '/');
+    size_t close = open + 1;
+
+    *ret_rule = (struct rule){.what = text, .regex = SLICE_EMPTY, .action = SLICE_EMPTY};
+    if (open == text.len)
+        return true;
+    while (close < text.len && !(text.data[close] == '/' && is_blank(text, close + 1)))
+        close += text.data[close] == '\\' ? 2 : 1;
+    if (close >= text.len)
+        return false;
+    ret_rule->what = slice_trim(slice_of(text.data, open));
+    ret_rule->regex = slice_of(text.data + open + 1, close - open - 1);
+    ret_rule->has_regex = true;
+    ret_rule->action = slice_trim(slice_after(text, close + 1));
+    return true;
+}
+
+static void check_regex(struct build *build, const struct list_line *line, struct slice pattern)
+{
+    char why[REGEX_WHY_MAX];
+    struct regex *regex = NULL;
+
+    if (regex_compile(pattern, &regex, why) < 0)
+        report_warning(build->report, line->file, line->line, "/%.*s/ is no regex: %s",
+                       SHOW(pattern), why);
+    regex_free(regex);
+}
+
+/* ---- Actions of smtp-pattern-list ---------------------------------------------------------- */
+
+enum action {
+    ACTION_BACKOFF = 1,
+    ACTION_NORMAL = 2,
+    ACTION_SKIP_MX = 4,
+    ACTION_BOUNCE_QUEUE = 8,
+    ACTION_DISABLE = 16,
+    ACTION_REENABLE = 32,
+};
+
+static const struct {
+    const char *word; /* with '=': a value follows */
+    unsigned action;
+} actions[] = {
+    {"mode=backoff", ACTION_BACKOFF},
+    {"mode=normal", ACTION_NORMAL},
+    {"backoff-to-normal-after=", 0},
+    {"skip-mx", ACTION_SKIP_MX},
+    {"bounce-queue", ACTION_BOUNCE_QUEUE},
+    {"bounce-rcpt", 0},
+    {"disable-source-ip", ACTION_DISABLE},
+    {"reenable-after=", ACTION_REENABLE},
+    {"defer-queue", 0},
+};
+
+static bool find_action(struct slice item, unsigned *given)
+{
+    for (size_t i = 0; i < sizeof(actions) / sizeof(actions[0]); i++) {
+        struct slice word = slice_str(actions[i].word);
+        bool has_value = word.data[word.len - 1] == '=';
+
+        if (!(has_value ? slice_starts_nocase(item, word) && item.len > word.len
+                        : slice_equal_nocase(item, word)))
+            continue;
+        *given |= actions[i].action;
+        return true;
+    }
+    return false;
+}
+
+static void check_conflict(struct build *build, const struct list_line *line, unsigned given)
+{
+    const char *text = NULL;
+
+    if ((given & ACTION_BACKOFF) != 0 && (given & ACTION_NORMAL) != 0)
+        text = "mode=backoff and mode=normal contradict each other";
+    else if ((given & ACTION_SKIP_MX) != 0 && (given & ACTION_BOUNCE_QUEUE) != 0)
+        text = "skip-mx and bounce-queue contradict each other";
+    else if ((given & ACTION_REENABLE) != 0 && (given & ACTION_DISABLE) == 0)
+        text = "reenable-after does nothing without disable-source-ip";
+    if (text != NULL)
+        report_warning(build->report, line->file, line->line, "%s", text);
+}
+
+static void check_reply(struct build *build, const struct list_line *line, const struct rule *rule)
+{
+    struct slice rest = rule->action;
+    struct slice item;
+    unsigned given = 0;
+
+    if (!slice_equal_nocase(rule->what, SLICE_LITERAL("reply")) || rule->action.len == 0) {
+        report_warning(build->report, line->file, line->line,
+                       "the line is not of the form: reply /REGEX/ ACTION,...");
+        return;
+    }
+    while (value_next_item(&rest, &item)) {
+        if (!find_action(item, &given))
+            report_warning(build->report, line->file, line->line, "unknown action \"%.*s\"",
+                           SHOW(item));
+    }
+    check_conflict(build, line, given);
+}
+
+/* ---- Lines that are never reached ---------------------------------------------------------- */
+
+static bool ends_list(const struct section *section, const struct rule *rule)
+{
+    if (strcmp(section->kind->tag, "pattern-list") == 0)
+        return rule->what.len > 0 && rule->what.data[0] == '*';
+    return rule->has_regex && rule->regex.len == 0;
+}
+
+/* The line before `at` that matches whatever `at` does, or NULL. */
+static const struct list_line *find_shadow(const struct section *section,
+                                           const struct list_line *at, const struct rule *rule)
+{
+    for (const struct list_line *line = section->lines; line != at; line = line->next) {
+        struct rule before;
+
+        if (!read_rule(line->text, &before))
+            continue;
+        if (ends_list(section, &before) ||
+            (before.has_regex && rule->has_regex && slice_equal(before.regex, rule->regex) &&
+             slice_equal_nocase(before.what, rule->what)))
+            return line;
+    }
+    return NULL;
+}
+
+/* Pairs of lines are compared, so a list that no person wrote is left alone. */
+#define LINES_MAX 2000u
+
+static void check_list(struct build *build, const struct section *section)
+{
+    bool is_smtp = strcmp(section->kind->tag, "smtp-pattern-list") == 0;
+    uint32_t left = LINES_MAX;
+
+    for (const struct list_line *line = section->lines; line != NULL && left > 0;
+         line = line->next, left--) {
+        const struct list_line *shadow;
+        struct rule rule;
+
+        if (!read_rule(line->text, &rule)) {
+            report_warning(build->report, line->file, line->line,
+                           "the regex has no closing slash (a # starts a comment; write \\x23)");
+            continue;
+        }
+        if (is_smtp && rule.has_regex)
+            check_regex(build, line, rule.regex);
+        if (is_smtp)
+            check_reply(build, line, &rule);
+        shadow = find_shadow(section, line, &rule);
+        if (shadow != NULL)
+            report_warning(build->report, line->file, line->line,
+                           "the line is never reached: line %u of %s matches before", shadow->line,
+                           shadow->file);
+    }
+}
+
+static void check_lists(struct build *build, const struct section *outer)
+{
+    static const char *const tags[] = {"smtp-pattern-list", "pattern-list",
+                                       "bounce-category-patterns"};
+
+    for (const struct section *at = outer->children; at != NULL; at = at->next) {
+        for (size_t i = 0; i < sizeof(tags) / sizeof(tags[0]); i++) {
+            if (strcmp(at->kind->tag, tags[i]) == 0)
+                check_list(build, at);
+        }
+        check_lists(build, at);
+    }
+}
+
+int lint_lists(struct build *build)
+{
+    check_lists(build, &build->tree->top);
+    return 0;
+}

@@ -1,0 +1,207 @@
+#include "tests/unit/core_conf/unit.h"
+
+static const struct conf_load_options options = {.syntax_only = true, .lint = true};
+
+/* Each text loads, and the report holds the fragment. */
+static const struct {
+    const char *name;
+    const char *text;
+    const char *fragment;
+} odd[] = {
+    {"unused macro",
+     "domain-macro a b.example\ndomain-macro c d.example,$e\ndomain-macro e f.example\n"
+     "<domain $a>\n</domain>\n",
+     "warning test:3: domain-macro e is not used"},
+    {"macro that only an unused one names",
+     "domain-macro a b.example,$c\ndomain-macro c d.example\n",
+     "warning test:2: domain-macro c is not used"},
+    {"missing list", "<domain *>\nsmtp-pattern-list none\n</domain>\n",
+     "warning test:2: smtp-pattern-list: there is no <smtp-pattern-list none>"},
+    {"missing proxy",
+     "<virtual-mta a>\nsmtp-source-host 192.0.2.1 a\nuse-proxy p,q\n</virtual-mta>\n"
+     "<proxy p>\nserver 192.0.2.9:1\n</proxy>\n",
+     "warning test:3: use-proxy: there is no <proxy q>"},
+    {"missing way out in backoff mode",
+     "<domain *>\nbackoff-reroute-to-virtual-mta none\n</domain>\n",
+     "test:2: backoff-reroute-to-virtual-mta: there is no <virtual-mta none>"},
+    {"unused list", "<smtp-pattern-list l>\nreply /a/ mode=backoff\n</smtp-pattern-list>\n",
+     "warning test:1: <smtp-pattern-list l> is not used: no smtp-pattern-list names it"},
+    {"domain given twice",
+     "<domain a.example>\nmax-smtp-out 1\nbounce-after 1d\n</domain>\n"
+     "<domain A.example>\nmax-smtp-out 2\n</domain>\n",
+     "warning test:5: <domain A.example> is given again, also in line 1"},
+    {"block made void",
+     "<domain a.example>\nmax-smtp-out 1\n</domain>\n"
+     "<domain a.example>\nmax-smtp-out 2\nbounce-after 1d\n</domain>\n",
+     "warning test:1: <domain a.example> does nothing: all it says is said again by the one in "
+     "line 4"},
+    {"domain in two macros",
+     "domain-macro a x.example,y.example\ndomain-macro b z.example,y.example\n"
+     "<domain $a>\nmax-smtp-out 1\n</domain>\n<domain $b>\nmax-smtp-out 2\n</domain>\n",
+     "warning test:6: y.example is in <domain $b> and in <domain $a> (line 3 of test)"},
+    {"source given twice", "<source 10/8>\n</source>\n<source 10/8>\n</source>\n",
+     "warning test:3: <source 10/8> is given again, also in line 1"},
+    {"unreachable access", "http-access 0/0 monitor\nhttp-access 10.1/16 admin\n",
+     "warning test:2: http-access 10.1/16 admin is never reached"},
+    {"file that is never moved", "<acct-file /a.csv>\nmove-interval 5m\n</acct-file>\n",
+     "warning test:2: move-interval does nothing without move-to"},
+    {"logins wanted and forbidden", "<source 0/0>\nallow-auth no\nrequire-auth yes\n</source>\n",
+     "warning test:3: require-auth contradicts allow-auth no (line 2)"},
+    {"group with more than it has",
+     "<source 0/0>\nsource-group g\n</source>\n"
+     "<source-group g>\nmax-smtp-in 5\nreserved-smtp-in 6\n</source-group>\n",
+     "warning test:6: reserved-smtp-in 6 is more than max-smtp-in 5"},
+    {"backoff rate equal to the normal one, from elsewhere",
+     "<domain *>\nmax-msg-rate 60/h\n</domain>\n"
+     "<domain a.example>\nbackoff-max-msg-rate 1/min\n</domain>\n",
+     "warning test:5: backoff-max-msg-rate 1/min is no tighter than max-msg-rate 60/h (line 2 of "
+     "test)"},
+    {"backoff connections more than the default",
+     "<domain *>\nbackoff-max-smtp-out 30\n</domain>\n",
+     "warning test:2: backoff-max-smtp-out 30 is no tighter than max-smtp-out 20 (the default)"},
+    {"backoff that rests shorter",
+     "<domain *>\nretry-after 1h,2h\nbackoff-retry-after 30m\n</domain>\n",
+     "warning test:3: backoff-retry-after 30m is no longer than retry-after 1h,2h"},
+    {"backoff without limits",
+     "<domain *>\nsmtp-pattern-list l\n</domain>\n"
+     "<smtp-pattern-list l>\nreply /a/ mode=backoff\n</smtp-pattern-list>\n",
+     "warning test:2: smtp-pattern-list l: no backoff limit is given"},
+    {"given up before the second attempt",
+     "<domain *>\nretry-after 2h\nbounce-after 1h\n</domain>\n",
+     "warning test:3: bounce-after 1h is no longer than the first wait of retry-after 2h"},
+    {"TLS wanted and forbidden",
+     "<domain *>\nrequire-starttls yes\n</domain>\n<domain a.example>\nuse-starttls "
+     "no\n</domain>\n",
+     "warning test:2: require-starttls yes contradicts use-starttls no (line 5 of test)"},
+    {"limit of nothing", "<domain *>\nmax-smtp-out 0\n</domain>\n",
+     "warning test:2: max-smtp-out 0 lets nothing through"},
+    {"rate out of reach",
+     "<domain *>\nmax-msg-rate 100/min\nmax-connect-rate 1/min\nmax-msg-per-connection 10\n"
+     "max-rcpt-per-message 1\n</domain>\n",
+     "warning test:2: max-msg-rate 100/min is out of reach by max-connect-rate 1/min"},
+    {"more than the virtual MTA allows",
+     "<virtual-mta a>\nsmtp-source-host 192.0.2.1 a\nmax-smtp-out 10\n<domain *.a.example>\n"
+     "max-smtp-out 50\n</domain>\n</virtual-mta>\n",
+     "warning test:5: max-smtp-out 50 is more than the whole virtual MTA's max-smtp-out 10"},
+    {"backoff in a pool",
+     "<virtual-mta a>\nsmtp-source-host 192.0.2.1 a\n</virtual-mta>\n"
+     "<virtual-mta-pool p>\nvirtual-mta a\n<domain a.example>\nmax-msg-rate 5/h\n</domain>\n"
+     "</virtual-mta-pool>\n<domain *>\nbackoff-max-msg-rate 9/h\n</domain>\n",
+     "warning test:11: backoff-max-msg-rate 9/h is no tighter than max-msg-rate 5/h (line 7 of "
+     "test)"},
+    {"short wait", "<domain *>\nretry-after 5m,30s\n</domain>\n",
+     "warning test:2: retry-after 5m,30s: the interval is under a minute"},
+    {"short span", "<domain *>\nmax-msg-rate 10/30sec\n</domain>\n",
+     "warning test:2: max-msg-rate 10/30sec: the interval is under a minute"},
+    {"line behind a final *",
+     "<source 0/0>\npattern-list l\n</source>\n"
+     "<pattern-list l>\n* virtual-mta={default}\nmail-from /a/ virtual-mta={default}\n"
+     "</pattern-list>\n",
+     "warning test:6: the line is never reached: line 5 of test matches before"},
+    {"category behind everything",
+     "<bounce-category-patterns>\n// other\n/spam/ spam-related\n</bounce-category-patterns>\n",
+     "warning test:3: the line is never reached: line 2"},
+    {"the same regex twice",
+     "<bounce-category-patterns>\n/spam/ spam-related\n/quota/ quota-issues\n/spam/ other\n"
+     "</bounce-category-patterns>\n",
+     "warning test:4: the line is never reached: line 2"},
+    {"reply twice",
+     "<smtp-pattern-list l>\nreply /a/ mode=backoff\nreply /a/ skip-mx\n</smtp-pattern-list>\n",
+     "warning test:3: the line is never reached: line 2"},
+    {"bad regex", "<smtp-pattern-list l>\nreply /a(b/ mode=backoff\n</smtp-pattern-list>\n",
+     "warning test:2: /a(b/ is no regex: "},
+    {"regex cut by a comment",
+     "<smtp-pattern-list l>\nreply /a#b/ mode=backoff\n</smtp-pattern-list>\n",
+     "warning test:2: the regex has no closing slash"},
+    {"unknown action", "<smtp-pattern-list l>\nreply /a/ mode=defer\n</smtp-pattern-list>\n",
+     "warning test:2: unknown action \"mode=defer\""},
+    {"actions that contradict each other",
+     "<smtp-pattern-list l>\nreply /a/ mode=backoff,mode=normal\n</smtp-pattern-list>\n",
+     "warning test:2: mode=backoff and mode=normal contradict each other"},
+    {"actions without meaning",
+     "<smtp-pattern-list l>\nreply /a/ reenable-after=1h\n</smtp-pattern-list>\n",
+     "warning test:2: reenable-after does nothing without disable-source-ip"},
+    {"line of another form",
+     "<smtp-pattern-list l>\nanswer /a/ mode=backoff\n</smtp-pattern-list>\n",
+     "warning test:2: the line is not of the form: reply"},
+    {"keyword without effect", "run-as-root no\n", "warning test:1: run-as-root is accepted and "},
+    {"file to include is elsewhere", "include /nowhere/at/all.conf\n",
+     "warning test:1: cannot include /nowhere/at/all.conf"},
+};
+
+static void what_is_odd_is_told(void **state)
+{
+    static struct findings findings;
+
+    for (size_t i = 0; i < COUNT_OF(odd); i++) {
+        struct conf *conf = NULL;
+
+        findings = (struct findings){0};
+        if (conf_load_text("test", odd[i].text, &options, collect, &findings, &conf) != 0)
+            fail_msg("%s: %s", odd[i].name, findings.text);
+        if (strstr(findings.text, odd[i].fragment) == NULL)
+            fail_msg("%s: no \"%s\" in\n%s", odd[i].name, odd[i].fragment, findings.text);
+        conf_unref(conf);
+    }
+}
+
+/* Without being asked to, a load says nothing of all this. */
+static void a_plain_load_is_quiet(void **state)
+{
+    static struct findings findings;
+
+    for (size_t i = 0; i < COUNT_OF(odd); i++) {
+        static const struct conf_load_options plain = {.syntax_only = true};
+        struct conf *conf = NULL;
+
+        findings = (struct findings){0};
+        conf_load_text("test", odd[i].text, &plain, collect, &findings, &conf);
+        if (strstr(odd[i].fragment, "is accepted and") == NULL &&
+            strstr(odd[i].fragment, "cannot include") == NULL &&
+            strstr(findings.text, odd[i].fragment) != NULL)
+            fail_msg("%s: %s", odd[i].name, findings.text);
+        conf_unref(conf);
+    }
+}
+
+/* What is sound gets no remark but of keywords without effect. */
+static void what_is_sound_is_not(void **state)
+{
+    static const char sound[] =
+        "domain-macro big big.example,$more\ndomain-macro more other.example\n"
+        "http-access 127.0.0.1 admin\nhttp-access 10/8 monitor\nhttp-access 0/0 none\n"
+        "<domain *>\nmax-smtp-out 20\nmax-msg-rate 1000/h\nretry-after 10m\nbounce-after 4d\n"
+        "backoff-max-msg-rate 10/h\nbackoff-retry-after 1h\nsmtp-pattern-list l\n</domain>\n"
+        "<domain $big>\nmax-smtp-out 10\n</domain>\n"
+        "<domain big.example>\nmax-smtp-out 30\nmax-msg-rate unlimited\n</domain>\n"
+        "<domain [*.]big.example>\nmax-smtp-out 30\n</domain>\n"
+        "<smtp-pattern-list l>\nreply /busy \\/ later/ mode=backoff,skip-mx\n"
+        "reply /^4.*http:\\/\\/x/ disable-source-ip,reenable-after=1h\n</smtp-pattern-list>\n"
+        "<bounce-category-patterns>\n/spam/ spam-related\n// other\n</bounce-category-patterns>\n"
+        "<virtual-mta a>\nsmtp-source-host 192.0.2.1 a\nmax-smtp-out 100\n<domain *>\n"
+        "max-smtp-out 5\n</domain>\n</virtual-mta>\n"
+        "<acct-file /a.csv>\nmove-to /b\nmove-interval 5m\n</acct-file>\n";
+    static struct findings findings;
+    struct conf *conf = NULL;
+    char *line = findings.text;
+
+    findings = (struct findings){0};
+    assert_int_equal(conf_load_text("test", sound, &options, collect, &findings, &conf), 0);
+    for (char *end = strchr(line, '\n'); end != NULL; line = end + 1, end = strchr(line, '\n')) {
+        *end = '\0';
+        if (strstr(line, "accepted but has no effect yet") == NULL)
+            fail_msg("%s", line);
+    }
+    conf_unref(conf);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_is_odd_is_told),
+        cmocka_unit_test(a_plain_load_is_quiet),
+        cmocka_unit_test(what_is_sound_is_not),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
