@@ -48,9 +48,22 @@ static bool is_nearly_spent(struct shard *shard, struct connection *connection)
            lease_slots_must_end(&connection->slots, io_now_ns(shard->io) - connection->opened_ns);
 }
 
+/* Whether more waits at the lane than the connections that come up are about to take. */
+static bool is_more_than_taken(const struct lane *lane)
+{
+    uint32_t ready_count = 0;
+
+    list_for_each (link, &lane->waiting) {
+        ready_count += container_of(link, struct queue, lane_link)->ready_count;
+        if (ready_count > lane->connecting_count)
+            return true;
+    }
+    return false;
+}
+
 /* Who is next: the head of the line, or else the queue being served, which stands in no line while
- * it has as many connections as it may. NULL when there is nothing, or a connection that is idle or
- * comes up is about to take it. */
+ * it has as many connections as it may. NULL when there is nothing, or connections that are idle or
+ * come up are about to take it. */
 static struct queue *pick(struct shard *shard, const struct connection *connection)
 {
     struct lane *lane = connection->lane;
@@ -65,7 +78,7 @@ static struct queue *pick(struct shard *shard, const struct connection *connecti
         return is_here && queues_can_send(shard, own) ? own : NULL;
     }
     head = container_of(lane->waiting.next, struct queue, lane_link);
-    if (lane->connecting_count > 0 || !queues_can_send(shard, head) ||
+    if (!is_more_than_taken(lane) || !queues_can_send(shard, head) ||
         (head != own && head->connection_count >= head->settings.max_smtp_out))
         return NULL;
     return head;

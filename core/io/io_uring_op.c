@@ -373,13 +373,19 @@ void io_close(struct io *io, struct io_op *op, int fd)
     state->close = op;
     if (state->recv != NULL)
         io_recv_abandon(io, state->recv);
-    if (state->in_flight > 0) {
+    op->kind = IO_KIND_CANCEL_FD;
+    /*
+     * A cancel by descriptor walks over every request that the ring has armed, one by address only
+     * over those of its hash: with ten thousand connections a hundred microseconds against two. A
+     * receive is all that nearly every connection has.
+     */
+    if (state->in_flight == 1 && state->recv != NULL && state->recv->op.in_flight)
+        io_cancel(io, &state->recv->op);
+    else if (state->in_flight > 0)
         /* Requests that still wait for a slot are in front of this one and meet it too. */
-        op->kind = IO_KIND_CANCEL_FD;
         io_op_submit(io, op);
-        return;
-    }
-    io_fd_settle(io, fd);
+    else
+        io_fd_settle(io, fd);
 }
 
 void io_close_now(struct io *io, int fd)
