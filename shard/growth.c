@@ -1,6 +1,7 @@
 #include "shard/growth.h"
 
 #include "shard/shard_int.h"
+#include "shard/standing.h"
 
 #define BACKLOG_QUEUES  32  /* queues looked at to judge what waits */
 #define STUCK_TIMES     4   /* what a recipient takes as a rule */
@@ -137,10 +138,11 @@ static void look_waiting(struct shard *shard, struct lane *lane, bool is_late)
     if (stuck_ns < STUCK_TIMES * lane->demand.rcpt_ns)
         stuck_ns = STUCK_TIMES * lane->demand.rcpt_ns;
     lane->stuck_count = 0;
+    if (!is_late && !list_empty(&lane->waiting))
+        lane->stuck_count = count_stuck(lane, io_now_ns(shard->io) - stuck_ns);
+    standing_recount(lane);
     if (list_empty(&lane->waiting) || lane->open_count == 0)
         return;
-    if (!is_late)
-        lane->stuck_count = count_stuck(lane, io_now_ns(shard->io) - stuck_ns);
     if (lane->stuck_count > 0)
         lane_serve_later(lane);
     watch(&shard->growth.waiting, lane);

@@ -341,6 +341,18 @@ static void make_room(struct shard *shard, struct lease_share *share)
 
 /* ---- The line of a share --------------------------------------------------------------------- */
 
+/* Four for each doubling, so that a lane that has a half more than another is two levels above. */
+static uint8_t level_of(uint32_t open_count)
+{
+    unsigned doublings;
+
+    if (open_count < 8)
+        return (uint8_t)open_count;
+    doublings = 31 - (unsigned)__builtin_clz(open_count);
+    return (uint8_t)(4 * (doublings - 1) + ((open_count >> (doublings - 2)) & 3));
+}
+_Static_assert(LEASE_LEVELS > 4 * 30 + 3, "levels of every count");
+
 static void line_join(struct shard *shard, struct lease_share *share, struct lease_claim *claim)
 {
     struct list *line = &share->waiting[claim->kind];
@@ -351,6 +363,7 @@ static void line_join(struct shard *shard, struct lease_share *share, struct lea
     else
         list_push_back(line, &claim->link);
     share->quota.waiting[claim->kind]++;
+    share->waiting_at[claim->kind][claim->level]++;
     share->waiting_count++;
     shard->leases.claims_waiting++;
 }
@@ -359,6 +372,7 @@ static void line_leave(struct shard *shard, struct lease_share *share, struct le
 {
     list_remove(&claim->link);
     share->quota.waiting[claim->kind]--;
+    share->waiting_at[claim->kind][claim->level]--;
     share->waiting_count--;
     shard->leases.claims_waiting--;
 }
@@ -575,6 +589,19 @@ void lease_claim_rank(struct shard *shard, struct lease_claim *claim, enum quota
             settle(shard, claim->shares[i]);
 }
 
+void lease_claim_count(struct lease_claim *claim, uint32_t open_count)
+{
+    uint8_t level = level_of(open_count);
+
+    if (lease_claim_is_in_line(claim)) {
+        uint32_t *waiting_at = claim->shares[claim->waits_for]->waiting_at[claim->kind];
+
+        waiting_at[claim->level]--;
+        waiting_at[level]++;
+    }
+    claim->level = level;
+}
+
 static bool is_held(const struct lease_claim *claim)
 {
     for (uint8_t i = 0; i < LEASE_KINDS; i++)
@@ -636,13 +663,29 @@ void lease_slots_busy(struct lease_slots *slots)
         list_remove(&slots->idle_links[i]);
 }
 
-bool lease_slots_must_end(struct lease_slots *slots, uint64_t age_ns)
+/* The same as pressure, for one of so many connections: of those that wait count who has none, and
+ * who has clearly fewer. */
+static uint32_t pressure_on(const struct lease_share *share, enum quota_kind kind,
+                            uint32_t open_count)
+{
+    struct quota quota = share->quota;
+    uint8_t level = level_of(open_count);
+
+    for (unsigned i = 0; i < QUOTA_KINDS && share->waiting_count > 0; i++) {
+        quota.waiting[i] = share->waiting_at[i][0];
+        for (uint8_t at = 1; at + 2 <= level; at++)
+            quota.waiting[i] += share->waiting_at[i][at];
+    }
+    return quota_pressure(&quota, kept(share), kind, share->is_short);
+}
+
+bool lease_slots_must_end(struct lease_slots *slots, uint64_t age_ns, uint32_t open_count)
 {
     if (slots->is_closing || age_ns < LEASE_TURN_MS * 1000000ull ||
         planted("shard/turn-never-ends"))
         return slots->is_closing;
     for (uint8_t i = 0; i < LEASE_KINDS && !slots->is_closing; i++)
-        if (slots->shares[i] && pressure(slots->shares[i], slots->kind) > 0)
+        if (slots->shares[i] && pressure_on(slots->shares[i], slots->kind, open_count) > 0)
             mark_closing(slots);
     return slots->is_closing;
 }
@@ -836,12 +879,18 @@ static const struct lease_share *share_at(const struct shard *shard, uint32_t li
     return limit < shard->leases.limit_count ? shard->leases.shares[limit] : NULL;
 }
 
-/* Of a share that claims and connections draw on: the kinds add up. */
+/* Of a share that claims and connections draw on: the kinds add up, and the levels. */
 static bool kinds_add_up(const struct lease_share *share)
 {
     uint32_t used = 0, waiting = 0;
 
     for (unsigned i = 0; i < QUOTA_KINDS; i++) {
+        uint32_t at_levels = 0;
+
+        for (unsigned level = 0; level < LEASE_LEVELS; level++)
+            at_levels += share->waiting_at[i][level];
+        if (at_levels != share->quota.waiting[i])
+            return false;
         used += share->quota.used[i];
         waiting += share->quota.waiting[i];
     }

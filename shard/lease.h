@@ -15,8 +15,10 @@
  * free of those that are known to hold them long, or of which nothing is known. In order means
  * among those that may have a slot.
  *
- * Where somebody waits, connections make room: idle ones at once, busy ones that have been open for
- * LEASE_TURN_MS when their message is done.
+ * Where somebody waits, connections make room: idle ones at once; busy ones that have been open for
+ * LEASE_TURN_MS when their message is done, if they are of somebody who has clearly more than one of
+ * those that wait, or if one waits that has none. Lanes that all want more end with about as many
+ * each and keep what they have, where turns alone would open connections without end.
  *
  * The limit on injectors' sessions (total-max-smtp-in) is drawn on by sessions that are at the door
  * and cannot wait long: each shard holds an equal part from the start and takes from it without
@@ -37,6 +39,8 @@
 
 #define LEASE_HOLD_MS 50
 #define LEASE_TURN_MS 1000
+/* Levels of how many connections somebody has, see lease.c. */
+#define LEASE_LEVELS  128
 
 /* The order in which a claim collects its slots. */
 enum lease_limit_kind {
@@ -80,6 +84,7 @@ struct lease_share {
     struct quota quota; /* of claims and connections */
     uint64_t next_ticket;
     struct list waiting[QUOTA_KINDS]; /* claims, in the order of their tickets */
+    uint32_t waiting_at[QUOTA_KINDS][LEASE_LEVELS]; /* their number, by what they have already */
     struct list idle[QUOTA_KINDS];    /* slots of idle connections, the longest idle last */
     struct lease_parcel ask;
     struct lease_parcel give;
@@ -93,6 +98,7 @@ struct lease_claim {
     struct lease_share *shares[LEASE_KINDS]; /* NULL = no bound */
     bool has[LEASE_KINDS];
     uint8_t waits_for;
+    uint8_t level; /* of the connections that it was used for and that work */
 };
 
 /* Slots of an open connection. Embedded in it. */
@@ -154,6 +160,8 @@ static inline bool lease_claim_is_begun(const struct lease_claim *claim)
 }
 /* What is known of it has changed: one in line stands last in the line of that kind. */
 void lease_claim_rank(struct shard *shard, struct lease_claim *claim, enum quota_kind kind);
+/* Of the connections that it was used for so many are there and can be reckoned with. */
+void lease_claim_count(struct lease_claim *claim, uint32_t open_count);
 /* No connection is wanted any more: slots go back, the place in line too. */
 void lease_claim_cancel(struct shard *shard, struct lease_claim *claim);
 /* Whether a slot that the claim has not got could only come from somebody else's. */
@@ -166,8 +174,9 @@ bool lease_slots_idle(struct lease_slots *slots);
 void lease_slots_busy(struct lease_slots *slots);
 /* Connections became idle that hold slots as this claim asks for: some may be in demand. */
 void lease_make_room(struct shard *shard, const struct lease_claim *claim);
-/* Its message is done: whether it must end now to make room. age_ns: since it was opened. */
-bool lease_slots_must_end(struct lease_slots *slots, uint64_t age_ns);
+/* Its message is done: whether it must end now to make room. age_ns: since it was opened;
+ * open_count: what its lane has, it included. */
+bool lease_slots_must_end(struct lease_slots *slots, uint64_t age_ns, uint32_t open_count);
 /* What is known of a connection that is not idle has changed. */
 void lease_slots_rank(struct shard *shard, struct lease_slots *slots, enum quota_kind kind);
 /* Whether it must end now, in the middle of opening: it got its slots as one that might be good, or

@@ -157,6 +157,7 @@ static void connection_free(struct shard *shard, struct connection *connection)
     slab_free(&shard->connections, connection->index);
     must(lane->open_count > 0);
     lane->open_count--;
+    standing_recount(lane);
     lane_serve_later(lane);
 }
 
@@ -324,7 +325,8 @@ static void connection_done(struct shard *shard, struct connection *connection, 
         ++connection->served >= settings->max_msg_per_connection || connection->is_leaving ||
         connection->error_count >= settings->max_errors_per_connection ||
         growth_is_surplus(connection->lane) ||
-        lease_slots_must_end(&connection->slots, io_now_ns(shard->io) - connection->opened_ns);
+        lease_slots_must_end(&connection->slots, io_now_ns(shard->io) - connection->opened_ns,
+                             connection->lane->open_count);
 
     connection->idle_ms = settings->connection_idle_ms;
     must(queue->connection_count > 0);

@@ -29,8 +29,16 @@ void standing_set(struct lane *lane, enum quota_kind kind)
     lease_claim_rank(lane->shard, &lane->claim, next_kind(lane));
 }
 
+void standing_recount(struct lane *lane)
+{
+    lease_claim_count(&lane->claim, lane->open_count - (lane->stuck_count < lane->open_count
+                                                            ? lane->stuck_count
+                                                            : lane->open_count));
+}
+
 bool standing_claim(struct shard *shard, struct lane *lane)
 {
+    standing_recount(lane);
     lease_claim_rank(shard, &lane->claim, next_kind(lane));
     if (lease_claim_try(shard, &lane->claim))
         return true;

@@ -36,11 +36,13 @@ struct mailbox {
 
 struct fake_lane {
     struct lease_claim claim;
+    uint32_t open_count;
     bool wants; /* it has mail that waits */
 };
 
 struct fake_connection {
     struct lease_slots slots;
+    struct fake_lane *lane;
     bool is_open;
     bool is_idle;
     bool must_close;
@@ -209,6 +211,7 @@ static void close_connection(struct node *node, struct fake_connection *connecti
 {
     connection->is_open = connection->is_idle = connection->must_close = false;
     lease_slots_release(&node->shard, &connection->slots);
+    lease_claim_count(&connection->lane->claim, --connection->lane->open_count);
 }
 
 static void lane_acts(struct node *node, struct fake_lane *lane)
@@ -226,6 +229,8 @@ static void lane_acts(struct node *node, struct fake_lane *lane)
         return;
     lease_claim_use(&lane->claim, &connection->slots);
     connection->is_open = true;
+    connection->lane = lane;
+    lease_claim_count(&lane->claim, ++lane->open_count);
 }
 
 static void connection_acts(struct node *node, struct fake_connection *connection)
@@ -239,7 +244,7 @@ static void connection_acts(struct node *node, struct fake_connection *connectio
     } else if (connection->is_idle) {
         lease_slots_busy(&connection->slots);
         connection->is_idle = false;
-    } else if (lease_slots_must_end(&connection->slots, age_ns)) {
+    } else if (lease_slots_must_end(&connection->slots, age_ns, connection->lane->open_count)) {
         close_connection(node, connection);
     } else if (stage.has_ranks && rng_one_in(&stage.rng, 4)) {
         lease_slots_rank(&node->shard, &connection->slots, rng_below(&stage.rng, QUOTA_KINDS));
@@ -661,6 +666,74 @@ static void who_turns_out_slow_makes_room(void **state)
     fall();
 }
 
+/* Each connection that is old enough ends its message; how many of them made room. */
+static uint32_t end_turns(struct node *node)
+{
+    uint32_t ended = 0;
+
+    for (int i = 0; i < CONNECTIONS; i++) {
+        struct fake_connection *connection = &node->connections[i];
+
+        if (!connection->is_open ||
+            !lease_slots_must_end(&connection->slots, LEASE_TURN_MS * 1000000ull,
+                                  connection->lane->open_count))
+            continue;
+        close_connection(node, connection);
+        settle_down();
+        ended++;
+    }
+    return ended;
+}
+
+/* Lanes that come later end with about as many connections as the first; then nobody gives way to
+ * somebody who has as many, but one to each that has none. */
+static void lanes_end_with_equal_parts(void **state)
+{
+    (void)state;
+    for (uint32_t limit = 3; limit <= 20; limit++) {
+        struct node *node;
+
+        raise_with(limit, 1, limit);
+        node = stage.nodes[0];
+        all_want(0, QUOTA_PROVED);
+        settle_down();
+        assert_int_equal(node->lanes[0].open_count, limit);
+        all_want(1, QUOTA_PROVED);
+        all_want(2, QUOTA_PROVED);
+        settle_down();
+        for (int i = 0; i < 5; i++)
+            end_turns(node);
+        assert_int_equal(end_turns(node), 0);
+        for (int i = 0; i < LANES; i++) {
+            assert_in_range(node->lanes[i].open_count, limit * 2 / 9, limit / 2 + 1);
+            assert_true(lease_claim_is_in_line(&node->lanes[i].claim));
+        }
+        assert_null(stage.wrong);
+        fall();
+    }
+}
+
+/* With fewer slots than lanes they go round. */
+static void turns_go_round_where_there_are_too_few(void **state)
+{
+    uint32_t served[LANES] = {0};
+
+    (void)state;
+    raise_with(1, 1, 2);
+    for (int i = 0; i < LANES; i++)
+        all_want(i, QUOTA_PROVED);
+    settle_down();
+    for (int turn = 0; turn < 3 * LANES; turn++) {
+        for (int i = 0; i < LANES; i++)
+            served[i] += stage.nodes[0]->lanes[i].open_count;
+        assert_true(end_turns(stage.nodes[0]) > 0);
+    }
+    for (int i = 0; i < LANES; i++)
+        assert_true(served[i] >= LANES);
+    assert_null(stage.wrong);
+    fall();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -672,6 +745,8 @@ int main(void)
         cmocka_unit_test(changed_limits_are_reached_and_kept),
         cmocka_unit_test(slots_are_kept_free_of_the_bad),
         cmocka_unit_test(who_turns_out_slow_makes_room),
+        cmocka_unit_test(lanes_end_with_equal_parts),
+        cmocka_unit_test(turns_go_round_where_there_are_too_few),
     };
 
     return cmocka_run_group_tests_name("shard lease", tests, NULL, NULL);
