@@ -117,6 +117,8 @@ int scene_connections(struct scene *scene)
                   many->figures.of[FIGURE_rate] / few->figures.of[FIGURE_rate]);
         scene_put(scene, NULL, "cpu_ratio", "CPU a message with many to that without delay",
                   many->figures.of[FIGURE_relay_cpu_us] / near->figures.of[FIGURE_relay_cpu_us]);
+        scene_put(scene, NULL, "full_cpu_ratio", "the same while all connections are open",
+                  scene_cpu_with(many, most) / near->figures.of[FIGURE_relay_cpu_us]);
         error = measure_memory(scene, connections);
     }
     scene_run_destroy(near);

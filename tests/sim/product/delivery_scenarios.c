@@ -36,6 +36,7 @@ struct receiver {
     enum kind kind;
     uint32_t reply_ms; /* each reply's own */
     uint32_t hanging;  /* so many connections, the first ones, say nothing after two messages */
+    uint32_t greeted;  /* so many connections, the first ones, get a greeting; 0 = all */
     uint32_t opened;   /* connections so far */
     uint32_t ready;    /* of which EHLO was answered */
     uint32_t open;
@@ -190,7 +191,8 @@ static void on_open(struct sim_peer_conn *conn)
     talk->conn = conn;
     io_timer_init(&talk->timer, on_time);
     sim_peer_set_data(conn, talk);
-    if (receiver->kind == KIND_SERVES)
+    if (receiver->kind == KIND_SERVES &&
+        (receiver->greeted == 0 || talk->number <= receiver->greeted))
         take_line(talk, SLICE_EMPTY);
 }
 
@@ -550,6 +552,56 @@ static bool hung_connections_hold_nobody_up(void)
     return strike(&stage);
 }
 
+/* A second connection never gets its greeting; the first works on, and at once sends what waits
+ * beyond what the second might take. */
+static bool messages_go_ahead_while_a_connection_comes_up(void)
+{
+    enum { MESSAGES = 400 };
+
+    static struct stage stage;
+    struct receiver *receiver = &stage.receivers[0];
+    const struct shard *shard;
+
+    raise_stage(&stage, "ahead while one comes up", "", "",
+                " max-smtp-out 2\n pipeline-across-messages yes\n");
+    shard = stage.product.shards[0];
+    add_receiver(&stage, 0, KIND_SERVES, 50);
+    receiver->greeted = 1;
+    start_injecting(&stage, 0, 0, 1);
+    run(&stage, 100, 4, 0);
+    run(&stage, 900, 0, 0);
+    check(&stage, receiver->opened == 2, "a second connection is opened");
+    check(&stage, receiver->taken == MESSAGES, "everything arrives by the first");
+    check(&stage, shard->totals.sent_ahead >= MESSAGES * 9 / 10, "nearly all of it goes ahead");
+    printf("    %u sent ahead of %u\n", (unsigned)shard->totals.sent_ahead, MESSAGES);
+    return strike(&stage);
+}
+
+/* More mail for each of four receivers than the connections can take: they are shared out once, and
+ * are not closed and opened again only for others that have as many. */
+static bool connections_last_where_all_want_more(void)
+{
+    enum { RECEIVERS = 4, LIMIT = 12, MESSAGES = 1200 };
+
+    static struct stage stage;
+    uint32_t opened = 0;
+
+    raise_stage(&stage, "connections at the limit", "total-max-smtp-out 12\n", "", "");
+    for (unsigned i = 0; i < RECEIVERS; i++)
+        add_receiver(&stage, i, KIND_SERVES, 100);
+    start_injecting(&stage, 0, 0, RECEIVERS);
+    run(&stage, 300, 4, 0);
+    for (unsigned i = 0; i < RECEIVERS; i++) {
+        check(&stage, stage.receivers[i].open >= LIMIT / RECEIVERS - 1, "each has its part");
+        opened += stage.receivers[i].opened;
+    }
+    check(&stage, opened <= 2 * LIMIT, "connections last");
+    run(&stage, 300, 0, 0);
+    check(&stage, taken(&stage, 0, RECEIVERS) == MESSAGES, "everything arrives");
+    printf("    %u connections opened for %u\n", opened, LIMIT);
+    return strike(&stage);
+}
+
 /* A message every three seconds, ten in all: how many connections that takes. */
 static bool idle_connections_stay_as_long_as_wished(void)
 {
@@ -626,6 +678,8 @@ int main(void)
     ok &= slow_ones_have_what_nobody_else_wants();
     ok &= after_an_outage_connections_double();
     ok &= hung_connections_hold_nobody_up();
+    ok &= messages_go_ahead_while_a_connection_comes_up();
+    ok &= connections_last_where_all_want_more();
     ok &= idle_connections_stay_as_long_as_wished();
     ok &= memory_of_an_idle_connection();
     return ok ? 0 : 1;
