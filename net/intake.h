@@ -57,7 +57,19 @@ typedef void intake_resume_fn(void *asker, uint64_t cookie);
 /* Of write: the octets were taken, but their like comes faster than it can be stored. */
 #define INTAKE_PAUSE 1
 
+/* What a session has to say for the log, where its source wants that. */
+enum intake_note {
+    INTAKE_NOTE_CONNECTED,
+    INTAKE_NOTE_GONE,
+    INTAKE_NOTE_COMMAND, /* a line of the client, without its end */
+    INTAKE_NOTE_REPLY,   /* lines of ours with their ends */
+    INTAKE_NOTE_DATA,    /* octets of message data, lines cut anywhere */
+};
+
 struct intake_ops {
+    /* NULL: nobody wants to know. */
+    void (*note)(void *taker, const struct intake_client *client, enum intake_note kind,
+                 struct slice text);
     /* A connection was accepted: true when the taker sees to it from here on (it calls smtpd_adopt,
      * here or on another shard's loop, or closes it). NULL: never. */
     bool (*arrive)(void *taker, int fd, const char *listener_source);

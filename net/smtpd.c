@@ -146,6 +146,8 @@ void smtpd_put(struct smtpd_session *session, const void *data, size_t len)
     must(session->replies_filled + len <= SMTPD_BUFFER_BYTES);
     memcpy(session->replies + session->replies_filled, data, len);
     session->replies_filled += (uint32_t)len;
+    if (session->source.log_commands)
+        smtpd_note(session, INTAKE_NOTE_REPLY, slice_of(data, len));
 }
 
 void smtpd_reply(struct smtpd_session *session, enum smtpd_reply_id id)
@@ -196,7 +198,8 @@ bool smtpd_pass_on(struct smtpd_session *session, const struct intake_reply *rep
     text_put_literal(&line, "\r\n");
     must(!line.is_cut);
     smtpd_put(session, line.data, line.len);
-    if (reply->code != 421)
+    if (reply->code != 421 &&
+        !(reply->code / 100 == 4 && session->source.disconnect_on_transient_error))
         return true;
     smtpd_leave(session, true);
     return false;
@@ -477,6 +480,8 @@ static void on_closed(struct stream *stream)
     if (session->line != NULL)
         slab_free(&server->buffers, session->line_index);
     if (session->admitted) {
+        if (session->source.log_connections)
+            smtpd_note(session, INTAKE_NOTE_GONE, SLICE_EMPTY);
         server->stats.sessions_admitted--;
         server->intake->leave(server->taker);
     }
@@ -511,6 +516,8 @@ static void admit(struct smtpd_session *session, const char *source_name)
     if (rc >= 0) {
         session->source = *source;
         session->admitted = true;
+        if (session->source.log_connections)
+            smtpd_note(session, INTAKE_NOTE_CONNECTED, SLICE_EMPTY);
         server->stats.sessions_admitted++;
         smtpd_touch(session);
         return;

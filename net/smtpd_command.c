@@ -257,6 +257,18 @@ static enum smtpd_reply_id parse_rcpt(struct smtpd_session *session, struct slic
     return parse_params(session, slice_after(arguments, used), NULL, 0, &params);
 }
 
+static void too_many_rcpts(struct smtpd_session *session)
+{
+    if (session->source.too_many_rcpts_fails_message) {
+        session->refusal = SMTPD_RCPTS_FAIL;
+        smtpd_reply(session, SMTPD_RCPTS_FAIL);
+        return;
+    }
+    smtpd_reply(session, SMTPD_TOO_MANY_RCPTS);
+    if (session->source.disconnect_on_transient_error)
+        smtpd_leave(session, true);
+}
+
 static void on_rcpt(struct smtpd_session *session, struct slice arguments)
 {
     struct intake_params params = {.smtputf8 = session->smtputf8};
@@ -269,7 +281,7 @@ static void on_rcpt(struct smtpd_session *session, struct slice arguments)
         return;
     }
     if (session->rcpt_count >= session->source.max_rcpt_per_message) {
-        smtpd_reply(session, SMTPD_TOO_MANY_RCPTS);
+        too_many_rcpts(session);
         return;
     }
     if (session->server->intake->add_rcpt(session->message, &session->client, &rcpt, &params,
@@ -430,6 +442,8 @@ static void run_line(struct smtpd_session *session, struct slice line)
         smtpd_fail(session, SMTPD_BAD_LINE);
         return;
     }
+    if (session->source.log_commands)
+        smtpd_note(session, INTAKE_NOTE_COMMAND, line);
     word = slice_of(line.data, slice_find(line, ' '));
     arguments = slice_trim(slice_after(line, word.len));
     if (word.len == 4) {

@@ -110,6 +110,8 @@ static void write_piece(struct smtpd_session *session, struct slice piece)
 
     if (piece.len == 0 || session->message == NULL || session->write_failed)
         return;
+    if (session->source.log_data)
+        smtpd_note(session, INTAKE_NOTE_DATA, piece);
     /* After a failure the taker's answer names the cause; the rest is only read. */
     result = session->server->intake->write(session->message, piece.data, piece.len);
     session->write_failed = result < 0;
@@ -178,6 +180,10 @@ static size_t feed(struct smtpd_session *session, const uint8_t *data, size_t le
 
 void smtpd_start_data(struct smtpd_session *session)
 {
+    if (session->refusal != SMTPD_NO_REPLY) {
+        refuse_message(session);
+        return;
+    }
     if (!start_body(session, 0))
         return;
     smtpd_enter(session, SMTPD_DATA);
@@ -221,6 +227,8 @@ static enum smtpd_reply_id chunk_fault(const struct smtpd_session *session, uint
         return SMTPD_NO_RCPT;
     if (session->state != SMTPD_RCPT && session->state != SMTPD_CHUNKED)
         return SMTPD_BAD_ORDER;
+    if (session->refusal != SMTPD_NO_REPLY)
+        return session->refusal;
     return count > session->source.max_message_bytes ? SMTPD_TOO_BIG : SMTPD_NO_REPLY;
 }
 

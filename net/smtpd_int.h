@@ -65,6 +65,7 @@ enum smtpd_state {
     X(SMTPD_BAD_ORDER, "503 5.5.1 bad sequence of commands")                                       \
     X(SMTPD_NO_RCPT, "554 5.5.1 no valid recipients")                                              \
     X(SMTPD_TOO_BIG, "552 5.3.4 message size exceeds the limit")                                   \
+    X(SMTPD_RCPTS_FAIL, "552 5.5.3 too many recipients, the message is refused")                   \
     X(SMTPD_LONG_TEXT, "552 5.6.0 text line too long")                                             \
     X(SMTPD_NOT_ASCII, "553 5.6.7 address needs SMTPUTF8")                                         \
     X(SMTPD_BAD_LINE_ENDS, "554 5.6.0 bare CR, bare LF or NUL in message data")                    \
@@ -166,6 +167,14 @@ void smtpd_settle(struct smtpd_session *session);
 /* Forgets the transaction, telling the taker; the state is the caller's to enter. */
 void smtpd_drop_transaction(struct smtpd_session *session);
 uint8_t *smtpd_buffer(struct smtpd_session *session, uint32_t *ret_index);
+
+/* For the log; the caller has seen that the source wants it. */
+static inline void smtpd_note(struct smtpd_session *session, enum intake_note kind,
+                              struct slice text)
+{
+    if (session->server->intake->note != NULL)
+        session->server->intake->note(session->server->taker, &session->client, kind, text);
+}
 
 /* smtpd_command.c: each returns the octets used; 0 = none can be used now. */
 size_t smtpd_command_input(struct smtpd_session *session, const uint8_t *data, size_t len);

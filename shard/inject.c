@@ -191,6 +191,8 @@ static int intake_begin(void *taker, const struct intake_client *client,
 {
     struct shard *shard = taker;
     struct intake_message *intake;
+    struct address qualified;
+    char room[ADDRESS_PATH_MAX];
     size_t at = 0;
     uint32_t index;
 
@@ -211,6 +213,8 @@ static int intake_begin(void *taker, const struct intake_client *client,
         return E_FULL;
     }
     intake->source = *client->source;
+    if (inject_qualify(intake, sender, room, &qualified))
+        sender = &qualified;
     intake->sender = keep_text(intake, &at, sender->text);
     intake->helo = keep_text(intake, &at, client->helo);
     intake->envelope_id = keep_text(intake, &at, params->envelope_id);
@@ -227,7 +231,7 @@ static int intake_begin(void *taker, const struct intake_client *client,
 
 /* The recipients' buffer is the message's first one until the body starts; it moves to a larger
  * class when it is full. */
-static int rcpt_room(struct intake_message *intake, size_t bytes)
+int inject_rcpt_room(struct intake_message *intake, size_t bytes)
 {
     struct message *message = intake->message;
     struct message_buffer *buffer = &message->buffers[0];
@@ -246,10 +250,8 @@ static int intake_add_rcpt(struct intake_message *intake, const struct intake_cl
                            const struct address *rcpt, const struct intake_params *params,
                            struct intake_reply *ret_reply)
 {
-    struct shard *shard = intake->shard;
-    struct message_buffer *buffer;
-    struct envelope_rcpt entry = {.address = rcpt->text, .orcpt = params->orcpt};
-    struct wire_writer w;
+    struct address qualified;
+    char room[ADDRESS_PATH_MAX];
 
     if (!intake->source.always_allow_relaying) {
         inject_reply(ret_reply, 550, 7, 1, "relaying denied");
@@ -270,21 +272,12 @@ static int intake_add_rcpt(struct intake_message *intake, const struct intake_cl
         inject_reply(ret_reply, 452, 5, 3, "too many recipients");
         return E_FULL;
     }
-    entry.host = address_host(rcpt);
-    if (slice_equal(entry.host, rcpt->domain))
-        entry.host = SLICE_EMPTY;
-    if (rcpt_room(intake, rcpt->text.len + params->orcpt.len + entry.host.len + 8) < 0 ||
-        !home_reserve(shard, 1)) {
+    if (inject_qualify(intake, rcpt, room, &qualified))
+        rcpt = &qualified;
+    if (inject_put_rcpt(intake, rcpt, params->orcpt) < 0) {
         inject_reply(ret_reply, 452, 3, 1, "the queue is full, try again later");
         return E_FULL;
     }
-    intake->reserved++;
-    buffer = &intake->message->buffers[0];
-    wire_writer_init(&w, buffer->data + buffer->used, buffer->size - buffer->used);
-    envelope_put_rcpt(&w, &entry);
-    must(!w.failed);
-    buffer->used += (uint32_t)wire_written(&w);
-    intake->rcpt_count++;
     (void)client;
     return 0;
 }
@@ -319,6 +312,8 @@ int inject_begin_content(struct intake_message *intake)
     struct message_buffer *first;
     struct wire_writer w;
 
+    if (intake->source.bcc && inject_put_bcc(intake) < 0)
+        return E_FULL;
     fill_envelope(intake, slice_of(rcpts->data, rcpts->used));
     if (message_buffer_add(message, (uint32_t)envelope_bytes_max(&message->envelope)) < 0)
         return E_FULL;
@@ -556,6 +551,7 @@ void inject_on_appended(struct shard *shard, struct message *message)
 }
 
 const struct intake_ops inject_intake = {
+    .note = inject_note,
     .arrive = door_arrive,
     .admit = intake_admit,
     .leave = intake_leave,

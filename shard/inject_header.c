@@ -22,6 +22,10 @@ enum want {
     WANT_RECEIVED,
     WANT_MESSAGE_ID,
     WANT_DATE,
+    WANT_FROM,
+    WANT_FEEDBACK_ID,
+    WANT_UNSUBSCRIBE,
+    WANT_UNSUBSCRIBE_POST,
     WANT_REMOVED,
     WANT_COUNT_MAX = WANT_REMOVED + CONF_REMOVE_HEADERS_MAX,
 };
@@ -73,6 +77,10 @@ static void fill_wants(struct decision *decision)
     want(decision, WANT_MESSAGE_ID, SLICE_LITERAL("message-id"), false);
     want(decision, WANT_DATE, SLICE_LITERAL("date"),
          source->add_date_header == CONF_ADD_DATE_OVERRIDE);
+    want(decision, WANT_FROM, SLICE_LITERAL("from"), false);
+    want(decision, WANT_FEEDBACK_ID, SLICE_LITERAL("feedback-id"), false);
+    want(decision, WANT_UNSUBSCRIBE, SLICE_LITERAL("list-unsubscribe"), false);
+    want(decision, WANT_UNSUBSCRIBE_POST, SLICE_LITERAL("list-unsubscribe-post"), false);
     decision->want_count = WANT_REMOVED;
     while (source->remove_header && decision->want_count < WANT_COUNT_MAX &&
            conf_next_name(&rest, &name)) {
@@ -241,6 +249,35 @@ static int take_envelope_id(struct decision *decision)
     return 0;
 }
 
+/* What is known of the header by now, for inject_require.c. */
+static struct slice first_of(const struct decision *decision, enum want place)
+{
+    const struct header_want *field = found(decision, place);
+
+    return field ? field->first.value : SLICE_EMPTY;
+}
+
+static int check_requirements(struct decision *decision)
+{
+    const struct conf_source *source = decision->source;
+    struct inject_fields fields = {
+        .from = first_of(decision, WANT_FROM),
+        .message_id = first_of(decision, WANT_MESSAGE_ID),
+        .unsubscribe = first_of(decision, WANT_UNSUBSCRIBE),
+        .unsubscribe_post = first_of(decision, WANT_UNSUBSCRIBE_POST),
+        .from_count = decision->wants[WANT_FROM].count,
+        .message_id_count = decision->wants[WANT_MESSAGE_ID].count,
+    };
+    const char *text;
+
+    if (source->add_message_id_header && fields.message_id_count == 0) {
+        fields.message_id = SLICE_LITERAL("<added@here>");
+        fields.message_id_count = 1;
+    }
+    text = inject_require(decision->intake, source, &fields);
+    return text ? refuse(decision->intake, 550, 7, 1, text) : 0;
+}
+
 static void choose_additions(struct decision *decision)
 {
     const struct conf_source *source = decision->source;
@@ -254,6 +291,8 @@ static void choose_additions(struct decision *decision)
     if (source->add_date_header == CONF_ADD_DATE_OVERRIDE ||
         (source->add_date_header == CONF_ADD_DATE_YES && !found(decision, WANT_DATE)))
         additions |= INTAKE_ADD_DATE;
+    if (source->feedback_id && !found(decision, WANT_FEEDBACK_ID))
+        additions |= INTAKE_ADD_FEEDBACK_ID;
     decision->intake->additions = additions;
 }
 
@@ -307,6 +346,8 @@ static int decide(struct intake_message *intake, bool is_whole)
         return E_FULL;
     fill_wants(&decision);
     result = scan(&decision);
+    if (result == 0)
+        result = check_requirements(&decision);
     if (result == 0)
         result = choose_route(&decision);
     if (result == 0)

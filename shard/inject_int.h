@@ -58,6 +58,7 @@ enum intake_additions {
     INTAKE_ADD_VMTA = 1,
     INTAKE_ADD_MESSAGE_ID = 2,
     INTAKE_ADD_DATE = 4,
+    INTAKE_ADD_FEEDBACK_ID = 8,
 };
 
 /* Why the header makes a message one that is not taken. */
@@ -139,6 +140,40 @@ int inject_lists_rcpt(struct intake_message *intake, struct slice rcpt,
 bool inject_lists_choose(struct intake_message *intake,
                          bool (*header)(void *context, struct slice name, struct slice *ret_value),
                          void *context);
+
+/* inject_require.c */
+
+/* Fields of a header that requirements are about; values of the first of each name. */
+struct inject_fields {
+    struct slice from;
+    struct slice message_id;
+    struct slice unsubscribe;
+    struct slice unsubscribe_post;
+    uint32_t from_count;
+    uint32_t message_id_count;
+};
+
+/* Why the source's require-… settings refuse the message; NULL when they do not. Those that only
+ * warn write a line to the log. */
+const char *inject_require(const struct intake_message *intake, const struct conf_source *source,
+                           const struct inject_fields *fields);
+
+/* inject_address.c */
+
+/* Room for so many octets more in the recipients' buffer: 0 or E_FULL. */
+int inject_rcpt_room(struct intake_message *intake, size_t bytes);
+/* True when the address is one to be completed by domain-suffix: then *ret_address is that, with
+ * its text in room[ADDRESS_PATH_MAX]. */
+bool inject_qualify(const struct intake_message *intake, const struct address *address, char *room,
+                    struct address *ret_address);
+/* One recipient more: 0 or E_FULL. */
+int inject_put_rcpt(struct intake_message *intake, const struct address *rcpt, struct slice orcpt);
+/* The source's bcc, if it has one: 0 or E_FULL. */
+int inject_put_bcc(struct intake_message *intake);
+
+/* inject_notes.c */
+void inject_note(void *taker, const struct intake_client *client, enum intake_note kind,
+                 struct slice text);
 
 /* inject_prefix.c */
 

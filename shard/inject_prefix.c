@@ -71,6 +71,59 @@ static void put_message_id(struct text *line, const struct intake_message *intak
     text_put_literal(line, ">\r\n");
 }
 
+static int write_piece(struct intake_message *intake, struct slice piece)
+{
+    int result = piece.len > 0 ? inject_chunks_write(intake, piece.data, piece.len) : 0;
+
+    if (result >= 0)
+        intake->message->envelope.prefix_bytes += (uint32_t)piece.len;
+    return result;
+}
+
+/* What a place in braces at the front of text stands for; false when it is none of ours. */
+static bool place_value(const struct intake_message *intake, struct slice text,
+                        struct slice *ret_value, size_t *ret_used)
+{
+    const struct envelope *envelope = &intake->message->envelope;
+    const struct {
+        struct slice name;
+        struct slice value;
+    } places[] = {
+        {SLICE_LITERAL("{job}"), envelope->job_id},
+        {SLICE_LITERAL("{vmta}"), envelope->vmta},
+        {SLICE_LITERAL("{pool}"), envelope->pool},
+    };
+
+    for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
+        if (!slice_starts_nocase(text, places[i].name))
+            continue;
+        *ret_value = places[i].value;
+        *ret_used = places[i].name.len;
+        return true;
+    }
+    return false;
+}
+
+static int write_feedback_id(struct intake_message *intake)
+{
+    const char *template = inject_source(intake)->feedback_id;
+    struct slice rest = template ? slice_str(template) : SLICE_EMPTY;
+    int result = rest.len > 0 ? write_piece(intake, SLICE_LITERAL("Feedback-ID: ")) : 0;
+
+    while (rest.len > 0 && result >= 0) {
+        struct slice piece;
+        size_t used;
+
+        if (!place_value(intake, rest, &piece, &used)) {
+            used = 1 + slice_find(slice_after(rest, 1), '{');
+            piece = slice_of(rest.data, used);
+        }
+        result = write_piece(intake, piece);
+        rest = slice_after(rest, used);
+    }
+    return template && result >= 0 ? write_piece(intake, SLICE_LITERAL("\r\n")) : result;
+}
+
 /* Names in the configuration may be as long as its lines are. */
 static int write_vmta(struct intake_message *intake)
 {
@@ -81,11 +134,10 @@ static int write_vmta(struct intake_message *intake)
     };
 
     for (size_t i = 0; i < sizeof(pieces) / sizeof(pieces[0]); i++) {
-        int result = inject_chunks_write(intake, pieces[i].data, pieces[i].len);
+        int result = write_piece(intake, pieces[i]);
 
         if (result < 0)
             return result;
-        intake->message->envelope.prefix_bytes += (uint32_t)pieces[i].len;
     }
     return 0;
 }
@@ -94,6 +146,7 @@ int inject_prefix_write(struct intake_message *intake)
 {
     char room[2048], name[14];
     struct text line = text_in(room, sizeof(room));
+    int result;
 
     inject_format_id(intake->id, name);
     if (intake->source.add_received_header)
@@ -105,12 +158,10 @@ int inject_prefix_write(struct intake_message *intake)
         put_date_rfc5322(&line, intake->wall_us);
     }
     must(!line.is_cut);
-    intake->message->envelope.prefix_bytes = (uint32_t)line.len;
-    if (line.len > 0) {
-        int result = inject_chunks_write(intake, (const uint8_t *)line.data, line.len);
-
-        if (result < 0)
-            return result;
-    }
-    return intake->additions & INTAKE_ADD_VMTA ? write_vmta(intake) : 0;
+    result = write_piece(intake, text_slice(&line));
+    if (result >= 0 && (intake->additions & INTAKE_ADD_FEEDBACK_ID))
+        result = write_feedback_id(intake);
+    if (result >= 0 && (intake->additions & INTAKE_ADD_VMTA))
+        result = write_vmta(intake);
+    return result < 0 ? result : 0;
 }

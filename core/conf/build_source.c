@@ -298,6 +298,9 @@ static bool needs_header(const struct conf_source *source)
 {
     return source->process_x_virtual_mta || source->process_x_job || source->process_x_envid ||
            source->remove_received_headers || source->remove_header != NULL ||
+           source->require_list_unsubscribe != CONF_REQUIRE_OFF ||
+           source->require_from_alignment != CONF_REQUIRE_OFF ||
+           source->require_message_id != CONF_REQUIRE_OFF || source->feedback_id != NULL ||
            source->add_message_id_header || source->add_date_header != CONF_ADD_DATE_NO ||
            (source->patterns != NULL && conf_patterns_use_header(source->patterns));
 }

@@ -87,7 +87,8 @@ struct conf_spool {
 struct conf_global {
     /* First host-name; the machine's name when none is given. Lives as long as the process. */
     const char *host_name;
-    const char *log_file; /* NULL = standard error */
+    const char *domain_suffix; /* of addresses whose domain has no dot; NULL = they stay */
+    const char *log_file;      /* NULL = standard error */
     const char *control_socket;
     const char *run_as_user; /* NULL = stay */
     const struct conf_listener *listeners;
@@ -123,6 +124,13 @@ enum conf_add_date {
     CONF_ADD_DATE_OVERRIDE,
 };
 
+/* What becomes of a message that lacks what its source requires. */
+enum conf_require {
+    CONF_REQUIRE_OFF,
+    CONF_REQUIRE_WARN, /* a line in the log */
+    CONF_REQUIRE_REJECT,
+};
+
 enum conf_bad_line_ends {
     CONF_LINE_ENDS_REJECT,
     CONF_LINE_ENDS_FIX,
@@ -152,7 +160,15 @@ struct conf_source {
     bool retain_x_envid;
     bool remove_received_headers;
     bool add_message_id_header;
-    uint32_t add_date_header; /* enum conf_add_date */
+    uint32_t add_date_header;          /* enum conf_add_date */
+    uint32_t require_list_unsubscribe; /* enum conf_require, as the next two */
+    uint32_t require_from_alignment;
+    uint32_t require_message_id;
+    bool auto_qualify_domain;
+    bool too_many_rcpts_fails_message;
+    bool disconnect_on_transient_error;
+    const char *bcc;         /* NULL = none */
+    const char *feedback_id; /* template; NULL = none */
     const char *jobid_header;
     const char *jobid_prefix;          /* NULL = none */
     const char *allow_virtual_mta;     /* names between commas; NULL = all */
@@ -164,6 +180,7 @@ struct conf_source {
     bool allow_smtputf8;
     bool log_connections;
     bool log_commands;
+    bool log_data;
     bool has_lists;                           /* worked out: one of the two below is there */
     const struct conf_pattern_list *patterns; /* NULL = none */
     const struct conf_address_list *const *suppressions; /* [suppression_count] */

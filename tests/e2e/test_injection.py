@@ -220,3 +220,79 @@ def relay_again(daemon, receiver, more):
     answer = daemon.cli('reload')
     assert answer.returncode == 0, answer.stderr
     return daemon, receiver
+
+
+ONE_CLICK = b'List-Unsubscribe: <mailto:u@x>, <https://x/u>\r\nList-Unsubscribe-Post: ' \
+            b'List-Unsubscribe=One-Click\r\n'
+
+
+def test_what_a_source_requires(relay):
+    """Without one-click unsubscription, an aligned From or a Message-ID a message is refused, or a
+    line in the log tells of it."""
+    good = ONE_CLICK + b'From: "a, <b@c>" <x@News.Sender.test>\r\nMessage-ID: <1@x>\r\n'
+    daemon, receiver = relay('require-list-unsubscribe reject\nrequire-from-alignment reject\n'
+                             'require-message-id reject\nfeedback-id {{job}}:{{vmta}}:brand\n'
+                             'process-x-job yes')
+    for header, code in [(good, 250),
+                         (good.replace(b'https', b'http'), 550),
+                         (good.replace(b'-Post', b'-Pots'), 550),
+                         (good.replace(b'Sender', b'Other'), 550),
+                         (good.replace(b'News.Sender.test', b'test'), 550),
+                         (good.replace(b'News.Sender', b'Xsender'), 550),
+                         (good.replace(b'From: ', b'From: a@sender.test, '), 550),
+                         (good + b'From: a@sender.test\r\n', 550),
+                         (good.replace(b'<1@x>', b'1@x'), 550),
+                         (good.replace(b'Message-ID', b'X-ID'), 550),
+                         (good.replace(b'<x@News.Sender.test>', b' x@sender.test'), 550),
+                         (good + b'X-Job: seven\r\nFeedback-id: own\r\n', 250),
+                         (good + b'X-Job: seven\r\n', 250)]:
+        got = send(daemon, header)
+        assert got[0] == code, (header, got)
+    messages = [message[2] for message in receiver.wait(3)]
+    assert [b'Feedback-ID: :v:brand\r\n' in m for m in messages].count(True) == 1
+    assert [b'Feedback-ID: seven:v:brand\r\n' in m for m in messages].count(True) == 1
+    assert [b'Feedback-id: own\r\n' in m for m in messages].count(True) == 1
+    relay_again(daemon, receiver, 'require-message-id warn\nrequire-list-unsubscribe warn')
+    assert send(daemon, b'Subject: s\r\n')[0] == 250
+    log = daemon.program.log()
+    assert 'not exactly one well-formed Message-ID' in log and 'one-click unsub' in log
+
+
+def test_recipients_and_talk(relay):
+    """bcc, domain-suffix, too many recipients, the end after a 4xx, and the log of a session."""
+    daemon, receiver = relay('bcc archive@bcc.test\nmax-rcpt-per-message 2\nlog-connections yes\n'
+                             'log-commands yes\nlog-data yes\n</source>\n'
+                             'domain-suffix sub.test\n<source 1.2.3.4>')
+    client = Smtp(daemon.listen)
+    client.command('EHLO client.test')
+    client.envelope('a@short', ['b@one', 'c@two.test'])
+    assert client.command('RCPT TO:<d@two.test>')[0] == 452
+    assert client.data(b'Subject: s\r\n\r\n.hello\r\n')[0] == 250
+    client.close()
+    rows = daemon.wait_for_rows(3)
+    assert sorted(row['rcpt'] for row in rows) == ['archive@bcc.test', 'b@one.sub.test',
+                                                   'c@two.test']
+    assert {row['orig'] for row in rows} == {'a@short.sub.test'}
+    for words in [' connected', '> RCPT TO:<d@two.test>', '< 452 4.5.3', '>> Subject: s',
+                  '>> ..hello', ' gone']:
+        until(lambda words=words: words in daemon.program.log(), 5, words)
+    relay_again(daemon, receiver, 'max-rcpt-per-message 1\ntoo-many-rcpts-fails-message yes')
+    for last in ['data', 'bdat']:
+        client = Smtp(daemon.listen)
+        client.command('EHLO client.test')
+        client.envelope('a@sender.test', ['b@one.test'])
+        assert client.command('RCPT TO:<c@one.test>')[0] == 552
+        if last == 'data':
+            assert client.command('DATA')[0] == 552
+        else:
+            assert client.bdat(b'A: 1\r\n\r\nbody\r\n')[0] == 552
+        client.envelope('a@sender.test', ['b@one.test'])
+        assert client.data(b'A: 1\r\n' + BODY)[0] == 250
+        client.close()
+    relay_again(daemon, receiver, 'max-rcpt-per-message 1\ndisconnect-on-transient-error yes')
+    client = Smtp(daemon.listen)
+    client.command('EHLO client.test')
+    client.envelope('a@sender.test', ['b@one.test'])
+    assert client.command('RCPT TO:<c@one.test>')[0] == 452
+    assert client.reply()[0] == 0
+    assert len(receiver.wait(5)) == 5

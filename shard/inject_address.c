@@ -1,0 +1,52 @@
+/* Addresses of an envelope that the source's settings complete or add. */
+#include "core/base/err.h"
+#include "shard/inject_int.h"
+
+bool inject_qualify(const struct intake_message *intake, const struct address *address, char *room,
+                    struct address *ret_address)
+{
+    const char *suffix = conf_global(intake->shard->conf)->domain_suffix;
+    struct text text = text_in(room, ADDRESS_PATH_MAX);
+
+    if (!suffix || !intake->source.auto_qualify_domain || address->domain.len == 0 ||
+        address->literal.family != IPADDR_NONE ||
+        slice_find(address->domain, '.') < address->domain.len)
+        return false;
+    text_put(&text, address->text);
+    text_put_char(&text, '.');
+    text_put_str(&text, suffix);
+    return !text.is_cut && address_parse(text_slice(&text), ADDRESS_ALLOW_UTF8, ret_address) == 0;
+}
+
+int inject_put_rcpt(struct intake_message *intake, const struct address *rcpt, struct slice orcpt)
+{
+    struct envelope_rcpt entry = {.address = rcpt->text, .orcpt = orcpt};
+    struct message_buffer *buffer;
+    struct wire_writer w;
+
+    entry.host = address_host(rcpt);
+    if (slice_equal(entry.host, rcpt->domain))
+        entry.host = SLICE_EMPTY;
+    if (inject_rcpt_room(intake, rcpt->text.len + orcpt.len + entry.host.len + 8) < 0 ||
+        !home_reserve(intake->shard, 1))
+        return E_FULL;
+    intake->reserved++;
+    buffer = &intake->message->buffers[0];
+    wire_writer_init(&w, buffer->data + buffer->used, buffer->size - buffer->used);
+    envelope_put_rcpt(&w, &entry);
+    must(!w.failed);
+    buffer->used += (uint32_t)wire_written(&w);
+    intake->rcpt_count++;
+    return 0;
+}
+
+int inject_put_bcc(struct intake_message *intake)
+{
+    const char *bcc = inject_source(intake)->bcc;
+    struct address address;
+
+    if (!bcc || intake->rcpt_count == ENVELOPE_RCPT_COUNT_MAX ||
+        address_parse(slice_str(bcc), ADDRESS_ALLOW_UTF8, &address) < 0)
+        return 0;
+    return inject_put_rcpt(intake, &address, SLICE_EMPTY);
+}
