@@ -1,8 +1,9 @@
 /*
  * ringpost: the command line. Sends one verb to the daemon's control socket and prints its answer;
- * "test config" needs no daemon. Exit code: 0 done, 1 the daemon (or the check) says no, 2 usage or
- * no daemon to talk to.
+ * "test config" and "classify" need no daemon. Exit code: 0 done, 1 the daemon (or the check) says
+ * no, 2 usage or no daemon to talk to.
  */
+#include "cmd/classify.h"
 #include "core/conf/conf.h"
 #include "shard/verbs.h"
 
@@ -28,6 +29,7 @@ static void usage(FILE *to)
     verbs_help(help, sizeof(help));
     fprintf(to,
             "usage: ringpost [--socket PATH] [--json|--dom] VERB...\n"
+            "       ringpost classify [--help] ...\n"
             "       ringpost --help | --version\n"
             "\n%s  %-24s %s\n",
             help, "--socket PATH", "the daemon's control socket, " DEFAULT_SOCKET " otherwise");
@@ -262,6 +264,8 @@ int main(int argc, char **argv)
     char error[VERB_ERROR_MAX];
     int code;
 
+    if (argc > 1 && strcmp(argv[1], "classify") == 0)
+        return classify_run(argc - 2, argv + 2);
     if (!take_arguments(argc, argv, &arguments, &code))
         return code;
     if (verbs_quote(arguments.words, arguments.count, line, sizeof(line)) < 0) {

@@ -9,16 +9,21 @@
 #include <pcre2.h>
 #include <stdio.h>
 
-#define RUN_LETTERS_MIN  3 /* one group */
-#define RUN_LETTERS_MAX  34
-#define ALTERNATIVES_MAX 24
-#define GRAMS_MAX        240
+#define RUN_LETTERS_MIN 3 /* one group */
+#define RUN_LETTERS_MAX 8 /* more would not rule out more */
+#define GRAMS_MAX       600
+#define DEPTH_MAX       8 /* of groups in groups */
+
+/* Runs one of which any match contains: of each the number of its groups of letters, then those. */
+struct needles {
+    uint16_t used;     /* 0: nothing is known */
+    uint16_t shortest; /* groups of the least telling run */
+    uint16_t grams[GRAMS_MAX];
+};
 
 struct regex {
     pcre2_code *code;
-    uint16_t gram_count; /* 0: no filter */
-    /* For each alternative the number of its groups, then those. */
-    uint16_t grams[GRAMS_MAX];
+    struct needles needles;
 };
 
 struct regex_scratch {
@@ -40,44 +45,43 @@ static uint16_t gram_of(uint8_t a, uint8_t b, uint8_t c)
 
 /* ---- The filter ----------------------------------------------------------------------------- */
 
-/* A walk through a pattern that gathers, for each alternative, its longest run of plain letters. */
+/* One walk through a pattern. */
 struct filter {
     struct slice rest;
-    uint8_t run[RUN_LETTERS_MAX];
-    size_t run_letters;
-    uint8_t best[RUN_LETTERS_MAX];
-    size_t best_letters;
-    struct regex *regex;
-    uint32_t alternatives;
+    unsigned depth;
 };
 
-static void end_run(struct filter *filter)
+/* What is known of one sequence of a pattern, from a bar or bracket to the next. */
+struct sequence {
+    uint8_t run[RUN_LETTERS_MAX]; /* of plain letters, still growing */
+    size_t run_letters;
+    struct needles best;
+};
+
+static bool take_alternatives(struct filter *filter, struct needles *ret_needles);
+
+/* Whether a rules out more than b. */
+static bool is_more_telling(const struct needles *a, const struct needles *b)
 {
-    if (filter->run_letters > filter->best_letters) {
-        memcpy(filter->best, filter->run, filter->run_letters);
-        filter->best_letters = filter->run_letters;
-    }
-    filter->run_letters = 0;
+    if (a->used == 0 || b->used == 0)
+        return a->used > 0;
+    return a->shortest != b->shortest ? a->shortest > b->shortest : a->used < b->used;
 }
 
-/* False when the alternative has no run, or there is no more room: then there is no filter. */
-static bool end_alternative(struct filter *filter)
+static void end_run(struct sequence *sequence)
 {
-    struct regex *regex = filter->regex;
-    size_t grams;
+    struct needles needles = {0};
 
-    end_run(filter);
-    if (filter->best_letters < RUN_LETTERS_MIN || ++filter->alternatives > ALTERNATIVES_MAX)
-        return false;
-    grams = filter->best_letters - 2;
-    if (regex->gram_count + 1 + grams > GRAMS_MAX)
-        return false;
-    regex->grams[regex->gram_count++] = (uint16_t)grams;
-    for (size_t i = 0; i < grams; i++)
-        regex->grams[regex->gram_count++] =
-            gram_of(filter->best[i], filter->best[i + 1], filter->best[i + 2]);
-    filter->best_letters = 0;
-    return true;
+    if (sequence->run_letters >= RUN_LETTERS_MIN) {
+        needles.shortest = (uint16_t)(sequence->run_letters - 2);
+        needles.grams[needles.used++] = needles.shortest;
+        for (size_t i = 0; i < needles.shortest; i++)
+            needles.grams[needles.used++] =
+                gram_of(sequence->run[i], sequence->run[i + 1], sequence->run[i + 2]);
+        if (is_more_telling(&needles, &sequence->best))
+            sequence->best = needles;
+    }
+    sequence->run_letters = 0;
 }
 
 /* Behind the bracket that closes what the rest begins with; false when it is not plain to see. */
@@ -103,146 +107,181 @@ static bool skip_bracket(struct filter *filter)
     return true;
 }
 
-static bool skip_group(struct filter *filter)
-{
-    unsigned depth = 0;
+enum quantifier {
+    QUANTIFIER_NONE,
+    QUANTIFIER_SOME,     /* at least once */
+    QUANTIFIER_OPTIONAL, /* perhaps never */
+    QUANTIFIER_STRANGE,
+};
 
-    while (filter->rest.len > 0) {
-        uint8_t c = filter->rest.data[0];
-
-        if (c == '[') {
-            if (!skip_bracket(filter))
-                return false;
-            continue;
-        }
-        if (c == '\\') {
-            /* \Q would end the meaning of brackets. */
-            if (filter->rest.len < 2 || filter->rest.data[1] == 'Q')
-                return false;
-            filter->rest = slice_after(filter->rest, 2);
-            continue;
-        }
-        /* (?i), (?x), (*VERB) and comments change what the rest means; (?: (?= (?! (?< do not. */
-        if (c == '(' && filter->rest.len > 2 && filter->rest.data[1] == '*')
-            return false;
-        if (c == '(' && filter->rest.len > 2 && filter->rest.data[1] == '?' &&
-            memchr(":=!<>", filter->rest.data[2], 5) == NULL)
-            return false;
-        depth += c == '(';
-        filter->rest = slice_after(filter->rest, 1);
-        if (c == ')' && --depth == 0)
-            return true;
-    }
-    return false;
-}
-
-/* The quantifier that the rest begins with, if any: what it may leave out is no part of a run.
- * False for a brace that is no quantifier. */
-static bool take_quantifier(struct filter *filter)
+static enum quantifier take_quantifier(struct filter *filter)
 {
     uint8_t c = filter->rest.len > 0 ? filter->rest.data[0] : 0;
     size_t end = 1;
 
     if (c != '?' && c != '*' && c != '+' && c != '{')
-        return true;
-    if (c != '+' && filter->run_letters > 0)
-        filter->run_letters--;
-    end_run(filter);
+        return QUANTIFIER_NONE;
     if (c == '{') {
         while (end < filter->rest.len && memchr("0123456789,", filter->rest.data[end], 11) != NULL)
             end++;
         if (end == filter->rest.len || filter->rest.data[end++] != '}')
-            return false;
+            return QUANTIFIER_STRANGE;
     }
     filter->rest = slice_after(filter->rest, end);
     /* Lazy and possessive ones have a second mark. */
     if (filter->rest.len > 0 && (filter->rest.data[0] == '?' || filter->rest.data[0] == '+'))
         filter->rest = slice_after(filter->rest, 1);
-    return true;
+    return c == '+' ? QUANTIFIER_SOME : QUANTIFIER_OPTIONAL;
 }
 
-static bool add_letter(struct filter *filter, uint8_t c)
+static bool take_letter(struct filter *filter, struct sequence *sequence)
 {
-    if (filter->run_letters == RUN_LETTERS_MAX)
-        end_run(filter);
-    filter->run[filter->run_letters++] = lower(c);
+    uint8_t c = lower(filter->rest.data[0]);
+    enum quantifier quantifier;
+
     filter->rest = slice_after(filter->rest, 1);
-    return take_quantifier(filter);
+    quantifier = take_quantifier(filter);
+    if (sequence->run_letters == RUN_LETTERS_MAX)
+        end_run(sequence);
+    if (quantifier != QUANTIFIER_OPTIONAL)
+        sequence->run[sequence->run_letters++] = c;
+    if (quantifier != QUANTIFIER_NONE)
+        end_run(sequence);
+    return quantifier != QUANTIFIER_STRANGE;
+}
+
+/* Something that is no plain letter and length octets long. */
+static bool take_other(struct filter *filter, struct sequence *sequence, size_t length)
+{
+    end_run(sequence);
+    filter->rest = slice_after(filter->rest, length);
+    return take_quantifier(filter) != QUANTIFIER_STRANGE;
 }
 
 /* A backslash and what it protects, or stands for. False when it is not known here. */
-static bool take_escape(struct filter *filter)
+static bool take_escape(struct filter *filter, struct sequence *sequence)
 {
     uint8_t c;
 
     if (filter->rest.len < 2)
         return false;
-    c = filter->rest.data[1];
-    filter->rest = slice_after(filter->rest, 1);
-    if (strchr("dDsSwWbBhHvVRAzZ", c) != NULL && c != 0) {
-        end_run(filter);
-        filter->rest = slice_after(filter->rest, 1);
-        return take_quantifier(filter);
-    }
-    if ((lower(c) >= 'a' && lower(c) <= 'z') || (c >= '0' && c <= '9'))
+    c = lower(filter->rest.data[1]);
+    if (memchr("dswbhvraz", c, 9) != NULL)
+        return take_other(filter, sequence, 2);
+    if ((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'))
         return false;
-    return add_letter(filter, c);
+    filter->rest = slice_after(filter->rest, 1);
+    return take_letter(filter, sequence);
 }
 
-static bool take_part(struct filter *filter)
+/* (?i), (?x), (*VERB) and comments change what the rest means: not known here. */
+static bool take_group(struct filter *filter, struct sequence *sequence)
 {
-    uint8_t c = filter->rest.data[0];
+    struct slice inside = slice_after(filter->rest, 1);
+    struct needles needles;
+    bool counts = true; /* what is within has to be there */
+    enum quantifier quantifier;
 
-    switch (c) {
-    case '\\':
-        return take_escape(filter);
-    case '|':
-        filter->rest = slice_after(filter->rest, 1);
-        return end_alternative(filter);
-    case '(':
-    case '[':
-        end_run(filter);
-        if (!(c == '(' ? skip_group(filter) : skip_bracket(filter)))
+    end_run(sequence);
+    if (inside.len >= 2 && inside.data[0] == '?') {
+        if (memchr(":=!<>", inside.data[1], 5) == NULL)
             return false;
-        return take_quantifier(filter);
+        counts = inside.data[1] == ':';
+        inside = slice_after(inside, 2);
+    } else if (inside.len >= 1 && inside.data[0] == '*') {
+        return false;
+    }
+    filter->rest = inside;
+    if (++filter->depth > DEPTH_MAX || !take_alternatives(filter, &needles))
+        return false;
+    filter->depth--;
+    if (filter->rest.len == 0)
+        return false;
+    filter->rest = slice_after(filter->rest, 1);
+    quantifier = take_quantifier(filter);
+    if (counts && quantifier < QUANTIFIER_OPTIONAL && is_more_telling(&needles, &sequence->best))
+        sequence->best = needles;
+    return quantifier != QUANTIFIER_STRANGE;
+}
+
+static bool take_part(struct filter *filter, struct sequence *sequence)
+{
+    struct slice before = filter->rest;
+
+    switch (before.data[0]) {
+    case '\\':
+        return take_escape(filter, sequence);
+    case '(':
+        return take_group(filter, sequence);
+    case '[':
+        return skip_bracket(filter) && take_other(filter, sequence, 0);
     case '.':
     case '^':
     case '$':
-        end_run(filter);
-        filter->rest = slice_after(filter->rest, 1);
-        return take_quantifier(filter);
-    case ')':
+        return take_other(filter, sequence, 1);
     case '{':
     case '?':
     case '*':
     case '+':
         return false;
     default:
-        return add_letter(filter, c);
+        return take_letter(filter, sequence);
+    }
+}
+
+/* Adds what one alternative needs to what the others need: if that is nothing, all need nothing. */
+static void add_alternative(struct needles *all, const struct needles *one, bool is_first)
+{
+    if (is_first) {
+        *all = *one;
+    } else if (all->used == 0 || one->used == 0 || all->used + one->used > GRAMS_MAX) {
+        all->used = 0;
+    } else {
+        memcpy(all->grams + all->used, one->grams, one->used * sizeof(one->grams[0]));
+        all->used += one->used;
+        if (one->shortest < all->shortest)
+            all->shortest = one->shortest;
+    }
+}
+
+/* Up to the end of the pattern or of the group. False when something is not understood. */
+static bool take_alternatives(struct filter *filter, struct needles *ret_needles)
+{
+    bool is_first = true;
+
+    for (;;) {
+        struct sequence sequence = {0};
+
+        while (filter->rest.len > 0 && memchr("|)", filter->rest.data[0], 2) == NULL) {
+            if (!take_part(filter, &sequence))
+                return false;
+        }
+        end_run(&sequence);
+        add_alternative(ret_needles, &sequence.best, is_first);
+        is_first = false;
+        if (filter->rest.len == 0 || filter->rest.data[0] == ')')
+            return true;
+        filter->rest = slice_after(filter->rest, 1);
     }
 }
 
 static void make_filter(struct regex *regex, struct slice pattern)
 {
-    struct filter filter = {.rest = pattern, .regex = regex};
+    struct filter filter = {.rest = pattern};
 
-    while (filter.rest.len > 0) {
-        if (!take_part(&filter)) {
-            regex->gram_count = 0;
-            return;
-        }
-    }
-    if (!end_alternative(&filter))
-        regex->gram_count = 0;
+    if (!take_alternatives(&filter, &regex->needles) || filter.rest.len > 0)
+        regex->needles.used = 0;
 }
 
 static bool is_ruled_out(const struct regex *regex, const struct regex_subject *subject)
 {
-    for (uint32_t at = 0; at < regex->gram_count; at += 1u + regex->grams[at]) {
-        uint32_t count = regex->grams[at], found = 0;
+    const struct needles *needles = &regex->needles;
+
+    for (uint32_t at = 0; at < needles->used; at += 1u + needles->grams[at]) {
+        uint32_t count = needles->grams[at], found = 0;
 
         while (found < count) {
-            uint16_t gram = regex->grams[at + 1 + found];
+            uint16_t gram = needles->grams[at + 1 + found];
 
             if ((subject->grams[gram / 64] >> gram % 64 & 1) == 0)
                 break;
@@ -251,7 +290,7 @@ static bool is_ruled_out(const struct regex *regex, const struct regex_subject *
         if (found == count)
             return false;
     }
-    return regex->gram_count > 0;
+    return regex->needles.used > 0;
 }
 
 /* ---- Compiling ------------------------------------------------------------------------------ */
@@ -316,7 +355,7 @@ void regex_free(struct regex *regex)
 
 bool regex_has_filter(const struct regex *regex)
 {
-    return regex->gram_count > 0;
+    return regex->needles.used > 0;
 }
 
 /* ---- Matching ------------------------------------------------------------------------------- */
