@@ -16,9 +16,9 @@
  * among those that may have a slot.
  *
  * Where somebody waits, connections make room: idle ones at once; busy ones that have been open for
- * LEASE_TURN_MS when their message is done, if they are of somebody who has clearly more than one of
- * those that wait, or if one waits that has none. Lanes that all want more end with about as many
- * each and keep what they have, where turns alone would open connections without end.
+ * LEASE_TURN_MS when their message is done, if they are of somebody who has clearly more than one
+ * of those that wait, or if one waits that has none. Lanes that all want more end with about as
+ * many each and keep what they have, where turns alone would open connections without end.
  *
  * The limit on injectors' sessions (total-max-smtp-in) is drawn on by sessions that are at the door
  * and cannot wait long: each shard holds an equal part from the start and takes from it without
@@ -83,9 +83,9 @@ struct lease_share {
     uint32_t asked;     /* of the sessions that wait, by the question that is away */
     struct quota quota; /* of claims and connections */
     uint64_t next_ticket;
-    struct list waiting[QUOTA_KINDS]; /* claims, in the order of their tickets */
+    struct list waiting[QUOTA_KINDS];               /* claims, in the order of their tickets */
     uint32_t waiting_at[QUOTA_KINDS][LEASE_LEVELS]; /* their number, by what they have already */
-    struct list idle[QUOTA_KINDS];    /* slots of idle connections, the longest idle last */
+    struct list idle[QUOTA_KINDS]; /* slots of idle connections, the longest idle last */
     struct lease_parcel ask;
     struct lease_parcel give;
 };

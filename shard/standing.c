@@ -31,9 +31,11 @@ void standing_set(struct lane *lane, enum quota_kind kind)
 
 void standing_recount(struct lane *lane)
 {
-    lease_claim_count(&lane->claim, lane->open_count - (lane->stuck_count < lane->open_count
-                                                            ? lane->stuck_count
-                                                            : lane->open_count));
+    uint32_t stuck_count = lane->stuck_count;
+
+    if (stuck_count > lane->open_count)
+        stuck_count = lane->open_count;
+    lease_claim_count(&lane->claim, lane->open_count - stuck_count);
 }
 
 bool standing_claim(struct shard *shard, struct lane *lane)

@@ -23,7 +23,8 @@
 
 void standing_init(struct shard *shard);
 void standing_fini(struct shard *shard);
-/* How many connections the lane has that can be reckoned with may have changed: its claim says so. */
+/* How many connections the lane has that can be reckoned with may have changed: its claim says so.
+ */
 void standing_recount(struct lane *lane);
 /* As lease_claim_try, for the lane's next connection. */
 bool standing_claim(struct shard *shard, struct lane *lane);

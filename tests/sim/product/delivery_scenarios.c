@@ -552,8 +552,8 @@ static bool hung_connections_hold_nobody_up(void)
     return strike(&stage);
 }
 
-/* A second connection never gets its greeting; the first works on, and at once sends what waits
- * beyond what the second might take. */
+/* Connections beyond the first never get a greeting; the first works on, and sends ahead what waits
+ * beyond what those might take. */
 static bool messages_go_ahead_while_a_connection_comes_up(void)
 {
     enum { MESSAGES = 400 };
@@ -563,14 +563,14 @@ static bool messages_go_ahead_while_a_connection_comes_up(void)
     const struct shard *shard;
 
     raise_stage(&stage, "ahead while one comes up", "", "",
-                " max-smtp-out 2\n pipeline-across-messages yes\n");
+                " max-smtp-out 20\n pipeline-across-messages yes\n");
     shard = stage.product.shards[0];
     add_receiver(&stage, 0, KIND_SERVES, 50);
     receiver->greeted = 1;
     start_injecting(&stage, 0, 0, 1);
     run(&stage, 100, 4, 0);
     run(&stage, 900, 0, 0);
-    check(&stage, receiver->opened == 2, "a second connection is opened");
+    check(&stage, receiver->opened > 1 && receiver->ready == 1, "more connections are tried");
     check(&stage, receiver->taken == MESSAGES, "everything arrives by the first");
     check(&stage, shard->totals.sent_ahead >= MESSAGES * 9 / 10, "nearly all of it goes ahead");
     printf("    %u sent ahead of %u\n", (unsigned)shard->totals.sent_ahead, MESSAGES);
