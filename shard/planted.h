@@ -30,6 +30,8 @@
     X("shard/last-comes-first")                                                                    \
     X("shard/move-counted-twice")                                                                  \
     X("shard/token-kept-and-given-back")                                                           \
+    X("shard/message-uses-no-token")                                                               \
+    X("shard/connection-uses-no-token")                                                            \
     X("shard/no-tokens-when-ahead")
 
 /* Seen by tests/unit/shard/lease_test.c: somebody is refused without need, no more. */

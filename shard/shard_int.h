@@ -253,6 +253,7 @@ struct queue {
     struct list purse_link;  /* waiting for a token of the virtual MTA's rate */
     struct conf_queue settings;
     struct rate msg_rate;     /* recipients tried */
+    uint64_t tried_count;     /* recipients let through here, whether there is a bound or not */
     struct rate connect_rate; /* connections opened */
     struct lane *lane;
     struct site *site;      /* one reference */

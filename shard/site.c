@@ -8,6 +8,7 @@
  */
 #include "core/base/err.h"
 #include "core/base/mem.h"
+#include "shard/planted.h"
 #include "shard/probe.h"
 #include "shard/shard_int.h"
 #include "shard/standing.h"
@@ -264,7 +265,8 @@ static enum lane_opened lane_open(struct shard *shard, struct lane *lane, struct
     connection->opened_ns = io_now_ns(shard->io);
     connection->busy_since_ns = connection->opened_ns;
     lease_claim_use(&lane->claim, &connection->slots);
-    rate_use(&queue->connect_rate, connection->opened_ns, 1);
+    if (!planted("shard/connection-uses-no-token"))
+        rate_use(&queue->connect_rate, connection->opened_ns, 1);
     connection->host = names_get(&shard->names, slice_str(lane->site->host_names[target->host]));
     io_timer_init(&connection->idle_timer, on_idle_timeout);
     list_push_back(&lane->busy, &connection->link);

@@ -1,28 +1,55 @@
 /*
- * pace: watches that the rates of virtual MTAs hold over all shards and lives.
+ * pace: watches that rates hold: those of virtual MTAs over all shards and lives, those of queues
+ * (max-msg-rate, max-connect-rate) over moves, reloads and lives.
  *
- * After each step it reads how many recipients every shard has let through since its start, and
- * notes the time of each by the clock of that shard, which a turn that stalls does not move.
- * Whoever came N before, at a rate of N in a span, must have come a span before.
+ * After each step it reads how many recipients every shard has let through since its start, of
+ * which queue, and which connections were opened for which queue, and notes the time of each by the
+ * clock of that shard, which a turn that stalls does not move. Whoever came N before, at a rate of
+ * N in a span, must have come a span before. Nothing of it is asked of the code that keeps the
+ * rates.
  */
 #pragma once
 
 #include "shard/shard.h"
 
-#define PACE_SHARDS_MAX 16
-#define PACE_VMTAS_MAX  8
-#define PACE_COUNT_MAX  64
+#define PACE_SHARDS_MAX  16
+#define PACE_VMTAS_MAX   8
+#define PACE_COUNT_MAX   64
+#define PACE_DOMAINS_MAX 16  /* d<number>.test; those with a higher number are not watched */
+#define PACE_QUEUES_MAX  256 /* of a shard; likewise */
+
+/* Uses of one rate. */
+struct pace_row {
+    uint64_t limit_ns; /* between tokens; 0 = no bound */
+    uint64_t count;    /* used since that holds, over lives */
+    uint64_t times_ns[PACE_COUNT_MAX];
+};
 
 struct pace_vmta {
     uint64_t totals[PACE_SHARDS_MAX]; /* let through in this life, at the last look */
-    uint64_t limit_ns;                /* between tokens, then; 0 = no bound */
-    uint64_t count;                   /* let through since that holds, over lives */
-    uint64_t times_ns[PACE_COUNT_MAX];
+    struct pace_row row;
+};
+
+struct pace_queue {
+    struct pace_row messages; /* recipients */
+    struct pace_row connects;
+};
+
+/* What one shard had at the last look. */
+struct pace_shard {
+    uint64_t taken;
+    uint64_t connects;
+    struct {
+        uint64_t tried;
+        uint32_t generation;
+    } queues[PACE_QUEUES_MAX];
 };
 
 struct pace {
     uint64_t life;
     struct pace_vmta vmtas[PACE_VMTAS_MAX]; /* by id */
+    struct pace_queue queues[PACE_DOMAINS_MAX][PACE_VMTAS_MAX];
+    struct pace_shard shards[PACE_SHARDS_MAX];
 };
 
 /* NULL, or what is wrong. life: of these shards, another number for each. Rates of the

@@ -42,10 +42,12 @@ static const char *draw_vmta_rate(struct renewal *renewal)
     return rates[rng_below(&renewal->rates_rng, sizeof(rates) / sizeof(rates[0]))];
 }
 
-/* Whether queues have one. */
-static bool has_rate(struct renewal *renewal)
+/* Some queues have none, one that is met in a rush, or one that is met often. */
+static const char *draw_queue_rate(struct renewal *renewal, const char *loose, const char *tight)
 {
-    return renewal->has_rates && rng_one_in(&renewal->rates_rng, 3);
+    if (!renewal->has_rates || !rng_one_in(&renewal->rates_rng, 3))
+        return "";
+    return rng_one_in(&renewal->rates_rng, 2) ? tight : loose;
 }
 
 __attribute__((format(printf, 2, 3))) static void put(struct text *text, const char *format, ...)
@@ -110,8 +112,8 @@ void renewal_draw(struct renewal *renewal, bool is_whole)
         rng_one_in(rng, 3)   ? "auto"
         : rng_one_in(rng, 3) ? "no"
                              : "yes",
-        has_rate(renewal) ? " max-msg-rate 10/s\n" : "",
-        has_rate(renewal) ? " max-connect-rate 30/min\n" : "");
+        draw_queue_rate(renewal, " max-msg-rate 10/s\n", " max-msg-rate 50/20s\n"),
+        draw_queue_rate(renewal, " max-connect-rate 30/min\n", " max-connect-rate 4/20s\n"));
     if (rng_one_in(rng, 2))
         put(&text, "<domain d0.test>\n smtp-hosts [10.0.%u.1]:25;[10.0.1.1]:25\n</domain>\n",
             rng_one_in(rng, 3) ? 2 : 0);
