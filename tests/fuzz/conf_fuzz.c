@@ -1,6 +1,7 @@
 /*
  * Any text as a configuration: it is refused with a reason, or it makes a snapshot whose promises
- * hold for every queue, source and virtual MTA. Nothing outside the text is read.
+ * hold for every queue, source and virtual MTA, and whose lines are told and checked. Nothing
+ * outside the text is read. conf.dict holds the words of the language (-dict=tests/fuzz/conf.dict).
  */
 #include "core/base/must.h"
 #include "core/conf/conf.h"
@@ -49,6 +50,23 @@ static void check_queue(const struct conf *conf, struct slice domain, uint32_t v
     check_route(&queue);
 }
 
+static void count_setting(void *context, const struct conf_setting *setting)
+{
+    unsigned *told = context;
+
+    must(setting->keyword[0] != '\0' && setting->value != NULL);
+    must((setting->file == NULL) == (setting->line == 0));
+    (*told)++;
+}
+
+static void check_settings(const struct conf *conf, struct slice domain, const char *vmta)
+{
+    unsigned told = 0;
+
+    must(conf_settings_tell(conf, domain, slice_str(vmta), count_setting, &told));
+    must(told > 100);
+}
+
 static void check_vmtas(const struct conf *conf, struct slice domain)
 {
     must(conf_vmta_at(conf, 0)->id == CONF_VMTA_DEFAULT);
@@ -61,6 +79,8 @@ static void check_vmtas(const struct conf *conf, struct slice domain)
         for (uint32_t at = 0; at < vmta->address_count; at++)
             must(vmta->addresses[at].helo != NULL);
         check_queue(conf, domain, vmta->id);
+        if (i < 3)
+            check_settings(conf, domain, vmta->name);
     }
     for (uint32_t i = 0; i < conf_pool_count(conf); i++) {
         const struct conf_pool *pool = conf_pool_at(conf, i);
@@ -109,7 +129,8 @@ static void check_snapshot(const struct conf *conf, const char *text)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
-    static const struct conf_load_options options = {.syntax_only = true, .no_includes = true};
+    static const struct conf_load_options options = {
+        .syntax_only = true, .lint = true, .no_includes = true};
     unsigned counts[2] = {0};
     struct conf *conf = NULL;
     char *text = calloc(1, len + 1);

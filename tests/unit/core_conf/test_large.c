@@ -79,9 +79,41 @@ static void a_hundred_thousand_domains(void **state)
     free(text);
 }
 
+/* What a reload reads when somebody has written such a file; `test config` looks at more of it. */
+static void fifty_thousand_lines(void **state)
+{
+    static const struct conf_load_options lint = {.syntax_only = true, .lint = true};
+    char *text = NULL;
+    size_t len = 0;
+    FILE *out = open_memstream(&text, &len);
+    struct conf *checked = NULL;
+    struct conf *conf;
+    double start;
+    double loaded;
+
+    assert_non_null(out);
+    for (unsigned i = 0; i < 50000 / 8; i++)
+        fprintf(out,
+                "<domain d%u.example>\nmax-smtp-out %u\nmax-msg-rate %u/h\nretry-after 10m,1h\n"
+                "bounce-after 1d\nbackoff-max-msg-rate 1/h\nbackoff-retry-after 1d\n</domain>\n",
+                i, i % 50 + 1, i + 2);
+    assert_int_equal(fclose(out), 0);
+    start = seconds();
+    conf = load(text);
+    loaded = seconds();
+    assert_int_equal(conf_load_text("test", text, &lint, NULL, NULL, &checked), 0);
+    print_message("50,000 lines loaded in %.3f s, checked in %.3f s\n", loaded - start,
+                  seconds() - loaded);
+    assert_int_equal(queue_of(conf, "d6249.example", "{default}").max_msg_rate.count, 6251);
+    conf_unref(checked);
+    conf_unref(conf);
+    free(text);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(a_hundred_thousand_domains)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(a_hundred_thousand_domains),
+                                       cmocka_unit_test(fifty_thousand_lines)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
