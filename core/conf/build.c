@@ -113,45 +113,59 @@ void build_presets(struct build *build)
 
 /* ---- Spools and accounting files ----------------------------------------------------------- */
 
+struct spool_list {
+    struct conf_spool *items;
+    uint32_t count;
+};
+
+/* The next one with its defaults, or NULL where there is no room for it or no such path. */
+static struct conf_spool *add_spool(struct build *build, struct spool_list *list, const char *path,
+                                    const char *file, unsigned line)
+{
+    struct conf_spool *spool = &list->items[list->count];
+
+    if (list->count == CONF_SPOOLS_MAX) {
+        report_error(build->report, file, line, "<spool %.80s>: at most %u folders can be used",
+                     path, CONF_SPOOLS_MAX);
+        return NULL;
+    }
+    if (path[0] != '/')
+        report_error(build->report, file, line, "<spool>: \"%.80s\" is not an absolute path", path);
+    for (uint32_t i = 0; i < list->count; i++) {
+        if (strcmp(list->items[i].path, path) == 0)
+            report_error(build->report, file, line, "<spool %.80s> is given twice", path);
+    }
+    spool->path = path;
+    field_store_presets(spool, SCOPE_SPOOL, build->conf->presets);
+    list->count++;
+    return spool;
+}
+
 void build_spools(struct build *build)
 {
     static const char default_path[] = "/var/spool/ringpost";
     struct conf *conf = build->conf;
-    uint32_t given = build_count_children(&build->tree->top, SCOPE_SPOOL);
-    struct conf_spool *spools =
-        arena_alloc(&conf->arena, (given > 0 ? given : 1) * sizeof(*spools));
-    uint32_t count = 0;
+    const struct section *top = &build->tree->top;
+    struct entry_list lines = build_entries(build, top, STORE_SPOOL);
+    struct spool_list list = {0};
 
-    for (const struct section *section = build->tree->top.children; section != NULL;
-         section = section->next) {
-        struct conf_spool *spool = &spools[count];
+    list.items = arena_alloc(&conf->arena, (CONF_SPOOLS_MAX + 1) * sizeof(*list.items));
+    for (const struct section *at = top->children; at != NULL; at = at->next) {
+        struct conf_spool *spool;
 
-        if (section->kind->scope != SCOPE_SPOOL)
+        if (at->kind->scope != SCOPE_SPOOL)
             continue;
-        if (count == CONF_SPOOLS_MAX)
-            report_error(build->report, section->file, section->line,
-                         "<spool %.*s>: at most %u folders can be used", SHOW(section->name),
-                         CONF_SPOOLS_MAX);
-        spool->path = (const char *)section->name.data;
-        if (spool->path[0] != '/')
-            report_error(build->report, section->file, section->line,
-                         "<spool>: \"%.*s\" is not an absolute path", SHOW(section->name));
-        for (uint32_t i = 0; i < count; i++) {
-            if (strcmp(spools[i].path, spool->path) == 0)
-                report_error(build->report, section->file, section->line,
-                             "<spool %.*s> is given twice", SHOW(section->name));
-        }
-        field_store_presets(spool, SCOPE_SPOOL, conf->presets);
-        build_fields(build, section, spool);
-        count++;
+        spool = add_spool(build, &list, (const char *)at->name.data, at->file, at->line);
+        if (spool != NULL)
+            build_fields(build, at, spool);
     }
-    if (count == 0) {
-        spools[0].path = default_path;
-        field_store_presets(&spools[0], SCOPE_SPOOL, conf->presets);
-        count = 1;
-    }
-    conf->global.spools = spools;
-    conf->global.spool_count = count;
+    for (uint32_t i = 0; i < lines.count; i++)
+        add_spool(build, &list, lines.items[i]->value.text, lines.items[i]->file,
+                  lines.items[i]->line);
+    if (list.count == 0)
+        add_spool(build, &list, default_path, top->file, 0);
+    conf->global.spools = list.items;
+    conf->global.spool_count = list.count;
 }
 
 #define ACCT_KINDS 8 /* short names in the choices of "records", followed by as many long ones */

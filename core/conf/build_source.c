@@ -117,6 +117,8 @@ static int add_source(struct build *build, const struct section *section)
 
     if (cidr_parse(section->name, &block) == 0)
         return add_block(sources, &block);
+    if (section->name.data[0] == '{')
+        return add_name(sources, section->name);
     if (looks_like_address(section->name) || slice_find(section->name, '/') < section->name.len)
         report_error(build->report, section->file, section->line,
                      "<source>: \"%.*s\" is not an address or address block", SHOW(section->name));

@@ -127,9 +127,10 @@ static void fill_addresses(struct build *build, const struct section *section,
     vmta->addresses = conf->vmtas[0].vmta.addresses;
     vmta->address_count = conf->vmtas[0].vmta.address_count;
     if (!build->has_source_hosts)
-        report_error(build->report, section->file, section->line,
-                     "<virtual-mta %.*s> has no smtp-source-host, nor has the top level",
-                     SHOW(section->name));
+        report_warning(build->report, section->file, section->line,
+                       "<virtual-mta %.*s> has no smtp-source-host, nor has the top level; the "
+                       "system chooses the address it sends from",
+                       SHOW(section->name));
 }
 
 static int add_vmta(struct build *build, const struct section *section)

@@ -254,10 +254,18 @@ static void complain_unknown(struct parser *parser, struct slice keyword)
              near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
 }
 
-/* The value ends in a comma: the list goes on in the next line. False when that line is bad. */
-static bool join_lines(struct parser *parser, struct slice *value)
+static bool is_word(struct slice text)
 {
-    while (value->data[value->len - 1] == ',') {
+    return slice_find(text, ' ') == text.len && slice_find(text, '\t') == text.len;
+}
+
+/*
+ * The value ends in a comma, or it is a macro's name alone: the list goes on in the next line.
+ * False when that line is bad.
+ */
+static bool join_lines(struct parser *parser, const struct directive *row, struct slice *value)
+{
+    while (value->data[value->len - 1] == ',' || (row->type == TYPE_MACRO && is_word(*value))) {
         int rc = reader_join(&parser->file->reader, value);
 
         if (rc < 0) {
@@ -334,7 +342,7 @@ static void parse_directive(struct parser *parser, struct slice keyword, struct 
         complain(parser, "%s needs a value", row->name);
         return;
     }
-    if (value_may_wrap(row->type) && !join_lines(parser, &text))
+    if (value_may_wrap(row->type) && !join_lines(parser, row, &text))
         return;
     entry.cleared = slice_equal(text, SLICE_LITERAL("\"\""));
     if (!entry.cleared && value_parse(row, text, parser->values, &entry.value, why) < 0) {

@@ -74,7 +74,6 @@ static const struct {
      "domain-macro a aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\n"
      "<domain $a.$a.$a.$a>\n</domain>\n",
      {"test:2:", "too long"}},
-    {"virtual MTA without address", "<virtual-mta a>\n</virtual-mta>\n", {"smtp-source-host"}},
     {"reserved name",
      "smtp-source-host 192.0.2.1 a\n<virtual-mta {default}>\n</virtual-mta>\n",
      {"test:2:", "reserved"}},

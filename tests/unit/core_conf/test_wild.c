@@ -68,9 +68,30 @@ static void agency(void **state)
     conf_unref(conf);
 }
 
+static void old(void **state)
+{
+    static struct findings findings;
+    struct conf *conf = load_wild("old.conf", &findings);
+    struct conf_queue queue = queue_of(conf, "wanadoo.example", "{default}");
+
+    assert_string_equal(conf_global(conf)->spools[0].path, "/var/spool/pmta");
+    assert_int_equal(conf_global(conf)->spool_count, 1);
+    assert_int_equal(queue.route_count, 0);
+    queue = queue_of(conf, "french.queue", "{default}");
+    assert_int_equal(queue.route[0].kind, CONF_ROUTE_ADDRESS);
+    assert_int_equal(queue.retry_ms[0], 1000);
+    assert_int_equal(queue_of(conf, "gmx.example", "{default}").max_msg_rate.count, 0);
+    assert_int_equal(conf_vmta_at(conf, 1)->address_count, 1);
+    assert_non_null(strstr(findings.text, "the system chooses the address it sends from"));
+    assert_int_equal(source_of(conf, "192.0.2.1", "{{server7}}")->default_pool,
+                     conf_pool_at(conf, 0)->id);
+    conf_unref(conf);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(one_server), cmocka_unit_test(agency)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(one_server), cmocka_unit_test(agency),
+                                       cmocka_unit_test(old)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
