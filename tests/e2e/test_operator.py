@@ -70,6 +70,14 @@ def test_show_in_all_formats(world):
     assert 'queue[1].name="three.test/v"' in dom and 'queue[1].rcp="3"' in dom
     assert 'status.queue.smtp.rcp="6"' in daemon.cli('show', 'status', '--dom').stdout.splitlines()
     assert 'relay.test' in daemon.cli('show', 'status').stdout
+    settings = {row['name']: row for row in daemon.ask('show', 'settings', 'one.test/v')['setting']
+                if row['section'] == 'domain'}
+    assert settings['bounce-upon-5xx-greeting']['from'] == 'default'
+    file, line = settings['smtp-hosts']['from'].rsplit(':', 1)
+    assert file == daemon.config_path
+    with open(file, encoding='utf-8') as config:
+        assert config.readlines()[int(line) - 1].split() == [
+            'smtp-hosts', settings['smtp-hosts']['value']]
 
 
 def test_a_message_to_several_counts_once(world):
