@@ -279,7 +279,7 @@ static const struct type_text types[TYPE_COUNT_OF_TYPES] = {
     [TYPE_CPU_LIST] = {"CPU list", "CPU numbers and ranges, as in `0-3,8`"},
     [TYPE_ROUTE_LIST] = {"route", "`host`, `host:port`, `[ip]:port` or `lookup-mx:domain`; `,` "
                                   "between equals, `;` before the next choice"},
-    [TYPE_NO_YES_TIME] = {"no, yes or time", "`no`, `yes` or a time"},
+    [TYPE_NO_YES_TIME] = {"no, yes or time", "`no`, `never`, `yes` or a time"},
     [TYPE_MACRO] = {"macro", "`NAME item,item,...`; a line that ends in a comma goes on in the "
                              "next"},
     [TYPE_INCLUDE] = {"file", "a path or a glob pattern; relative ones start at the folder of the "

@@ -325,7 +325,7 @@ int value_parse_no_yes_time(struct value_parse *parse)
 
     if (rc < 0)
         return rc;
-    choice = value_find_choice("no|yes|false|true", word);
+    choice = value_find_choice("no|yes|false|true|never", word);
     parse->value.interval_ms = 0;
     if (choice >= 0) {
         parse->value.number = (uint64_t)choice % 2;
