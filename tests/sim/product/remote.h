@@ -94,6 +94,7 @@ struct remote {
     struct ipaddr_port product; /* where injectors connect */
     uint32_t session_count;     /* injectors' connections wanted */
     bool inject;                /* open sessions and send */
+    bool has_jobs;              /* messages have an X-Job field, which must not arrive */
     bool clients_leave;         /* some go away in the middle of a long message */
 };
 
