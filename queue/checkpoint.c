@@ -63,19 +63,22 @@ static bool would_free_messages(const struct spool *spool, const struct segpool 
 }
 
 /* The same for outcomes; each checkpoint writes some, so this alone would go in a circle. */
-static bool would_free_outcomes(struct spool *spool, const struct segpool *pool)
+static bool would_free_outcomes(struct spool *spool, struct segpool *pool)
 {
-    const struct checkpoint *checkpoint = &spool->checkpoint;
-    uint32_t pinned = pins_lowest(spool);
+    uint32_t pinned = pins_lowest(spool), last = spool->checkpoint.last.serial;
+    uint32_t needed = pinned < last ? pinned : last, lowest = UINT32_MAX;
 
-    for (uint32_t i = 0; pool->has_outcomes && i < pool->slot_count; i++) {
+    /* Likewise: they are looked through when a checkpoint or a cursor has gone on. */
+    if (!pool->has_outcomes || pool->outcomes_floor >= needed)
+        return false;
+    for (uint32_t i = 0; i < pool->slot_count; i++) {
         const struct segment *segment = &pool->slots[i];
 
-        if (is_full(segment, STREAM_OUTCOMES) && segment->serial < checkpoint->last.serial &&
-            segment->serial < pinned)
-            return true;
+        if (is_full(segment, STREAM_OUTCOMES) && segment->serial < lowest)
+            lowest = segment->serial;
     }
-    return false;
+    pool->outcomes_floor = lowest;
+    return lowest < needed;
 }
 
 /* Low on segments; or, where it only delivers, the files that are left stand in the way of its
@@ -108,7 +111,7 @@ static bool is_due(struct spool *spool)
         return true;
     /* Else not without a reason, and not in a circle. */
     for (uint32_t i = 0; i < spool->device_count; i++) {
-        const struct segpool *pool = &spool->devices[i].pool;
+        struct segpool *pool = &spool->devices[i].pool;
 
         if (is_pressed(spool, pool) && (would_free_messages(spool, pool) ||
                                         (log_bytes(spool) != spool->checkpoint.bytes_at_begin &&

@@ -209,10 +209,17 @@ static void look_if_empty(struct segpool *pool, struct segment *segment)
         segpool_release(pool, segment);
 }
 
+static void note_full(struct segpool *pool, const struct segment *segment)
+{
+    if (segment->stream == STREAM_OUTCOMES && segment->serial < pool->outcomes_floor)
+        pool->outcomes_floor = segment->serial;
+}
+
 void segpool_seal(struct segpool *pool, struct segment *segment)
 {
     must(segment->state == SEGMENT_ACTIVE);
     segment->state = SEGMENT_SEALED;
+    note_full(pool, segment);
     look_if_empty(pool, segment);
 }
 
@@ -221,6 +228,7 @@ void segpool_poison(struct segpool *pool, struct segment *segment)
     must(segment->state == SEGMENT_ACTIVE || segment->state == SEGMENT_SEALED);
     segment->state = SEGMENT_POISONED;
     segment->free_after = 0;
+    note_full(pool, segment);
     look_if_empty(pool, segment);
 }
 

@@ -118,6 +118,9 @@ struct segpool {
     uint32_t segment_bytes;
     uint64_t
         free_after_max; /* of any segment, ever: later checkpoints free no more than earlier ones */
+    /* No outcome segment that takes no more commits has a lower serial. Raised by who looks through
+     * them all (checkpoint.c). */
+    uint32_t outcomes_floor;
     uint64_t space_left; /* of the file system above min_free_bytes, when last asked */
     struct segment *ready[STREAM_OUTCOMES + 1];
     uint32_t newest[STREAM_OUTCOMES + 1]; /* serials: the chain that shows a missing segment */
