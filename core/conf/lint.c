@@ -5,6 +5,7 @@
 #include "core/conf/show.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <unistd.h>
 
 int lint_all(struct build *build)
@@ -126,6 +127,40 @@ static void check_name(struct build *build, struct names *names, const struct en
                        entry->row->name, reference->tags[0], SHOW(name));
 }
 
+/* The file in a value of several parts: the last of a key's, the first of a certificate's. */
+static struct slice file_in(const struct entry *entry)
+{
+    const struct directive *row = entry->row;
+    struct slice rest = slice_str(entry->text);
+    struct slice item = SLICE_EMPTY;
+
+    if (row->type == TYPE_PATH && row->store == STORE_NOTHING)
+        return slice_str(entry->value.text);
+    if (strcmp(row->name, "domain-key") == 0) {
+        while (value_next_item(&rest, &item))
+            continue;
+        return item;
+    }
+    if (row->type == TYPE_WORDS && strcmp(row->choices, "FILE [PASSWORD]") == 0 &&
+        value_next_word(&rest, &item) > 0)
+        return item;
+    return SLICE_EMPTY;
+}
+
+static void check_file(struct build *build, const struct entry *entry)
+{
+    struct slice file = file_in(entry);
+    char path[PATH_MAX];
+
+    if (file.len == 0 || file.len >= sizeof(path))
+        return;
+    memcpy(path, file.data, file.len);
+    path[file.len] = '\0';
+    if (access(path, F_OK) < 0)
+        report_warning(build->report, entry->file, entry->line, "%s: there is no file %.*s",
+                       entry->row->name, SHOW(file));
+}
+
 static void check_entry(struct build *build, struct names *names, const struct entry *entry)
 {
     for (size_t i = 0; !entry->cleared && i < sizeof(references) / sizeof(references[0]); i++) {
@@ -142,11 +177,8 @@ static void check_entry(struct build *build, struct names *names, const struct e
         while (value_next_item(&rest, &name))
             check_name(build, names, entry, &references[i], name);
     }
-    /* A path or a name that stands for a file of its own. */
-    if (entry->row->type == TYPE_PATH && !entry->cleared && !build->options->syntax_only &&
-        (entry->row->store == STORE_NOTHING && access(entry->value.text, F_OK) < 0))
-        report_warning(build->report, entry->file, entry->line, "%s: there is no file %.200s",
-                       entry->row->name, entry->value.text);
+    if (!entry->cleared && !build->options->syntax_only)
+        check_file(build, entry);
 }
 
 /* A list may be called by another: "call-to:NAME". */

@@ -55,6 +55,11 @@ int value_parse_enum(struct value_parse *parse)
     if (rc < 0)
         return rc;
     choice = value_find_choice(parse->row->choices, word);
+    /* Booleans that grew a third value are still written as such. */
+    if (choice < 0 && slice_equal_nocase(word, SLICE_LITERAL("true")))
+        choice = value_find_choice(parse->row->choices, SLICE_LITERAL("yes"));
+    else if (choice < 0 && slice_equal_nocase(word, SLICE_LITERAL("false")))
+        choice = value_find_choice(parse->row->choices, SLICE_LITERAL("no"));
     if (choice < 0)
         return refuse_choice(parse, word, parse->row->choices);
     parse->value.number = (uint64_t)choice;

@@ -145,6 +145,31 @@ static void what_is_odd_is_told(void **state)
     }
 }
 
+/* Unless only the syntax counts, files that are named must be there. */
+static void files_are_looked_for(void **state)
+{
+    static const struct conf_load_options here = {.lint = true};
+    static const char text[] = "domain-key s1,a.example,/nowhere/key.pem\n"
+                               "domain-key s2,*,/dev/null\n"
+                               "smtp-server-tls-certificate /nowhere/cert.pem word\n"
+                               "smtp-server-tls-ca-file /nowhere/ca.pem\n";
+    static struct findings findings;
+    struct conf *conf = NULL;
+
+    findings = (struct findings){0};
+    assert_int_equal(conf_load_text("test", text, &here, collect, &findings, &conf), 0);
+    assert_non_null(strstr(findings.text, "test:1: domain-key: there is no file /nowhere/key.pem"));
+    assert_null(strstr(findings.text, "/dev/null"));
+    assert_non_null(strstr(findings.text, "test:3: smtp-server-tls-certificate: there is no file "
+                                          "/nowhere/cert.pem"));
+    assert_non_null(strstr(findings.text, "test:4: smtp-server-tls-ca-file: there is no file"));
+    conf_unref(conf);
+    findings = (struct findings){0};
+    assert_int_equal(conf_load_text("test", text, &options, collect, &findings, &conf), 0);
+    assert_null(strstr(findings.text, "there is no file"));
+    conf_unref(conf);
+}
+
 /* Without being asked to, a load says nothing of all this. */
 static void a_plain_load_is_quiet(void **state)
 {
@@ -199,6 +224,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_odd_is_told),
+        cmocka_unit_test(files_are_looked_for),
         cmocka_unit_test(a_plain_load_is_quiet),
         cmocka_unit_test(what_is_sound_is_not),
     };
