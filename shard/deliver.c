@@ -7,7 +7,10 @@
  */
 #include "core/base/err.h"
 #include "core/base/log.h"
+#include "core/base/regex.h"
+#include "core/mail/classify.h"
 #include "shard/planted.h"
+#include "shard/policy/category.h"
 #include "shard/shard_int.h"
 
 #define UNREADABLE_RETRY_MS 60000
@@ -21,6 +24,8 @@ void deliver_init(struct shard *shard)
     slab_init(&shard->deliveries, sizeof(struct delivery), count_max);
     slab_init(&shard->wides, sizeof(struct delivery_wide), count_max);
     slab_init(&shard->feeds, sizeof(struct feed), count_max);
+    shard->category_scratch = regex_scratch_new();
+    classify_shipped(); /* read now rather than at the first bounce */
 }
 
 void deliver_fini(struct shard *shard)
@@ -28,6 +33,7 @@ void deliver_fini(struct shard *shard)
     slab_fini(&shard->deliveries);
     slab_fini(&shard->wides);
     slab_fini(&shard->feeds);
+    regex_scratch_free(shard->category_scratch);
 }
 
 /* ---- Settling -------------------------------------------------------------------------------- */
@@ -40,6 +46,21 @@ struct settle_facts {
     struct slice orcpt;
     uint8_t flags; /* enum outcome_flags */
 };
+
+static struct slice category_of_outcome(struct shard *shard, const struct queued *queued,
+                                        const struct connection *connection,
+                                        const struct verdict *verdict, const struct fate *fate)
+{
+    const struct queue *queue = slab_at(&shard->queues, queued->queue);
+    struct category_facts facts = {
+        .verdict = verdict, .settings = &queue->settings, .host = SLICE_EMPTY};
+
+    if (fate->category[0] != '\0')
+        return slice_str(fate->category);
+    if (connection && connection->host != NAME_NONE)
+        facts.host = names_text(&shard->names, connection->host);
+    return slice_str(category_of(&facts, shard->category_scratch));
+}
 
 static void fill_outcome(struct shard *shard, const struct queued *queued,
                          const struct settle_facts *facts, const struct verdict *verdict,
@@ -58,7 +79,7 @@ static void fill_outcome(struct shard *shard, const struct queued *queued,
         .rcpt = facts->address,
         .orcpt = facts->orcpt,
         .diag = verdict_text(verdict),
-        .bounce_category = slice_str(fate->category),
+        .bounce_category = category_of_outcome(shard, queued, facts->connection, verdict, fate),
     };
     if (verdict->flags & VERDICT_IN_DOUBT)
         outcome->flags |= OUTCOME_IN_DOUBT;

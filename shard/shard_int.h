@@ -503,6 +503,7 @@ struct shard {
 
     uint8_t *scratch;
     size_t scratch_bytes;
+    struct regex_scratch *category_scratch; /* of bounce categories */
     struct regex_scratch *patterns_scratch; /* of the lists of sources; NULL until needed */
     struct parcel *handoffs_waiting;        /* from other shards, no room for them yet */
     struct parcel *handoffs_waiting_last;

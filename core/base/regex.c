@@ -300,6 +300,11 @@ static void *on_alloc(size_t bytes, void *context)
     return mem_try_alloc(bytes);
 }
 
+static void *on_alloc_at_boot(size_t bytes, void *context)
+{
+    return mem_alloc(bytes);
+}
+
 static void on_free(void *block, void *context)
 {
     mem_free(block);
@@ -363,8 +368,7 @@ bool regex_has_filter(const struct regex *regex)
 struct regex_scratch *regex_scratch_new(void)
 {
     struct regex_scratch *scratch = mem_alloc(sizeof(*scratch));
-    /* At boot, so the same holds as for mem_alloc. */
-    pcre2_general_context *general = pcre2_general_context_create(on_alloc, on_free, NULL);
+    pcre2_general_context *general = pcre2_general_context_create(on_alloc_at_boot, on_free, NULL);
 
     must(general != NULL);
     scratch->context = pcre2_match_context_create(general);

@@ -3,6 +3,7 @@
 #include "core/base/err.h"
 #include "core/base/mem.h"
 #include "core/base/must.h"
+#include "core/conf/category_list.h"
 #include "core/conf/field.h"
 #include "core/conf/lint.h"
 #include "core/conf/pattern_list.h"
@@ -89,6 +90,7 @@ const struct settings *build_settings(struct build *build, const struct section 
             items[settings->all_count++] = setting_of(build, entry);
     }
     settings->items = items;
+    settings->categories = build_categories(build, section);
     return settings;
 }
 

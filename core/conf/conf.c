@@ -236,8 +236,19 @@ const struct conf_pool *conf_pool_named(const struct conf *conf, struct slice na
 
 static void apply_block(void *context, const struct settings *settings)
 {
+    struct conf_queue *queue = context;
+
     for (uint32_t i = 0; i < settings->count; i++)
-        field_store(context, settings->items[i].row, &settings->items[i].value);
+        field_store(queue, settings->items[i].row, &settings->items[i].value);
+    if (settings->categories != NULL)
+        queue->categories[0] = settings->categories;
+}
+
+static const struct conf_category_list *categories_of_way(const struct vmta_slot *slot)
+{
+    if (slot != NULL && slot->own != NULL && slot->own->categories != NULL)
+        return slot->own->categories;
+    return slot != NULL && slot->pool != NULL ? slot->pool->categories : NULL;
 }
 
 /* Hosts without a port go to the queue's own, which makes it part of the route. */
@@ -264,6 +275,8 @@ void conf_queue(const struct conf *conf, struct slice domain, uint32_t vmta_id,
         pattern_index_visit(&conf->domains, slot->pool_layer, domain, apply_block, ret_queue);
     if (slot != NULL && slot->layer != LAYER_NONE)
         pattern_index_visit(&conf->domains, slot->layer, domain, apply_block, ret_queue);
+    ret_queue->categories[1] = categories_of_way(slot);
+    ret_queue->categories[2] = conf->top->categories;
     finish_route(ret_queue);
 }
 

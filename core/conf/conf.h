@@ -139,6 +139,7 @@ enum conf_bad_line_ends {
 struct regex_scratch;
 struct conf_pattern_list;
 struct conf_address_list;
+struct conf_category_list;
 
 /*
  * Plain values may be copied and kept. Texts and lists live as long as the snapshot: who holds a
@@ -301,6 +302,10 @@ struct conf_route_host {
 
 #define CONF_RETRY_STEPS_MAX 30
 
+/* Lists of bounce categories that a queue may have: its domain's most specific one, its virtual
+ * MTA's or pool's, the top level's. They are asked in this order. */
+#define CONF_CATEGORY_LISTS 3
+
 /* Every limit is per queue, as PowerMTA has it. */
 struct conf_queue {
     const struct conf_route_host *route; /* smtp-hosts; empty = MX of the domain */
@@ -335,6 +340,7 @@ struct conf_queue {
     bool prefer_ipv6; /* IPv4 first unless told otherwise */
     bool log_commands;
     bool log_connections;
+    const struct conf_category_list *categories[CONF_CATEGORY_LISTS]; /* NULL = none */
 };
 
 /*
@@ -373,6 +379,24 @@ typedef void conf_setting_fn(void *context, const struct conf_setting *setting);
  */
 bool conf_settings_tell(const struct conf *conf, struct slice domain, struct slice vmta,
                         conf_setting_fn *tell, void *context);
+
+/* ---- Bounce categories ---------------------------------------------------------------------- */
+
+struct conf_category {
+    const char *name;
+    const char *file; /* the line that says so */
+    unsigned line;
+};
+
+/* What the first pattern that matches says, over all lists; false when none does. subject: as
+ * PowerMTA has it, "X.Y.Z;" and the reply. scratch: of the calling thread. */
+bool conf_category_ask(const struct conf_category_list *const lists[CONF_CATEGORY_LISTS],
+                       struct slice subject, struct regex_scratch *scratch,
+                       struct conf_category *ret_category);
+/* The same for a delivery, of which only patterns with the category `success` are asked. */
+bool conf_category_ask_success(const struct conf_category_list *const lists[CONF_CATEGORY_LISTS],
+                               struct slice subject, struct regex_scratch *scratch,
+                               struct conf_category *ret_category);
 
 /* ---- Accounting files ----------------------------------------------------------------------- */
 

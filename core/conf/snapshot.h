@@ -29,8 +29,9 @@ struct setting {
 /* What one block says: first what has an effect, then the rest, for those who want to see it. */
 struct settings {
     const struct setting *items;
-    uint32_t count;     /* of those that have an effect */
-    uint32_t all_count; /* of all */
+    uint32_t count;                              /* of those that have an effect */
+    uint32_t all_count;                          /* of all */
+    const struct conf_category_list *categories; /* its <bounce-category-patterns>, or NULL */
 };
 
 struct vmta_slot {

@@ -14,36 +14,6 @@ uint64_t fate_retry_delay_ms(const struct conf_queue *settings, uint32_t attempt
     return delay_ms - spread_ms + rng_between(rng, 0, 2 * spread_ms);
 }
 
-/*
- * Categories by enhanced status, as the anchored fallbacks of PowerMTA's stock pattern list give
- * them; the whole classifier is a later work. detail 255 = any.
- */
-static const struct {
-    uint8_t subject;
-    uint8_t detail;
-    const char *category;
-} categories[] = {
-    {1, 2, "bad-domain"},          {1, 7, "invalid-sender"},    {1, 8, "invalid-sender"},
-    {1, 10, "bad-domain"},         {1, 255, "bad-mailbox"},     {2, 0, "bad-mailbox"},
-    {2, 1, "inactive-mailbox"},    {2, 2, "quota-issues"},      {2, 3, "content-related"},
-    {3, 3, "content-related"},     {3, 4, "content-related"},   {3, 5, "bad-configuration"},
-    {4, 1, "no-answer-from-host"}, {4, 2, "bad-connection"},    {4, 3, "routing-errors"},
-    {4, 4, "routing-errors"},      {4, 6, "routing-errors"},    {4, 7, "message-expired"},
-    {5, 3, "policy-related"},      {5, 255, "protocol-errors"}, {6, 255, "content-related"},
-    {7, 7, "content-related"},     {7, 255, "policy-related"},
-};
-
-static const char *bounce_category(const struct verdict *verdict)
-{
-    for (size_t i = 0; i < sizeof(categories) / sizeof(categories[0]); i++) {
-        if (verdict->enhanced[1] != categories[i].subject || verdict->enhanced[0] == 0)
-            continue;
-        if (categories[i].detail == 255 || categories[i].detail == verdict->enhanced[2])
-            return categories[i].category;
-    }
-    return "other";
-}
-
 struct fate fate_of_rcpt(const struct verdict *verdict, const struct conf_queue *settings,
                          uint32_t attempts, uint64_t age_ms, struct rng *rng)
 {
@@ -60,7 +30,6 @@ struct fate fate_of_rcpt(const struct verdict *verdict, const struct conf_queue 
     }
     if (verdict->class == VERDICT_PERMANENT) {
         fate.kind = FATE_BOUNCED;
-        fate.category = bounce_category(verdict);
         return fate;
     }
     fate.delay_ms = fate_retry_delay_ms(settings, attempts, rng);

@@ -20,7 +20,8 @@ enum fate_kind {
 struct fate {
     enum fate_kind kind;
     uint64_t delay_ms;
-    const char *category; /* PowerMTA's bounce category when bounced, else "" */
+    /* "message-expired" when that is why it bounced, else "": the verdict says (category.h). */
+    const char *category;
 };
 
 /*

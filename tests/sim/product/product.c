@@ -1,6 +1,7 @@
 #include "tests/sim/product/product.h"
 
 #include "core/base/err.h"
+#include "core/mail/classify.h"
 #include "shard/shard_int.h"
 #include "tests/sim/product/audit.h"
 
@@ -315,6 +316,7 @@ static void on_ordered_crash(void *context)
 int product_start(struct product *product, const struct product_setup *setup)
 {
     must(!product->process);
+    classify_shipped(); /* kept for ever, so it must not belong to a life */
     product->setup = *setup;
     if (setup->backlog == 0)
         product->setup.backlog = 64;
