@@ -194,7 +194,8 @@ static void what_is_sound_is_not(void **state)
 {
     static const char sound[] =
         "domain-macro big big.example,$more\ndomain-macro more other.example\n"
-        "http-access 127.0.0.1 admin\nhttp-access 10/8 monitor\nhttp-access 0/0 none\n"
+        "http-access 127.0.0.1 admin\nhttp-access 10.0/16 admin\nhttp-access 10/8 "
+        "monitor\nhttp-access 0/0 none\n"
         "<domain *>\nmax-smtp-out 20\nmax-msg-rate 1000/h\nretry-after 10m\nbounce-after 4d\n"
         "backoff-max-msg-rate 10/h\nbackoff-retry-after 1h\nsmtp-pattern-list l\n</domain>\n"
         "<domain $big>\nmax-smtp-out 10\n</domain>\n"
