@@ -89,6 +89,8 @@ def test_a_message_to_several_counts_once(world):
     rcpts = ['1@one.test', '2@one.test', '3@one.test', '1@two.test']
     assert send_message(daemon.listen, 'a@s.test', rcpts, text)[0] == 250
     until(lambda: daemon.counters()['queued_rcpts'] == 4, 10, 'four in the queue')
+    # Not all at once while one is still on its way to the shard of its destination.
+    until(lambda: daemon.counters()['queued_bytes'] >= 4 * len(text), 10, 'the octets of four')
     size = daemon.counters()['queued_bytes'] // 4
     assert len(text) <= size <= (len(text) + 2000) * 17 // 16
     status = daemon.ask('show', 'status')['status']
