@@ -3,6 +3,7 @@
 #include "core/base/err.h"
 #include "core/base/regex.h"
 #include "core/conf/show.h"
+#include "core/conf/value_parse.h"
 
 #include <errno.h>
 
@@ -126,6 +127,54 @@ static void check_reply(struct build *build, const struct list_line *line, const
     check_conflict(build, line, given);
 }
 
+/* ---- Lines of other lists ------------------------------------------------------------------ */
+
+static void check_category(struct build *build, const struct list_line *line,
+                           const struct rule *rule)
+{
+    if (!rule->has_regex || rule->what.len > 0 || rule->action.len == 0)
+        report_warning(build->report, line->file, line->line,
+                       "the line is not of the form: /REGEX/ CATEGORY");
+}
+
+/* Lists whose lines are a keyword and words. */
+static const struct form {
+    const char *tag;
+    const char *keywords; /* "a|b" */
+    unsigned words_min;   /* behind the keyword */
+    unsigned words_max;
+    const char *text;
+} forms[] = {
+    {"mx-rollup-list", "mx", 2, 3, "mx PATTERN NAME [rollup-by-ip]"},
+    {"rewrite-list", "mail-from|from-domain", 2, 2, "mail-from|from-domain FROM TO"},
+};
+
+static bool has_form(const struct form *form, struct slice text)
+{
+    struct slice word;
+    unsigned words = 0;
+    int rc = value_next_word(&text, &word);
+
+    if (rc <= 0 || value_find_choice(form->keywords, word) < 0)
+        return false;
+    while ((rc = value_next_word(&text, &word)) > 0)
+        words++;
+    return rc == 0 && words >= form->words_min && words <= form->words_max;
+}
+
+static void check_form(struct build *build, const struct section *section)
+{
+    for (size_t i = 0; i < sizeof(forms) / sizeof(forms[0]); i++) {
+        if (strcmp(section->kind->tag, forms[i].tag) != 0)
+            continue;
+        for (const struct list_line *line = section->lines; line != NULL; line = line->next) {
+            if (!has_form(&forms[i], line->text))
+                report_warning(build->report, line->file, line->line,
+                               "the line is not of the form: %s", forms[i].text);
+        }
+    }
+}
+
 /* ---- Lines that are never reached ---------------------------------------------------------- */
 
 static bool ends_list(const struct section *section, const struct rule *rule)
@@ -158,6 +207,7 @@ static const struct list_line *find_shadow(const struct section *section,
 static void check_list(struct build *build, const struct section *section)
 {
     bool is_smtp = strcmp(section->kind->tag, "smtp-pattern-list") == 0;
+    bool is_of_categories = strcmp(section->kind->tag, "bounce-category-patterns") == 0;
     uint32_t left = LINES_MAX;
 
     for (const struct list_line *line = section->lines; line != NULL && left > 0;
@@ -170,10 +220,12 @@ static void check_list(struct build *build, const struct section *section)
                            "the regex has no closing slash (a # starts a comment; write \\x23)");
             continue;
         }
-        if (is_smtp && rule.has_regex)
+        if (rule.has_regex)
             check_regex(build, line, rule.regex);
         if (is_smtp)
             check_reply(build, line, &rule);
+        else if (is_of_categories)
+            check_category(build, line, &rule);
         shadow = find_shadow(section, line, &rule);
         if (shadow != NULL)
             report_warning(build->report, line->file, line->line,
@@ -192,6 +244,7 @@ static void check_lists(struct build *build, const struct section *outer)
             if (strcmp(at->kind->tag, tags[i]) == 0)
                 check_list(build, at);
         }
+        check_form(build, at);
         check_lists(build, at);
     }
 }

@@ -1,5 +1,5 @@
 /*
- * value_parse: what the parsers of single types share; only for value*.c.
+ * value_parse: what the parsers of single types share; only for value*.c and checks of lists.
  */
 #pragma once
 

@@ -124,6 +124,21 @@ static const struct {
     {"line of another form",
      "<smtp-pattern-list l>\nanswer /a/ mode=backoff\n</smtp-pattern-list>\n",
      "warning test:2: the line is not of the form: reply"},
+    {"line without category",
+     "<bounce-category-patterns>\n/a/ spam-related\n/b/\n</bounce-category-patterns>\n",
+     "warning test:3: the line is not of the form: /REGEX/ CATEGORY"},
+    {"bad regex of a category",
+     "<bounce-category-patterns>\n/a[/ spam-related\n</bounce-category-patterns>\n",
+     "warning test:2: /a[/ is no regex: "},
+    {"line of another list's form",
+     "<mx-rollup-list>\nmx *.google.com gmail.rollup rollup-by-ip\nmx *.example.com\n"
+     "</mx-rollup-list>\n",
+     "warning test:3: the line is not of the form: mx PATTERN NAME"},
+    {"rewriting without an aim",
+     "<source 0/0>\nrewrite-list r\n</source>\n"
+     "<rewrite-list r>\nmail-from a@b.example c@d.example\nfrom-domain b.example\n"
+     "</rewrite-list>\n",
+     "warning test:6: the line is not of the form: mail-from|from-domain FROM TO"},
     {"keyword without effect", "run-as-root no\n", "warning test:1: run-as-root is accepted and "},
     {"file to include is elsewhere", "include /nowhere/at/all.conf\n",
      "warning test:1: cannot include /nowhere/at/all.conf"},
