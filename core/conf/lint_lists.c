@@ -129,14 +129,6 @@ static void check_reply(struct build *build, const struct list_line *line, const
 
 /* ---- Lines of other lists ------------------------------------------------------------------ */
 
-static void check_category(struct build *build, const struct list_line *line,
-                           const struct rule *rule)
-{
-    if (!rule->has_regex || rule->what.len > 0 || rule->action.len == 0)
-        report_warning(build->report, line->file, line->line,
-                       "the line is not of the form: /REGEX/ CATEGORY");
-}
-
 /* Lists whose lines are a keyword and words. */
 static const struct form {
     const char *tag;
@@ -207,7 +199,6 @@ static const struct list_line *find_shadow(const struct section *section,
 static void check_list(struct build *build, const struct section *section)
 {
     bool is_smtp = strcmp(section->kind->tag, "smtp-pattern-list") == 0;
-    bool is_of_categories = strcmp(section->kind->tag, "bounce-category-patterns") == 0;
     uint32_t left = LINES_MAX;
 
     for (const struct list_line *line = section->lines; line != NULL && left > 0;
@@ -220,12 +211,10 @@ static void check_list(struct build *build, const struct section *section)
                            "the regex has no closing slash (a # starts a comment; write \\x23)");
             continue;
         }
-        if (rule.has_regex)
+        if (is_smtp && rule.has_regex)
             check_regex(build, line, rule.regex);
         if (is_smtp)
             check_reply(build, line, &rule);
-        else if (is_of_categories)
-            check_category(build, line, &rule);
         shadow = find_shadow(section, line, &rule);
         if (shadow != NULL)
             report_warning(build->report, line->file, line->line,

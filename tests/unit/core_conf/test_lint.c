@@ -124,12 +124,6 @@ static const struct {
     {"line of another form",
      "<smtp-pattern-list l>\nanswer /a/ mode=backoff\n</smtp-pattern-list>\n",
      "warning test:2: the line is not of the form: reply"},
-    {"line without category",
-     "<bounce-category-patterns>\n/a/ spam-related\n/b/\n</bounce-category-patterns>\n",
-     "warning test:3: the line is not of the form: /REGEX/ CATEGORY"},
-    {"bad regex of a category",
-     "<bounce-category-patterns>\n/a[/ spam-related\n</bounce-category-patterns>\n",
-     "warning test:2: /a[/ is no regex: "},
     {"line of another list's form",
      "<mx-rollup-list>\nmx *.google.com gmail.rollup rollup-by-ip\nmx *.example.com\n"
      "</mx-rollup-list>\n",
