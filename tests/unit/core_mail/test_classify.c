@@ -2,7 +2,9 @@
 
 #include "core/base/err.h"
 #include "core/base/mem.h"
+#include "core/base/rng.h"
 #include "core/mail/classify_rules.h"
+#include "tests/fuzz/replay.h"
 #include "tests/unit/core_base/unit.h"
 
 #include <stdio.h>
@@ -333,6 +335,46 @@ static void codes_are_found_where_they_stand(void **state)
     }
 }
 
+/* ---- Any input ------------------------------------------------------------------------------- */
+
+static void random_replies_never_break_the_rules_of_the_fuzz_target(void **state)
+{
+    static const char *const parts[] = {
+        "550 ",     "450-",         "5.1.1 ",     "4.7.28 ",    "user ",
+        "unknown",  "mailbox ",     "is full ",   "blocked ",   "your ",
+        "ip ",      "address ",     "does not ",  "exist ",     "sender ",
+        "spam",     "\r\n",         "\\r\\n",     "<",          "a.b@c.d",
+        "> ",       "message ",     "rejected: ", "too many ",  "domain ",
+        "quota ",   "relay ",       "denied ",    "listed at ", "zen.x.org ",
+        "host ",    "not found ",   "\xff",       "(#5.2.2)",   "policy ",
+        "timeout ", "temporarily ", "virus ",     "header ",    "no such user ",
+        "account ", "disabled "};
+    struct rng rng;
+
+    rng_init(&rng, 19);
+    for (unsigned round = 0; round < 20000; round++) {
+        char text[512];
+        uint8_t *exact;
+        size_t len = 0;
+
+        for (uint64_t words = rng_below(&rng, 12); words > 0; words--) {
+            const char *part = parts[rng_below(&rng, sizeof(parts) / sizeof(parts[0]))];
+
+            memcpy(text + len, part, strlen(part));
+            len += strlen(part);
+        }
+        exact = malloc(len > 0 ? len : 1);
+        memcpy(exact, text, len);
+        LLVMFuzzerTestOneInput(exact, len);
+        free(exact);
+    }
+}
+
+static void fuzz_corpus_is_replayed(void **state)
+{
+    assert_true(replay_corpus(CLASSIFY_CORPUS) > 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -345,6 +387,8 @@ int main(void)
         cmocka_unit_test(a_pattern_that_gives_up_does_not_match),
         cmocka_unit_test(bad_rules_are_refused_with_line_and_reason),
         cmocka_unit_test(codes_are_found_where_they_stand),
+        cmocka_unit_test(random_replies_never_break_the_rules_of_the_fuzz_target),
+        cmocka_unit_test(fuzz_corpus_is_replayed),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
