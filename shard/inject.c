@@ -257,6 +257,11 @@ static int intake_add_rcpt(struct intake_message *intake, const struct intake_cl
         inject_reply(ret_reply, 550, 7, 1, "relaying denied");
         return E_REFUSED;
     }
+    if (intake->source.verp_default && intake->rcpt_count > 0 && intake->sender.len > 0) {
+        inject_reply(ret_reply, 452, 5, 3,
+                     "one recipient a message, send this one in a transaction of its own");
+        return E_REFUSED;
+    }
     if (intake->source.has_lists) {
         int result = inject_lists_rcpt(intake, rcpt->text, ret_reply);
 
@@ -311,7 +316,10 @@ int inject_begin_content(struct intake_message *intake)
     struct message_buffer *rcpts = &message->buffers[0];
     struct message_buffer *first;
     struct wire_writer w;
+    char verp[ADDRESS_PATH_MAX];
 
+    if (intake->source.verp_default)
+        intake->sender = inject_verp(intake, verp);
     if (intake->source.bcc && inject_put_bcc(intake) < 0)
         return E_FULL;
     fill_envelope(intake, slice_of(rcpts->data, rcpts->used));
@@ -326,6 +334,7 @@ int inject_begin_content(struct intake_message *intake)
     message->bytes = first->used;
     must(envelope_decode(slice_of(message->buffers[0].data, message->buffers[0].used),
                          &message->envelope) == 0);
+    intake->sender = message->envelope.sender;
     intake->chunks.octets_max = intake->shard->chunk_octets;
     return inject_prefix_write(intake);
 }

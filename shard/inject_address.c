@@ -40,6 +40,46 @@ int inject_put_rcpt(struct intake_message *intake, const struct address *rcpt, s
     return 0;
 }
 
+struct slice inject_first_rcpt(const struct intake_message *intake)
+{
+    const struct message_buffer *rcpts = &intake->message->buffers[0];
+    struct envelope_rcpt rcpt;
+    struct wire_reader r;
+
+    wire_reader_init(&r, rcpts->data, rcpts->used);
+    return envelope_rcpt_next(&r, &rcpt) ? rcpt.address : SLICE_EMPTY;
+}
+
+static size_t last_at(struct slice address)
+{
+    size_t at = address.len;
+
+    while (at > 0 && address.data[at - 1] != '@')
+        at--;
+    return at > 0 ? at - 1 : address.len;
+}
+
+struct slice inject_verp(const struct intake_message *intake, char *room)
+{
+    struct text text = text_in(room, ADDRESS_PATH_MAX);
+    struct slice sender = intake->sender;
+    struct slice rcpt = inject_first_rcpt(intake);
+    size_t sender_at = last_at(sender);
+    size_t rcpt_at = last_at(rcpt);
+
+    /* Quotes inside of a local part would need to be undone and made anew. */
+    if (sender_at == sender.len || rcpt_at == rcpt.len || sender.data[0] == '"' ||
+        rcpt.data[0] == '"')
+        return sender;
+    text_put(&text, slice_of(sender.data, sender_at));
+    text_put_char(&text, '-');
+    text_put(&text, slice_of(rcpt.data, rcpt_at));
+    text_put_char(&text, '=');
+    text_put(&text, slice_after(rcpt, rcpt_at + 1));
+    text_put(&text, slice_after(sender, sender_at));
+    return text.is_cut || text.len > ADDRESS_PATH_MAX - 2 ? sender : text_slice(&text);
+}
+
 int inject_put_bcc(struct intake_message *intake)
 {
     const char *bcc = inject_source(intake)->bcc;

@@ -8,7 +8,7 @@
 #include "shard/inject_int.h"
 
 /* Of a header that settings want to see; a larger one is refused (A20). */
-#define HOLD_BYTES_MAX  65536u
+#define HOLD_BYTES_MAX  262144u
 #define HOLD_FIELDS_MAX 1000u
 
 #define JOB_ID_BYTES_MAX      255
@@ -384,7 +384,7 @@ static int grow(struct intake_message *intake)
     struct message_buffer larger;
 
     if (held->size >= HOLD_BYTES_MAX)
-        return refuse(intake, 552, 3, 4, "the header is larger than 64 KB");
+        return refuse(intake, 552, 3, 4, "the header is larger than 256 KB");
     if (message_pool_take(pool, held->size > 0 ? held->size * 4 : 1, &larger) < 0)
         return E_FULL;
     if (held->size > 0)

@@ -160,6 +160,9 @@ const char *inject_require(const struct intake_message *intake, const struct con
 
 /* inject_address.c */
 
+/* The first recipient's address; while the content has not begun. */
+struct slice inject_first_rcpt(const struct intake_message *intake);
+
 /* Room for so many octets more in the recipients' buffer: 0 or E_FULL. */
 int inject_rcpt_room(struct intake_message *intake, size_t bytes);
 /* True when the address is one to be completed by domain-suffix: then *ret_address is that, with
@@ -168,6 +171,9 @@ bool inject_qualify(const struct intake_message *intake, const struct address *a
                     struct address *ret_address);
 /* One recipient more: 0 or E_FULL. */
 int inject_put_rcpt(struct intake_message *intake, const struct address *rcpt, struct slice orcpt);
+/* The sender with the first recipient in it, composed in room[ADDRESS_PATH_MAX]; the sender itself
+ * where there is none or the result would be too long for a path. */
+struct slice inject_verp(const struct intake_message *intake, char *room);
 /* The source's bcc, if it has one: 0 or E_FULL. */
 int inject_put_bcc(struct intake_message *intake);
 

@@ -61,16 +61,6 @@ int inject_lists_rcpt(struct intake_message *intake, struct slice rcpt,
     return E_REFUSED;
 }
 
-static struct slice first_rcpt(const struct intake_message *intake)
-{
-    const struct message_buffer *rcpts = &intake->message->buffers[0];
-    struct envelope_rcpt rcpt;
-    struct wire_reader r;
-
-    wire_reader_init(&r, rcpts->data, rcpts->used);
-    return envelope_rcpt_next(&r, &rcpt) ? rcpt.address : SLICE_EMPTY;
-}
-
 bool inject_lists_choose(struct intake_message *intake,
                          bool (*header)(void *context, struct slice name, struct slice *ret_value),
                          void *context)
@@ -78,7 +68,7 @@ bool inject_lists_choose(struct intake_message *intake,
     const struct conf_source *source = inject_source(intake);
     struct conf_pattern_question question = {
         .sender = intake->sender,
-        .rcpt = first_rcpt(intake),
+        .rcpt = inject_first_rcpt(intake),
         .header = header,
         .context = context,
     };

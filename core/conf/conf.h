@@ -166,6 +166,7 @@ struct conf_source {
     uint32_t require_from_alignment;
     uint32_t require_message_id;
     bool auto_qualify_domain;
+    bool verp_default;
     bool too_many_rcpts_fails_message;
     bool disconnect_on_transient_error;
     const char *bcc;         /* NULL = none */

@@ -135,13 +135,13 @@ def test_the_address_connected_to_chooses(world):
 def test_header_of_many_kilobytes_and_large_bodies(relay):
     """A large header is looked through too, up to a bound; a message in chunks keeps every octet."""
     daemon, receiver = relay('process-x-job yes\nremove-received-headers yes\nremove-header X-Gone')
-    long = b''.join(b'X-Line-%d: %s\r\n' % (i, b'y' * 900) for i in range(60))
+    long = b''.join(b'X-Line-%d: %s\r\n' % (i, b'y' * 900) for i in range(120))
     header = b'Received: from a\r\n\tby b; now\r\nX-gone: 1\r\n' + long + b'X-Job: last\r\n'
     body = b'\r\n' + b''.join(b'.line %d\r\n' % i for i in range(40000))
     assert send(daemon, header, body)[0] == 250
     assert last_row(daemon, 1)['jobId'] == 'last'
     assert own_header(receiver.wait(1)[0][2]) == long + body
-    assert send(daemon, long + long)[0] == 552
+    assert send(daemon, long * 3)[0] == 552
     assert send(daemon, b'A: 1\r\n' * 2000)[0] == 554
     assert send(daemon, b'X-Job: a\x01b\r\n')[0] == 554
     until(lambda: daemon.counters()['refused_messages'] == 3, 5, 'three refusals')
@@ -259,7 +259,7 @@ def test_what_a_source_requires(relay):
 
 
 def test_recipients_and_talk(relay):
-    """bcc, domain-suffix, too many recipients, the end after a 4xx, and the log of a session."""
+    """bcc, domain-suffix, too many recipients, the end after a 4xx, VERP, the log of a session."""
     daemon, receiver = relay('bcc archive@bcc.test\nmax-rcpt-per-message 2\nlog-connections yes\n'
                              'log-commands yes\nlog-data yes\n</source>\n'
                              'domain-suffix sub.test\n<source 1.2.3.4>')
@@ -296,3 +296,17 @@ def test_recipients_and_talk(relay):
     assert client.command('RCPT TO:<c@one.test>')[0] == 452
     assert client.reply()[0] == 0
     assert len(receiver.wait(5)) == 5
+    relay_again(daemon, receiver, 'verp-default yes\nbcc archive@bcc.test')
+    client = Smtp(daemon.listen)
+    client.command('EHLO client.test')
+    client.envelope('news@sender.test', ['b.c@one.test'])
+    assert client.command('RCPT TO:<c@one.test>')[0] == 452
+    assert client.data(b'A: 1\r\n' + BODY)[0] == 250
+    client.envelope('', ['b@one.test', 'c@one.test'])
+    assert client.data(b'A: 1\r\n' + BODY)[0] == 250
+    client.close()
+    rows = daemon.wait_for_rows(10)[5:]
+    assert sorted((row['orig'], row['rcpt']) for row in rows) == [
+        ('', 'archive@bcc.test'), ('', 'b@one.test'), ('', 'c@one.test'),
+        ('news-b.c=one.test@sender.test', 'archive@bcc.test'),
+        ('news-b.c=one.test@sender.test', 'b.c@one.test')]
