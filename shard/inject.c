@@ -253,6 +253,11 @@ static int intake_add_rcpt(struct intake_message *intake, const struct intake_cl
     struct address qualified;
     char room[ADDRESS_PATH_MAX];
 
+    if (intake->source.require_auth) {
+        /* RFC 4954 section 6. To take the mail all the same would make an open relay. */
+        inject_reply(ret_reply, 530, 7, 0, "authentication required");
+        return E_REFUSED;
+    }
     if (!intake->source.always_allow_relaying) {
         inject_reply(ret_reply, 550, 7, 1, "relaying denied");
         return E_REFUSED;

@@ -148,6 +148,7 @@ struct conf_category_list;
 struct conf_source {
     bool smtp_service;
     bool always_allow_relaying;
+    bool require_auth; /* nobody can log in yet, so nothing is taken */
     bool needs_header; /* worked out: some setting below looks into the header of a message */
     bool process_x_virtual_mta;
     bool retain_x_virtual_mta;

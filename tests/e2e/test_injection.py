@@ -310,3 +310,13 @@ def test_recipients_and_talk(relay):
         ('', 'archive@bcc.test'), ('', 'b@one.test'), ('', 'c@one.test'),
         ('news-b.c=one.test@sender.test', 'archive@bcc.test'),
         ('news-b.c=one.test@sender.test', 'b.c@one.test')]
+
+
+def test_mail_that_wants_a_login_is_refused_while_there_is_none(relay):
+    """An imported file often relays for everybody who has logged in: it must not relay for all."""
+    daemon, _ = relay('always-allow-relaying yes\nrequire-auth yes\n')
+    client = Smtp(daemon.listen)
+    assert client.command('EHLO client.test')[0] == 250
+    assert client.command('MAIL FROM:<a@sender.test>')[0] == 250
+    assert client.command('RCPT TO:<b@one.test>')[0] == 530
+    client.close()
