@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <sys/stat.h>
 
 #define FILE_LINE_MAX 1024
 
@@ -98,15 +99,22 @@ static int add_file(struct build *build, struct conf_address_list *list,
                     const struct list_line *line, struct slice path)
 {
     char name[FILE_LINE_MAX], text[FILE_LINE_MAX];
+    struct stat facts;
     FILE *file;
     int rc = 0;
 
     snprintf(name, sizeof(name), "%.*s", (int)path.len, (const char *)path.data);
+    if (build->options->no_includes) {
+        report_error(build->report, line->file, line->line, "address-file cannot be used here");
+        return 0;
+    }
     file = fopen(name, "re");
-    if (file == NULL) {
+    if (file == NULL || fstat(fileno(file), &facts) < 0 || !S_ISREG(facts.st_mode)) {
         if (!build->options->syntax_only)
             report_error(build->report, line->file, line->line, "address-file %.*s: %s", SHOW(path),
-                         strerror(errno));
+                         file == NULL ? strerror(errno) : "not a regular file");
+        if (file != NULL)
+            fclose(file);
         return 0;
     }
     while (rc == 0 && fgets(text, sizeof(text), file) != NULL) {

@@ -41,6 +41,8 @@ static void mistakes_are_named(void **state)
         {"<address-list l>\naddress /(/\n</address-list>\n", "test:7: /(/: "},
         {"<address-list l>\naddress-file /nowhere/at/all\n</address-list>\n",
          "test:7: address-file /nowhere/at/all: "},
+        {"<address-list l>\naddress-file /dev/zero\n</address-list>\n",
+         "test:7: address-file /dev/zero: not a regular file"},
         {"<address-list>\n</address-list>\n", "test:6: <address-list> needs a name"},
     };
     struct findings findings;
