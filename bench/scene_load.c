@@ -52,7 +52,7 @@ static int measure_memory(struct scene *scene, uint64_t connections)
         scenario.sink.rules = rules;
         scenario.sink.rule_count = 2;
         scenario.gen.sizes[0].bytes = 512;
-        scenario.idle_s = 1;
+        scenario.idle_s = 4;
         error = scene_play_run(scene, i == 0 ? "memory, many" : "memory, 1,000", &scenario, run);
         if (error < 0 || run->sample_count == 0)
             break;

@@ -615,3 +615,11 @@ uint64_t smtpc_engine_used_bytes(const struct smtpc_engine *engine)
     return used_bytes(&engine->connections) + used_bytes(&engine->flights) +
            used_bytes(&engine->held);
 }
+
+void smtpc_engine_each_slab(struct smtpc_engine *engine,
+                            void (*visit)(void *context, struct slab *slab), void *context)
+{
+    visit(context, &engine->connections);
+    visit(context, &engine->flights);
+    visit(context, &engine->held);
+}

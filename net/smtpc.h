@@ -47,6 +47,7 @@
 #pragma once
 
 #include "core/base/ipaddr.h"
+#include "core/base/slab.h"
 #include "core/io/io.h"
 #include "core/mail/verdict.h"
 
@@ -185,3 +186,6 @@ uint32_t smtpc_engine_open_count(const struct smtpc_engine *engine);
 uint64_t smtpc_engine_chunk_count(const struct smtpc_engine *engine);
 /* Memory of the connections that are open now, in bytes. */
 uint64_t smtpc_engine_used_bytes(const struct smtpc_engine *engine);
+/* For whoever sees to it that memory goes back to the system (slab_trim). */
+void smtpc_engine_each_slab(struct smtpc_engine *engine,
+                            void (*visit)(void *context, struct slab *slab), void *context);

@@ -703,3 +703,10 @@ void smtpd_stats_read(const struct smtpd *server, struct smtpd_stats *ret_stats)
 {
     *ret_stats = server->stats;
 }
+
+void smtpd_each_slab(struct smtpd *server, void (*visit)(void *context, struct slab *slab),
+                     void *context)
+{
+    visit(context, &server->sessions_slab);
+    visit(context, &server->buffers);
+}

@@ -15,6 +15,7 @@
  */
 #pragma once
 
+#include "core/base/slab.h"
 #include "net/intake.h"
 #include "net/stream.h"
 
@@ -57,4 +58,7 @@ struct smtpd_stats {
     uint64_t timeouts;
 };
 
+/* For whoever sees to it that memory goes back to the system (slab_trim). */
+void smtpd_each_slab(struct smtpd *server, void (*visit)(void *context, struct slab *slab),
+                     void *context);
 void smtpd_stats_read(const struct smtpd *server, struct smtpd_stats *ret_stats);

@@ -80,6 +80,7 @@ struct shard *shard_create(struct io *io, const struct shard_options *options)
     site_init(shard);
     doubt_init(shard);
     deliver_init(shard);
+    tidy_init(shard);
     return shard;
 }
 
@@ -87,6 +88,7 @@ void shard_destroy(struct shard *shard)
 {
     if (!shard)
         return;
+    tidy_fini(shard);
     deliver_fini(shard);
     doubt_fini(shard);
     site_fini(shard);
@@ -326,6 +328,7 @@ static void shard_turn(struct io_actor *actor)
     queues_turn(shard);
     migrate_turn(shard);
     site_turn(shard);
+    tidy_turn(shard);
     if (shard->stopping && !shard->is_stopped && is_quiet(shard)) {
         shard->is_stopped = true;
         io_timer_stop(shard->io, &shard->stop_timer);

@@ -21,6 +21,7 @@
  *   feed.c     the content of a message in chunks, read while it is sent
  *   doubt.c    by which way a message went that may have been taken
  *   ahead.c    the message that follows the one under way, in the same flight
+ *   tidy.c     memory that nobody needs any more goes back to the system
  *   reports.c  answers to control
  *
  * Indices are 32-bit slab indices of this shard unless a field says whose they are.
@@ -47,6 +48,7 @@
 #include "shard/report.h"
 #include "shard/shard.h"
 #include "shard/site.h"
+#include "shard/tidy.h"
 
 #define NONE UINT32_MAX
 
@@ -458,6 +460,7 @@ struct shard {
     bool is_stopped;
     bool smtpd_stopped;
     struct io_timer stop_timer;
+    struct tidy tidy;
     void (*stopped)(void *context);
     void *stopped_context;
     struct report *stop_report;

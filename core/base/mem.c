@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 static _Thread_local uint64_t alloc_count;
 
@@ -66,6 +68,17 @@ void *mem_try_grow(void *block, size_t bytes)
 void mem_free(void *block)
 {
     free(block);
+}
+
+void mem_drop(void *block, size_t bytes)
+{
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    uintptr_t first = ((uintptr_t)block + page - 1) & ~(page - 1);
+    uintptr_t end = ((uintptr_t)block + bytes) & ~(page - 1);
+
+    /* A refusal costs memory and nothing else. */
+    if (first < end)
+        madvise((void *)first, end - first, MADV_DONTNEED);
 }
 
 /* jemalloc's own door, where it is linked. */

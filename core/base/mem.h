@@ -35,6 +35,11 @@ static inline void *mem_alloc_larger(void *block, size_t bytes_before, size_t by
     mem_free(block);
     return larger;
 }
+/*
+ * The content of the block is of no use any more: its whole pages go back to the system, and are
+ * zeroed or as they were when they are read again. It stays allocated.
+ */
+void mem_drop(void *block, size_t bytes);
 /* What is free goes back to the system now, after something large ended that will not come again.
  * Takes milliseconds: not for a turn. */
 void mem_give_back(void);

@@ -1,6 +1,7 @@
 /*
- * A free object holds the next free one (index + 1) in its first four bytes. Under the address
- * sanitizer the bytes of free objects are poisoned, so that a stale pointer is caught at its use.
+ * A free object holds the next free one of its block (position + 1) in its first four bytes. Under
+ * the address sanitizer the bytes of free objects are poisoned, so that a stale pointer is caught
+ * at its use.
  */
 #include "core/base/slab.h"
 
@@ -36,11 +37,15 @@ static uint32_t objects_in_block(const struct slab *slab, uint32_t block)
     return rest < (1u << slab->per_block_shift) ? rest : 1u << slab->per_block_shift;
 }
 
+static uint32_t position_of(const struct slab *slab, uint32_t index)
+{
+    return index & ((1u << slab->per_block_shift) - 1);
+}
+
 static uint8_t *object_at(const struct slab *slab, uint32_t index)
 {
-    uint32_t within = index & ((1u << slab->per_block_shift) - 1);
-
-    return slab->blocks[index >> slab->per_block_shift] + (size_t)within * slab->object_bytes;
+    return slab->blocks[index >> slab->per_block_shift].data +
+           (size_t)position_of(slab, index) * slab->object_bytes;
 }
 
 void slab_init(struct slab *slab, uint32_t object_bytes, uint32_t count_max)
@@ -60,23 +65,16 @@ void slab_init(struct slab *slab, uint32_t object_bytes, uint32_t count_max)
 void slab_fini(struct slab *slab)
 {
     for (uint32_t block = 0; slab->blocks != NULL && block < blocks_max(slab); block++) {
-        if (slab->blocks[block] == NULL)
+        uint8_t *data = slab->blocks[block].data;
+
+        if (data == NULL)
             break;
-        UNPOISON(slab->blocks[block], (size_t)objects_in_block(slab, block) * slab->object_bytes);
-        mem_free(slab->blocks[block]);
+        UNPOISON(data, (size_t)objects_in_block(slab, block) * slab->object_bytes);
+        mem_free(data);
     }
     mem_free(slab->blocks);
     mem_free(slab->generations);
     *slab = (struct slab){0};
-}
-
-static void put_free(struct slab *slab, uint32_t index)
-{
-    uint8_t *object = object_at(slab, index);
-
-    memcpy(object, &slab->free_head, sizeof(slab->free_head));
-    POISON(object, slab->object_bytes);
-    slab->free_head = index + 1;
 }
 
 /* Adds one block. False when count_max is reached or memory is short. */
@@ -88,27 +86,44 @@ static bool slab_grow(struct slab *slab)
     if (slab->count_grown == slab->count_max)
         return false;
     count = objects_in_block(slab, block);
-    slab->blocks[block] = mem_try_alloc((size_t)count * slab->object_bytes);
-    if (slab->blocks[block] == NULL)
+    slab->blocks[block].data = mem_try_alloc((size_t)count * slab->object_bytes);
+    if (slab->blocks[block].data == NULL)
         return false;
-    POISON(slab->blocks[block], (size_t)count * slab->object_bytes);
+    POISON(slab->blocks[block].data, (size_t)count * slab->object_bytes);
     slab->count_grown += count;
     return true;
 }
 
+/* The lowest block that has room, grown when there is none; NULL when the slab is full. */
+static struct slab_block *open_block(struct slab *slab)
+{
+    for (;; slab->open_block++) {
+        bool is_grown = (uint64_t)slab->open_block << slab->per_block_shift < slab->count_grown;
+
+        if (!is_grown && !slab_grow(slab))
+            return NULL;
+        if (slab->blocks[slab->open_block].used < objects_in_block(slab, slab->open_block))
+            return &slab->blocks[slab->open_block];
+    }
+}
+
 void *slab_alloc_unset(struct slab *slab, uint32_t *ret_index)
 {
+    struct slab_block *block = open_block(slab);
     uint32_t index;
     uint8_t *object;
 
-    if (slab->free_head == 0 && slab->count_touched == slab->count_grown && !slab_grow(slab))
+    if (block == NULL)
         return NULL;
-    index = slab->free_head != 0 ? slab->free_head - 1 : slab->count_touched++;
+    index = (slab->open_block << slab->per_block_shift) +
+            (block->free_head != 0 ? block->free_head - 1 : block->touched++);
     must_slow((slab->generations[index] & 1) == 0);
     object = object_at(slab, index);
     UNPOISON(object, slab->object_bytes);
-    if (slab->free_head != 0)
-        memcpy(&slab->free_head, object, sizeof(slab->free_head));
+    if (block->free_head != 0)
+        memcpy(&block->free_head, object, sizeof(block->free_head));
+    block->used++;
+    block->was_empty = false;
     slab->generations[index]++;
     slab->count_used++;
     *ret_index = index;
@@ -126,10 +141,46 @@ void *slab_alloc(struct slab *slab, uint32_t *ret_index)
 
 void slab_free(struct slab *slab, uint32_t index)
 {
+    uint32_t number = index >> slab->per_block_shift;
+    struct slab_block *block = &slab->blocks[number];
+    uint8_t *object;
+
     must(slab_is_live(slab, index));
+    object = object_at(slab, index);
     slab->generations[index]++;
     slab->count_used--;
-    put_free(slab, index);
+    memcpy(object, &block->free_head, sizeof(block->free_head));
+    POISON(object, slab->object_bytes);
+    block->free_head = position_of(slab, index) + 1;
+    block->used--;
+    if (number < slab->open_block)
+        slab->open_block = number;
+}
+
+uint32_t slab_trim(struct slab *slab, uint32_t blocks_max, bool *ret_more)
+{
+    uint32_t grown =
+        (slab->count_grown + (1u << slab->per_block_shift) - 1) >> slab->per_block_shift;
+    uint32_t trimmed = 0;
+    bool more = false;
+
+    for (uint32_t i = 0; i < grown; i++) {
+        struct slab_block *block = &slab->blocks[i];
+
+        if (block->used > 0 || block->touched == 0)
+            continue;
+        if (!block->was_empty || trimmed == blocks_max) {
+            block->was_empty = more = true;
+            continue;
+        }
+        UNPOISON(block->data, (size_t)objects_in_block(slab, i) * slab->object_bytes);
+        mem_drop(block->data, (size_t)objects_in_block(slab, i) * slab->object_bytes);
+        POISON(block->data, (size_t)objects_in_block(slab, i) * slab->object_bytes);
+        block->free_head = block->touched = 0;
+        trimmed++;
+    }
+    *ret_more = more;
+    return trimmed;
 }
 
 void *slab_at(const struct slab *slab, uint32_t index)

@@ -1,14 +1,16 @@
 /*
  * slab: fixed-size objects in stable memory, named by a 32-bit index and a generation.
  *
- * Objects never move. The slab grows by blocks of about 256 KB up to count_max objects and never
- * shrinks; growth is the only moment it allocates (mem_try_alloc). Objects that were never handed
- * out are not touched, so what is reserved and not used takes address space only. Full is not an
- * error: alloc returns NULL and the caller stops taking work. One thread, the owner; other threads
- * may read an object only while its owner lent it to them. A handle that crosses turns is (index,
- * generation): slab_get returns NULL when the object it named has been freed since. Generations
- * start at 1 and have 16 bits: a handle that is kept while its object's place is used 32768 times
- * more may name another one.
+ * Objects never move. The slab grows by blocks of about 256 KB up to count_max objects; growth is
+ * the only moment it allocates (mem_try_alloc). The lowest block with room is used first, so that
+ * the highest ones empty as the load goes down, and slab_trim gives the memory of empty ones back
+ * to the system; the room stays the slab's. Objects that were never handed out are not touched, so
+ * what is reserved and not used takes address space only. Full is not an error: alloc returns NULL
+ * and the caller stops taking work. One thread, the owner; other threads may read an object only
+ * while its owner lent it to them. A handle that crosses turns is (index, generation): slab_get
+ * returns NULL when the object it named has been freed since. Generations start at 1 and have 16
+ * bits: a handle that is kept while its object's place is used 32768 times more may name another
+ * one.
  */
 #pragma once
 
@@ -16,16 +18,23 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct slab_block {
+    uint8_t *data;
+    uint32_t free_head; /* position + 1 of the object that was given back last; 0 = none */
+    uint32_t touched;   /* objects from here on hold no memory */
+    uint32_t used;
+    bool was_empty; /* at the last slab_trim, and since */
+};
+
 struct slab {
-    uint8_t **blocks;
+    struct slab_block *blocks;
     uint16_t *generations; /* per object; odd = live, even = free */
     uint32_t object_bytes; /* rounded up to 8 */
     uint32_t per_block_shift;
     uint32_t count_max;
     uint32_t count_grown;
-    uint32_t count_touched; /* from here to count_grown nothing was ever handed out */
     uint32_t count_used;
-    uint32_t free_head; /* index + 1 of the first object that was given back; 0 = none */
+    uint32_t open_block; /* none below has room */
 };
 
 struct slab_handle {
@@ -52,5 +61,11 @@ static inline bool slab_is_live(const struct slab *slab, uint32_t index)
  * memory is short.
  */
 bool slab_reserve(struct slab *slab, uint32_t count);
+/*
+ * The memory of blocks that were empty at the call before, and since, goes back to the system: at
+ * most blocks_max of them, tens of microseconds each. How many went; *ret_more: there are some for
+ * the next call.
+ */
+uint32_t slab_trim(struct slab *slab, uint32_t blocks_max, bool *ret_more);
 struct slab_handle slab_handle(const struct slab *slab, uint32_t index);
 void *slab_get(const struct slab *slab, struct slab_handle handle);

@@ -218,6 +218,63 @@ static void slab_room_that_is_only_reserved_takes_no_memory(void **state)
     slab_fini(&slab);
 }
 
+/* Up to what the load is, and down again: what is empty goes, what is live stays. */
+static void slab_memory_follows_the_load(void **state)
+{
+    enum { COUNT = 16384, BYTES = 4096, KEPT = 100 };
+
+    struct slab slab;
+    uint64_t before;
+    uint32_t index;
+    bool is_more = false;
+
+    slab_init(&slab, BYTES, COUNT);
+    before = resident_bytes();
+    for (uint32_t i = 0; i < COUNT; i++)
+        memset(slab_alloc(&slab, &index), 0x5a, BYTES);
+    for (uint32_t i = KEPT; i < COUNT; i++)
+        slab_free(&slab, i);
+    assert_int_equal(slab_trim(&slab, UINT32_MAX, &is_more), 0);
+    assert_true(is_more);
+    assert_int_equal(slab_trim(&slab, 10, &is_more), 10);
+    assert_true(is_more);
+    assert_true(slab_trim(&slab, UINT32_MAX, &is_more) > 200);
+    assert_false(is_more);
+    assert_int_equal(slab_trim(&slab, UINT32_MAX, &is_more), 0);
+    assert_true(resident_bytes() < before + (uint64_t)COUNT * BYTES / 4);
+    for (uint32_t i = 0; i < KEPT; i++)
+        assert_int_equal(((uint8_t *)slab_at(&slab, i))[BYTES - 1], 0x5a);
+    /* The room is there still, zeroed as ever, and the lowest first. */
+    for (uint32_t i = KEPT; i < COUNT; i++) {
+        const uint8_t *object = slab_alloc(&slab, &index);
+
+        assert_non_null(object);
+        assert_true(all_zero(object, BYTES));
+        assert_true(i < 128 || index == i);
+    }
+    assert_null(slab_alloc(&slab, &index));
+    slab_fini(&slab);
+}
+
+/* A block that was used between two looks is not empty, whatever it was at both. */
+static void slab_trim_spares_what_is_in_use(void **state)
+{
+    struct slab slab;
+    uint32_t index;
+    bool is_more;
+
+    (void)state;
+    slab_init(&slab, 4096, 100);
+    for (int i = 0; i < 5; i++) {
+        assert_non_null(slab_alloc(&slab, &index));
+        slab_free(&slab, index);
+        assert_int_equal(slab_trim(&slab, UINT32_MAX, &is_more), 0);
+        assert_true(is_more);
+    }
+    assert_int_equal(slab_trim(&slab, UINT32_MAX, &is_more), 1);
+    slab_fini(&slab);
+}
+
 static void slab_handles_outlive_their_object_as_null(void **state)
 {
     struct slab slab;
@@ -327,6 +384,8 @@ int main(void)
         cmocka_unit_test(slab_is_full_at_its_limit_and_goes_on),
         cmocka_unit_test(slab_objects_come_zeroed_and_stay_in_place),
         cmocka_unit_test(slab_room_that_is_only_reserved_takes_no_memory),
+        cmocka_unit_test(slab_memory_follows_the_load),
+        cmocka_unit_test(slab_trim_spares_what_is_in_use),
         cmocka_unit_test(slab_handles_outlive_their_object_as_null),
         cmocka_unit_test(slab_misuse_stops),
         cmocka_unit_test(slab_reserve_spares_later_allocations),
