@@ -879,18 +879,26 @@ static const struct lease_share *share_at(const struct shard *shard, uint32_t li
     return limit < shard->leases.limit_count ? shard->leases.shares[limit] : NULL;
 }
 
-/* Of a share that claims and connections draw on: the kinds add up, and the levels. */
+/* The levels of those that wait add up to their number. */
+static bool levels_add_up(const struct lease_share *share)
+{
+    for (unsigned i = 0; i < QUOTA_KINDS; i++) {
+        uint32_t waiting = 0;
+
+        for (unsigned level = 0; level < LEASE_LEVELS; level++)
+            waiting += share->waiting_at[i][level];
+        if (waiting != share->quota.waiting[i])
+            return false;
+    }
+    return true;
+}
+
+/* Of a share that claims and connections draw on: the kinds add up. */
 static bool kinds_add_up(const struct lease_share *share)
 {
     uint32_t used = 0, waiting = 0;
 
     for (unsigned i = 0; i < QUOTA_KINDS; i++) {
-        uint32_t at_levels = 0;
-
-        for (unsigned level = 0; level < LEASE_LEVELS; level++)
-            at_levels += share->waiting_at[i][level];
-        if (at_levels != share->quota.waiting[i])
-            return false;
         used += share->quota.used[i];
         waiting += share->quota.waiting[i];
     }
@@ -929,7 +937,7 @@ static const char *audit_limit(struct shard *const *shards, uint16_t count, uint
         if (share->used > share->held ||
             (recount == i && !is_prompt(share) && share->used != count_used(shards[i], share)))
             return "slots are used that are not held";
-        if (!is_prompt(share) && !kinds_add_up(share))
+        if (!is_prompt(share) && (!kinds_add_up(share) || (recount == i && !levels_add_up(share))))
             return "the kinds of slots do not add up";
     }
     return NULL;
