@@ -85,13 +85,14 @@ static bool goes_elsewhere(const struct shard *shard, const struct queue *queue,
 static void take_settings(struct shard *shard, struct queue *queue)
 {
     struct conf_queue before = queue->settings;
+    struct slice domain = names_text(&shard->names, queue->name);
 
-    conf_queue(shard->conf, names_text(&shard->names, queue->name), queue->vmta_id,
-               &queue->settings);
+    conf_queue(shard->conf, domain, queue->vmta_id, &queue->settings);
     queue->has_vmta = conf_vmta(shard->conf, queue->vmta_id) != NULL;
     rates_adopt_queue(shard, queue);
     if (goes_elsewhere(shard, queue, &before))
         queue->site_until_ns = 0;
+    migrate_hand_on(shard, queue, queues_hand_on(shard, domain, queue->vmta_id));
 }
 
 void adopt_ahead(struct shard *shard, struct queue *queue)

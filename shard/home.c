@@ -120,6 +120,34 @@ static uint64_t route_hash(const struct route_key *key)
     return hash_u64((uint64_t)key->name << 32 | key->vmta_id);
 }
 
+/* The way of the route's recipients by the configuration in force. */
+static void find_way(struct shard *shard, struct route *route)
+{
+    struct conf_way way;
+
+    conf_way(shard->conf, names_text(&shard->names, route->name), route->vmta_id, 0, &way);
+    if (!route->way.domain.data || way.vmta_id != route->way.vmta_id ||
+        !slice_equal(way.domain, route->way.domain))
+        route->owner = place_base(shard->place, way.domain, way.vmta_id);
+    route->way = way;
+    route->way_version = shard->version;
+}
+
+/* The queue that a message's recipient goes to, and who has it, as far as is known. Of pools each
+ * message has its own, whose owner is not remembered. */
+static uint16_t way_of(struct shard *shard, struct route *route, uint64_t message_id,
+                       struct conf_way *ret_way)
+{
+    if (route->way_version != shard->version)
+        find_way(shard, route);
+    *ret_way = route->way;
+    if (!route->way.by_turn)
+        return route->owner;
+    conf_way(shard->conf, names_text(&shard->names, route->name), route->vmta_id, message_id,
+             ret_way);
+    return place_base(shard->place, ret_way->domain, ret_way->vmta_id);
+}
+
 /* One reference more on the route of (domain, VMTA); NONE when memory is short. */
 static uint32_t route_get(struct shard *shard, struct slice domain, uint32_t vmta_id)
 {
@@ -148,7 +176,7 @@ static uint32_t route_get(struct shard *shard, struct slice domain, uint32_t vmt
     route->vmta_id = vmta_id;
     route->refs = 1;
     list_init(&route->idle_link);
-    route->owner = place_base(shard->place, domain, vmta_id);
+    find_way(shard, route);
     return index;
 }
 
@@ -346,17 +374,19 @@ int shard_recover_message(struct shard *shard, const struct log_message_state *s
 
 /* ---- Handing out ----------------------------------------------------------------------------- */
 
-/* What only home knows of a recipient. */
+/* What only home knows of a recipient, and where it goes. */
 static void fill_known(struct shard *shard, struct handoff *handoff,
                        const struct home_message *home, const struct home_rcpt *rcpt)
 {
-    const struct route *route = slab_at(&shard->routes, rcpt->route);
+    struct route *route = slab_at(&shard->routes, rcpt->route);
+    struct conf_way way;
 
+    handoff->owner = way_of(shard, route, home->id, &way);
     handoff->parcel = (struct parcel){.kind = SHARD_HANDOFF, .from = shard->number};
     handoff->message_id = home->id;
     handoff->accepted_s = home->accepted_s;
-    handoff->domain = names_text(&shard->names, route->name);
-    handoff->vmta_id = route->vmta_id;
+    handoff->domain = way.domain;
+    handoff->vmta_id = way.vmta_id;
     handoff->ordinal = rcpt->ordinal;
     handoff->attempts = rcpt->attempts;
     handoff->home = shard->number;
@@ -379,32 +409,38 @@ static void fill_handoff(struct shard *shard, struct handoff *handoff, uint32_t 
     handoff->in_doubt.source.family = IPADDR_NONE;
 }
 
+/* Another shard knows who has the queue that the recipient goes to. */
+static void note_owner(struct route *route, struct handoff *handoff, uint16_t owner)
+{
+    handoff->owner = owner;
+    if (!route->way.by_turn)
+        route->owner = owner;
+}
+
 /* Hands one recipient to its owner; false when there is no room now. */
 static bool hand_out(struct shard *shard, uint32_t message_index, uint32_t rcpt_index)
 {
     const struct home_rcpt *rcpt = slab_at(&shard->home_rcpts, rcpt_index);
-    struct route *route = slab_at(&shard->routes, rcpt->route);
     struct handoff *handoff, local;
-    struct mailbox *box;
     uint32_t index;
 
-    if (route->owner == shard->number) {
-        enum take taken;
+    fill_handoff(shard, &local, message_index, rcpt_index);
+    if (local.owner == shard->number) {
+        uint16_t owner;
+        enum take taken = queues_take(shard, &local, &owner);
 
-        fill_handoff(shard, &local, message_index, rcpt_index);
-        taken = queues_take(shard, &local, &route->owner);
         if (taken != TAKE_ELSEWHERE)
             return taken == TAKE_DONE;
+        note_owner(slab_at(&shard->routes, rcpt->route), &local, owner);
     }
-    box = shard->wiring.to_shards[route->owner];
-    if (mailbox_backlog(box) > HANDOFF_BACKLOG_MAX)
+    if (mailbox_backlog(shard->wiring.to_shards[local.owner]) > HANDOFF_BACKLOG_MAX)
         return false;
-    handoff = slab_alloc(&shard->handoffs, &index);
+    handoff = slab_alloc_unset(&shard->handoffs, &index);
     if (!handoff)
         return false;
-    fill_handoff(shard, handoff, message_index, rcpt_index);
+    *handoff = local;
     handoff->index = index;
-    shard_post(shard, route->owner, &handoff->parcel);
+    shard_post(shard, handoff->owner, &handoff->parcel);
     return true;
 }
 
@@ -466,14 +502,16 @@ void home_on_handoff_back(struct shard *shard, struct handoff *handoff)
     const struct home_message *home = slab_at(&shard->home_messages, handoff->home_message);
     const struct home_rcpt *rcpt = slab_at(&shard->home_rcpts, handoff->home_rcpt);
     struct route *route = slab_at(&shard->routes, rcpt->route);
+    uint16_t owner = handoff->owner;
 
     must((uint8_t)home->id == (uint8_t)handoff->message_id && !rcpt->is_final);
-    route->owner = handoff->owner;
     fill_known(shard, handoff, home, rcpt);
-    if (route->owner == shard->number)
+    if (owner != OWNER_UNKNOWN)
+        note_owner(route, handoff, owner);
+    if (handoff->owner == shard->number)
         shard_take_handoff(shard, handoff);
     else
-        shard_post(shard, route->owner, &handoff->parcel);
+        shard_post(shard, handoff->owner, &handoff->parcel);
 }
 
 /* ---- Outcomes -------------------------------------------------------------------------------- */

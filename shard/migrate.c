@@ -22,6 +22,9 @@
  * A recipient that was handed to the wrong shard comes home in the same parcel, with the number of
  * a better one. The base orders pauses, and its mailbox keeps them behind the queue they are about.
  *
+ * A queue whose mail the configuration gives to another one (conf_way) keeps none: its recipients
+ * go home by the same way, wherever the queue is, and home knows which queue they go to.
+ *
  * Nothing of it is on disk: after a restart every queue is at its base.
  */
 #include "core/base/err.h"
@@ -216,17 +219,23 @@ static void forget_site(struct shard *shard, struct queue *queue)
     queue->site_until_ns = 0;
 }
 
+/* It waits for no connection and no token any more, and will ask for the way. */
+static void leave_lines(struct shard *shard, struct queue *queue)
+{
+    if (!list_empty(&queue->lane_link))
+        lane_leave(queue);
+    rates_forget_queue(shard, queue);
+    forget_site(shard, queue);
+}
+
 void migrate_queue(struct shard *shard, struct queue *queue, uint16_t owner,
                    const struct mx_answer *answer)
 {
     struct migration *migration;
 
     must(queue->stay == QUEUE_HERE && !queue->resolving);
-    if (!list_empty(&queue->lane_link))
-        lane_leave(queue);
     list_remove(&queue->idle_link);
-    rates_forget_queue(shard, queue);
-    forget_site(shard, queue);
+    leave_lines(shard, queue);
     /* What must be done here first asks for the resolution again. */
     if (queue->local != LOCAL_NONE || shard->stopping) {
         queues_reconsider(shard, queue);
@@ -256,6 +265,8 @@ void migrate_queue(struct shard *shard, struct queue *queue, uint16_t owner,
 /* The other shard has it: what is left here follows. */
 static void on_taken(struct shard *shard, struct queue *queue)
 {
+    if (!queue_is_left(queue))
+        shard->left_deferred += queue->deferred_count;
     queue->stay = QUEUE_GONE;
     queue->paused = false;
     queue->rest_is_logged = false;
@@ -264,7 +275,6 @@ static void on_taken(struct shard *shard, struct queue *queue)
     queue->rest_until_us = 0;
     queue->doubt_ends_ns = 0;
     queue->doubt_ends_us = 0;
-    shard->left_deferred += queue->deferred_count;
     shard->totals.queues_moved++;
     queues_reconsider(shard, queue);
 }
@@ -371,7 +381,7 @@ void migrate_reconsider(struct shard *shard, struct queue *queue)
             list_push_back(&shard->local_work, &queue->local_link);
         return;
     }
-    if (queue->stay == QUEUE_GONE && queue->ready_count > 0)
+    if (queue_is_left(queue) && queue->ready_count > 0)
         list_push_back(&shard->leaving, &queue->leave_link);
     queues_release(shard, queue);
 }
@@ -380,19 +390,40 @@ void migrate_revive(struct shard *shard, struct queue *queue)
 {
     list_remove(&queue->leave_link);
     list_remove(&queue->idle_link);
-    shard->left_deferred -= queue->deferred_count;
     queue->stay = QUEUE_HERE;
+    if (!queue_is_left(queue))
+        shard->left_deferred -= queue->deferred_count;
+}
+
+void migrate_hand_on(struct shard *shard, struct queue *queue, bool hands_on)
+{
+    bool was_left = queue_is_left(queue);
+
+    if (queue->hands_on == hands_on)
+        return;
+    queue->hands_on = hands_on;
+    if (queue_is_left(queue) && !was_left)
+        shard->left_deferred += queue->deferred_count;
+    else if (!queue_is_left(queue) && was_left)
+        shard->left_deferred -= queue->deferred_count;
+    if (!queue_is_left(queue))
+        list_remove(&queue->leave_link);
+    if (!hands_on || queue->stay != QUEUE_HERE)
+        return;
+    leave_lines(shard, queue);
+    queues_set_reason(shard, queue, WAIT_MOVE);
 }
 
 /* A parcel for the recipient's way home; NULL when there is none now, or no room on the way. */
 static struct handoff *lend(struct shard *shard, const struct queue *queue,
                             const struct queued *queued)
 {
-    uint16_t to = queued->home == shard->number ? queue->goes_to : queued->home;
+    uint16_t owner = queue->stay == QUEUE_GONE ? queue->goes_to : OWNER_UNKNOWN;
+    uint16_t to = queued->home == shard->number ? owner : queued->home;
     struct handoff *handoff;
     uint32_t index;
 
-    if (mailbox_backlog(shard->wiring.to_shards[to]) > FOLLOW_BACKLOG_MAX)
+    if (to != OWNER_UNKNOWN && mailbox_backlog(shard->wiring.to_shards[to]) > FOLLOW_BACKLOG_MAX)
         return NULL;
     handoff = slab_alloc(&shard->handoffs, &index);
     if (!handoff)
@@ -406,7 +437,7 @@ static struct handoff *lend(struct shard *shard, const struct queue *queue,
         .index = index,
         .home = queued->home,
         .lender = shard->number,
-        .owner = queue->goes_to,
+        .owner = owner,
     };
     return handoff;
 }
@@ -418,7 +449,10 @@ static void send_off(struct shard *shard, uint32_t queued_index, struct handoff 
 
     handoff->in_doubt = doubt_way_of(shard, queued_index);
     queues_drop(shard, queued_index);
-    shard->totals.rcpts_moved++;
+    if (handoff->owner == OWNER_UNKNOWN)
+        shard->totals.rcpts_handed_on++;
+    else
+        shard->totals.rcpts_moved++;
     if (is_lost)
         home_on_handoff_return(shard, handoff);
     else if (handoff->home == shard->number)
@@ -458,7 +492,7 @@ static void send_deferred(struct shard *shard, uint32_t *budget)
         entry = shard->due.entries[shard->left_cursor];
         queued = queues_deferred_at(shard, &entry);
         queue = queued ? slab_at(&shard->queues, queued->queue) : NULL;
-        if (queue && queue->stay == QUEUE_GONE) {
+        if (queue && queue_is_left(queue)) {
             handoff = *budget > 0 ? lend(shard, queue, queued) : NULL;
             if (!handoff)
                 return;

@@ -101,6 +101,14 @@ struct queue *queues_find(struct shard *shard, struct slice domain, uint32_t vmt
     return index == TABLE_NONE ? NULL : slab_at(&shard->queues, index);
 }
 
+bool queues_hand_on(const struct shard *shard, struct slice domain, uint32_t vmta_id)
+{
+    struct conf_way way;
+
+    conf_way(shard->conf, domain, vmta_id, 0, &way);
+    return way.is_elsewhere;
+}
+
 struct queue *queues_obtain(struct shard *shard, struct slice domain, uint32_t vmta_id)
 {
     struct queue *queue = queues_find(shard, domain, vmta_id);
@@ -137,6 +145,7 @@ struct queue *queues_obtain(struct shard *shard, struct slice domain, uint32_t v
     queue->has_vmta = conf_vmta(shard->conf, vmta_id) != NULL;
     conf_queue(shard->conf, domain, vmta_id, &queue->settings);
     queue->is_guest = place_base(shard->place, domain, vmta_id) != shard->number;
+    queue->hands_on = queues_hand_on(shard, domain, vmta_id);
     rates_init_queue(shard, queue);
     return queue;
 }
@@ -493,7 +502,7 @@ bool queues_can_send(const struct shard *shard, const struct queue *queue)
     uint64_t now_ns = io_now_ns(shard->io);
 
     return queue->ready_count > 0 && queue->local == LOCAL_NONE && !queue->paused &&
-           queue->has_vmta && !shard->stopping &&
+           queue->has_vmta && !queue->hands_on && !shard->stopping &&
            !spool_health_holds_deliveries(spool_health(shard->wiring.spool)) &&
            queue->rest_until_ns <= now_ns && queue->site && queue->site_until_ns > now_ns;
 }
@@ -529,7 +538,7 @@ void queues_reconsider(struct shard *shard, struct queue *queue)
 {
     enum wait_reason reason = WAIT_NOTHING;
 
-    if (queue->stay != QUEUE_HERE) {
+    if (queue->stay != QUEUE_HERE || queue->hands_on) {
         migrate_reconsider(shard, queue);
         return;
     }

@@ -33,9 +33,9 @@ enum report_kind {
  * Counters since the start, summed over shards. One table: name of the field, its key in JSON.
  * delivered_messages, delivered_bytes: once per transaction, whatever its recipients; queued_bytes:
  * once per recipient, as the rows of queues have it. queues_moved, rcpts_moved: to another shard;
- * moves_refused: which had no room for the queue.
- * allocations: made on the shards' threads since
- * their first turn; stands still while work is steady.
+ * moves_refused: which had no room for the queue. rcpts_handed_on: to another queue, by the
+ * configuration. allocations: made on the shards' threads since their first turn; stands still
+ * while work is steady.
  */
 #define STATUS_COUNTERS(X)                                                                         \
     X(accepted_messages)                                                                           \
@@ -49,6 +49,7 @@ enum report_kind {
     X(deleted)                                                                                     \
     X(queues_moved)                                                                                \
     X(rcpts_moved)                                                                                 \
+    X(rcpts_handed_on)                                                                             \
     X(moves_refused)                                                                               \
     X(sent_ahead)                                                                                  \
     X(sent_chunked)                                                                                \

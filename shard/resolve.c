@@ -152,7 +152,7 @@ static void do_without_site(struct shard *shard, struct queue *queue, const stru
         queue->doubt_ends_ns = fate.doubt_ends_ns;
         queue->doubt_ends_us = now_us + (fate.doubt_ends_ns - facts.now_ns) / 1000;
     }
-    if (queue->ready_count == 0) {
+    if (queue->ready_count == 0 || queue->hands_on) {
         queues_reconsider(shard, queue);
         return;
     }

@@ -125,7 +125,9 @@ struct route {
     uint32_t name; /* in shard.names */
     uint32_t vmta_id;
     uint32_t refs;
-    uint16_t owner; /* as far as is known here; who gets a recipient knows better */
+    uint32_t way_version; /* of the configuration that says the way */
+    struct conf_way way;  /* the queue that its recipients go to: its own, or another's */
+    uint16_t owner;       /* of that, as far as is known here; who gets a recipient knows better */
 };
 
 /* By which way a recipient went whose message was lost after the final dot. */
@@ -155,10 +157,12 @@ struct handoff {
     uint16_t attempts;
     uint16_t home;
     uint16_t lender;
-    uint16_t owner;     /* BACK: who has the queue now */
+    uint16_t owner;     /* BACK: who has the queue now, or OWNER_UNKNOWN: it hands its mail on */
     uint16_t kilobytes; /* of the message's record, rounded up; at most what fits */
     struct doubt_way in_doubt;
 };
+
+#define OWNER_UNKNOWN UINT16_MAX
 
 /* Which message it is and where it lies, asked by the owner of one of its recipients. Part of its
  * delivery. */
@@ -281,12 +285,13 @@ struct queue {
     uint16_t rest_failures;
     bool rest_is_logged;         /* a restart would bring the rest back */
     bool is_guest;               /* another shard is the base */
+    bool hands_on;               /* the configuration gives its mail to another queue */
     uint8_t stay;                /* enum queue_stay */
     uint16_t goes_to;            /* MOVING, GONE: the next owner */
     uint64_t stays_until_ns;     /* its owner had no room: served here so long; 0 = not */
     uint16_t records_open;       /* named states at the log, unanswered */
     struct migration *migration; /* MOVING, until it can be posted */
-    struct list leave_link;      /* GONE, with ready recipients: in shard.leaving */
+    struct list leave_link;      /* leaving, with ready recipients: in shard.leaving */
     uint8_t reason;              /* enum wait_reason */
     bool paused;
     bool resolving;
@@ -528,8 +533,8 @@ struct shard {
     struct table away_table;
     struct slab migrations;
     struct slab pause_orders;
-    struct list leaving;    /* queues GONE with ready recipients */
-    uint64_t left_deferred; /* deferred recipients of queues GONE */
+    struct list leaving;    /* queues that recipients leave, with ready ones */
+    uint64_t left_deferred; /* deferred recipients of such queues */
     uint32_t left_cursor;   /* in `due`, where they are looked for */
 
     struct leases leases;
@@ -566,11 +571,17 @@ struct shard {
     struct spool_reader *reader;
 };
 
+/* Its recipients go elsewhere: after the queue itself, or to another one. */
+static inline bool queue_is_left(const struct queue *queue)
+{
+    return queue->stay == QUEUE_GONE || queue->hands_on;
+}
+
 /* So many more or fewer recipients of the queue are deferred. */
 static inline void queue_count_deferred(struct shard *shard, struct queue *queue, int32_t change)
 {
     queue->deferred_count += (uint32_t)change;
-    if (queue->stay == QUEUE_GONE)
+    if (queue_is_left(queue))
         shard->left_deferred += (uint64_t)(int64_t)change;
 }
 
@@ -689,6 +700,8 @@ void queues_drop(struct shard *shard, uint32_t queued_index);
 struct queue *queues_find(struct shard *shard, struct slice domain, uint32_t vmta_id);
 /* The queue, made if need be, as this shard's; NULL when there is no room. */
 struct queue *queues_obtain(struct shard *shard, struct slice domain, uint32_t vmta_id);
+/* Whether the configuration gives the mail of such a queue to another one. */
+bool queues_hand_on(const struct shard *shard, struct slice domain, uint32_t vmta_id);
 /* Nothing may keep the queue any more: it is freed in a while, unless it is needed again. */
 void queues_release(struct shard *shard, struct queue *queue);
 /* First ready recipient, or NONE. */
@@ -752,7 +765,9 @@ void migrate_queue(struct shard *shard, struct queue *queue, uint16_t owner,
                    const struct mx_answer *answer);
 /* The shard that is to own a queue to this site. */
 uint16_t migrate_place(const struct shard *shard, struct queue *queue, uint64_t site_hash);
-/* A queue that is not HERE has something to do. */
+/* Whether the configuration gives the queue's mail to another one: what waits goes there. */
+void migrate_hand_on(struct shard *shard, struct queue *queue, bool hands_on);
+/* A queue that is not HERE, or hands its mail on, has something to do. */
 void migrate_reconsider(struct shard *shard, struct queue *queue);
 /* A queue that was GONE is here again. */
 void migrate_revive(struct shard *shard, struct queue *queue);

@@ -251,6 +251,8 @@ int build_snapshot(struct conf *conf, const struct tree *tree,
     if (rc == 0 && report->errors == 0)
         rc = build_intern(&build);
     if (rc == 0 && report->errors == 0)
+        rc = build_ways(&build);
+    if (rc == 0 && report->errors == 0)
         build_source_effects(&build);
     if (rc == 0 && report->errors == 0 && build.options->lint)
         rc = lint_all(&build);

@@ -21,6 +21,7 @@ struct build {
     struct ipaddr *addresses; /* of this machine, asked for when the first block needs them */
     uint32_t address_count;
     bool addresses_known;
+    struct way_block *ways; /* blocks that hand mail on, the last one first */
 };
 
 /* 0, or -errno for what is no fault of the configuration (not reported). */
@@ -37,6 +38,11 @@ int build_sources(struct build *build);
 /* Needs the ids of virtual MTAs and pools, hence only for a tree without errors. */
 void build_source_effects(struct build *build);
 int build_intern(struct build *build);
+/* A <domain> block was read: keeps note of it when it hands mail on. */
+void build_way_note(struct build *build, const struct pattern *pattern, uint32_t layer,
+                    const struct settings *settings);
+/* Needs the ids of virtual MTAs; reports blocks whose mail would go round in a circle. */
+int build_ways(struct build *build);
 void build_spools(struct build *build);
 void build_acct_files(struct build *build);
 

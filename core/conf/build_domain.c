@@ -53,9 +53,11 @@ static int add_pattern(void *context, struct slice text, bool from_macro)
     char room[PATTERN_TEXT_MAX];
     struct pattern pattern;
 
-    if (pattern_parse(text, room, &pattern) == 0)
+    if (pattern_parse(text, room, &pattern) == 0) {
+        build_way_note(block->build, &pattern, block->layer, block->settings);
         return pattern_index_add(&block->build->conf->domains, block->layer, &pattern,
                                  block->settings, from_macro);
+    }
     report_error(block->build->report, block->section->file, block->section->line,
                  "<domain>: \"%.*s\" is no domain pattern (international names are written as "
                  "xn--...)",

@@ -339,7 +339,9 @@ struct conf_queue {
     bool ignore_chunking;
     enum conf_pipeline_across pipeline_across_messages;
     bool ignore_8bitmime;
-    bool prefer_ipv6; /* IPv4 first unless told otherwise */
+    bool prefer_ipv6;       /* IPv4 first unless told otherwise */
+    const char *queue_to;   /* name of the queue that takes the mail, or NULL; see conf_way */
+    const char *reroute_to; /* likewise a virtual MTA or pool */
     bool log_commands;
     bool log_connections;
     const struct conf_category_list *categories[CONF_CATEGORY_LISTS]; /* NULL = none */
@@ -352,6 +354,27 @@ struct conf_queue {
  */
 void conf_queue(const struct conf *conf, struct slice domain, uint32_t vmta_id,
                 struct conf_queue *ret_queue);
+
+/* ---- Queues that hand their mail on ---------------------------------------------------------- */
+
+/* The queue that mail goes to, by way of queue-to and reroute-to-virtual-mta. */
+struct conf_way {
+    struct slice domain; /* the caller's, or a text that lives as long as the process */
+    uint32_t vmta_id;
+    bool is_elsewhere; /* another queue than the one that was asked about */
+    bool by_turn;      /* there is a pool on the way, so that the next turn may lead elsewhere */
+};
+
+/*
+ * Where the mail of the queue of domain and vmta goes: at each queue first by queue-to, then by
+ * reroute-to-virtual-mta, until a queue keeps it. turn: which member of a pool it is, counted
+ * round. A virtual MTA that is itself named, or is in the pool that is named, keeps the mail; so
+ * does one that names what the snapshot has not. A circle, which conf_load refuses where it sees
+ * one, leaves the mail where it is. Costs next to nothing where the configuration has neither
+ * keyword.
+ */
+void conf_way(const struct conf *conf, struct slice domain, uint32_t vmta_id, uint64_t turn,
+              struct conf_way *ret_way);
 
 /* ---- Where settings come from ---------------------------------------------------------------- */
 

@@ -12,7 +12,8 @@
 enum intern_kind {
     INTERN_VMTA, /* "{default}" is CONF_VMTA_DEFAULT */
     INTERN_POOL,
-    INTERN_HOST, /* names that ringpost gives in HELO and greetings */
+    INTERN_HOST,  /* names that ringpost gives in HELO and greetings */
+    INTERN_QUEUE, /* what queue-to names */
     INTERN_KINDS,
 };
 

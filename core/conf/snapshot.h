@@ -94,6 +94,7 @@ struct conf {
     struct source_table sources;
     struct conf_acct_file *acct_files;
     uint32_t acct_file_count;
+    bool has_ways; /* some <domain> block hands mail on, see conf_way */
 };
 
 uint32_t source_find_block(const struct source_table *sources, const struct ipaddr *ip,

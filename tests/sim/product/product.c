@@ -130,6 +130,7 @@ static void count_done(struct product *product)
         events->cold_reads += product->shards[i]->totals.cold_reads;
         events->queues_moved += product->shards[i]->totals.queues_moved;
         events->rcpts_moved += product->shards[i]->totals.rcpts_moved;
+        events->rcpts_handed_on += product->shards[i]->totals.rcpts_handed_on;
         events->chunks_written += product->shards[i]->chunk_counts.written;
         events->chunks_dropped += product->shards[i]->chunk_counts.dropped;
         events->chunks_fed += product->shards[i]->chunk_counts.fed;

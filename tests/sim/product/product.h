@@ -26,6 +26,7 @@
     X(rests_recovered, "queues that go on resting after a restart")                                \
     X(queues_moved, "to another shard")                                                            \
     X(rcpts_moved, "with them")                                                                    \
+    X(rcpts_handed_on, "to another queue, where they waited in one that hands its mail on")        \
     X(token_waits, "messages read back that waited for a token with their connection")             \
     X(cold_reads, "messages read back from the log")                                               \
     X(sessions_moved, "injectors' connections, to a shard with fewer")                             \

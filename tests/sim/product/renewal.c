@@ -81,12 +81,37 @@ static void put_vmtas(struct text *text, struct renewal *renewal, bool is_whole)
     put(text, "</virtual-mta-pool>\n");
 }
 
+/* Domains whose mail goes by the queue of another one, or by another virtual MTA. Names lead to
+ * higher numbers only, and queue-to ends where rerouting begins, so there is no circle. */
+static void put_ways(struct text *text, struct renewal *renewal)
+{
+    static const char *const targets[] = {"v1", "v2", "v3", "pool"};
+    struct rng *rng = &renewal->ways_rng;
+
+    if (!renewal->has_ways)
+        return;
+    for (unsigned i = 1; i < 8; i++) {
+        if (rng_one_in(rng, 3))
+            put(text, "<domain d%u.test>\n queue-to D%u.test\n</domain>\n", i,
+                (unsigned)rng_between(rng, i + 1, 11));
+    }
+    if (rng_one_in(rng, 2))
+        put(text, "<domain d%u.test>\n reroute-to-virtual-mta %s\n</domain>\n",
+            (unsigned)rng_between(rng, 8, 11), targets[rng_below(rng, 4)]);
+    /* All of the mail at one blow. */
+    if (rng_one_in(rng, 5))
+        put(text, "<domain *>\n reroute-to-virtual-mta %s\n</domain>\n",
+            targets[rng_below(rng, 4)]);
+}
+
 void renewal_init(struct renewal *renewal, struct rng *rng, uint64_t seed)
 {
     renewal->rng = rng;
     rng_init(&renewal->rates_rng, ~seed);
     renewal->has_rates = rng_one_in(&renewal->rates_rng, 2);
     renewal->has_jobs = rng_one_in(&renewal->rates_rng, 3);
+    rng_init(&renewal->ways_rng, ~seed ^ 0x77617973);
+    renewal->has_ways = rng_one_in(&renewal->ways_rng, 3);
     renewal_draw(renewal, false);
 }
 
@@ -119,6 +144,7 @@ void renewal_draw(struct renewal *renewal, bool is_whole)
     if (rng_one_in(rng, 2))
         put(&text, "<domain d0.test>\n smtp-hosts [10.0.%u.1]:25;[10.0.1.1]:25\n</domain>\n",
             rng_one_in(rng, 3) ? 2 : 0);
+    put_ways(&text, renewal);
     text_end(&text);
     must(!text.is_cut);
     if (conf_load_text("sim", renewal->text, NULL, report, NULL, &conf) < 0)

@@ -4,7 +4,8 @@
  * Each is a variation: limits of connections, of all and of virtual MTAs, settings of queues, a
  * route, HELO names, source addresses, and virtual MTAs that are there or not; in half of the
  * histories rates too, of virtual MTAs, of recipients and of connections; in a third of them the
- * source looks into headers and takes a field out. A text has been loaded once outside of any life
+ * source looks into headers and takes a field out; in another third queues hand their mail on to
+ * others (queue-to, reroute-to-virtual-mta). A text has been loaded once outside of any life
  * before it is used, so that no life owns the names in it.
  */
 #pragma once
@@ -15,8 +16,10 @@ struct renewal {
     struct rng *rng;
     struct rng rates_rng; /* what has no rates is the same history with and without them */
     bool has_rates;
-    bool has_jobs;   /* in every configuration of the history, or in none */
-    char text[2048]; /* that the life at hand works with, or will in a moment */
+    bool has_jobs;       /* in every configuration of the history, or in none */
+    struct rng ways_rng; /* likewise */
+    bool has_ways;
+    char text[4096]; /* that the life at hand works with, or will in a moment */
     uint64_t next_ns;
 };
 

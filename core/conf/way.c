@@ -1,0 +1,321 @@
+/*
+ * Queues that hand their mail on: queue-to and reroute-to-virtual-mta.
+ *
+ * One step is by the settings of the queue where the mail is, so a chain of steps is followed queue
+ * by queue. A chain that has no end is refused when the file is read: each block that hands mail on
+ * is followed from a domain that it speaks of, by every virtual MTA that could make a difference.
+ */
+#include "core/conf/build.h"
+#include "core/conf/intern.h"
+#include "core/conf/show.h"
+
+#include <errno.h>
+
+#define STEPS_MAX   16
+#define BRANCH_MAX  4096 /* steps looked at for one block and one virtual MTA */
+#define EXAMPLE_MAX (PATTERN_TEXT_MAX + 16)
+
+/* A block that hands mail on, with a domain that it speaks of. */
+struct way_block {
+    struct way_block *next;
+    const struct settings *settings;
+    struct slice example;
+    uint32_t layer;
+};
+
+/* ---- Following ------------------------------------------------------------------------------ */
+
+static bool has_member(const struct conf_pool *pool, uint32_t vmta_id)
+{
+    for (uint32_t i = 0; i < pool->vmta_count; i++) {
+        if (pool->vmta_ids[i] == vmta_id)
+            return true;
+    }
+    return false;
+}
+
+/* What one step leads to. */
+struct step {
+    const char *queue;            /* of another name, or NULL */
+    const struct conf_vmta *vmta; /* else this virtual MTA, or NULL */
+    const struct conf_pool *pool; /* else a member of this pool, or NULL: the mail stays */
+};
+
+static struct step step_from(const struct conf *conf, struct slice domain, uint32_t vmta_id)
+{
+    struct step step = {0};
+    struct conf_queue queue;
+    struct slice name;
+
+    conf_queue(conf, domain, vmta_id, &queue);
+    if (queue.queue_to != NULL && !slice_equal(slice_str(queue.queue_to), domain)) {
+        step.queue = queue.queue_to;
+        return step;
+    }
+    if (queue.reroute_to == NULL)
+        return step;
+    name = slice_str(queue.reroute_to);
+    step.vmta = conf_vmta_named(conf, name);
+    if (step.vmta == NULL)
+        step.pool = conf_pool_named(conf, name);
+    if (step.vmta != NULL && step.vmta->id == vmta_id)
+        step.vmta = NULL;
+    if (step.pool != NULL && has_member(step.pool, vmta_id))
+        step.pool = NULL;
+    return step;
+}
+
+void conf_way(const struct conf *conf, struct slice domain, uint32_t vmta_id, uint64_t turn,
+              struct conf_way *ret_way)
+{
+    struct conf_way way = {.domain = domain, .vmta_id = vmta_id};
+
+    *ret_way = way;
+    if (!conf->has_ways)
+        return;
+    for (int steps = 0; steps < STEPS_MAX; steps++) {
+        struct step step = step_from(conf, way.domain, way.vmta_id);
+
+        if (step.queue != NULL) {
+            way.domain = slice_str(step.queue);
+        } else if (step.vmta != NULL) {
+            way.vmta_id = step.vmta->id;
+        } else if (step.pool != NULL) {
+            way.vmta_id = step.pool->vmta_ids[turn % step.pool->vmta_count];
+            way.by_turn = true;
+        } else {
+            *ret_way = way;
+            return;
+        }
+        way.is_elsewhere = true;
+    }
+}
+
+/* ---- When the file is read ------------------------------------------------------------------- */
+
+static bool sets(const struct setting *setting, size_t offset)
+{
+    return setting->row->store == STORE_TEXT && setting->row->offset == offset &&
+           setting->value.text != NULL && (setting->row->scopes & SCOPE_BIT(SCOPE_DOMAIN)) != 0;
+}
+
+static bool is_queue_to(const struct setting *setting)
+{
+    return sets(setting, offsetof(struct conf_queue, queue_to));
+}
+
+static bool is_reroute(const struct setting *setting)
+{
+    return sets(setting, offsetof(struct conf_queue, reroute_to));
+}
+
+/* The line of the block that hands mail on, or NULL; queue-to comes first. */
+static const struct setting *line_of(const struct settings *settings)
+{
+    const struct setting *line = NULL;
+
+    for (uint32_t i = 0; i < settings->count; i++) {
+        if (is_queue_to(&settings->items[i]))
+            return &settings->items[i];
+        if (is_reroute(&settings->items[i]))
+            line = &settings->items[i];
+    }
+    return line;
+}
+
+/* A domain that the pattern speaks of and that hardly has a narrower block. */
+static struct slice example_of(struct build *build, const struct pattern *pattern)
+{
+    static const struct slice below = SLICE_LITERAL("any-other.");
+    uint8_t room[EXAMPLE_MAX];
+    size_t len = 0;
+
+    if (pattern->kind == PATTERN_EXACT)
+        return arena_copy(&build->conf->arena, pattern->name);
+    if (pattern->kind == PATTERN_ANY)
+        return SLICE_LITERAL("any-other.invalid");
+    if (pattern->kind == PATTERN_ADDRESSES) {
+        char ip[IPADDR_TEXT_MAX];
+        int bytes;
+
+        ipaddr_format(&pattern->block.ip, ip);
+        bytes = snprintf((char *)room, sizeof(room),
+                         pattern->block.ip.family == IPADDR_V6 ? "[ipv6:%s]" : "[%s]", ip);
+        return arena_copy(&build->conf->arena, slice_of(room, (size_t)bytes));
+    }
+    memcpy(room, below.data, below.len);
+    len = below.len;
+    memcpy(room + len, pattern->name.data, pattern->name.len);
+    return arena_copy(&build->conf->arena, slice_of(room, len + pattern->name.len));
+}
+
+void build_way_note(struct build *build, const struct pattern *pattern, uint32_t layer,
+                    const struct settings *settings)
+{
+    struct way_block *block;
+
+    if (line_of(settings) == NULL)
+        return;
+    block = arena_alloc(&build->conf->arena, sizeof(*block));
+    *block = (struct way_block){build->ways, settings, example_of(build, pattern), layer};
+    build->ways = block;
+}
+
+/* Names of queues are in lower case, and live longer than any snapshot: recipients travel with
+ * them from shard to shard. */
+static int keep_name(struct setting *setting)
+{
+    char room[256];
+    size_t len = strlen(setting->value.text);
+    uint32_t id;
+
+    for (size_t i = 0; i < len; i++) {
+        char c = setting->value.text[i];
+
+        room[i] = (char)(c >= 'A' && c <= 'Z' ? c + ('a' - 'A') : c);
+    }
+    if (intern_name(INTERN_QUEUE, slice_of(room, len), &id) < 0)
+        return -ENOMEM;
+    setting->value.text = intern_text(INTERN_QUEUE, id);
+    return 0;
+}
+
+static int keep_names(struct build *build, const struct settings *settings)
+{
+    for (uint32_t i = 0; i < settings->count; i++) {
+        struct setting *setting = (struct setting *)(uintptr_t)&settings->items[i];
+
+        if (!is_queue_to(setting))
+            continue;
+        if (strchr(setting->value.text, '/') != NULL) {
+            report_error(build->report, setting->file, setting->line,
+                         "queue-to: \"%.80s\" is the name of no queue: it has a slash",
+                         setting->value.text);
+            continue;
+        }
+        if (keep_name(setting) < 0)
+            return -ENOMEM;
+    }
+    return 0;
+}
+
+/* Whether every way from here ends. */
+static bool ends(const struct conf *conf, struct slice domain, uint32_t vmta_id,
+                 uint32_t steps_left, uint32_t *budget)
+{
+    struct step step;
+
+    if (*budget == 0)
+        return true;
+    (*budget)--;
+    step = step_from(conf, domain, vmta_id);
+    if (step.queue == NULL && step.vmta == NULL && step.pool == NULL)
+        return true;
+    if (steps_left == 0)
+        return false;
+    if (step.queue != NULL)
+        return ends(conf, slice_str(step.queue), vmta_id, steps_left - 1, budget);
+    if (step.vmta != NULL)
+        return ends(conf, domain, step.vmta->id, steps_left - 1, budget);
+    for (uint32_t i = 0; i < step.pool->vmta_count; i++) {
+        if (!ends(conf, domain, step.pool->vmta_ids[i], steps_left - 1, budget))
+            return false;
+    }
+    return true;
+}
+
+static bool is_seen_by(const struct way_block *block, const struct vmta_slot *slot)
+{
+    return block->layer == LAYER_GLOBAL || block->layer == slot->layer ||
+           block->layer == slot->pool_layer;
+}
+
+/* Virtual MTAs that the line names, also as members of a pool, by position. */
+static void mark_targets(struct conf *conf, const struct setting *line, bool *is_target)
+{
+    struct slice name = slice_str(line->value.text);
+    uint32_t position = vmta_find(conf, name);
+    const struct conf_pool *pool = conf_pool_named(conf, name);
+
+    if (position != TABLE_NONE)
+        is_target[position] = true;
+    for (uint32_t i = 0; pool != NULL && i < conf->vmta_count; i++)
+        is_target[i] |= has_member(pool, conf->vmtas[i].vmta.id);
+}
+
+static bool *find_targets(struct build *build)
+{
+    struct conf *conf = build->conf;
+    bool *is_target = arena_alloc(&conf->arena, conf->vmta_count * sizeof(*is_target));
+    const struct settings *before = NULL;
+
+    for (const struct way_block *block = build->ways; block != NULL; block = block->next) {
+        /* One block may stand for many domains. */
+        for (uint32_t i = 0; block->settings != before && i < block->settings->count; i++) {
+            if (is_reroute(&block->settings->items[i]))
+                mark_targets(conf, &block->settings->items[i], is_target);
+        }
+        before = block->settings;
+    }
+    return is_target;
+}
+
+/* Of virtual MTAs that see the same blocks and that no line names, one stands for all. */
+static uint32_t choose_starts(struct build *build, uint32_t *starts)
+{
+    const struct vmta_slot *slots = build->conf->vmtas;
+    const bool *is_target = find_targets(build);
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < build->conf->vmta_count; i++) {
+        bool is_plain = !is_target[i] && slots[i].layer == LAYER_NONE;
+        bool is_alike = false;
+
+        for (uint32_t at = 0; at < count && is_plain && !is_alike; at++)
+            is_alike = !is_target[starts[at]] && slots[starts[at]].layer == LAYER_NONE &&
+                       slots[starts[at]].pool_layer == slots[i].pool_layer;
+        if (!is_alike)
+            starts[count++] = i;
+    }
+    return count;
+}
+
+static void check_block(struct build *build, const struct way_block *block, const uint32_t *starts,
+                        uint32_t start_count)
+{
+    const struct setting *line = line_of(block->settings);
+
+    for (uint32_t i = 0; i < start_count; i++) {
+        const struct vmta_slot *slot = &build->conf->vmtas[starts[i]];
+        uint32_t budget = BRANCH_MAX;
+
+        if (!is_seen_by(block, slot) ||
+            ends(build->conf, block->example, slot->vmta.id, STEPS_MAX - 1, &budget))
+            continue;
+        report_error(build->report, line->file, line->line,
+                     "%s %.80s: the mail would go round in a circle, or by more than %d queues",
+                     line->row->name, line->value.text, STEPS_MAX);
+        return;
+    }
+}
+
+int build_ways(struct build *build)
+{
+    struct conf *conf = build->conf;
+    uint32_t *starts, start_count;
+
+    if (build->ways == NULL)
+        return 0;
+    for (const struct way_block *block = build->ways; block != NULL; block = block->next) {
+        int rc = keep_names(build, block->settings);
+
+        if (rc < 0)
+            return rc;
+    }
+    conf->has_ways = true;
+    starts = arena_alloc(&conf->arena, conf->vmta_count * sizeof(*starts));
+    start_count = choose_starts(build, starts);
+    for (const struct way_block *block = build->ways; block != NULL; block = block->next)
+        check_block(build, block, starts, start_count);
+    return 0;
+}
