@@ -158,6 +158,10 @@ json_t *control_queues_tree(struct control *control, const struct verb_request *
 json_t *control_rcpts_tree(const struct gather *gather, uint32_t count_max);
 void control_rows_text(const json_t *data, struct text_buffer *out);
 
+/* control_explain.c */
+json_t *control_explain_tree(const struct verb_request *request, const struct gather *gather);
+void control_explain_text(const json_t *data, struct text_buffer *out);
+
 /* control_settings.c: answers or refuses at once. */
 void control_settings_verb(struct control *control, struct control_client *client);
 

@@ -52,6 +52,13 @@ static void answer_queues(struct control *control, const struct verb_request *re
     }
 }
 
+static void answer_explain(struct control *control, const struct verb_request *request,
+                           const struct gather *gather, struct control_answer *answer)
+{
+    answer->data = control_explain_tree(request, gather);
+    answer->text = control_explain_text;
+}
+
 static uint32_t list_count(const struct verb_request *request)
 {
     if ((request->given & VERB_BIT(OPTION_MAXITEMS)) == 0)
@@ -148,6 +155,7 @@ static const struct verb_handler handlers[VERB_COUNT] = {
     [VERB_SHOW_QUEUES] = {REPORT_QUEUES, QUESTION_TIMEOUT_MS, answer_queues},
     [VERB_SHOW_DOMAINS] = {REPORT_QUEUES, QUESTION_TIMEOUT_MS, answer_queues},
     [VERB_SHOW_VMTAS] = {REPORT_QUEUES, QUESTION_TIMEOUT_MS, answer_queues},
+    [VERB_EXPLAIN] = {REPORT_EXPLAIN, QUESTION_TIMEOUT_MS, answer_explain},
     [VERB_SHOW_IPS] = {REPORT_IPS, QUESTION_TIMEOUT_MS, answer_ips},
     [VERB_SHOW_VERSION] = {0, 0, answer_version},
     [VERB_PAUSE_QUEUE] = {REPORT_PAUSE, ORDER_TIMEOUT_MS, answer_order},

@@ -512,6 +512,11 @@ bool lease_limits_vmta(const struct shard *shard, uint32_t vmta_id)
     return LIMIT_VMTA(vmta_id) < leases->limit_count && leases->shares[LIMIT_VMTA(vmta_id)];
 }
 
+uint32_t lease_used_by_vmta(const struct shard *shard, uint32_t vmta_id)
+{
+    return lease_limits_vmta(shard, vmta_id) ? shard->leases.shares[LIMIT_VMTA(vmta_id)]->used : 0;
+}
+
 void lease_claim_init(struct shard *shard, struct lease_claim *claim, uint32_t vmta_id)
 {
     *claim = (struct lease_claim){.kind = QUOTA_NEW};

@@ -147,6 +147,8 @@ void lease_on_parcel(struct shard *shard, struct parcel *parcel);
 void lease_claim_init(struct shard *shard, struct lease_claim *claim, uint32_t vmta_id);
 /* Whether the virtual MTA has a bound of its own. */
 bool lease_limits_vmta(const struct shard *shard, uint32_t vmta_id);
+/* Slots of a virtual MTA's bound that this shard uses; 0 without a bound. */
+uint32_t lease_used_by_vmta(const struct shard *shard, uint32_t vmta_id);
 /* True when every slot is held. Else the claim stands in line; `ready` says when to try again. */
 bool lease_claim_try(struct shard *shard, struct lease_claim *claim);
 static inline bool lease_claim_is_in_line(const struct lease_claim *claim)

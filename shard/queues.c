@@ -135,6 +135,7 @@ struct queue *queues_obtain(struct shard *shard, struct slice domain, uint32_t v
     queue->ready_head = NONE;
     queue->ready_tail = NONE;
     queue->reason_since_us = io_wall_us(shard->io);
+    waits_init(&queue->waits, io_now_ns(shard->io));
     list_init(&queue->idle_link);
     list_init(&queue->lane_link);
     list_init(&queue->resolve_link);
@@ -252,6 +253,7 @@ void queues_set_reason(struct shard *shard, struct queue *queue, enum wait_reaso
 {
     if (queue->reason == reason)
         return;
+    waits_note(&queue->waits, queue->reason, io_now_ns(shard->io));
     queue->reason = (uint8_t)reason;
     queue->reason_since_us = io_wall_us(shard->io);
 }

@@ -20,6 +20,7 @@
 enum report_kind {
     REPORT_STATUS = 0x300, /* adds to `status` */
     REPORT_QUEUES,         /* a queue_row per queue that matches */
+    REPORT_EXPLAIN,        /* an explain_row per queue that matches */
     REPORT_LIST,           /* a rcpt_row per recipient that matches, up to row_count_max */
     REPORT_PAUSE,          /* orders on all queues that match; `affected` counts queues */
     REPORT_RESUME,
@@ -88,6 +89,7 @@ struct report_status {
     X(WAIT_NOTHING, "nothing is waiting")                                                          \
     X(WAIT_CONNECTION, "all connections are busy")                                                 \
     X(WAIT_CONNECTING, "a connection is being opened")                                             \
+    X(WAIT_OWN_LIMIT, "its limit of connections is reached")                                       \
     X(WAIT_LIMIT, "the limit of connections of the virtual MTA, or of all, is reached")            \
     X(WAIT_RATE, "its message rate is reached")                                                    \
     X(WAIT_VMTA_RATE, "the message rate of the virtual MTA is reached")                            \
@@ -107,6 +109,7 @@ enum wait_reason {
 #define WAIT_ENUM(name, text) name,
     WAIT_REASONS(WAIT_ENUM)
 #undef WAIT_ENUM
+        WAIT_REASON_COUNT,
 };
 
 struct queue_row {
@@ -120,6 +123,33 @@ struct queue_row {
     uint16_t shard;
     uint64_t reason_since_us;
     uint64_t next_attempt_us;
+    char last_error[256];
+    uint64_t last_error_us;
+};
+
+/* What holds a queue back now, and did within the last minutes. */
+struct explain_row {
+    char name[REPORT_NAME_MAX];
+    uint64_t ready, waiting, sending; /* recipients: due, due later, in a transaction */
+    uint32_t connections;
+    uint64_t connections_max; /* of the queue; UINT64_MAX = no bound, also of the next two */
+    uint64_t vmta_connections_max;
+    uint64_t all_connections_max;
+    uint32_t vmta_connections; /* of the shard that owns the queue */
+    uint32_t all_connections;  /* likewise */
+    struct explain_rate {
+        uint64_t count; /* UINT64_MAX = no bound */
+        uint64_t interval_ms;
+    } msg_rate, connect_rate, vmta_rate;
+    uint32_t lane_connections; /* from the source address that the queue stands in line for */
+    uint32_t lane_connecting;
+    uint32_t rcpt_ms; /* what a recipient takes there as a rule; 0 = not known */
+    uint8_t reason;   /* enum wait_reason */
+    bool is_remainder;
+    uint64_t reason_since_us;
+    uint64_t again_us; /* when it is looked at again; 0 = not by the clock */
+    uint64_t now_us;
+    float shares[WAIT_REASON_COUNT]; /* of the time in which something waited; sum 1 or 0 */
     char last_error[256];
     uint64_t last_error_us;
 };
@@ -151,7 +181,8 @@ struct report {
     int32_t result; /* 0, or the first failure */
     uint64_t affected;
     struct report_status status;
-    void *rows; /* of queue_row, rcpt_row or ip_figures; freed by control with mem_free */
+    void *rows; /* of queue_row, explain_row, rcpt_row or ip_figures; freed by control with mem_free
+                 */
     uint32_t row_count;
     uint32_t row_capacity;
     /* shard's, while it works on it */

@@ -157,6 +157,9 @@ static void order_queue(struct shard *shard, struct report *report, struct queue
     case REPORT_QUEUES:
         add_queue_row(shard, report, queue);
         break;
+    case REPORT_EXPLAIN:
+        explain_queue(shard, report, queue);
+        break;
     case REPORT_PAUSE:
         order_pause(shard, report, queue, true);
         break;

@@ -23,6 +23,7 @@
  *   ahead.c    the message that follows the one under way, in the same flight
  *   tidy.c     memory that nobody needs any more goes back to the system
  *   reports.c  answers to control
+ *   explain.c  one of them: what holds a queue back
  *
  * Indices are 32-bit slab indices of this shard unless a field says whose they are.
  */
@@ -44,6 +45,7 @@
 #include "shard/names.h"
 #include "shard/policy/domain_fate.h"
 #include "shard/policy/fate.h"
+#include "shard/policy/waits.h"
 #include "shard/rates.h"
 #include "shard/report.h"
 #include "shard/shard.h"
@@ -268,6 +270,7 @@ struct queue {
     uint64_t rest_until_us; /* the same as wall clock, survives restarts */
     uint64_t last_error_us;
     uint64_t reason_since_us;
+    struct waits waits;        /* for what it has waited lately */
     uint64_t queued_kilobytes; /* of its recipients' messages, once per recipient */
     uint32_t index;
     uint32_t name; /* domain, in shard.names */
@@ -872,6 +875,10 @@ bool feed_must_wait(struct delivery *delivery);
 /* A verdict of ours for what could not be read to its end; else the client's. */
 const struct verdict *feed_verdict(const struct delivery *delivery, const struct verdict *verdict,
                                    struct verdict *room);
+
+/* explain.c */
+/* Adds the row that says why the queue waits. */
+void explain_queue(struct shard *shard, struct report *report, const struct queue *queue);
 
 /* ahead.c */
 /* A message is about to end on the connection: the next one may go along. */

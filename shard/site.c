@@ -516,9 +516,11 @@ static bool lane_start_one(struct shard *shard, struct lane *lane)
     if (lane_sent_on(shard, lane, queue))
         return true;
     list_remove(&queue->lane_link);
-    if (queue->connection_count >= queue->settings.max_smtp_out)
+    if (queue->connection_count >= queue->settings.max_smtp_out) {
         /* It gets in line again when one of its connections has done its work. */
+        queues_set_reason(shard, queue, WAIT_OWN_LIMIT);
         return true;
+    }
     if (!rates_admit(shard, queue))
         return true;
     if (!rates_get_token(shard, queue)) {
@@ -587,6 +589,7 @@ static struct queue *next_to_connect(struct shard *shard, struct lane *lane, uin
         if (queue->connection_count >= queue->settings.max_smtp_out) {
             /* It gets in line again when one of its connections has done its work. */
             list_remove(&queue->lane_link);
+            queues_set_reason(shard, queue, WAIT_OWN_LIMIT);
             continue;
         }
         if (rate_allowed(&queue->connect_rate, now_ns) > 0)

@@ -1,0 +1,226 @@
+/*
+ * explain: why a queue waits, in words.
+ *
+ * The shard says what holds the queue back at this moment, with the figures of the limits, and
+ * which part of the last minutes each reason took. Here sentences are made of it, and one piece of
+ * advice: when a limit of ours held mail back that the receiver would have taken.
+ */
+#include "core/conf/conf.h"
+#include "shard/control_int.h"
+
+#include <stdio.h>
+
+#define DETAIL_MAX 400
+/* Parts of the time below are not worth a line. */
+#define SHARE_MIN  0.005f
+/* Of the time in which something waited: from here on a limit of ours is what it waits for. */
+#define OURS_MIN   0.5f
+/* An error since then means that the receiver does not take everything. */
+#define QUIET_US   (300 * 1000000ull)
+
+/* Reasons that a directive of the operator's makes. */
+static const char *const ours[WAIT_REASON_COUNT] = {
+    [WAIT_OWN_LIMIT] = "max-smtp-out of the queue",
+    [WAIT_LIMIT] = "max-smtp-out of the virtual MTA, or total-max-smtp-out",
+    [WAIT_RATE] = "max-msg-rate",
+    [WAIT_VMTA_RATE] = "max-smtp-msg-rate of the virtual MTA",
+    [WAIT_CONNECT_RATE] = "max-connect-rate",
+};
+
+static void put_bound(char *room, size_t room_bytes, uint64_t bound)
+{
+    if (bound == CONF_UNLIMITED)
+        snprintf(room, room_bytes, "unlimited");
+    else
+        snprintf(room, room_bytes, "%llu", (unsigned long long)bound);
+}
+
+static void put_rate(char *room, size_t room_bytes, const char *keyword,
+                     const struct explain_rate *rate)
+{
+    snprintf(room, room_bytes, "%s allows %llu in %.10g s", keyword,
+             (unsigned long long)rate->count, (double)rate->interval_ms / 1000);
+}
+
+static void put_limits(const struct explain_row *row, char *room, size_t room_bytes)
+{
+    char of_vmta[24], of_all[24];
+
+    put_bound(of_vmta, sizeof(of_vmta), row->vmta_connections_max);
+    put_bound(of_all, sizeof(of_all), row->all_connections_max);
+    snprintf(room, room_bytes,
+             "the virtual MTA may have %s connections, all together %s; the queue's shard has %u "
+             "of the one and %u of the other, the queue %u",
+             of_vmta, of_all, row->vmta_connections, row->all_connections, row->connections);
+}
+
+/* What the figures say about the present reason; nothing where the reason says it all. */
+static void put_detail(const struct explain_row *row, char *room, size_t room_bytes)
+{
+    room[0] = '\0';
+    switch ((enum wait_reason)row->reason) {
+    case WAIT_CONNECTION:
+        snprintf(room, room_bytes,
+                 "%u connections from this source address, %u more coming up; a recipient takes "
+                 "%u ms there",
+                 row->lane_connections - row->lane_connecting, row->lane_connecting, row->rcpt_ms);
+        break;
+    case WAIT_OWN_LIMIT:
+        snprintf(room, room_bytes, "max-smtp-out allows %llu, and %u are in use",
+                 (unsigned long long)row->connections_max, row->connections);
+        break;
+    case WAIT_LIMIT:
+        put_limits(row, room, room_bytes);
+        break;
+    case WAIT_RATE:
+        put_rate(room, room_bytes, "max-msg-rate", &row->msg_rate);
+        break;
+    case WAIT_CONNECT_RATE:
+        put_rate(room, room_bytes, "max-connect-rate", &row->connect_rate);
+        break;
+    case WAIT_VMTA_RATE:
+        put_rate(room, room_bytes, "max-smtp-msg-rate", &row->vmta_rate);
+        break;
+    default:
+        break;
+    }
+}
+
+/* The limit of ours that took most of the time, if it took half of it and the receiver had nothing
+ * to say against more; NULL otherwise. */
+static const char *could_be_raised(const struct explain_row *row)
+{
+    float sum = 0, most = 0;
+    const char *limit = NULL;
+
+    if (row->last_error_us != 0 && row->now_us < row->last_error_us + QUIET_US)
+        return NULL;
+    for (unsigned i = 0; i < WAIT_REASON_COUNT; i++) {
+        if (ours[i] == NULL)
+            continue;
+        sum += row->shares[i];
+        if (row->shares[i] <= most)
+            continue;
+        most = row->shares[i];
+        limit = ours[i];
+    }
+    return sum >= OURS_MIN ? limit : NULL;
+}
+
+static json_t *shares_of(const struct explain_row *row)
+{
+    json_t *array = json_array();
+
+    for (unsigned i = 0; i < WAIT_REASON_COUNT; i++) {
+        json_t *object;
+
+        if (row->shares[i] < SHARE_MIN)
+            continue;
+        object = json_object();
+        json_object_set_new(object, "reason", json_string(wait_reason_text(i)));
+        json_object_set_new(object, "pct", json_real((int)(row->shares[i] * 1000 + 0.5f) / 10.0));
+        json_array_append_new(array, object);
+    }
+    return array;
+}
+
+static void set_number(json_t *object, const char *key, uint64_t value)
+{
+    json_object_set_new(object, key, json_integer((json_int_t)value));
+}
+
+static void describe(json_t *data, const struct explain_row *row)
+{
+    const char *limit = could_be_raised(row);
+    char detail[DETAIL_MAX];
+
+    put_detail(row, detail, sizeof(detail));
+    json_object_set_new(data, "queue", control_string(row->name));
+    set_number(data, "ready", row->ready);
+    set_number(data, "waiting", row->waiting);
+    set_number(data, "sending", row->sending);
+    set_number(data, "conn", row->connections);
+    json_object_set_new(data, "reason", json_string(wait_reason_text(row->reason)));
+    json_object_set_new(data, "reasonSince", control_time(row->reason_since_us));
+    json_object_set_new(data, "detail", control_string(detail));
+    json_object_set_new(data, "again", control_time(row->again_us));
+    json_object_set_new(data, "lastError", control_string(row->last_error));
+    json_object_set_new(data, "lastErrorTime", control_time(row->last_error_us));
+    json_object_set_new(data, "share", shares_of(row));
+    json_object_set_new(data, "raise", limit != NULL ? json_string(limit) : json_null());
+}
+
+static void describe_nothing(json_t *data, const struct verb_request *request)
+{
+    char name[VERB_DOMAIN_MAX + VERB_VMTA_MAX];
+
+    snprintf(name, sizeof(name), "%s/%s", request->domain, request->vmta);
+    json_object_set_new(data, "queue", control_string(name));
+    set_number(data, "ready", 0);
+    set_number(data, "waiting", 0);
+    set_number(data, "sending", 0);
+    set_number(data, "conn", 0);
+    json_object_set_new(data, "reason", json_string(wait_reason_text(WAIT_NOTHING)));
+    json_object_set_new(data, "share", json_array());
+    json_object_set_new(data, "raise", json_null());
+}
+
+json_t *control_explain_tree(const struct verb_request *request, const struct gather *gather)
+{
+    json_t *data = json_object();
+
+    for (uint16_t i = 0; i < gather->control->shard_count; i++) {
+        const struct report *report = &gather->parts[i].report;
+        const struct explain_row *rows = report->rows;
+
+        for (uint32_t j = 0; j < report->row_count; j++)
+            if (!rows[j].is_remainder)
+                describe(data, &rows[j]);
+    }
+    if (json_object_get(data, "queue") == NULL)
+        describe_nothing(data, request);
+    return data;
+}
+
+/* ---- Text ------------------------------------------------------------------------------------ */
+
+static const char *text_of(const json_t *data, const char *key)
+{
+    const char *text = json_string_value(json_object_get(data, key));
+
+    return text != NULL ? text : "";
+}
+
+static long long number_of(const json_t *data, const char *key)
+{
+    return (long long)json_integer_value(json_object_get(data, key));
+}
+
+void control_explain_text(const json_t *data, struct text_buffer *out)
+{
+    const json_t *shares = json_object_get(data, "share");
+    const char *limit = json_string_value(json_object_get(data, "raise"));
+
+    text_format(out, "%s: %lld recipients due, %lld waiting for their time, %lld being sent\n",
+                text_of(data, "queue"), number_of(data, "ready"), number_of(data, "waiting"),
+                number_of(data, "sending"));
+    text_format(out, "now: %s", text_of(data, "reason"));
+    if (text_of(data, "reasonSince")[0] != '\0')
+        text_format(out, ", since %s", text_of(data, "reasonSince"));
+    if (text_of(data, "detail")[0] != '\0')
+        text_format(out, "; %s", text_of(data, "detail"));
+    if (text_of(data, "again")[0] != '\0')
+        text_format(out, "; looked at again at %s", text_of(data, "again"));
+    text_format(out, "\n");
+    if (text_of(data, "lastError")[0] != '\0')
+        text_format(out, "last error, at %s: %s\n", text_of(data, "lastErrorTime"),
+                    text_of(data, "lastError"));
+    for (size_t i = 0; i < json_array_size(shares); i++) {
+        const json_t *share = json_array_get(shares, i);
+
+        text_format(out, "%s%5.1f %%  %s\n", i == 0 ? "while something waited lately:\n" : "",
+                    json_real_value(json_object_get(share, "pct")), text_of(share, "reason"));
+    }
+    if (limit != NULL)
+        text_format(out, "the receiver took everything meanwhile: %s can be raised\n", limit);
+}

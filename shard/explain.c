@@ -1,0 +1,61 @@
+/* What holds a queue back: the row that control makes sentences of. */
+#include "shard/report.h"
+#include "shard/shard_int.h"
+
+#include <stdio.h>
+
+_Static_assert(WAIT_NOTHING == 0 && WAIT_REASON_COUNT <= WAITS_KINDS, "policy/waits.h");
+
+static struct explain_rate rate_of(const struct conf_rate *rate)
+{
+    return (struct explain_rate){rate->count, rate->interval_ms};
+}
+
+static void add_limits(const struct shard *shard, const struct queue *queue,
+                       struct explain_row *row)
+{
+    const struct conf_vmta *vmta = conf_vmta(shard->conf, queue->vmta_id);
+
+    row->connections = queue->connection_count;
+    row->connections_max = queue->settings.max_smtp_out;
+    row->vmta_connections_max = vmta ? vmta->max_smtp_out : CONF_UNLIMITED;
+    row->all_connections_max = conf_global(shard->conf)->total_max_smtp_out;
+    row->vmta_connections = lease_used_by_vmta(shard, queue->vmta_id);
+    row->all_connections = site_open_connections(shard);
+    row->msg_rate = rate_of(&queue->settings.max_msg_rate);
+    row->connect_rate = rate_of(&queue->settings.max_connect_rate);
+    if (vmta)
+        row->vmta_rate = rate_of(&vmta->max_smtp_msg_rate);
+    else
+        row->vmta_rate.count = CONF_UNLIMITED;
+}
+
+void explain_queue(struct shard *shard, struct report *report, const struct queue *queue)
+{
+    struct explain_row *row = report_row_add(report, sizeof(*row));
+    struct waits waits = queue->waits;
+    float shares[WAITS_KINDS];
+
+    if (!row)
+        return;
+    queues_name(shard, queue, row->name, sizeof(row->name));
+    row->is_remainder = queue->stay == QUEUE_GONE;
+    row->ready = queue->ready_count;
+    row->waiting = queue->deferred_count;
+    row->sending = queue->sending_count;
+    row->reason = queue->reason;
+    row->reason_since_us = queue->reason_since_us;
+    row->now_us = io_wall_us(shard->io);
+    row->again_us = queue->rest_until_ns > io_now_ns(shard->io) ? queue->rest_until_us : 0;
+    add_limits(shard, queue, row);
+    if (!list_empty(&queue->lane_link)) {
+        row->lane_connections = queue->lane->open_count;
+        row->lane_connecting = queue->lane->connecting_count;
+        row->rcpt_ms = (uint32_t)(queue->lane->demand.rcpt_ns / 1000000);
+    }
+    waits_note(&waits, queue->reason, io_now_ns(shard->io));
+    waits_shares(&waits, shares);
+    memcpy(row->shares, shares, sizeof(row->shares));
+    row->last_error_us = queue->last_error_us;
+    snprintf(row->last_error, sizeof(row->last_error), "%s", queue->last_error);
+}

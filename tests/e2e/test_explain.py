@@ -1,0 +1,60 @@
+"""`ringpost explain`: what holds a queue back, told while it does, with the receiver's share in it."""
+from harness import send_message, until
+
+TEXT = b'From: a@sender.test\r\nSubject: why\r\n\r\nHello\r\n'
+
+
+def fill(daemon, domain, count):
+    rcpts = [f'{number}@{domain}' for number in range(count)]
+    assert send_message(daemon.listen, 'a@sender.test', rcpts, TEXT)[0] == 250
+
+
+def until_reason(daemon, queue, words):
+    until(lambda: words in daemon.ask('explain', queue)['reason'], 10, words)
+    return daemon.ask('explain', queue)
+
+
+def shares(answer):
+    return {row['reason']: row['pct'] for row in answer['share']}
+
+
+def test_a_limit_of_ours(world):
+    """One connection to a receiver that takes its time and everything: that limit can be raised."""
+    sink = world.sink('--rule', 'dot delay=200')
+    daemon = world.daemon(f'{{base}}<domain *>\n    smtp-hosts [{sink.address}]:2525\n'
+                          '    max-smtp-out 1\n    max-rcpt-per-transaction 1\n'
+                          '    pipeline-across-messages no\n</domain>\n').start()
+    fill(daemon, 'slow.test', 100)
+    answer = until_reason(daemon, 'slow.test/v', 'its limit of connections')
+    assert answer['detail'] == 'max-smtp-out allows 1, and 1 are in use'
+    assert answer['ready'] > 50 and answer['sending'] == 1 and answer['conn'] == 1
+    until(lambda: shares(daemon.ask('explain', 'slow.test/v')).get(
+        'its limit of connections is reached', 0) > 50, 20, 'half of the time')
+    answer = daemon.ask('explain', 'slow.test/v')
+    assert answer['raise'] == 'max-smtp-out of the queue'
+    assert 99 < sum(shares(answer).values()) < 101
+    text = daemon.cli('explain', 'slow.test/v').stdout
+    assert 'slow.test/v: ' in text and 'max-smtp-out of the queue can be raised' in text, text
+
+
+def test_a_rate(world):
+    sink = world.sink()
+    daemon = world.daemon(f'{{base}}<domain *>\n    smtp-hosts [{sink.address}]:2525\n'
+                          '    max-msg-rate 2/min\n</domain>\n').start()
+    fill(daemon, 'rate.test', 20)
+    answer = until_reason(daemon, 'rate.test/v', 'its message rate is reached')
+    assert answer['detail'] == 'max-msg-rate allows 2 in 60 s'
+    assert answer['again'] is not None
+
+
+def test_a_receiver_that_is_away_and_an_operator(world):
+    """What is not ours is never said to be a limit that can be raised."""
+    daemon = world.daemon(f'{{base}}<domain *>\n    smtp-hosts [{world.address()}]:2525\n'
+                          '    retry-after 1h\n</domain>\n').start()
+    fill(daemon, 'away.test', 3)
+    answer = until_reason(daemon, 'away.test/v', 'resting')
+    assert answer['ready'] == 3 and answer['again'] is not None and answer['lastError'] != ''
+    assert answer['raise'] is None
+    daemon.ask('pause', 'queue', 'away.test/v')
+    assert 'paused' in until_reason(daemon, 'away.test/v', 'paused')['reason']
+    assert daemon.ask('explain', 'other.test')['reason'] == 'nothing is waiting'
