@@ -180,8 +180,8 @@ static const struct {
     const char *before; /* first occurrence in the rules … */
     const char *after;  /* … as many octets, in its place */
 } mistakes[] = {
-    {"\nno-user bad-mailbox hard ", "\nno-user bad-mailbox soft "},
-    {"\nno-user bad-mailbox hard ", "\nno-user bad-domain  hard "},
+    {"\nno-user-plainly bad-mailbox hard ", "\nno-user-plainly bad-mailbox soft "},
+    {"\nno-user-plainly bad-mailbox hard ", "\nno-user-plainly bad-domain  hard "},
     {"\nmailbox-full-plainly quota-issues soft ", "\nmailbox-full-plainly quota-issues hard "},
     {"\nauthentication policy-related soft hold:sender-domain ",
      "\nauthentication policy-related soft -                  "},
