@@ -65,9 +65,8 @@ static void count(struct figures *figures, char *fields[FIELDS],
     figures->calm_found += calm && !reacts;
     if (tell && (!agrees || hard != is_dead || (grave && !reacts) || (calm && reacts)))
         print_message("  %s %s %s by %s, judged %s %s, reacts: %s: %s\n", answer->category,
-                      classify_class_text(answer->class),
-                      classify_reaction_text(answer->reaction), answer->rule, fields[2], fields[0],
-                      fields[1], fields[3]);
+                      classify_class_text(answer->class), classify_reaction_text(answer->reaction),
+                      answer->rule, fields[2], fields[0], fields[1], fields[3]);
 }
 
 static void measure(const struct classify_rules *rules, bool tell, struct figures figures[2])
