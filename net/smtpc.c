@@ -170,6 +170,8 @@ void smtpc_set_cause(struct smtpc *conn, enum smtpc_cause cause, const char *det
     if (cause == SMTPC_VIOLATION || (conn->is_tentative && !conn->flight->had_reply &&
                                      (cause == SMTPC_TIMED_OUT || cause == SMTPC_TOO_SLOW)))
         verdict->flags |= VERDICT_PROTOCOL;
+    if (cause == SMTPC_TIMED_OUT)
+        verdict->flags |= VERDICT_TIMED_OUT;
 }
 
 void smtpc_fail(struct smtpc *conn, enum smtpc_cause cause, const char *detail)

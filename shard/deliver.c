@@ -62,6 +62,16 @@ static struct slice category_of_outcome(struct shard *shard, const struct queued
     return slice_str(category_of(&facts, shard->category_scratch));
 }
 
+/* The configuration wants no row of the kind for the queue. */
+static bool is_unwanted(const struct queue *queue, const struct outcome *outcome)
+{
+    uint32_t kind = outcome->kind == OUTCOME_DELIVERED ? CONF_ACCT_DELIVERED
+                    : outcome->kind == OUTCOME_BOUNCED ? CONF_ACCT_BOUNCED
+                                                       : CONF_ACCT_TRANSIENT;
+
+    return (queue->settings.unwanted_records & kind) != 0;
+}
+
 static void fill_outcome(struct shard *shard, const struct queued *queued,
                          const struct settle_facts *facts, const struct verdict *verdict,
                          const struct fate *fate, struct outcome *outcome)
@@ -83,6 +93,8 @@ static void fill_outcome(struct shard *shard, const struct queued *queued,
     };
     if (verdict->flags & VERDICT_IN_DOUBT)
         outcome->flags |= OUTCOME_IN_DOUBT;
+    if (is_unwanted(slab_at(&shard->queues, queued->queue), outcome))
+        outcome->flags |= OUTCOME_NO_ACCOUNTING;
     if (outcome->kind == OUTCOME_TRANSIENT)
         outcome->due_us = outcome->logged_us + fate->delay_ms * 1000;
     if (facts->connection) {
@@ -386,7 +398,8 @@ static const char *without_codes(const char *text)
 
 static void local_verdict(const struct delivery *delivery, struct verdict *verdict)
 {
-    static const uint8_t expired[3] = {4, 4, 7}, deleted[3] = {5, 0, 0};
+    static const uint8_t expired[3] = {4, 4, 7}, deleted[3] = {5, 0, 0}, discarded[3] = {2, 0, 0};
+    bool as_bounce = delivery_queue(delivery)->settings.discard_as_bounce;
 
     switch (delivery->local) {
     case LOCAL_FAIL:
@@ -398,6 +411,12 @@ static void local_verdict(const struct delivery *delivery, struct verdict *verdi
         /* No receiver has said anything: a status that puts it into no receiver's category. */
         verdict_set_local(verdict, VERDICT_RECIPIENT, VERDICT_PERMANENT, VERDICT_AT_LOCAL, 550,
                           deleted, "deleted by an operator");
+        break;
+    case LOCAL_DISCARD:
+        verdict_set_local(verdict, VERDICT_RECIPIENT,
+                          as_bounce ? VERDICT_PERMANENT : VERDICT_SUCCESS, VERDICT_AT_LOCAL,
+                          as_bounce ? 550 : 250, as_bounce ? deleted : discarded,
+                          "discarded by the configuration");
         break;
     default:
         verdict_set_local(verdict, VERDICT_RECIPIENT, VERDICT_PERMANENT, VERDICT_AT_LOCAL, 554,
@@ -445,7 +464,9 @@ static void finish_local(struct shard *shard, struct delivery *delivery)
     local_verdict(delivery, &verdict);
     find_addresses(shard, delivery);
     settle_locally(shard, delivery, &verdict,
-                   delivery->local == LOCAL_DELETE ? OUTCOME_BY_OPERATOR : 0);
+                   delivery->local == LOCAL_DELETE    ? OUTCOME_BY_OPERATOR
+                   : delivery->local == LOCAL_DISCARD ? OUTCOME_DISCARDED
+                                                      : 0);
     queues_reconsider(shard, queue);
 }
 
@@ -780,14 +801,31 @@ struct queue *deliver_return(struct shard *shard, struct delivery *delivery)
     return queue;
 }
 
+/* Recipients that may end at once: of a queue that is discarded, no more than its rates allow. */
+static uint32_t local_count_max(struct shard *shard, const struct queue *queue)
+{
+    uint32_t count = queue->local_left, allowed;
+
+    if (queue->local == LOCAL_DISCARD) {
+        allowed = queues_discards(shard, queue) ? rates_allowed(shard, queue) : 0;
+        count = allowed < count ? allowed : count;
+    }
+    return count < SMTPC_RCPT_COUNT_MAX ? count : SMTPC_RCPT_COUNT_MAX;
+}
+
 bool deliver_local(struct shard *shard, struct queue *queue)
 {
-    uint32_t count_max =
-        queue->local_left < SMTPC_RCPT_COUNT_MAX ? queue->local_left : SMTPC_RCPT_COUNT_MAX;
-    struct delivery *delivery = delivery_create(shard, queue, count_max);
+    uint32_t count_max = local_count_max(shard, queue);
+    struct delivery *delivery;
     const struct queued *first;
     uint32_t count;
 
+    /* Looked at again when it may go on. */
+    if (count_max == 0) {
+        queue->local_left = 0;
+        return true;
+    }
+    delivery = delivery_create(shard, queue, count_max);
     if (!delivery)
         return false;
     count = delivery->count;
@@ -802,6 +840,11 @@ bool deliver_local(struct shard *shard, struct queue *queue)
         return false;
     }
     queue->local_left -= count;
+    if (delivery->local == LOCAL_DISCARD) {
+        bool is_taken = rates_take(shard, queue, count);
+
+        must(is_taken);
+    }
     if (first->is_hot) {
         delivery->message = first->hot;
         send_message(shard, delivery);

@@ -475,6 +475,12 @@ enum take queues_take(struct shard *shard, const struct handoff *handoff, uint16
         queues_defer(shard, index, handoff->due_us);
     else
         queues_push_ready(shard, queue, index, false);
+    /* Mail that is younger than the rest ends it where the configuration says so. */
+    if (queue->settings.retry_upon_new_mail && queue->reason == WAIT_REST &&
+        queued_accepted_us(queued) > queue->reason_since_us) {
+        queue->rest_until_ns = 0;
+        probe_forget(queue);
+    }
     queues_reconsider(shard, queue);
     return TAKE_DONE;
 }
@@ -505,6 +511,7 @@ bool queues_can_send(const struct shard *shard, const struct queue *queue)
 
     return queue->ready_count > 0 && queue->local == LOCAL_NONE && !queue->paused &&
            queue->has_vmta && !queue->hands_on && !shard->stopping &&
+           queue->settings.delivery != CONF_DELIVERY_DISCARD &&
            !spool_health_holds_deliveries(spool_health(shard->wiring.spool)) &&
            queue->rest_until_ns <= now_ns && queue->site && queue->site_until_ns > now_ns;
 }
@@ -536,6 +543,31 @@ static void wait_for_vmta(struct shard *shard, struct queue *queue)
     list_push_back(&shard->local_work, &queue->local_link);
 }
 
+bool queues_discards(const struct shard *shard, const struct queue *queue)
+{
+    return queue->settings.delivery == CONF_DELIVERY_DISCARD && queue->stay == QUEUE_HERE &&
+           !queue->hands_on && queue->has_vmta && !queue->paused && !shard->stopping &&
+           queue->rest_until_ns <= io_now_ns(shard->io) &&
+           !spool_health_holds_deliveries(spool_health(shard->wiring.spool));
+}
+
+/* Its recipients end here, as fast as the queue's rates allow. */
+static void discard(struct shard *shard, struct queue *queue)
+{
+    if (!list_empty(&queue->lane_link))
+        lane_leave(queue);
+    if (spool_health_holds_deliveries(spool_health(shard->wiring.spool))) {
+        queues_wait(shard, queue, LOG_WAIT_MS, WAIT_DISK);
+        return;
+    }
+    if (!rates_admit(shard, queue) || !rates_get_token(shard, queue))
+        return;
+    queue->local = LOCAL_DISCARD;
+    queue->local_left = queue->ready_count;
+    if (list_empty(&queue->local_link))
+        list_push_back(&shard->local_work, &queue->local_link);
+}
+
 void queues_reconsider(struct shard *shard, struct queue *queue)
 {
     enum wait_reason reason = WAIT_NOTHING;
@@ -556,6 +588,9 @@ void queues_reconsider(struct shard *shard, struct queue *queue)
         reason = is_put_off(queue->reason) ? queue->reason : WAIT_REST;
     else if (!queue->has_vmta) {
         wait_for_vmta(shard, queue);
+        return;
+    } else if (queue->settings.delivery == CONF_DELIVERY_DISCARD) {
+        discard(shard, queue);
         return;
     } else if (!queue->site || queue->site_until_ns <= io_now_ns(shard->io))
         reason = WAIT_DNS;

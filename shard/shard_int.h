@@ -366,6 +366,7 @@ enum local_work {
     LOCAL_FAIL,    /* the destination refuses for ever: DNS */
     LOCAL_EXPIRED, /* at the head, older than bounce-after */
     LOCAL_DELETE,  /* by an operator */
+    LOCAL_DISCARD, /* by the configuration, as fast as the rates allow */
 };
 
 /* What is remembered of a recipient that is in doubt. */
@@ -717,6 +718,8 @@ void queues_defer(struct shard *shard, uint32_t queued_index, uint64_t due_us);
 const struct queued *queues_deferred_at(const struct shard *shard, const struct heap_entry *entry);
 /* Something is ready, and nothing but a connection is missing. */
 bool queues_can_send(const struct shard *shard, const struct queue *queue);
+/* The recipients end here by the configuration, now. */
+bool queues_discards(const struct shard *shard, const struct queue *queue);
 /* Whatever changed: waits at a lane, asks for a resolution, or says why not. */
 void queues_reconsider(struct shard *shard, struct queue *queue);
 void queues_set_reason(struct shard *shard, struct queue *queue, enum wait_reason reason);

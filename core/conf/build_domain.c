@@ -65,6 +65,21 @@ static int add_pattern(void *context, struct slice text, bool from_macro)
     return report_is_full(block->build->report) ? E_FULL : 0;
 }
 
+/* A value that is read and not obeyed is said aloud, as a keyword would be. */
+static void warn_of_delivery(struct build *build, const struct settings *settings)
+{
+    for (uint32_t i = 0; i < settings->count; i++) {
+        const struct setting *setting = &settings->items[i];
+
+        if (setting->row->offset == offsetof(struct conf_queue, delivery) &&
+            setting->row->store == STORE_U32 && setting->value.number != CONF_DELIVERY_SMTP &&
+            setting->value.number != CONF_DELIVERY_DISCARD)
+            report_warning(build->report, setting->file, setting->line,
+                           "type %s is accepted but has no effect yet: the mail goes by SMTP",
+                           setting->text);
+    }
+}
+
 int build_blocks(struct build *build, const struct section *section, uint32_t layer)
 {
     for (const struct section *at = section->children; at != NULL; at = at->next) {
@@ -74,6 +89,7 @@ int build_blocks(struct build *build, const struct section *section, uint32_t la
         if (at->kind->scope != SCOPE_DOMAIN)
             continue;
         block.settings = build_settings(build, at, STORE_NOTHING);
+        warn_of_delivery(build, block.settings);
         rc = macro_expand(&build->macros, at->name, add_pattern, &block);
         if (rc == E_SYNTAX)
             report_error(build->report, at->file, at->line, "<domain %.*s>: %s", SHOW(at->name),

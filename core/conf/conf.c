@@ -11,6 +11,8 @@
 
 #include <errno.h>
 
+#define RECORD_KINDS 4 /* that disable-acct-records names */
+
 static atomic_uint live_count;
 
 /* ---- Loading ------------------------------------------------------------------------------- */
@@ -264,6 +266,24 @@ static void finish_route(struct conf_queue *queue)
         queue->route_hash = 1;
 }
 
+/* A pause between connections is a rate of one connection in that time. */
+static void finish_pace(struct conf_queue *queue)
+{
+    const struct conf_rate *rate = &queue->max_connect_rate;
+    uint64_t pause_ms = queue->rampup_ms;
+
+    if (pause_ms > 0 && (rate->count == CONF_UNLIMITED ||
+                         (rate->count > 0 && rate->interval_ms / rate->count < pause_ms)))
+        queue->max_connect_rate = (struct conf_rate){.count = 1, .interval_ms = pause_ms};
+}
+
+/* Records have long names too, which stand behind the short ones. */
+static void finish_records(struct conf_queue *queue)
+{
+    queue->unwanted_records |= queue->unwanted_records >> RECORD_KINDS;
+    queue->unwanted_records &= (1u << RECORD_KINDS) - 1;
+}
+
 void conf_queue(const struct conf *conf, struct slice domain, uint32_t vmta_id,
                 struct conf_queue *ret_queue)
 {
@@ -278,6 +298,8 @@ void conf_queue(const struct conf *conf, struct slice domain, uint32_t vmta_id,
     ret_queue->categories[1] = categories_of_way(slot);
     ret_queue->categories[2] = conf->top->categories;
     finish_route(ret_queue);
+    finish_pace(ret_queue);
+    finish_records(ret_queue);
 }
 
 uint32_t conf_acct_file_count(const struct conf *conf)

@@ -288,6 +288,15 @@ enum conf_pipeline_across {
     CONF_PIPELINE_YES,
 };
 
+/* What is done with a queue's mail. */
+enum conf_delivery {
+    CONF_DELIVERY_SMTP,
+    CONF_DELIVERY_PIPE, /* not built yet: as by SMTP, and so the next one and the last */
+    CONF_DELIVERY_FILE,
+    CONF_DELIVERY_DISCARD,
+    CONF_DELIVERY_HTTP,
+};
+
 enum conf_route_kind {
     CONF_ROUTE_HOST,      /* name to be looked up as A/AAAA */
     CONF_ROUTE_ADDRESS,   /* [ip] */
@@ -323,7 +332,18 @@ struct conf_queue {
     uint64_t connection_idle_ms;
     uint64_t retry_ms[CONF_RETRY_STEPS_MAX]; /* retry-after: a list; the last one repeats */
     uint32_t retry_count;
-    uint64_t dns_retry_ms; /* after DNS gave no answer */
+    /* retry-recipients-after, likewise, for recipients that the receiver put off; none: retry_ms.
+     * Lives as long as the snapshot. */
+    const uint64_t *rcpt_retry_ms;
+    uint32_t rcpt_retry_count;
+    bool retry_upon_new_mail;
+    bool discard_as_bounce;
+    bool bounce_upon_transfer_failure;
+    bool assume_delivery_upon_timeout; /* of the reply to a whole message */
+    enum conf_delivery delivery;
+    uint32_t unwanted_records; /* enum conf_acct_record: kinds that get no row */
+    uint64_t rampup_ms;        /* contained in max_connect_rate */
+    uint64_t dns_retry_ms;     /* after DNS gave no answer */
     uint64_t bounce_after_ms;
     uint64_t connect_timeout_ms;
     uint64_t greeting_timeout_ms;

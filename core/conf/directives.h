@@ -112,6 +112,7 @@ enum directive_store {
     STORE_TEXT,
     STORE_ROUTE,
     STORE_RETRY,
+    STORE_RCPT_RETRY,
     STORE_NO_MX,
     STORE_RATE,
     /* Gathered while the snapshot is built. */

@@ -51,6 +51,7 @@ enum verdict_flags {
     VERDICT_TOO_MANY_RCPT = 4, /* 452 4.5.3 (RFC 5321 4.5.3.1.10): split, at once, no penalty */
     VERDICT_PROTOCOL = 8,      /* the receiver broke the protocol */
     VERDICT_NO_CHUNKING = 16,  /* BDAT was offered and not known: by DATA, at once, no penalty */
+    VERDICT_TIMED_OUT = 32,    /* nothing came within the time that the queue's settings give */
 };
 
 #define VERDICT_TEXT_MAX 512

@@ -516,7 +516,7 @@ static void put_category(struct csv_writer *w, const struct csv_source *from, si
 
 static void put_delivery_type(struct csv_writer *w, const struct csv_source *from, size_t at)
 {
-    put_word(w, "smtp");
+    put_word(w, from->outcome->flags & OUTCOME_DISCARDED ? "discard" : "smtp");
 }
 
 static void put_size(struct csv_writer *w, const struct csv_source *from, size_t at)

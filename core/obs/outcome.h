@@ -22,6 +22,7 @@ enum outcome_flags {
     OUTCOME_IN_DOUBT = 1,      /* the connection was lost after the final dot */
     OUTCOME_BY_OPERATOR = 2,   /* deleted by an operator */
     OUTCOME_NO_ACCOUNTING = 4, /* state for recovery only, no row */
+    OUTCOME_DISCARDED = 8,     /* by the configuration, without a connection */
 };
 
 #define OUTCOME_TEXT_MAX  512 /* bytes kept of a remote reply */

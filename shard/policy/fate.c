@@ -3,15 +3,51 @@
 #include "core/base/must.h"
 #include "core/base/planted.h"
 
-uint64_t fate_retry_delay_ms(const struct conf_queue *settings, uint32_t attempts, struct rng *rng)
+static uint64_t delay_of(const uint64_t *steps_ms, uint32_t count, uint32_t attempts,
+                         struct rng *rng)
 {
-    uint32_t step = attempts < settings->retry_count ? attempts : settings->retry_count - 1;
     uint64_t delay_ms, spread_ms;
 
-    must(settings->retry_count > 0 && settings->retry_count <= CONF_RETRY_STEPS_MAX);
-    delay_ms = settings->retry_ms[step];
+    must(count > 0 && count <= CONF_RETRY_STEPS_MAX);
+    delay_ms = steps_ms[attempts < count ? attempts : count - 1];
     spread_ms = delay_ms / 10;
     return delay_ms - spread_ms + rng_between(rng, 0, 2 * spread_ms);
+}
+
+uint64_t fate_retry_delay_ms(const struct conf_queue *settings, uint32_t attempts, struct rng *rng)
+{
+    return delay_of(settings->retry_ms, settings->retry_count, attempts, rng);
+}
+
+/* A recipient that the receiver itself put off may have waits of its own. */
+static uint64_t rcpt_delay_ms(const struct verdict *verdict, const struct conf_queue *settings,
+                              uint32_t attempts, struct rng *rng)
+{
+    if (settings->rcpt_retry_count > 0 && verdict->scope == VERDICT_RECIPIENT &&
+        (verdict->flags & VERDICT_FROM_REPLY) != 0)
+        return delay_of(settings->rcpt_retry_ms, settings->rcpt_retry_count, attempts, rng);
+    return fate_retry_delay_ms(settings, attempts, rng);
+}
+
+/* The user has said what a message becomes that was lost on its way over, by the network or by the
+ * receiver's silence (x.4.x); what we break off ourselves is no such thing. */
+static bool is_decided(const struct verdict *verdict, const struct conf_queue *settings,
+                       enum fate_kind *ret_kind)
+{
+    bool is_lost = verdict->class == VERDICT_TRANSIENT &&
+                   (verdict->flags & VERDICT_FROM_REPLY) == 0 && verdict->enhanced[1] == 4 &&
+                   (verdict->stage == VERDICT_AT_BODY || verdict->stage == VERDICT_AT_DOT);
+
+    if (!is_lost)
+        return false;
+    if (settings->assume_delivery_upon_timeout && (verdict->flags & VERDICT_IN_DOUBT) != 0 &&
+        (verdict->flags & VERDICT_TIMED_OUT) != 0)
+        *ret_kind = FATE_DELIVERED;
+    else if (settings->bounce_upon_transfer_failure)
+        *ret_kind = FATE_BOUNCED;
+    else
+        return false;
+    return true;
 }
 
 struct fate fate_of_rcpt(const struct verdict *verdict, const struct conf_queue *settings,
@@ -32,7 +68,9 @@ struct fate fate_of_rcpt(const struct verdict *verdict, const struct conf_queue 
         fate.kind = FATE_BOUNCED;
         return fate;
     }
-    fate.delay_ms = fate_retry_delay_ms(settings, attempts, rng);
+    if (is_decided(verdict, settings, &fate.kind))
+        return fate;
+    fate.delay_ms = rcpt_delay_ms(verdict, settings, attempts, rng);
     if (age_ms + fate.delay_ms > settings->bounce_after_ms) {
         fate.kind = FATE_BOUNCED;
         fate.category = "message-expired";

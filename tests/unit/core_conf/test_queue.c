@@ -252,13 +252,70 @@ static void no_mx(void **state)
     conf_unref(conf);
 }
 
+/* A pause between connections is a rate, unless the rate that is given is lower. */
+static void pauses_between_connections(void **state)
+{
+    static const char block[] = "<domain *>\nsmtp-out-rampup-interval 20s\n%s</domain>\n";
+    static const struct {
+        const char *more;
+        uint64_t count;
+        uint64_t interval_ms;
+    } cases[] = {
+        {"", 1, 20000},
+        {"max-connect-rate 10/min\n", 1, 20000},
+        {"max-connect-rate 2/min\n", 2, MINUTE},
+        {"smtp-out-rampup-interval 0\n", CONF_UNLIMITED, 0},
+    };
+
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        char text[256];
+        struct conf *conf;
+        struct conf_rate rate;
+
+        snprintf(text, sizeof(text), block, cases[i].more);
+        conf = load(text);
+        rate = queue_of(conf, "x.com", "{default}").max_connect_rate;
+        assert_true(rate.count == cases[i].count);
+        if (rate.count != CONF_UNLIMITED)
+            assert_int_equal(rate.interval_ms, cases[i].interval_ms);
+        conf_unref(conf);
+    }
+}
+
+/* Short names and long ones; types of delivery that are not built are said aloud. */
+static void records_and_types(void **state)
+{
+    struct findings findings = {0};
+    struct conf *conf = load("<domain *>\ndisable-acct-records delivery,t\n</domain>\n");
+
+    assert_int_equal(queue_of(conf, "x.com", "{default}").unwanted_records,
+                     CONF_ACCT_DELIVERED | CONF_ACCT_TRANSIENT);
+    assert_int_equal(queue_of(conf, "x.com", "{default}").delivery, CONF_DELIVERY_SMTP);
+    conf_unref(conf);
+    assert_int_equal(conf_load_text("test",
+                                    "<domain x.com>\ntype discard\n</domain>\n"
+                                    "<domain y.com>\ntype file\n</domain>\n",
+                                    NULL, collect, &findings, &conf),
+                     0);
+    assert_int_equal(queue_of(conf, "x.com", "{default}").delivery, CONF_DELIVERY_DISCARD);
+    assert_null(strstr(findings.text, "test:2: type"));
+    assert_non_null(strstr(findings.text, "warning test:5: type file is accepted"));
+    conf_unref(conf);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(defaults),     cmocka_unit_test(most_specific_wins),
-        cmocka_unit_test(values_merge), cmocka_unit_test(clearing),
-        cmocka_unit_test(layers),       cmocka_unit_test(macros),
-        cmocka_unit_test(routes),       cmocka_unit_test(no_mx),
+        cmocka_unit_test(pauses_between_connections),
+        cmocka_unit_test(records_and_types),
+        cmocka_unit_test(defaults),
+        cmocka_unit_test(most_specific_wins),
+        cmocka_unit_test(values_merge),
+        cmocka_unit_test(clearing),
+        cmocka_unit_test(layers),
+        cmocka_unit_test(macros),
+        cmocka_unit_test(routes),
+        cmocka_unit_test(no_mx),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -109,6 +109,75 @@ static void retry_delays(void **state)
     }
 }
 
+/* A recipient that was put off by a reply of its own has waits of its own, where they are given. */
+static void recipients_own_delays(void **state)
+{
+    static const uint64_t own_ms[] = {1000, 5000};
+    struct verdict verdict = {.class = VERDICT_TRANSIENT,
+                              .scope = VERDICT_RECIPIENT,
+                              .flags = VERDICT_FROM_REPLY,
+                              .stage = VERDICT_AT_RCPT,
+                              .code = 450};
+    struct conf_queue queue = settings;
+    struct rng rng;
+
+    (void)state;
+    rng_init(&rng, 3);
+    queue.rcpt_retry_ms = own_ms;
+    queue.rcpt_retry_count = 2;
+    assert_in_range(fate_of_rcpt(&verdict, &queue, 0, 0, &rng).delay_ms, 900, 1100);
+    assert_in_range(fate_of_rcpt(&verdict, &queue, 7, 0, &rng).delay_ms, 4500, 5500);
+    verdict.scope = VERDICT_MESSAGE;
+    assert_in_range(fate_of_rcpt(&verdict, &queue, 0, 0, &rng).delay_ms, 9 * MINUTE_MS,
+                    11 * MINUTE_MS);
+    verdict.scope = VERDICT_RECIPIENT;
+    verdict.flags = 0;
+    assert_in_range(fate_of_rcpt(&verdict, &queue, 0, 0, &rng).delay_ms, 9 * MINUTE_MS,
+                    11 * MINUTE_MS);
+}
+
+/* What the user says of messages that are lost on their way over. */
+static void lost_messages(void **state)
+{
+    static const struct {
+        uint8_t stage;
+        uint8_t flags;
+        uint8_t subject;
+        bool bounces;
+        bool assumes;
+        enum fate_kind kind;
+    } cases[] = {
+        {VERDICT_AT_BODY, 0, 4, false, false, FATE_RETRY},
+        {VERDICT_AT_BODY, 0, 4, true, false, FATE_BOUNCED},
+        {VERDICT_AT_DOT, VERDICT_IN_DOUBT, 4, true, false, FATE_BOUNCED},
+        {VERDICT_AT_DOT, VERDICT_FROM_REPLY, 4, true, true, FATE_RETRY},
+        {VERDICT_AT_RCPT, 0, 4, true, true, FATE_RETRY},
+        {VERDICT_AT_BODY, 0, 3, true, true, FATE_RETRY},
+        {VERDICT_AT_DOT, VERDICT_IN_DOUBT | VERDICT_TIMED_OUT, 4, true, true, FATE_DELIVERED},
+        {VERDICT_AT_DOT, VERDICT_IN_DOUBT | VERDICT_TIMED_OUT, 4, false, false, FATE_RETRY},
+        {VERDICT_AT_DOT, VERDICT_IN_DOUBT, 4, false, true, FATE_RETRY},
+        {VERDICT_AT_BODY, VERDICT_TIMED_OUT, 4, false, true, FATE_RETRY},
+    };
+    struct rng rng;
+
+    (void)state;
+    rng_init(&rng, 4);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct verdict verdict = {.class = VERDICT_TRANSIENT,
+                                  .scope = VERDICT_SESSION,
+                                  .stage = cases[i].stage,
+                                  .flags = cases[i].flags,
+                                  .enhanced = {4, cases[i].subject, 2},
+                                  .code = 421};
+        struct conf_queue queue = settings;
+
+        queue.bounce_upon_transfer_failure = cases[i].bounces;
+        queue.assume_delivery_upon_timeout = cases[i].assumes;
+        if (fate_of_rcpt(&verdict, &queue, 0, 0, &rng).kind != cases[i].kind)
+            fail_msg("case %zu", i);
+    }
+}
+
 static void session_fates(void **state)
 {
     static const struct {
@@ -331,6 +400,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rcpt_fates),
         cmocka_unit_test(retry_delays),
+        cmocka_unit_test(recipients_own_delays),
+        cmocka_unit_test(lost_messages),
         cmocka_unit_test(session_fates),
         cmocka_unit_test(places),
         cmocka_unit_test(places_last_over_reloads),
