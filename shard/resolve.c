@@ -230,6 +230,13 @@ static void resolve_start(struct shard *shard, struct queue *queue)
                queue->settings.route_count, &job->rules, on_resolved, job);
 }
 
+/* A reload may have taken the queue's virtual MTA away while it waited, or its mail: without
+ * source addresses no host would have a usable one, which says nothing about the domain. */
+static bool needs_site(const struct queue *queue)
+{
+    return queue->has_vmta && !queue->hands_on && queue->settings.delivery != CONF_DELIVERY_DISCARD;
+}
+
 void resolve_next(struct shard *shard)
 {
     struct list *link;
@@ -240,8 +247,12 @@ void resolve_next(struct shard *shard)
 
         /* The question carries the version of the shard, so it must be that version's question. */
         adopt_ahead(shard, queue);
-        if (!follow_route(shard, queue))
+        if (!needs_site(queue)) {
+            queue->resolving = false;
+            queues_reconsider(shard, queue);
+        } else if (!follow_route(shard, queue)) {
             resolve_start(shard, queue);
+        }
     }
 }
 
