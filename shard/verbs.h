@@ -60,9 +60,9 @@ enum verb_option {
       "TCP's figures for each of our source addresses")                                            \
     X(VERB_SHOW_SETTINGS, "show settings", ARGUMENT_ONE_QUEUE, 0, 0,                               \
       "every effective value of a queue and the line of the configuration that sets it")           \
+    X(VERB_SHOW_VERSION, "show version", ARGUMENT_NONE, 0, 0, "the daemon's version")              \
     X(VERB_EXPLAIN, "explain", ARGUMENT_ONE_QUEUE, 0, 0,                                           \
       "why a queue waits: now, and within the last minutes")                                       \
-    X(VERB_SHOW_VERSION, "show version", ARGUMENT_NONE, 0, 0, "the daemon's version")              \
     X(VERB_PAUSE_QUEUE, "pause queue", ARGUMENT_QUEUE, 0, 0, "stop delivering from queues")        \
     X(VERB_RESUME_QUEUE, "resume queue", ARGUMENT_QUEUE, 0, 0, "deliver from them again")          \
     X(VERB_SCHEDULE, "schedule", ARGUMENT_QUEUE, 0, 0, "try what waits for its next attempt now")  \
