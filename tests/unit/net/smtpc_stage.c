@@ -610,17 +610,21 @@ static bool is_played(const struct play *play)
            (scene->seconds_max == 0 || play->lasted_ns <= scene->seconds_max * SECOND_NS);
 }
 
-/* Whatever was said, there are words for the accounting file, and they say what is in doubt. */
+/* Whatever was said, there are words for the accounting file; they say what is in doubt, and what
+ * ended by its time. */
 static bool fits(const struct expected_verdict *expected, const struct verdict *verdict)
 {
     bool says_doubt = memmem(verdict->text, verdict->text_bytes, "in doubt", 8) != NULL;
+    bool says_time = memmem(verdict->text, verdict->text_bytes, "no answer in time", 17) != NULL;
+    int flags = verdict->flags & ~VERDICT_TIMED_OUT;
 
     return says_doubt == ((verdict->flags & VERDICT_IN_DOUBT) != 0) && verdict->text_bytes > 0 &&
+           says_time == ((verdict->flags & VERDICT_TIMED_OUT) != 0) &&
            verdict->text_bytes <= VERDICT_TEXT_MAX && verdict->class == expected->class &&
            (expected->code == ANY || verdict->code == expected->code) &&
            (expected->stage == ANY || verdict->stage == expected->stage) &&
            (expected->scope == ANY || verdict->scope == expected->scope) &&
-           (expected->flags == ANY || verdict->flags == expected->flags);
+           (expected->flags == ANY || flags == expected->flags);
 }
 
 /* The last row stands for the rest. */

@@ -59,6 +59,7 @@ static const char *needed_by(enum verb verb)
     case VERB_RESUME_QUEUE:
     case VERB_SCHEDULE:
     case VERB_SHOW_SETTINGS:
+    case VERB_EXPLAIN:
         return " a.example/mta1";
     case VERB_LIST:
     case VERB_DELETE:
