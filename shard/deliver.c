@@ -133,18 +133,6 @@ static void put_source_mta(struct text *text, const struct message *message)
     text_put_char(text, ')');
 }
 
-/* RFC 3463; without an enhanced code of the receiver's, the class of its reply code. */
-static void put_status(struct text *text, const struct verdict *verdict)
-{
-    bool is_enhanced = verdict->enhanced[0] != 0;
-
-    text_put_u64(text, is_enhanced ? verdict->enhanced[0] : verdict->code / 100, 0);
-    text_put_char(text, '.');
-    text_put_u64(text, is_enhanced ? verdict->enhanced[1] : 0, 0);
-    text_put_char(text, '.');
-    text_put_u64(text, is_enhanced ? verdict->enhanced[2] : 0, 0);
-}
-
 static void count_outcome(struct shard *shard, const struct outcome *outcome)
 {
     struct report_status *totals = &shard->totals;
@@ -181,7 +169,7 @@ static struct outcome_parcel *make_outcome(struct shard *shard, const struct que
     shard->outcomes_reserved--;
     fill_outcome(shard, queued, facts, verdict, fate, &outcome);
     queues_put_name(shard, slab_at(&shard->queues, queued->queue), &queue_name);
-    put_status(&status, verdict);
+    verdict_put_status(&status, verdict);
     put_source_mta(&source_mta, facts->message);
     outcome.status = text_slice(&status);
     outcome.queue = text_slice(&queue_name);

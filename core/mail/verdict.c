@@ -1,5 +1,7 @@
 #include "core/mail/verdict.h"
 
+#include "core/base/text.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -53,4 +55,15 @@ const char *verdict_stage_text(enum verdict_stage stage)
     };
 
     return texts[stage];
+}
+
+void verdict_put_status(struct text *text, const struct verdict *verdict)
+{
+    bool is_enhanced = verdict->enhanced[0] != 0;
+
+    text_put_u64(text, is_enhanced ? verdict->enhanced[0] : verdict->code / 100, 0);
+    text_put_char(text, '.');
+    text_put_u64(text, is_enhanced ? verdict->enhanced[1] : 0, 0);
+    text_put_char(text, '.');
+    text_put_u64(text, is_enhanced ? verdict->enhanced[2] : 0, 0);
 }

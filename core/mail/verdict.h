@@ -56,6 +56,8 @@ enum verdict_flags {
 
 #define VERDICT_TEXT_MAX 512
 
+struct text;
+
 struct verdict {
     uint8_t scope;       /* enum verdict_scope */
     uint8_t class;       /* enum verdict_class */
@@ -86,3 +88,6 @@ static inline struct slice verdict_text(const struct verdict *verdict)
     return (struct slice){(const uint8_t *)verdict->text, verdict->text_bytes};
 }
 const char *verdict_stage_text(enum verdict_stage stage);
+/* Its status as "X.Y.Z" (RFC 3463); without an enhanced code of the receiver's, the class of its
+ * reply code. */
+void verdict_put_status(struct text *text, const struct verdict *verdict);

@@ -5,25 +5,13 @@
 
 #define STATUS_ROOM 16
 
-/* As the accounting has it: without an enhanced status the class of the code. */
-static void put_status(struct text *text, const struct verdict *verdict)
-{
-    bool is_enhanced = verdict->enhanced[0] != 0;
-
-    text_put_u64(text, is_enhanced ? verdict->enhanced[0] : verdict->code / 100, 0);
-    text_put_char(text, '.');
-    text_put_u64(text, is_enhanced ? verdict->enhanced[1] : 0, 0);
-    text_put_char(text, '.');
-    text_put_u64(text, is_enhanced ? verdict->enhanced[2] : 0, 0);
-}
-
 static bool ask_user(const struct category_facts *facts, struct regex_scratch *scratch,
                      struct conf_category *ret_category)
 {
     char room[STATUS_ROOM + VERDICT_TEXT_MAX + 2];
     struct text subject = text_in(room, sizeof(room));
 
-    put_status(&subject, facts->verdict);
+    verdict_put_status(&subject, facts->verdict);
     text_put_char(&subject, ';');
     text_put(&subject, verdict_text(facts->verdict));
     if (facts->verdict->class == VERDICT_SUCCESS)
