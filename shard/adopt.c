@@ -82,12 +82,19 @@ static bool goes_elsewhere(const struct shard *shard, const struct queue *queue,
            has_family(vmta, IPADDR_V6) != has_family(vmta_before, IPADDR_V6);
 }
 
+static void derive(struct shard *shard, struct queue *queue)
+{
+    conf_queue(shard->conf, names_text(&shard->names, queue->name), queue->vmta_id,
+               &queue->settings);
+    modes_apply(queue);
+}
+
 static void take_settings(struct shard *shard, struct queue *queue)
 {
     struct conf_queue before = queue->settings;
     struct slice domain = names_text(&shard->names, queue->name);
 
-    conf_queue(shard->conf, domain, queue->vmta_id, &queue->settings);
+    derive(shard, queue);
     queue->has_vmta = conf_vmta(shard->conf, queue->vmta_id) != NULL;
     rates_adopt_queue(shard, queue);
     if (goes_elsewhere(shard, queue, &before))
@@ -99,6 +106,16 @@ void adopt_ahead(struct shard *shard, struct queue *queue)
 {
     if (shard->conf_before)
         take_settings(shard, queue);
+}
+
+void adopt_settings(struct shard *shard, struct queue *queue)
+{
+    if (shard->conf_before) {
+        take_settings(shard, queue);
+        return;
+    }
+    derive(shard, queue);
+    rates_adopt_queue(shard, queue);
 }
 
 static void adopt_queue(struct shard *shard, struct queue *queue)

@@ -131,6 +131,7 @@ void ahead_take_over(struct shard *shard, struct connection *connection)
 void ahead_return(struct shard *shard, struct connection *connection, const struct verdict *verdict)
 {
     struct queue *queue;
+    struct react react;
 
     shard->totals.returned++;
     if (connection->ahead) {
@@ -149,6 +150,10 @@ void ahead_return(struct shard *shard, struct connection *connection, const stru
     /* No attempt, but what the receiver said is worth showing. */
     if ((verdict->flags & VERDICT_FROM_REPLY) != 0)
         queues_note_error(shard, queue, verdict);
+    react = replies_heed(shard, queue, verdict);
+    if (react.actions & CONF_REPLY_SKIP_MX)
+        target_pass_by(shard, connection);
+    replies_act(shard, queue, &react, verdict);
     queues_reconsider(shard, queue);
 }
 

@@ -31,6 +31,8 @@ static bool is_shown(const struct verb_request *request, const struct group *que
 {
     if ((request->given & VERB_BIT(OPTION_PAUSED)) != 0 && queue->row->paused != request->paused)
         return false;
+    if ((request->given & VERB_BIT(OPTION_MODE)) != 0 && queue->row->is_backoff != request->backoff)
+        return false;
     if ((request->given & VERB_BIT(OPTION_CONNECTED)) != 0 &&
         (queue->connections > 0) != request->connected)
         return false;
@@ -182,7 +184,8 @@ static void add_idle_vmtas(const struct conf *conf, const struct verb_request *r
 {
     uint32_t named = groups->count;
 
-    if ((request->given & (VERB_BIT(OPTION_PAUSED) | VERB_BIT(OPTION_CONNECTED))) != 0 ||
+    if ((request->given &
+         (VERB_BIT(OPTION_PAUSED) | VERB_BIT(OPTION_CONNECTED) | VERB_BIT(OPTION_MODE))) != 0 ||
         strcmp(request->domain, "*") != 0 || strcmp(request->vmta, "*") != 0)
         return;
     for (uint32_t i = 0; i < conf_vmta_count(conf); i++) {
@@ -219,12 +222,15 @@ static json_t *event_of(const struct queue_row *row)
 /* Why nothing is sent now, with the last error where there was one. */
 static json_t *explain(const struct queue_row *row)
 {
-    char text[512];
+    char text[1024];
     const char *reason = wait_reason_text((enum wait_reason)row->reason);
+    int len = snprintf(text, sizeof(text), "%s", reason);
 
-    if (row->last_error[0] == '\0')
-        return control_string(reason);
-    snprintf(text, sizeof(text), "%s; last error: %s", reason, row->last_error);
+    if (row->is_backoff)
+        len += snprintf(text + len, sizeof(text) - (size_t)len, "; backoff mode: %s",
+                        row->mode_reason);
+    if (row->last_error[0] != '\0')
+        snprintf(text + len, sizeof(text) - (size_t)len, "; last error: %s", row->last_error);
     return control_string(text);
 }
 
@@ -239,7 +245,12 @@ static json_t *queue_tree(const struct group *queue)
     set_number(object, "kb", queue->bytes / 1024);
     set_number(object, "conn", queue->connections);
     set(object, "paused", json_boolean(row->paused));
-    set(object, "mode", json_string("normal"));
+    set(object, "mode", json_string(row->is_backoff ? "backoff" : "normal"));
+    if (row->is_backoff) {
+        set(object, "modeReason", control_string(row->mode_reason));
+        set(object, "modeSince", control_time(row->mode_since_us));
+        set(object, "modeUntil", control_time(row->mode_until_us));
+    }
     set(object, "retryTime", control_time(row->next_attempt_us));
     set(object, "reason", control_string(wait_reason_text((enum wait_reason)row->reason)));
     set(object, "reasonSince", control_time(row->reason_since_us));

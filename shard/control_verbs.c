@@ -88,9 +88,8 @@ static void answer_order(struct control *control, const struct verb_request *req
                          const struct gather *gather, struct control_answer *answer)
 {
     static const char *const formats[VERB_COUNT] = {
-        [VERB_PAUSE_QUEUE] = "queues paused: %llu",
-        [VERB_RESUME_QUEUE] = "queues resumed: %llu",
-        [VERB_SCHEDULE] = "recipients due now: %llu",
+        [VERB_PAUSE_QUEUE] = "queues paused: %llu", [VERB_RESUME_QUEUE] = "queues resumed: %llu",
+        [VERB_SET_QUEUE] = "queues set: %llu",      [VERB_SCHEDULE] = "recipients due now: %llu",
         [VERB_DELETE] = "recipients deleted: %llu",
     };
 
@@ -160,6 +159,7 @@ static const struct verb_handler handlers[VERB_COUNT] = {
     [VERB_SHOW_VERSION] = {0, 0, answer_version},
     [VERB_PAUSE_QUEUE] = {REPORT_PAUSE, ORDER_TIMEOUT_MS, answer_order},
     [VERB_RESUME_QUEUE] = {REPORT_RESUME, ORDER_TIMEOUT_MS, answer_order},
+    [VERB_SET_QUEUE] = {REPORT_MODE_BACKOFF, ORDER_TIMEOUT_MS, answer_order},
     [VERB_SCHEDULE] = {REPORT_SCHEDULE, ORDER_TIMEOUT_MS, answer_order},
     [VERB_LIST] = {REPORT_LIST, QUESTION_TIMEOUT_MS, answer_list},
     [VERB_DELETE] = {REPORT_DELETE, ORDER_TIMEOUT_MS, answer_order},
@@ -238,6 +238,8 @@ static void ask(struct control *control, struct control_client *client)
         .row_count_max = row_count_max(control, request),
     };
 
+    if (request->verb == VERB_SET_QUEUE && !request->backoff)
+        question.parcel.kind = REPORT_MODE_NORMAL;
     if ((request->given & VERB_BIT(OPTION_OLDER_THAN)) != 0)
         question.older_than_us = wall_before(control, request->older_than_ms);
     snprintf(question.domain_pattern, sizeof(question.domain_pattern), "%s", request->domain);

@@ -373,10 +373,10 @@ static void find_addresses(struct shard *shard, struct delivery *delivery)
     }
 }
 
-/* Behind "550 5.1.2 ", which a verdict of ours begins with. */
+/* Behind "550 5.1.2 ", which a verdict of ours begins with; of a receiver's the second may miss. */
 static const char *without_codes(const char *text)
 {
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 2 && *text >= '0' && *text <= '9'; i++) {
         const char *blank = strchr(text, ' ');
 
         text = blank ? blank + 1 : text;
@@ -866,12 +866,14 @@ void deliver_on_rcpt(struct shard *shard, struct delivery *delivery, uint32_t in
     };
     struct outcome_parcel *parcel;
     struct verdict unreadable;
+    struct react react;
     struct fate fate;
 
     must(delivery->open > 0);
     delivery->open--;
     if (delivery->feed)
         verdict = feed_verdict(delivery, verdict, &unreadable);
+    react = replies_heed(shard, queue, verdict);
     fate = fate_of_rcpt(verdict, &queue->settings, queued_attempts(queued), age_ms(shard, queued),
                         io_rng(shard->io));
     /* A receiver that took nobody before it called this one too many would be asked for ever. */
@@ -886,12 +888,16 @@ void deliver_on_rcpt(struct shard *shard, struct delivery *delivery, uint32_t in
         queues_note_error(shard, queue, verdict);
         fate.kind = FATE_RETRY_AT_ONCE;
     }
+    replies_bend_fate(shard, delivery->connection, &react, verdict, &fate);
     if (fate.kind == FATE_DELIVERED)
         count_message(shard, delivery);
+    if (fate.kind == FATE_DELIVERED)
+        modes_on_delivered(shard, queue, delivery->connection->busy_since_ns);
     doubt_forget(shard, delivery->rcpts[index]);
     if ((verdict->flags & VERDICT_IN_DOUBT) != 0 && fate.kind == FATE_RETRY)
         doubt_note(shard, delivery->rcpts[index], delivery->connection);
     parcel = settle(shard, delivery->rcpts[index], &facts, verdict, &fate);
+    replies_act(shard, queue, &react, verdict);
     if (!parcel)
         return;
     /* The client may still be sending the message's bytes: the last claim is kept until it says

@@ -175,6 +175,9 @@ static void post(struct shard *shard, struct queue *queue)
     migration->msg_next_ns = queue->msg_rate.next_ns;
     migration->connect_next_ns = queue->connect_rate.next_ns;
     migration->last_error_us = queue->last_error_us;
+    migration->mode = queue->mode;
+    modes_stop(shard, queue);
+    shard->mode_counts.moved += queue->mode.is_backoff;
     migration->domain_len = (uint8_t)domain.len;
     memcpy(migration->domain, domain.data, domain.len);
     memcpy(migration->last_error, queue->last_error, sizeof(migration->last_error));
@@ -269,6 +272,7 @@ static void on_taken(struct shard *shard, struct queue *queue)
         shard->left_deferred += queue->deferred_count;
     queue->stay = QUEUE_GONE;
     queue->paused = false;
+    queue->mode = (struct queue_mode){0};
     queue->rest_is_logged = false;
     queue->rest_failures = 0;
     queue->rest_until_ns = 0;
@@ -290,6 +294,7 @@ static void on_refused(struct shard *shard, struct queue *queue)
         away_drop(shard, &key);
     queue->stays_until_ns = io_now_ns(shard->io) + STAY_MS * 1000000ull;
     shard->totals.moves_refused++;
+    modes_resume(shard, queue, &queue->mode);
     if (queue->rest_until_ns > io_now_ns(shard->io))
         queues_wake_at(shard, queue, queue->rest_until_ns);
     queues_reconsider(shard, queue);
@@ -317,6 +322,7 @@ static void install(struct shard *shard, struct queue *queue, const struct migra
     /* It may have been here before, and not have been reached since. */
     adopt_ahead(shard, queue);
     queue->paused = paused;
+    modes_resume(shard, queue, &migration->mode);
     queue->rest_is_logged = migration->rest_is_logged;
     queue->rest_failures = migration->rest_failures;
     queue->rest_until_ns = migration->rest_until_ns;
@@ -341,8 +347,8 @@ static void install(struct shard *shard, struct queue *queue, const struct migra
 /* Nothing but its name came back to its base: there is no need to make the queue. */
 static bool is_bare(const struct shard *shard, const struct migration *migration, bool paused)
 {
-    return !paused && !migration->rest_is_logged && !migration->has_answer &&
-           migration->rest_until_ns <= io_now_ns(shard->io) &&
+    return !paused && !migration->mode.is_backoff && !migration->rest_is_logged &&
+           !migration->has_answer && migration->rest_until_ns <= io_now_ns(shard->io) &&
            migration->msg_next_ns <= io_now_ns(shard->io) &&
            migration->connect_next_ns <= io_now_ns(shard->io);
 }

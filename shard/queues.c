@@ -23,15 +23,19 @@
 #define DUE_TICK_NS         100000000ull
 #define REST_KEY            "rest/"
 #define PAUSE_KEY           "pause/"
+#define MODE_KEY            "mode/"
 
 /* Named state on its way to the spool and back. */
 struct named_record {
     struct log_request request; /* first */
     struct iovec iov;
-    struct report *report; /* waits for it, or NULL */
-    uint32_t queue;        /* counts it as open; NONE = none does */
+    struct report *report;    /* waits for it, or NULL */
+    struct mode_order *order; /* likewise */
+    uint32_t queue;           /* counts it as open; NONE = none does */
     uint32_t index;
-    uint8_t bytes[REPORT_NAME_MAX + 64];
+    bool is_mode;
+    bool is_loosening; /* is_mode: of its end */
+    uint8_t bytes[REPORT_NAME_MAX + MODE_REASON_MAX + 64];
 };
 
 static void on_due_timer(struct io_timer *timer)
@@ -147,17 +151,19 @@ struct queue *queues_obtain(struct shard *shard, struct slice domain, uint32_t v
     conf_queue(shard->conf, domain, vmta_id, &queue->settings);
     queue->is_guest = place_base(shard->place, domain, vmta_id) != shard->number;
     queue->hands_on = queues_hand_on(shard, domain, vmta_id);
+    modes_init_queue(queue);
     rates_init_queue(shard, queue);
     return queue;
 }
 
-/* A guest's pause and rest are kept by its base. */
+/* A guest's pause, mode and rest are kept by its base. */
 static bool is_kept(const struct shard *shard, const struct queue *queue)
 {
     return queue->ready_count + queue->deferred_count + queue->sending_count > 0 ||
            queue->connection_count > 0 || queue->resolving || queue->local != LOCAL_NONE ||
            queue->records_open > 0 || queue->stay == QUEUE_MOVING ||
-           (!queue->is_guest && (queue->paused || queue->rest_until_ns > io_now_ns(shard->io)));
+           (!queue->is_guest && (queue->paused || queue->mode.is_backoff ||
+                                 queue->rest_until_ns > io_now_ns(shard->io)));
 }
 
 static void persist_rest(struct shard *shard, struct queue *queue, bool is_last);
@@ -181,6 +187,7 @@ static void queue_free(struct shard *shard, struct queue *queue)
     must(queue->queued_kilobytes == 0);
     forget_rest(shard, queue, true);
     io_timer_stop(shard->io, &queue->wake_timer);
+    modes_stop(shard, queue);
     rates_forget_queue(shard, queue);
     list_remove(&queue->idle_link);
     list_remove(&queue->lane_link);
@@ -673,7 +680,7 @@ void queues_end_doubt(struct shard *shard, struct queue *queue)
 void queues_note_success(struct shard *shard, struct queue *queue)
 {
     /* What becomes of a queue that leaves is its next owner's business. */
-    if (queue->stay == QUEUE_HERE)
+    if (queue->stay == QUEUE_HERE && queue->deferred_until_ns <= io_now_ns(shard->io))
         forget_rest(shard, queue, false);
 }
 
@@ -736,6 +743,12 @@ static uint32_t bring_deferred(struct shard *shard, struct queue *queue, uint64_
     return count;
 }
 
+void queues_bounce(struct shard *shard, struct queue *queue, const struct verdict *verdict)
+{
+    bring_deferred(shard, queue, 0);
+    queues_fail_all(shard, queue, verdict, 0);
+}
+
 uint32_t queues_delete(struct shard *shard, struct queue *queue, uint64_t older_than_us)
 {
     bring_deferred(shard, queue, older_than_us);
@@ -752,6 +765,7 @@ uint32_t queues_schedule(struct shard *shard, struct queue *queue)
     uint32_t count = bring_deferred(shard, queue, 0);
 
     queue->rest_until_ns = 0;
+    queue->deferred_until_ns = 0;
     probe_forget(queue);
     queues_reconsider(shard, queue);
     return count;
@@ -841,7 +855,11 @@ static struct named_record *persist(struct shard *shard, const char *prefix, str
     bytes = log_named_encode(&named, record->bytes, sizeof(record->bytes));
     must(bytes > 0);
     record->index = index;
+    record->report = NULL;
+    record->order = NULL;
     record->queue = NONE;
+    record->is_mode = false;
+    record->is_loosening = false;
     record->iov = (struct iovec){record->bytes, (size_t)bytes};
     record->request = (struct log_request){
         .parcel = {.kind = SPOOL_APPEND_NAMED, .from = shard->wiring.spool_client},
@@ -887,15 +905,37 @@ static void persist_rest(struct shard *shard, struct queue *queue, bool is_last)
     queue->records_open++;
 }
 
+bool queues_persist_mode(struct shard *shard, struct queue *queue, struct slice value,
+                         struct mode_order *order)
+{
+    uint32_t flags = order != NULL || value.len == 0 ? LOG_WANTS_SYNC : 0;
+    struct named_record *record = persist(shard, MODE_KEY, names_text(&shard->names, queue->name),
+                                          queue->vmta_id, value, flags);
+
+    if (!record)
+        return false;
+    record->order = order;
+    record->is_mode = true;
+    record->is_loosening = value.len == 0;
+    record->queue = queue->index;
+    queue->records_open++;
+    return true;
+}
+
 void queues_on_named_answer(struct shard *shard, struct log_request *request)
 {
     struct named_record *record = container_of(request, struct named_record, request);
     struct report *report = record->report;
     struct queue *queue = record->queue == NONE ? NULL : slab_at(&shard->queues, record->queue);
+    bool is_mode = record->is_mode, is_loosening = record->is_loosening;
+    struct mode_order *order = record->order;
+    int32_t status = request->status;
 
-    if (report && request->status < 0)
-        report->result = request->status;
+    if (report && status < 0)
+        report->result = status;
     slab_free(&shard->named_records, record->index);
+    if (is_mode)
+        modes_on_logged(shard, queue, order, is_loosening, status);
     if (report)
         reports_on_persisted(shard, report);
     if (!queue)
@@ -923,6 +963,7 @@ static struct queue *queue_of_key(struct shard *shard, struct slice name)
 void shard_recover_named(struct shard *shard, const struct log_named *named)
 {
     struct slice rest = SLICE_LITERAL(REST_KEY), pause = SLICE_LITERAL(PAUSE_KEY);
+    struct slice mode = SLICE_LITERAL(MODE_KEY);
     struct queue *queue;
     struct wire_reader r;
 
@@ -930,6 +971,12 @@ void shard_recover_named(struct shard *shard, const struct log_named *named)
         queue = queue_of_key(shard, slice_after(named->key, pause.len));
         if (queue)
             queue->paused = true;
+        return;
+    }
+    if (slice_starts_nocase(named->key, mode)) {
+        queue = queue_of_key(shard, slice_after(named->key, mode.len));
+        if (queue)
+            modes_recover(shard, queue, named->value);
         return;
     }
     if (!slice_starts_nocase(named->key, rest))

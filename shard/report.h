@@ -24,10 +24,12 @@ enum report_kind {
     REPORT_LIST,           /* a rcpt_row per recipient that matches, up to row_count_max */
     REPORT_PAUSE,          /* orders on all queues that match; `affected` counts queues */
     REPORT_RESUME,
-    REPORT_SCHEDULE, /* what waits is due now; `affected` counts recipients */
-    REPORT_DELETE,   /* final outcomes for what matches; `affected` counts recipients */
-    REPORT_IPS,      /* a struct ip_figures per source address; none where BPF counts them */
-    REPORT_STOP,     /* orderly end of the shard; answered when it has stopped */
+    REPORT_SCHEDULE,    /* what waits is due now; `affected` counts recipients */
+    REPORT_DELETE,      /* final outcomes for what matches; `affected` counts recipients */
+    REPORT_IPS,         /* a struct ip_figures per source address; none where BPF counts them */
+    REPORT_MODE_NORMAL, /* orders like REPORT_PAUSE */
+    REPORT_MODE_BACKOFF,
+    REPORT_STOP, /* orderly end of the shard; answered when it has stopped */
 };
 
 /*
@@ -119,12 +121,16 @@ struct queue_row {
     uint32_t connections;
     bool paused;
     uint8_t reason;    /* enum wait_reason */
+    bool is_backoff;   /* its mode, with the reason and since when */
     bool is_remainder; /* recipients that are about to follow the queue to another shard */
     uint16_t shard;
     uint64_t reason_since_us;
     uint64_t next_attempt_us;
     char last_error[256];
     uint64_t last_error_us;
+    char mode_reason[256];
+    uint64_t mode_since_us;
+    uint64_t mode_until_us; /* 0 = it does not end by time */
 };
 
 /* What holds a queue back now, and did within the last minutes. */

@@ -87,6 +87,10 @@ static void add_queue_row(struct shard *shard, struct report *report, const stru
     row->next_attempt_us = queue->rest_until_ns ? queue->rest_until_us : 0;
     row->last_error_us = queue->last_error_us;
     snprintf(row->last_error, sizeof(row->last_error), "%s", queue->last_error);
+    row->is_backoff = queue->mode.is_backoff;
+    row->mode_since_us = queue->mode.since_us;
+    row->mode_until_us = queue->mode.until_us;
+    snprintf(row->mode_reason, sizeof(row->mode_reason), "%s", queue->mode.reason);
 }
 
 /* Rows of one message that stand side by side, from `first` on, are filled together. */
@@ -151,6 +155,20 @@ static void order_pause(struct shard *shard, struct report *report, struct queue
     queues_reconsider(shard, queue);
 }
 
+static bool is_mode_order(const struct report *report)
+{
+    return report->parcel.kind == REPORT_MODE_BACKOFF || report->parcel.kind == REPORT_MODE_NORMAL;
+}
+
+/* The base orders the mode of its queues, wherever they are. */
+static void order_mode(struct shard *shard, struct report *report, struct queue *queue)
+{
+    if (queue->is_guest || queue->stay != QUEUE_HERE)
+        return;
+    modes_order(shard, names_text(&shard->names, queue->name), queue->vmta_id,
+                report->parcel.kind == REPORT_MODE_BACKOFF, report);
+}
+
 static void order_queue(struct shard *shard, struct report *report, struct queue *queue)
 {
     switch (report->parcel.kind) {
@@ -166,6 +184,10 @@ static void order_queue(struct shard *shard, struct report *report, struct queue
     case REPORT_RESUME:
         order_pause(shard, report, queue, false);
         break;
+    case REPORT_MODE_BACKOFF:
+    case REPORT_MODE_NORMAL:
+        order_mode(shard, report, queue);
+        break;
     case REPORT_SCHEDULE:
         report->affected += queues_schedule(shard, queue);
         break;
@@ -177,7 +199,7 @@ static void order_queue(struct shard *shard, struct report *report, struct queue
     }
 }
 
-/* A literal queue that does not exist yet can be paused: mail for it will wait. */
+/* A literal queue that does not exist yet can be paused, or go into backoff mode. */
 static void make_named_queue(struct shard *shard, const struct report *report)
 {
     const struct conf_vmta *vmta = conf_vmta_named(shard->conf, slice_str(report->vmta_pattern));
@@ -196,7 +218,12 @@ static void order_aways(struct shard *shard, struct report *report)
     for (uint32_t i = 0; i < shard->aways.count_grown; i++) {
         struct away *away = slab_is_live(&shard->aways, i) ? slab_at(&shard->aways, i) : NULL;
 
-        if (away && name_matches(shard, report, away->name, away->vmta_id))
+        if (!away || !name_matches(shard, report, away->name, away->vmta_id))
+            continue;
+        if (is_mode_order(report))
+            modes_order(shard, names_text(&shard->names, away->name), away->vmta_id,
+                        report->parcel.kind == REPORT_MODE_BACKOFF, report);
+        else
             migrate_order_pause(shard, away, report->parcel.kind == REPORT_PAUSE, report);
     }
 }
@@ -295,11 +322,12 @@ void reports_on_request(struct shard *shard, struct report *report)
         reports_on_list(shard, report);
         return;
     }
-    if (report->parcel.kind == REPORT_PAUSE)
+    if (report->parcel.kind == REPORT_PAUSE || report->parcel.kind == REPORT_MODE_BACKOFF)
         make_named_queue(shard, report);
     /* Held until the walk is over, whatever the first orders' answers do meanwhile. */
     report->pending = 1;
-    if (report->parcel.kind == REPORT_PAUSE || report->parcel.kind == REPORT_RESUME)
+    if (report->parcel.kind == REPORT_PAUSE || report->parcel.kind == REPORT_RESUME ||
+        is_mode_order(report))
         order_aways(shard, report);
     for (uint32_t i = 0; i < shard->queues.count_grown; i++)
         if (slab_is_live(&shard->queues, i)) {

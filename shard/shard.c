@@ -77,6 +77,7 @@ struct shard *shard_create(struct io *io, const struct shard_options *options)
     compact_init(shard);
     queues_init(shard);
     migrate_init(shard);
+    modes_init(shard);
     site_init(shard);
     doubt_init(shard);
     deliver_init(shard);
@@ -94,6 +95,7 @@ void shard_destroy(struct shard *shard)
     site_fini(shard);
     ips_fini(shard);
     lease_fini(shard);
+    modes_fini(shard);
     migrate_fini(shard);
     rates_fini(shard);
     queues_fini(shard);
@@ -195,6 +197,10 @@ static void on_shard_parcel(void *context, struct parcel *parcel)
     case SHARD_PAUSE:
     case SHARD_PAUSED:
         migrate_on_parcel(shard, parcel);
+        break;
+    case SHARD_MODE:
+    case SHARD_MODE_SET:
+        modes_on_parcel(shard, parcel);
         break;
     case SHARD_LIST:
         reports_on_list(shard, container_of(parcel, struct report, parcel));

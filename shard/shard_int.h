@@ -9,6 +9,8 @@
  *   home.c     live messages at home here: registration, handoff, outcomes, checkpoints
  *   compact.c  live messages moved out of nearly empty segments
  *   queues.c   queues owned here: ready and deferred recipients, pause, rest, expiry
+ *   modes.c    backoff mode of queues: entered, left, logged
+ *   replies.c  what replies lead to by the queue's list of patterns
  *   migrate.c  queues that go to another shard, and their recipients
  *   resolve.c  from a queue to its site: resolution
  *   site.c     destinations, and the connections to them: opened, given to queues, ended
@@ -42,11 +44,13 @@
 #include "shard/growth.h"
 #include "shard/lease.h"
 #include "shard/message.h"
+#include "shard/modes.h"
 #include "shard/names.h"
 #include "shard/policy/domain_fate.h"
 #include "shard/policy/fate.h"
 #include "shard/policy/waits.h"
 #include "shard/rates.h"
+#include "shard/replies.h"
 #include "shard/report.h"
 #include "shard/shard.h"
 #include "shard/site.h"
@@ -68,6 +72,8 @@ enum shard_parcel_kind {
     SHARD_MIGRATED,        /* the same on its way back, taken or refused */
     SHARD_PAUSE,           /* struct pause_order: base to owner */
     SHARD_PAUSED,          /* the same on its way back */
+    SHARD_MODE,            /* struct mode_order: base to owner */
+    SHARD_MODE_SET,        /* the same on its way back */
     SHARD_OUTCOME,         /* struct outcome_parcel: owner to home */
     SHARD_LIST,            /* struct report: rows on their way past all homes, for places */
     SHARD_LOCATE,          /* struct locate: owner to home: where does the message lie? */
@@ -260,9 +266,12 @@ struct queue {
     struct delivery *parked; /* read back, waits for that token with its connection; or NULL */
     struct list purse_link;  /* waiting for a token of the virtual MTA's rate */
     struct conf_queue settings;
-    struct rate msg_rate;     /* recipients tried */
-    uint64_t tried_count;     /* recipients let through here, whether there is a bound or not */
-    struct rate connect_rate; /* connections opened */
+    struct rate msg_rate;       /* recipients tried */
+    uint64_t tried_count;       /* recipients let through here, whether there is a bound or not */
+    struct rate connect_rate;   /* connections opened */
+    struct queue_mode mode;     /* what `settings` follows from */
+    struct io_timer mode_timer; /* backoff mode ends */
+    uint64_t deferred_until_ns; /* by a reply: a connection that comes up meanwhile ends no rest */
     struct lane *lane;
     struct site *site;      /* one reference */
     uint64_t site_until_ns; /* resolve again after this */
@@ -337,6 +346,7 @@ struct migration {
     uint8_t domain_len;
     uint8_t domain[NAMES_BYTES_MAX];
     char last_error[200];
+    struct queue_mode mode;
     struct mx_answer answer; /* has_answer: the base's */
 };
 
@@ -537,6 +547,12 @@ struct shard {
     struct table away_table;
     struct slab migrations;
     struct slab pause_orders;
+    struct slab mode_orders; /* modes.c */
+    struct {
+        uint64_t entered;
+        uint64_t left;
+        uint64_t moved;
+    } mode_counts;
     struct list leaving;    /* queues that recipients leave, with ready ones */
     uint64_t left_deferred; /* deferred recipients of such queues */
     uint32_t left_cursor;   /* in `due`, where they are looked for */
@@ -623,6 +639,8 @@ void adopt_on_order(struct shard *shard, struct parcel *order);
 void adopt_turn(struct shard *shard);
 /* The queue's settings are those of the snapshot in force, before its turn has come. */
 void adopt_ahead(struct shard *shard, struct queue *queue);
+/* The same when its mode is another one: its settings are derived anew. */
+void adopt_settings(struct shard *shard, struct queue *queue);
 /* Queues are left that hold old settings. */
 static inline bool adopt_is_busy(const struct shard *shard)
 {
@@ -743,6 +761,8 @@ void queues_wake_at(struct shard *shard, struct queue *queue, uint64_t at_ns);
  * refuses for ever. Returns how many. */
 uint32_t queues_fail_all(struct shard *shard, struct queue *queue, const struct verdict *verdict,
                          uint64_t older_than_us);
+/* The same for every recipient, those that wait for their next attempt too: a reply says so. */
+void queues_bounce(struct shard *shard, struct queue *queue, const struct verdict *verdict);
 /* Every recipient ends by operator's order; returns how many. */
 uint32_t queues_delete(struct shard *shard, struct queue *queue, uint64_t older_than_us);
 /* Every deferred recipient is due now and the rest is over; returns how many. */
@@ -757,6 +777,10 @@ void queues_note_error(struct shard *shard, struct queue *queue, const struct ve
 /* The pause of a queue as named state, durable before the report is answered. By its base alone. */
 void queues_persist_pause(struct shard *shard, struct slice domain, uint32_t vmta_id, bool paused,
                           struct report *report);
+/* The mode of the queue as named state; empty: normal, answered when durable. order: waits for it,
+ * durable too, or NULL. False when there is no room, or the name is too long. */
+bool queues_persist_mode(struct shard *shard, struct queue *queue, struct slice value,
+                         struct mode_order *order);
 void queues_on_named_answer(struct shard *shard, struct log_request *request);
 
 /* migrate.c */

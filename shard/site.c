@@ -347,6 +347,7 @@ static void on_open_failed(struct shard *shard, struct connection *connection,
 {
     struct lane *lane = connection->lane;
     struct queue *queue = connection->queue;
+    struct react react;
 
     must(lane->connecting_count > 0 && queue->connection_count > 0);
     lane->connecting_count--;
@@ -361,18 +362,23 @@ static void on_open_failed(struct shard *shard, struct connection *connection,
     standing_set(lane, QUOTA_SLOW);
     shard->totals.connect_failures++;
     queues_note_error(shard, queue, verdict);
+    react = replies_heed(shard, queue, verdict);
     switch (fate_of_session(verdict, &queue->settings)) {
     case FATE_NEXT_TARGET:
         target_mark_dead(shard, connection);
         break;
     case FATE_REFUSED:
-        target_on_refused(shard, connection, verdict);
+        if (react.actions & CONF_REPLY_SKIP_MX)
+            target_pass_by(shard, connection);
+        else
+            target_on_refused(shard, connection, verdict);
         break;
     case FATE_REST_SOURCE:
     case FATE_CLOSE_ONLY:
         break;
     }
     connection->queue = NULL;
+    replies_act(shard, queue, &react, verdict);
     queues_reconsider(shard, queue);
     /* Connections that stand prove that the site lives, whatever this attempt met. */
     if (target_pick(lane, io_now_ns(shard->io)) == NONE && list_empty(&lane->idle) &&

@@ -180,6 +180,9 @@ void lane_release(struct shard *shard, struct lane *lane);
 uint32_t target_pick(struct lane *lane, uint64_t now_ns);
 /* The connection's address could not be reached. */
 void target_mark_dead(struct shard *shard, const struct connection *connection);
+/* A reply asks for the next host: this one is left alone for a while, and the connection ends with
+ * its message. True when there is another. */
+bool target_pass_by(struct shard *shard, struct connection *connection);
 /* The receiver answers, and does not want the connection's source now. */
 void target_on_refused(struct shard *shard, const struct connection *connection,
                        const struct verdict *verdict);

@@ -5,7 +5,8 @@
  * An address that cannot be reached is dead for all sources of the site for a while. One that
  * answers with a refusal at its greeting is not: it does not want one source. That source rests at
  * the whole site, so that a throttle is never evaded by the next host; where it was turned away for
- * good it asks last when the rest is over.
+ * good it asks last when the rest is over. A host that a <smtp-pattern-list> says to pass by
+ * (skip-mx) is dead like one that does not answer.
  */
 #include "shard/shard_int.h"
 
@@ -68,6 +69,22 @@ void target_mark_dead(struct shard *shard, const struct connection *connection)
     for (uint32_t i = 0; i < site->target_count; i++)
         if (is_same_target(&site->targets[i].at, &connection->target_at))
             site->targets[i].dead_until_ns = io_now_ns(shard->io) + DEAD_TARGET_MS * 1000000ull;
+}
+
+bool target_pass_by(struct shard *shard, struct connection *connection)
+{
+    struct site *site = connection->lane->site;
+    uint64_t until_ns = io_now_ns(shard->io) + DEAD_TARGET_MS * 1000000ull;
+    uint32_t host = NONE;
+
+    for (uint32_t i = 0; i < site->target_count; i++)
+        if (is_same_target(&site->targets[i].at, &connection->target_at))
+            host = site->targets[i].host;
+    for (uint32_t i = 0; i < site->target_count; i++)
+        if (site->targets[i].host == host)
+            site->targets[i].dead_until_ns = until_ns;
+    connection->is_leaving = true;
+    return target_pick(connection->lane, io_now_ns(shard->io)) != NONE;
 }
 
 void target_on_refused(struct shard *shard, const struct connection *connection,

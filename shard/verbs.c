@@ -19,6 +19,7 @@ enum verb_value {
     VALUE_NONE,
     VALUE_COUNT,
     VALUE_BOOLEAN,
+    VALUE_MODE,
     VALUE_SORT,
     VALUE_QUEUE,
     VALUE_TIME,
@@ -164,6 +165,12 @@ static int parse_boolean(const char *text, bool *ret_value)
     return E_SYNTAX;
 }
 
+static int parse_mode(const char *text, bool *ret_backoff)
+{
+    *ret_backoff = strcasecmp(text, "backoff") == 0;
+    return *ret_backoff || strcasecmp(text, "normal") == 0 ? 0 : E_SYNTAX;
+}
+
 static int parse_sort(const char *text, enum verb_sort *ret_sort)
 {
     static const char *const names[] = {
@@ -290,6 +297,8 @@ static int set_option(struct verb_request *request, enum verb_option option, con
         return parse_boolean(value, &request->paused);
     case OPTION_CONNECTED:
         return parse_boolean(value, &request->connected);
+    case OPTION_MODE:
+        return parse_mode(value, &request->backoff);
     case OPTION_SORT:
         return parse_sort(value, &request->sort);
     case OPTION_QUEUE:

@@ -23,6 +23,8 @@
     X(OPTION_PAUSED, "paused", VALUE_BOOLEAN, "yes|no", "only queues that are paused, or are not") \
     X(OPTION_CONNECTED, "connected", VALUE_BOOLEAN, "yes|no",                                      \
       "only queues with connections, or without")                                                  \
+    X(OPTION_MODE, "mode", VALUE_MODE, "normal|backoff",                                           \
+      "queues of this mode, or the mode to set")                                                   \
     X(OPTION_SORT, "sort", VALUE_SORT, "name|rcpt|kb|conn", "order of the rows")                   \
     X(OPTION_QUEUE, "queue", VALUE_QUEUE, "DOMAIN/VMTA", "which queues")                           \
     X(OPTION_OLDER_THAN, "older-than", VALUE_TIME, "TIME",                                         \
@@ -41,7 +43,7 @@ enum verb_option {
 #define VERB_BIT(option) (1u << (option))
 #define VERB_ROWS                                                                                  \
     (VERB_BIT(OPTION_MAXITEMS) | VERB_BIT(OPTION_PAUSED) | VERB_BIT(OPTION_CONNECTED) |            \
-     VERB_BIT(OPTION_SORT))
+     VERB_BIT(OPTION_MODE) | VERB_BIT(OPTION_SORT))
 
 /* name, words, argument, options, options that must be given, help. Every verb has --json, --dom.
  */
@@ -65,6 +67,8 @@ enum verb_option {
       "why a queue waits: now, and within the last minutes")                                       \
     X(VERB_PAUSE_QUEUE, "pause queue", ARGUMENT_QUEUE, 0, 0, "stop delivering from queues")        \
     X(VERB_RESUME_QUEUE, "resume queue", ARGUMENT_QUEUE, 0, 0, "deliver from them again")          \
+    X(VERB_SET_QUEUE, "set queue", ARGUMENT_QUEUE, VERB_BIT(OPTION_MODE), VERB_BIT(OPTION_MODE),   \
+      "put queues into normal or backoff mode")                                                    \
     X(VERB_SCHEDULE, "schedule", ARGUMENT_QUEUE, 0, 0, "try what waits for its next attempt now")  \
     X(VERB_LIST, "list", ARGUMENT_NONE, VERB_BIT(OPTION_QUEUE) | VERB_BIT(OPTION_MAXITEMS),        \
       VERB_BIT(OPTION_QUEUE), "recipients in queues, 100 unless told otherwise")                   \
@@ -106,6 +110,7 @@ struct verb_request {
     uint32_t maxitems;
     bool paused;
     bool connected;
+    bool backoff; /* OPTION_MODE */
     enum verb_sort sort;
     uint64_t older_than_ms;
     uint64_t grace_ms;

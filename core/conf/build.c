@@ -7,6 +7,7 @@
 #include "core/conf/field.h"
 #include "core/conf/lint.h"
 #include "core/conf/pattern_list.h"
+#include "core/conf/reply_list.h"
 #include "core/conf/show.h"
 
 #include <errno.h>
@@ -246,6 +247,7 @@ int build_snapshot(struct conf *conf, const struct tree *tree,
     if (rc == 0) {
         build_pattern_lists(&build);
         build_address_lists(&build);
+        build_reply_lists(&build);
         rc = build_sources(&build);
     }
     if (rc == 0 && report->errors == 0)

@@ -8,6 +8,7 @@
 #include "core/conf/field.h"
 #include "core/conf/intern.h"
 #include "core/conf/pattern_list.h"
+#include "core/conf/reply_list.h"
 
 #include <errno.h>
 
@@ -284,6 +285,20 @@ static void finish_records(struct conf_queue *queue)
     queue->unwanted_records &= (1u << RECORD_KINDS) - 1;
 }
 
+/* No rate that was written has neither a count nor a span. */
+static bool is_given(const struct conf_rate *rate)
+{
+    return rate->count != 0 || rate->interval_ms != 0;
+}
+
+static void finish_backoff(struct conf_queue *queue)
+{
+    if (!is_given(&queue->backoff_max_msg_rate))
+        queue->backoff_max_msg_rate = queue->max_msg_rate;
+    if (!is_given(&queue->backoff_max_connect_rate))
+        queue->backoff_max_connect_rate = queue->max_connect_rate;
+}
+
 void conf_queue(const struct conf *conf, struct slice domain, uint32_t vmta_id,
                 struct conf_queue *ret_queue)
 {
@@ -295,10 +310,13 @@ void conf_queue(const struct conf *conf, struct slice domain, uint32_t vmta_id,
         pattern_index_visit(&conf->domains, slot->pool_layer, domain, apply_block, ret_queue);
     if (slot != NULL && slot->layer != LAYER_NONE)
         pattern_index_visit(&conf->domains, slot->layer, domain, apply_block, ret_queue);
+    if (ret_queue->reply_list_name != NULL)
+        ret_queue->replies = reply_list_find(conf, slice_str(ret_queue->reply_list_name));
     ret_queue->categories[1] = categories_of_way(slot);
     ret_queue->categories[2] = conf->top->categories;
     finish_route(ret_queue);
     finish_pace(ret_queue);
+    finish_backoff(ret_queue);
     finish_records(ret_queue);
 }
 

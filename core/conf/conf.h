@@ -138,6 +138,7 @@ enum conf_bad_line_ends {
 
 struct regex_scratch;
 struct conf_pattern_list;
+struct regex;
 struct conf_address_list;
 struct conf_category_list;
 
@@ -317,6 +318,36 @@ struct conf_route_host {
  * MTA's or pool's, the top level's. They are asked in this order. */
 #define CONF_CATEGORY_LISTS 3
 
+/* What a reply of the receiver's leads to, see shard/policy/react.h. */
+enum conf_reply_action {
+    CONF_REPLY_BACKOFF = 1,
+    CONF_REPLY_NORMAL = 2,
+    CONF_REPLY_SKIP_MX = 4,
+    CONF_REPLY_BOUNCE_QUEUE = 8,
+    CONF_REPLY_BOUNCE_RCPT = 16,
+    CONF_REPLY_DISABLE_SOURCE = 32,
+    CONF_REPLY_DEFER_QUEUE = 64,
+};
+
+/* The rule says nothing of a time: that of the queue's settings counts. */
+#define CONF_REPLY_NO_TIME (UINT64_MAX - 1)
+
+/* One line of a <smtp-pattern-list>. */
+struct conf_reply_rule {
+    const struct regex *regex;
+    unsigned actions;     /* enum conf_reply_action */
+    uint64_t backoff_ms;  /* CONF_UNLIMITED = for ever, CONF_REPLY_NO_TIME */
+    uint64_t disabled_ms; /* of the source address; likewise */
+    const char *file;     /* the line that says so */
+    unsigned line;
+};
+
+struct conf_reply_list {
+    const char *name;
+    const struct conf_reply_rule *rules;
+    uint32_t rule_count;
+};
+
 /* Every limit is per queue, as PowerMTA has it. */
 struct conf_queue {
     const struct conf_route_host *route; /* smtp-hosts; empty = MX of the domain */
@@ -351,6 +382,16 @@ struct conf_queue {
     uint64_t data_timeout_ms;    /* DATA to 354 */
     uint64_t data_send_timeout_ms;
     uint64_t data_termination_timeout_ms;
+    /* The twins that count in backoff mode; those that are not given are the normal ones. */
+    uint64_t backoff_max_smtp_out;
+    struct conf_rate backoff_max_msg_rate;
+    struct conf_rate backoff_max_connect_rate;
+    uint64_t backoff_retry_ms[CONF_RETRY_STEPS_MAX];
+    uint32_t backoff_retry_count;
+    uint64_t backoff_to_normal_after_ms; /* CONF_UNLIMITED = never */
+    bool backoff_to_normal_after_delivery;
+    const char *reply_list_name;           /* as it was written, or NULL */
+    const struct conf_reply_list *replies; /* smtp-pattern-list; NULL = none */
     bool bounce_upon_no_mx;
     uint64_t bounce_upon_no_mx_after_ms; /* age of the mail from which on that counts; 0 = any */
     bool bounce_upon_5xx_greeting;

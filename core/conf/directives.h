@@ -113,6 +113,7 @@ enum directive_store {
     STORE_ROUTE,
     STORE_RETRY,
     STORE_RCPT_RETRY,
+    STORE_BACKOFF_RETRY,
     STORE_NO_MX,
     STORE_RATE,
     /* Gathered while the snapshot is built. */

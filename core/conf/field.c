@@ -58,6 +58,15 @@ static void store_rcpt_retry(void *field, const struct value *value)
     queue->rcpt_retry_count = value->times != NULL ? (uint32_t)value->number : 0;
 }
 
+static void store_backoff_retry(void *field, const struct value *value)
+{
+    struct conf_queue *queue = QUEUE_OF(field, backoff_retry_ms);
+
+    must(value->number >= 1 && value->number <= CONF_RETRY_STEPS_MAX);
+    memcpy(queue->backoff_retry_ms, value->times, value->number * sizeof(*value->times));
+    queue->backoff_retry_count = (uint32_t)value->number;
+}
+
 static void store_no_mx(void *field, const struct value *value)
 {
     struct conf_queue *queue = QUEUE_OF(field, bounce_upon_no_mx);
@@ -74,11 +83,17 @@ static void store_rate(void *field, const struct value *value)
 typedef void store_fn(void *field, const struct value *value);
 
 static store_fn *const stores[STORE_COUNT] = {
-    [STORE_BOOL] = store_bool,   [STORE_U16] = store_u16,
-    [STORE_U32] = store_u32,     [STORE_U64] = store_u64,
-    [STORE_TEXT] = store_text,   [STORE_ROUTE] = store_route,
-    [STORE_RETRY] = store_retry, [STORE_NO_MX] = store_no_mx,
-    [STORE_RATE] = store_rate,   [STORE_RCPT_RETRY] = store_rcpt_retry,
+    [STORE_BOOL] = store_bool,
+    [STORE_U16] = store_u16,
+    [STORE_U32] = store_u32,
+    [STORE_U64] = store_u64,
+    [STORE_TEXT] = store_text,
+    [STORE_ROUTE] = store_route,
+    [STORE_RETRY] = store_retry,
+    [STORE_NO_MX] = store_no_mx,
+    [STORE_RATE] = store_rate,
+    [STORE_RCPT_RETRY] = store_rcpt_retry,
+    [STORE_BACKOFF_RETRY] = store_backoff_retry,
 };
 
 bool field_is_set_by(const struct directive *row)

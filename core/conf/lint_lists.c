@@ -42,91 +42,6 @@ static bool read_rule(struct slice text, struct rule *ret_rule)
     return true;
 }
 
-static void check_regex(struct build *build, const struct list_line *line, struct slice pattern)
-{
-    char why[REGEX_WHY_MAX];
-    struct regex *regex = NULL;
-
-    if (regex_compile(pattern, &regex, why) < 0)
-        report_warning(build->report, line->file, line->line, "/%.*s/ is no regex: %s",
-                       SHOW(pattern), why);
-    regex_free(regex);
-}
-
-/* ---- Actions of smtp-pattern-list ---------------------------------------------------------- */
-
-enum action {
-    ACTION_BACKOFF = 1,
-    ACTION_NORMAL = 2,
-    ACTION_SKIP_MX = 4,
-    ACTION_BOUNCE_QUEUE = 8,
-    ACTION_DISABLE = 16,
-    ACTION_REENABLE = 32,
-};
-
-static const struct {
-    const char *word; /* with '=': a value follows */
-    unsigned action;
-} actions[] = {
-    {"mode=backoff", ACTION_BACKOFF},
-    {"mode=normal", ACTION_NORMAL},
-    {"backoff-to-normal-after=", 0},
-    {"skip-mx", ACTION_SKIP_MX},
-    {"bounce-queue", ACTION_BOUNCE_QUEUE},
-    {"bounce-rcpt", 0},
-    {"disable-source-ip", ACTION_DISABLE},
-    {"reenable-after=", ACTION_REENABLE},
-    {"defer-queue", 0},
-};
-
-static bool find_action(struct slice item, unsigned *given)
-{
-    for (size_t i = 0; i < sizeof(actions) / sizeof(actions[0]); i++) {
-        struct slice word = slice_str(actions[i].word);
-        bool has_value = word.data[word.len - 1] == '=';
-
-        if (!(has_value ? slice_starts_nocase(item, word) && item.len > word.len
-                        : slice_equal_nocase(item, word)))
-            continue;
-        *given |= actions[i].action;
-        return true;
-    }
-    return false;
-}
-
-static void check_conflict(struct build *build, const struct list_line *line, unsigned given)
-{
-    const char *text = NULL;
-
-    if ((given & ACTION_BACKOFF) != 0 && (given & ACTION_NORMAL) != 0)
-        text = "mode=backoff and mode=normal contradict each other";
-    else if ((given & ACTION_SKIP_MX) != 0 && (given & ACTION_BOUNCE_QUEUE) != 0)
-        text = "skip-mx and bounce-queue contradict each other";
-    else if ((given & ACTION_REENABLE) != 0 && (given & ACTION_DISABLE) == 0)
-        text = "reenable-after does nothing without disable-source-ip";
-    if (text != NULL)
-        report_warning(build->report, line->file, line->line, "%s", text);
-}
-
-static void check_reply(struct build *build, const struct list_line *line, const struct rule *rule)
-{
-    struct slice rest = rule->action;
-    struct slice item;
-    unsigned given = 0;
-
-    if (!slice_equal_nocase(rule->what, SLICE_LITERAL("reply")) || rule->action.len == 0) {
-        report_warning(build->report, line->file, line->line,
-                       "the line is not of the form: reply /REGEX/ ACTION,...");
-        return;
-    }
-    while (value_next_item(&rest, &item)) {
-        if (!find_action(item, &given))
-            report_warning(build->report, line->file, line->line, "unknown action \"%.*s\"",
-                           SHOW(item));
-    }
-    check_conflict(build, line, given);
-}
-
 /* ---- Lines of other lists ------------------------------------------------------------------ */
 
 /* Lists whose lines are a keyword and words. */
@@ -198,7 +113,6 @@ static const struct list_line *find_shadow(const struct section *section,
 
 static void check_list(struct build *build, const struct section *section)
 {
-    bool is_smtp = strcmp(section->kind->tag, "smtp-pattern-list") == 0;
     uint32_t left = LINES_MAX;
 
     for (const struct list_line *line = section->lines; line != NULL && left > 0;
@@ -211,10 +125,6 @@ static void check_list(struct build *build, const struct section *section)
                            "the regex has no closing slash (a # starts a comment; write \\x23)");
             continue;
         }
-        if (is_smtp && rule.has_regex)
-            check_regex(build, line, rule.regex);
-        if (is_smtp)
-            check_reply(build, line, &rule);
         shadow = find_shadow(section, line, &rule);
         if (shadow != NULL)
             report_warning(build->report, line->file, line->line,

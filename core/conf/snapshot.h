@@ -88,6 +88,8 @@ struct conf {
     struct table pool_by_id;
     struct conf_pattern_list *pattern_lists;
     uint32_t pattern_list_count;
+    struct conf_reply_list *reply_lists;
+    uint32_t reply_list_count;
     struct conf_address_list *address_lists;
     uint32_t address_list_count;
     struct conf_regex *regexes; /* of all lists, to be freed */

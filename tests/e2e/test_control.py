@@ -70,6 +70,44 @@ def test_pause_holds_mail_and_survives_a_kill(world):
     assert not [queue for queue in queues(daemon) if queue['paused']]
 
 
+def test_the_mode_of_a_queue_is_set_shown_and_survives_a_kill(world):
+    """By a reply and by hand; the twins count while it lasts, wherever the queue is served."""
+    sink = world.sink('--rule', 'rcpt first=1 421 4.7.0 Too many messages')
+    daemon = world.daemon(
+        f'{{base}}<domain *>\n    smtp-hosts [{sink.address}]:2525\n    retry-after 1s\n'
+        f'    smtp-pattern-list l\n    backoff-max-msg-rate 0/h\n    backoff-retry-after 1s\n'
+        f'</domain>\n<smtp-pattern-list l>\n    reply /too many/ mode=backoff\n'
+        f'</smtp-pattern-list>\n').start()
+    names = [f'd{i}.test' for i in range(4)]
+    inject(daemon, '1@d0.test')
+    until(lambda: queues(daemon, '--mode=backoff'), 10, 'a queue in backoff mode')
+    [queue] = queues(daemon, '--mode=backoff')
+    assert queue['name'] == 'd0.test/v' and queue['mode'] == 'backoff'
+    assert queue['modeReason'].endswith(': 421 4.7.0 Too many messages')
+    assert 'backoff' in daemon.cli('show', 'queues').stdout
+    assert daemon.ask('set', 'queue', 'd9.test/v', '--mode=backoff')['affected'] == 1
+    daemon.kill()
+    daemon.start()
+    assert {row['name']: row['modeReason'].split(': ')[-1] for row in queues(
+        daemon, '--mode=backoff')} == {'d0.test/v': '421 4.7.0 Too many messages',
+                                       'd9.test/v': 'set by an operator'}
+    # What is refused no more passes at once, and at the rate of backoff mode nothing does.
+    inject(daemon, *[f'1@{name}' for name in names[1:]])
+    daemon.wait_for(10, delivered=3, queued_rcpts=1)
+    assert daemon.ask('set', 'queue', '*/*', '--mode=backoff')['affected'] == 5
+    assert len(queues(daemon, '--mode=backoff')) == 5
+    inject(daemon, *[f'2@{name}' for name in names])
+    daemon.wait_for(10, queued_rcpts=5)
+    time.sleep(1.5)
+    assert daemon.counters()['delivered'] == 3
+    assert daemon.ask('set', 'queue', '*/v', '--mode=normal')['affected'] == 5
+    daemon.wait_for(10, delivered=8, queued_rcpts=0)
+    assert not queues(daemon, '--mode=backoff')
+    daemon.kill()
+    daemon.start()
+    assert not queues(daemon, '--mode=backoff')
+
+
 def test_a_pause_finds_queues_that_another_shard_owns(world):
     """Each queue begins at the shard of its name and moves to that of its route; the order goes
     after it, and after a restart the pause is where the queue begins."""

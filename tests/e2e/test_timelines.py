@@ -32,6 +32,7 @@ class Case:
         # That A comes back is for hours that are not played here.
         self.is_down = not self.is_outage and any(line.startswith('A is down') for line in lines)
         self.by_route = 'by smtp-hosts A' in lines
+        self.has_replies = any(line.startswith('reply ') for line in lines)
         self.by_chunks = 'nothing is sent ahead' in lines
         self.source_count = 2 if 'two source addresses' in lines else 1
         last = lines[-1].removeprefix('in all: ')
@@ -41,8 +42,11 @@ class Case:
 
 
 def names():
-    return sorted(os.path.basename(path)[:-len('.txt')]
-                  for path in glob.glob(os.path.join(GOLDEN, '*.txt')))
+    """What lists of replies lead to has times of its own, and sums that follow from what was there
+    at the time: those cases are not played here."""
+    return [name for name in sorted(os.path.basename(path)[:-len('.txt')]
+                                    for path in glob.glob(os.path.join(GOLDEN, '*.txt')))
+            if not Case(os.path.join(GOLDEN, f'{name}.txt')).has_replies]
 
 
 def sink_of(world, case, daemon, receiver, address):

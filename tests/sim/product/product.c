@@ -104,6 +104,7 @@ static void count_recovered(struct product *product)
             if (slab_is_live(&shard->queues, j)) {
                 const struct queue *queue = slab_at(&shard->queues, j);
 
+                events->modes_recovered += queue->mode.is_backoff;
                 events->rests_recovered += queue->rest_until_ns > now_ns;
             }
     }
@@ -128,6 +129,9 @@ static void count_done(struct product *product)
     for (uint16_t i = 0; i < product->setup.shard_count; i++) {
         events->token_waits += product->shards[i]->rates.waits;
         events->cold_reads += product->shards[i]->totals.cold_reads;
+        events->modes_entered += product->shards[i]->mode_counts.entered;
+        events->modes_left += product->shards[i]->mode_counts.left;
+        events->modes_moved += product->shards[i]->mode_counts.moved;
         events->queues_moved += product->shards[i]->totals.queues_moved;
         events->rcpts_moved += product->shards[i]->totals.rcpts_moved;
         events->rcpts_handed_on += product->shards[i]->totals.rcpts_handed_on;

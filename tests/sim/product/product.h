@@ -24,6 +24,10 @@
     X(messages_recovered, "")                                                                      \
     X(retries_recovered, "recipients that keep their time of the next attempt")                    \
     X(rests_recovered, "queues that go on resting after a restart")                                \
+    X(modes_entered, "queues that went into backoff mode")                                         \
+    X(modes_left, "and out of it")                                                                 \
+    X(modes_recovered, "queues that are still in backoff mode after a restart")                    \
+    X(modes_moved, "to another shard in backoff mode")                                             \
     X(queues_moved, "to another shard")                                                            \
     X(rcpts_moved, "with them")                                                                    \
     X(rcpts_handed_on, "to another queue, where they waited in one that hands its mail on")        \

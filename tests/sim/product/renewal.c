@@ -52,13 +52,30 @@ static const char *draw_queue_rate(struct renewal *renewal, const char *loose, c
 
 __attribute__((format(printf, 2, 3))) static void put(struct text *text, const char *format, ...)
 {
-    char room[512];
+    char room[1024];
     va_list arguments;
 
     va_start(arguments, format);
     vsnprintf(room, sizeof(room), format, arguments);
     va_end(arguments);
     text_put_str(text, room);
+}
+
+/* Half of the histories that have rates go into backoff mode, by replies of receivers, and leave it
+ * by others, by a delivery or after a while; the mode's limits are never looser. */
+static const char *draw_replies(struct renewal *renewal, bool is_list)
+{
+    if (!renewal->has_modes)
+        return "";
+    if (is_list)
+        return "<smtp-pattern-list l>\n reply /^421/ mode=backoff,backoff-to-normal-after=7m\n"
+               " reply /^45/ mode=backoff\n reply /^250 .*ok/ mode=normal\n"
+               " reply /^42/ defer-queue\n</smtp-pattern-list>\n";
+    return rng_one_in(&renewal->rates_rng, 2)
+               ? " smtp-pattern-list l\n backoff-max-smtp-out 1\n backoff-max-msg-rate 10/20s\n"
+                 " backoff-max-connect-rate 4/20s\n backoff-to-normal-after 11m\n"
+               : " smtp-pattern-list l\n backoff-max-smtp-out 1\n backoff-retry-after 10m,20m,40m\n"
+                 " backoff-to-normal-after 5m\n backoff-to-normal-after-delivery yes\n";
 }
 
 static void put_vmtas(struct text *text, struct renewal *renewal, bool is_whole)
@@ -109,6 +126,7 @@ void renewal_init(struct renewal *renewal, struct rng *rng, uint64_t seed)
     renewal->rng = rng;
     rng_init(&renewal->rates_rng, ~seed);
     renewal->has_rates = rng_one_in(&renewal->rates_rng, 2);
+    renewal->has_modes = renewal->has_rates && rng_one_in(&renewal->rates_rng, 2);
     renewal->has_jobs = rng_one_in(&renewal->rates_rng, 3);
     rng_init(&renewal->ways_rng, ~seed ^ 0x77617973);
     renewal->has_ways = rng_one_in(&renewal->ways_rng, 3);
@@ -134,13 +152,14 @@ void renewal_draw(struct renewal *renewal, bool is_whole)
     put_vmtas(&text, renewal, is_whole);
     put(&text,
         "<domain *>\n max-smtp-out %llu\n retry-after 10m,20m,40m\n"
-        " pipeline-across-messages %s\n%s%s</domain>\n",
+        " pipeline-across-messages %s\n%s%s%s</domain>\n%s",
         (unsigned long long)rng_between(rng, 1, 20),
         rng_one_in(rng, 3)   ? "auto"
         : rng_one_in(rng, 3) ? "no"
                              : "yes",
         draw_queue_rate(renewal, " max-msg-rate 10/s\n", " max-msg-rate 50/20s\n"),
-        draw_queue_rate(renewal, " max-connect-rate 30/min\n", " max-connect-rate 4/20s\n"));
+        draw_queue_rate(renewal, " max-connect-rate 30/min\n", " max-connect-rate 4/20s\n"),
+        draw_replies(renewal, false), draw_replies(renewal, true));
     if (rng_one_in(rng, 2))
         put(&text, "<domain d0.test>\n smtp-hosts [10.0.%u.1]:25;[10.0.1.1]:25\n</domain>\n",
             rng_one_in(rng, 3) ? 2 : 0);

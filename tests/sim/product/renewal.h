@@ -15,6 +15,7 @@
 struct renewal {
     struct rng *rng;
     struct rng rates_rng; /* what has no rates is the same history with and without them */
+    bool has_modes;
     bool has_rates;
     bool has_jobs;       /* in every configuration of the history, or in none */
     struct rng ways_rng; /* likewise */

@@ -36,9 +36,11 @@ struct timeline_case {
     uint32_t outage_minutes; /* … until then; 0 = for ever */
     uint32_t messages;
     uint32_t source_count;
-    uint32_t out_max; /* max-smtp-out; 0 = 1 */
-    bool by_route;    /* smtp-hosts A, and pipelining as it is by default */
-    bool by_chunks;   /* nothing is sent ahead, so that BDAT is worth it where it is offered */
+    uint32_t out_max;    /* max-smtp-out; 0 = 1 */
+    bool by_route;       /* smtp-hosts A, and pipelining as it is by default */
+    const char *replies; /* lines of the <smtp-pattern-list>; NULL = there is none */
+    const char *backoff; /* lines of the <domain> besides */
+    bool by_chunks;      /* nothing is sent ahead, so that BDAT is worth it where it is offered */
 };
 
 #define OFFERS_BDAT "offer pipelining chunking"
@@ -162,6 +164,42 @@ static const struct timeline_case cases[] = {
      .rules = {{OFFERS_BDAT, "rcpt messages=1 first=1 550 5.1.1 No such user"}},
      .messages = 3,
      .by_chunks = true},
+    {.name = "backoff-by-time",
+     .what = "a refusal leads to backoff mode: one message in ten minutes, and after half an hour "
+             "what is left goes at once",
+     .rules = {{"mail first=1 421 4.7.0 Too many messages"}},
+     .messages = 6,
+     .replies = "reply /too many/ mode=backoff,backoff-to-normal-after=30m\n",
+     .backoff = " backoff-max-msg-rate 1/10m\n backoff-retry-after 20m\n"},
+    {.name = "backoff-by-delivery",
+     .what = "the first delivery in backoff mode ends it",
+     .rules = {{"mail first=1 421 4.7.0 Too many messages"}},
+     .messages = 6,
+     .replies = "reply /too many/ mode=backoff\n",
+     .backoff = " backoff-max-msg-rate 1/10m\n backoff-retry-after 20m\n"
+                " backoff-to-normal-after-delivery yes\n"},
+    {.name = "skip-mx",
+     .what = "a refusal by the best MX: the message goes to the second one at once, and so does "
+             "the next",
+     .rules = {{"mail 450 4.7.1 Ask the other one"}},
+     .messages = 2,
+     .replies = "reply /ask the other/ skip-mx\n"},
+    {.name = "defer-queue",
+     .what = "a refusal lets the whole queue rest for retry-after",
+     .rules = {{"rcpt first=1 450 4.2.0 Not now"}},
+     .messages = 3,
+     .replies = "reply /not now/ defer-queue\n"},
+    {.name = "bounce-queue",
+     .what = "a refusal ends all that waits in the queue",
+     .rules = {{"mail messages=1 first=1 421 4.7.0 We want none of it"}},
+     .messages = 4,
+     .replies = "reply /none of it/ bounce-queue\n"},
+    {.name = "bounce-rcpt",
+     .what = "450 to RCPT ends the recipient, 450 to the next MAIL does not",
+     .rules = {{"rcpt first=1 450 4.2.0 No such user", "mail messages=1 first=1 450 4.2.0 No "
+                                                       "such user"}},
+     .messages = 3,
+     .replies = "reply /no such user/ bounce-rcpt\n"},
 };
 
 #define CASE_COUNT (sizeof(cases) / sizeof(cases[0]))
@@ -436,12 +474,15 @@ static void load_conf(struct timeline *t)
         "<source 127.0.0.1>\n always-allow-relaying yes\n default-virtual-mta v\n</source>\n"
         "<virtual-mta v>\n smtp-source-host 10.9.0.1 s1.test\n%s</virtual-mta>\n"
         "<domain *>\n max-smtp-out %u\n retry-after 10m\n connection-idle-timeout 5s\n"
-        "%s</domain>\n",
+        "%s%s%s</domain>\n%s%s%s",
         t->of->source_count == 2 ? " smtp-source-host 10.9.0.2 s2.test\n" : "",
         t->of->out_max > 0 ? t->of->out_max : 1,
         t->of->by_route    ? " smtp-hosts [10.0.0.1]:25\n"
         : t->of->by_chunks ? " pipeline-across-messages no\n"
-                           : " pipeline-across-messages yes\n");
+                           : " pipeline-across-messages yes\n",
+        t->of->replies ? " smtp-pattern-list l\n" : "", t->of->backoff ? t->of->backoff : "",
+        t->of->replies ? "<smtp-pattern-list l>\n" : "", t->of->replies ? t->of->replies : "",
+        t->of->replies ? "</smtp-pattern-list>\n" : "");
 
     if (len >= (int)sizeof(text) || conf_load_text("case", text, NULL, report, NULL, &t->conf) < 0)
         abort();
@@ -508,6 +549,10 @@ static void play(struct timeline *t)
         tell(t, "nothing is sent ahead\n");
     if (t->of->source_count == 2)
         tell(t, "two source addresses\n");
+    if (t->of->replies)
+        tell(t, "%s", t->of->replies);
+    if (t->of->backoff)
+        tell(t, "%s", t->of->backoff);
     load_conf(t);
     t->world = sim_world_create(1, &options);
     start_receivers(t);

@@ -44,6 +44,35 @@ static void mistakes_are_named(void **state)
         {"<address-list l>\naddress-file /dev/zero\n</address-list>\n",
          "test:7: address-file /dev/zero: not a regular file"},
         {"<address-list>\n</address-list>\n", "test:6: <address-list> needs a name"},
+        {"<smtp-pattern-list l>\nreply /a(b/ mode=backoff\n</smtp-pattern-list>\n",
+         "error test:7: /a(b/: "},
+        {"<smtp-pattern-list l>\nreply /a\n</smtp-pattern-list>\n",
+         "error test:7: \"reply /a\" is not of the form"},
+        {"<smtp-pattern-list l>\nreply /a/\n</smtp-pattern-list>\n",
+         "error test:7: \"reply /a/\" is not of the form"},
+        {"<smtp-pattern-list l>\nanswer /a/ mode=backoff\n</smtp-pattern-list>\n",
+         "error test:7: \"answer /a/ mode=backoff\" is not of the form"},
+        {"<smtp-pattern-list l>\nreply /a/ mode=defer\n</smtp-pattern-list>\n",
+         "error test:7: unknown action \"mode=defer\""},
+        {"<smtp-pattern-list l>\nreply /a/ skip-mx,\n</smtp-pattern-list>\n",
+         "error test:7: unknown action \"\""},
+        {"<smtp-pattern-list l>\nreply /a/ mode=backoff,mode=normal\n</smtp-pattern-list>\n",
+         "error test:7: mode=backoff and mode=normal contradict each other"},
+        {"<smtp-pattern-list l>\nreply /a/ skip-mx,bounce-queue\n</smtp-pattern-list>\n",
+         "error test:7: skip-mx and bounce-queue contradict each other"},
+        {"<smtp-pattern-list l>\nreply /a/ reenable-after=1h\n</smtp-pattern-list>\n",
+         "error test:7: reenable-after does nothing without disable-source-ip"},
+        {"<smtp-pattern-list l>\nreply /a/ skip-mx,backoff-to-normal-after=1h\n"
+         "</smtp-pattern-list>\n",
+         "error test:7: backoff-to-normal-after does nothing without mode=backoff"},
+        {"<smtp-pattern-list l>\nreply /a/ mode=backoff,backoff-to-normal-after=x\n"
+         "</smtp-pattern-list>\n",
+         "error test:7: backoff-to-normal-after: \"x\" is no time"},
+        {"<smtp-pattern-list l>\n</smtp-pattern-list>\n"
+         "<smtp-pattern-list L>\n</smtp-pattern-list>\n",
+         "error test:8: <smtp-pattern-list L> is given twice"},
+        {"<domain a>\nsmtp-pattern-list none\n</domain>\n",
+         "error test:7: smtp-pattern-list: there is no <smtp-pattern-list none>"},
     };
     struct findings findings;
 
@@ -133,12 +162,58 @@ static void members_of_an_address_list(void **state)
     conf_unref(conf);
 }
 
+static void rules_of_replies(void **state)
+{
+    struct conf *conf =
+        load("<smtp-pattern-list l>\n"
+             "reply /http://help/x/ mode=backoff,backoff-to-normal-after=2h\n"
+             "REPLY /b/ Skip-MX, defer-queue\n"
+             "reply /c/ disable-source-ip,reenable-after=never,bounce-rcpt\n"
+             "reply /d/ bounce-queue,mode=normal\n"
+             "</smtp-pattern-list>\n"
+             "<domain *>\nsmtp-pattern-list L\nmax-msg-rate 5/h\n</domain>\n"
+             "<domain a>\nsmtp-pattern-list \"\"\nbackoff-max-msg-rate 2/h\n"
+             "backoff-max-smtp-out 3\nbackoff-retry-after 2h,3h\nbackoff-to-normal-after 1d\n"
+             "backoff-to-normal-after-delivery yes\n</domain>\n");
+    struct conf_queue queue = queue_of(conf, "b", "{default}");
+    const struct conf_reply_list *list = queue.replies;
+
+    assert_non_null(list);
+    assert_int_equal(list->rule_count, 4);
+    assert_int_equal(list->rules[0].actions, CONF_REPLY_BACKOFF);
+    assert_int_equal(list->rules[0].backoff_ms, 7200000);
+    assert_int_equal(list->rules[1].actions, CONF_REPLY_SKIP_MX | CONF_REPLY_DEFER_QUEUE);
+    assert_true(list->rules[1].backoff_ms == CONF_REPLY_NO_TIME);
+    assert_int_equal(list->rules[2].actions, CONF_REPLY_DISABLE_SOURCE | CONF_REPLY_BOUNCE_RCPT);
+    assert_true(list->rules[2].disabled_ms == CONF_UNLIMITED);
+    assert_int_equal(list->rules[3].actions, CONF_REPLY_BOUNCE_QUEUE | CONF_REPLY_NORMAL);
+    assert_int_equal(list->rules[3].line, 5);
+    assert_string_equal(list->rules[3].file, "test");
+    /* Twins that nobody gave are the normal ones, but for the time to the next attempt. */
+    assert_int_equal(queue.backoff_max_msg_rate.count, 5);
+    assert_true(queue.backoff_max_connect_rate.count == CONF_UNLIMITED);
+    assert_int_equal(queue.backoff_max_smtp_out, 20);
+    assert_int_equal(queue.backoff_retry_count, 1);
+    assert_int_equal(queue.backoff_retry_ms[0], 3600000);
+    assert_true(queue.backoff_to_normal_after_ms == CONF_UNLIMITED);
+    queue = queue_of(conf, "a", "{default}");
+    assert_null(queue.replies);
+    assert_int_equal(queue.backoff_max_msg_rate.count, 2);
+    assert_int_equal(queue.backoff_max_smtp_out, 3);
+    assert_int_equal(queue.backoff_retry_count, 2);
+    assert_int_equal(queue.backoff_retry_ms[1], 10800000);
+    assert_int_equal(queue.backoff_to_normal_after_ms, 86400000);
+    assert_true(queue.backoff_to_normal_after_delivery);
+    conf_unref(conf);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(mistakes_are_named),
         cmocka_unit_test(the_first_rule_that_matches),
         cmocka_unit_test(members_of_an_address_list),
+        cmocka_unit_test(rules_of_replies),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -61,6 +61,8 @@ static const char *needed_by(enum verb verb)
     case VERB_SHOW_SETTINGS:
     case VERB_EXPLAIN:
         return " a.example/mta1";
+    case VERB_SET_QUEUE:
+        return " a.example/mta1 --mode=backoff";
     case VERB_LIST:
     case VERB_DELETE:
         return " --queue=a.example/mta1";
@@ -79,6 +81,8 @@ static const char *value_of(enum verb_option option)
     case OPTION_PAUSED:
     case OPTION_CONNECTED:
         return "=no";
+    case OPTION_MODE:
+        return "=normal";
     case OPTION_SORT:
         return "=kb";
     case OPTION_QUEUE:
@@ -193,6 +197,10 @@ static void values_are_read(void **state)
     assert_verb("delete --queue=*/{default} --older-than=1w2d3h4m5s", VERB_DELETE);
     assert_string_equal(request.vmta, "{default}");
     assert_true(request.older_than_ms == 788645000);
+    assert_verb("set queue */* --mode=BACKOFF", VERB_SET_QUEUE);
+    assert_true(request.backoff);
+    assert_verb("show queues --mode=normal", VERB_SHOW_QUEUES);
+    assert_false(request.backoff);
     assert_verb("shutdown --grace=0s", VERB_SHUTDOWN);
     assert_true(request.grace_ms == 0 && (request.given & VERB_BIT(OPTION_GRACE)) != 0);
     assert_verb("test config \"/a b/\\\"c\\\".conf\" --syntax", VERB_TEST_CONFIG);
@@ -207,7 +215,7 @@ static void mistakes_are_named(void **state)
     assert_refused("show", "missing: status, topqueues");
     assert_refused("frobnicate", "unknown: \"frobnicate\"");
     assert_refused("show jobs", "unknown: \"jobs\"");
-    assert_refused("s st", "ambiguous: \"s\"; one of: show, schedule, shutdown");
+    assert_refused("s st", "ambiguous: \"s\"; one of: show, set, schedule, shutdown");
     assert_refused("sh", "show, shutdown");
     assert_refused("show status now", "one word too many");
     assert_refused("pause queue", "DOMAIN/VMTA");
@@ -226,6 +234,8 @@ static void mistakes_are_named(void **state)
     assert_refused("show queues --maxitems", "--maxitems wants N");
     assert_refused("show queues --maxitems=-1", "--maxitems wants N");
     assert_refused("show queues --sort=age", "name|rcpt|kb|conn");
+    assert_refused("set queue a/b", "set queue wants --mode=normal|backoff");
+    assert_refused("set queue a/b --mode=slow", "normal|backoff");
     assert_refused("show queues --json=1", "no value");
     assert_refused("show queues --nonsense", "unknown option --nonsense");
     assert_refused("show queues --", "without the name");

@@ -1,0 +1,16 @@
+/*
+ * reply_list: <smtp-pattern-list>, what replies of receivers lead to; private to core/conf.
+ *
+ * Read from a tree's list lines when the snapshot is built, patterns compiled then; they belong to
+ * the snapshot. Bad lines, unknown actions, actions that contradict each other and names of lists
+ * that do not exist are errors of the configuration, with file and line. One thread while building,
+ * any afterwards.
+ */
+#pragma once
+
+#include "core/conf/build.h"
+
+/* Every list, and every <domain> that names one. */
+void build_reply_lists(struct build *build);
+/* NULL when there is none of that name; ASCII case is ignored. */
+const struct conf_reply_list *reply_list_find(const struct conf *conf, struct slice name);

@@ -1,0 +1,26 @@
+/*
+ * react: what a receiver's reply leads to by the queue's <smtp-pattern-list>.
+ *
+ * Every line of the list whose pattern matches the reply counts, in their order. Of actions that
+ * contradict each other (backoff and normal mode, the next MX and the end of the queue, two
+ * different times of one thing) those of the first line that matches count. bounce-rcpt is for a
+ * 4xx to RCPT alone. What is not the receiver's own reply leads to nothing. Pure functions of their
+ * arguments.
+ */
+#pragma once
+
+#include "core/base/regex.h"
+#include "core/conf/conf.h"
+#include "core/mail/verdict.h"
+
+struct react {
+    unsigned actions;     /* enum conf_reply_action */
+    uint64_t backoff_ms;  /* CONF_UNLIMITED = for ever, CONF_REPLY_NO_TIME = not said */
+    uint64_t disabled_ms; /* likewise */
+    const struct conf_reply_rule *mode_rule; /* that BACKOFF or NORMAL come from, or NULL */
+    const struct conf_reply_rule *rule;      /* the first one that matches, or NULL */
+};
+
+/* list: NULL = none. scratch: of the calling thread. */
+struct react react_to(const struct conf_reply_list *list, const struct verdict *verdict,
+                      struct regex_scratch *scratch);

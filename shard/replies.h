@@ -1,0 +1,25 @@
+/*
+ * replies: the actions of a queue's <smtp-pattern-list>, carried out where the reply came.
+ *
+ * policy/react.h says what a reply leads to, this does it: the mode of the queue at once (modes.h),
+ * the fate of the recipient, the host that is passed by, the queue that rests or ends. Of a queue
+ * that has left for another shard nothing but the recipient's fate follows: the next refusal comes
+ * there. All of it belongs to the shard's thread.
+ */
+#pragma once
+
+#include "shard/policy/fate.h"
+#include "shard/policy/react.h"
+
+struct connection;
+struct queue;
+struct shard;
+
+/* What the reply leads to; the mode of the queue follows at once. */
+struct react replies_heed(struct shard *shard, struct queue *queue, const struct verdict *verdict);
+/* The fate of the recipient that the reply was for. */
+void replies_bend_fate(struct shard *shard, struct connection *connection,
+                       const struct react *react, const struct verdict *verdict, struct fate *fate);
+/* What follows for the queue; the recipient that the reply was for is settled. */
+void replies_act(struct shard *shard, struct queue *queue, const struct react *react,
+                 const struct verdict *verdict);

@@ -1,0 +1,128 @@
+/* What a reply leads to by a list of patterns: all lines that match, the first of those that
+ * contradict each other. */
+#include "shard/policy/react.h"
+
+#include "tests/unit/core_base/unit.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const char list_text[] = "smtp-source-host 192.0.2.1 a\n"
+                                "<smtp-pattern-list l>\n"
+                                "reply /too many/ mode=backoff,backoff-to-normal-after=1h\n"
+                                "reply /^250/ mode=normal\n"
+                                "reply /many errors/ mode=normal,skip-mx\n"
+                                "reply /errors/ bounce-queue,defer-queue\n"
+                                "reply /^421 .*blocked/ disable-source-ip,reenable-after=2h\n"
+                                "reply /blocked/ disable-source-ip\n"
+                                "reply /gone/ bounce-rcpt,mode=backoff\n"
+                                "</smtp-pattern-list>\n"
+                                "<domain *>\nsmtp-pattern-list l\n</domain>\n";
+
+#define B CONF_REPLY_BACKOFF
+#define N CONF_REPLY_NORMAL
+#define S CONF_REPLY_SKIP_MX
+#define Q CONF_REPLY_BOUNCE_QUEUE
+#define R CONF_REPLY_BOUNCE_RCPT
+#define D CONF_REPLY_DISABLE_SOURCE
+#define W CONF_REPLY_DEFER_QUEUE
+
+static const struct {
+    const char *reply;
+    uint8_t stage;
+    unsigned actions;
+    uint64_t backoff_ms;
+    uint64_t disabled_ms;
+    unsigned line; /* of the first that matches; 0 = none */
+} cases[] = {
+    {"450 4.2.0 greylisted", VERDICT_AT_RCPT, 0, CONF_REPLY_NO_TIME, CONF_REPLY_NO_TIME, 0},
+    {"421 4.7.0 TOO MANY connections", VERDICT_AT_GREETING, B, 3600000, CONF_REPLY_NO_TIME, 3},
+    {"250 2.0.0 Ok", VERDICT_AT_DOT, N, CONF_REPLY_NO_TIME, CONF_REPLY_NO_TIME, 4},
+    /* Backoff first: the later line's other action counts all the same, and the one after that
+     * contradicts it. */
+    {"421 too many errors", VERDICT_AT_MAIL, B | S | W, 3600000, CONF_REPLY_NO_TIME, 3},
+    {"421 errors", VERDICT_AT_MAIL, Q | W, CONF_REPLY_NO_TIME, CONF_REPLY_NO_TIME, 6},
+    /* The time is that of the line the action comes from. */
+    {"421 blocked", VERDICT_AT_MAIL, D, CONF_REPLY_NO_TIME, 7200000, 7},
+    {"550 blocked", VERDICT_AT_MAIL, D, CONF_REPLY_NO_TIME, CONF_REPLY_NO_TIME, 8},
+    /* bounce-rcpt: a 4xx to RCPT alone. */
+    {"450 gone", VERDICT_AT_RCPT, R | B, CONF_REPLY_NO_TIME, CONF_REPLY_NO_TIME, 9},
+    {"450 gone", VERDICT_AT_MAIL, B, CONF_REPLY_NO_TIME, CONF_REPLY_NO_TIME, 9},
+    {"550 gone", VERDICT_AT_RCPT, B, CONF_REPLY_NO_TIME, CONF_REPLY_NO_TIME, 9},
+};
+
+static struct verdict verdict_of(const char *text, uint8_t stage)
+{
+    struct verdict verdict = {
+        .class = text[0] == '2'   ? VERDICT_SUCCESS
+                 : text[0] == '4' ? VERDICT_TRANSIENT
+                                  : VERDICT_PERMANENT,
+        .stage = stage,
+        .flags = VERDICT_FROM_REPLY,
+        .text_bytes = (uint16_t)strlen(text),
+    };
+
+    memcpy(verdict.text, text, strlen(text));
+    return verdict;
+}
+
+static void on_finding(void *context, enum conf_severity severity, const char *file, unsigned line,
+                       const char *text)
+{
+    if (severity == CONF_ERROR)
+        print_error("%s:%u: %s\n", file, line, text);
+}
+
+static struct conf *load(struct conf_queue *ret_settings)
+{
+    static const struct conf_load_options options = {.syntax_only = true};
+    struct conf *conf = NULL;
+
+    assert_int_equal(conf_load_text("test", list_text, &options, on_finding, NULL, &conf), 0);
+    conf_queue(conf, SLICE_LITERAL("a.example"), CONF_VMTA_DEFAULT, ret_settings);
+    return conf;
+}
+
+static void every_line_counts_and_the_first_of_a_conflict_wins(void **state)
+{
+    struct regex_scratch *scratch = regex_scratch_new();
+    struct conf_queue settings;
+    struct conf *conf = load(&settings);
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct verdict verdict = verdict_of(cases[i].reply, cases[i].stage);
+        struct react react = react_to(settings.replies, &verdict, scratch);
+
+        if (react.actions != cases[i].actions || react.backoff_ms != cases[i].backoff_ms ||
+            react.disabled_ms != cases[i].disabled_ms ||
+            (react.rule == NULL ? 0 : react.rule->line) != cases[i].line)
+            fail_msg("%s: actions %#x, backoff %llu, disabled %llu", cases[i].reply, react.actions,
+                     (unsigned long long)react.backoff_ms, (unsigned long long)react.disabled_ms);
+    }
+    regex_scratch_free(scratch);
+    conf_unref(conf);
+}
+
+static void what_the_receiver_did_not_say_leads_to_nothing(void **state)
+{
+    struct regex_scratch *scratch = regex_scratch_new();
+    struct conf_queue settings;
+    struct conf *conf = load(&settings);
+    struct verdict verdict = verdict_of("421 too many errors", VERDICT_AT_MAIL);
+
+    assert_int_equal(react_to(NULL, &verdict, scratch).actions, 0);
+    verdict.flags = 0;
+    assert_int_equal(react_to(settings.replies, &verdict, scratch).actions, 0);
+    regex_scratch_free(scratch);
+    conf_unref(conf);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_line_counts_and_the_first_of_a_conflict_wins),
+        cmocka_unit_test(what_the_receiver_did_not_say_leads_to_nothing),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
