@@ -15,6 +15,7 @@
 
 #include "core/base/ipaddr.h"
 #include "core/base/slice.h"
+#include "core/conf/reply_rule.h"
 
 #include <stdio.h>
 
@@ -138,7 +139,6 @@ enum conf_bad_line_ends {
 
 struct regex_scratch;
 struct conf_pattern_list;
-struct regex;
 struct conf_address_list;
 struct conf_category_list;
 
@@ -317,36 +317,6 @@ struct conf_route_host {
 /* Lists of bounce categories that a queue may have: its domain's most specific one, its virtual
  * MTA's or pool's, the top level's. They are asked in this order. */
 #define CONF_CATEGORY_LISTS 3
-
-/* What a reply of the receiver's leads to, see shard/policy/react.h. */
-enum conf_reply_action {
-    CONF_REPLY_BACKOFF = 1,
-    CONF_REPLY_NORMAL = 2,
-    CONF_REPLY_SKIP_MX = 4,
-    CONF_REPLY_BOUNCE_QUEUE = 8,
-    CONF_REPLY_BOUNCE_RCPT = 16,
-    CONF_REPLY_DISABLE_SOURCE = 32,
-    CONF_REPLY_DEFER_QUEUE = 64,
-};
-
-/* The rule says nothing of a time: that of the queue's settings counts. */
-#define CONF_REPLY_NO_TIME (UINT64_MAX - 1)
-
-/* One line of a <smtp-pattern-list>. */
-struct conf_reply_rule {
-    const struct regex *regex;
-    unsigned actions;     /* enum conf_reply_action */
-    uint64_t backoff_ms;  /* CONF_UNLIMITED = for ever, CONF_REPLY_NO_TIME */
-    uint64_t disabled_ms; /* of the source address; likewise */
-    const char *file;     /* the line that says so */
-    unsigned line;
-};
-
-struct conf_reply_list {
-    const char *name;
-    const struct conf_reply_rule *rules;
-    uint32_t rule_count;
-};
 
 /* Every limit is per queue, as PowerMTA has it. */
 struct conf_queue {

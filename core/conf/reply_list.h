@@ -10,6 +10,12 @@
 
 #include "core/conf/build.h"
 
+/*
+ * One line, `reply` and all, of the list or provider of that name. False after an error was
+ * reported. The caller sets the rule's file; the line's text must live as long as the snapshot.
+ */
+bool reply_rule_read(struct build *build, const char *list_name, const struct list_line *line,
+                     struct conf_reply_rule *rule);
 /* Every list, and every <domain> that names one. */
 void build_reply_lists(struct build *build);
 /* NULL when there is none of that name; ASCII case is ignored. */

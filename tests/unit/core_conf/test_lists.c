@@ -68,6 +68,30 @@ static void mistakes_are_named(void **state)
         {"<smtp-pattern-list l>\nreply /a/ mode=backoff,backoff-to-normal-after=x\n"
          "</smtp-pattern-list>\n",
          "error test:7: backoff-to-normal-after: \"x\" is no time"},
+        {"<smtp-pattern-list l>\nreply /a/ bounce-rcpt,defer-rcpt\n</smtp-pattern-list>\n",
+         "error test:7: bounce-rcpt and defer-rcpt contradict each other"},
+        {"<smtp-pattern-list l>\nreply /a/ skip-mx scope=provider\n</smtp-pattern-list>\n",
+         "error test:7: trigger and scope do nothing without mode=, stop or disable-source-ip"},
+        {"<smtp-pattern-list l>\nreply /a/ trigger=3/1m\n</smtp-pattern-list>\n",
+         "error test:7: trigger and scope do nothing"},
+        {"<smtp-pattern-list l>\nreply /a/ stop=0\n</smtp-pattern-list>\n",
+         "error test:7: stop: a stop of no time does nothing"},
+        {"<smtp-pattern-list l>\nreply /a/ stop=never\n</smtp-pattern-list>\n",
+         "error test:7: stop: \"never\" is no time"},
+        {"<smtp-pattern-list l>\nreply /a/ stop trigger=3\n</smtp-pattern-list>\n",
+         "error test:7: trigger: \"3\" is neither N/TIME nor a share"},
+        {"<smtp-pattern-list l>\nreply /a/ stop trigger=0/1m\n</smtp-pattern-list>\n",
+         "error test:7: trigger: \"0/1m\" is neither"},
+        {"<smtp-pattern-list l>\nreply /a/ stop trigger=101%\n</smtp-pattern-list>\n",
+         "error test:7: trigger: \"101%\" is neither"},
+        {"<smtp-pattern-list l>\nreply /a/ stop trigger=3/0\n</smtp-pattern-list>\n",
+         "error test:7: trigger: a span of no time"},
+        {"<smtp-pattern-list l>\nreply /a/ stop trigger=3/x\n</smtp-pattern-list>\n",
+         "error test:7: trigger: \"x\" is no time"},
+        {"<smtp-pattern-list l>\nreply /a/ stop scope=ip\n</smtp-pattern-list>\n",
+         "error test:7: scope: \"ip\" is none of queue,"},
+        {"<smtp-pattern-list l>\nreply /a/ stop scope=job scope=job\n</smtp-pattern-list>\n",
+         "error test:7: scope is given twice"},
         {"<smtp-pattern-list l>\n</smtp-pattern-list>\n"
          "<smtp-pattern-list L>\n</smtp-pattern-list>\n",
          "error test:8: <smtp-pattern-list L> is given twice"},
@@ -207,6 +231,54 @@ static void rules_of_replies(void **state)
     conf_unref(conf);
 }
 
+static void rules_with_triggers_and_scopes(void **state)
+{
+    struct conf *conf =
+        load("<smtp-pattern-list l>\n"
+             "reply /^421 4\\.7\\.28 / or \"x\"/ stop=10m scope=source-ip\n"
+             "reply /b/ mode=backoff,backoff-to-normal-after=1h trigger=5/10m scope=Provider\n"
+             "reply /c/ defer-rcpt, stop trigger=20% scope=job\n"
+             "reply /d/ disable-source-ip scope=sender-domain trigger=30%/1h, reenable-after=1d\n"
+             "reply /e/mode=backoff\n"
+             "</smtp-pattern-list>\n"
+             "<domain *>\nsmtp-pattern-list l\n</domain>\n");
+    struct conf *again = load("<smtp-pattern-list l>\n"
+                              "reply /b/ skip-mx\n"
+                              "reply /e/mode=backoff\n"
+                              "</smtp-pattern-list>\n"
+                              "<domain *>\nsmtp-pattern-list l\n</domain>\n");
+    const struct conf_reply_rule *rules = queue_of(conf, "b", "{default}").replies->rules;
+    const struct conf_reply_rule *others = queue_of(again, "b", "{default}").replies->rules;
+
+    assert_int_equal(rules[0].actions, CONF_REPLY_STOP);
+    assert_int_equal(rules[0].stop_ms, 600000);
+    assert_int_equal(rules[0].scope, CONF_REPLY_OF_SOURCE_IP);
+    assert_int_equal(rules[0].trigger.count, 1);
+    assert_int_equal(rules[0].trigger.interval_ms, 0);
+    assert_string_equal(rules[1].text,
+                        "reply /b/ mode=backoff,backoff-to-normal-after=1h trigger=5/10m "
+                        "scope=Provider");
+    assert_int_equal(rules[1].backoff_ms, 3600000);
+    assert_int_equal(rules[1].scope, CONF_REPLY_OF_PROVIDER);
+    assert_int_equal(rules[1].trigger.count, 5);
+    assert_int_equal(rules[1].trigger.percent, 0);
+    assert_int_equal(rules[1].trigger.interval_ms, 600000);
+    assert_int_equal(rules[2].actions, CONF_REPLY_STOP | CONF_REPLY_DEFER_RCPT);
+    assert_int_equal(rules[2].stop_ms, CONF_REPLY_STOP_MS);
+    assert_int_equal(rules[2].trigger.percent, 20);
+    assert_int_equal(rules[2].trigger.count, CONF_REPLY_SHARE_COUNT);
+    assert_int_equal(rules[2].trigger.interval_ms, CONF_REPLY_SHARE_MS);
+    assert_int_equal(rules[2].scope, CONF_REPLY_OF_JOB);
+    assert_int_equal(rules[3].trigger.interval_ms, 3600000);
+    assert_int_equal(rules[3].disabled_ms, 86400000);
+    assert_int_equal(rules[4].actions, CONF_REPLY_BACKOFF);
+    /* The same line is the same rule; another one is not. */
+    assert_true(rules[4].id == others[1].id);
+    assert_true(rules[1].id != others[0].id);
+    conf_unref(conf);
+    conf_unref(again);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -214,6 +286,7 @@ int main(void)
         cmocka_unit_test(the_first_rule_that_matches),
         cmocka_unit_test(members_of_an_address_list),
         cmocka_unit_test(rules_of_replies),
+        cmocka_unit_test(rules_with_triggers_and_scopes),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
