@@ -321,8 +321,9 @@ int inject_begin_content(struct intake_message *intake)
     struct message_buffer *rcpts = &message->buffers[0];
     struct message_buffer *first;
     struct wire_writer w;
-    char verp[ADDRESS_PATH_MAX];
+    char by_source[ADDRESS_PATH_MAX - 2], by_vmta[ADDRESS_PATH_MAX - 2], verp[ADDRESS_PATH_MAX];
 
+    inject_rewrite(intake, by_source, by_vmta, sizeof(by_vmta));
     if (intake->source.verp_default)
         intake->sender = inject_verp(intake, verp);
     if (intake->source.bcc && inject_put_bcc(intake) < 0)

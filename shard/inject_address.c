@@ -80,6 +80,19 @@ struct slice inject_verp(const struct intake_message *intake, char *room)
     return text.is_cut || text.len > ADDRESS_PATH_MAX - 2 ? sender : text_slice(&text);
 }
 
+void inject_rewrite(struct intake_message *intake, char *by_source, char *by_vmta,
+                    size_t room_bytes)
+{
+    const struct conf_vmta *vmta = conf_vmta(intake->shard->conf, intake->vmta_id);
+    const struct conf_source *source =
+        intake->source.rewrites ? inject_source(intake) : &intake->source;
+
+    if (source->rewrites)
+        intake->sender = conf_rewrite(source->rewrites, intake->sender, by_source, room_bytes);
+    if (vmta && vmta->rewrites)
+        intake->sender = conf_rewrite(vmta->rewrites, intake->sender, by_vmta, room_bytes);
+}
+
 int inject_put_bcc(struct intake_message *intake)
 {
     const char *bcc = inject_source(intake)->bcc;

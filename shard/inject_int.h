@@ -174,6 +174,10 @@ int inject_put_rcpt(struct intake_message *intake, const struct address *rcpt, s
 /* The sender with the first recipient in it, composed in room[ADDRESS_PATH_MAX]; the sender itself
  * where there is none or the result would be too long for a path. */
 struct slice inject_verp(const struct intake_message *intake, char *room);
+/* The sender as the rewrite lists of the source and then of the virtual MTA have it, in these
+ * rooms. */
+void inject_rewrite(struct intake_message *intake, char *by_source, char *by_vmta,
+                    size_t room_bytes);
 /* The source's bcc, if it has one: 0 or E_FULL. */
 int inject_put_bcc(struct intake_message *intake);
 

@@ -8,6 +8,7 @@
 #include "core/conf/lint.h"
 #include "core/conf/pattern_list.h"
 #include "core/conf/reply_list.h"
+#include "core/conf/rewrite_list.h"
 #include "core/conf/show.h"
 
 #include <errno.h>
@@ -248,6 +249,7 @@ int build_snapshot(struct conf *conf, const struct tree *tree,
         build_pattern_lists(&build);
         build_address_lists(&build);
         build_reply_lists(&build);
+        build_rewrite_lists(&build);
         rc = build_sources(&build);
     }
     if (rc == 0 && report->errors == 0)

@@ -5,6 +5,7 @@
 #include "core/conf/block.h"
 #include "core/conf/field.h"
 #include "core/conf/pattern_list.h"
+#include "core/conf/rewrite_list.h"
 #include "core/conf/show.h"
 
 #include <errno.h>
@@ -183,6 +184,8 @@ static void check_entry(struct build *build, const struct entry *entry)
             check_way(build, entry, name);
     else if (entry->row->offset == offsetof(struct conf_source, pattern_list))
         check_list(build, entry, rest, pattern_list_find(build->conf, rest) != NULL);
+    else if (entry->row->offset == offsetof(struct conf_source, rewrite_list))
+        check_list(build, entry, rest, rewrite_list_find(build->conf, rest) != NULL);
     else if (entry->row->offset == offsetof(struct conf_source, suppression_lists))
         while (value_next_item(&rest, &name))
             check_list(build, entry, name, address_list_find(build->conf, name) != NULL);
@@ -316,6 +319,8 @@ static void find_lists(struct conf *conf, struct conf_source *source)
 
     source->patterns =
         source->pattern_list ? pattern_list_find(conf, slice_str(source->pattern_list)) : NULL;
+    source->rewrites =
+        source->rewrite_list ? rewrite_list_find(conf, slice_str(source->rewrite_list)) : NULL;
     source->suppression_count = 0;
     if (source->suppression_lists != NULL) {
         lists = arena_alloc(&conf->arena, conf->address_list_count * sizeof(*lists));

@@ -141,6 +141,7 @@ struct regex_scratch;
 struct conf_pattern_list;
 struct conf_address_list;
 struct conf_category_list;
+struct conf_rewrite_list;
 
 /*
  * Plain values may be copied and kept. Texts and lists live as long as the snapshot: who holds a
@@ -189,6 +190,8 @@ struct conf_source {
     const struct conf_pattern_list *patterns; /* NULL = none */
     const struct conf_address_list *const *suppressions; /* [suppression_count] */
     uint32_t suppression_count;
+    const struct conf_rewrite_list *rewrites; /* NULL = none */
+    const char *rewrite_list;                 /* its name */
     const char *pattern_list;      /* the names of them */
     const char *suppression_lists; /* between commas */
     uint32_t default_virtual_mta;  /* VMTA id, or CONF_NONE */
@@ -226,6 +229,10 @@ void conf_patterns_ask(const struct conf_pattern_list *list,
                        const struct conf_pattern_question *question, struct regex_scratch *scratch,
                        struct conf_pattern_answer *ret_answer);
 bool conf_patterns_use_header(const struct conf_pattern_list *list);
+/* The sender that the first rule which fits makes of this one, composed in room; sender itself where
+ * none fits or the result has no room. The null sender stays. */
+struct slice conf_rewrite(const struct conf_rewrite_list *list, struct slice sender, char *room,
+                          size_t room_bytes);
 /* Whether the address, or its domain, is in the list. */
 bool conf_address_list_has(const struct conf_address_list *list, struct slice address,
                            struct regex_scratch *scratch);
@@ -248,6 +255,8 @@ struct conf_vmta {
     uint32_t address_count;
     uint64_t max_smtp_out;              /* whole VMTA */
     struct conf_rate max_smtp_msg_rate; /* likewise: recipients tried */
+    const struct conf_rewrite_list *rewrites; /* of senders; NULL = none */
+    const char *rewrite_list;                 /* its name; lives as long as the snapshot */
 };
 
 struct conf_pool {

@@ -53,7 +53,6 @@ static const struct form {
     const char *text;
 } forms[] = {
     {"mx-rollup-list", "mx", 2, 3, "mx PATTERN NAME [rollup-by-ip]"},
-    {"rewrite-list", "mail-from|from-domain", 2, 2, "mail-from|from-domain FROM TO"},
 };
 
 static bool has_form(const struct form *form, struct slice text)

@@ -44,6 +44,7 @@ struct vmta_slot {
     const struct settings *rate_from;        /* likewise max-smtp-msg-rate */
     bool has_own_connections;
     bool has_own_rate;
+    bool has_own_rewrites;
 };
 
 /* A <source> block by address; parent is the next wider one, or the number of "none". */
@@ -90,6 +91,8 @@ struct conf {
     uint32_t pattern_list_count;
     struct conf_reply_list *reply_lists;
     uint32_t reply_list_count;
+    struct conf_rewrite_list *rewrite_lists;
+    uint32_t rewrite_list_count;
     struct conf_address_list *address_lists;
     uint32_t address_list_count;
     struct conf_regex *regexes; /* of all lists, to be freed */

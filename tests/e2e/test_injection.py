@@ -320,3 +320,22 @@ def test_mail_that_wants_a_login_is_refused_while_there_is_none(relay):
     assert client.command('MAIL FROM:<a@sender.test>')[0] == 250
     assert client.command('RCPT TO:<b@one.test>')[0] == 530
     client.close()
+
+
+def test_senders_are_rewritten(relay):
+    """The source's list first, then that of the virtual MTA; VERP builds on what they made."""
+    daemon, receiver = relay('process-x-virtual-mta yes\nrewrite-list in\nverp-default yes\n'
+                             '</source>\n<rewrite-list in>\nmail-from a@sender.test b@two.test\n'
+                             'from-domain sender.test three.test\n</rewrite-list>\n'
+                             '<rewrite-list out>\nfrom-domain three.test four.test\n'
+                             '</rewrite-list>\n<virtual-mta y>\nrewrite-list out\n'
+                             '</virtual-mta>\n<source 127.0.0.0/8>')
+    ways = [('a@sender.test', b'w', 'b-b=one.test@two.test'),
+            ('c@sender.test', b'w', 'c-b=one.test@three.test'),
+            ('c@sender.test', b'y', 'c-b=one.test@four.test'),
+            ('c@other.test', b'y', 'c-b=one.test@other.test'), ('', b'y', '')]
+    for count, (sender, way, wanted) in enumerate(ways, 1):
+        assert send_message(daemon.listen, sender, ['b@one.test'],
+                            b'x-virtual-mta: ' + way + b'\r\n' + BODY)[0] == 250
+        assert last_row(daemon, count)['orig'] == wanted
+        assert receiver.wait(count)[-1][0].strip('<>') == wanted

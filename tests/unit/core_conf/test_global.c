@@ -157,9 +157,8 @@ static void warnings(void **state)
          "test:2: process-x-schedule is accepted but has no effect yet", 1},
         {"<smtp-user u>\npassword x\n</smtp-user>\n<smtp-user v>\npassword y\n</smtp-user>\n",
          "test:1: <smtp-user u>", 1},
-        {"<rewrite-list a>\nmail-from a b\n</rewrite-list>\n"
-         "<rewrite-list b>\n\n</rewrite-list>\n",
-         "test:4: <rewrite-list b> is accepted", 2},
+        {"<aliases>\na b\n</aliases>\n<aliases>\n\n</aliases>\n",
+         "test:4: <aliases> is accepted", 2},
         {"<signals>\nanything at all\n</signals>\n", "<signals> is accepted and ignored", 1},
         {"<bounce-processor>\n<address-list>\ndomain x\n</address-list>\n</bounce-processor>\n",
          "test:1: <bounce-processor>", 1},

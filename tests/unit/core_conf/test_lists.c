@@ -95,6 +95,18 @@ static void mistakes_are_named(void **state)
         {"<smtp-pattern-list l>\n</smtp-pattern-list>\n"
          "<smtp-pattern-list L>\n</smtp-pattern-list>\n",
          "error test:8: <smtp-pattern-list L> is given twice"},
+        {"<rewrite-list l>\nmail-from a@b\n</rewrite-list>\n",
+         "error test:7: \"mail-from a@b\" is none of"},
+        {"<rewrite-list l>\nmail-from a@b c@d e\n</rewrite-list>\n", "error test:7: "},
+        {"<rewrite-list l>\nmail-from a@b d\n</rewrite-list>\n", "error test:7: "},
+        {"<rewrite-list l>\nfrom-domain a@b d\n</rewrite-list>\n", "error test:7: "},
+        {"<rewrite-list l>\nrcpt-to a@b c@d\n</rewrite-list>\n", "error test:7: "},
+        {"<rewrite-list l>\n</rewrite-list>\n<rewrite-list L>\n</rewrite-list>\n",
+         "error test:8: <rewrite-list L> is given twice"},
+        {"<source 10/8>\nrewrite-list l\n</source>\n",
+         "error test:7: rewrite-list: there is no list \"l\""},
+        {"<virtual-mta q>\nrewrite-list l\n</virtual-mta>\n",
+         "error test:7: rewrite-list: there is no list \"l\""},
         {"<domain a>\nsmtp-pattern-list none\n</domain>\n",
          "error test:7: smtp-pattern-list: there is no <smtp-pattern-list none>"},
     };
@@ -152,6 +164,48 @@ static void the_first_rule_that_matches(void **state)
     assert_string_equal(ask(conf, "", "/Xa@c", NULL, scratch), "v");
     assert_string_equal(ask(conf, "", "/xa@c", NULL, scratch), "none");
     regex_scratch_free(scratch);
+    conf_unref(conf);
+}
+
+static void check_rewrite(const struct conf_rewrite_list *list, const char *sender,
+                          const char *wanted)
+{
+    char room[64];
+    struct slice got = conf_rewrite(list, slice_str(sender), room, sizeof(room));
+
+    assert_true(slice_equal(got, slice_str(wanted)));
+}
+
+static const struct conf_rewrite_list *rewrites_of(const struct conf *conf, const char *vmta)
+{
+    return conf_vmta_named(conf, slice_str(vmta))->rewrites;
+}
+
+static void the_first_rewrite_that_fits(void **state)
+{
+    struct conf *conf =
+        load(WAYS "<source 10/8>\nrewrite-list l\n</source>\n"
+                  "<virtual-mta q>\nrewrite-list m\n</virtual-mta>\n"
+                  "<virtual-mta-pool p>\nvirtual-mta q\nvirtual-mta v\nrewrite-list l\n"
+                  "</virtual-mta-pool>\n"
+                  "<rewrite-list l>\nmail-from a@one b@two\nfrom-domain one three.example\n"
+                  "from-domain two four\n</rewrite-list>\n<rewrite-list m>\n</rewrite-list>\n");
+    const struct conf_rewrite_list *list = source_of(conf, "10.0.0.1", NULL)->rewrites;
+    const char *long_sender = "a-sender-with-a-name-that-is-long-enough-for-the-room@one";
+
+    assert_non_null(list);
+    assert_null(source_of(conf, "192.0.2.1", NULL)->rewrites);
+    check_rewrite(list, "a@one", "b@two");
+    check_rewrite(list, "A@ONE", "b@two");
+    check_rewrite(list, "x@One", "x@three.example");
+    check_rewrite(list, "\"a@one\"@two", "\"a@one\"@four");
+    check_rewrite(list, "a@sub.one", "a@sub.one");
+    check_rewrite(list, "", "");
+    check_rewrite(list, long_sender, long_sender);
+    assert_ptr_equal(rewrites_of(conf, "v"), list);
+    assert_null(rewrites_of(conf, "w"));
+    assert_non_null(rewrites_of(conf, "q"));
+    assert_ptr_not_equal(rewrites_of(conf, "q"), list);
     conf_unref(conf);
 }
 
@@ -284,6 +338,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(mistakes_are_named),
         cmocka_unit_test(the_first_rule_that_matches),
+        cmocka_unit_test(the_first_rewrite_that_fits),
         cmocka_unit_test(members_of_an_address_list),
         cmocka_unit_test(rules_of_replies),
         cmocka_unit_test(rules_with_triggers_and_scopes),
