@@ -192,12 +192,12 @@ struct conf_source {
     uint32_t suppression_count;
     const struct conf_rewrite_list *rewrites; /* NULL = none */
     const char *rewrite_list;                 /* its name */
-    const char *pattern_list;      /* the names of them */
-    const char *suppression_lists; /* between commas */
-    uint32_t default_virtual_mta;  /* VMTA id, or CONF_NONE */
-    uint32_t default_pool;         /* pool id, or CONF_NONE */
-    uint64_t max_message_bytes;    /* CONF_UNLIMITED = 2 GiB, see shard/inject_int.h */
-    uint64_t max_rcpt_per_message; /* CONF_UNLIMITED = up to the engine's bound */
+    const char *pattern_list;                 /* the names of them */
+    const char *suppression_lists;            /* between commas */
+    uint32_t default_virtual_mta;             /* VMTA id, or CONF_NONE */
+    uint32_t default_pool;                    /* pool id, or CONF_NONE */
+    uint64_t max_message_bytes;               /* CONF_UNLIMITED = 2 GiB, see shard/inject_int.h */
+    uint64_t max_rcpt_per_message;            /* CONF_UNLIMITED = up to the engine's bound */
     uint64_t max_message_hops;
     uint64_t command_timeout_ms;
     uint64_t data_timeout_ms;
@@ -229,8 +229,8 @@ void conf_patterns_ask(const struct conf_pattern_list *list,
                        const struct conf_pattern_question *question, struct regex_scratch *scratch,
                        struct conf_pattern_answer *ret_answer);
 bool conf_patterns_use_header(const struct conf_pattern_list *list);
-/* The sender that the first rule which fits makes of this one, composed in room; sender itself where
- * none fits or the result has no room. The null sender stays. */
+/* The sender that the first rule which fits makes of this one, composed in room; sender itself
+ * where none fits or the result has no room. The null sender stays. */
 struct slice conf_rewrite(const struct conf_rewrite_list *list, struct slice sender, char *room,
                           size_t room_bytes);
 /* Whether the address, or its domain, is in the list. */
@@ -253,8 +253,8 @@ struct conf_vmta {
     const char *name; /* "{default}" exists always */
     const struct conf_source_address *addresses;
     uint32_t address_count;
-    uint64_t max_smtp_out;              /* whole VMTA */
-    struct conf_rate max_smtp_msg_rate; /* likewise: recipients tried */
+    uint64_t max_smtp_out;                    /* whole VMTA */
+    struct conf_rate max_smtp_msg_rate;       /* likewise: recipients tried */
     const struct conf_rewrite_list *rewrites; /* of senders; NULL = none */
     const char *rewrite_list;                 /* its name; lives as long as the snapshot */
 };

@@ -110,10 +110,6 @@ static const struct {
      "<mx-rollup-list>\nmx *.google.com gmail.rollup rollup-by-ip\nmx *.example.com\n"
      "</mx-rollup-list>\n",
      "warning test:3: the line is not of the form: mx PATTERN NAME"},
-    {"a roll-up without a name",
-     "<source 0/0>\nrewrite-list r\n</source>\n"
-     "<mx-rollup-list r>\nmx *.b.example b.rollup\nmx *.c.example\n</mx-rollup-list>\n",
-     "warning test:6: the line is not of the form: mx PATTERN NAME [rollup-by-ip]"},
     {"keyword without effect", "run-as-root no\n", "warning test:1: run-as-root is accepted and "},
     {"file to include is elsewhere", "include /nowhere/at/all.conf\n",
      "warning test:1: cannot include /nowhere/at/all.conf"},
