@@ -1,6 +1,7 @@
 #include "queue/envelope.h"
 
 #include "core/base/err.h"
+#include "core/base/hash.h"
 #include "core/base/must.h"
 
 /*
@@ -30,6 +31,23 @@ struct slice envelope_rcpt_host(const struct envelope_rcpt *rcpt)
     while (at > 0 && rcpt->address.data[at - 1] != '@')
         at--;
     return slice_after(rcpt->address, at);
+}
+
+uint32_t envelope_flow(const struct envelope *envelope)
+{
+    const struct slice *sender = &envelope->sender;
+    uint64_t hash = hash_bytes(envelope->job_id.data, envelope->job_id.len);
+    size_t at = sender->len;
+    uint32_t flow;
+
+    if (envelope->job_id.len == 0) {
+        while (at > 0 && sender->data[at - 1] != '@')
+            at--;
+        hash = hash_combine(hash_bytes_nocase(sender->data + at, sender->len - at),
+                            ipaddr_hash(&envelope->client_ip));
+    }
+    flow = (uint32_t)(hash ^ hash >> 32);
+    return flow > 0 ? flow : 1;
 }
 
 bool envelope_rcpt_next(struct wire_reader *r, struct envelope_rcpt *ret_rcpt)

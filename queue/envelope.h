@@ -49,6 +49,12 @@ struct envelope_rcpt {
                           what stands behind the last '@' of address */
 };
 
+/*
+ * Whose mail it is when several wait for the same: a hash of the job, or, without one, of the
+ * sender's domain and the client's address. Never 0. The same in every life: the log keeps it.
+ */
+uint32_t envelope_flow(const struct envelope *envelope);
+
 /* The domain for routing of a recipient, see `host`. */
 struct slice envelope_rcpt_host(const struct envelope_rcpt *rcpt);
 

@@ -635,6 +635,7 @@ static int tell_message(struct recover *recover, const struct recover_message *m
         .place = {message->serial, message->offset, message->bytes, message->slot, message->large},
         .vmta = recover->table.names[message->vmta],
         .rcpt_count = message->rcpt_count,
+        .flow = message->flow,
     };
     struct wire_writer w;
 

@@ -179,6 +179,7 @@ int recover_table_message(struct recover_table *t, const struct envelope *envelo
     if (result < 0)
         return result;
     message->accepted_us = envelope->accepted_us;
+    message->flow = envelope_flow(envelope);
     place_take(message, place);
     wire_reader_init(&r, envelope->rcpts.data, envelope->rcpts.len);
     for (uint32_t i = 0; envelope_rcpt_next(&r, &rcpt); i++) {
@@ -207,6 +208,7 @@ int recover_table_state(struct recover_table *t, const struct log_message_state 
     if (result < 0)
         return result;
     message->accepted_us = state->accepted_us;
+    message->flow = state->flow;
     place_take(message, &state->place);
     wire_reader_init(&r, state->rcpts.data, state->rcpts.len);
     for (uint32_t i = 0; log_state_rcpt_next(&r, &rcpt); i++) {

@@ -1,7 +1,7 @@
 /*
  * recover_table: what recovery knows about each message while it reads the log.
  *
- * 48 bytes a message and 16 a recipient; names of domains and VMTAs are kept once. Facts may come
+ * 56 bytes a message and 16 a recipient; names of domains and VMTAs are kept once. Facts may come
  * in any order that the log can hold them: a final outcome wins, else the one with more attempts,
  * else the later one. One thread.
  */
@@ -33,8 +33,9 @@ struct recover_message {
     uint32_t is_done : 1;
     uint16_t slot;  /* of the segment at serial, set once all is known */
     uint16_t large; /* as in struct log_place */
+    uint32_t flow;  /* envelope_flow, 0 = unknown */
 };
-_Static_assert(sizeof(struct recover_message) == 48, "memory of a recovery");
+_Static_assert(sizeof(struct recover_message) == 56, "memory of a recovery");
 
 struct recover_table {
     struct recover_message *messages;

@@ -182,6 +182,7 @@ struct log_message_state {
     struct slice vmta; /* name of the VMTA the message is queued for */
     uint32_t rcpt_count;
     struct slice rcpts; /* encoded; see log_state_rcpt_put / _next */
+    uint32_t flow;      /* envelope_flow; 0 = unknown, written by an earlier version */
 };
 
 struct log_state_rcpt {

@@ -230,7 +230,7 @@ static struct outcome_parcel *settle(struct shard *shard, uint32_t queued_index,
     queue->sending_count--;
     if (fate->kind == FATE_RETRY_AT_ONCE) {
         shard->outcomes_reserved--;
-        queues_push_ready(shard, queue, queued_index, queue->local == LOCAL_NONE);
+        ready_push(shard, queue, queued_index, true);
         return NULL;
     }
     queues_cool(queued);
@@ -274,26 +274,34 @@ static bool has_room(struct shard *shard, struct delivery *delivery)
 static void take_rcpts(struct shard *shard, struct delivery *delivery, struct queue *queue,
                        uint32_t count_max)
 {
-    const struct queued *first = slab_at(&shard->queued, queues_peek(queue));
+    uint32_t index = ready_peek(queue);
+    const struct queued *first = slab_at(&shard->queued, index);
     uint16_t home = first->home;
     uint32_t home_message = first->home_message;
 
-    while (delivery->count < count_max && queues_peek(queue) != NONE) {
-        const struct queued *next = slab_at(&shard->queued, queues_peek(queue));
+    while (delivery->count < count_max && index != NONE) {
+        const struct queued *next = slab_at(&shard->queued, index);
 
         if (next->home != home || next->home_message != home_message || !has_room(shard, delivery))
             break;
-        delivery->rcpts[delivery->count++] = queues_pop(shard, queue);
+        delivery->rcpts[delivery->count++] = index;
+        index = ready_pop(shard, queue, index);
     }
     delivery->open = delivery->count;
 }
 
-static void untake_rcpts(struct shard *shard, struct delivery *delivery, struct queue *queue)
+/* is_apart: they were taken from those set apart. */
+static void untake_rcpts(struct shard *shard, struct delivery *delivery, struct queue *queue,
+                         bool is_apart)
 {
     while (delivery->count > 0) {
+        uint32_t index = delivery->rcpts[--delivery->count];
+
         queue->sending_count--;
-        queues_push_ready(shard, queue, delivery->rcpts[--delivery->count],
-                          queue->local == LOCAL_NONE);
+        if (is_apart)
+            ready_push_apart(shard, queue, index);
+        else
+            ready_push(shard, queue, index, true);
     }
 }
 
@@ -342,7 +350,8 @@ static struct delivery *delivery_create(struct shard *shard, struct queue *queue
 static void delivery_cancel(struct shard *shard, struct delivery *delivery, struct queue *queue)
 {
     shard->outcomes_reserved -= delivery->count;
-    untake_rcpts(shard, delivery, queue);
+    untake_rcpts(shard, delivery, queue,
+                 delivery->local == LOCAL_FAIL || delivery->local == LOCAL_DELETE);
     delivery_free(shard, delivery);
 }
 
@@ -725,7 +734,7 @@ static uint32_t rcpt_count_max(const struct queue *queue, uint32_t allowed)
 
 bool deliver_start(struct shard *shard, struct connection *connection, struct queue *queue)
 {
-    uint32_t first_index = queues_peek(queue), allowed = rates_allowed(shard, queue);
+    uint32_t first_index = ready_peek(queue), allowed = rates_allowed(shard, queue);
     const struct queued *first;
     struct delivery *delivery;
 
@@ -756,7 +765,7 @@ bool deliver_start(struct shard *shard, struct connection *connection, struct qu
 
 bool deliver_start_ahead(struct shard *shard, struct connection *connection, struct queue *queue)
 {
-    const struct queued *first = slab_at(&shard->queued, queues_peek(queue));
+    const struct queued *first = slab_at(&shard->queued, ready_peek(queue));
     uint32_t allowed = rates_allowed_ahead(shard, queue);
     struct delivery *delivery;
     bool is_taken;

@@ -97,7 +97,7 @@ void doubt_note(struct shard *shard, uint32_t queued_index, const struct connect
 
 uint32_t doubt_target(const struct shard *shard, const struct queue *queue)
 {
-    const struct doubt *doubt = doubt_find(shard, queues_peek(queue));
+    const struct doubt *doubt = doubt_find(shard, ready_peek(queue));
     const struct site *site = queue->site;
 
     if (!doubt || doubt->way.open_count == OPENS_MAX || !site)
@@ -117,7 +117,7 @@ bool doubt_fits(const struct shard *shard, const struct queue *queue,
 
     if (target == NONE)
         return true;
-    doubt = doubt_find(shard, queues_peek(queue));
+    doubt = doubt_find(shard, ready_peek(queue));
     return ipaddr_equal(&connection->lane->source, &doubt->way.source) &&
            ipaddr_equal(&connection->target_at.ip, &doubt->way.target.ip) &&
            connection->target_at.port == doubt->way.target.port;

@@ -105,6 +105,7 @@ void home_unreserve(struct shard *shard, uint32_t rcpt_count)
 struct route_key {
     uint32_t name;
     uint32_t vmta_id;
+    uint32_t flow;
 };
 
 static bool route_matches(uint32_t value, const void *key, void *context)
@@ -112,7 +113,8 @@ static bool route_matches(uint32_t value, const void *key, void *context)
     const struct route *route = slab_at(&((struct shard *)context)->routes, value);
     const struct route_key *wanted = key;
 
-    return route->name == wanted->name && route->vmta_id == wanted->vmta_id;
+    return route->name == wanted->name && route->vmta_id == wanted->vmta_id &&
+           route->flow == wanted->flow;
 }
 
 static uint64_t route_hash(const struct route_key *key)
@@ -148,10 +150,10 @@ static uint16_t way_of(struct shard *shard, struct route *route, uint64_t messag
     return place_base(shard->place, ret_way->domain, ret_way->vmta_id);
 }
 
-/* One reference more on the route of (domain, VMTA); NONE when memory is short. */
-static uint32_t route_get(struct shard *shard, struct slice domain, uint32_t vmta_id)
+/* One reference more on the route of (domain, VMTA, flow); NONE when memory is short. */
+static uint32_t route_get(struct shard *shard, struct slice domain, uint32_t vmta_id, uint32_t flow)
 {
-    struct route_key key = {names_get(&shard->names, domain), vmta_id};
+    struct route_key key = {names_get(&shard->names, domain), vmta_id, flow};
     struct route *route;
     uint32_t index;
 
@@ -174,6 +176,7 @@ static uint32_t route_get(struct shard *shard, struct slice domain, uint32_t vmt
     }
     route->name = key.name;
     route->vmta_id = vmta_id;
+    route->flow = flow;
     route->refs = 1;
     list_init(&route->idle_link);
     find_way(shard, route);
@@ -182,7 +185,7 @@ static uint32_t route_get(struct shard *shard, struct slice domain, uint32_t vmt
 
 static void route_free(struct shard *shard, struct route *route)
 {
-    struct route_key key = {route->name, route->vmta_id};
+    struct route_key key = {route->name, route->vmta_id, route->flow};
     uint64_t hash = route_hash(&key);
     uint32_t index = table_find(&shard->route_table, hash, route_matches, &key, shard);
 
@@ -281,7 +284,7 @@ static uint16_t kilobytes_of(const struct log_place *place)
 static bool register_message(struct shard *shard, struct message *message)
 {
     const struct envelope *envelope = &message->envelope;
-    uint32_t vmta_id = conf_vmta_id(shard->conf, envelope->vmta);
+    uint32_t vmta_id = conf_vmta_id(shard->conf, envelope->vmta), flow = envelope_flow(envelope);
     struct envelope_rcpt rcpt;
     struct wire_reader reader;
     uint32_t index, last = NONE, ordinal = 0;
@@ -295,7 +298,7 @@ static bool register_message(struct shard *shard, struct message *message)
     home->rcpt_first = NONE;
     wire_reader_init(&reader, envelope->rcpts.data, envelope->rcpts.len);
     while (envelope_rcpt_next(&reader, &rcpt)) {
-        if (rcpt_add(shard, home, &last, route_get(shard, envelope_rcpt_host(&rcpt), vmta_id),
+        if (rcpt_add(shard, home, &last, route_get(shard, envelope_rcpt_host(&rcpt), vmta_id, flow),
                      (struct home_rcpt){.ordinal = (uint16_t)ordinal++}))
             continue;
         message_free_rcpts(shard, home);
@@ -361,7 +364,7 @@ int shard_recover_message(struct shard *shard, const struct log_message_state *s
             facts.due_s = 0;
         if (rcpt.domain.len > 0)
             domain = rcpt.domain;
-        if (!rcpt_add(shard, home, &last, route_get(shard, domain, vmta_id), facts)) {
+        if (!rcpt_add(shard, home, &last, route_get(shard, domain, vmta_id, state->flow), facts)) {
             message_free_rcpts(shard, home);
             slab_free(&shard->home_messages, index);
             return E_FULL;
@@ -387,6 +390,7 @@ static void fill_known(struct shard *shard, struct handoff *handoff,
     handoff->accepted_s = home->accepted_s;
     handoff->domain = way.domain;
     handoff->vmta_id = way.vmta_id;
+    handoff->flow = route->flow;
     handoff->ordinal = rcpt->ordinal;
     handoff->attempts = rcpt->attempts;
     handoff->home = shard->number;
@@ -684,12 +688,12 @@ static uint32_t count_rcpts(const struct shard *shard, const struct home_message
     return count;
 }
 
-/* All its recipients go by the same one; their routes are held until the message ends. */
-static uint32_t vmta_id_of(const struct shard *shard, const struct home_message *home)
+/* Virtual MTA and flow are those of all its routes, which are held until the message ends. */
+static const struct route *first_route(const struct shard *shard, const struct home_message *home)
 {
     const struct home_rcpt *rcpt = slab_at(&shard->home_rcpts, home->rcpt_first);
 
-    return ((const struct route *)slab_at(&shard->routes, rcpt->route))->vmta_id;
+    return slab_at(&shard->routes, rcpt->route);
 }
 
 /* dead: the place of a copy that is given up with this, or NULL. False when there is no room now;
@@ -697,13 +701,15 @@ static uint32_t vmta_id_of(const struct shard *shard, const struct home_message 
 static bool emit_state(struct shard *shard, const struct home_message *home,
                        const struct log_place *dead)
 {
+    const struct route *route = first_route(shard, home);
     uint32_t rcpt_count = count_rcpts(shard, home);
     struct log_message_state state = {
         .message_id = home->id,
         .accepted_us = (uint64_t)home->accepted_s * 1000000,
         .place = home->place,
-        .vmta = slice_str(conf_vmta_name(shard->conf, vmta_id_of(shard, home))),
+        .vmta = slice_str(conf_vmta_name(shard->conf, route->vmta_id)),
         .rcpt_count = rcpt_count,
+        .flow = route->flow,
     };
     size_t room = (size_t)rcpt_count * (NAMES_BYTES_MAX + 16);
     uint8_t *table = home_scratch(shard, room);

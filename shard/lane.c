@@ -246,7 +246,7 @@ static struct lane *doubt_lane(struct shard *shard, struct queue *queue)
 
     if (!vmta || doubt_target(shard, queue) == NONE)
         return NULL;
-    doubt = doubt_find(shard, queues_peek(queue));
+    doubt = doubt_find(shard, ready_peek(queue));
     for (uint32_t i = 0; i < vmta->address_count && !lane; i++)
         if (ipaddr_equal(&vmta->addresses[i].ip, &doubt->way.source))
             lane = lane_obtain(shard, queue->site, queue->vmta_id, &vmta->addresses[i]);

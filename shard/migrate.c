@@ -471,13 +471,13 @@ static void send_off(struct shard *shard, uint32_t queued_index, struct handoff 
 static bool send_ready(struct shard *shard, struct queue *queue, uint32_t *budget)
 {
     for (; queue->ready_count > 0; (*budget)--) {
-        uint32_t index = queues_peek(queue);
+        uint32_t index = ready_peek(queue);
         struct handoff *handoff =
             *budget > 0 ? lend(shard, queue, slab_at(&shard->queued, index)) : NULL;
 
         if (!handoff)
             return false;
-        queues_pop(shard, queue);
+        ready_pop(shard, queue, index);
         queue->sending_count--;
         send_off(shard, index, handoff);
     }

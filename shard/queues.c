@@ -1,11 +1,11 @@
 /*
- * Queues owned here: ready and deferred recipients, pause, rest, expiry, local verdicts.
+ * Queues owned here: deferred recipients, pause, rest, expiry, local verdicts.
  *
- * A recipient is in exactly one of three places: its queue's ready list, the heap of due times, or
- * a delivery. Due times live in memory on the monotonic clock, so a jump of the wall clock neither
- * releases nor holds anything; the log keeps wall clock times. An entry of the heap counts only
- * while its recipient is deferred until that very tick: changing one's mind never searches a heap,
- * and of two entries that say the same the second finds the recipient gone.
+ * A recipient is in exactly one of three places: its queue's ready list (ready.c), the heap of due
+ * times, or a delivery. Due times live in memory on the monotonic clock, so a jump of the wall
+ * clock neither releases nor holds anything; the log keeps wall clock times. An entry of the heap
+ * counts only while its recipient is deferred until that very tick: changing one's mind never
+ * searches a heap, and of two entries that say the same the second finds the recipient gone.
  */
 #include "core/base/err.h"
 #include "shard/place.h"
@@ -56,6 +56,7 @@ void queues_init(struct shard *shard)
 {
     slab_init(&shard->queued, sizeof(struct queued), shard->limits.rcpt_count_max);
     slab_init(&shard->queues, sizeof(struct queue), shard->limits.queue_count_max);
+    slab_init(&shard->strands, sizeof(struct ready_strand), shard->limits.queue_count_max);
     slab_init(&shard->outcomes, sizeof(struct outcome_parcel), 32768);
     slab_init(&shard->named_records, sizeof(struct named_record), shard->limits.queue_count_max);
     table_init(&shard->queue_table);
@@ -71,6 +72,7 @@ void queues_fini(struct shard *shard)
     table_fini(&shard->queue_table);
     slab_fini(&shard->named_records);
     slab_fini(&shard->outcomes);
+    slab_fini(&shard->strands);
     slab_fini(&shard->queues);
     slab_fini(&shard->queued);
 }
@@ -136,8 +138,7 @@ struct queue *queues_obtain(struct shard *shard, struct slice domain, uint32_t v
     queue->index = index;
     queue->name = name;
     queue->vmta_id = vmta_id;
-    queue->ready_head = NONE;
-    queue->ready_tail = NONE;
+    ready_init(&queue->ready);
     queue->reason_since_us = io_wall_us(shard->io);
     waits_init(&queue->waits, io_now_ns(shard->io));
     list_init(&queue->idle_link);
@@ -276,51 +277,6 @@ void queues_note_error(struct shard *shard, struct queue *queue, const struct ve
 
 /* ---- Recipients ------------------------------------------------------------------------------ */
 
-uint32_t queues_peek(const struct queue *queue)
-{
-    return queue->ready_head;
-}
-
-uint32_t queues_pop(struct shard *shard, struct queue *queue)
-{
-    uint32_t index = queue->ready_head;
-    struct queued *queued;
-
-    if (index == NONE)
-        return NONE;
-    queued = slab_at(&shard->queued, index);
-    must(queued->state == QUEUED_READY && queue->ready_count > 0);
-    queue->ready_head = queued->next;
-    if (queue->ready_head == NONE)
-        queue->ready_tail = NONE;
-    queue->ready_count--;
-    queue->sending_count++;
-    queued->state = QUEUED_SENDING;
-    queued->next = NONE;
-    return index;
-}
-
-void queues_push_ready(struct shard *shard, struct queue *queue, uint32_t queued_index,
-                       bool at_front)
-{
-    struct queued *queued = slab_at(&shard->queued, queued_index);
-
-    queued->state = QUEUED_READY;
-    queue->ready_count++;
-    if (queue->ready_head == NONE) {
-        queued->next = NONE;
-        queue->ready_head = queued_index;
-        queue->ready_tail = queued_index;
-    } else if (at_front) {
-        queued->next = queue->ready_head;
-        queue->ready_head = queued_index;
-    } else {
-        queued->next = NONE;
-        ((struct queued *)slab_at(&shard->queued, queue->ready_tail))->next = queued_index;
-        queue->ready_tail = queued_index;
-    }
-}
-
 /* Monotonic time of a wall clock time, by today's difference of the two. */
 static uint64_t monotonic_of(const struct shard *shard, uint64_t wall_us)
 {
@@ -430,7 +386,7 @@ static void fill_queued(struct queued *queued, const struct handoff *handoff)
     queued->home_message = handoff->home_message;
     queued->home_rcpt = handoff->home_rcpt;
     queued->ordinal = (uint16_t)handoff->ordinal;
-    queued->home = handoff->home & ((1 << 12) - 1);
+    queued->home = handoff->home & ((1 << 8) - 1);
     queued->is_hot = handoff->hot != NULL;
     if (handoff->hot) {
         must(handoff->attempts == 0);
@@ -472,6 +428,7 @@ enum take queues_take(struct shard *shard, const struct handoff *handoff, uint16
         return TAKE_NO_ROOM;
     }
     fill_queued(queued, handoff);
+    queued->flow = flows_take(&shard->flows, handoff->flow) & (FLOW_SLOTS - 1);
     queued->queue = queue->index;
     queue->queued_kilobytes += size_kilobytes(size_code(queued));
     doubt_resume(shard, index, &handoff->in_doubt);
@@ -481,7 +438,7 @@ enum take queues_take(struct shard *shard, const struct handoff *handoff, uint16
     else if (handoff->due_us > io_wall_us(shard->io))
         queues_defer(shard, index, handoff->due_us);
     else
-        queues_push_ready(shard, queue, index, false);
+        ready_push(shard, queue, index, false);
     /* Mail that is younger than the rest ends it where the configuration says so. */
     if (queue->settings.retry_upon_new_mail && queue->reason == WAIT_REST &&
         queued_accepted_us(queued) > queue->reason_since_us) {
@@ -500,6 +457,7 @@ void queues_drop(struct shard *shard, uint32_t queued_index)
     must(queue->queued_kilobytes >= size_kilobytes(size_code(queued)));
     queue->queued_kilobytes -= size_kilobytes(size_code(queued));
     doubt_forget(shard, queued_index);
+    flows_release(&shard->flows, queued->flow);
     slab_free(&shard->queued, queued_index);
 }
 
@@ -525,12 +483,13 @@ bool queues_can_send(const struct shard *shard, const struct queue *queue)
 
 static bool head_is_expired(struct shard *shard, const struct queue *queue)
 {
+    uint32_t index = ready_oldest(queue);
     const struct queued *queued;
     uint64_t now_us = io_wall_us(shard->io);
 
-    if (queue->ready_head == NONE)
+    if (index == NONE)
         return false;
-    queued = slab_at(&shard->queued, queue->ready_head);
+    queued = slab_at(&shard->queued, index);
     return now_us > queued_accepted_us(queued) &&
            (now_us - queued_accepted_us(queued)) / 1000 > queue->settings.bounce_after_ms;
 }
@@ -684,34 +643,14 @@ void queues_note_success(struct shard *shard, struct queue *queue)
         forget_rest(shard, queue, false);
 }
 
-/* Moves ready recipients accepted before a time to the front; returns how many. */
-static uint32_t older_to_front(struct shard *shard, struct queue *queue, uint64_t older_than_us)
-{
-    uint32_t index = queue->ready_head, moved = 0;
-
-    queue->ready_head = NONE;
-    queue->ready_tail = NONE;
-    queue->ready_count = 0;
-    while (index != NONE) {
-        struct queued *queued = slab_at(&shard->queued, index);
-        uint32_t next = queued->next;
-        bool older = !older_than_us || queued_accepted_us(queued) < older_than_us;
-
-        queues_push_ready(shard, queue, index, older);
-        moved += older;
-        index = next;
-    }
-    return moved;
-}
-
 uint32_t queues_fail_all(struct shard *shard, struct queue *queue, const struct verdict *verdict,
                          uint64_t older_than_us)
 {
-    uint32_t count = queue->stay == QUEUE_HERE ? queue->ready_count : 0;
+    uint32_t count = 0;
 
     queues_note_error(shard, queue, verdict);
-    if (older_than_us)
-        count = older_to_front(shard, queue, older_than_us);
+    if (queue->stay == QUEUE_HERE || older_than_us)
+        count = ready_set_apart(shard, queue, older_than_us);
     if (count == 0)
         return 0;
     queue->local = LOCAL_FAIL;
@@ -737,7 +676,7 @@ static uint32_t bring_deferred(struct shard *shard, struct queue *queue, uint64_
             (older_than_us && queued_accepted_us(queued) >= older_than_us))
             continue;
         queue_count_deferred(shard, queue, -1);
-        queues_push_ready(shard, queue, i, false);
+        ready_push(shard, queue, i, false);
         count++;
     }
     return count;
@@ -752,7 +691,7 @@ void queues_bounce(struct shard *shard, struct queue *queue, const struct verdic
 uint32_t queues_delete(struct shard *shard, struct queue *queue, uint64_t older_than_us)
 {
     bring_deferred(shard, queue, older_than_us);
-    queue->local_left = older_to_front(shard, queue, older_than_us);
+    queue->local_left = ready_set_apart(shard, queue, older_than_us);
     if (queue->local_left == 0)
         return 0;
     queue->local = LOCAL_DELETE;
@@ -789,7 +728,7 @@ static void release_due(struct shard *shard, uint64_t now_ns, uint32_t *budget)
             continue;
         queue = slab_at(&shard->queues, queued->queue);
         queue_count_deferred(shard, queue, -1);
-        queues_push_ready(shard, queue, entry.value, false);
+        ready_push(shard, queue, entry.value, false);
         queues_reconsider(shard, queue);
     }
 }

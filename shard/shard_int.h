@@ -8,7 +8,8 @@
  *   inject_chunks.c  messages that are larger than a chunk, written while they arrive
  *   home.c     live messages at home here: registration, handoff, outcomes, checkpoints
  *   compact.c  live messages moved out of nearly empty segments
- *   queues.c   queues owned here: ready and deferred recipients, pause, rest, expiry
+ *   queues.c   queues owned here: deferred recipients, pause, rest, expiry
+ *   ready.c    their recipients that may go, in fair turns between flows.c
  *   modes.c    backoff mode of queues: entered, left, logged
  *   replies.c  what replies lead to by the queue's list of patterns
  *   migrate.c  queues that go to another shard, and their recipients
@@ -41,6 +42,7 @@
 #include "net/mx.h"
 #include "net/smtpc.h"
 #include "net/smtpd.h"
+#include "shard/flows.h"
 #include "shard/growth.h"
 #include "shard/lease.h"
 #include "shard/message.h"
@@ -50,6 +52,7 @@
 #include "shard/policy/fate.h"
 #include "shard/policy/waits.h"
 #include "shard/rates.h"
+#include "shard/ready.h"
 #include "shard/replies.h"
 #include "shard/report.h"
 #include "shard/shard.h"
@@ -98,7 +101,7 @@ struct arrival {
 /* ---- Home ---------------------------------------------------------------------------------- */
 
 /* One live message. Lives from the durable append (or recovery) to its last final outcome. There
- * are millions: 48 bytes. Its virtual MTA is that of its recipients' routes. */
+ * are millions: 48 bytes. Its virtual MTA and flow are those of its recipients' routes. */
 struct home_message {
     uint64_t id;
     struct log_place place;
@@ -126,12 +129,14 @@ _Static_assert(sizeof(struct home_rcpt) == 16, "memory of a queued recipient");
 
 #define HOME_ATTEMPTS_MAX 0x7fffu
 
-/* Where recipients of (domain, VMTA) go; interned while recipients use it, and a while longer. */
+/* Where recipients of (domain, VMTA, flow) go; interned while recipients use it, and a while
+ * longer. */
 struct route {
     struct list idle_link; /* in shard.idle_routes while refs is 0 */
     uint64_t idle_since_ns;
     uint32_t name; /* in shard.names */
     uint32_t vmta_id;
+    uint32_t flow; /* envelope_flow */
     uint32_t refs;
     uint32_t way_version; /* of the configuration that says the way */
     struct conf_way way;  /* the queue that its recipients go to: its own, or another's */
@@ -156,6 +161,7 @@ struct handoff {
     struct message *hot; /* a claim on it, or NULL */
     struct slice domain; /* bytes of home's names, valid until it is taken */
     uint32_t vmta_id;
+    uint32_t flow; /* envelope_flow; home says it */
     uint32_t accepted_s;
     uint32_t home_message;
     uint32_t home_rcpt;
@@ -224,12 +230,14 @@ struct queued {
     uint32_t home_rcpt;    /* index at home */
     uint32_t accepted_s;   /* wall clock seconds, rounded up */
     uint16_t ordinal;
-    uint16_t home : 12;
-    uint16_t state : 3; /* enum queued_state */
+    uint16_t home : 8;
+    uint16_t state : 2; /* enum queued_state */
     uint16_t is_hot : 1;
+    uint16_t flow : 5; /* its slot, see flows.h */
 };
 _Static_assert(sizeof(struct queued) == 32, "memory of a queued recipient");
-_Static_assert(SHARD_COUNT_MAX < 1 << 12, "a shard's number has 12 bits");
+_Static_assert(SHARD_COUNT_MAX <= 1 << 8, "a shard's number has 8 bits");
+_Static_assert(FLOW_SLOTS <= 1 << 5, "a flow's slot has 5 bits");
 
 static inline uint64_t queued_accepted_us(const struct queued *queued)
 {
@@ -285,8 +293,7 @@ struct queue {
     uint32_t name; /* domain, in shard.names */
     uint32_t vmta_id;
     bool has_vmta; /* the configuration has it */
-    uint32_t ready_head;
-    uint32_t ready_tail;
+    struct ready ready;
     uint32_t ready_count;
     uint32_t deferred_count;
     uint32_t sending_count;
@@ -533,6 +540,8 @@ struct shard {
     /* queues.c */
     struct slab queued;
     struct slab queues;
+    struct slab strands; /* ready.c */
+    struct flows flows;
     struct table queue_table;
     struct list idle_queues; /* oldest first */
     struct heap due;         /* deferred recipients: key monotonic ns, value queued index */
@@ -726,11 +735,6 @@ struct queue *queues_obtain(struct shard *shard, struct slice domain, uint32_t v
 bool queues_hand_on(const struct shard *shard, struct slice domain, uint32_t vmta_id);
 /* Nothing may keep the queue any more: it is freed in a while, unless it is needed again. */
 void queues_release(struct shard *shard, struct queue *queue);
-/* First ready recipient, or NONE. */
-uint32_t queues_peek(const struct queue *queue);
-uint32_t queues_pop(struct shard *shard, struct queue *queue);
-void queues_push_ready(struct shard *shard, struct queue *queue, uint32_t queued_index,
-                       bool at_front);
 void queues_defer(struct shard *shard, uint32_t queued_index, uint64_t due_us);
 /* The recipient that this entry of the heap is for, when the entry counts; else NULL. */
 const struct queued *queues_deferred_at(const struct shard *shard, const struct heap_entry *entry);

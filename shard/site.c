@@ -228,7 +228,7 @@ static uint32_t pick_target(struct shard *shard, struct lane *lane, const struct
 
     if (target_index == NONE)
         return target_pick(lane, io_now_ns(shard->io));
-    doubt_find(shard, queues_peek(queue))->way.open_count++;
+    doubt_find(shard, ready_peek(queue))->way.open_count++;
     return target_index;
 }
 

@@ -18,10 +18,10 @@ static void add(void *context, struct slab *slab)
 void tidy_init(struct shard *shard)
 {
     struct slab *const own[] = {
-        &shard->home_messages, &shard->home_rcpts, &shard->routes,        &shard->handoffs,
-        &shard->queued,        &shard->queues,     &shard->outcomes,      &shard->sites,
-        &shard->lanes,         &shard->deliveries, &shard->connections,   &shard->wides,
-        &shard->feeds,         &shard->intakes,    &shard->pool.messages,
+        &shard->home_messages, &shard->home_rcpts, &shard->routes,     &shard->handoffs,
+        &shard->queued,        &shard->queues,     &shard->strands,    &shard->outcomes,
+        &shard->sites,         &shard->lanes,      &shard->deliveries, &shard->connections,
+        &shard->wides,         &shard->feeds,      &shard->intakes,    &shard->pool.messages,
     };
 
     for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++)

@@ -1,0 +1,222 @@
+#include "shard/ready.h"
+
+#include "shard/shard_int.h"
+
+void ready_init(struct ready *ready)
+{
+    ready->base = (struct ready_strand){.head = NONE, .tail = NONE, .next = NONE};
+    ready->more = NONE;
+    ready->apart_head = NONE;
+}
+
+/* The strand behind this one, NULL at the end. */
+static struct ready_strand *next_strand(const struct queue *queue,
+                                        const struct ready_strand *strand)
+{
+    uint32_t index = strand == &queue->ready.base ? queue->ready.more : strand->next;
+
+    return index == NONE ? NULL : slab_at(&queue->shard->strands, index);
+}
+
+/* Whether a was served less than b; the clocks run over. */
+static bool is_behind(const struct ready_strand *a, const struct ready_strand *b)
+{
+    return (int32_t)(a->served - b->served) < 0;
+}
+
+uint32_t ready_oldest(const struct queue *queue)
+{
+    const struct ready_strand *strand = &queue->ready.base;
+    const struct queued *oldest = NULL;
+    uint32_t index = NONE;
+
+    for (; strand; strand = next_strand(queue, strand)) {
+        const struct queued *head;
+
+        if (strand->count == 0)
+            continue;
+        head = slab_at(&queue->shard->queued, strand->head);
+        if (oldest && oldest->accepted_s <= head->accepted_s)
+            continue;
+        oldest = head;
+        index = strand->head;
+    }
+    return index;
+}
+
+uint32_t ready_peek(const struct queue *queue)
+{
+    const struct ready_strand *best = NULL, *strand = &queue->ready.base;
+
+    if (queue->ready.apart_count > 0)
+        return queue->ready.apart_head;
+    if (queue->ready.more == NONE)
+        return strand->head;
+    if (queue->local == LOCAL_EXPIRED)
+        return ready_oldest(queue);
+    for (; strand; strand = next_strand(queue, strand))
+        if (strand->count > 0 && (!best || is_behind(strand, best)))
+            best = strand;
+    return best ? best->head : NONE;
+}
+
+/* ---- Strands --------------------------------------------------------------------------------- */
+
+/* Only the base may be empty. */
+static void free_if_empty(struct shard *shard, struct queue *queue, struct ready_strand *strand)
+{
+    uint32_t *link = &queue->ready.more;
+    uint32_t index;
+
+    if (strand->count > 0 || strand == &queue->ready.base)
+        return;
+    while (slab_at(&shard->strands, *link) != strand)
+        link = &((struct ready_strand *)slab_at(&shard->strands, *link))->next;
+    index = *link;
+    *link = strand->next;
+    slab_free(&shard->strands, index);
+}
+
+static struct ready_strand *begin(struct queue *queue, struct ready_strand *strand, uint8_t flow)
+{
+    strand->head = NONE;
+    strand->tail = NONE;
+    strand->count = 0;
+    strand->served = queue->ready.turn;
+    strand->flow = flow;
+    return strand;
+}
+
+/* The strand of a flow, begun if need be. */
+static struct ready_strand *strand_of(struct shard *shard, struct queue *queue, uint8_t flow)
+{
+    struct ready_strand *base = &queue->ready.base, *strand;
+    uint32_t index;
+
+    for (strand = base; strand; strand = next_strand(queue, strand))
+        if (strand->count > 0 && strand->flow == flow)
+            return strand;
+    if (base->count == 0)
+        return begin(queue, base, flow);
+    strand = slab_alloc(&shard->strands, &index);
+    if (!strand)
+        return base;
+    strand->next = queue->ready.more;
+    queue->ready.more = index;
+    return begin(queue, strand, flow);
+}
+
+void ready_push(struct shard *shard, struct queue *queue, uint32_t queued_index, bool at_front)
+{
+    struct queued *queued = slab_at(&shard->queued, queued_index);
+    struct ready_strand *strand = strand_of(shard, queue, queued->flow);
+
+    queued->state = QUEUED_READY;
+    queued->next = at_front ? strand->head : NONE;
+    if (strand->head == NONE) {
+        strand->head = queued_index;
+        strand->tail = queued_index;
+    } else if (at_front) {
+        strand->head = queued_index;
+    } else {
+        ((struct queued *)slab_at(&shard->queued, strand->tail))->next = queued_index;
+        strand->tail = queued_index;
+    }
+    /* It was not served after all. */
+    if (at_front && strand->count > 0)
+        strand->served--;
+    strand->count++;
+    queue->ready_count++;
+}
+
+static struct ready_strand *strand_headed_by(const struct queue *queue, uint32_t queued_index)
+{
+    struct ready_strand *strand = (struct ready_strand *)&queue->ready.base;
+
+    while (strand && (strand->count == 0 || strand->head != queued_index))
+        strand = next_strand(queue, strand);
+    return strand;
+}
+
+uint32_t ready_pop(struct shard *shard, struct queue *queue, uint32_t queued_index)
+{
+    struct queued *queued = slab_at(&shard->queued, queued_index);
+    uint32_t behind = queued->next;
+    struct ready_strand *strand;
+
+    must(queued->state == QUEUED_READY && queue->ready_count > 0);
+    if (queue->ready.apart_count > 0) {
+        must(queue->ready.apart_head == queued_index);
+        queue->ready.apart_head = behind;
+        queue->ready.apart_count--;
+    } else {
+        strand = strand_headed_by(queue, queued_index);
+        must(strand);
+        strand->head = behind;
+        if (behind == NONE)
+            strand->tail = NONE;
+        strand->count--;
+        queue->ready.turn = strand->served++;
+        free_if_empty(shard, queue, strand);
+    }
+    queue->ready_count--;
+    queue->sending_count++;
+    queued->state = QUEUED_SENDING;
+    queued->next = NONE;
+    return behind;
+}
+
+/* ---- Apart ----------------------------------------------------------------------------------- */
+
+void ready_push_apart(struct shard *shard, struct queue *queue, uint32_t queued_index)
+{
+    struct queued *queued = slab_at(&shard->queued, queued_index);
+
+    queued->state = QUEUED_READY;
+    queued->next = queue->ready.apart_head;
+    queue->ready.apart_head = queued_index;
+    queue->ready.apart_count++;
+    queue->ready_count++;
+}
+
+/* Takes out of the strand what was accepted before a time, and puts it at *tail. */
+static void sift(struct shard *shard, struct ready *ready, struct ready_strand *strand,
+                 uint64_t older_than_us, uint32_t *tail)
+{
+    uint32_t index = strand->head, kept_tail = NONE;
+
+    strand->head = NONE;
+    strand->count = 0;
+    while (index != NONE) {
+        struct queued *queued = slab_at(&shard->queued, index);
+        uint32_t next = queued->next;
+        bool is_meant = !older_than_us || queued_accepted_us(queued) < older_than_us;
+        uint32_t *end = is_meant ? tail : &kept_tail;
+        uint32_t *head = is_meant ? &ready->apart_head : &strand->head;
+
+        if (*end == NONE)
+            *head = index;
+        else
+            ((struct queued *)slab_at(&shard->queued, *end))->next = index;
+        *end = index;
+        queued->next = NONE;
+        *(is_meant ? &ready->apart_count : &strand->count) += 1;
+        index = next;
+    }
+    strand->tail = kept_tail;
+}
+
+uint32_t ready_set_apart(struct shard *shard, struct queue *queue, uint64_t older_than_us)
+{
+    struct ready_strand *strand = &queue->ready.base, *next;
+    uint32_t tail = queue->ready.apart_head;
+
+    while (tail != NONE && ((struct queued *)slab_at(&shard->queued, tail))->next != NONE)
+        tail = ((struct queued *)slab_at(&shard->queued, tail))->next;
+    for (; strand; strand = next) {
+        next = next_strand(queue, strand);
+        sift(shard, &queue->ready, strand, older_than_us, &tail);
+        free_if_empty(shard, queue, strand);
+    }
+    return queue->ready.apart_count;
+}
