@@ -78,6 +78,7 @@ struct shard *shard_create(struct io *io, const struct shard_options *options)
     queues_init(shard);
     migrate_init(shard);
     modes_init(shard);
+    meters_init(shard);
     site_init(shard);
     doubt_init(shard);
     deliver_init(shard);
@@ -110,6 +111,7 @@ void shard_destroy(struct shard *shard)
     spool_reader_destroy(shard->reader);
     mem_free(shard->pool_turns);
     message_pool_fini(&shard->pool);
+    meters_fini(shard);
     names_fini(&shard->names);
     place_destroy(shard->place);
     conf_unref(shard->conf_before);

@@ -19,6 +19,7 @@
  *   growth.c   when a lane gets one connection more
  *   target.c   which address the next connection goes to
  *   lease.c    limits on connections that cut across shards
+ *   meters.c   the counts of limits that cut across shards
  *   rates.c    limits on how often, of queues and across shards
  *   deliver.c  one transaction: load, send, outcomes
  *   feed.c     the content of a message in chunks, read while it is sent
@@ -46,6 +47,7 @@
 #include "shard/growth.h"
 #include "shard/lease.h"
 #include "shard/message.h"
+#include "shard/meters.h"
 #include "shard/modes.h"
 #include "shard/names.h"
 #include "shard/policy/domain_fate.h"
@@ -566,6 +568,7 @@ struct shard {
     uint64_t left_deferred; /* deferred recipients of such queues */
     uint32_t left_cursor;   /* in `due`, where they are looked for */
 
+    struct meters meters;
     struct leases leases;
     struct rates rates;
 

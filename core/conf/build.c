@@ -93,6 +93,7 @@ const struct settings *build_settings(struct build *build, const struct section 
     }
     settings->items = items;
     settings->categories = build_categories(build, section);
+    build_source_limits(build, section, settings);
     return settings;
 }
 
@@ -254,6 +255,8 @@ int build_snapshot(struct conf *conf, const struct tree *tree,
     }
     if (rc == 0 && report->errors == 0)
         rc = build_intern(&build);
+    if (rc == 0 && report->errors == 0)
+        rc = build_limits(&build);
     if (rc == 0 && report->errors == 0)
         rc = build_ways(&build);
     if (rc == 0 && report->errors == 0)

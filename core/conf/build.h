@@ -38,6 +38,11 @@ int build_sources(struct build *build);
 /* Needs the ids of virtual MTAs and pools, hence only for a tree without errors. */
 void build_source_effects(struct build *build);
 int build_intern(struct build *build);
+/* The source-ip-max-* lines of a section. */
+void build_source_limits(struct build *build, const struct section *section,
+                         struct settings *settings);
+/* Needs the ids of virtual MTAs. 0, or -ENOMEM. */
+int build_limits(struct build *build);
 /* A <domain> block was read: keeps note of it when it hands mail on. */
 void build_way_note(struct build *build, const struct pattern *pattern, uint32_t layer,
                     const struct settings *settings);

@@ -353,6 +353,7 @@ int build_intern(struct build *build)
         struct conf_vmta *vmta = &conf->vmtas[i].vmta;
         int rc = intern_name(INTERN_VMTA, slice_str(vmta->name), &vmta->id);
 
+        vmta->pool_id = CONF_NONE;
         if (rc < 0 || !table_insert(&conf->vmta_by_id, hash_u64(vmta->id), i))
             return -ENOMEM;
     }
@@ -363,8 +364,12 @@ int build_intern(struct build *build)
 
         if (rc < 0 || !table_insert(&conf->pool_by_id, hash_u64(pool->id), i))
             return -ENOMEM;
-        for (uint32_t member = 0; member < pool->vmta_count; member++)
-            ids[member] = conf->vmtas[ids[member]].vmta.id;
+        for (uint32_t member = 0; member < pool->vmta_count; member++) {
+            struct conf_vmta *vmta = &conf->vmtas[ids[member]].vmta;
+
+            vmta->pool_id = pool->id;
+            ids[member] = vmta->id;
+        }
     }
     return index_addresses(conf);
 }

@@ -7,6 +7,7 @@
 #include "core/conf/build.h"
 #include "core/conf/field.h"
 #include "core/conf/intern.h"
+#include "core/conf/limit.h"
 #include "core/conf/pattern_list.h"
 #include "core/conf/reply_list.h"
 
@@ -31,6 +32,7 @@ static struct conf *conf_new(void)
     table_init(&conf->vmta_by_address);
     table_init(&conf->pool_by_name);
     table_init(&conf->pool_by_id);
+    table_init(&conf->limit_by_id);
     table_init(&conf->sources.by_block);
     table_init(&conf->sources.by_name);
     return conf;
@@ -47,6 +49,7 @@ static void conf_free(struct conf *conf)
     table_fini(&conf->vmta_by_address);
     table_fini(&conf->pool_by_name);
     table_fini(&conf->pool_by_id);
+    table_fini(&conf->limit_by_id);
     table_fini(&conf->sources.by_block);
     table_fini(&conf->sources.by_name);
     arena_fini(&conf->arena);
@@ -245,6 +248,9 @@ static void apply_block(void *context, const struct settings *settings)
         field_store(queue, settings->items[i].row, &settings->items[i].value);
     if (settings->categories != NULL)
         queue->categories[0] = settings->categories;
+    for (unsigned i = 0; settings->source_limits != NULL && i < CONF_QUANTITIES; i++)
+        if (settings->source_limits[i].items != NULL)
+            queue->source_limits[i] = settings->source_limits[i];
 }
 
 static const struct conf_category_list *categories_of_way(const struct vmta_slot *slot)

@@ -253,6 +253,7 @@ struct conf_vmta {
     const char *name; /* "{default}" exists always */
     const struct conf_source_address *addresses;
     uint32_t address_count;
+    uint32_t pool_id;                         /* of the last pool that has it, or CONF_NONE */
     uint64_t max_smtp_out;                    /* whole VMTA */
     struct conf_rate max_smtp_msg_rate;       /* likewise: recipients tried */
     const struct conf_rewrite_list *rewrites; /* of senders; NULL = none */
@@ -327,6 +328,13 @@ struct conf_route_host {
  * MTA's or pool's, the top level's. They are asked in this order. */
 #define CONF_CATEGORY_LISTS 3
 
+/* Limits of core/conf/limit.h; lives as long as the snapshot. */
+struct conf_limit;
+struct conf_limit_list {
+    const struct conf_limit *const *items;
+    uint32_t count;
+};
+
 /* Every limit is per queue, as PowerMTA has it. */
 struct conf_queue {
     const struct conf_route_host *route; /* smtp-hosts; empty = MX of the domain */
@@ -384,6 +392,7 @@ struct conf_queue {
     const char *reroute_to; /* likewise a virtual MTA or pool */
     bool log_commands;
     bool log_connections;
+    struct conf_limit_list source_limits[4]; /* source-ip-max-*, by enum conf_quantity */
     const struct conf_category_list *categories[CONF_CATEGORY_LISTS]; /* NULL = none */
 };
 

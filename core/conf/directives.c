@@ -2,6 +2,7 @@
 
 #include "core/base/must.h"
 #include "core/conf/conf.h"
+#include "core/conf/limit.h"
 
 #include <errno.h>
 
@@ -43,6 +44,7 @@
 #define IN_DNS        SCOPE_BIT(SCOPE_DNS)
 #define IN_PROXY      SCOPE_BIT(SCOPE_PROXY)
 #define IN_VAULT      SCOPE_BIT(SCOPE_VAULT)
+#define IN_LIMIT      SCOPE_BIT(SCOPE_LIMIT)
 #define IN_LINES      SCOPE_BIT(SCOPE_LINES)
 #define IN_EVERYTHING (SCOPE_BIT(SCOPE_COUNT) - 1)
 
@@ -231,6 +233,7 @@ const char *scope_title(enum scope scope)
         [SCOPE_DNS] = "<dns>",
         [SCOPE_PROXY] = "<proxy>",
         [SCOPE_VAULT] = "<vault>",
+        [SCOPE_LIMIT] = "<limit>",
         [SCOPE_LINES] = "a section of lines",
     };
 

@@ -31,6 +31,7 @@ enum scope {
     SCOPE_DNS,
     SCOPE_PROXY,
     SCOPE_VAULT,
+    SCOPE_LIMIT,
     SCOPE_LINES, /* every section whose lines are no directives */
     SCOPE_COUNT,
 };
@@ -126,6 +127,8 @@ enum directive_store {
     STORE_POOL_MEMBER,
     STORE_DEFAULT_VMTA,
     STORE_LISTENER_SOURCE,
+    STORE_SOURCE_LIMIT,
+    STORE_HOST_LIMIT,
     STORE_COUNT,
 };
 

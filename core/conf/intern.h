@@ -14,6 +14,7 @@ enum intern_kind {
     INTERN_POOL,
     INTERN_HOST,  /* names that ringpost gives in HELO and greetings */
     INTERN_QUEUE, /* what queue-to names */
+    INTERN_LIMIT, /* <limit> blocks and the lines that are limits */
     INTERN_KINDS,
 };
 

@@ -117,6 +117,39 @@ int pattern_parse(struct slice text, char room[PATTERN_TEXT_MAX], struct pattern
     return 0;
 }
 
+/* Below the name, not the name itself. */
+static bool is_below(struct slice domain, struct slice name)
+{
+    return domain.len > name.len + 1 && domain.data[domain.len - name.len - 1] == '.' &&
+           slice_equal(slice_after(domain, domain.len - name.len), name);
+}
+
+static bool is_address_of(struct slice domain, const struct cidr *block)
+{
+    char room[PATTERN_TEXT_MAX];
+    struct pattern literal;
+
+    return domain.len > 0 && domain.data[0] == '[' && pattern_parse(domain, room, &literal) == 0 &&
+           literal.kind == PATTERN_ADDRESSES && cidr_contains(block, &literal.block.ip);
+}
+
+bool pattern_matches(const struct pattern *pattern, struct slice domain)
+{
+    switch (pattern->kind) {
+    case PATTERN_ANY:
+        return true;
+    case PATTERN_ADDRESSES:
+        return is_address_of(domain, &pattern->block);
+    case PATTERN_WITH_SUBDOMAINS:
+        return slice_equal(domain, pattern->name) || is_below(domain, pattern->name);
+    case PATTERN_SUBDOMAINS:
+        return is_below(domain, pattern->name);
+    case PATTERN_EXACT:
+        return slice_equal(domain, pattern->name);
+    }
+    return false;
+}
+
 /* ---- The index ----------------------------------------------------------------------------- */
 
 struct pattern_key {

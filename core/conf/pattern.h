@@ -32,6 +32,9 @@ int pattern_parse(struct slice text, char room[PATTERN_TEXT_MAX], struct pattern
 /* Whether c may occur in the name of a macro. */
 bool pattern_is_macro_octet(uint8_t c);
 
+/* Whether the pattern stands for a domain in lower case. */
+bool pattern_matches(const struct pattern *pattern, struct slice domain);
+
 struct settings;
 
 /*

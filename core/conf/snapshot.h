@@ -32,6 +32,7 @@ struct settings {
     uint32_t count;                              /* of those that have an effect */
     uint32_t all_count;                          /* of all */
     const struct conf_category_list *categories; /* its <bounce-category-patterns>, or NULL */
+    struct conf_limit_list *source_limits;       /* [CONF_QUANTITIES], or NULL when it has none */
 };
 
 struct vmta_slot {
@@ -99,6 +100,14 @@ struct conf {
     struct source_table sources;
     struct conf_acct_file *acct_files;
     uint32_t acct_file_count;
+    struct conf_limit *limit_list; /* all, the last one first */
+    struct conf_limit **limits;    /* [limit_count], in the order of the file */
+    struct conf_limit **limit_blocks;
+    struct conf_limit **limit_hosts;
+    uint32_t limit_count;
+    uint32_t limit_block_count;
+    uint32_t limit_host_count;
+    struct table limit_by_id;
     bool has_ways; /* some <domain> block hands mail on, see conf_way */
 };
 
