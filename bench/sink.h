@@ -44,11 +44,12 @@ struct sink_options {
     X(bytes)       /* of them, unstuffed */                                                        \
     X(refused_4xx) /* replies */                                                                   \
     X(refused_5xx)                                                                                 \
-    X(dropped)   /* connections ended by a rule */                                                 \
-    X(foreign)   /* messages or recipients without an id of ours */                                \
-    X(other_run) /* messages of a run that the ledger is not for */                                \
-    X(mixed_up)  /* recipients that belong to another message */                                   \
-    X(damaged)   /* bodies that differ from what was sent */                                       \
+    X(dropped)        /* connections ended by a rule */                                            \
+    X(foreign)        /* messages or recipients without an id of ours */                           \
+    X(other_run)      /* messages of a run that the ledger is not for */                           \
+    X(mixed_up)       /* recipients that belong to another message */                              \
+    X(damaged)        /* bodies that differ from what was sent */                                  \
+    X(longest_gap_us) /* between two messages, over all workers */                                 \
     X(system_calls)
 
 struct sink_counters {

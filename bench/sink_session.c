@@ -221,6 +221,19 @@ static void record_refusal(struct sink_worker *worker, uint64_t number, uint32_t
     ledger_refuse(worker->ledger, number, k);
 }
 
+/* A late neighbour may have stored a later moment: then there was no gap. */
+static void record_moment(struct sink_worker *worker)
+{
+    uint64_t *longest_us = &worker->shared->counters.longest_gap_us;
+    uint64_t now_ns = io_now_ns(worker->io);
+    uint64_t before_ns =
+        __atomic_exchange_n(&worker->shared->last_arrival_ns, now_ns, __ATOMIC_RELAXED);
+    uint64_t gap_us = before_ns != 0 && now_ns > before_ns ? (now_ns - before_ns) / 1000 : 0;
+
+    if (gap_us > __atomic_load_n(longest_us, __ATOMIC_RELAXED))
+        __atomic_store_n(longest_us, gap_us, __ATOMIC_RELAXED);
+}
+
 static void record_message(struct sink_session *session)
 {
     struct sink_worker *worker = session->worker;
@@ -235,6 +248,7 @@ static void record_message(struct sink_session *session)
     sink_count(&session->peer->recipients, session->rcpt_count);
     if (!message_reader_is_intact(reader))
         sink_count(&counters->damaged, 1);
+    record_moment(worker);
     if (!reader->has_id) {
         sink_count(&counters->foreign, 1);
         return;
@@ -251,7 +265,6 @@ static void record_message(struct sink_session *session)
         else
             record_arrival(worker, rcpt, reader->id.run);
     }
-    __atomic_store_n(&worker->shared->last_arrival_ns, io_now_ns(worker->io), __ATOMIC_RELAXED);
 }
 
 /* reply_class '\0': the client gets no reply to it. */

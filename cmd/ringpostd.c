@@ -67,6 +67,7 @@ struct daemon {
     struct parcel reload_parcel;
     _Atomic bool reload_is_out; /* reload_parcel is on its way */
     const char *config_path;
+    struct conf_files *config_files; /* what conf was read from; control's when it has started */
     struct parcel close_parcel;
     struct ips *ips; /* NULL = shards look at TCP_INFO instead */
     pthread_barrier_t step;
@@ -464,6 +465,7 @@ static bool start(struct daemon *daemon, pthread_t *ret_resolver, pthread_t *ret
     if (control_listen(daemon->control, geteuid()) < 0 ||
         control_start_accounting(daemon->control) < 0 || start_resolver(daemon, ret_resolver) < 0)
         fail(daemon);
+    control_start_history(daemon->control, daemon->config_files);
     pthread_create(ret_signals, NULL, signal_main, daemon);
     return step(daemon) && step(daemon);
 }
@@ -556,7 +558,7 @@ int main(int argc, char **argv)
                                             {"version", no_argument, NULL, 'v'},
                                             {"help", no_argument, NULL, 'h'},
                                             {0}};
-    struct conf_load_options load = {0};
+    struct conf_load_options load = {.files = conf_files_new()};
     static struct daemon daemon;
     const char *config = NULL;
     int option;
@@ -578,6 +580,7 @@ int main(int argc, char **argv)
         return 2;
     }
     daemon.config_path = config;
+    daemon.config_files = load.files;
     if (conf_load(config, &load, report, NULL, &daemon.conf) < 0)
         return 1;
     open_log(conf_global(daemon.conf), daemon.foreground);

@@ -163,10 +163,12 @@ static void on_client_end(struct io_recv *recv, int32_t reason)
     client_close(container_of(recv, struct control_client, recv));
 }
 
-static void client_start(struct control *control, struct control_client *client, int fd)
+static void client_start(struct control *control, struct control_client *client, int fd,
+                         uint32_t uid)
 {
     client->state = CLIENT_READING;
     client->fd = fd;
+    client->uid = uid;
     client->line_len = 0;
     client->request = (struct verb_request){0};
     client->gather = NULL;
@@ -198,11 +200,12 @@ static struct control_client *free_client(struct control *control)
     return NULL;
 }
 
-static bool may_connect(struct control *control, int fd)
+static bool may_connect(struct control *control, int fd, uint32_t *ret_uid)
 {
-    uint32_t uid;
+    uint32_t uid = HISTORY_NO_UID;
     int result = io_peer_uid(control->io, fd, &uid);
 
+    *ret_uid = uid;
     if (result >= 0 && (uid == 0 || uid == control->user_id))
         return true;
     if (result < 0)
@@ -216,6 +219,7 @@ static void on_accept(struct io_accept *accept, int32_t fd)
 {
     struct control *control = container_of(accept, struct control, accept);
     struct control_client *client;
+    uint32_t uid;
 
     if (fd == -ECANCELED)
         return;
@@ -224,12 +228,13 @@ static void on_accept(struct io_accept *accept, int32_t fd)
         io_timer_arm(control->io, &control->accept_timer, io_now_ns(control->io) + ACCEPT_RETRY_NS);
         return;
     }
-    client =
-        control->phase < CONTROL_ENDING && may_connect(control, fd) ? free_client(control) : NULL;
+    client = control->phase < CONTROL_ENDING && may_connect(control, fd, &uid)
+                 ? free_client(control)
+                 : NULL;
     if (client == NULL)
         io_close_now(control->io, fd);
     else
-        client_start(control, client, fd);
+        client_start(control, client, fd, uid);
 }
 
 static void on_accept_timer(struct io_timer *timer)

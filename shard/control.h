@@ -55,6 +55,12 @@ int control_listen(struct control *control, uint32_t user_id);
  * control_wire. 0 or negative. */
 int control_start_accounting(struct control *control);
 /*
+ * Opens the history of the configuration in the first spool folder and keeps what is in force.
+ * Before the loops run; after control_wire and control_listen. files: what the running snapshot
+ * was read from, which control takes over. What fails is logged and ends nothing.
+ */
+void control_start_history(struct control *control, struct conf_files *files);
+/*
  * Called on the loop once every shard has stopped by the shutdown verb or control_shutdown, what
  * was durable is in the accounting files and no connection is open any more.
  */

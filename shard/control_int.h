@@ -11,7 +11,8 @@
  *   control_samples.c   traffic per minute and hour
  *   control_ips.c       figures per source address
  *   control_accounts.c  the accounting files
- *   control_reload.c    the configuration read anew
+ *   control_reload.c    the configuration read anew, or one of before
+ *   control_history.c   which configurations there were, and what changed
  *   control_settings.c  what holds for a queue, and by which line
  *   verbs.c             command lines
  */
@@ -21,6 +22,7 @@
 #include "core/base/list.h"
 #include "shard/account.h"
 #include "shard/control.h"
+#include "shard/history.h"
 #include "shard/reload.h"
 #include "shard/report.h"
 #include "shard/verbs.h"
@@ -28,6 +30,7 @@
 #include <jansson.h>
 
 #define CONTROL_CLIENTS_MAX 16
+#define CONTROL_PATH_MAX    4352 /* a folder of the configuration and a name in it */
 
 /* ---- Text that grows ------------------------------------------------------------------------ */
 
@@ -241,7 +244,11 @@ void accounts_finish(struct control *control);
 
 struct control_reload {
     struct reload reload;
-    char *path;                    /* NULL = none */
+    char *path;               /* NULL = none */
+    struct conf_files *files; /* what is in force was made of; NULL = not known */
+    struct history history;
+    struct history_entry in_force; /* number 0: it is not in the history */
+    struct history_entry wish;     /* what led to it */
     struct control_client *client; /* waits for the end of the one under way, or NULL */
     json_t *data;                  /* its answer */
     struct io_timer timer;         /* it waits no longer */
@@ -254,10 +261,14 @@ void control_reload_init(struct control *control, const char *path);
 void control_reload_wire(struct control *control);
 void control_reload_fini(struct control *control);
 void control_reload_verb(struct control *control, struct control_client *client);
+void control_rollback_verb(struct control *control, struct control_client *client);
 /* The client waits no more. */
 void control_reload_leave(struct control_client *client);
 /* For show status. */
 json_t *control_reload_tree(const struct control *control);
+
+/* control_history.c: config history, diff and show; answer or refuse at once. */
+void control_history_verb(struct control *control, struct control_client *client);
 
 /* ---- Control -------------------------------------------------------------------------------- */
 
@@ -273,6 +284,7 @@ struct control_client {
     struct control *control;
     enum client_state state;
     int fd;
+    uint32_t uid; /* of the process at the other end */
     struct io_recv recv;
     struct io_op send;
     struct io_op close;

@@ -1,9 +1,11 @@
 /*
  * A reload: the file is read anew, and the new snapshot goes to every shard.
  *
- * A file with errors changes nothing. One reload at a time: a verb that comes meanwhile is refused,
- * a signal is remembered and the file read once more.
+ * A file with errors changes nothing. A rollback is a reload of texts that were in force before.
+ * One reload at a time: a verb that comes meanwhile is refused, a signal is remembered and the file
+ * read once more.
  */
+#include "core/base/err.h"
 #include "core/base/log.h"
 #include "core/base/mem.h"
 #include "shard/control_int.h"
@@ -90,19 +92,52 @@ void control_reload_leave(struct control_client *client)
 
 /* ---- The reload ------------------------------------------------------------------------------ */
 
-/* False when the file was refused; *findings says why. */
-static bool begin(struct control *control, struct findings *findings)
+/* Keeps what is in force from now on; a disk that fails costs the entry and nothing else. */
+static void remember(struct control *control, struct conf_files *files,
+                     const struct history_entry *wish, struct findings *findings)
 {
     struct control_reload *state = &control->reload;
+    struct history_entry entry = *wish;
+    int result;
+
+    conf_files_free(state->files);
+    state->files = files;
+    state->wish = *wish;
+    entry.at_us = io_wall_us(control->io);
+    result = history_add(&state->history, &entry, files);
+    state->in_force = entry;
+    if (result >= 0)
+        return;
+    state->in_force.number = 0;
+    if (result != E_CLOSED && findings != NULL)
+        on_finding(findings, CONF_WARNING, "the configuration's history", 0, err_text(result));
+    else if (result != E_CLOSED)
+        log_warn("the configuration's history: %s", err_text(result));
+}
+
+/*
+ * False when the configuration was refused; *findings says why. files: what is applied, which is
+ * taken over; NULL: the file as it lies on the disk.
+ */
+static bool begin(struct control *control, struct conf_files *files,
+                  const struct history_entry *wish, struct findings *findings)
+{
+    struct control_reload *state = &control->reload;
+    struct conf_load_options options = {.files = files, .files_only = files != NULL};
+    const char *path = files != NULL ? conf_files_name(files, 0) : state->path;
     struct conf *next;
 
-    if (conf_load(state->path, NULL, on_finding, findings, &next) < 0) {
+    if (files == NULL)
+        options.files = files = conf_files_new();
+    if (conf_load(path, &options, on_finding, findings, &next) < 0) {
         state->refused++;
-        log_error("reload: %s is refused, the running configuration stays", state->path);
+        log_error("reload: %s is refused, the running configuration stays", path);
+        conf_files_free(files);
         return false;
     }
     findings->warnings_count = true;
-    conf_keep_running(next, control->conf, state->path, on_finding, findings);
+    conf_keep_running(next, control->conf, path, on_finding, findings);
+    remember(control, files, wish, findings);
     conf_unref(control->conf);
     control->conf = conf_ref(next);
     reload_start(&state->reload, next);
@@ -111,11 +146,25 @@ static bool begin(struct control *control, struct findings *findings)
 
 static void begin_unasked(struct control *control)
 {
+    const struct history_entry wish = {.cause = HISTORY_SIGNAL, .uid = HISTORY_NO_UID};
     struct findings findings = {json_array(), json_array(), false};
 
-    begin(control, &findings);
+    begin(control, NULL, &wish, &findings);
     json_decref(findings.errors);
     json_decref(findings.warnings);
+}
+
+static char *done_message(const struct control_reload *state)
+{
+    char text[160];
+
+    if (state->wish.cause != HISTORY_ROLLBACK)
+        return mem_strdup("configuration reloaded");
+    snprintf(text, sizeof(text),
+             "configuration %u is in force again; the file itself is as it was, and the next "
+             "reload or start reads it",
+             state->wish.of);
+    return mem_strdup(text);
 }
 
 static void on_done(void *context)
@@ -130,7 +179,7 @@ static void on_done(void *context)
     if (client != NULL) {
         struct control_answer answer = {
             .data = json_incref(state->data),
-            .message = mem_strdup("configuration reloaded"),
+            .message = done_message(state),
             .text = text_findings,
         };
 
@@ -144,25 +193,32 @@ static void on_done(void *context)
     }
 }
 
-void control_reload_verb(struct control *control, struct control_client *client)
+/* True when no configuration can be applied now, which the client is told. */
+static bool refuse_now(struct control *control, struct control_client *client)
+{
+    const struct control_reload *state = &control->reload;
+    const char *words = verbs_words(client->request.verb);
+    char text[VERB_ERROR_MAX];
+    const char *why = state->path == NULL                   ? "there is no file to read"
+                      : control->phase != CONTROL_RUNNING   ? "the daemon is stopping"
+                      : reload_is_under_way(&state->reload) ? "another one is under way, try again"
+                                                            : NULL;
+
+    if (why == NULL)
+        return false;
+    snprintf(text, sizeof(text), "%s: %s", words, why);
+    control_client_refuse(client, text);
+    return true;
+}
+
+static void begin_for(struct control *control, struct control_client *client,
+                      struct conf_files *files, const struct history_entry *wish)
 {
     struct control_reload *state = &control->reload;
-    struct findings findings = {0};
-    bool is_begun;
-    json_t *data;
+    struct findings findings = {json_array(), json_array(), false};
+    bool is_begun = begin(control, files, wish, &findings);
+    json_t *data = data_of(&findings);
 
-    if (state->path == NULL || control->phase != CONTROL_RUNNING ||
-        reload_is_under_way(&state->reload)) {
-        control_client_refuse(client, state->path == NULL ? "reload: there is no file to read"
-                                      : control->phase != CONTROL_RUNNING
-                                          ? "reload: the daemon is stopping"
-                                          : "reload: another one is under way, try again");
-        return;
-    }
-    findings.errors = json_array();
-    findings.warnings = json_array();
-    is_begun = begin(control, &findings);
-    data = data_of(&findings);
     if (is_begun) {
         state->client = client;
         state->data = json_incref(data);
@@ -177,6 +233,38 @@ void control_reload_verb(struct control *control, struct control_client *client)
     json_decref(findings.warnings);
 }
 
+void control_reload_verb(struct control *control, struct control_client *client)
+{
+    const struct history_entry wish = {.cause = HISTORY_RELOAD, .uid = client->uid};
+
+    if (!refuse_now(control, client))
+        begin_for(control, client, NULL, &wish);
+}
+
+void control_rollback_verb(struct control *control, struct control_client *client)
+{
+    const struct history_entry wish = {
+        .cause = HISTORY_ROLLBACK,
+        .uid = client->uid,
+        .of = client->request.numbers[0],
+    };
+    struct conf_files *files;
+    char text[VERB_ERROR_MAX];
+    int result;
+
+    if (refuse_now(control, client))
+        return;
+    result = history_find(&control->reload.history, wish.of) != NULL
+                 ? history_read(&control->reload.history, wish.of, &files)
+                 : E_NOT_FOUND;
+    if (result >= 0) {
+        begin_for(control, client, files, &wish);
+        return;
+    }
+    snprintf(text, sizeof(text), "configuration %u: %s", wish.of, err_text(result));
+    control_client_refuse(client, text);
+}
+
 void control_reload(struct control *control)
 {
     struct control_reload *state = &control->reload;
@@ -187,6 +275,20 @@ void control_reload(struct control *control)
         state->again = true;
     else
         begin_unasked(control);
+}
+
+void control_start_history(struct control *control, struct conf_files *files)
+{
+    const struct conf_global *global = conf_global(control->conf);
+    const struct history_entry wish = {.cause = HISTORY_START, .uid = control->user_id};
+    char path[CONTROL_PATH_MAX];
+    int result;
+
+    snprintf(path, sizeof(path), "%s/configurations", global->spools[0].path);
+    result = history_open(&control->reload.history, control->io, path);
+    if (result < 0)
+        log_error("%s: %s; no history of the configuration is kept", path, err_text(result));
+    remember(control, files, &wish, NULL);
 }
 
 void control_reload_init(struct control *control, const char *path)
@@ -206,6 +308,8 @@ void control_reload_fini(struct control *control)
     io_timer_stop(control->io, &control->reload.timer);
     forget_client(&control->reload);
     reload_fini(&control->reload.reload);
+    history_close(&control->reload.history);
+    conf_files_free(control->reload.files);
     mem_free(control->reload.path);
 }
 
@@ -216,6 +320,7 @@ json_t *control_reload_tree(const struct control *control)
 
     json_object_set_new(data, "file",
                         state->path != NULL ? control_string(state->path) : json_null());
+    json_object_set_new(data, "number", json_integer(state->in_force.number));
     json_object_set_new(data, "reloads", json_integer((json_int_t)state->done));
     json_object_set_new(data, "refused", json_integer((json_int_t)state->refused));
     json_object_set_new(data, "underWay", json_boolean(reload_is_under_way(&state->reload)));

@@ -247,30 +247,43 @@ static void ask(struct control *control, struct control_client *client)
     client->gather = gather_start(control, &question, handler->timeout_ms, on_gathered, client);
 }
 
+/* Verbs that answer in their own ways. */
+typedef void verb_run_fn(struct control *control, struct control_client *client);
+
+static verb_run_fn *const runners[VERB_COUNT] = {
+    [VERB_SHOW_SETTINGS] = control_settings_verb,   [VERB_RELOAD] = control_reload_verb,
+    [VERB_CONFIG_ROLLBACK] = control_rollback_verb, [VERB_CONFIG_HISTORY] = control_history_verb,
+    [VERB_CONFIG_SHOW] = control_history_verb,      [VERB_CONFIG_DIFF] = control_history_verb,
+};
+
+/* What changes something leaves a line in the log. */
+static bool is_order(enum verb verb)
+{
+    return handlers[verb].answer == answer_order || handlers[verb].answer == answer_shutdown ||
+           verb == VERB_RELOAD || verb == VERB_CONFIG_ROLLBACK;
+}
+
 void control_verb_run(struct control *control, struct control_client *client, struct slice line)
 {
     struct control_answer answer = {0};
     const struct verb_handler *handler;
     char error[VERB_ERROR_MAX];
+    verb_run_fn *run;
 
     if (verbs_parse(line, &client->request, error) < 0) {
         control_client_refuse(client, error);
         return;
     }
     handler = &handlers[client->request.verb];
-    if (client->request.verb == VERB_SHOW_SETTINGS) {
-        control_settings_verb(control, client);
-        return;
-    }
-    if (handler->answer == NULL && client->request.verb != VERB_RELOAD) {
+    run = runners[client->request.verb];
+    if (handler->answer == NULL && run == NULL) {
         control_client_refuse(client, "this verb is for the command line tool alone");
         return;
     }
-    if (handler->answer == answer_order || handler->answer == answer_shutdown ||
-        client->request.verb == VERB_RELOAD)
+    if (is_order(client->request.verb))
         log_info("control: %.*s", (int)line.len, (const char *)line.data);
-    if (client->request.verb == VERB_RELOAD) {
-        control_reload_verb(control, client);
+    if (run != NULL) {
+        run(control, client);
         return;
     }
     if (handler->report != 0) {

@@ -13,6 +13,9 @@ enum verb_argument {
     ARGUMENT_QUEUE,
     ARGUMENT_ONE_QUEUE, /* no patterns; a domain alone stands for its queue without a VMTA */
     ARGUMENT_FILE,
+    ARGUMENT_NUMBER, /* may be missing */
+    ARGUMENT_ONE_NUMBER,
+    ARGUMENT_NUMBERS, /* up to two */
 };
 
 enum verb_value {
@@ -435,13 +438,33 @@ static int parse_one_queue(struct verb_request *request, const char *text)
     return strchr(request->vmta, '*') != NULL ? E_SYNTAX : 0;
 }
 
+/* How many words a verb may have behind its own. */
+static uint32_t wanted_words(enum verb_argument argument)
+{
+    return argument == ARGUMENT_NONE ? 0 : argument == ARGUMENT_NUMBERS ? 2 : 1;
+}
+
+static int take_numbers(struct parse *parse, uint32_t used)
+{
+    struct verb_request *request = parse->request;
+
+    for (uint32_t i = used; i < parse->plain_count; i++) {
+        uint32_t *number = &request->numbers[i - used];
+
+        if (parse_count(parse->plain[i], number) < 0 || *number == 0)
+            return refuse(parse->error, "%s: \"%.64s\" is no number of a configuration",
+                          verbs[request->verb].words, parse->plain[i]);
+    }
+    return 0;
+}
+
 static int take_argument(struct parse *parse, uint32_t used)
 {
     struct verb_request *request = parse->request;
     const struct verb_row *row = &verbs[request->verb];
     uint32_t left = parse->plain_count - used;
     const char *text = left > 0 ? parse->plain[used] : "";
-    uint32_t wanted = row->argument == ARGUMENT_NONE ? 0 : 1;
+    uint32_t wanted = wanted_words(row->argument);
 
     if (left > wanted)
         return refuse(parse->error, "%s: \"%.64s\" is one word too many", row->words,
@@ -466,6 +489,13 @@ static int take_argument(struct parse *parse, uint32_t used)
             return refuse(parse->error, "%s wants a file", row->words);
         strcpy(request->file, text);
         return 0;
+    case ARGUMENT_ONE_NUMBER:
+        if (left == 0)
+            return refuse(parse->error, "%s wants the number of a configuration", row->words);
+        return take_numbers(parse, used);
+    case ARGUMENT_NUMBER:
+    case ARGUMENT_NUMBERS:
+        return take_numbers(parse, used);
     }
     return E_SYNTAX;
 }
@@ -577,6 +607,9 @@ static void help_verb(struct help *help, const struct verb_row *row)
         [ARGUMENT_QUEUE] = " DOMAIN/VMTA",
         [ARGUMENT_ONE_QUEUE] = " DOMAIN[/VMTA]",
         [ARGUMENT_FILE] = " FILE",
+        [ARGUMENT_NUMBER] = " [N]",
+        [ARGUMENT_ONE_NUMBER] = " N",
+        [ARGUMENT_NUMBERS] = " [N [M]]",
     };
     const uint32_t common = VERB_BIT(OPTION_JSON) | VERB_BIT(OPTION_DOM);
 

@@ -76,6 +76,15 @@ enum verb_option {
       VERB_BIT(OPTION_QUEUE), "delete recipients from queues; each gets a bounce record")          \
     X(VERB_RELOAD, "reload", ARGUMENT_NONE, 0, 0,                                                  \
       "read the configuration anew; one with errors is refused and changes nothing")               \
+    X(VERB_CONFIG_HISTORY, "config history", ARGUMENT_NONE, VERB_BIT(OPTION_MAXITEMS), 0,          \
+      "the configurations that were in force, the newest first")                                   \
+    X(VERB_CONFIG_SHOW, "config show", ARGUMENT_NUMBER, 0, 0,                                      \
+      "the text of one of them, or of the one in force")                                           \
+    X(VERB_CONFIG_DIFF, "config diff", ARGUMENT_NUMBERS, 0, 0,                                     \
+      "what changed from one to another, or to the one in force; without numbers: what a reload "  \
+      "would change")                                                                              \
+    X(VERB_CONFIG_ROLLBACK, "config rollback", ARGUMENT_ONE_NUMBER, 0, 0,                          \
+      "put one of them in force again, with the checks of a reload")                               \
     X(VERB_SHUTDOWN, "shutdown", ARGUMENT_NONE, VERB_BIT(OPTION_GRACE), 0,                         \
       "stop the daemon; what is queued stays")                                                     \
     X(VERB_VERSION, "version", ARGUMENT_NONE, 0, 0, "the daemon's version")                        \
@@ -112,6 +121,7 @@ struct verb_request {
     bool connected;
     bool backoff; /* OPTION_MODE */
     enum verb_sort sort;
+    uint32_t numbers[2]; /* of configurations; 0 = not given */
     uint64_t older_than_ms;
     uint64_t grace_ms;
     char domain[VERB_DOMAIN_MAX]; /* lower case, or "*" */

@@ -15,6 +15,7 @@
 
 #include "core/base/ipaddr.h"
 #include "core/base/slice.h"
+#include "core/conf/files.h"
 #include "core/conf/reply_rule.h"
 
 #include <stdio.h>
@@ -36,9 +37,11 @@ typedef void conf_report_fn(void *context, enum conf_severity severity, const ch
                             unsigned line, const char *text);
 
 struct conf_load_options {
-    bool syntax_only; /* named files and addresses need not exist on this machine */
-    bool lint;        /* warn of what is right by the letter and hardly meant so */
-    bool no_includes; /* `include` is an error: nothing but the given text is read */
+    bool syntax_only;         /* named files and addresses need not exist on this machine */
+    bool lint;                /* warn of what is right by the letter and hardly meant so */
+    bool no_includes;         /* `include` is an error: nothing but the given text is read */
+    struct conf_files *files; /* what is read is added; what is there is not read again */
+    bool files_only;          /* no file is read that is not there */
 };
 
 /*

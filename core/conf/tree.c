@@ -7,8 +7,10 @@
 #include "core/conf/show.h"
 
 #include <errno.h>
+#include <fnmatch.h>
 #include <glob.h>
 #include <stdarg.h>
+#include <stdlib.h>
 
 #define INCLUDE_DEPTH_MAX 16
 #define FILES_MAX         10000
@@ -428,10 +430,34 @@ static void parse_lines(struct parser *parser, struct open_file *file)
 static bool is_being_read(const struct parser *parser, const struct reader *reader)
 {
     for (const struct open_file *file = parser->file; file != NULL; file = file->includer) {
-        if (file->reader.inode == reader->inode && file->reader.device == reader->device)
+        if (strcmp(file->reader.name, reader->name) == 0)
+            return true;
+        if (reader->inode != 0 && file->reader.inode == reader->inode &&
+            file->reader.device == reader->device)
             return true;
     }
     return false;
+}
+
+/* From the set of texts where the file is there already, and into it else. */
+static int open_reader(const struct conf_load_options *options, struct reader *reader,
+                       const char *name, bool special, size_t max_bytes)
+{
+    struct conf_files *files = options->files;
+    uint32_t position = files != NULL ? conf_files_find(files, name) : UINT32_MAX;
+    int rc;
+
+    if (position != UINT32_MAX) {
+        struct slice text = conf_files_text(files, position);
+
+        return text.len > max_bytes ? E_TOO_LONG : reader_open_text(reader, name, text);
+    }
+    if (options->files_only)
+        return -ENOENT;
+    rc = reader_open_file(reader, name, special, max_bytes);
+    if (rc == 0 && files != NULL)
+        conf_files_add(files, slice_str(name), slice_of(reader->text, reader->len));
+    return rc;
 }
 
 static void include_file(struct parser *parser, const char *path)
@@ -448,7 +474,7 @@ static void include_file(struct parser *parser, const char *path)
         complain(parser, "more than %d files are included", FILES_MAX);
         return;
     }
-    rc = reader_open_file(&file.reader, name, false, READER_BYTES_MAX - parser->bytes);
+    rc = open_reader(parser->options, &file.reader, name, false, READER_BYTES_MAX - parser->bytes);
     if (rc == -ENOENT && parser->options->syntax_only) {
         report_warning(parser->report, parser->file->reader.name, parser->file->reader.line,
                        "cannot include %.200s: %s", name, err_text(rc));
@@ -466,10 +492,38 @@ static void include_file(struct parser *parser, const char *path)
     reader_close(&file.reader);
 }
 
+static int compare_names(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* As glob does it, among the texts of a set. */
+static void include_all_of_set(struct parser *parser, const char *pattern)
+{
+    const struct conf_files *files = parser->options->files;
+    uint32_t count = 0;
+    const char **names =
+        arena_alloc(&parser->tree->arena, conf_files_count(files) * sizeof(*names));
+
+    for (uint32_t i = 0; i < conf_files_count(files); i++) {
+        names[count] = conf_files_name(files, i);
+        count += fnmatch(pattern, names[count], FNM_PATHNAME | FNM_PERIOD) == 0;
+    }
+    qsort(names, count, sizeof(*names), compare_names);
+    for (uint32_t i = 0; i < count && !report_is_full(parser->report); i++)
+        include_file(parser, names[i]);
+}
+
 static void include_all(struct parser *parser, const char *pattern)
 {
     glob_t found = {0};
-    int rc = glob(pattern, 0, NULL, &found);
+    int rc;
+
+    if (parser->options->files_only) {
+        include_all_of_set(parser, pattern);
+        return;
+    }
+    rc = glob(pattern, 0, NULL, &found);
 
     if (rc == GLOB_NOMATCH)
         report_warning(parser->report, parser->file->reader.name, parser->file->reader.line,
@@ -546,11 +600,13 @@ static void tree_init(struct tree *tree)
 int tree_parse_file(struct tree *tree, const char *path, const struct conf_load_options *options,
                     struct arena *values, struct report *report)
 {
+    static const struct conf_load_options no_options;
     struct open_file file = {0};
     int rc;
 
     tree_init(tree);
-    rc = reader_open_file(&file.reader, arena_strdup(values, path), true, READER_BYTES_MAX);
+    rc = open_reader(options != NULL ? options : &no_options, &file.reader,
+                     arena_strdup(values, path), true, READER_BYTES_MAX);
     if (rc < 0) {
         report_error(report, path, 0, "cannot be read: %s", err_text(rc));
         return rc;

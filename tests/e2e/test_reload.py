@@ -157,3 +157,23 @@ def test_a41_many_reloads_under_load_leak_nothing(world):
     assert threads_and_sockets(daemon) == before
     assert (configuration(daemon)['reloads'], configuration(daemon)['refused']) == (20, 20)
     assert configuration(daemon)['snapshots'] == 1
+
+
+def test_an_earlier_configuration_is_back_after_a_restart_too(world):
+    """What was in force is kept over SIGKILL, and can be put in force again."""
+    first, second = world.sink(), world.sink(name='second')
+    daemon = world.daemon(route(first)).start()
+    daemon.write(route(second))
+    assert daemon.cli('reload').returncode == 0
+    daemon.kill()
+    daemon.start()
+    history = daemon.ask('config', 'history')['configuration']
+    assert [(row['number'], row['cause'], row['inForce']) for row in history] == [
+        (2, 'reload', True), (1, 'start', False)]
+    assert history[0]['uid'] == os.getuid()
+    assert f'+    smtp-hosts [{second.address}]:2525' in daemon.cli('config', 'diff', '1').stdout
+    answer = daemon.cli('config', 'rollback', '1')
+    assert answer.returncode == 0 and 'in force again' in answer.stdout, answer
+    world.generator(daemon.listen, '--messages', '1').wait()
+    until(lambda: first.arrived() == 1, 10, 'delivery by the first one')
+    assert daemon.ask('config', 'history')['configuration'][0]['of'] == 1

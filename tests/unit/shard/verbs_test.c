@@ -68,6 +68,8 @@ static const char *needed_by(enum verb verb)
         return " --queue=a.example/mta1";
     case VERB_TEST_CONFIG:
         return " file.conf";
+    case VERB_CONFIG_ROLLBACK:
+        return " 3";
     default:
         return "";
     }
