@@ -7,8 +7,10 @@
  * looked at last, when every queue stands in the right line.
  */
 #include "core/base/mem.h"
+#include "core/conf/provider.h"
 #include "shard/place.h"
 #include "shard/planted.h"
+#include "shard/provider.h"
 #include "shard/shard_int.h"
 
 #define QUEUES_PER_TURN 1024
@@ -84,8 +86,10 @@ static bool goes_elsewhere(const struct shard *shard, const struct queue *queue,
 
 static void derive(struct shard *shard, struct queue *queue)
 {
-    conf_queue(shard->conf, names_text(&shard->names, queue->name), queue->vmta_id,
-               &queue->settings);
+    if (queue->site != NULL)
+        provider_set(shard, queue->site);
+    conf_queue_at(shard->conf, names_text(&shard->names, queue->name), queue->vmta_id,
+                  provider_of_queue(queue), &queue->settings);
     modes_apply(queue);
 }
 

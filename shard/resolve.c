@@ -1,6 +1,8 @@
 /* Resolution: from a queue to its site, a bounded number at a time, in the order they were asked.
  */
 #include "core/base/mem.h"
+#include "core/conf/provider.h"
+#include "shard/provider.h"
 #include "shard/shard_int.h"
 
 #define NO_ROOM_WAIT_MS 1000
@@ -106,6 +108,7 @@ static uint64_t site_hash_of(const struct queue *queue, const struct mx_answer *
 
 void resolve_set_site(struct shard *shard, struct queue *queue, const struct mx_answer *answer)
 {
+    uint64_t provider = provider_of_queue(queue);
     struct site *site = site_obtain(shard, answer);
 
     if (queue->site)
@@ -114,6 +117,9 @@ void resolve_set_site(struct shard *shard, struct queue *queue, const struct mx_
     queue->site_until_ns = answer->valid_until_ns;
     if (site) {
         site->site_hash = site_hash_of(queue, answer);
+        provider_set(shard, site);
+        if (provider_of_queue(queue) != provider && conf_providers_act(shard->conf))
+            adopt_settings(shard, queue);
         queues_reconsider(shard, queue);
     } else {
         queues_wait(shard, queue, NO_ROOM_WAIT_MS, WAIT_MEMORY);

@@ -35,6 +35,8 @@ struct site {
     struct list lanes;
     uint64_t set_hash;
     uint64_t site_hash; /* places it, see place.h */
+    uint64_t provider;  /* whose the hosts are (core/conf/provider.h); never NONE in use */
+    uint64_t tenant;    /* site_hash where the provider keeps its customers apart, else 0 */
     uint32_t refs;      /* queues and lanes */
     uint32_t index;
     uint64_t avoid_ipv6_until_ns; /* refused us there by policy: IPv4 if there is a way */

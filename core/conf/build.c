@@ -7,6 +7,7 @@
 #include "core/conf/field.h"
 #include "core/conf/lint.h"
 #include "core/conf/pattern_list.h"
+#include "core/conf/provider_build.h"
 #include "core/conf/reply_list.h"
 #include "core/conf/rewrite_list.h"
 #include "core/conf/show.h"
@@ -253,6 +254,8 @@ int build_snapshot(struct conf *conf, const struct tree *tree,
         build_rewrite_lists(&build);
         rc = build_sources(&build);
     }
+    if (rc == 0)
+        rc = build_providers(&build);
     if (rc == 0 && report->errors == 0)
         rc = build_intern(&build);
     if (rc == 0 && report->errors == 0)

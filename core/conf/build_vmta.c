@@ -146,6 +146,7 @@ static int add_vmta(struct build *build, const struct section *section)
     slot->has_own_connections = sets_field(section, offsetof(struct conf_vmta, max_smtp_out));
     slot->has_own_rewrites = sets_field(section, offsetof(struct conf_vmta, rewrite_list));
     slot->has_own_rate = sets_field(section, offsetof(struct conf_vmta, max_smtp_msg_rate));
+    slot->has_own_tier = sets_field(section, offsetof(struct conf_vmta, provider_tier));
     field_store_presets(&slot->vmta, SCOPE_VMTA, conf->presets);
     build_fields(build, section, &slot->vmta);
     slot->own = build_settings(build, section, STORE_NOTHING);
@@ -187,6 +188,16 @@ static void inherit_limits(struct vmta_slot *slot, const struct conf_vmta *limit
     }
 }
 
+/* Likewise; of several pools that say one the first. */
+static void inherit_tier(struct vmta_slot *slot, const struct section *section,
+                         const struct conf_vmta *limits)
+{
+    if (slot->has_own_tier || !sets_field(section, offsetof(struct conf_vmta, provider_tier)))
+        return;
+    slot->vmta.provider_tier = limits->provider_tier;
+    slot->has_own_tier = true;
+}
+
 static void inherit_layer(struct build *build, const struct entry *entry, struct vmta_slot *slot,
                           uint32_t layer)
 {
@@ -223,6 +234,7 @@ static void add_members(struct build *build, const struct section *section, stru
         /* Positions for now; build_intern turns them into ids. */
         ids[pool->vmta_count++] = position;
         inherit_limits(&conf->vmtas[position], &limits, settings);
+        inherit_tier(&conf->vmtas[position], section, &limits);
         inherit_layer(build, entry, &conf->vmtas[position], layer);
     }
     if (members.count == 0)
@@ -268,6 +280,10 @@ int build_vmtas(struct build *build)
     for (const struct section *at = top->children; rc == 0 && at != NULL; at = at->next) {
         if (at->kind->scope == SCOPE_POOL)
             rc = add_pool(build, at);
+    }
+    for (uint32_t i = 0; i < conf->vmta_count; i++) {
+        if (!conf->vmtas[i].has_own_tier)
+            conf->vmtas[i].vmta.provider_tier = conf->global.provider_tier;
     }
     return rc;
 }

@@ -9,6 +9,7 @@
 #include "core/conf/intern.h"
 #include "core/conf/limit.h"
 #include "core/conf/pattern_list.h"
+#include "core/conf/provider_build.h"
 #include "core/conf/reply_list.h"
 
 #include <errno.h>
@@ -27,6 +28,7 @@ static struct conf *conf_new(void)
     atomic_init(&conf->references, 1);
     arena_init(&conf->arena);
     pattern_index_init(&conf->domains, &conf->arena);
+    provider_table_init(&conf->providers);
     table_init(&conf->vmta_by_name);
     table_init(&conf->vmta_by_id);
     table_init(&conf->vmta_by_address);
@@ -41,6 +43,7 @@ static struct conf *conf_new(void)
 static void conf_free(struct conf *conf)
 {
     pattern_index_fini(&conf->domains);
+    provider_table_fini(&conf->providers);
     table_fini(&conf->vmta_by_name);
     for (const struct conf_regex *at = conf->regexes; at != NULL; at = at->next)
         regex_free(at->regex);
@@ -79,6 +82,8 @@ static int finish(struct conf *conf, struct tree *tree, int rc, const char *name
         return rc;
     }
     *ret_conf = conf;
+    if (options != NULL && options->is_pack)
+        atomic_fetch_sub_explicit(&live_count, 1, memory_order_relaxed);
     return 0;
 }
 
@@ -253,6 +258,16 @@ static void apply_block(void *context, const struct settings *settings)
             queue->source_limits[i] = settings->source_limits[i];
 }
 
+static void visit_blocks(const struct conf *conf, const struct vmta_slot *slot, struct slice domain,
+                         pattern_visit_fn *visit, void *context)
+{
+    pattern_index_visit(&conf->domains, LAYER_GLOBAL, domain, visit, context);
+    if (slot != NULL && slot->pool_layer != LAYER_NONE)
+        pattern_index_visit(&conf->domains, slot->pool_layer, domain, visit, context);
+    if (slot != NULL && slot->layer != LAYER_NONE)
+        pattern_index_visit(&conf->domains, slot->layer, domain, visit, context);
+}
+
 static const struct conf_category_list *categories_of_way(const struct vmta_slot *slot)
 {
     if (slot != NULL && slot->own != NULL && slot->own->categories != NULL)
@@ -305,17 +320,84 @@ static void finish_backoff(struct conf_queue *queue)
         queue->backoff_max_connect_rate = queue->max_connect_rate;
 }
 
+/* The shared limits of providers that a queue's blocks speak of themselves, by the offset of their
+ * rows. */
+struct given {
+    bool max_smtp_out;
+    bool max_msg_rate;
+    bool max_connect_rate;
+};
+
+static void note_given(void *context, const struct settings *settings)
+{
+    struct given *given = context;
+
+    for (uint32_t i = 0; i < settings->count; i++) {
+        size_t offset = settings->items[i].row->offset;
+
+        given->max_smtp_out |= offset == offsetof(struct conf_queue, max_smtp_out);
+        given->max_msg_rate |= offset == offsetof(struct conf_queue, max_msg_rate);
+        given->max_connect_rate |= offset == offsetof(struct conf_queue, max_connect_rate);
+    }
+}
+
+/* The value of one limit: the user's section's, else the pack's unless a block takes its place. */
+static const struct value *shared_limit(const struct conf *conf, uint64_t provider, uint32_t tier,
+                                        const char *keyword, bool is_given)
+{
+    const struct provider_limit *limit = provider_limit_of(conf, provider, keyword, false);
+
+    if (limit == NULL && !is_given && conf->global.provider_pack == CONF_PACK_ON)
+        limit = provider_limit_of(conf, provider, keyword, true);
+    return limit == NULL ? NULL : &limit->tiers[tier];
+}
+
+static struct conf_rate rate_limit(const struct value *value)
+{
+    return value == NULL ? (struct conf_rate){.count = CONF_UNLIMITED}
+                         : (struct conf_rate){value->number, value->interval_ms};
+}
+
+void conf_provider_limits(const struct conf *conf, struct slice domain, uint32_t vmta_id,
+                          uint64_t provider, struct conf_provider_limits *ret_limits)
+{
+    const struct vmta_slot *slot = slot_of(conf, vmta_id);
+    uint32_t tier = slot != NULL ? slot->vmta.provider_tier : conf->global.provider_tier;
+    struct given given = {0};
+    const struct value *value;
+
+    *ret_limits = (struct conf_provider_limits){.max_smtp_out = CONF_UNLIMITED,
+                                                .tenant_max_smtp_out = CONF_UNLIMITED,
+                                                .max_msg_rate = {.count = CONF_UNLIMITED},
+                                                .max_connect_rate = {.count = CONF_UNLIMITED}};
+    if (!conf_providers_act(conf))
+        return;
+    visit_blocks(conf, slot, domain, note_given, &given);
+    value = shared_limit(conf, provider, tier, "max-smtp-out", given.max_smtp_out);
+    ret_limits->max_smtp_out = value == NULL ? CONF_UNLIMITED : value->number;
+    value = shared_limit(conf, provider, tier, "tenant-max-smtp-out", given.max_smtp_out);
+    ret_limits->tenant_max_smtp_out = value == NULL ? CONF_UNLIMITED : value->number;
+    ret_limits->max_msg_rate =
+        rate_limit(shared_limit(conf, provider, tier, "max-msg-rate", given.max_msg_rate));
+    ret_limits->max_connect_rate =
+        rate_limit(shared_limit(conf, provider, tier, "max-connect-rate", given.max_connect_rate));
+}
+
 void conf_queue(const struct conf *conf, struct slice domain, uint32_t vmta_id,
                 struct conf_queue *ret_queue)
+{
+    conf_queue_at(conf, domain, vmta_id, CONF_PROVIDER_NONE, ret_queue);
+}
+
+void conf_queue_at(const struct conf *conf, struct slice domain, uint32_t vmta_id,
+                   uint64_t provider, struct conf_queue *ret_queue)
 {
     const struct vmta_slot *slot = slot_of(conf, vmta_id);
 
     *ret_queue = conf->queue_preset;
-    pattern_index_visit(&conf->domains, LAYER_GLOBAL, domain, apply_block, ret_queue);
-    if (slot != NULL && slot->pool_layer != LAYER_NONE)
-        pattern_index_visit(&conf->domains, slot->pool_layer, domain, apply_block, ret_queue);
-    if (slot != NULL && slot->layer != LAYER_NONE)
-        pattern_index_visit(&conf->domains, slot->layer, domain, apply_block, ret_queue);
+    provider_apply(conf, provider,
+                   slot != NULL ? slot->vmta.provider_tier : conf->global.provider_tier, ret_queue);
+    visit_blocks(conf, slot, domain, apply_block, ret_queue);
     if (ret_queue->reply_list_name != NULL)
         ret_queue->replies = reply_list_find(conf, slice_str(ret_queue->reply_list_name));
     ret_queue->categories[1] = categories_of_way(slot);

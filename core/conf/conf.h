@@ -42,6 +42,7 @@ struct conf_load_options {
     bool no_includes;         /* `include` is an error: nothing but the given text is read */
     struct conf_files *files; /* what is read is added; what is there is not read again */
     bool files_only;          /* no file is read that is not there */
+    bool is_pack;             /* the shipped pack itself, which is read once and kept for ever */
 };
 
 /*
@@ -112,6 +113,8 @@ struct conf_global {
     bool committer_thread;      /* committer-thread yes: a thread of its own */
     uint64_t resolver_timeout_ms;
     uint32_t text_line_octets_max; /* text-line-max: of message data, with CRLF */
+    uint32_t provider_pack;        /* enum conf_provider_pack, see provider.h */
+    uint32_t provider_tier;        /* of virtual MTAs that say nothing */
     bool allow_loopback_mx;        /* allow-loopback-destinations: DNS may name loopback (tests) */
     bool allow_private_mx; /* destinations in private ranges learnt from DNS (default yes) */
 };
@@ -261,6 +264,7 @@ struct conf_vmta {
     struct conf_rate max_smtp_msg_rate;       /* likewise: recipients tried */
     const struct conf_rewrite_list *rewrites; /* of senders; NULL = none */
     const char *rewrite_list;                 /* its name; lives as long as the snapshot */
+    uint32_t provider_tier;                   /* enum conf_provider_tier, see provider.h */
 };
 
 struct conf_pool {

@@ -45,6 +45,7 @@
 #define IN_PROXY      SCOPE_BIT(SCOPE_PROXY)
 #define IN_VAULT      SCOPE_BIT(SCOPE_VAULT)
 #define IN_LIMIT      SCOPE_BIT(SCOPE_LIMIT)
+#define IN_PROVIDER   SCOPE_BIT(SCOPE_PROVIDER)
 #define IN_LINES      SCOPE_BIT(SCOPE_LINES)
 #define IN_EVERYTHING (SCOPE_BIT(SCOPE_COUNT) - 1)
 
@@ -77,6 +78,8 @@
 #define SETS(type, field) .effect = EFFECT_DONE, FIELD(type, field)
 /* Stands in the snapshot, but nobody acts on it yet. */
 #define KEPT(type, field) .effect = EFFECT_LATER, FIELD(type, field)
+/* Gathered, but nobody acts on it yet. */
+#define LATER_IN(where)   .effect = EFFECT_LATER, .store = (where)
 /* A value that fills more than one field. */
 #define SETS_BY(where, type, field)                                                                \
     .effect = EFFECT_DONE, .offset = offsetof(struct type, field), .store = (where)
@@ -234,6 +237,7 @@ const char *scope_title(enum scope scope)
         [SCOPE_PROXY] = "<proxy>",
         [SCOPE_VAULT] = "<vault>",
         [SCOPE_LIMIT] = "<limit>",
+        [SCOPE_PROVIDER] = "<provider>",
         [SCOPE_LINES] = "a section of lines",
     };
 

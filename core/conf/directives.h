@@ -32,6 +32,7 @@ enum scope {
     SCOPE_PROXY,
     SCOPE_VAULT,
     SCOPE_LIMIT,
+    SCOPE_PROVIDER,
     SCOPE_LINES, /* every section whose lines are no directives */
     SCOPE_COUNT,
 };
@@ -129,6 +130,8 @@ enum directive_store {
     STORE_LISTENER_SOURCE,
     STORE_SOURCE_LIMIT,
     STORE_HOST_LIMIT,
+    STORE_PROVIDER,       /* read by provider_build.c */
+    STORE_PROVIDER_LIMIT, /* likewise, by tiers */
     STORE_COUNT,
 };
 

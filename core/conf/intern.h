@@ -15,6 +15,7 @@ enum intern_kind {
     INTERN_HOST,  /* names that ringpost gives in HELO and greetings */
     INTERN_QUEUE, /* what queue-to names */
     INTERN_LIMIT, /* <limit> blocks and the lines that are limits */
+    INTERN_PROVIDER,
     INTERN_KINDS,
 };
 

@@ -16,6 +16,13 @@
  */
 bool reply_rule_read(struct build *build, const char *list_name, const struct list_line *line,
                      struct conf_reply_rule *rule);
+/*
+ * `reaction slow:SCOPE ACTION,...` or hold:SCOPE, of <provider *>: a rule without a pattern. The
+ * rest as above.
+ */
+bool reply_rule_read_reaction(struct build *build, const char *list_name,
+                              const struct list_line *line, struct conf_reply_rule *rule,
+                              bool *ret_hold);
 /* Every list, and every <domain> that names one. */
 void build_reply_lists(struct build *build);
 /* NULL when there is none of that name; ASCII case is ignored. */

@@ -13,6 +13,7 @@ struct reading {
     struct conf_reply_rule *rule;
     bool has_trigger;
     bool has_scope;
+    bool is_none; /* nothing is to be done, on purpose */
 };
 
 static bool refuse(const struct reading *reading, const char *format, ...)
@@ -152,6 +153,10 @@ static const struct {
 
 static bool read_word(struct reading *reading, struct slice word)
 {
+    if (slice_equal_nocase(word, SLICE_LITERAL("none"))) {
+        reading->is_none = true;
+        return true;
+    }
     for (size_t i = 0; i < sizeof(actions) / sizeof(actions[0]); i++) {
         if (slice_equal_nocase(word, slice_str(actions[i].word))) {
             reading->rule->actions |= actions[i].action;
@@ -202,7 +207,9 @@ static const char *find_conflict(const struct reading *reading)
         return "backoff-to-normal-after does nothing without mode=backoff";
     if ((reading->has_trigger || reading->has_scope) && (rule->actions & CONF_REPLY_STANDING) == 0)
         return "trigger and scope do nothing without mode=, stop or disable-source-ip";
-    return rule->actions == 0 ? "the line asks for no action" : NULL;
+    if (reading->is_none && rule->actions != 0)
+        return "none stands alone";
+    return rule->actions == 0 && !reading->is_none ? "the line asks for no action" : NULL;
 }
 
 /* ---- The line -------------------------------------------------------------------------------- */
@@ -231,6 +238,28 @@ static uint64_t id_of(const char *list_name, struct slice text)
                         hash_bytes(text.data, text.len));
 }
 
+static struct conf_reply_rule blank_rule(const char *list_name, const struct list_line *line)
+{
+    return (struct conf_reply_rule){.id = id_of(list_name, line->text),
+                                    .backoff_ms = CONF_REPLY_NO_TIME,
+                                    .disabled_ms = CONF_REPLY_NO_TIME,
+                                    .stop_ms = CONF_REPLY_STOP_MS,
+                                    .trigger = {.count = 1},
+                                    .text = (const char *)line->text.data,
+                                    .line = line->line};
+}
+
+static bool read_actions(struct reading *reading, struct slice text)
+{
+    struct slice item;
+
+    while (value_next_item(&text, &item)) {
+        if (!read_item(reading, item))
+            return false;
+    }
+    return find_conflict(reading) == NULL || refuse(reading, "%s", find_conflict(reading));
+}
+
 bool reply_rule_read(struct build *build, const char *list_name, const struct list_line *line,
                      struct conf_reply_rule *rule)
 {
@@ -239,15 +268,8 @@ bool reply_rule_read(struct build *build, const char *list_name, const struct li
     bool is_reply = slice_starts_nocase(line->text, reply);
     struct slice rest = slice_trim(slice_after(line->text, is_reply ? reply.len : 0));
     size_t end = pattern_end(rest);
-    struct slice item;
 
-    *rule = (struct conf_reply_rule){.id = id_of(list_name, line->text),
-                                     .backoff_ms = CONF_REPLY_NO_TIME,
-                                     .disabled_ms = CONF_REPLY_NO_TIME,
-                                     .stop_ms = CONF_REPLY_STOP_MS,
-                                     .trigger = {.count = 1},
-                                     .text = (const char *)line->text.data,
-                                     .line = line->line};
+    *rule = blank_rule(list_name, line);
     if (!is_reply || rest.len == 0 || rest.data[0] != '/' || end < 2 ||
         slice_trim(slice_after(rest, end)).len == 0)
         return refuse(&reading,
@@ -255,12 +277,29 @@ bool reply_rule_read(struct build *build, const char *list_name, const struct li
                       "comment; write \\x23)",
                       SHOW(line->text));
     rule->regex = list_compile(build, line, slice_of(rest.data + 1, end - 2));
-    rest = slice_trim(slice_after(rest, end));
-    while (value_next_item(&rest, &item)) {
-        if (!read_item(&reading, item))
-            return false;
-    }
-    if (find_conflict(&reading) != NULL)
-        return refuse(&reading, "%s", find_conflict(&reading));
-    return rule->regex != NULL;
+    return read_actions(&reading, slice_trim(slice_after(rest, end))) && rule->regex != NULL;
+}
+
+bool reply_rule_read_reaction(struct build *build, const char *list_name,
+                              const struct list_line *line, struct conf_reply_rule *rule,
+                              bool *ret_hold)
+{
+    static const struct slice words[] = {{(const uint8_t *)"reaction slow:", 14},
+                                         {(const uint8_t *)"reaction hold:", 14}};
+    struct reading reading = {.build = build, .line = line, .rule = rule};
+    struct slice rest = line->text;
+    size_t end;
+
+    *rule = blank_rule(list_name, line);
+    *ret_hold = slice_starts_nocase(rest, words[1]);
+    if (!*ret_hold && !slice_starts_nocase(rest, words[0]))
+        return refuse(&reading, "\"%.*s\" is not of the form: reaction slow:SCOPE ACTION,...",
+                      SHOW(line->text));
+    rest = slice_after(rest, words[0].len);
+    end = slice_find(rest, ' ');
+    if (!read_scope(&reading, slice_of(rest.data, end)))
+        return false;
+    if (end == rest.len)
+        return refuse(&reading, "the line asks for no action");
+    return read_actions(&reading, slice_trim(slice_after(rest, end)));
 }

@@ -9,6 +9,7 @@
 #include "core/base/hash.h"
 #include "core/conf/conf.h"
 #include "core/conf/pattern.h"
+#include "core/conf/provider_table.h"
 #include "core/conf/value.h"
 
 #include <stdatomic.h>
@@ -46,6 +47,7 @@ struct vmta_slot {
     bool has_own_connections;
     bool has_own_rate;
     bool has_own_rewrites;
+    bool has_own_tier; /* or its pool's */
 };
 
 /* A <source> block by address; parent is the next wider one, or the number of "none". */
@@ -90,6 +92,7 @@ struct conf {
     struct table pool_by_id;
     struct conf_pattern_list *pattern_lists;
     uint32_t pattern_list_count;
+    struct provider_table providers;
     struct conf_reply_list *reply_lists;
     uint32_t reply_list_count;
     struct conf_rewrite_list *rewrite_lists;

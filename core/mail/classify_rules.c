@@ -3,6 +3,7 @@
 #include "core/base/err.h"
 #include "core/base/mem.h"
 #include "core/base/must.h"
+#include "core/pack/pack.h"
 
 #include <pthread.h>
 #include <stdarg.h>
@@ -284,6 +285,25 @@ static int read_provider_line(struct reading *reading)
     return 0;
 }
 
+/* The providers of the pack, of which a file of rules may name more. */
+static int read_pack(struct reading *reading)
+{
+    struct slice text = pack_text(), provider = SLICE_EMPTY;
+    struct pack_hosts hosts;
+    int rc = 0;
+
+    while (rc == 0 && pack_next_hosts(&text, &provider, &hosts)) {
+        char line[CLASSIFY_TEXT_MAX];
+
+        must(hosts.provider.len + hosts.hosts.len + 1 < sizeof(line));
+        snprintf(line, sizeof(line), "%.*s %.*s", (int)hosts.provider.len, hosts.provider.data,
+                 (int)hosts.hosts.len, hosts.hosts.data);
+        reading->rest = slice_str(line);
+        rc = read_provider_line(reading);
+    }
+    return rc;
+}
+
 static int read_line(struct reading *reading, unsigned line)
 {
     struct slice word = take_word(reading);
@@ -330,6 +350,7 @@ int classify_rules_new(const char *file, struct slice text, struct classify_rule
     reading.rules->providers =
         mem_alloc((CLASSIFY_PROVIDERS_MAX + 1) * sizeof(struct classify_provider));
     reading.rules->rules = mem_alloc((CLASSIFY_RULES_MAX + 1) * sizeof(struct classify_rule));
+    rc = read_pack(&reading);
     while (rc == 0 && text.len > 0) {
         reading.rest = take_until(&text, "\n");
         rc = read_line(&reading, ++line);

@@ -1,0 +1,345 @@
+/* Providers: the shipped pack, the user's sections, what counts beneath what. */
+#include "core/conf/provider.h"
+
+#include "core/base/hash.h"
+#include "core/base/regex.h"
+#include "core/pack/pack.h"
+#include "tests/unit/core_conf/unit.h"
+
+static uint64_t of_host(const struct conf *conf, const char *host)
+{
+    return conf_provider_of_host(conf, slice_str(host));
+}
+
+static struct conf_queue queue_at(const struct conf *conf, const char *domain, const char *provider)
+{
+    struct conf_queue queue;
+
+    conf_queue_at(conf, slice_str(domain), CONF_VMTA_DEFAULT,
+                  conf_provider_named(slice_str(provider)), &queue);
+    return queue;
+}
+
+static struct conf_provider_limits limits_at(const struct conf *conf, const char *domain,
+                                             const char *vmta, const char *provider)
+{
+    struct conf_provider_limits limits;
+
+    conf_provider_limits(conf, slice_str(domain), conf_vmta_id(conf, slice_str(vmta)),
+                         conf_provider_named(slice_str(provider)), &limits);
+    return limits;
+}
+
+/* ---- Identity ------------------------------------------------------------------------------ */
+
+static void hosts_have_providers(void **state)
+{
+    struct conf *conf = load("<provider mine>\nmx .mx.example relay.example .google.com\n"
+                             "domain mine.example\n</provider>\n");
+    struct conf *other = load("");
+    static const char *const rows[][2] = {
+        {"aspmx.l.google.com", "google"},
+        {"GMAIL-SMTP-IN.L.GOOGLE.COM.", "google"},
+        {"mta5.am0.yahoodns.net", "yahoo"},
+        {"mx1.mail.yahoo.co.jp", "yahoo-japan"},
+        {"outlook-com.olc.protection.outlook.com", "outlook"},
+        {"contoso-com.mail.protection.outlook.com", "microsoft365"},
+        {"contoso-com.n-v1.mx.microsoft", "microsoft365"},
+        {"mx01.mail.icloud.com", "apple"},
+        {"mx00.gmx.net", "gmx"},
+        {"mx3.qq.com", "qq"},
+        {"163mx01.mxmail.netease.com", "netease"},
+        {"mx-in.t-online.de", "tonline"},
+        {"mxa-001.gslb.pphosted.com", "proofpoint"},
+        {"mail.protonmail.ch", "proton"},
+    };
+
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        uint64_t provider = of_host(other, rows[i][0]);
+
+        assert_true(provider != CONF_PROVIDER_NONE && !conf_provider_is_site(provider));
+        assert_string_equal(conf_provider_name(provider), rows[i][1]);
+        assert_true(provider == conf_provider_named(slice_str(rows[i][1])));
+    }
+    /* Labels count whole, and a name without a dot in front stands for itself. */
+    assert_true(of_host(other, "notgoogle.com") == CONF_PROVIDER_NONE);
+    assert_true(of_host(other, "mx.example") == CONF_PROVIDER_NONE);
+    assert_true(of_host(other, "") == CONF_PROVIDER_NONE);
+    assert_string_equal(conf_provider_name(of_host(conf, "a.mx.example")), "mine");
+    assert_string_equal(conf_provider_name(of_host(conf, "mx.example")), "mine");
+    assert_string_equal(conf_provider_name(of_host(conf, "relay.example")), "mine");
+    assert_true(of_host(conf, "a.relay.example") == CONF_PROVIDER_NONE);
+    /* The user's beats the pack's, and a number is a name's in every snapshot. */
+    assert_string_equal(conf_provider_name(of_host(conf, "aspmx.l.google.com")), "mine");
+    assert_true(of_host(conf, "mx3.qq.com") == of_host(other, "mx3.qq.com"));
+    assert_string_equal(
+        conf_provider_name(conf_provider_of_domain(conf, slice_str("mine.example"))), "mine");
+    assert_string_equal(conf_provider_name(conf_provider_of_domain(other, slice_str("gmail.com"))),
+                        "google");
+    conf_unref(conf);
+    conf_unref(other);
+}
+
+static void sites_are_their_own(void **state)
+{
+    uint64_t one = conf_provider_of_site(hash_u64(1));
+    uint64_t two = conf_provider_of_site(hash_u64(2));
+    struct conf *conf = load("");
+
+    assert_true(conf_provider_is_site(one) && one != two);
+    assert_true(conf_provider_is_site(conf_provider_of_site(0)));
+    assert_null(conf_provider_name(one));
+    assert_null(conf_provider_name(CONF_PROVIDER_NONE));
+    assert_false(conf_provider_has_tenants(conf, one));
+    assert_true(conf_provider_has_tenants(conf, of_host(conf, "a.mail.protection.outlook.com")));
+    assert_false(conf_provider_has_tenants(conf, of_host(conf, "a.olc.protection.outlook.com")));
+    conf_unref(conf);
+}
+
+/* ---- What counts --------------------------------------------------------------------------- */
+
+static void the_pack_counts_beneath_everything(void **state)
+{
+    struct conf *conf = load("provider-pack on\n"
+                             "<domain busy.example>\nmax-msg-per-connection 7\nmax-smtp-out 3\n"
+                             "backoff-max-msg-rate 5/h\n</domain>\n");
+    struct conf *every = load("provider-pack on\n<domain *>\nmax-smtp-out 9\n</domain>\n");
+    struct conf *advise = load("");
+    struct conf *off = load("provider-pack off\n");
+
+    assert_int_equal(queue_at(conf, "gmail.com", "google").max_msg_per_connection, 50);
+    assert_int_equal(queue_at(conf, "gmail.com", "google").backoff_max_msg_rate.count, 60);
+    assert_int_equal(limits_at(conf, "gmail.com", "", "google").max_smtp_out, 5);
+    assert_true(limits_at(conf, "gmail.com", "", "google").max_msg_rate.count == CONF_UNLIMITED);
+    assert_int_equal(limits_at(conf, "x", "", "microsoft365").tenant_max_smtp_out, 2);
+    assert_int_equal(limits_at(conf, "x", "", "yahoo-japan").max_msg_rate.count, 2);
+    assert_int_equal(limits_at(conf, "x", "", "yahoo-japan").max_msg_rate.interval_ms, 1000);
+    /* What a block of the user's speaks of is out of the pack, and nothing else. */
+    assert_int_equal(queue_at(conf, "busy.example", "google").max_msg_per_connection, 7);
+    assert_int_equal(queue_at(conf, "busy.example", "google").backoff_max_msg_rate.count, 5);
+    assert_true(limits_at(conf, "busy.example", "", "google").max_smtp_out == CONF_UNLIMITED);
+    assert_true(limits_at(every, "x", "", "google").max_smtp_out == CONF_UNLIMITED);
+    assert_true(limits_at(every, "x", "", "microsoft365").tenant_max_smtp_out == CONF_UNLIMITED);
+    assert_int_equal(limits_at(every, "x", "", "yahoo-japan").max_msg_rate.count, 2);
+    assert_int_equal(queue_at(every, "gmail.com", "google").max_msg_per_connection, 50);
+    /* A provider of no section gets what is for everybody. */
+    assert_int_equal(queue_at(conf, "x", "nobody").backoff_max_msg_rate.count, 60);
+    assert_true(limits_at(conf, "x", "", "nobody").max_smtp_out == CONF_UNLIMITED);
+    /* By advice alone nothing changes. */
+    for (int i = 0; i < 2; i++) {
+        struct conf *quiet = i == 0 ? advise : off;
+
+        assert_false(conf_providers_act(quiet));
+        assert_true(queue_at(quiet, "gmail.com", "google").max_msg_per_connection ==
+                    CONF_UNLIMITED);
+        assert_true(limits_at(quiet, "gmail.com", "", "google").max_smtp_out == CONF_UNLIMITED);
+        assert_int_equal(conf_global(quiet)->provider_pack,
+                         i == 0 ? CONF_PACK_ADVISE : CONF_PACK_OFF);
+        conf_unref(quiet);
+    }
+    conf_unref(conf);
+    conf_unref(every);
+}
+
+static void the_users_own_sections(void **state)
+{
+    struct conf *conf = load("<provider google>\nmax-smtp-out 1 2 3 4\nretry-after 5m,6m\n"
+                             "</provider>\n"
+                             "<provider *>\nmax-connect-rate 9/m\n</provider>\n"
+                             "<domain *>\nmax-smtp-out 30\n</domain>\n"
+                             "<domain slow>\nretry-after 1h\n</domain>\n");
+
+    /* They are no pack: they count without it, and beside what <domain> says of each queue. */
+    assert_true(conf_providers_act(conf));
+    assert_int_equal(limits_at(conf, "x", "", "google").max_smtp_out, 1);
+    assert_int_equal(queue_at(conf, "x", "google").max_smtp_out, 30);
+    assert_int_equal(queue_at(conf, "x", "google").retry_ms[1], 360000);
+    assert_int_equal(queue_at(conf, "slow", "google").retry_count, 1);
+    assert_int_equal(limits_at(conf, "x", "", "apple").max_connect_rate.count, 9);
+    assert_true(limits_at(conf, "x", "", "apple").max_smtp_out == CONF_UNLIMITED);
+    assert_true(queue_at(conf, "x", "google").max_msg_per_connection == CONF_UNLIMITED);
+    conf_unref(conf);
+}
+
+static void tiers_by_virtual_mta(void **state)
+{
+    struct conf *conf =
+        load("provider-pack on\nprovider-tier warming\nsmtp-source-host 10.0.0.1 h\n"
+             "<virtual-mta a>\nprovider-tier high\n</virtual-mta>\n"
+             "<virtual-mta b>\n</virtual-mta>\n<virtual-mta c>\n</virtual-mta>\n"
+             "<virtual-mta-pool p>\nvirtual-mta a\nvirtual-mta b\n"
+             "provider-tier established\n</virtual-mta-pool>\n");
+
+    assert_int_equal(limits_at(conf, "x", "a", "google").max_smtp_out, 200);
+    assert_int_equal(limits_at(conf, "x", "b", "google").max_smtp_out, 100);
+    assert_int_equal(limits_at(conf, "x", "c", "google").max_smtp_out, 20);
+    assert_int_equal(limits_at(conf, "x", "{default}", "google").max_smtp_out, 20);
+    conf_unref(conf);
+}
+
+/* ---- Replies ------------------------------------------------------------------------------- */
+
+static const struct conf_reply_rule *said(const struct conf *conf, const char *provider,
+                                          const char *text)
+{
+    struct regex_scratch *scratch = regex_scratch_new();
+    const struct conf_reply_rule *rule = conf_provider_reply(
+        conf, conf_provider_named(slice_str(provider)), slice_str(text), scratch);
+
+    regex_scratch_free(scratch);
+    return rule;
+}
+
+static void replies_lead_to_rules(void **state)
+{
+    static const struct {
+        const char *provider;
+        const char *text;
+        unsigned actions;
+        enum conf_reply_scope scope;
+        uint64_t stop_ms;
+    } rows[] = {
+        {"google", "421-4.7.28 Gmail has detected an unusual rate of mail from your IP address",
+         CONF_REPLY_STOP, CONF_REPLY_OF_SOURCE_IP, 600000},
+        {"google", "421 4.7.28 an unusual rate of mail originating from your DKIM domain",
+         CONF_REPLY_STOP, CONF_REPLY_OF_SENDER_DOMAIN, 600000},
+        {"yahoo", "421 4.7.0 [TSS04] Messages from 192.0.2.1 temporarily deferred", CONF_REPLY_STOP,
+         CONF_REPLY_OF_SOURCE_IP, 7200000},
+        {"yahoo", "421 4.7.1 [TS03] All messages from 192.0.2.1 will be permanently deferred",
+         CONF_REPLY_STOP | CONF_REPLY_DEFER_RCPT, CONF_REPLY_OF_SOURCE_IP, 7200000},
+        {"outlook", "550 5.7.1 part of their network is on our block list (S3150).",
+         CONF_REPLY_STOP | CONF_REPLY_DEFER_RCPT, CONF_REPLY_OF_SOURCE_IP, 7200000},
+        {"apple", "421 4.7.1 [HCM1] message deferred", CONF_REPLY_STOP, CONF_REPLY_OF_SOURCE_IP,
+         900000},
+        {"qq", "550 Ip frequency limited", CONF_REPLY_STOP | CONF_REPLY_DEFER_RCPT,
+         CONF_REPLY_OF_SOURCE_IP, 3600000},
+        {"netease", "554 HL:ITC 163 smtp5", CONF_REPLY_STOP | CONF_REPLY_DEFER_RCPT,
+         CONF_REPLY_OF_SOURCE_IP, 43200000},
+        {"yahoo", "421 Max message per connection reached", 0, CONF_REPLY_OF_QUEUE, 600000},
+        {"tonline", "554 IP=192.0.2.1 - None/bad reputation. (NOWL)",
+         CONF_REPLY_DISABLE_SOURCE | CONF_REPLY_DEFER_RCPT, CONF_REPLY_OF_SOURCE_IP, 600000},
+    };
+    struct conf *conf = load("provider-pack on\n"
+                             "<provider apple>\nreply /HCM1/ stop=2m scope=job\n</provider>\n");
+    struct conf *advise = load("");
+
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        const struct conf_reply_rule *rule = said(conf, rows[i].provider, rows[i].text);
+
+        assert_non_null(rule);
+        if (i == 5) {
+            /* The user's line beats the pack's. */
+            assert_string_equal(rule->file, "test");
+            assert_int_equal(rule->stop_ms, 120000);
+            assert_int_equal(rule->scope, CONF_REPLY_OF_JOB);
+            continue;
+        }
+        assert_string_equal(rule->file, PACK_FILE);
+        assert_int_equal(rule->actions, rows[i].actions);
+        assert_int_equal(rule->scope, rows[i].scope);
+        assert_int_equal(rule->stop_ms, rows[i].stop_ms);
+        assert_null(said(advise, rows[i].provider, rows[i].text));
+    }
+    /* A provider's words mean nothing in another's mouth. */
+    assert_null(said(conf, "apple", "550 Ip frequency limited"));
+    assert_null(said(conf, "google", "250 2.0.0 OK"));
+    for (int hold = 0; hold < 2; hold++) {
+        for (int scope = 0; scope < CONF_REPLY_SCOPES; scope++) {
+            const struct conf_reply_rule *rule =
+                conf_provider_reaction(conf, hold, (enum conf_reply_scope)scope);
+
+            assert_non_null(rule);
+            assert_true((rule->actions & CONF_REPLY_STANDING) != 0);
+            assert_int_equal(rule->scope, scope);
+            assert_null(conf_provider_reaction(advise, hold, (enum conf_reply_scope)scope));
+        }
+    }
+    conf_unref(conf);
+    conf_unref(advise);
+}
+
+static void mistakes_are_named(void **state)
+{
+    static const struct {
+        const char *text;
+        const char *finding;
+    } rows[] = {
+        {"<provider>\n</provider>\n", "error test:1: <provider> needs an argument"},
+        {"<provider a>\n</provider>\n<provider A>\n</provider>\n",
+         "error test:3: <provider A> is given twice"},
+        {"<provider a>\nmax-smtp-out 1 2\n</provider>\n",
+         "error test:2: max-smtp-out: one value, or four"},
+        {"<provider a>\nmax-smtp-out 1 2 x 4\n</provider>\n", "error test:2: max-smtp-out: "},
+        {"<provider a>\nmax-msg-rate 1\n</provider>\n", "error test:2: max-msg-rate: "},
+        {"<provider a>\nreply /a/ nothing\n</provider>\n",
+         "error test:2: unknown action \"nothing\""},
+        {"<provider a>\nreply /a/ none,stop\n</provider>\n", "error test:2: none stands alone"},
+        {"<provider a>\nreaction slow:queue stop\n</provider>\n",
+         "error test:2: reaction stands in no provider but <provider *>"},
+        {"<provider *>\nmx .a\n</provider>\n", "error test:2: mx stands in any but <provider *>"},
+        {"<provider *>\nreaction fast:queue stop\n</provider>\n",
+         "error test:2: \"reaction fast:queue stop\" is not of the form"},
+        {"<provider *>\nreaction slow:ip stop\n</provider>\n",
+         "error test:2: scope: \"ip\" is none of"},
+        {"<provider *>\nreaction slow:job stop scope=queue\n</provider>\n",
+         "error test:2: scope is given twice"},
+        {"<provider *>\nreaction slow:job\n</provider>\n",
+         "error test:2: the line asks for no action"},
+        {"<provider a>\nmx .\n</provider>\n", "error test:1: <provider a>: \".\" is no name"},
+        {"provider-pack maybe\n", "error test:1: provider-pack: "},
+    };
+
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        struct findings findings;
+
+        refuse(rows[i].text, &findings);
+        if (strstr(findings.text, rows[i].finding) == NULL)
+            fail_msg("\"%s\" gives \"%s\"", rows[i].text, findings.text);
+    }
+}
+
+/* ---- The file ------------------------------------------------------------------------------ */
+
+/* Every line has its source beside it, or above it in the section. */
+static void every_line_has_a_source(void **state)
+{
+    struct slice text = pack_text();
+    bool has_source = false;
+    unsigned line = 0, seen = 0;
+
+    while (text.len > 0) {
+        size_t end = slice_find(text, '\n');
+        struct slice at = slice_trim(slice_of(text.data, end));
+        size_t comment = slice_find(at, '#');
+        struct slice words = slice_after(at, comment);
+
+        text = slice_after(text, end < text.len ? end + 1 : end);
+        line++;
+        if (slice_starts_nocase(at, SLICE_LITERAL("<provider")))
+            has_source = false;
+        if (slice_find(words, '[') < words.len)
+            has_source = true;
+        if (comment == 0 || at.len == 0 || at.data[0] == '<')
+            continue;
+        seen++;
+        if (!has_source)
+            fail_msg("%s:%u has no source", PACK_FILE, line);
+    }
+    assert_true(seen > 100);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(hosts_have_providers),
+        cmocka_unit_test(sites_are_their_own),
+        cmocka_unit_test(the_pack_counts_beneath_everything),
+        cmocka_unit_test(the_users_own_sections),
+        cmocka_unit_test(tiers_by_virtual_mta),
+        cmocka_unit_test(replies_lead_to_rules),
+        cmocka_unit_test(mistakes_are_named),
+        cmocka_unit_test(every_line_has_a_source),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
