@@ -10,10 +10,11 @@
  * (u8 family, then 0, 4 or 16 bytes), seven str16 (sender, vmta, pool, job id, envelope id, source
  * type, client helo), u32 bytes of the recipient table, the table. A recipient: str16 address,
  * str16 orcpt, str8 host. The length comes first so that a reader knows how much of a record it
- * must fetch.
+ * must fetch. Version 2 has str16 headers at the end and is written only where there are any.
  */
-#define ENVELOPE_VERSION     1
-#define ENVELOPE_FIXED_BYTES (4 + 1 + 8 + 8 + 5 * 4 + 2 * 17 + 7 * 2 + 4)
+#define ENVELOPE_VERSION         1
+#define ENVELOPE_VERSION_HEADERS 2
+#define ENVELOPE_FIXED_BYTES     (4 + 1 + 8 + 8 + 5 * 4 + 2 * 17 + 7 * 2 + 4 + 2)
 
 void envelope_put_rcpt(struct wire_writer *w, const struct envelope_rcpt *rcpt)
 {
@@ -69,7 +70,7 @@ size_t envelope_bytes_max(const struct envelope *envelope)
 {
     return ENVELOPE_FIXED_BYTES + envelope->sender.len + envelope->vmta.len + envelope->pool.len +
            envelope->job_id.len + envelope->envelope_id.len + envelope->source_type.len +
-           envelope->client_helo.len + envelope->rcpts.len;
+           envelope->client_helo.len + envelope->rcpts.len + envelope->headers.len;
 }
 
 void envelope_encode(const struct envelope *envelope, struct wire_writer *w)
@@ -80,7 +81,7 @@ void envelope_encode(const struct envelope *envelope, struct wire_writer *w)
 
     must(envelope->rcpt_count <= ENVELOPE_RCPT_COUNT_MAX);
     wire_put_u32(w, 0);
-    wire_put_u8(w, ENVELOPE_VERSION);
+    wire_put_u8(w, envelope->headers.len > 0 ? ENVELOPE_VERSION_HEADERS : ENVELOPE_VERSION);
     wire_put_u64(w, envelope->message_id);
     wire_put_u64(w, envelope->accepted_us);
     wire_put_u32(w, envelope->flags);
@@ -101,6 +102,8 @@ void envelope_encode(const struct envelope *envelope, struct wire_writer *w)
         w->failed = true;
     wire_put_u32(w, (uint32_t)envelope->rcpts.len);
     wire_put_bytes(w, envelope->rcpts.data, envelope->rcpts.len);
+    if (envelope->headers.len > 0)
+        wire_put_str16(w, envelope->headers);
     if (w->failed)
         return;
     bytes = (size_t)(w->at - start);
@@ -141,13 +144,15 @@ int envelope_decode(struct slice data, struct envelope *ret_envelope)
 {
     struct envelope e = {0};
     struct wire_reader r;
+    uint8_t version;
 
     wire_reader_init(&r, data.data, data.len);
     e.encoded_bytes = wire_get_u32(&r);
     if (r.failed || e.encoded_bytes > data.len || e.encoded_bytes < sizeof(uint32_t))
         return E_DAMAGED;
     wire_reader_init(&r, data.data + 4, e.encoded_bytes - 4);
-    if (wire_get_u8(&r) != ENVELOPE_VERSION)
+    version = wire_get_u8(&r);
+    if (version != ENVELOPE_VERSION && version != ENVELOPE_VERSION_HEADERS)
         return E_DAMAGED;
     e.message_id = wire_get_u64(&r);
     e.accepted_us = wire_get_u64(&r);
@@ -166,6 +171,8 @@ int envelope_decode(struct slice data, struct envelope *ret_envelope)
     e.source_type = wire_get_str16(&r);
     e.client_helo = wire_get_str16(&r);
     e.rcpts = wire_get_bytes(&r, wire_get_u32(&r));
+    if (version == ENVELOPE_VERSION_HEADERS)
+        e.headers = wire_get_str16(&r);
     if (r.failed || wire_left(&r) != 0)
         return E_DAMAGED;
     if (e.rcpt_count > ENVELOPE_RCPT_COUNT_MAX || !rcpts_fit(&e))

@@ -39,6 +39,7 @@ struct envelope {
     struct slice source_type;
     struct slice client_helo;
     struct slice rcpts;     /* encoded recipients; walk with envelope_rcpt_next */
+    struct slice headers;   /* that accounting files quote, see core/obs/noted_header.h */
     uint32_t encoded_bytes; /* of the whole envelope, set by decode */
 };
 

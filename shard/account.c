@@ -166,26 +166,13 @@ static int flush(struct account *account)
     return 0;
 }
 
-static unsigned record_of(const struct outcome *outcome)
-{
-    switch (outcome->kind) {
-    case OUTCOME_DELIVERED:
-        return CONF_ACCT_DELIVERED;
-    case OUTCOME_BOUNCED:
-        return CONF_ACCT_BOUNCED;
-    case OUTCOME_TRANSIENT:
-        return CONF_ACCT_TRANSIENT;
-    case OUTCOME_RECEIVED:
-        return CONF_ACCT_RECEIVED;
-    default:
-        return 0;
-    }
-}
-
+/* The filter is about deliveries; a receipt knows no queue. */
 static bool is_wanted(const struct account *account, const struct outcome *outcome)
 {
     return (outcome->flags & OUTCOME_NO_ACCOUNTING) == 0 &&
-           (record_of(outcome) & account->records) != 0;
+           (acct_kind_of(outcome) & account->records) != 0 &&
+           (account->filter == NULL || outcome->kind == OUTCOME_RECEIVED ||
+            conf_queue_filter_has(account->filter, outcome->queue));
 }
 
 /* A row for the open file, or E_FULL when it would make the file longer than it may be. A file

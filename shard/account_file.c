@@ -8,7 +8,8 @@
 #include <stdio.h>
 
 #define PRUNE_INTERVAL_US 3600000000ull
-#define NAME_DATE_MIN     (sizeof("-YYYY-MM-DD-NNNN") - 1)
+#define NAME_EXTRA_MAX    (sizeof("-YYYY-MM-DD-NNNNNNNNN-18446744073709551615") - 1)
+#define COUNT_BYTES       (128u * 1024)
 
 char *account_join(const char *directory, const char *name)
 {
@@ -51,27 +52,40 @@ static uint64_t us_of_ms(uint64_t ms)
     return ms > UINT64_MAX / 1000 ? UINT64_MAX : ms * 1000;
 }
 
+static int take_layout(struct account *account, const struct conf_acct_file *settings)
+{
+    char why[CONF_FILTER_WHY_MAX];
+
+    if (settings->layout != NULL)
+        account->layout = *settings->layout;
+    else
+        acct_layout_usual(&account->layout, settings->records, settings->iso_times);
+    return settings->queue_filter != NULL
+               ? conf_queue_filter_new(settings->queue_filter, &account->filter, why)
+               : 0;
+}
+
 int account_file_settings(struct account *account, const struct conf_acct_file *settings)
 {
-    const unsigned deliveries = CONF_ACCT_DELIVERED | CONF_ACCT_BOUNCED | CONF_ACCT_TRANSIENT;
+    const unsigned known =
+        CONF_ACCT_DELIVERED | CONF_ACCT_BOUNCED | CONF_ACCT_TRANSIENT | CONF_ACCT_RECEIVED;
 
     split_path(account, settings->path);
     account->path = mem_strdup(settings->path);
     if (settings->move_to != NULL)
         account->move_to = mem_strdup(settings->move_to);
     account->records = settings->records;
+    account->count_moved_records = settings->count_moved_records;
     account->create_flags =
         IO_FILE_CREATE | (settings->world_readable ? IO_FILE_WORLD_READABLE : 0);
     account->move_interval_us = us_of_ms(settings->move_interval_ms);
     account->max_size_bytes = settings->max_size_bytes;
     account->delete_after_us = us_of_ms(settings->delete_after_ms);
-    if ((settings->records & (deliveries | CONF_ACCT_RECEIVED)) == 0)
+    if ((settings->records & known) == 0)
         return E_RANGE;
-    if (strlen(account->stem) + strlen(account->extension) + NAME_DATE_MIN + 10 >= ACCOUNT_NAME_MAX)
+    if (strlen(account->stem) + strlen(account->extension) + NAME_EXTRA_MAX >= ACCOUNT_NAME_MAX)
         return E_TOO_LONG;
-    acct_csv_layout_init(&account->layout, (settings->records & deliveries) != 0,
-                         (settings->records & CONF_ACCT_RECEIVED) != 0, settings->iso_times);
-    return 0;
+    return take_layout(account, settings);
 }
 
 void account_file_free(struct account *account)
@@ -81,6 +95,7 @@ void account_file_free(struct account *account)
     mem_free(account->stem);
     mem_free(account->extension);
     mem_free(account->move_to);
+    conf_queue_filter_free(account->filter);
 }
 
 /* ---- Names ---------------------------------------------------------------------------------- */
@@ -103,6 +118,14 @@ static void format_name(const struct account *account, const struct account_name
              name->month, name->day, name->number, account->extension);
 }
 
+/* The same with the number of records behind it, as count-moved-records has it. */
+static void format_counted_name(const struct account *account, const struct account_name *name,
+                                uint64_t records, char room[ACCOUNT_NAME_MAX])
+{
+    snprintf(room, ACCOUNT_NAME_MAX, "%s-%04u-%02u-%02u-%04u-%llu%s", account->stem, name->year,
+             name->month, name->day, name->number, (unsigned long long)records, account->extension);
+}
+
 /* True when text is a file name of this account. */
 static bool parse_name(const struct account *account, const char *text,
                        struct account_name *ret_name)
@@ -110,14 +133,20 @@ static bool parse_name(const struct account *account, const char *text,
     struct account_name name = {0};
     char again[ACCOUNT_NAME_MAX];
     size_t stem_len = strlen(account->stem);
+    unsigned long long records = 0;
+    int found;
 
     if (strncmp(text, account->stem, stem_len) != 0)
         return false;
-    if (sscanf(text + stem_len, "-%4u-%2u-%2u-%9u", &name.year, &name.month, &name.day,
-               &name.number) != 4)
+    found = sscanf(text + stem_len, "-%4u-%2u-%2u-%9u-%20llu", &name.year, &name.month, &name.day,
+                   &name.number, &records);
+    if (found < 4)
         return false;
     /* Whatever the pattern above let through: only the very name that we would give counts. */
-    format_name(account, &name, again);
+    if (found == 5)
+        format_counted_name(account, &name, records, again);
+    else
+        format_name(account, &name, again);
     if (strcmp(again, text) != 0)
         return false;
     *ret_name = name;
@@ -305,14 +334,61 @@ static void on_name_compared(void *context, const char *name)
     search->found |= strcmp(name, search->wanted) == 0;
 }
 
+/* Every record is one line; the header is one too. */
+static int count_records(struct account *account, const char *path, uint64_t *ret_count)
+{
+    uint64_t lines = 0, offset = 0;
+    char *room;
+    int64_t got;
+    int fd, result = io_file_open(account->io, path, IO_FILE_READ, &fd);
+
+    if (result < 0)
+        return result;
+    room = mem_alloc(COUNT_BYTES);
+    while ((got = io_file_read_now(account->io, fd, room, COUNT_BYTES, offset)) > 0) {
+        for (int64_t i = 0; i < got; i++)
+            lines += room[i] == '\n';
+        offset += (uint64_t)got;
+    }
+    mem_free(room);
+    io_close_now(account->io, fd);
+    if (got < 0)
+        return (int)got;
+    *ret_count = lines > 0 ? lines - 1 : 0;
+    return 0;
+}
+
+/*
+ * The name that a finished file gets where it is moved to. The records are counted in the file
+ * itself, so that the number is right for one that an earlier life left behind as well.
+ */
+static int moved_name(struct account *account, const char *name, const char *path,
+                      char room[ACCOUNT_NAME_MAX])
+{
+    struct account_name parts;
+    uint64_t records = 0;
+    int result;
+
+    strcpy(room, name);
+    if (!account->count_moved_records || !parse_name(account, name, &parts))
+        return 0;
+    result = count_records(account, path, &records);
+    if (result >= 0)
+        format_counted_name(account, &parts, records, room);
+    return result;
+}
+
 /* A move never replaces a file: what cannot be moved stays and the operator is told. */
 static bool move_file(struct account *account, const char *name)
 {
-    struct name_search search = {name, false};
+    char target[ACCOUNT_NAME_MAX];
+    struct name_search search = {target, false};
     char *from = account_join(account->directory, name);
-    char *to = account_join(account->move_to, name);
-    int result = io_dir_list(account->io, account->move_to, on_name_compared, &search);
+    int result = moved_name(account, name, from, target);
+    char *to = account_join(account->move_to, target);
 
+    if (result >= 0)
+        result = io_dir_list(account->io, account->move_to, on_name_compared, &search);
     if (result >= 0 && search.found)
         result = -EEXIST;
     if (result >= 0)

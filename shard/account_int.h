@@ -7,7 +7,7 @@
  */
 #pragma once
 
-#include "core/obs/acct_csv.h"
+#include "core/obs/acct_layout.h"
 #include "shard/account.h"
 
 #define ACCOUNT_NAME_MAX 256 /* of a file, without its directory, with NUL */
@@ -47,6 +47,8 @@ struct account {
     uint64_t delete_after_us; /* UINT64_MAX = never */
     unsigned create_flags;    /* enum io_file_flags */
     struct acct_csv_layout layout;
+    struct conf_queue_filter *filter; /* NULL = all queues */
+    bool count_moved_records;
     uint32_t header_bytes;
 
     /* On the disk. */

@@ -114,6 +114,7 @@ static void fill_outcome(struct shard *shard, const struct queued *queued,
         outcome->job_id = envelope->job_id;
         outcome->envelope_id = envelope->envelope_id;
         outcome->source_type = envelope->source_type;
+        outcome->headers = envelope->headers;
         if (fate->kind == FATE_DELIVERED)
             outcome->size_bytes = envelope_content_bytes(envelope);
     }
@@ -151,10 +152,11 @@ static void count_outcome(struct shard *shard, const struct outcome *outcome)
 }
 
 /* The encoded record of a recipient that is cold by now; room was reserved. */
-static struct outcome_parcel *make_outcome(struct shard *shard, const struct queued *queued,
+static struct outcome_parcel *make_outcome(struct shard *shard, uint32_t queued_index,
                                            const struct settle_facts *facts,
                                            const struct verdict *verdict, const struct fate *fate)
 {
+    const struct queued *queued = slab_at(&shard->queued, queued_index);
     char queue_room[REPORT_NAME_MAX], status_room[16], source_room[320];
     struct text queue_name = text_in(queue_room, sizeof(queue_room));
     struct text status = text_in(status_room, sizeof(status_room));
@@ -174,6 +176,8 @@ static struct outcome_parcel *make_outcome(struct shard *shard, const struct que
     outcome.status = text_slice(&status);
     outcome.queue = text_slice(&queue_name);
     outcome.source_mta = text_slice(&source_mta);
+    outcome.first_attempt_us =
+        firsts_note(shard, queued_index, facts->connection && outcome.attempts == 1);
     bytes = outcome_encode(&outcome, parcel->bytes, sizeof(parcel->bytes));
     must(bytes > 0);
     count_outcome(shard, &outcome);
@@ -236,7 +240,7 @@ static struct outcome_parcel *settle(struct shard *shard, uint32_t queued_index,
     queues_cool(queued);
     if (facts->connection && queued->cold.attempts < UINT16_MAX)
         queued->cold.attempts++;
-    parcel = make_outcome(shard, queued, facts, verdict, fate);
+    parcel = make_outcome(shard, queued_index, facts, verdict, fate);
     parcel->returns_claim = was_hot;
     if (parcel->is_final)
         queues_drop(shard, queued_index);

@@ -406,6 +406,7 @@ static void fill_handoff(struct shard *shard, struct handoff *handoff, uint32_t 
     fill_known(shard, handoff, home, rcpt);
     handoff->due_us = (uint64_t)rcpt->due_s * 1000000;
     handoff->due_tick = 0;
+    handoff->first_s = 0;
     handoff->hot = hot_of(shard, home);
     handoff->home_message = message_index;
     handoff->home_rcpt = rcpt_index;

@@ -312,6 +312,7 @@ static void fill_envelope(struct intake_message *intake, struct slice rcpts)
         .source_type = SLICE_LITERAL("smtp"),
         .client_helo = intake->helo,
         .rcpts = rcpts,
+        .headers = intake->headers,
     };
 }
 
@@ -350,6 +351,7 @@ static int intake_start_body(struct intake_message *intake, const struct intake_
                              struct intake_reply *ret_reply)
 {
     struct shard *shard = intake->shard;
+    uint32_t noted_count;
 
     intake->wall_us = io_wall_us(shard->io);
     intake->id = shard->next_id++;
@@ -357,7 +359,8 @@ static int intake_start_body(struct intake_message *intake, const struct intake_
     intake->asker = asker;
     intake->cookie = cookie;
     intake->chunks.resume = resume;
-    intake->hold.is_on = intake->source.needs_header;
+    conf_noted_headers(shard->conf, &noted_count);
+    intake->hold.is_on = intake->source.needs_header || noted_count > 0;
     intake->is_header_done = intake->hold.is_on;
     (void)client;
     if (intake->hold.is_on)

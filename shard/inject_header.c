@@ -5,6 +5,8 @@
  * the first octet of the message is appended anywhere.
  */
 #include "core/base/err.h"
+#include "core/obs/noted_header.h"
+#include "core/obs/outcome.h"
 #include "shard/inject_int.h"
 
 /* Of a header that settings want to see; a larger one is refused (A20). */
@@ -43,6 +45,7 @@ struct decision {
     struct slice value;
     char job_id[JOB_ID_BYTES_MAX + 1];
     char envelope_id[ENVELOPE_ID_BYTES_MAX + 1];
+    uint8_t noted[OUTCOME_HEADERS_MAX];
 };
 
 static int refuse(struct intake_message *intake, uint16_t code, uint8_t subject, uint8_t detail,
@@ -249,6 +252,32 @@ static int take_envelope_id(struct decision *decision)
     return 0;
 }
 
+/* The first field of each name that accounting files quote. */
+static void note_headers(struct decision *decision)
+{
+    struct intake_message *intake = decision->intake;
+    uint32_t count;
+    const struct slice *names = conf_noted_headers(intake->shard->conf, &count);
+    uint32_t noted = 0; /* a bit for each name */
+    struct header_walk walk;
+    struct header_field field;
+    struct wire_writer w;
+
+    if (count == 0)
+        return;
+    wire_writer_init(&w, decision->noted, sizeof(decision->noted));
+    header_walk_init(&walk, held_octets(intake), decision->is_whole);
+    while (header_walk_next(&walk, &field)) {
+        for (uint32_t i = 0; i < count; i++) {
+            if ((noted & 1u << i) != 0 || !slice_equal_nocase(field.name, names[i]))
+                continue;
+            noted |= 1u << i;
+            noted_header_put(&w, names[i], field.value);
+        }
+    }
+    intake->headers = slice_of(decision->noted, wire_written(&w));
+}
+
 /* What is known of the header by now, for inject_require.c. */
 static struct slice first_of(const struct decision *decision, enum want place)
 {
@@ -357,8 +386,10 @@ static int decide(struct intake_message *intake, bool is_whole)
     if (result < 0)
         return result;
     choose_additions(&decision);
+    note_headers(&decision);
     result = inject_begin_content(intake);
     /* They stand in the envelope now, and their texts here end with the call. */
+    intake->headers = SLICE_EMPTY;
     intake->job_id = SLICE_EMPTY;
     intake->envelope_id = SLICE_EMPTY;
     return result < 0 ? result : write_held(&decision);

@@ -46,6 +46,20 @@ static void put_client(struct text *line, const struct intake_message *intake)
                                                          : "SMTP");
 }
 
+/* The message's id, with what tells machines apart that count alike. */
+static void put_id(struct text *line, const struct intake_message *intake, const char *before,
+                   const char *name)
+{
+    const char *host_id = conf_global(intake->shard->conf)->host_id;
+
+    text_put_str(line, before);
+    text_put_str(line, name);
+    if (host_id) {
+        text_put_char(line, '.');
+        text_put_str(line, host_id);
+    }
+}
+
 /* RFC 5321 4.4: trace line with the id that the reply and the log name. */
 static void put_received(struct text *line, const struct intake_message *intake, const char *name)
 {
@@ -56,16 +70,14 @@ static void put_received(struct text *line, const struct intake_message *intake,
     } else {
         put_client(line, intake);
     }
-    text_put_literal(line, " id ");
-    text_put_str(line, name);
+    put_id(line, intake, " id ", name);
     text_put_str(line, intake->source.hide_message_source ? "; " : ";\r\n\t");
     put_date_rfc5322(line, intake->wall_us);
 }
 
 static void put_message_id(struct text *line, const struct intake_message *intake, const char *name)
 {
-    text_put_literal(line, "Message-ID: <");
-    text_put_str(line, name);
+    put_id(line, intake, "Message-ID: <", name);
     text_put_char(line, '@');
     text_put_str(line, conf_global(intake->shard->conf)->host_name);
     text_put_literal(line, ">\r\n");

@@ -454,6 +454,7 @@ static void send_off(struct shard *shard, uint32_t queued_index, struct handoff 
     bool is_lost = planted("shard/recipient-lost-on-the-way");
 
     handoff->in_doubt = doubt_way_of(shard, queued_index);
+    handoff->first_s = firsts_at(shard, queued_index);
     queues_drop(shard, queued_index);
     if (handoff->owner == OWNER_UNKNOWN)
         shard->totals.rcpts_handed_on++;

@@ -68,6 +68,7 @@ void queues_init(struct shard *shard)
 
 void queues_fini(struct shard *shard)
 {
+    firsts_fini(shard);
     heap_fini(&shard->due);
     table_fini(&shard->queue_table);
     slab_fini(&shard->named_records);
@@ -432,6 +433,7 @@ enum take queues_take(struct shard *shard, const struct handoff *handoff, uint16
     queued->queue = queue->index;
     queue->queued_kilobytes += size_kilobytes(size_code(queued));
     doubt_resume(shard, index, &handoff->in_doubt);
+    firsts_put(shard, index, handoff->first_s);
     /* A jump of the wall clock while it waited elsewhere neither releases nor holds it. */
     if (handoff->due_tick)
         defer_until(shard, index, handoff->due_us, handoff->due_tick);

@@ -43,6 +43,7 @@
 #include "net/mx.h"
 #include "net/smtpc.h"
 #include "net/smtpd.h"
+#include "shard/firsts.h"
 #include "shard/flows.h"
 #include "shard/growth.h"
 #include "shard/lease.h"
@@ -175,6 +176,7 @@ struct handoff {
     uint16_t lender;
     uint16_t owner;     /* BACK: who has the queue now, or OWNER_UNKNOWN: it hands its mail on */
     uint16_t kilobytes; /* of the message's record, rounded up; at most what fits */
+    uint32_t first_s;   /* of the first attempt, wall clock; 0 = not known */
     struct doubt_way in_doubt;
 };
 
@@ -489,6 +491,7 @@ struct shard {
     bool smtpd_stopped;
     struct io_timer stop_timer;
     struct tidy tidy;
+    struct firsts firsts;
     void (*stopped)(void *context);
     void *stopped_context;
     struct report *stop_report;

@@ -174,58 +174,6 @@ void build_spools(struct build *build)
     conf->global.spool_count = list.count;
 }
 
-#define ACCT_KINDS 8 /* short names in the choices of "records", followed by as many long ones */
-
-static bool add_acct_file(struct build *build, const struct section *section,
-                          struct conf_acct_file *file)
-{
-    const unsigned done =
-        CONF_ACCT_DELIVERED | CONF_ACCT_BOUNCED | CONF_ACCT_TRANSIENT | CONF_ACCT_RECEIVED;
-
-    file->path = (const char *)section->name.data;
-    if (file->path[0] == '|') {
-        report_warning(build->report, section->file, section->line,
-                       "<acct-file>: writing to a program is accepted but has no effect yet");
-        return false;
-    }
-    if (file->path[0] != '/') {
-        report_error(build->report, section->file, section->line,
-                     "<acct-file>: \"%.*s\" is not an absolute path", SHOW(section->name));
-        return false;
-    }
-    field_store_presets(file, SCOPE_ACCT_FILE, build->conf->presets);
-    build_fields(build, section, file);
-    file->records = (file->records | file->records >> ACCT_KINDS) & ((1u << ACCT_KINDS) - 1);
-    if ((file->records & ~done) != 0)
-        report_warning(build->report, section->file, section->line,
-                       "records: tq, rb, rs and f are accepted but have no effect yet");
-    file->records &= done;
-    return file->records != 0;
-}
-
-void build_acct_files(struct build *build)
-{
-    struct conf *conf = build->conf;
-    uint32_t given = build_count_children(&build->tree->top, SCOPE_ACCT_FILE);
-    struct conf_acct_file *files = arena_alloc(&conf->arena, given * sizeof(*files));
-    uint32_t count = 0;
-
-    for (const struct section *section = build->tree->top.children; section != NULL;
-         section = section->next) {
-        if (section->kind->scope != SCOPE_ACCT_FILE ||
-            !add_acct_file(build, section, &files[count]))
-            continue;
-        for (uint32_t i = 0; i < count; i++) {
-            if (strcmp(files[i].path, files[count].path) == 0)
-                report_error(build->report, section->file, section->line,
-                             "<acct-file %.*s> is given twice", SHOW(section->name));
-        }
-        count++;
-    }
-    conf->acct_files = files;
-    conf->acct_file_count = count;
-}
-
 /* ---- The whole ----------------------------------------------------------------------------- */
 
 int build_snapshot(struct conf *conf, const struct tree *tree,

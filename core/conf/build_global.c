@@ -250,12 +250,33 @@ static void build_names(struct build *build)
     }
 }
 
+/* It becomes part of Message-ID headers (RFC 5322 3.6.4). */
+static void check_host_id(struct build *build)
+{
+    struct slice id = SLICE_EMPTY;
+
+    if (build->conf->global.host_id != NULL)
+        id = slice_str(build->conf->global.host_id);
+    for (size_t i = 0; i < id.len; i++) {
+        uint8_t c = id.data[i] | 0x20;
+
+        if ((c >= 'a' && c <= 'z') || (id.data[i] >= '0' && id.data[i] <= '9') || id.data[i] == '-')
+            continue;
+        report_error(build->report, build->tree->top.file, 0,
+                     "host-id: only letters, digits and hyphens can be in it");
+        return;
+    }
+    if (id.len > 32)
+        report_error(build->report, build->tree->top.file, 0, "host-id: at most 32 octets");
+}
+
 void build_global(struct build *build)
 {
     struct conf_global *global = &build->conf->global;
 
     field_store_presets(global, SCOPE_GLOBAL, build->conf->presets);
     build_fields(build, &build->tree->top, global);
+    check_host_id(build);
     build_names(build);
     build_listeners(build);
     if (global->shard_count > 0 && global->shard_cpu_count > 0 &&

@@ -418,3 +418,9 @@ const struct conf_acct_file *conf_acct_file_at(const struct conf *conf, uint32_t
     must(position < conf->acct_file_count);
     return &conf->acct_files[position];
 }
+
+const struct slice *conf_noted_headers(const struct conf *conf, uint32_t *ret_count)
+{
+    *ret_count = conf->noted_header_count;
+    return conf->noted_headers;
+}

@@ -92,6 +92,7 @@ struct conf_spool {
 struct conf_global {
     /* First host-name; the machine's name when none is given. Lives as long as the process. */
     const char *host_name;
+    const char *host_id;       /* part of the ids that are made here; NULL = none */
     const char *domain_suffix; /* of addresses whose domain has no dot; NULL = they stay */
     const char *log_file;      /* NULL = standard error */
     const char *control_socket;
@@ -116,6 +117,7 @@ struct conf_global {
     uint32_t provider_pack;        /* enum conf_provider_pack, see provider.h */
     uint32_t provider_tier;        /* of virtual MTAs that say nothing */
     bool allow_loopback_mx;        /* allow-loopback-destinations: DNS may name loopback (tests) */
+    bool track_first_attempt;      /* track-time-first-attempt */
     bool allow_private_mx; /* destinations in private ranges learnt from DNS (default yes) */
 };
 
@@ -148,6 +150,7 @@ struct conf_pattern_list;
 struct conf_address_list;
 struct conf_category_list;
 struct conf_rewrite_list;
+struct acct_csv_layout;
 
 /*
  * Plain values may be copied and kept. Texts and lists live as long as the snapshot: who holds a
@@ -497,10 +500,34 @@ struct conf_acct_file {
     uint64_t delete_after_ms; /* CONF_UNLIMITED = never */
     bool iso_times;
     bool world_readable;
+    bool count_moved_records;
+    const char *user_string;    /* these two are in the layout */
+    const char *privacy_policy; /* as it was written */
+    const char *queue_filter;   /* for conf_queue_filter_new; NULL = all queues */
+    const char *field_lines;    /* record-fields and map-header-to-field, as they were written */
+    const struct acct_csv_layout *layout;
 };
 
 uint32_t conf_acct_file_count(const struct conf *conf);
 const struct conf_acct_file *conf_acct_file_at(const struct conf *conf, uint32_t position);
+
+/* Header fields of messages that some accounting file quotes. */
+#define CONF_NOTED_HEADERS_MAX 24u
+const struct slice *conf_noted_headers(const struct conf *conf, uint32_t *ret_count);
+
+#define CONF_FILTER_WHY_MAX 200
+
+/*
+ * "[!]DOMAIN/VMTA,...": which queues have rows in a file. A queue is in when a pattern without !
+ * matches it, or there is none, and no pattern with ! does. 0, or E_SYNTAX with a text in why.
+ */
+struct conf_queue_filter;
+int conf_queue_filter_new(const char *text, struct conf_queue_filter **ret_filter,
+                          char why[CONF_FILTER_WHY_MAX]);
+/* NULL is fine. */
+void conf_queue_filter_free(struct conf_queue_filter *filter);
+/* queue: "domain/vmta". */
+bool conf_queue_filter_has(const struct conf_queue_filter *filter, struct slice queue);
 
 /* ---- The language --------------------------------------------------------------------------- */
 

@@ -132,6 +132,9 @@ enum directive_store {
     STORE_HOST_LIMIT,
     STORE_PROVIDER,       /* read by provider_build.c */
     STORE_PROVIDER_LIMIT, /* likewise, by tiers */
+    STORE_ACCT_FIELDS,
+    STORE_ACCT_MAPS,
+    STORE_ACCT_FILTER,
     STORE_COUNT,
 };
 

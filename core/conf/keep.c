@@ -3,6 +3,7 @@
 #include "core/base/must.h"
 #include "core/conf/field.h"
 #include "core/conf/snapshot.h"
+#include "core/obs/acct_csv.h"
 
 #include <stdio.h>
 
@@ -145,6 +146,33 @@ static void keep_spools(const struct keep *keep)
     next->spool_count = running->spool_count;
 }
 
+static void copy_acct_file(const struct keep *keep, const struct conf_acct_file *from,
+                           struct conf_acct_file *to)
+{
+    struct acct_csv_layout *layout = arena_alloc(&keep->next->arena, sizeof(*layout));
+
+    *to = *from;
+    *layout = *from->layout;
+    to->layout = layout;
+    to->path = copy_text(keep, from->path);
+    to->move_to = copy_text(keep, from->move_to);
+    to->user_string = copy_text(keep, from->user_string);
+    to->privacy_policy = copy_text(keep, from->privacy_policy);
+    to->queue_filter = copy_text(keep, from->queue_filter);
+    to->field_lines = copy_text(keep, from->field_lines);
+}
+
+static void keep_acct_file(const struct keep *keep, struct conf_acct_file *next,
+                           const struct conf_acct_file *running)
+{
+    keep_fields(keep, SCOPE_ACCT_FILE, next, running);
+    if (!same_text(next->field_lines, running->field_lines))
+        tell(keep, keyword_of(STORE_ACCT_FIELDS));
+    if (!same_text(next->queue_filter, running->queue_filter))
+        tell(keep, keyword_of(STORE_ACCT_FILTER));
+    copy_acct_file(keep, running, next);
+}
+
 static void keep_acct_files(const struct keep *keep)
 {
     struct conf *next = keep->next;
@@ -156,16 +184,13 @@ static void keep_acct_files(const struct keep *keep)
         is_same = same_text(next->acct_files[i].path, running->acct_files[i].path);
     if (is_same) {
         for (uint32_t i = 0; i < running->acct_file_count; i++)
-            keep_fields(keep, SCOPE_ACCT_FILE, &next->acct_files[i], &running->acct_files[i]);
+            keep_acct_file(keep, &next->acct_files[i], &running->acct_files[i]);
         return;
     }
     tell(keep, "<acct-file>");
     files = arena_alloc(&next->arena, running->acct_file_count * sizeof(*files));
-    for (uint32_t i = 0; i < running->acct_file_count; i++) {
-        files[i] = running->acct_files[i];
-        files[i].path = copy_text(keep, running->acct_files[i].path);
-        files[i].move_to = copy_text(keep, running->acct_files[i].move_to);
-    }
+    for (uint32_t i = 0; i < running->acct_file_count; i++)
+        copy_acct_file(keep, &running->acct_files[i], &files[i]);
     next->acct_files = files;
     next->acct_file_count = running->acct_file_count;
 }
@@ -181,4 +206,5 @@ void conf_keep_running(struct conf *next, const struct conf *running, const char
     keep_listeners(&keep);
     keep_spools(&keep);
     keep_acct_files(&keep);
+    must(conf_note_headers(next));
 }

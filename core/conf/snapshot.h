@@ -111,9 +111,13 @@ struct conf {
     uint32_t limit_block_count;
     uint32_t limit_host_count;
     struct table limit_by_id;
+    struct slice noted_headers[CONF_NOTED_HEADERS_MAX]; /* texts of the files' layouts */
+    uint32_t noted_header_count;
     bool has_ways; /* some <domain> block hands mail on, see conf_way */
 };
 
+/* Gathers noted_headers from the accounting files; false when they are too many. */
+bool conf_note_headers(struct conf *conf);
 uint32_t source_find_block(const struct source_table *sources, const struct ipaddr *ip,
                            unsigned max_bits);
 uint32_t source_find_name(const struct source_table *sources, struct slice name);

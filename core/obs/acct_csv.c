@@ -6,6 +6,7 @@
 
 #include "core/base/err.h"
 #include "core/base/must.h"
+#include "core/obs/noted_header.h"
 
 struct csv_writer {
     char *at;
@@ -445,6 +446,27 @@ static void put_text_at(struct csv_writer *w, const struct csv_source *from, siz
     put_text(w, text);
 }
 
+/* An address of a person, after its type in an orcpt. */
+static void put_address_at(struct csv_writer *w, const struct csv_source *from, size_t at)
+{
+    const struct privacy *privacy = &from->layout->privacy;
+    char room[PRIVACY_TEXT_MAX];
+    struct slice address;
+    size_t type;
+
+    memcpy(&address, (const char *)from->outcome + at, sizeof(address));
+    if (privacy->kind == PRIVACY_RETAIN || address.len == 0) {
+        put_text(w, address);
+        return;
+    }
+    type = slice_find(address, ';');
+    if (privacy->kind != PRIVACY_REDACT && type < address.len) {
+        put_text(w, slice_of(address.data, type + 1));
+        address = slice_after(address, type + 1);
+    }
+    put_plain(w, room, privacy_replace(privacy, address, room));
+}
+
 static void put_ip_at(struct csv_writer *w, const struct csv_source *from, size_t at)
 {
     struct ipaddr ip;
@@ -488,12 +510,58 @@ static void put_status(struct csv_writer *w, const struct csv_source *from, size
     put_word(w, ")");
 }
 
+/* An address of the message at the front of text, or an empty slice. */
+static struct slice address_at_front(const struct outcome *outcome, struct slice text)
+{
+    struct slice orcpt = outcome->orcpt;
+    size_t type = slice_find(orcpt, ';');
+    const struct slice addresses[] = {
+        outcome->rcpt,
+        outcome->orig,
+        type < orcpt.len ? slice_after(orcpt, type + 1) : orcpt,
+    };
+
+    for (size_t i = 0; i < sizeof(addresses) / sizeof(addresses[0]); i++) {
+        if (addresses[i].len > 0 && slice_starts_nocase(text, addresses[i]))
+            return slice_of(text.data, addresses[i].len);
+    }
+    return SLICE_EMPTY;
+}
+
+/* Receivers like to name the address that they refuse. */
+static void put_private_text(struct csv_writer *w, const struct csv_source *from, struct slice text)
+{
+    const struct privacy *privacy = &from->layout->privacy;
+    size_t start = 0;
+
+    for (size_t at = 0; at < text.len;) {
+        struct slice address = address_at_front(from->outcome, slice_after(text, at));
+        char room[PRIVACY_TEXT_MAX];
+
+        if (address.len == 0) {
+            at++;
+            continue;
+        }
+        put_text(w, slice_of(text.data + start, at - start));
+        if (privacy->kind == PRIVACY_REDACT)
+            put_word(w, "redacted");
+        else
+            put_plain(w, room, privacy_replace(privacy, address, room));
+        at += address.len;
+        start = at;
+    }
+    put_text(w, slice_after(text, start));
+}
+
 static void put_diagnostic(struct csv_writer *w, const struct csv_source *from, size_t at)
 {
     if (from->outcome->diag.len == 0)
         return;
     put_word(w, "smtp;");
-    put_text(w, from->outcome->diag);
+    if (from->layout->privacy.kind == PRIVACY_RETAIN)
+        put_text(w, from->outcome->diag);
+    else
+        put_private_text(w, from, from->outcome->diag);
 }
 
 static void put_dsn_mta(struct csv_writer *w, const struct csv_source *from, size_t at)
@@ -525,6 +593,29 @@ static void put_size(struct csv_writer *w, const struct csv_source *from, size_t
         put_u64(w, from->outcome->size_bytes);
 }
 
+static void put_seconds_queued(struct csv_writer *w, const struct csv_source *from, size_t at)
+{
+    const struct outcome *o = from->outcome;
+
+    put_u64(w, o->logged_us > o->queued_us ? (o->logged_us - o->queued_us) / 1000000 : 0);
+}
+
+static void put_first_attempt(struct csv_writer *w, const struct csv_source *from, size_t at)
+{
+    if (from->outcome->first_attempt_us != 0)
+        put_time(w, from->layout, from->outcome->first_attempt_us);
+}
+
+static void put_user_string(struct csv_writer *w, const struct csv_source *from, size_t at)
+{
+    put_text(w, acct_text_of(from->layout, from->layout->user_string));
+}
+
+/* Of what no part of ringpost knows; timeImprinted is a column of PowerMTA 3 and 4.0. */
+static void put_nothing(struct csv_writer *w, const struct csv_source *from, size_t at)
+{
+}
+
 /* PowerMTA reports in a receipt's vmta column what was asked for, which may be a pool. */
 static void put_vmta(struct csv_writer *w, const struct csv_source *from, size_t at)
 {
@@ -534,8 +625,8 @@ static void put_vmta(struct csv_writer *w, const struct csv_source *from, size_t
 }
 
 enum csv_column_kinds {
-    IN_DELIVERY = 1, /* d, b, t */
-    IN_RECEIPT = 2,  /* r */
+    IN_DELIVERY = ACCT_DELIVERED | ACCT_BOUNCED | ACCT_TRANSIENT,
+    IN_RECEIPT = ACCT_RECEIVED,
     IN_BOTH = IN_DELIVERY | IN_RECEIPT,
 };
 
@@ -550,9 +641,9 @@ static const struct csv_column {
     COLUMN(type, IN_BOTH, put_kind),
     COLUMN(timeLogged, IN_BOTH, put_time_at, AT(logged_us)),
     COLUMN(timeQueued, IN_DELIVERY, put_time_at, AT(queued_us)),
-    COLUMN(orig, IN_BOTH, put_text_at, AT(orig)),
-    COLUMN(rcpt, IN_BOTH, put_text_at, AT(rcpt)),
-    COLUMN(orcpt, IN_BOTH, put_text_at, AT(orcpt)),
+    COLUMN(orig, IN_BOTH, put_address_at, AT(orig)),
+    COLUMN(rcpt, IN_BOTH, put_address_at, AT(rcpt)),
+    COLUMN(orcpt, IN_BOTH, put_address_at, AT(orcpt)),
     COLUMN(dsnAction, IN_DELIVERY, put_action),
     COLUMN(dsnStatus, IN_DELIVERY, put_status),
     COLUMN(dsnDiag, IN_DELIVERY, put_diagnostic),
@@ -572,34 +663,49 @@ static const struct csv_column {
     COLUMN(vmtaPool, IN_DELIVERY, put_text_at, AT(pool)),
     COLUMN(rcvSourceIp, IN_RECEIPT, put_ip_at, AT(source_ip)),
     COLUMN(rcvDestinationIp, IN_RECEIPT, put_ip_at, AT(destination_ip)),
+    COLUMN(totalSecondsQueued, IN_DELIVERY, put_seconds_queued),
+    COLUMN(timeFirstAttempt, IN_DELIVERY, put_first_attempt),
+    COLUMN(dlvTlsProtocol, IN_DELIVERY, put_nothing),
+    COLUMN(dlvTlsCipher, IN_DELIVERY, put_nothing),
+    COLUMN(rcvSmtpUser, IN_BOTH, put_nothing),
+    COLUMN(userString, IN_BOTH, put_user_string),
+    COLUMN(timeImprinted, IN_DELIVERY, put_nothing),
 #undef AT
 #undef COLUMN
 };
 
+bool acct_csv_column_named(struct slice name, uint8_t *ret_column)
+{
+    for (uint8_t i = 0; i < ACCT_CSV_COLUMN_COUNT; i++) {
+        if (!slice_equal_nocase(name, slice_str(columns[i].name)))
+            continue;
+        *ret_column = i;
+        return true;
+    }
+    return false;
+}
+
+unsigned acct_csv_column_kinds(uint8_t column)
+{
+    return column == ACCT_CSV_header ? IN_BOTH : columns[column].kinds;
+}
+
 /* ---- Lines ---------------------------------------------------------------------------------- */
 
-/* The order of a file that holds receipts alone. */
-static const uint8_t receipt_columns[] = {
-    ACCT_CSV_type,   ACCT_CSV_timeLogged,  ACCT_CSV_orig,
-    ACCT_CSV_rcpt,   ACCT_CSV_orcpt,       ACCT_CSV_srcType,
-    ACCT_CSV_srcMta, ACCT_CSV_rcvSourceIp, ACCT_CSV_rcvDestinationIp,
-    ACCT_CSV_vmta,   ACCT_CSV_jobId,       ACCT_CSV_envId,
-};
-
-void acct_csv_layout_init(struct acct_csv_layout *layout, bool has_deliveries, bool has_receipts,
-                          bool iso_times)
+unsigned acct_kind_of(const struct outcome *outcome)
 {
-    must(has_deliveries || has_receipts);
-    *layout = (struct acct_csv_layout){.iso_times = iso_times};
-    if (!has_deliveries) {
-        memcpy(layout->columns, receipt_columns, sizeof(receipt_columns));
-        layout->column_count = sizeof(receipt_columns);
-        return;
+    switch (outcome->kind) {
+    case OUTCOME_DELIVERED:
+        return ACCT_DELIVERED;
+    case OUTCOME_BOUNCED:
+        return ACCT_BOUNCED;
+    case OUTCOME_TRANSIENT:
+        return ACCT_TRANSIENT;
+    case OUTCOME_RECEIVED:
+        return ACCT_RECEIVED;
+    default:
+        return 0;
     }
-    /* What only receipts have stands at the end of the table. */
-    layout->column_count = has_receipts ? ACCT_CSV_COLUMN_COUNT : ACCT_CSV_rcvSourceIp;
-    for (uint8_t i = 0; i < layout->column_count; i++)
-        layout->columns[i] = i;
 }
 
 static int finish_line(struct csv_writer *w, const char *room)
@@ -612,12 +718,55 @@ int acct_csv_header(const struct acct_csv_layout *layout, char *room, size_t roo
 {
     struct csv_writer w = {.at = room, .end = room + room_bytes};
 
-    for (uint8_t i = 0; i < layout->column_count; i++) {
+    for (uint32_t i = 0; i < layout->place_count; i++) {
+        const struct acct_csv_place *place = &layout->places[i];
+
         if (i > 0)
             put_word(&w, ",");
-        put_word(&w, columns[layout->columns[i]].name);
+        if (place->column == ACCT_CSV_header) {
+            put_word(&w, "header_");
+            put_text(&w, acct_text_of(layout, place->header));
+        } else {
+            put_word(&w, columns[place->column].name);
+        }
     }
     return finish_line(&w, room);
+}
+
+/* What map-header-to-field has for the column; the first header that is there wins. */
+static bool put_mapped(struct csv_writer *w, const struct csv_source *from, unsigned kind,
+                       const struct acct_csv_place *place)
+{
+    const struct acct_csv_layout *layout = from->layout;
+
+    for (uint32_t i = 0; i < layout->map_count; i++) {
+        const struct acct_csv_map *map = &layout->maps[i];
+        struct slice value;
+
+        if ((map->kinds & kind) == 0 || map->column != place->column ||
+            (map->column == ACCT_CSV_header &&
+             !slice_equal_nocase(acct_text_of(layout, map->filled),
+                                 acct_text_of(layout, place->header))) ||
+            !noted_header_find(from->outcome->headers, acct_text_of(layout, map->header), &value))
+            continue;
+        put_text(w, value);
+        return true;
+    }
+    return false;
+}
+
+static void put_place(struct csv_writer *w, const struct csv_source *from, unsigned kind,
+                      const struct acct_csv_place *place)
+{
+    struct slice value;
+
+    if ((place->kinds & kind) == 0 || put_mapped(w, from, kind, place))
+        return;
+    if (place->column != ACCT_CSV_header)
+        columns[place->column].put(w, from, columns[place->column].at);
+    else if (noted_header_find(from->outcome->headers, acct_text_of(from->layout, place->header),
+                               &value))
+        put_text(w, value);
 }
 
 int acct_csv_row(const struct acct_csv_layout *layout, const struct outcome *outcome, char *room,
@@ -625,18 +774,16 @@ int acct_csv_row(const struct acct_csv_layout *layout, const struct outcome *out
 {
     const struct csv_source from = {layout, outcome};
     struct csv_writer w = {.at = room, .end = room + room_bytes};
-    uint16_t kind = outcome->kind == OUTCOME_RECEIVED ? IN_RECEIPT : IN_DELIVERY;
+    unsigned kind = acct_kind_of(outcome);
 
-    for (uint8_t i = 0; i < layout->column_count; i++) {
-        const struct csv_column *column = &columns[layout->columns[i]];
+    for (uint32_t i = 0; i < layout->place_count; i++) {
         char *start;
 
         if (i > 0)
             put_plain(&w, ",", 1);
         start = w.at;
         w.needs_quotes = false;
-        if ((column->kinds & kind) != 0)
-            column->put(&w, &from, column->at);
+        put_place(&w, &from, kind, &layout->places[i]);
         if (w.needs_quotes && !w.failed)
             quote_field(&w, start);
     }

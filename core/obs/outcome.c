@@ -6,10 +6,11 @@
 /*
  * Encoding: u8 version (1), u8 kind, u8 flags, u16 attempts, u32 recipient ordinal, u64 message id,
  * due, logged, queued, size, the two addresses (u8 family, then 0, 4 or 16 bytes), then the slices
- * in the order of the struct, each as str16. A record of today's reader may grow at its end only
- * with a new version.
+ * in the order of the struct, each as str16. Version 2 has u64 first attempt and str16 headers
+ * behind that, and is written only where one of them is there.
  */
-#define OUTCOME_VERSION 1
+#define OUTCOME_VERSION       1
+#define OUTCOME_VERSION_EXTRA 2
 
 static struct slice cut(struct slice text)
 {
@@ -27,9 +28,10 @@ static bool kind_is_known(uint8_t kind)
 int outcome_encode(const struct outcome *o, void *room, size_t room_bytes)
 {
     struct wire_writer w;
+    bool has_extra = o->first_attempt_us != 0 || o->headers.len > 0;
 
     wire_writer_init(&w, room, room_bytes < OUTCOME_BYTES_MAX ? room_bytes : OUTCOME_BYTES_MAX);
-    wire_put_u8(&w, OUTCOME_VERSION);
+    wire_put_u8(&w, has_extra ? OUTCOME_VERSION_EXTRA : OUTCOME_VERSION);
     wire_put_u8(&w, o->kind);
     wire_put_u8(&w, o->flags);
     wire_put_u16(&w, o->attempts);
@@ -56,6 +58,11 @@ int outcome_encode(const struct outcome *o, void *room, size_t room_bytes)
     wire_put_str16(&w, cut(o->job_id));
     wire_put_str16(&w, cut(o->envelope_id));
     wire_put_str16(&w, cut(o->queue));
+    if (has_extra) {
+        wire_put_u64(&w, o->first_attempt_us);
+        /* The rest is what recovery needs; these are left out where there is too little room. */
+        wire_put_str16(&w, (size_t)(w.end - w.at) < 2 + o->headers.len ? SLICE_EMPTY : o->headers);
+    }
     return w.failed ? E_TOO_LONG : (int)wire_written(&w);
 }
 
@@ -63,9 +70,11 @@ int outcome_decode(struct slice data, struct outcome *ret_outcome)
 {
     struct outcome o = {0};
     struct wire_reader r;
+    uint8_t version;
 
     wire_reader_init(&r, data.data, data.len);
-    if (wire_get_u8(&r) != OUTCOME_VERSION)
+    version = wire_get_u8(&r);
+    if (version != OUTCOME_VERSION && version != OUTCOME_VERSION_EXTRA)
         return E_DAMAGED;
     o.kind = wire_get_u8(&r);
     o.flags = wire_get_u8(&r);
@@ -93,6 +102,10 @@ int outcome_decode(struct slice data, struct outcome *ret_outcome)
     o.job_id = wire_get_str16(&r);
     o.envelope_id = wire_get_str16(&r);
     o.queue = wire_get_str16(&r);
+    if (version == OUTCOME_VERSION_EXTRA) {
+        o.first_attempt_us = wire_get_u64(&r);
+        o.headers = wire_get_str16(&r);
+    }
     if (r.failed || wire_left(&r) != 0 || !kind_is_known(o.kind))
         return E_DAMAGED;
     *ret_outcome = o;

@@ -25,8 +25,9 @@ enum outcome_flags {
     OUTCOME_DISCARDED = 8,     /* by the configuration, without a connection */
 };
 
-#define OUTCOME_TEXT_MAX  512 /* bytes kept of a remote reply */
-#define OUTCOME_BYTES_MAX 4096
+#define OUTCOME_TEXT_MAX    512  /* bytes kept of a remote reply */
+#define OUTCOME_HEADERS_MAX 1024 /* of the header fields that accounting files quote */
+#define OUTCOME_BYTES_MAX   4096
 
 struct outcome {
     uint8_t kind; /* enum outcome_kind */
@@ -55,6 +56,9 @@ struct outcome {
     struct slice job_id;
     struct slice envelope_id;
     struct slice queue; /* "domain/vmta" */
+    /* What only some configurations ask for. */
+    uint64_t first_attempt_us; /* wall clock; 0 = not known */
+    struct slice headers;      /* fields of the message, see noted_header.h */
 };
 
 static inline bool outcome_is_final(const struct outcome *outcome)

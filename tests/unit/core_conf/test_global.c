@@ -1,3 +1,4 @@
+#include "core/obs/acct_layout.h"
 #include "tests/unit/core_conf/unit.h"
 
 static void defaults(void **state)
@@ -136,6 +137,48 @@ static void accounting(void **state)
     conf_unref(conf);
 }
 
+static void accounting_columns(void **state)
+{
+    struct conf *conf =
+        load("<acct-file /a.csv>\nrecords d,r\nrecord-fields d *,header_Subject\n"
+             "record-fields f *,header_Z\nmap-header-to-field d header_X-Job jobId\n"
+             "map-header-to-field d header_subject envId\nuser-string \"mta 1\"\n"
+             "privacy-policy siphash\nqueue-filter [*.]a.test/*,!b.a.test/V1\n"
+             "queue-filter c.test/v2\ncount-moved-records yes\n</acct-file>\n"
+             "<acct-file /b.csv>\n</acct-file>\n");
+    const struct conf_acct_file *file = conf_acct_file_at(conf, 0);
+    char why[CONF_FILTER_WHY_MAX];
+    struct conf_queue_filter *filter;
+    const struct slice *names;
+    uint32_t count;
+
+    names = conf_noted_headers(conf, &count);
+    assert_int_equal(count, 2);
+    assert_true(slice_equal_nocase(names[0], SLICE_LITERAL("subject")));
+    assert_true(slice_equal_nocase(names[1], SLICE_LITERAL("x-job")));
+    assert_true(file->count_moved_records);
+    assert_int_equal(file->layout->place_count, 26);
+    assert_int_equal(conf_acct_file_at(conf, 1)->layout->place_count, 23);
+    assert_int_equal(file->layout->privacy.key_bytes, PRIVACY_KEY_BYTES);
+    assert_int_equal(conf_queue_filter_new(file->queue_filter, &filter, why), 0);
+    assert_true(conf_queue_filter_has(filter, SLICE_LITERAL("a.test/v1")));
+    assert_true(conf_queue_filter_has(filter, SLICE_LITERAL("x.b.a.test/v1")));
+    assert_true(conf_queue_filter_has(filter, SLICE_LITERAL("b.a.test/v2")));
+    assert_false(conf_queue_filter_has(filter, SLICE_LITERAL("b.a.test/v1")));
+    assert_true(conf_queue_filter_has(filter, SLICE_LITERAL("c.test/v2")));
+    assert_false(conf_queue_filter_has(filter, SLICE_LITERAL("c.test/v1")));
+    assert_false(conf_queue_filter_has(filter, SLICE_LITERAL("xa.test/v1")));
+    conf_queue_filter_free(filter);
+    /* Nothing but exceptions: all others are in. */
+    assert_int_equal(conf_queue_filter_new("!*.a.test/*,![192.0.2.0/24]/v", &filter, why), 0);
+    assert_true(conf_queue_filter_has(filter, SLICE_LITERAL("a.test/v")));
+    assert_false(conf_queue_filter_has(filter, SLICE_LITERAL("b.a.test/{default}")));
+    assert_false(conf_queue_filter_has(filter, SLICE_LITERAL("[192.0.2.7]/v")));
+    assert_true(conf_queue_filter_has(filter, SLICE_LITERAL("[192.0.3.7]/v")));
+    conf_queue_filter_free(filter);
+    conf_unref(conf);
+}
+
 static void warnings(void **state)
 {
     static const struct {
@@ -198,7 +241,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(defaults),           cmocka_unit_test(everything_of_ours),
         cmocka_unit_test(listeners_by_block), cmocka_unit_test(accounting),
-        cmocka_unit_test(warnings),           cmocka_unit_test(the_later_counts),
+        cmocka_unit_test(accounting_columns), cmocka_unit_test(warnings),
+        cmocka_unit_test(the_later_counts),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -14,7 +14,7 @@ static void loads_with_warnings_only(void **state)
     if (conf_load(path, NULL, collect, &findings, &conf) != 0)
         fail_msg("%s", findings.text);
     assert_int_equal(findings.errors, 0);
-    assert_true(findings.warnings > 40);
+    assert_true(findings.warnings > 20);
     /* What has an effect is not warned of. */
     assert_null(strstr(findings.text, ": max-smtp-out"));
     assert_null(strstr(findings.text, ": smtp-hosts"));

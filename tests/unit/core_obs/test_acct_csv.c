@@ -1,5 +1,5 @@
 /* The parser below was written from RFC 4180 alone and shares nothing with the product. */
-#include "core/obs/acct_csv.h"
+#include "core/obs/acct_layout.h"
 
 #include "core/base/err.h"
 #include "core/base/rng.h"
@@ -142,7 +142,10 @@ static struct acct_csv_layout layout_of(bool deliveries, bool receipts, bool iso
 {
     struct acct_csv_layout layout;
 
-    acct_csv_layout_init(&layout, deliveries, receipts, iso_times);
+    acct_layout_usual(&layout,
+                      (deliveries ? ACCT_DELIVERED | ACCT_BOUNCED | ACCT_TRANSIENT : 0) |
+                          (receipts ? ACCT_RECEIVED : 0),
+                      iso_times);
     return layout;
 }
 
