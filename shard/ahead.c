@@ -74,12 +74,14 @@ static struct queue *pick(struct shard *shard, const struct connection *connecti
     if (!list_empty(&lane->idle))
         return NULL;
     if (list_empty(&lane->waiting)) {
-        bool is_here = own->site == lane->site && list_empty(&own->lane_link);
+        bool is_here = own->site == lane->site && list_empty(&own->lane_link) &&
+                       !orders_forbid(shard, own, &lane->source);
 
         return is_here && queues_can_send(shard, own) ? own : NULL;
     }
     head = container_of(lane->waiting.next, struct queue, lane_link);
     if (!is_more_than_taken(lane) || !queues_can_send(shard, head) ||
+        orders_forbid(shard, head, &lane->source) ||
         (head != own && head->connection_count >= head->settings.max_smtp_out))
         return NULL;
     return head;
@@ -150,7 +152,7 @@ void ahead_return(struct shard *shard, struct connection *connection, const stru
     /* No attempt, but what the receiver said is worth showing. */
     if ((verdict->flags & VERDICT_FROM_REPLY) != 0)
         queues_note_error(shard, queue, verdict);
-    react = replies_heed(shard, queue, verdict);
+    react = replies_heed(shard, connection, queue, verdict);
     if (react.actions & CONF_REPLY_SKIP_MX)
         target_pass_by(shard, connection);
     replies_act(shard, queue, &react, verdict);

@@ -10,7 +10,7 @@
 
 #include <stdio.h>
 
-#define DETAIL_MAX 400
+#define DETAIL_MAX 700
 /* Parts of the time below are not worth a line. */
 #define SHARE_MIN  0.005f
 /* Of the time in which something waited: from here on a limit of ours is what it waits for. */
@@ -80,6 +80,9 @@ static void put_detail(const struct explain_row *row, char *room, size_t room_by
         break;
     case WAIT_VMTA_RATE:
         put_rate(room, room_bytes, "max-smtp-msg-rate", &row->vmta_rate);
+        break;
+    case WAIT_ORDER:
+        snprintf(room, room_bytes, "%s", row->order);
         break;
     default:
         break;

@@ -159,6 +159,9 @@ json_t *control_time(uint64_t wall_us);   /* null for 0 */
 json_t *control_queues_tree(struct control *control, const struct verb_request *request,
                             const struct gather *gather);
 json_t *control_rcpts_tree(const struct gather *gather, uint32_t count_max);
+/* Standing orders, from REPORT_ORDERS. */
+json_t *control_orders_tree(const struct gather *gather, uint32_t count_max);
+void control_orders_text(const json_t *data, struct text_buffer *out);
 void control_rows_text(const json_t *data, struct text_buffer *out);
 
 /* control_explain.c */

@@ -84,13 +84,26 @@ static void answer_ips(struct control *control, const struct verb_request *reque
     answer->text = control_ips_text;
 }
 
+static void answer_orders(struct control *control, const struct verb_request *request,
+                          const struct gather *gather, struct control_answer *answer)
+{
+    bool is_bounded = (request->given & VERB_BIT(OPTION_MAXITEMS)) != 0;
+
+    answer->data = control_orders_tree(gather, is_bounded ? request->maxitems : UINT32_MAX);
+    answer->text = control_orders_text;
+}
+
 static void answer_order(struct control *control, const struct verb_request *request,
                          const struct gather *gather, struct control_answer *answer)
 {
     static const char *const formats[VERB_COUNT] = {
-        [VERB_PAUSE_QUEUE] = "queues paused: %llu", [VERB_RESUME_QUEUE] = "queues resumed: %llu",
-        [VERB_SET_QUEUE] = "queues set: %llu",      [VERB_SCHEDULE] = "recipients due now: %llu",
+        [VERB_PAUSE_QUEUE] = "queues paused: %llu",
+        [VERB_RESUME_QUEUE] = "queues resumed: %llu",
+        [VERB_SET_QUEUE] = "queues set: %llu",
+        [VERB_SCHEDULE] = "recipients due now: %llu",
         [VERB_DELETE] = "recipients deleted: %llu",
+        [VERB_DISABLE_SOURCE] = "sources disabled: %llu",
+        [VERB_ENABLE_SOURCE] = "sources enabled: %llu",
     };
 
     answer->message = print_message(formats[request->verb], gather->affected);
@@ -156,6 +169,9 @@ static const struct verb_handler handlers[VERB_COUNT] = {
     [VERB_SHOW_VMTAS] = {REPORT_QUEUES, QUESTION_TIMEOUT_MS, answer_queues},
     [VERB_EXPLAIN] = {REPORT_EXPLAIN, QUESTION_TIMEOUT_MS, answer_explain},
     [VERB_SHOW_IPS] = {REPORT_IPS, QUESTION_TIMEOUT_MS, answer_ips},
+    [VERB_SHOW_ORDERS] = {REPORT_ORDERS, QUESTION_TIMEOUT_MS, answer_orders},
+    [VERB_DISABLE_SOURCE] = {REPORT_DISABLE, ORDER_TIMEOUT_MS, answer_order},
+    [VERB_ENABLE_SOURCE] = {REPORT_ENABLE, ORDER_TIMEOUT_MS, answer_order},
     [VERB_SHOW_VERSION] = {0, 0, answer_version},
     [VERB_PAUSE_QUEUE] = {REPORT_PAUSE, ORDER_TIMEOUT_MS, answer_order},
     [VERB_RESUME_QUEUE] = {REPORT_RESUME, ORDER_TIMEOUT_MS, answer_order},
@@ -236,12 +252,16 @@ static void ask(struct control *control, struct control_client *client)
     struct report question = {
         .parcel = {.kind = handler->report},
         .row_count_max = row_count_max(control, request),
+        .source = request->source,
+        .for_ms = CONF_UNLIMITED,
     };
 
     if (request->verb == VERB_SET_QUEUE && !request->backoff)
         question.parcel.kind = REPORT_MODE_NORMAL;
     if ((request->given & VERB_BIT(OPTION_OLDER_THAN)) != 0)
         question.older_than_us = wall_before(control, request->older_than_ms);
+    if ((request->given & VERB_BIT(OPTION_REENABLE_AFTER)) != 0)
+        question.for_ms = request->reenable_after_ms;
     snprintf(question.domain_pattern, sizeof(question.domain_pattern), "%s", request->domain);
     snprintf(question.vmta_pattern, sizeof(question.vmta_pattern), "%s", request->vmta);
     client->gather = gather_start(control, &question, handler->timeout_ms, on_gathered, client);

@@ -886,7 +886,7 @@ void deliver_on_rcpt(struct shard *shard, struct delivery *delivery, uint32_t in
     delivery->open--;
     if (delivery->feed)
         verdict = feed_verdict(delivery, verdict, &unreadable);
-    react = replies_heed(shard, queue, verdict);
+    react = replies_heed(shard, delivery->connection, queue, verdict);
     fate = fate_of_rcpt(verdict, &queue->settings, queued_attempts(queued), age_ms(shard, queued),
                         io_rng(shard->io));
     /* A receiver that took nobody before it called this one too many would be asked for ever. */
@@ -904,8 +904,10 @@ void deliver_on_rcpt(struct shard *shard, struct delivery *delivery, uint32_t in
     replies_bend_fate(shard, delivery->connection, &react, verdict, &fate);
     if (fate.kind == FATE_DELIVERED)
         count_message(shard, delivery);
-    if (fate.kind == FATE_DELIVERED)
+    if (fate.kind == FATE_DELIVERED) {
         modes_on_delivered(shard, queue, delivery->connection->busy_since_ns);
+        orders_on_delivered(shard, delivery->connection);
+    }
     doubt_forget(shard, delivery->rcpts[index]);
     if ((verdict->flags & VERDICT_IN_DOUBT) != 0 && fate.kind == FATE_RETRY)
         doubt_note(shard, delivery->rcpts[index], delivery->connection);

@@ -30,6 +30,20 @@ static void add_limits(const struct shard *shard, const struct queue *queue,
         row->vmta_rate.count = CONF_UNLIMITED;
 }
 
+/* The order that keeps the queue from a source and ends first. */
+static void put_order(const struct shard *shard, const struct queue *queue, struct explain_row *row)
+{
+    uint64_t until_ns;
+    const struct order *order = orders_holding(shard, queue, &until_ns);
+    char address[IPADDR_TEXT_MAX];
+
+    if (!order)
+        return;
+    ipaddr_format(&order->facts.source, address);
+    snprintf(row->order, sizeof(row->order), "%s is kept from %s: %s", address, order->facts.who,
+             order->facts.reason);
+}
+
 void explain_queue(struct shard *shard, struct report *report, const struct queue *queue)
 {
     struct explain_row *row = report_row_add(report, sizeof(*row));
@@ -53,6 +67,7 @@ void explain_queue(struct shard *shard, struct report *report, const struct queu
         row->lane_connecting = queue->lane->connecting_count;
         row->rcpt_ms = (uint32_t)(queue->lane->demand.rcpt_ns / 1000000);
     }
+    put_order(shard, queue, row);
     waits_note(&waits, queue->reason, io_now_ns(shard->io));
     waits_shares(&waits, shares);
     memcpy(row->shares, shares, sizeof(row->shares));

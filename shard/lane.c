@@ -8,6 +8,7 @@
 #include "shard/probe.h"
 #include "shard/shard_int.h"
 
+#define ORDER_LOOK_MS 600000
 #define AVOID_IPV6_MS 3600000 /* after a refusal that may be meant for IPv6 alone */
 
 void lane_serve_later(struct lane *lane)
@@ -91,6 +92,10 @@ static struct lane *lane_obtain(struct shard *shard, struct site *site, uint32_t
     list_init(&lane->busy);
     list_init(&lane->serve_link);
     list_init(&lane->watch_link);
+    list_init(&lane->order_link);
+    lane->parked_until_ns = orders_stopped_until_ns(shard, site, &lane->source);
+    if (site->parked_until_ns < lane->parked_until_ns)
+        site->parked_until_ns = lane->parked_until_ns;
     io_timer_init(&lane->connect_timer, on_connect_timer);
     list_push_back(&site->lanes, &lane->site_link);
     site->refs++;
@@ -107,6 +112,7 @@ void lane_release(struct shard *shard, struct lane *lane)
     io_timer_stop(shard->io, &lane->connect_timer);
     list_remove(&lane->serve_link);
     list_remove(&lane->watch_link);
+    list_remove(&lane->order_link);
     list_remove(&lane->site_link);
     site_release(shard, lane->site);
     slab_free(&shard->lanes, lane->index);
@@ -127,14 +133,19 @@ static uint32_t site_best(const struct site *site, uint8_t family, uint64_t now_
 }
 
 /* Whether the VMTA has a source address of this family that is not parked here. */
-static bool has_source(const struct site *site, const struct conf_vmta *vmta, uint8_t family,
+static bool has_source(const struct shard *shard, const struct queue *queue, uint8_t family,
                        uint64_t now_ns)
 {
+    const struct conf_vmta *vmta = conf_vmta(shard->conf, queue->vmta_id);
+    const struct site *site = queue->site;
+
     /* Nearly always: the site's targets are of families that the VMTA has sources for. */
-    if (site->parked_until_ns <= now_ns && site->outage.latest_ns <= now_ns)
+    if (site->parked_until_ns <= now_ns && site->outage.latest_ns <= now_ns &&
+        shard->orders.counts[ORDER_SOURCE_OFF] == 0)
         return site_has_family(site, family);
     for (uint32_t i = 0; vmta && i < vmta->address_count; i++) {
-        bool is_parked = outage_until_ns(&site->outage, &vmta->addresses[i].ip) > now_ns;
+        bool is_parked = outage_until_ns(&site->outage, &vmta->addresses[i].ip) > now_ns ||
+                         orders_forbid(shard, queue, &vmta->addresses[i].ip);
 
         list_for_each (link, &site->lanes) {
             const struct lane *lane = container_of(link, struct lane, site_link);
@@ -154,15 +165,14 @@ static bool has_source(const struct site *site, const struct conf_vmta *vmta, ui
  */
 static uint8_t queue_family(struct shard *shard, const struct queue *queue, uint64_t now_ns)
 {
-    const struct conf_vmta *vmta = conf_vmta(shard->conf, queue->vmta_id);
     const struct site *site = queue->site;
     uint8_t first = queue->settings.prefer_ipv6 ? IPADDR_V6 : IPADDR_V4;
     uint8_t second = queue->settings.prefer_ipv6 ? IPADDR_V4 : IPADDR_V6;
     uint32_t best_of_first = NONE, best_of_second = NONE;
 
-    if (has_source(site, vmta, first, now_ns))
+    if (has_source(shard, queue, first, now_ns))
         best_of_first = site_best(site, first, now_ns);
-    if (has_source(site, vmta, second, now_ns))
+    if (has_source(shard, queue, second, now_ns))
         best_of_second = site_best(site, second, now_ns);
     if (best_of_first == NONE && best_of_second == NONE)
         return IPADDR_NONE;
@@ -178,8 +188,7 @@ bool lane_leave_ipv6(struct shard *shard, const struct connection *connection,
     uint64_t now_ns = io_now_ns(shard->io);
 
     if (connection->lane->source.family != IPADDR_V6 || site != queue->site ||
-        !has_source(site, conf_vmta(shard->conf, queue->vmta_id), IPADDR_V4, now_ns) ||
-        site_best(site, IPADDR_V4, now_ns) == NONE)
+        !has_source(shard, queue, IPADDR_V4, now_ns) || site_best(site, IPADDR_V4, now_ns) == NONE)
         return false;
     site->avoid_ipv6_until_ns = now_ns + AVOID_IPV6_MS * 1000000ull;
     return true;
@@ -223,7 +232,8 @@ static struct lane *next_lane(struct shard *shard, struct queue *queue, bool wit
         if (family != IPADDR_NONE ? address->ip.family != family
                                   : !site_has_family(queue->site, address->ip.family))
             continue;
-        if (outage_until_ns(&queue->site->outage, &address->ip) > now_ns)
+        if (outage_until_ns(&queue->site->outage, &address->ip) > now_ns ||
+            orders_forbid(shard, queue, &address->ip))
             continue;
         lane = with_connection ? lane_find(shard, queue->site, queue->vmta_id, address)
                                : lane_obtain(shard, queue->site, queue->vmta_id, address);
@@ -248,7 +258,8 @@ static struct lane *doubt_lane(struct shard *shard, struct queue *queue)
         return NULL;
     doubt = doubt_find(shard, ready_peek(queue));
     for (uint32_t i = 0; i < vmta->address_count && !lane; i++)
-        if (ipaddr_equal(&vmta->addresses[i].ip, &doubt->way.source))
+        if (ipaddr_equal(&vmta->addresses[i].ip, &doubt->way.source) &&
+            !orders_forbid(shard, queue, &doubt->way.source))
             lane = lane_obtain(shard, queue->site, queue->vmta_id, &vmta->addresses[i]);
     return lane && lane->parked_until_ns <= io_now_ns(shard->io) ? lane : NULL;
 }
@@ -257,7 +268,7 @@ bool lane_sent_on(struct shard *shard, struct lane *lane, struct queue *queue)
 {
     struct lane *wanted = doubt_lane(shard, queue);
 
-    if (!wanted || wanted == lane)
+    if ((!wanted || wanted == lane) && !orders_forbid(shard, queue, &lane->source))
         return false;
     list_remove(&queue->lane_link);
     lane_enqueue(shard, queue);
@@ -273,10 +284,24 @@ static struct lane *lane_with_idle(const struct shard *shard, const struct queue
     for (uint32_t i = 0; vmta && i < vmta->address_count; i++) {
         struct lane *lane = lane_find(shard, queue->site, queue->vmta_id, &vmta->addresses[i]);
 
-        if (lane && !list_empty(&lane->idle) && lane->parked_until_ns <= io_now_ns(shard->io))
+        if (lane && !list_empty(&lane->idle) && lane->parked_until_ns <= io_now_ns(shard->io) &&
+            !orders_forbid(shard, queue, &lane->source))
             return lane;
     }
     return NULL;
+}
+
+/* Standing orders keep the queue from sources of its own: it waits until one ends, and looks again
+ * before then, since they may end sooner. False when there are none. */
+static bool wait_for_order(struct shard *shard, struct queue *queue)
+{
+    uint64_t latest_ns = io_now_ns(shard->io) + ORDER_LOOK_MS * 1000000ull, until_ns;
+
+    if (!orders_holding(shard, queue, &until_ns))
+        return false;
+    queues_wait_until(shard, queue, until_ns < latest_ns ? until_ns : latest_ns, WAIT_ORDER);
+    queues_expire(shard, queue);
+    return true;
 }
 
 void lane_enqueue(struct shard *shard, struct queue *queue)
@@ -302,6 +327,8 @@ void lane_enqueue(struct shard *shard, struct queue *queue)
             lane = better;
         }
     }
+    if (!lane && wait_for_order(shard, queue))
+        return;
     if (!lane && refused_until_ns != UINT64_MAX) {
         rest_refused(shard, queue, refused_until_ns);
         return;

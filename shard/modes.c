@@ -219,6 +219,12 @@ void modes_on_reply(struct shard *shard, struct queue *queue, const struct react
     enter(shard, queue, for_ms, reason, NULL);
 }
 
+void modes_back_off(struct shard *shard, struct queue *queue, const char *reason)
+{
+    if (is_ours(queue))
+        enter(shard, queue, queue->settings.backoff_to_normal_after_ms, reason, NULL);
+}
+
 void modes_on_delivered(struct shard *shard, struct queue *queue, uint64_t began_ns)
 {
     /* What was under way when the receiver refused says nothing about the time after. */

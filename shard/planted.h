@@ -32,7 +32,9 @@
     X("shard/token-kept-and-given-back")                                                           \
     X("shard/message-uses-no-token")                                                               \
     X("shard/connection-uses-no-token")                                                            \
-    X("shard/no-tokens-when-ahead")
+    X("shard/no-tokens-when-ahead")                                                                \
+    X("shard/disabled-source-is-used")                                                             \
+    X("shard/order-not-told")
 
 /* Seen by tests/unit/shard/lease_test.c: somebody is refused without need, no more. */
 #define SHARD_PLANTED_REFUSALS(X) X("shard/poll-brings-nothing")

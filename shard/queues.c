@@ -21,22 +21,6 @@
 #define VMTA_WAIT_MS        60000
 /* Due times are kept in ticks of the monotonic clock, rounded up: 32 bits are 13 years. */
 #define DUE_TICK_NS         100000000ull
-#define REST_KEY            "rest/"
-#define PAUSE_KEY           "pause/"
-#define MODE_KEY            "mode/"
-
-/* Named state on its way to the spool and back. */
-struct named_record {
-    struct log_request request; /* first */
-    struct iovec iov;
-    struct report *report;    /* waits for it, or NULL */
-    struct mode_order *order; /* likewise */
-    uint32_t queue;           /* counts it as open; NONE = none does */
-    uint32_t index;
-    bool is_mode;
-    bool is_loosening; /* is_mode: of its end */
-    uint8_t bytes[REPORT_NAME_MAX + MODE_REASON_MAX + 64];
-};
 
 static void on_due_timer(struct io_timer *timer)
 {
@@ -58,7 +42,7 @@ void queues_init(struct shard *shard)
     slab_init(&shard->queues, sizeof(struct queue), shard->limits.queue_count_max);
     slab_init(&shard->strands, sizeof(struct ready_strand), shard->limits.queue_count_max);
     slab_init(&shard->outcomes, sizeof(struct outcome_parcel), 32768);
-    slab_init(&shard->named_records, sizeof(struct named_record), shard->limits.queue_count_max);
+    memo_init(shard);
     table_init(&shard->queue_table);
     heap_init(&shard->due);
     list_init(&shard->local_work);
@@ -168,8 +152,6 @@ static bool is_kept(const struct shard *shard, const struct queue *queue)
                                  queue->rest_until_ns > io_now_ns(shard->io)));
 }
 
-static void persist_rest(struct shard *shard, struct queue *queue, bool is_last);
-
 /* The rest is over: the log need not bring it back after a restart. is_last: the queue ends. */
 static void forget_rest(struct shard *shard, struct queue *queue, bool is_last)
 {
@@ -179,7 +161,7 @@ static void forget_rest(struct shard *shard, struct queue *queue, bool is_last)
     queue->doubt_ends_ns = 0;
     queue->doubt_ends_us = 0;
     if (queue->rest_is_logged)
-        persist_rest(shard, queue, is_last);
+        memo_rest(shard, queue, is_last);
 }
 
 static void queue_free(struct shard *shard, struct queue *queue)
@@ -236,8 +218,8 @@ static void free_idle(struct shard *shard, uint64_t now_ns)
     }
 }
 
-static void put_name(const struct shard *shard, struct slice domain, uint32_t vmta_id,
-                     struct text *text)
+void queues_put_name_of(const struct shard *shard, struct slice domain, uint32_t vmta_id,
+                        struct text *text)
 {
     text_put(text, domain);
     text_put_char(text, '/');
@@ -246,7 +228,7 @@ static void put_name(const struct shard *shard, struct slice domain, uint32_t vm
 
 void queues_put_name(const struct shard *shard, const struct queue *queue, struct text *text)
 {
-    put_name(shard, names_text(&shard->names, queue->name), queue->vmta_id, text);
+    queues_put_name_of(shard, names_text(&shard->names, queue->name), queue->vmta_id, text);
 }
 
 void queues_name(const struct shard *shard, const struct queue *queue, char *room,
@@ -278,8 +260,7 @@ void queues_note_error(struct shard *shard, struct queue *queue, const struct ve
 
 /* ---- Recipients ------------------------------------------------------------------------------ */
 
-/* Monotonic time of a wall clock time, by today's difference of the two. */
-static uint64_t monotonic_of(const struct shard *shard, uint64_t wall_us)
+uint64_t queues_monotonic_of(const struct shard *shard, uint64_t wall_us)
 {
     uint64_t now_us = io_wall_us(shard->io);
 
@@ -344,7 +325,7 @@ static void defer_until(struct shard *shard, uint32_t queued_index, uint64_t due
 
 void queues_defer(struct shard *shard, uint32_t queued_index, uint64_t due_us)
 {
-    defer_until(shard, queued_index, due_us, tick_of(monotonic_of(shard, due_us)));
+    defer_until(shard, queued_index, due_us, tick_of(queues_monotonic_of(shard, due_us)));
 }
 
 /* A size in one byte: kilobytes as they are up to 31, above with four bits behind the first one,
@@ -469,7 +450,7 @@ void queues_drop(struct shard *shard, uint32_t queued_index)
 static bool is_put_off(uint8_t reason)
 {
     return reason == WAIT_RATE || reason == WAIT_SOURCE || reason == WAIT_MEMORY ||
-           reason == WAIT_DISK || reason == WAIT_VMTA;
+           reason == WAIT_DISK || reason == WAIT_VMTA || reason == WAIT_ORDER;
 }
 
 bool queues_can_send(const struct shard *shard, const struct queue *queue)
@@ -621,12 +602,17 @@ void queues_rest_for(struct shard *shard, struct queue *queue, const struct verd
 {
     queues_note_error(shard, queue, verdict);
     queues_wait(shard, queue, delay_ms, WAIT_REST);
-    persist_rest(shard, queue, false);
-    if (head_is_expired(shard, queue)) {
-        queue->local = LOCAL_EXPIRED;
-        queue->local_left = queue->ready_count;
-        queues_reconsider(shard, queue);
-    }
+    memo_rest(shard, queue, false);
+    queues_expire(shard, queue);
+}
+
+void queues_expire(struct shard *shard, struct queue *queue)
+{
+    if (!head_is_expired(shard, queue))
+        return;
+    queue->local = LOCAL_EXPIRED;
+    queue->local_left = queue->ready_count;
+    queues_reconsider(shard, queue);
 }
 
 void queues_end_doubt(struct shard *shard, struct queue *queue)
@@ -635,7 +621,7 @@ void queues_end_doubt(struct shard *shard, struct queue *queue)
         return;
     queue->doubt_ends_ns = 0;
     queue->doubt_ends_us = 0;
-    persist_rest(shard, queue, false);
+    memo_rest(shard, queue, false);
 }
 
 void queues_note_success(struct shard *shard, struct queue *queue)
@@ -769,169 +755,4 @@ void queues_turn(struct shard *shard)
         next_ns = heap_top(&shard->due)->key * DUE_TICK_NS;
     if (next_ns != UINT64_MAX)
         io_timer_arm(shard->io, &shard->due_timer, next_ns);
-}
-
-/* ---- What survives a restart ----------------------------------------------------------------- */
-
-/* prefix, domain/vmta. The record on its way; NULL when there is no room, or the name too long. */
-static struct named_record *persist(struct shard *shard, const char *prefix, struct slice domain,
-                                    uint32_t vmta_id, struct slice value, uint32_t flags)
-{
-    char room[REPORT_NAME_MAX + 8];
-    struct text key = text_in(room, sizeof(room));
-    struct log_named named;
-    struct named_record *record;
-    uint32_t index;
-    int bytes;
-
-    text_put_str(&key, prefix);
-    put_name(shard, domain, vmta_id, &key);
-    /* Keys are bounded; a longer name (domain of 255 and a long VMTA) does not survive. */
-    if (text_slice(&key).len > 255)
-        return NULL;
-    record = slab_alloc(&shard->named_records, &index);
-    if (!record)
-        return NULL;
-    named = (struct log_named){.key = text_slice(&key), .value = value};
-    bytes = log_named_encode(&named, record->bytes, sizeof(record->bytes));
-    must(bytes > 0);
-    record->index = index;
-    record->report = NULL;
-    record->order = NULL;
-    record->queue = NONE;
-    record->is_mode = false;
-    record->is_loosening = false;
-    record->iov = (struct iovec){record->bytes, (size_t)bytes};
-    record->request = (struct log_request){
-        .parcel = {.kind = SPOOL_APPEND_NAMED, .from = shard->wiring.spool_client},
-        .payload = &record->iov,
-        .payload_count = 1,
-        .payload_bytes = (uint32_t)bytes,
-        .flags = flags,
-    };
-    list_init(&record->request.link);
-    mailbox_post(shard->wiring.to_spool, &record->request.parcel);
-    return record;
-}
-
-void queues_persist_pause(struct shard *shard, struct slice domain, uint32_t vmta_id, bool paused,
-                          struct report *report)
-{
-    struct slice value = paused ? SLICE_LITERAL("1") : SLICE_EMPTY;
-    struct named_record *record = persist(shard, PAUSE_KEY, domain, vmta_id, value, LOG_WANTS_SYNC);
-
-    if (!record)
-        return;
-    record->report = report;
-    report->pending++;
-}
-
-static void persist_rest(struct shard *shard, struct queue *queue, bool is_last)
-{
-    struct named_record *record;
-    uint8_t rest[24];
-    struct wire_writer w;
-
-    queue->rest_is_logged = queue->rest_until_ns > io_now_ns(shard->io) ||
-                            queue->rest_failures > 0 || queue->doubt_ends_ns > 0;
-    wire_writer_init(&w, rest, sizeof(rest));
-    wire_put_u64(&w, queue->rest_until_us);
-    wire_put_u16(&w, queue->rest_failures);
-    wire_put_u64(&w, queue->doubt_ends_us);
-    record = persist(shard, REST_KEY, names_text(&shard->names, queue->name), queue->vmta_id,
-                     queue->rest_is_logged ? slice_of(rest, wire_written(&w)) : SLICE_EMPTY, 0);
-    if (!record || is_last)
-        return;
-    record->queue = queue->index;
-    queue->records_open++;
-}
-
-bool queues_persist_mode(struct shard *shard, struct queue *queue, struct slice value,
-                         struct mode_order *order)
-{
-    uint32_t flags = order != NULL || value.len == 0 ? LOG_WANTS_SYNC : 0;
-    struct named_record *record = persist(shard, MODE_KEY, names_text(&shard->names, queue->name),
-                                          queue->vmta_id, value, flags);
-
-    if (!record)
-        return false;
-    record->order = order;
-    record->is_mode = true;
-    record->is_loosening = value.len == 0;
-    record->queue = queue->index;
-    queue->records_open++;
-    return true;
-}
-
-void queues_on_named_answer(struct shard *shard, struct log_request *request)
-{
-    struct named_record *record = container_of(request, struct named_record, request);
-    struct report *report = record->report;
-    struct queue *queue = record->queue == NONE ? NULL : slab_at(&shard->queues, record->queue);
-    bool is_mode = record->is_mode, is_loosening = record->is_loosening;
-    struct mode_order *order = record->order;
-    int32_t status = request->status;
-
-    if (report && status < 0)
-        report->result = status;
-    slab_free(&shard->named_records, record->index);
-    if (is_mode)
-        modes_on_logged(shard, queue, order, is_loosening, status);
-    if (report)
-        reports_on_persisted(shard, report);
-    if (!queue)
-        return;
-    must(queue->records_open > 0);
-    if (--queue->records_open == 0)
-        migrate_on_record(shard, queue);
-}
-
-/* The queue that a key's name part speaks of, if this shard is its base. */
-static struct queue *queue_of_key(struct shard *shard, struct slice name)
-{
-    size_t slash = slice_find(name, '/');
-    struct slice domain = slice_of(name.data, slash);
-    uint32_t vmta_id;
-
-    if (slash == name.len)
-        return NULL;
-    vmta_id = conf_vmta_id(shard->conf, slice_after(name, slash + 1));
-    if (place_base(shard->place, domain, vmta_id) != shard->number)
-        return NULL;
-    return queues_obtain(shard, domain, vmta_id);
-}
-
-void shard_recover_named(struct shard *shard, const struct log_named *named)
-{
-    struct slice rest = SLICE_LITERAL(REST_KEY), pause = SLICE_LITERAL(PAUSE_KEY);
-    struct slice mode = SLICE_LITERAL(MODE_KEY);
-    struct queue *queue;
-    struct wire_reader r;
-
-    if (slice_starts_nocase(named->key, pause)) {
-        queue = queue_of_key(shard, slice_after(named->key, pause.len));
-        if (queue)
-            queue->paused = true;
-        return;
-    }
-    if (slice_starts_nocase(named->key, mode)) {
-        queue = queue_of_key(shard, slice_after(named->key, mode.len));
-        if (queue)
-            modes_recover(shard, queue, named->value);
-        return;
-    }
-    if (!slice_starts_nocase(named->key, rest))
-        return;
-    queue = queue_of_key(shard, slice_after(named->key, rest.len));
-    if (!queue)
-        return;
-    wire_reader_init(&r, named->value.data, named->value.len);
-    queue->rest_until_us = wire_get_u64(&r);
-    queue->rest_failures = wire_get_u16(&r);
-    queue->doubt_ends_us = wire_get_u64(&r);
-    if (queue->doubt_ends_us)
-        queue->doubt_ends_ns = monotonic_of(shard, queue->doubt_ends_us);
-    queue->rest_is_logged = true;
-    queue->reason = WAIT_REST;
-    queues_wake_at(shard, queue, monotonic_of(shard, queue->rest_until_us));
 }

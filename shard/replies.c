@@ -2,11 +2,35 @@
 
 #include "shard/shard_int.h"
 
-struct react replies_heed(struct shard *shard, struct queue *queue, const struct verdict *verdict)
+#include <stdio.h>
+
+/* The queue does not use the source any more that the reply came to. */
+static void disable_source(struct shard *shard, const struct connection *connection,
+                           struct queue *queue, const struct react *react,
+                           const struct verdict *verdict)
+{
+    struct slice text = verdict_text(verdict);
+    uint64_t for_ms = react->disabled_ms;
+    char reason[ORDER_REASON_MAX];
+
+    if (for_ms == CONF_REPLY_NO_TIME)
+        for_ms = queue->settings.reenable_source_ip_after_ms;
+    snprintf(reason, sizeof(reason), "%s:%u: %.*s", react->source_rule->file,
+             react->source_rule->line, (int)text.len, (const char *)text.data);
+    if (!orders_disable_source(shard, queue, &connection->lane->source, for_ms, reason))
+        return;
+    if (queue->settings.backoff_upon_all_sources_disabled && orders_disable_all(shard, queue))
+        modes_back_off(shard, queue, "every source address is disabled");
+}
+
+struct react replies_heed(struct shard *shard, struct connection *connection, struct queue *queue,
+                          const struct verdict *verdict)
 {
     struct react react = react_to(queue->settings.replies, verdict, shard->category_scratch);
 
     modes_on_reply(shard, queue, &react, verdict);
+    if (react.source_rule)
+        disable_source(shard, connection, queue, &react, verdict);
     return react;
 }
 

@@ -15,8 +15,9 @@ struct connection;
 struct queue;
 struct shard;
 
-/* What the reply leads to; the mode of the queue follows at once. */
-struct react replies_heed(struct shard *shard, struct queue *queue, const struct verdict *verdict);
+/* What the reply leads to; the mode of the queue follows at once, and so do standing orders. */
+struct react replies_heed(struct shard *shard, struct connection *connection, struct queue *queue,
+                          const struct verdict *verdict);
 /* The fate of the recipient that the reply was for. */
 void replies_bend_fate(struct shard *shard, struct connection *connection,
                        const struct react *react, const struct verdict *verdict, struct fate *fate);

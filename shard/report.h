@@ -29,6 +29,9 @@ enum report_kind {
     REPORT_IPS,         /* a struct ip_figures per source address; none where BPF counts them */
     REPORT_MODE_NORMAL, /* orders like REPORT_PAUSE */
     REPORT_MODE_BACKOFF,
+    REPORT_ORDERS,  /* an order_row per standing order */
+    REPORT_DISABLE, /* of a source address for a queue */
+    REPORT_ENABLE,
     REPORT_STOP, /* orderly end of the shard; answered when it has stopped */
 };
 
@@ -104,6 +107,7 @@ struct report_status {
     X(WAIT_SOURCE, "no source address can be used")                                                \
     X(WAIT_MEMORY, "no memory to load messages")                                                   \
     X(WAIT_DISK, "outcomes cannot be written to the log")                                          \
+    X(WAIT_ORDER, "standing orders keep it from its source addresses")                             \
     X(WAIT_VMTA, "the virtual MTA is not in the configuration any more")                           \
     X(WAIT_STOPPING, "the daemon is stopping")
 
@@ -156,8 +160,22 @@ struct explain_row {
     uint64_t again_us; /* when it is looked at again; 0 = not by the clock */
     uint64_t now_us;
     float shares[WAIT_REASON_COUNT]; /* of the time in which something waited; sum 1 or 0 */
+    char order[640];                 /* WAIT_ORDER: the one that holds it, and why */
     char last_error[256];
     uint64_t last_error_us;
+};
+
+/* A standing order. */
+struct order_row {
+    const char *kind; /* lives as long as the program */
+    struct ipaddr source;
+    bool is_probe; /* its time is over: so many connections are allowed, and lent */
+    uint32_t allowed;
+    uint32_t lent;
+    uint64_t since_us;
+    uint64_t until_us; /* 0 = it does not end by time */
+    char who[REPORT_NAME_MAX];
+    char reason[256];
 };
 
 struct rcpt_row {
@@ -183,6 +201,8 @@ struct report {
     uint32_t row_count_max;   /* 0 = no bound */
     uint32_t grace_ms;        /* REPORT_STOP */
     uint64_t older_than_us;   /* REPORT_DELETE: accepted before this; 0 = any */
+    uint64_t for_ms;          /* REPORT_DISABLE; CONF_UNLIMITED = without end */
+    struct ipaddr source;     /* REPORT_DISABLE, REPORT_ENABLE */
     /* answer */
     int32_t result; /* 0, or the first failure */
     uint64_t affected;

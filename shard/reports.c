@@ -316,6 +316,20 @@ void reports_on_request(struct shard *shard, struct report *report)
         answer(shard, report);
         return;
     }
+    if (report->parcel.kind == REPORT_ORDERS) {
+        orders_report(shard, report);
+        answer(shard, report);
+        return;
+    }
+    if (report->parcel.kind == REPORT_DISABLE || report->parcel.kind == REPORT_ENABLE) {
+        report->pending = 1;
+        if (report->parcel.kind == REPORT_DISABLE)
+            orders_on_disable(shard, report);
+        else
+            orders_on_enable(shard, report);
+        reports_on_persisted(shard, report);
+        return;
+    }
     if (report->parcel.kind == REPORT_LIST) {
         add_rcpt_rows(shard, report);
         report->shards_passed = 0;

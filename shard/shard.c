@@ -79,6 +79,7 @@ struct shard *shard_create(struct io *io, const struct shard_options *options)
     migrate_init(shard);
     modes_init(shard);
     meters_init(shard);
+    orders_init(shard);
     site_init(shard);
     doubt_init(shard);
     deliver_init(shard);
@@ -96,6 +97,7 @@ void shard_destroy(struct shard *shard)
     site_fini(shard);
     ips_fini(shard);
     lease_fini(shard);
+    orders_fini(shard);
     modes_fini(shard);
     migrate_fini(shard);
     rates_fini(shard);
@@ -203,6 +205,13 @@ static void on_shard_parcel(void *context, struct parcel *parcel)
     case SHARD_MODE:
     case SHARD_MODE_SET:
         modes_on_parcel(shard, parcel);
+        break;
+    case SHARD_ORDER_TELL:
+    case SHARD_ORDER_TOLD:
+    case SHARD_ORDER_WANT:
+    case SHARD_ORDER_GRANT:
+    case SHARD_ORDER_NEWS:
+        orders_on_parcel(shard, parcel);
         break;
     case SHARD_LIST:
         reports_on_list(shard, container_of(parcel, struct report, parcel));
@@ -335,6 +344,7 @@ static void shard_turn(struct io_actor *actor)
     compact_turn(shard);
     queues_turn(shard);
     migrate_turn(shard);
+    orders_turn(shard);
     site_turn(shard);
     tidy_turn(shard);
     if (shard->stopping && !shard->is_stopped && is_quiet(shard)) {
@@ -351,7 +361,7 @@ static bool shard_is_busy(struct io_actor *actor)
     const struct shard *shard = container_of(actor, struct shard, actor);
 
     return adopt_is_busy(shard) || home_is_busy(shard) || migrate_is_busy(shard) ||
-           compact_is_busy(shard) || !list_empty(&shard->local_work) ||
+           compact_is_busy(shard) || orders_is_busy(shard) || !list_empty(&shard->local_work) ||
            (!list_empty(&shard->lanes_to_serve) && !shard->is_starved);
 }
 

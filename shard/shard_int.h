@@ -10,8 +10,10 @@
  *   compact.c  live messages moved out of nearly empty segments
  *   queues.c   queues owned here: deferred recipients, pause, rest, expiry
  *   ready.c    their recipients that may go, in fair turns between flows.c
+ *   memo.c     what of them the log keeps over restarts
  *   modes.c    backoff mode of queues: entered, left, logged
  *   replies.c  what replies lead to by the queue's list of patterns
+ *   orders.c   standing orders: sources that queues and providers are kept from
  *   migrate.c  queues that go to another shard, and their recipients
  *   resolve.c  from a queue to its site: resolution
  *   site.c     destinations, and the connections to them: opened, given to queues, ended
@@ -51,6 +53,7 @@
 #include "shard/meters.h"
 #include "shard/modes.h"
 #include "shard/names.h"
+#include "shard/orders.h"
 #include "shard/policy/domain_fate.h"
 #include "shard/policy/fate.h"
 #include "shard/policy/waits.h"
@@ -80,6 +83,11 @@ enum shard_parcel_kind {
     SHARD_PAUSED,          /* the same on its way back */
     SHARD_MODE,            /* struct mode_order: base to owner */
     SHARD_MODE_SET,        /* the same on its way back */
+    SHARD_ORDER_TELL,      /* struct order_tell: shard to owner */
+    SHARD_ORDER_TOLD,      /* the same on its way back */
+    SHARD_ORDER_WANT,      /* struct order_want: shard to owner */
+    SHARD_ORDER_GRANT,     /* the same on its way back, answered */
+    SHARD_ORDER_NEWS,      /* struct order_news: owner past all shards */
     SHARD_OUTCOME,         /* struct outcome_parcel: owner to home */
     SHARD_LIST,            /* struct report: rows on their way past all homes, for places */
     SHARD_LOCATE,          /* struct locate: owner to home: where does the message lie? */
@@ -567,6 +575,7 @@ struct shard {
         uint64_t left;
         uint64_t moved;
     } mode_counts;
+    struct orders orders;
     struct list leaving;    /* queues that recipients leave, with ready ones */
     uint64_t left_deferred; /* deferred recipients of such queues */
     uint32_t left_cursor;   /* in `due`, where they are looked for */
@@ -784,6 +793,18 @@ void queues_put_name(const struct shard *shard, const struct queue *queue, struc
 void queues_name(const struct shard *shard, const struct queue *queue, char *room,
                  size_t room_bytes);
 void queues_note_error(struct shard *shard, struct queue *queue, const struct verdict *verdict);
+/* The same of a queue that need not exist. */
+void queues_put_name_of(const struct shard *shard, struct slice domain, uint32_t vmta_id,
+                        struct text *text);
+/* Monotonic time of a wall clock time, by today's difference of the two. */
+uint64_t queues_monotonic_of(const struct shard *shard, uint64_t wall_us);
+/* The first in line ends when its time is over. */
+void queues_expire(struct shard *shard, struct queue *queue);
+
+/* memo.c */
+void memo_init(struct shard *shard);
+/* The rest of the queue and what DNS said of it; is_last: the queue ends. */
+void memo_rest(struct shard *shard, struct queue *queue, bool is_last);
 /* The pause of a queue as named state, durable before the report is answered. By its base alone. */
 void queues_persist_pause(struct shard *shard, struct slice domain, uint32_t vmta_id, bool paused,
                           struct report *report);
@@ -791,6 +812,10 @@ void queues_persist_pause(struct shard *shard, struct slice domain, uint32_t vmt
  * durable too, or NULL. False when there is no room, or the name is too long. */
 bool queues_persist_mode(struct shard *shard, struct queue *queue, struct slice value,
                          struct mode_order *order);
+/* A standing order as named state; order: of its end, answered when durable, else NONE. report:
+ * waits for it, or NULL. False when there is no room, or the key is too long. */
+bool queues_persist_order(struct shard *shard, struct slice key, struct slice value, uint32_t order,
+                          struct report *report);
 void queues_on_named_answer(struct shard *shard, struct log_request *request);
 
 /* migrate.c */

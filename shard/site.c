@@ -153,6 +153,7 @@ static void connection_free(struct shard *shard, struct connection *connection)
     io_timer_stop(shard->io, &connection->idle_timer);
     list_remove(&connection->link);
     lease_slots_release(shard, &connection->slots);
+    orders_on_closed(shard, connection);
     if (connection->host != NAME_NONE)
         names_put(&shard->names, connection->host);
     slab_free(&shard->connections, connection->index);
@@ -265,6 +266,7 @@ static enum lane_opened lane_open(struct shard *shard, struct lane *lane, struct
     connection->opened_ns = io_now_ns(shard->io);
     connection->busy_since_ns = connection->opened_ns;
     lease_claim_use(&lane->claim, &connection->slots);
+    orders_on_open(shard, connection);
     if (!planted("shard/connection-uses-no-token"))
         rate_use(&queue->connect_rate, connection->opened_ns, 1);
     connection->host = names_get(&shard->names, slice_str(lane->site->host_names[target->host]));
@@ -362,7 +364,7 @@ static void on_open_failed(struct shard *shard, struct connection *connection,
     standing_set(lane, QUOTA_SLOW);
     shard->totals.connect_failures++;
     queues_note_error(shard, queue, verdict);
-    react = replies_heed(shard, queue, verdict);
+    react = replies_heed(shard, connection, queue, verdict);
     switch (fate_of_session(verdict, &queue->settings)) {
     case FATE_NEXT_TARGET:
         target_mark_dead(shard, connection);
@@ -502,7 +504,7 @@ static struct connection *lane_idle_for(struct shard *shard, struct lane *lane, 
             return connection;
     }
     if (lane->refused_until_ns <= io_now_ns(shard->io) &&
-        rate_allowed(&queue->connect_rate, io_now_ns(shard->io)) > 0 &&
+        rate_allowed(&queue->connect_rate, io_now_ns(shard->io)) > 0 && orders_admit(shard, lane) &&
         standing_claim(shard, lane) && lane_open(shard, lane, queue) == LANE_OPENED)
         return NULL;
     /* While the claim was tried, the last idle one may have made room for somebody. */
@@ -624,6 +626,10 @@ static void lane_open_more(struct shard *shard, struct lane *lane)
 
         if (!queue)
             break;
+        if (!orders_admit(shard, lane)) {
+            queues_set_reason(shard, queue, WAIT_ORDER);
+            break;
+        }
         if (!standing_claim(shard, lane)) {
             queues_set_reason(shard, queue, WAIT_LIMIT);
             break;
@@ -724,6 +730,14 @@ void site_adopt(struct shard *shard)
         if (io_timer_is_armed(&connection->idle_timer))
             end_idle(shard, connection);
     }
+}
+
+void site_end_connections(struct shard *shard, struct lane *lane)
+{
+    list_for_each (link, &lane->busy)
+        container_of(link, struct connection, link)->is_leaving = true;
+    while (!list_empty(&lane->idle))
+        end_idle(shard, container_of(lane->idle.next, struct connection, link));
 }
 
 void site_stop(struct shard *shard)

@@ -58,6 +58,7 @@ struct site {
 struct lane {
     struct list site_link;
     struct list serve_link; /* in shard.lanes_to_serve */
+    struct list order_link; /* waits for a connection of a probe, see orders.h */
     struct list waiting;    /* queues */
     struct list idle;       /* connections */
     struct list busy;
@@ -109,6 +110,7 @@ struct connection {
     struct ipaddr_port target_at;
     uint32_t error_count;
     uint32_t served;
+    uint32_t order;   /* the standing order that lent it, + 1; 0 = none did */
     uint32_t vmta_id; /* of the queue it serves, or served last */
     uint64_t idle_ms;
     uint64_t opened_ns;
@@ -116,11 +118,12 @@ struct connection {
     uint64_t busy_since_ns; /* opened, or got its present transaction, or ended the one before */
     struct ips_place ips;
     bool is_ready;
-    bool ahead_counts; /* ahead is another queue's, and counts among its connections */
-    bool was_ahead;    /* something was sent ahead here */
-    bool is_leaving;   /* the configuration has no use for it: it ends with its message */
-    bool is_closed;    /* the client is gone; kept while a message is being read for it */
-    uint32_t host;     /* of target_at, in shard.names; NAME_NONE = there was no room for it */
+    bool ahead_counts;  /* ahead is another queue's, and counts among its connections */
+    bool was_ahead;     /* something was sent ahead here */
+    bool is_leaving;    /* the configuration has no use for it: it ends with its message */
+    bool has_delivered; /* a message, as far as the order was told */
+    bool is_closed;     /* the client is gone; kept while a message is being read for it */
+    uint32_t host;      /* of target_at, in shard.names; NAME_NONE = there was no room for it */
 };
 _Static_assert(sizeof(struct connection) <= 320, "memory of an idle connection");
 
@@ -143,6 +146,8 @@ bool site_connection_is_usable(const struct connection *connection);
 void site_hold_for_token(struct shard *shard, struct connection *connection);
 /* A delivery gave its connection back without a transaction. */
 void site_connection_lost(struct shard *shard, struct connection *connection);
+/* The lane's connections end with their messages, idle ones at once. */
+void site_end_connections(struct shard *shard, struct lane *lane);
 /* Idle connections end in order; busy ones when their message is done. */
 void site_stop(struct shard *shard);
 /* Every connection ends now. */

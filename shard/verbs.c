@@ -12,6 +12,7 @@ enum verb_argument {
     ARGUMENT_SOME_QUEUES, /* may be missing; a domain alone stands for all its queues */
     ARGUMENT_QUEUE,
     ARGUMENT_ONE_QUEUE, /* no patterns; a domain alone stands for its queue without a VMTA */
+    ARGUMENT_SOURCE,    /* an address, and ARGUMENT_QUEUE */
     ARGUMENT_FILE,
     ARGUMENT_NUMBER, /* may be missing */
     ARGUMENT_ONE_NUMBER,
@@ -310,6 +311,8 @@ static int set_option(struct verb_request *request, enum verb_option option, con
         return parse_time(value, &request->older_than_ms);
     case OPTION_GRACE:
         return parse_time(value, &request->grace_ms);
+    case OPTION_REENABLE_AFTER:
+        return parse_time(value, &request->reenable_after_ms);
     case OPTION_SYNTAX:
     case VERB_OPTION_COUNT:
         return 0;
@@ -441,7 +444,9 @@ static int parse_one_queue(struct verb_request *request, const char *text)
 /* How many words a verb may have behind its own. */
 static uint32_t wanted_words(enum verb_argument argument)
 {
-    return argument == ARGUMENT_NONE ? 0 : argument == ARGUMENT_NUMBERS ? 2 : 1;
+    return argument == ARGUMENT_NONE                                     ? 0
+           : argument == ARGUMENT_NUMBERS || argument == ARGUMENT_SOURCE ? 2
+                                                                         : 1;
 }
 
 static int take_numbers(struct parse *parse, uint32_t used)
@@ -455,6 +460,19 @@ static int take_numbers(struct parse *parse, uint32_t used)
             return refuse(parse->error, "%s: \"%.64s\" is no number of a configuration",
                           verbs[request->verb].words, parse->plain[i]);
     }
+    return 0;
+}
+
+/* A queue is kept from a source by its name alone, so it need not exist; patterns are for `enable`.
+ */
+static int parse_source(struct verb_request *request, const char *address, const char *queue)
+{
+    if (ipaddr_parse(slice_str(address), &request->source) < 0 ||
+        parse_queue(request, queue, false) < 0)
+        return E_SYNTAX;
+    if (request->verb == VERB_DISABLE_SOURCE &&
+        (strcmp(request->domain, "*") == 0 || strcmp(request->vmta, "*") == 0))
+        return E_SYNTAX;
     return 0;
 }
 
@@ -484,6 +502,11 @@ static int take_argument(struct parse *parse, uint32_t used)
         if (left == 1 && parse_one_queue(request, text) == 0)
             return 0;
         return refuse(parse->error, "%s wants one queue as DOMAIN or DOMAIN/VMTA", row->words);
+    case ARGUMENT_SOURCE:
+        if (left == 2 && parse_source(request, text, parse->plain[used + 1]) == 0)
+            return 0;
+        return refuse(parse->error, "%s wants an address and a queue as DOMAIN/VMTA%s", row->words,
+                      request->verb == VERB_ENABLE_SOURCE ? ", * for all" : "");
     case ARGUMENT_FILE:
         if (left == 0)
             return refuse(parse->error, "%s wants a file", row->words);
@@ -606,6 +629,7 @@ static void help_verb(struct help *help, const struct verb_row *row)
         [ARGUMENT_SOME_QUEUES] = " [DOMAIN[/VMTA]]",
         [ARGUMENT_QUEUE] = " DOMAIN/VMTA",
         [ARGUMENT_ONE_QUEUE] = " DOMAIN[/VMTA]",
+        [ARGUMENT_SOURCE] = " IP DOMAIN/VMTA",
         [ARGUMENT_FILE] = " FILE",
         [ARGUMENT_NUMBER] = " [N]",
         [ARGUMENT_ONE_NUMBER] = " N",

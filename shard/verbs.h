@@ -7,6 +7,7 @@
  */
 #pragma once
 
+#include "core/base/ipaddr.h"
 #include "core/base/slice.h"
 
 #define VERB_LINE_MAX   4096 /* bytes of a command line, without its LF */
@@ -30,6 +31,8 @@
     X(OPTION_OLDER_THAN, "older-than", VALUE_TIME, "TIME",                                         \
       "only messages accepted longer ago, as in 1d12h")                                            \
     X(OPTION_GRACE, "grace", VALUE_TIME, "TIME", "how long deliveries under way may go on")        \
+    X(OPTION_REENABLE_AFTER, "reenable-after", VALUE_TIME, "TIME",                                 \
+      "when the source is used again, unless told otherwise never")                                \
     X(OPTION_SYNTAX, "syntax", VALUE_NONE, "",                                                     \
       "files and addresses it names need not exist on this machine")
 
@@ -60,6 +63,8 @@ enum verb_option {
       "queues summed up by virtual MTA")                                                           \
     X(VERB_SHOW_IPS, "show ips", ARGUMENT_NONE, VERB_BIT(OPTION_MAXITEMS), 0,                      \
       "TCP's figures for each of our source addresses")                                            \
+    X(VERB_SHOW_ORDERS, "show orders", ARGUMENT_NONE, VERB_BIT(OPTION_MAXITEMS), 0,                \
+      "sources that queues and providers are kept from, why and until when")                       \
     X(VERB_SHOW_SETTINGS, "show settings", ARGUMENT_ONE_QUEUE, 0, 0,                               \
       "every effective value of a queue and the line of the configuration that sets it")           \
     X(VERB_SHOW_VERSION, "show version", ARGUMENT_NONE, 0, 0, "the daemon's version")              \
@@ -69,6 +74,10 @@ enum verb_option {
     X(VERB_RESUME_QUEUE, "resume queue", ARGUMENT_QUEUE, 0, 0, "deliver from them again")          \
     X(VERB_SET_QUEUE, "set queue", ARGUMENT_QUEUE, VERB_BIT(OPTION_MODE), VERB_BIT(OPTION_MODE),   \
       "put queues into normal or backoff mode")                                                    \
+    X(VERB_DISABLE_SOURCE, "disable source", ARGUMENT_SOURCE, VERB_BIT(OPTION_REENABLE_AFTER), 0,  \
+      "keep a queue from one of its source addresses; survives restarts")                          \
+    X(VERB_ENABLE_SOURCE, "enable source", ARGUMENT_SOURCE, 0, 0,                                  \
+      "let queues use it again; with */* providers too")                                           \
     X(VERB_SCHEDULE, "schedule", ARGUMENT_QUEUE, 0, 0, "try what waits for its next attempt now")  \
     X(VERB_LIST, "list", ARGUMENT_NONE, VERB_BIT(OPTION_QUEUE) | VERB_BIT(OPTION_MAXITEMS),        \
       VERB_BIT(OPTION_QUEUE), "recipients in queues, 100 unless told otherwise")                   \
@@ -124,6 +133,8 @@ struct verb_request {
     uint32_t numbers[2]; /* of configurations; 0 = not given */
     uint64_t older_than_ms;
     uint64_t grace_ms;
+    uint64_t reenable_after_ms;
+    struct ipaddr source;         /* ARGUMENT_SOURCE */
     char domain[VERB_DOMAIN_MAX]; /* lower case, or "*" */
     char vmta[VERB_VMTA_MAX];     /* or "*" */
     char file[VERB_LINE_MAX + 1]; /* ARGUMENT_FILE */
@@ -140,6 +151,6 @@ int verbs_quote(const char *const *words, uint32_t count, char *room, size_t roo
 /* Verbs and options, one in a line, NUL-terminated; cut when the room is short. Returns the length.
  */
 size_t verbs_help(char *room, size_t room_bytes);
-#define VERB_HELP_MAX 8192
+#define VERB_HELP_MAX 12288
 /* "show status" for VERB_SHOW_STATUS. */
 const char *verbs_words(enum verb verb);

@@ -387,6 +387,8 @@ struct conf_queue {
     uint32_t backoff_retry_count;
     uint64_t backoff_to_normal_after_ms; /* CONF_UNLIMITED = never */
     bool backoff_to_normal_after_delivery;
+    bool backoff_upon_all_sources_disabled;
+    uint64_t reenable_source_ip_after_ms;  /* CONF_UNLIMITED = never */
     const char *reply_list_name;           /* as it was written, or NULL */
     const struct conf_reply_list *replies; /* smtp-pattern-list; NULL = none */
     bool bounce_upon_no_mx;

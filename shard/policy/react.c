@@ -26,8 +26,10 @@ static void add_rule(struct react *react, const struct conf_reply_rule *rule,
         react->mode_rule = rule;
         react->backoff_ms = rule->backoff_ms;
     }
-    if (actions & CONF_REPLY_DISABLE_SOURCE)
+    if (actions & CONF_REPLY_DISABLE_SOURCE) {
+        react->source_rule = rule;
         react->disabled_ms = rule->disabled_ms;
+    }
     react->actions |= actions;
     if (react->rule == NULL)
         react->rule = rule;

@@ -17,8 +17,9 @@ struct react {
     unsigned actions;     /* enum conf_reply_action */
     uint64_t backoff_ms;  /* CONF_UNLIMITED = for ever, CONF_REPLY_NO_TIME = not said */
     uint64_t disabled_ms; /* likewise */
-    const struct conf_reply_rule *mode_rule; /* that BACKOFF or NORMAL come from, or NULL */
-    const struct conf_reply_rule *rule;      /* the first one that matches, or NULL */
+    const struct conf_reply_rule *mode_rule;   /* that BACKOFF or NORMAL come from, or NULL */
+    const struct conf_reply_rule *source_rule; /* that DISABLE_SOURCE comes from, or NULL */
+    const struct conf_reply_rule *rule;        /* the first one that matches, or NULL */
 };
 
 /* list: NULL = none. scratch: of the calling thread. */

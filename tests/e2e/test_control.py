@@ -108,6 +108,37 @@ def test_the_mode_of_a_queue_is_set_shown_and_survives_a_kill(world):
     assert not queues(daemon, '--mode=backoff')
 
 
+def test_a_source_address_is_disabled_and_enabled_and_survives_a_kill(world):
+    """By a reply and by hand; the queue waits, and explain says for what."""
+    sink = world.sink('--rule', 'rcpt first=1 421 4.7.1 Your address is listed')
+    daemon = world.daemon(
+        f'{{base}}<domain *>\n    smtp-hosts [{sink.address}]:2525\n    retry-after 1s\n'
+        f'    smtp-pattern-list l\n</domain>\n'
+        f'<smtp-pattern-list l>\n    reply /is listed/ disable-source-ip\n'
+        f'</smtp-pattern-list>\n').start()
+    inject(daemon, '1@d0.test')
+    until(lambda: daemon.ask('show', 'orders')['order'], 10, 'a disabled source')
+    [order] = daemon.ask('show', 'orders')['order']
+    address = order['ip']
+    assert order['kind'] == 'source-off' and order['who'] == 'd0.test/v'
+    assert order['reason'].endswith(': 421 4.7.1 Your address is listed')
+    assert daemon.ask('disable', 'source', address, 'd1.test/v')['affected'] == 1
+    daemon.kill()
+    daemon.start()
+    assert sorted(row['who'] for row in daemon.ask('show', 'orders')['order']) == [
+        'd0.test/v', 'd1.test/v']
+    inject(daemon, '1@d1.test', '1@d2.test')
+    daemon.wait_for(10, delivered=1, queued_rcpts=2)
+    assert daemon.ask('explain', 'd1.test/v')['detail'] == (
+        f'{address} is kept from d1.test/v: set by an operator')
+    assert 'is listed' in daemon.cli('show', 'orders').stdout
+    assert daemon.ask('enable', 'source', address, '*/*')['affected'] == 2
+    daemon.wait_for(10, delivered=3, queued_rcpts=0)
+    daemon.kill()
+    daemon.start()
+    assert daemon.ask('show', 'orders')['order'] == []
+
+
 def test_a_pause_finds_queues_that_another_shard_owns(world):
     """Each queue begins at the shard of its name and moves to that of its route; the order goes
     after it, and after a restart the pause is where the queue begins."""

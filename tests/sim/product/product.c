@@ -14,6 +14,7 @@
 #define RECOUNT_EVERY    16
 #define OWNERS_EVERY     64
 #define RECIPIENTS_EVERY 256
+#define ORDERS_EVERY     7
 
 /* What was not drawn. Ample pools are for all shards together: a history costs their pages. */
 static struct shard_limits ample_limits(const struct product_setup *setup)
@@ -132,6 +133,9 @@ static void count_done(struct product *product)
         events->modes_entered += product->shards[i]->mode_counts.entered;
         events->modes_left += product->shards[i]->mode_counts.left;
         events->modes_moved += product->shards[i]->mode_counts.moved;
+        events->orders_begun += product->shards[i]->orders.begun;
+        events->orders_ended += product->shards[i]->orders.ended;
+        events->orders_recovered += product->shards[i]->orders.recovered;
         events->queues_moved += product->shards[i]->totals.queues_moved;
         events->rcpts_moved += product->shards[i]->totals.rcpts_moved;
         events->rcpts_handed_on += product->shards[i]->totals.rcpts_handed_on;
@@ -442,6 +446,8 @@ const char *product_audit(struct product *product)
         text = door_audit(product->shards, (uint16_t)count);
     if (!text && turn % OWNERS_EVERY == 0)
         text = audit_owners(product->shards, (uint16_t)count);
+    if (!text && turn % ORDERS_EVERY == 0)
+        text = audit_orders(product->shards, (uint16_t)count);
     if (!text && turn % RECIPIENTS_EVERY == 0)
         text = audit_recipients(product->shards, (uint16_t)count);
     if (!text)

@@ -28,6 +28,9 @@
     X(modes_left, "and out of it")                                                                 \
     X(modes_recovered, "queues that are still in backoff mode after a restart")                    \
     X(modes_moved, "to another shard in backoff mode")                                             \
+    X(orders_begun, "standing orders, and tighter ones")                                           \
+    X(orders_ended, "")                                                                            \
+    X(orders_recovered, "that a restart brought back")                                             \
     X(queues_moved, "to another shard")                                                            \
     X(rcpts_moved, "with them")                                                                    \
     X(rcpts_handed_on, "to another queue, where they waited in one that hands its mail on")        \

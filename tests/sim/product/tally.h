@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 #define TALLY_MIN      20
-#define TALLY_ROWS_MAX 160
+#define TALLY_ROWS_MAX 256
 
 struct tally_row {
     const char *group;

@@ -178,6 +178,21 @@ static const struct timeline_case cases[] = {
      .replies = "reply /too many/ mode=backoff\n",
      .backoff = " backoff-max-msg-rate 1/10m\n backoff-retry-after 20m\n"
                 " backoff-to-normal-after-delivery yes\n"},
+    {.name = "disable-source-ip",
+     .what = "a refusal of s1 keeps the queue from it for 35 minutes; then it is used again",
+     .rules = {{"mail from=10.9.0.1/32 first=1 421 4.7.1 Your address is listed"}},
+     .messages = 6,
+     .source_count = 2,
+     .replies = "reply /address is listed/ disable-source-ip,reenable-after=35m\n",
+     .backoff = " max-msg-rate 1/10m\n"},
+    {.name = "all-sources-disabled",
+     .what = "both are refused: nothing is tried until the first is back, and backoff mode holds",
+     .rules = {{"mail first=2 421 4.7.1 Your address is listed"}},
+     .messages = 3,
+     .source_count = 2,
+     .replies = "reply /address is listed/ disable-source-ip\n",
+     .backoff = " reenable-source-ip-after 1h\n backoff-upon-all-sources-disabled yes\n"
+                " backoff-max-msg-rate 1/10m\n backoff-retry-after 20m\n"},
     {.name = "skip-mx",
      .what = "a refusal by the best MX: the message goes to the second one at once, and so does "
              "the next",

@@ -61,6 +61,9 @@ static const char *needed_by(enum verb verb)
     case VERB_SHOW_SETTINGS:
     case VERB_EXPLAIN:
         return " a.example/mta1";
+    case VERB_DISABLE_SOURCE:
+    case VERB_ENABLE_SOURCE:
+        return " 192.0.2.1 a.example/mta1";
     case VERB_SET_QUEUE:
         return " a.example/mta1 --mode=backoff";
     case VERB_LIST:
@@ -91,6 +94,7 @@ static const char *value_of(enum verb_option option)
         return "=b.example/*";
     case OPTION_OLDER_THAN:
     case OPTION_GRACE:
+    case OPTION_REENABLE_AFTER:
         return "=1d2s";
     default:
         return "";
@@ -236,6 +240,10 @@ static void mistakes_are_named(void **state)
     assert_refused("show queues --maxitems", "--maxitems wants N");
     assert_refused("show queues --maxitems=-1", "--maxitems wants N");
     assert_refused("show queues --sort=age", "name|rcpt|kb|conn");
+    assert_refused("disable source 192.0.2.1", "an address and a queue");
+    assert_refused("disable source 192.0.2.1 a/*", "an address and a queue");
+    assert_refused("enable source 192.0.2.300 a/b", "an address and a queue");
+    assert_verb("enable source 192.0.2.1 */*", VERB_ENABLE_SOURCE);
     assert_refused("set queue a/b", "set queue wants --mode=normal|backoff");
     assert_refused("set queue a/b --mode=slow", "normal|backoff");
     assert_refused("show queues --json=1", "no value");

@@ -1,0 +1,190 @@
+/*
+ * orders: standing orders, what the replies of receivers and operators left behind.
+ *
+ * An order keeps mail away from a source address: a queue does not use it any more (SOURCE_OFF), or
+ * nothing goes from it to a provider (STOP). After its time a STOP is a probe: one connection in
+ * all from that source to that provider, over all shards, and one more for each one that delivered;
+ * a refusal on one of them is a new stop, twice as long. SOURCE_OFF ends after its time or by an
+ * operator, STOP when as many connections are allowed as anybody wants, or has come to nothing.
+ *
+ * Every shard holds all orders. The shard that sees a reply obeys at once and tells the order's
+ * owner, which follows from the hash of its key; the owner logs it as a named state
+ * ("order/KIND/IP/WHO") and tells all shards. What is loosened is logged first. So a crash may
+ * bring an order back, and never ends one. The owner lends the connections of a probe: what the
+ * shards hold never exceeds what is allowed, but for connections that stood before the stop and end
+ * with their message.
+ *
+ * All of a shard's copy belongs to its thread. Without orders nothing here costs more than a
+ * comparison. Times: _ns of the shard's clock, which is that of all shards; _us wall clock. There
+ * are at most ORDER_COUNT_MAX; beyond that a reply leads to nothing, and the log says so.
+ */
+#pragma once
+
+#include "core/base/hash.h"
+#include "core/base/ipaddr.h"
+#include "core/base/list.h"
+#include "core/base/slab.h"
+#include "core/io/io.h"
+#include "core/io/mailbox.h"
+#include "shard/report.h"
+
+struct connection;
+struct lane;
+struct queue;
+struct shard;
+struct site;
+
+#define ORDER_LOG_KEY    "order/"
+#define ORDER_REASON_MAX 240
+#define ORDER_COUNT_MAX  65536u
+/* A probe that has got so far is over: what else is configured holds from then on. */
+#define ORDER_PROBE_FULL 100u
+
+/* name, word */
+#define ORDER_KIND_TABLE(X)                                                                        \
+    X(ORDER_SOURCE_OFF, "source-off") /* who: a queue */                                           \
+    X(ORDER_STOP, "stop")             /* who: a provider */
+
+enum order_kind {
+#define ORDER_KIND_ENUM(name, ...) name,
+    ORDER_KIND_TABLE(ORDER_KIND_ENUM)
+#undef ORDER_KIND_ENUM
+        ORDER_KIND_COUNT,
+};
+
+const char *order_kind_text(enum order_kind kind);
+
+struct order_facts {
+    uint8_t kind;  /* enum order_kind */
+    uint8_t stops; /* STOP: how many in a row */
+    struct ipaddr source;
+    uint64_t since_us;
+    uint64_t since_ns;
+    uint64_t until_us; /* 0 = it does not end by time */
+    uint64_t until_ns; /* STOP: then it is a probe */
+    uint64_t first_ms; /* STOP: how long the first one was */
+    char who[REPORT_NAME_MAX];
+    char reason[ORDER_REASON_MAX]; /* the line, if any, and the reply, or who ordered it */
+};
+
+/* Shard to owner and back: what happened since the last one. */
+struct order_tell {
+    struct parcel parcel;
+    struct order_facts facts;
+    uint32_t index;     /* of the sender's order */
+    uint32_t returned;  /* connections */
+    uint32_t delivered; /* connections of the probe that began at facts.since_ns */
+    bool tightens;
+};
+
+/* Shard to owner, which keeps it until there is a connection for it. */
+struct order_want {
+    struct parcel parcel;
+    struct list link;
+    uint64_t hash;
+    uint32_t index;
+    uint8_t kind;
+    struct ipaddr source;
+    char who[REPORT_NAME_MAX];
+    bool is_granted;
+};
+
+/* Owner to all shards, one after the other, and back. */
+struct order_news {
+    struct parcel parcel;
+    struct order_facts facts;
+    uint32_t index; /* of the owner's order */
+    uint16_t owner;
+    bool is_over;
+};
+
+struct order {
+    struct order_facts facts;
+    struct shard *shard;
+    uint64_t hash;
+    uint32_t index;
+    bool is_over; /* not in force; kept while something of it is under way */
+    struct io_timer timer;
+    struct order_tell tell;
+    bool tell_is_out;
+    bool must_tell; /* that it is tighter here */
+    uint32_t to_return;
+    uint32_t to_credit;
+    struct order_want want;
+    bool want_is_out;
+    uint32_t granted; /* connections lent to this shard */
+    uint32_t used;    /* of them, that stand */
+    struct list lanes;
+    /* At its owner. */
+    struct order_news news;
+    bool news_is_out;
+    bool has_news;
+    bool is_loosening; /* the log was told of its end and has not answered */
+    uint32_t allowed;  /* connections of the probe; 0 = none yet */
+    uint32_t lent;
+    struct list wants;
+};
+
+struct orders {
+    struct slab slab;
+    struct table table;
+    uint32_t counts[ORDER_KIND_COUNT]; /* in force */
+    uint32_t walk_cursor;              /* queues below it were looked at since the last change */
+    bool is_walking;
+    uint64_t begun;
+    uint64_t ended;
+    uint64_t recovered;
+};
+
+void orders_init(struct shard *shard);
+void orders_fini(struct shard *shard);
+/* Queues that an order held look again; called each turn. */
+void orders_turn(struct shard *shard);
+bool orders_is_busy(const struct shard *shard);
+
+/* The name of the provider in orders; of a site that is its own, one that follows from its hash. */
+void orders_name_provider(const struct site *site, char *room, size_t room_bytes);
+
+/* ---- What holds ---- */
+
+/* Whether an order keeps the queue's mail from that source. */
+bool orders_forbid(const struct shard *shard, const struct queue *queue,
+                   const struct ipaddr *source);
+/* Until when nothing may be sent from the source to the site's provider; 0: it may. */
+uint64_t orders_stopped_until_ns(const struct shard *shard, const struct site *site,
+                                 const struct ipaddr *source);
+/* The order that keeps the queue from a source of its own and ends first, NULL: there is none.
+ * Valid within the turn. *ret_until_ns: when it ends, UINT64_MAX = nobody knows. */
+const struct order *orders_holding(const struct shard *shard, const struct queue *queue,
+                                   uint64_t *ret_until_ns);
+/* Whether every source of the queue is disabled for it. */
+bool orders_disable_all(const struct shard *shard, const struct queue *queue);
+/* Whether the lane may open a connection now; else it is served again when it may. */
+bool orders_admit(struct shard *shard, struct lane *lane);
+/* One was opened after orders_admit. */
+void orders_on_open(struct shard *shard, struct connection *connection);
+void orders_on_closed(struct shard *shard, struct connection *connection);
+void orders_on_delivered(struct shard *shard, struct connection *connection);
+
+/* ---- What makes and ends them ---- */
+
+/* for_ms: CONF_UNLIMITED = until an operator says so. True when it is new. */
+bool orders_disable_source(struct shard *shard, struct queue *queue, const struct ipaddr *source,
+                           uint64_t for_ms, const char *reason);
+/* A reply on that connection asks for a stop of its source at the queue's provider. True when it
+ * began one. */
+bool orders_stop(struct shard *shard, struct connection *connection, uint64_t for_ms,
+                 const char *reason);
+
+/* ---- Operators, restarts, reports ---- */
+
+/* `disable source`: the shard that owns the order carries it out. */
+void orders_on_disable(struct shard *shard, struct report *report);
+/* `enable source`: each shard ends those of its own that match. */
+void orders_on_enable(struct shard *shard, struct report *report);
+void orders_report(const struct shard *shard, struct report *report);
+/* The log's last word, after a restart; value empty: nothing. */
+void orders_recover(struct shard *shard, struct slice name, struct slice value);
+/* The log's answer to the record of an order's end. */
+void orders_on_logged(struct shard *shard, uint32_t index, int32_t status);
+void orders_on_parcel(struct shard *shard, struct parcel *parcel);
