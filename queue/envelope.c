@@ -3,6 +3,7 @@
 #include "core/base/err.h"
 #include "core/base/hash.h"
 #include "core/base/must.h"
+#include "queue/terms.h"
 
 /*
  * Encoding: u32 bytes of the whole envelope, u8 version (1), u64 message id, u64 accepted_us,
@@ -10,11 +11,13 @@
  * (u8 family, then 0, 4 or 16 bytes), seven str16 (sender, vmta, pool, job id, envelope id, source
  * type, client helo), u32 bytes of the recipient table, the table. A recipient: str16 address,
  * str16 orcpt, str8 host. The length comes first so that a reader knows how much of a record it
- * must fetch. Version 2 has str16 headers at the end and is written only where there are any.
+ * must fetch. Version 2 has str16 headers at the end and is written only where there are any;
+ * version 3, of messages with terms, has str16 headers and str16 terms.
  */
 #define ENVELOPE_VERSION         1
 #define ENVELOPE_VERSION_HEADERS 2
-#define ENVELOPE_FIXED_BYTES     (4 + 1 + 8 + 8 + 5 * 4 + 2 * 17 + 7 * 2 + 4 + 2)
+#define ENVELOPE_VERSION_TERMS   3
+#define ENVELOPE_FIXED_BYTES     (4 + 1 + 8 + 8 + 5 * 4 + 2 * 17 + 7 * 2 + 4 + 2 + 2)
 
 void envelope_put_rcpt(struct wire_writer *w, const struct envelope_rcpt *rcpt)
 {
@@ -70,7 +73,15 @@ size_t envelope_bytes_max(const struct envelope *envelope)
 {
     return ENVELOPE_FIXED_BYTES + envelope->sender.len + envelope->vmta.len + envelope->pool.len +
            envelope->job_id.len + envelope->envelope_id.len + envelope->source_type.len +
-           envelope->client_helo.len + envelope->rcpts.len + envelope->headers.len;
+           envelope->client_helo.len + envelope->rcpts.len + envelope->headers.len +
+           envelope->terms.len;
+}
+
+static uint8_t version_of(const struct envelope *envelope)
+{
+    if (envelope->terms.len > 0)
+        return ENVELOPE_VERSION_TERMS;
+    return envelope->headers.len > 0 ? ENVELOPE_VERSION_HEADERS : ENVELOPE_VERSION;
 }
 
 void envelope_encode(const struct envelope *envelope, struct wire_writer *w)
@@ -81,7 +92,7 @@ void envelope_encode(const struct envelope *envelope, struct wire_writer *w)
 
     must(envelope->rcpt_count <= ENVELOPE_RCPT_COUNT_MAX);
     wire_put_u32(w, 0);
-    wire_put_u8(w, envelope->headers.len > 0 ? ENVELOPE_VERSION_HEADERS : ENVELOPE_VERSION);
+    wire_put_u8(w, version_of(envelope));
     wire_put_u64(w, envelope->message_id);
     wire_put_u64(w, envelope->accepted_us);
     wire_put_u32(w, envelope->flags);
@@ -102,8 +113,10 @@ void envelope_encode(const struct envelope *envelope, struct wire_writer *w)
         w->failed = true;
     wire_put_u32(w, (uint32_t)envelope->rcpts.len);
     wire_put_bytes(w, envelope->rcpts.data, envelope->rcpts.len);
-    if (envelope->headers.len > 0)
+    if (version_of(envelope) != ENVELOPE_VERSION)
         wire_put_str16(w, envelope->headers);
+    if (envelope->terms.len > 0)
+        wire_put_str16(w, envelope->terms);
     if (w->failed)
         return;
     bytes = (size_t)(w->at - start);
@@ -144,6 +157,7 @@ int envelope_decode(struct slice data, struct envelope *ret_envelope)
 {
     struct envelope e = {0};
     struct wire_reader r;
+    struct terms terms;
     uint8_t version;
 
     wire_reader_init(&r, data.data, data.len);
@@ -152,7 +166,7 @@ int envelope_decode(struct slice data, struct envelope *ret_envelope)
         return E_DAMAGED;
     wire_reader_init(&r, data.data + 4, e.encoded_bytes - 4);
     version = wire_get_u8(&r);
-    if (version != ENVELOPE_VERSION && version != ENVELOPE_VERSION_HEADERS)
+    if (version < ENVELOPE_VERSION || version > ENVELOPE_VERSION_TERMS)
         return E_DAMAGED;
     e.message_id = wire_get_u64(&r);
     e.accepted_us = wire_get_u64(&r);
@@ -171,11 +185,15 @@ int envelope_decode(struct slice data, struct envelope *ret_envelope)
     e.source_type = wire_get_str16(&r);
     e.client_helo = wire_get_str16(&r);
     e.rcpts = wire_get_bytes(&r, wire_get_u32(&r));
-    if (version == ENVELOPE_VERSION_HEADERS)
+    if (version != ENVELOPE_VERSION)
         e.headers = wire_get_str16(&r);
+    if (version == ENVELOPE_VERSION_TERMS)
+        e.terms = wire_get_str16(&r);
     if (r.failed || wire_left(&r) != 0)
         return E_DAMAGED;
     if (e.rcpt_count > ENVELOPE_RCPT_COUNT_MAX || !rcpts_fit(&e))
+        return E_DAMAGED;
+    if (e.terms.len > 0 && terms_decode(e.terms, &terms) < 0)
         return E_DAMAGED;
     if (e.stuffed_dots > (uint64_t)e.prefix_bytes + e.body_bytes)
         return E_DAMAGED;

@@ -40,6 +40,7 @@ struct envelope {
     struct slice client_helo;
     struct slice rcpts;     /* encoded recipients; walk with envelope_rcpt_next */
     struct slice headers;   /* that accounting files quote, see core/obs/noted_header.h */
+    struct slice terms;     /* encoded, see terms.h; empty = the settings of its queues hold */
     uint32_t encoded_bytes; /* of the whole envelope, set by decode */
 };
 

@@ -636,6 +636,7 @@ static int tell_message(struct recover *recover, const struct recover_message *m
         .vmta = recover->table.names[message->vmta],
         .rcpt_count = message->rcpt_count,
         .flow = message->flow,
+        .expires_us = (uint64_t)message->expires_s * 1000000,
     };
     struct wire_writer w;
 

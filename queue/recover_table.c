@@ -3,6 +3,7 @@
 #include "core/base/err.h"
 #include "core/base/mem.h"
 #include "core/base/must.h"
+#include "queue/terms.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -162,6 +163,8 @@ int recover_table_message(struct recover_table *t, const struct envelope *envelo
     struct recover_message *message = message_find(t, envelope->message_id);
     struct envelope_rcpt rcpt;
     struct wire_reader r;
+    struct terms terms = {0};
+    uint64_t due_us = 0;
     int result;
 
     if (message != NULL) {
@@ -180,12 +183,19 @@ int recover_table_message(struct recover_table *t, const struct envelope *envelo
         return result;
     message->accepted_us = envelope->accepted_us;
     message->flow = envelope_flow(envelope);
+    if (envelope->terms.len > 0 && terms_decode(envelope->terms, &terms) < 0)
+        return E_DAMAGED;
+    /* As the shard was told while the message was new. */
+    if (terms.window_count > 0)
+        due_us = terms_next_us(&terms, envelope->accepted_us);
+    message->expires_s = (uint32_t)((terms.expires_us + 999999) / 1000000);
     place_take(message, place);
     wire_reader_init(&r, envelope->rcpts.data, envelope->rcpts.len);
     for (uint32_t i = 0; envelope_rcpt_next(&r, &rcpt); i++) {
         result = domain_of(t, &rcpt, &t->rcpts[message->rcpt_first + i].domain);
         if (result < 0)
             return result;
+        t->rcpts[message->rcpt_first + i].due_us = due_us == TERMS_NEVER ? 0 : due_us;
     }
     return 0;
 }
@@ -209,6 +219,7 @@ int recover_table_state(struct recover_table *t, const struct log_message_state 
         return result;
     message->accepted_us = state->accepted_us;
     message->flow = state->flow;
+    message->expires_s = (uint32_t)((state->expires_us + 999999) / 1000000);
     place_take(message, &state->place);
     wire_reader_init(&r, state->rcpts.data, state->rcpts.len);
     for (uint32_t i = 0; log_state_rcpt_next(&r, &rcpt); i++) {

@@ -23,7 +23,8 @@ struct recover_rcpt {
 struct recover_message {
     uint64_t id;
     uint64_t accepted_us;
-    uint32_t serial; /* place */
+    uint32_t expires_s; /* by its own terms, rounded up; 0 = they do not say */
+    uint32_t serial;    /* place */
     uint32_t offset;
     uint32_t bytes;
     uint32_t vmta; /* index of names */

@@ -181,8 +181,9 @@ struct log_message_state {
     struct log_place place;
     struct slice vmta; /* name of the VMTA the message is queued for */
     uint32_t rcpt_count;
-    struct slice rcpts; /* encoded; see log_state_rcpt_put / _next */
-    uint32_t flow;      /* envelope_flow; 0 = unknown, written by an earlier version */
+    struct slice rcpts;  /* encoded; see log_state_rcpt_put / _next */
+    uint32_t flow;       /* envelope_flow; 0 = unknown, written by an earlier version */
+    uint64_t expires_us; /* by the message's own terms (terms.h); 0 = they do not say */
 };
 
 struct log_state_rcpt {

@@ -9,6 +9,7 @@
 #include "core/base/log.h"
 #include "core/base/regex.h"
 #include "core/mail/classify.h"
+#include "queue/terms.h"
 #include "shard/planted.h"
 #include "shard/policy/category.h"
 #include "shard/shard_int.h"
@@ -448,10 +449,13 @@ static void settle_locally(struct shard *shard, struct delivery *delivery,
             .orcpt = delivery->orcpts[i],
             .flags = flags,
         };
-        struct fate fate = fate_of_rcpt(verdict, &queue->settings, queued_attempts(queued), age,
-                                        io_rng(shard->io));
-        struct outcome_parcel *parcel = settle(shard, delivery->rcpts[i], &facts, verdict, &fate);
+        struct fate fate =
+            timely_fate(shard, delivery->message, &queue->settings, queued, verdict, age);
+        struct outcome_parcel *parcel;
 
+        if (delivery->local == LOCAL_EXPIRED)
+            fate.category = "message-expired";
+        parcel = settle(shard, delivery->rcpts[i], &facts, verdict, &fate);
         send_home(shard, parcel);
     }
     delivery_free(shard, delivery);
@@ -548,9 +552,50 @@ void deliver_unpark(struct shard *shard, struct delivery *delivery)
     give_back(shard, delivery);
 }
 
+/* Another time, as its sender has said. Nothing of it is in memory but for this delivery, so nobody
+ * waits for a claim. */
+static void defer_all(struct shard *shard, struct delivery *delivery, uint64_t due_us)
+{
+    struct queue *queue = delivery_queue(delivery);
+
+    shard->outcomes_reserved -= delivery->count;
+    while (delivery->count > 0) {
+        queue->sending_count--;
+        queues_defer(shard, delivery->rcpts[--delivery->count], due_us);
+    }
+    delivery_free(shard, delivery);
+}
+
+/* False when it is not the time for the message: it has been seen to. */
+static bool is_timely(struct shard *shard, struct delivery *delivery)
+{
+    struct connection *connection = delivery->connection;
+    uint64_t next_us;
+
+    if (!connection || delivery->message->envelope.terms.len == 0)
+        return true;
+    next_us = timely_next_us(shard, delivery->message);
+    if (next_us == 0)
+        return true;
+    connection->delivery = NULL;
+    if (next_us == TERMS_NEVER) {
+        delivery->connection = NULL;
+        delivery->local = LOCAL_EXPIRED;
+        snprintf(delivery->local_error, sizeof(delivery->local_error), "%s",
+                 delivery_queue(delivery)->last_error);
+        finish_local(shard, delivery);
+    } else {
+        defer_all(shard, delivery, next_us);
+    }
+    site_connection_lost(shard, connection);
+    return false;
+}
+
 /* The message is in memory: off it goes. */
 static void send_message(struct shard *shard, struct delivery *delivery)
 {
+    if (!is_timely(shard, delivery))
+        return;
     if (!delivery->connection) {
         finish_local(shard, delivery);
     } else if (!rates_take(shard, delivery_queue(delivery), delivery->count)) {
@@ -887,8 +932,8 @@ void deliver_on_rcpt(struct shard *shard, struct delivery *delivery, uint32_t in
     if (delivery->feed)
         verdict = feed_verdict(delivery, verdict, &unreadable);
     react = replies_heed(shard, delivery->connection, queue, verdict);
-    fate = fate_of_rcpt(verdict, &queue->settings, queued_attempts(queued), age_ms(shard, queued),
-                        io_rng(shard->io));
+    fate = timely_fate(shard, delivery->message, &queue->settings, queued, verdict,
+                       age_ms(shard, queued));
     /* A receiver that took nobody before it called this one too many would be asked for ever. */
     if (fate.kind == FATE_RETRY_AT_ONCE && (verdict->flags & VERDICT_TOO_MANY_RCPT) != 0 &&
         (index == 0 || delivery->open == 0)) {

@@ -8,6 +8,7 @@
  */
 #include "core/base/err.h"
 #include "core/base/mem.h"
+#include "queue/terms.h"
 #include "shard/place.h"
 #include "shard/planted.h"
 #include "shard/shard_int.h"
@@ -57,6 +58,7 @@ void home_init(struct shard *shard)
     const struct shard_limits *limits = &shard->limits;
 
     slab_init(&shard->home_messages, sizeof(struct home_message), limits->message_count_max);
+    expiries_init(&shard->home_expiries, limits->message_count_max);
     slab_init(&shard->home_rcpts, sizeof(struct home_rcpt), limits->rcpt_count_max);
     slab_init(&shard->routes, sizeof(struct route), limits->rcpt_count_max);
     slab_init(&shard->handoffs, sizeof(struct handoff), 65536);
@@ -78,6 +80,7 @@ void home_fini(struct shard *shard)
     slab_fini(&shard->handoffs);
     slab_fini(&shard->routes);
     slab_fini(&shard->home_rcpts);
+    expiries_fini(&shard->home_expiries);
     slab_fini(&shard->home_messages);
 }
 
@@ -280,6 +283,49 @@ static uint16_t kilobytes_of(const struct log_place *place)
     return kilobytes < UINT16_MAX ? (uint16_t)kilobytes : UINT16_MAX;
 }
 
+static void home_free(struct shard *shard, struct home_message *home, uint32_t index)
+{
+    message_free_rcpts(shard, home);
+    if (home->has_expiry)
+        expiries_drop(&shard->home_expiries, index);
+    slab_free(&shard->home_messages, index);
+}
+
+/* expires_us: 0 = the message does not say. False when memory is short. */
+static bool note_expiry(struct shard *shard, struct home_message *home, uint32_t index,
+                        uint64_t expires_us)
+{
+    if (expires_us == 0)
+        return true;
+    home->has_expiry = expiries_put(&shard->home_expiries, index, seconds_up(expires_us));
+    return home->has_expiry;
+}
+
+static uint32_t expiry_of(const struct shard *shard, const struct home_message *home,
+                          uint32_t index)
+{
+    return home->has_expiry ? expiries_get(&shard->home_expiries, index) : 0;
+}
+
+/* When a new message may first be tried, 0 = at once, and when it expires by its own terms. */
+static uint64_t first_try_us(struct shard *shard, const struct envelope *envelope,
+                             uint64_t *ret_expires_us)
+{
+    uint64_t now_us, next_us;
+    struct terms terms;
+    int result;
+
+    *ret_expires_us = 0;
+    if (envelope->terms.len == 0)
+        return 0;
+    result = terms_decode(envelope->terms, &terms);
+    must(result == 0);
+    *ret_expires_us = terms.expires_us;
+    now_us = io_wall_us(shard->io);
+    next_us = terms_next_us(&terms, now_us);
+    return next_us == TERMS_NEVER || next_us <= now_us ? 0 : next_us;
+}
+
 /* False when memory is short; nothing is changed then. */
 static bool register_message(struct shard *shard, struct message *message)
 {
@@ -289,26 +335,33 @@ static bool register_message(struct shard *shard, struct message *message)
     struct wire_reader reader;
     uint32_t index, last = NONE, ordinal = 0;
     struct home_message *home = slab_alloc(&shard->home_messages, &index);
+    uint64_t due_us, expires_us;
 
     if (!home)
         return false;
+    due_us = first_try_us(shard, envelope, &expires_us);
     home->id = envelope->message_id;
     home->accepted_s = seconds_up(envelope->accepted_us);
     home->place = message->append.place;
     home->rcpt_first = NONE;
+    if (!note_expiry(shard, home, index, expires_us)) {
+        slab_free(&shard->home_messages, index);
+        return false;
+    }
     wire_reader_init(&reader, envelope->rcpts.data, envelope->rcpts.len);
     while (envelope_rcpt_next(&reader, &rcpt)) {
-        if (rcpt_add(shard, home, &last, route_get(shard, envelope_rcpt_host(&rcpt), vmta_id, flow),
-                     (struct home_rcpt){.ordinal = (uint16_t)ordinal++}))
+        if (rcpt_add(
+                shard, home, &last, route_get(shard, envelope_rcpt_host(&rcpt), vmta_id, flow),
+                (struct home_rcpt){.ordinal = (uint16_t)ordinal++, .due_s = seconds_up(due_us)}))
             continue;
-        message_free_rcpts(shard, home);
-        slab_free(&shard->home_messages, index);
+        home_free(shard, home, index);
         return false;
     }
     must(ordinal == envelope->rcpt_count);
     message->home = index;
     message->kilobytes = kilobytes_of(&home->place);
-    if (message->is_partial || message_pool_is_tight(&shard->pool)) {
+    /* One that may have to wait for its time, or whose time may be over, is read back. */
+    if (message->is_partial || envelope->terms.len > 0 || message_pool_is_tight(&shard->pool)) {
         message_free(message);
     } else {
         home->hot = message->index + 1;
@@ -353,6 +406,10 @@ int shard_recover_message(struct shard *shard, const struct log_message_state *s
     home->accepted_s = seconds_up(state->accepted_us);
     home->place = state->place;
     home->rcpt_first = NONE;
+    if (!note_expiry(shard, home, index, state->expires_us)) {
+        slab_free(&shard->home_messages, index);
+        return E_FULL;
+    }
     wire_reader_init(&reader, state->rcpts.data, state->rcpts.len);
     while (log_state_rcpt_next(&reader, &rcpt)) {
         struct home_rcpt facts = {.ordinal = (uint16_t)ordinal++,
@@ -365,8 +422,7 @@ int shard_recover_message(struct shard *shard, const struct log_message_state *s
         if (rcpt.domain.len > 0)
             domain = rcpt.domain;
         if (!rcpt_add(shard, home, &last, route_get(shard, domain, vmta_id, state->flow), facts)) {
-            message_free_rcpts(shard, home);
-            slab_free(&shard->home_messages, index);
+            home_free(shard, home, index);
             return E_FULL;
         }
     }
@@ -404,6 +460,7 @@ static void fill_handoff(struct shard *shard, struct handoff *handoff, uint32_t 
     const struct home_rcpt *rcpt = slab_at(&shard->home_rcpts, rcpt_index);
 
     fill_known(shard, handoff, home, rcpt);
+    handoff->expires_s = expiry_of(shard, home, message_index);
     handoff->due_us = (uint64_t)rcpt->due_s * 1000000;
     handoff->due_tick = 0;
     handoff->first_s = 0;
@@ -511,6 +568,7 @@ void home_on_handoff_back(struct shard *shard, struct handoff *handoff)
 
     must((uint8_t)home->id == (uint8_t)handoff->message_id && !rcpt->is_final);
     fill_known(shard, handoff, home, rcpt);
+    handoff->expires_s = expiry_of(shard, home, handoff->home_message);
     if (owner != OWNER_UNKNOWN)
         note_owner(route, handoff, owner);
     if (handoff->owner == shard->number)
@@ -545,8 +603,7 @@ void home_end_message(struct shard *shard, struct outcome_parcel *last)
     must(home->rcpt_open == 0 && !home->hot && home->handoff_rcpt == NONE);
     last->request.place = home->place;
     last->request.flags |= LOG_MESSAGE_DONE;
-    message_free_rcpts(shard, home);
-    slab_free(&shard->home_messages, last->home_message);
+    home_free(shard, home, last->home_message);
     post_outcome(shard, last);
 }
 
@@ -699,9 +756,9 @@ static const struct route *first_route(const struct shard *shard, const struct h
 
 /* dead: the place of a copy that is given up with this, or NULL. False when there is no room now;
  * the same message is tried again next turn. */
-static bool emit_state(struct shard *shard, const struct home_message *home,
-                       const struct log_place *dead)
+static bool emit_state(struct shard *shard, uint32_t home_message, const struct log_place *dead)
 {
+    const struct home_message *home = slab_at(&shard->home_messages, home_message);
     const struct route *route = first_route(shard, home);
     uint32_t rcpt_count = count_rcpts(shard, home);
     struct log_message_state state = {
@@ -711,6 +768,7 @@ static bool emit_state(struct shard *shard, const struct home_message *home,
         .vmta = slice_str(conf_vmta_name(shard->conf, route->vmta_id)),
         .rcpt_count = rcpt_count,
         .flow = route->flow,
+        .expires_us = (uint64_t)expiry_of(shard, home, home_message) * 1000000,
     };
     size_t room = (size_t)rcpt_count * (NAMES_BYTES_MAX + 16);
     uint8_t *table = home_scratch(shard, room);
@@ -753,7 +811,7 @@ static bool emit_state(struct shard *shard, const struct home_message *home,
 
 bool home_post_moved(struct shard *shard, uint32_t home_message, const struct log_place *dead)
 {
-    return emit_state(shard, slab_at(&shard->home_messages, home_message), dead);
+    return emit_state(shard, home_message, dead);
 }
 
 static void checkpoint_turn(struct shard *shard)
@@ -779,7 +837,7 @@ static void checkpoint_turn(struct shard *shard)
         }
         budget--;
         shard->checkpoint_sent++;
-        if (!emit_state(shard, slab_at(slab, shard->checkpoint_cursor), NULL))
+        if (!emit_state(shard, shard->checkpoint_cursor, NULL))
             return;
     }
     if (shard->checkpoint_cursor < slab->count_grown)

@@ -309,6 +309,7 @@ static void fill_envelope(struct intake_message *intake, struct slice rcpts)
         .pool = pool ? slice_str(pool->name) : SLICE_EMPTY,
         .job_id = intake->job_id,
         .envelope_id = intake->envelope_id,
+        .terms = intake->terms,
         .source_type = SLICE_LITERAL("smtp"),
         .client_helo = intake->helo,
         .rcpts = rcpts,

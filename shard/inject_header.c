@@ -13,6 +13,7 @@
 #define HOLD_BYTES_MAX  262144u
 #define HOLD_FIELDS_MAX 1000u
 
+#define SETTINGS_BYTES_MAX    2048 /* of one field that says when and how to try */
 #define JOB_ID_BYTES_MAX      255
 #define ENVELOPE_ID_BYTES_MAX 100 /* RFC 3461 4.4 */
 
@@ -21,6 +22,8 @@ enum want {
     WANT_VMTA,
     WANT_JOB,
     WANT_ENVELOPE_ID,
+    WANT_SCHEDULE,
+    WANT_SETTINGS,
     WANT_RECEIVED,
     WANT_MESSAGE_ID,
     WANT_DATE,
@@ -43,6 +46,8 @@ struct decision {
     struct slice asked; /* the name that a pattern list asked for last, and its first value */
     bool is_there;
     struct slice value;
+    struct inject_settings settings;
+    uint8_t terms[TERMS_BYTES_MAX]; /* encoded */
     char job_id[JOB_ID_BYTES_MAX + 1];
     char envelope_id[ENVELOPE_ID_BYTES_MAX + 1];
     uint8_t noted[OUTCOME_HEADERS_MAX];
@@ -62,6 +67,8 @@ static void want(struct decision *decision, enum want place, struct slice name, 
     decision->wants[place] = (struct header_want){.name = name, .strip = strip};
 }
 
+static const struct slice settings_name = {(const uint8_t *)"x-ringpost-set", 14};
+
 /* A name that no field has, for what the source does not ask for. */
 static void fill_wants(struct decision *decision)
 {
@@ -76,6 +83,10 @@ static void fill_wants(struct decision *decision)
         want(decision, WANT_JOB, slice_str(source->jobid_header), !source->retain_x_job);
     if (source->process_x_envid)
         want(decision, WANT_ENVELOPE_ID, SLICE_LITERAL("x-envid"), !source->retain_x_envid);
+    if (source->process_x_schedule)
+        want(decision, WANT_SCHEDULE, SLICE_LITERAL("x-schedule"), !source->retain_x_schedule);
+    if (source->allow_message_settings)
+        want(decision, WANT_SETTINGS, settings_name, true);
     want(decision, WANT_RECEIVED, SLICE_LITERAL("received"), source->remove_received_headers);
     want(decision, WANT_MESSAGE_ID, SLICE_LITERAL("message-id"), false);
     want(decision, WANT_DATE, SLICE_LITERAL("date"),
@@ -203,6 +214,8 @@ static int choose_route(struct decision *decision)
         return choose_by_header(decision, named->first.value);
     if (named && !decision->source->allow_empty_x_virtual_mta)
         return choose_fallback(decision);
+    if (decision->settings.way.len > 0)
+        return choose_by_header(decision, decision->settings.way);
     if (!decision->source->patterns ||
         !inject_lists_choose(decision->intake, find_header, decision))
         inject_choose_default(decision->intake);
@@ -276,6 +289,65 @@ static void note_headers(struct decision *decision)
         }
     }
     intake->headers = slice_of(decision->noted, wire_written(&w));
+}
+
+/* Each field of that name, as far as nothing is wrong with it. */
+static int take_settings(struct decision *decision)
+{
+    struct intake_message *intake = decision->intake;
+    struct header_walk walk;
+    struct header_field field;
+    const char *why = NULL;
+
+    if (!found(decision, WANT_SETTINGS))
+        return 0;
+    header_walk_init(&walk, held_octets(intake), decision->is_whole);
+    while (!why && header_walk_next(&walk, &field)) {
+        char room[SETTINGS_BYTES_MAX];
+        int len;
+
+        if (!slice_equal_nocase(field.name, settings_name))
+            continue;
+        len = unfold(field.value, room, sizeof(room));
+        why = len < 0 ? "x-ringpost-set is too long or not printable"
+                      : inject_settings_parse(slice_of(room, (size_t)len),
+                                              decision->source->allow_message_settings,
+                                              intake->wall_us, &decision->settings);
+    }
+    return why ? refuse(intake, 554, 6, 0, why) : 0;
+}
+
+static int take_schedule(struct decision *decision)
+{
+    const struct header_want *schedule = found(decision, WANT_SCHEDULE);
+    char room[SETTINGS_BYTES_MAX];
+    const char *why;
+    int len;
+
+    if (!schedule || schedule->first.value.len == 0)
+        return 0;
+    len = unfold(schedule->first.value, room, sizeof(room));
+    why = len < 0 ? "x-schedule is too long or not printable"
+                  : inject_schedule_parse(slice_of(room, (size_t)len), decision->intake->wall_us,
+                                          &decision->settings.terms);
+    return why ? refuse(decision->intake, 554, 6, 0, why) : 0;
+}
+
+/* Both of the above, for the envelope. */
+static int take_terms(struct decision *decision)
+{
+    struct wire_writer w;
+    int result = take_settings(decision);
+
+    if (result == 0)
+        result = take_schedule(decision);
+    if (result < 0)
+        return result;
+    wire_writer_init(&w, decision->terms, sizeof(decision->terms));
+    terms_encode(&decision->settings.terms, &w);
+    must(!w.failed);
+    decision->intake->terms = slice_of(decision->terms, wire_written(&w));
+    return 0;
 }
 
 /* What is known of the header by now, for inject_require.c. */
@@ -378,6 +450,8 @@ static int decide(struct intake_message *intake, bool is_whole)
     if (result == 0)
         result = check_requirements(&decision);
     if (result == 0)
+        result = take_terms(&decision);
+    if (result == 0)
         result = choose_route(&decision);
     if (result == 0)
         result = take_job(&decision);
@@ -392,6 +466,7 @@ static int decide(struct intake_message *intake, bool is_whole)
     intake->headers = SLICE_EMPTY;
     intake->job_id = SLICE_EMPTY;
     intake->envelope_id = SLICE_EMPTY;
+    intake->terms = SLICE_EMPTY;
     return result < 0 ? result : write_held(&decision);
 }
 

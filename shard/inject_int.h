@@ -12,6 +12,7 @@
 #pragma once
 
 #include "core/mail/header_scan.h"
+#include "queue/terms.h"
 #include "shard/planted.h"
 #include "shard/shard_int.h"
 
@@ -94,6 +95,7 @@ struct intake_message {
     struct slice envelope_id;
     struct slice job_id;  /* valid until the content has begun */
     struct slice headers; /* likewise */
+    struct slice terms;   /* encoded, likewise */
     unsigned additions;   /* enum intake_additions */
     uint64_t id;
     uint64_t wall_us; /* of the message's first octet */
@@ -158,6 +160,22 @@ struct inject_fields {
  * warn write a line to the log. */
 const char *inject_require(const struct intake_message *intake, const struct conf_source *source,
                            const struct inject_fields *fields);
+
+/* inject_terms.c */
+
+/* What x-ringpost-set says. */
+struct inject_settings {
+    struct terms terms;
+    struct slice way; /* in way_room; empty = it does not say */
+    unsigned seen;    /* enum conf_message_setting: of several for one the first counts */
+    char way_room[256];
+};
+
+/* Both: NULL, or why the message is refused. values: without folds; now_us: of acceptance.
+ * inject_schedule_parse adds windows, and an expiry no later than their end, to *terms. */
+const char *inject_schedule_parse(struct slice value, uint64_t now_us, struct terms *terms);
+const char *inject_settings_parse(struct slice value, unsigned allowed, uint64_t now_us,
+                                  struct inject_settings *settings);
 
 /* inject_address.c */
 

@@ -39,6 +39,7 @@ static void on_wake(struct io_timer *timer)
 void queues_init(struct shard *shard)
 {
     slab_init(&shard->queued, sizeof(struct queued), shard->limits.rcpt_count_max);
+    expiries_init(&shard->expiries, shard->limits.rcpt_count_max);
     slab_init(&shard->queues, sizeof(struct queue), shard->limits.queue_count_max);
     slab_init(&shard->strands, sizeof(struct ready_strand), shard->limits.queue_count_max);
     slab_init(&shard->outcomes, sizeof(struct outcome_parcel), 32768);
@@ -59,6 +60,7 @@ void queues_fini(struct shard *shard)
     slab_fini(&shard->outcomes);
     slab_fini(&shard->strands);
     slab_fini(&shard->queues);
+    expiries_fini(&shard->expiries);
     slab_fini(&shard->queued);
 }
 
@@ -367,7 +369,8 @@ static void fill_queued(struct queued *queued, const struct handoff *handoff)
     queued->accepted_s = handoff->accepted_s;
     queued->home_message = handoff->home_message;
     queued->home_rcpt = handoff->home_rcpt;
-    queued->ordinal = (uint16_t)handoff->ordinal;
+    queued->ordinal = handoff->ordinal & 0x7fff;
+    queued->has_expiry = handoff->expires_s > 0;
     queued->home = handoff->home & ((1 << 8) - 1);
     queued->is_hot = handoff->hot != NULL;
     if (handoff->hot) {
@@ -401,7 +404,9 @@ enum take queues_take(struct shard *shard, const struct handoff *handoff, uint16
         return TAKE_NO_ROOM;
     queued = slab_alloc(&shard->queued, &index);
     /* Its due time, if it is ever deferred, must find room: to forget it were an early retry. */
-    if (queued && !heap_reserve(&shard->due, shard->queued.count_used)) {
+    if (queued &&
+        (!heap_reserve(&shard->due, shard->queued.count_used) ||
+         (handoff->expires_s > 0 && !expiries_put(&shard->expiries, index, handoff->expires_s)))) {
         slab_free(&shard->queued, index);
         queued = NULL;
     }
@@ -441,6 +446,8 @@ void queues_drop(struct shard *shard, uint32_t queued_index)
     queue->queued_kilobytes -= size_kilobytes(size_code(queued));
     doubt_forget(shard, queued_index);
     flows_release(&shard->flows, queued->flow);
+    if (queued->has_expiry)
+        expiries_drop(&shard->expiries, queued_index);
     slab_free(&shard->queued, queued_index);
 }
 
@@ -464,19 +471,6 @@ bool queues_can_send(const struct shard *shard, const struct queue *queue)
            queue->rest_until_ns <= now_ns && queue->site && queue->site_until_ns > now_ns;
 }
 
-static bool head_is_expired(struct shard *shard, const struct queue *queue)
-{
-    uint32_t index = ready_oldest(queue);
-    const struct queued *queued;
-    uint64_t now_us = io_wall_us(shard->io);
-
-    if (index == NONE)
-        return false;
-    queued = slab_at(&shard->queued, index);
-    return now_us > queued_accepted_us(queued) &&
-           (now_us - queued_accepted_us(queued)) / 1000 > queue->settings.bounce_after_ms;
-}
-
 /* The configuration has no such virtual MTA any more: its mail waits until it is back, or until it
  * is too old. */
 static void wait_for_vmta(struct shard *shard, struct queue *queue)
@@ -485,7 +479,8 @@ static void wait_for_vmta(struct shard *shard, struct queue *queue)
              conf_vmta_name(shard->conf, queue->vmta_id));
     queue->last_error_us = io_wall_us(shard->io);
     queues_wait(shard, queue, VMTA_WAIT_MS, WAIT_VMTA);
-    if (!head_is_expired(shard, queue))
+    timely_set_expired_apart(shard, queue);
+    if (!timely_head_is_expired(shard, queue))
         return;
     queue->local = LOCAL_EXPIRED;
     queue->local_left = queue->ready_count;
@@ -608,7 +603,8 @@ void queues_rest_for(struct shard *shard, struct queue *queue, const struct verd
 
 void queues_expire(struct shard *shard, struct queue *queue)
 {
-    if (!head_is_expired(shard, queue))
+    timely_set_expired_apart(shard, queue);
+    if (!timely_head_is_expired(shard, queue))
         return;
     queue->local = LOCAL_EXPIRED;
     queue->local_left = queue->ready_count;
@@ -727,7 +723,7 @@ static void do_local_work(struct shard *shard)
         struct queue *queue =
             container_of(list_pop_front(&shard->local_work), struct queue, local_link);
         bool is_over = queue->local_left == 0 || queue->ready_count == 0 ||
-                       (queue->local == LOCAL_EXPIRED && !head_is_expired(shard, queue));
+                       (queue->local == LOCAL_EXPIRED && !timely_head_is_expired(shard, queue));
 
         if (is_over) {
             queue->local = LOCAL_NONE;

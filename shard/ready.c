@@ -179,10 +179,19 @@ void ready_push_apart(struct shard *shard, struct queue *queue, uint32_t queued_
     queue->ready_count++;
 }
 
-/* Takes out of the strand what was accepted before a time, and puts it at *tail. */
-static void sift(struct shard *shard, struct ready *ready, struct ready_strand *strand,
-                 uint64_t older_than_us, uint32_t *tail)
+static bool is_older(struct shard *shard, const struct queue *queue, uint32_t index,
+                     uint64_t older_than_us)
 {
+    const struct queued *queued = slab_at(&shard->queued, index);
+
+    return !older_than_us || queued_accepted_us(queued) < older_than_us;
+}
+
+/* Takes out of the strand what is meant, and puts it at *tail. */
+static void sift(struct shard *shard, struct queue *queue, struct ready_strand *strand,
+                 ready_meant_fn *is_meant_fn, uint64_t argument, uint32_t *tail)
+{
+    struct ready *ready = &queue->ready;
     uint32_t index = strand->head, kept_tail = NONE;
 
     strand->head = NONE;
@@ -190,7 +199,7 @@ static void sift(struct shard *shard, struct ready *ready, struct ready_strand *
     while (index != NONE) {
         struct queued *queued = slab_at(&shard->queued, index);
         uint32_t next = queued->next;
-        bool is_meant = !older_than_us || queued_accepted_us(queued) < older_than_us;
+        bool is_meant = is_meant_fn(shard, queue, index, argument);
         uint32_t *end = is_meant ? tail : &kept_tail;
         uint32_t *head = is_meant ? &ready->apart_head : &strand->head;
 
@@ -206,7 +215,8 @@ static void sift(struct shard *shard, struct ready *ready, struct ready_strand *
     strand->tail = kept_tail;
 }
 
-uint32_t ready_set_apart(struct shard *shard, struct queue *queue, uint64_t older_than_us)
+uint32_t ready_set_apart_by(struct shard *shard, struct queue *queue, ready_meant_fn *is_meant,
+                            uint64_t argument)
 {
     struct ready_strand *strand = &queue->ready.base, *next;
     uint32_t tail = queue->ready.apart_head;
@@ -215,8 +225,13 @@ uint32_t ready_set_apart(struct shard *shard, struct queue *queue, uint64_t olde
         tail = ((struct queued *)slab_at(&shard->queued, tail))->next;
     for (; strand; strand = next) {
         next = next_strand(queue, strand);
-        sift(shard, &queue->ready, strand, older_than_us, &tail);
+        sift(shard, queue, strand, is_meant, argument, &tail);
         free_if_empty(shard, queue, strand);
     }
     return queue->ready.apart_count;
+}
+
+uint32_t ready_set_apart(struct shard *shard, struct queue *queue, uint64_t older_than_us)
+{
+    return ready_set_apart_by(shard, queue, is_older, older_than_us);
 }

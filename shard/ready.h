@@ -50,5 +50,10 @@ void ready_push(struct shard *shard, struct queue *queue, uint32_t queued_index,
 void ready_push_apart(struct shard *shard, struct queue *queue, uint32_t queued_index);
 /* Sets apart those accepted before a time, 0 = all; how many are apart then. */
 uint32_t ready_set_apart(struct shard *shard, struct queue *queue, uint64_t older_than_us);
+/* The same for those that the function says are meant. */
+typedef bool ready_meant_fn(struct shard *shard, const struct queue *queue, uint32_t queued_index,
+                            uint64_t argument);
+uint32_t ready_set_apart_by(struct shard *shard, struct queue *queue, ready_meant_fn *is_meant,
+                            uint64_t argument);
 /* The one that was accepted first, of those at the heads; NONE when nothing is ready. */
 uint32_t ready_oldest(const struct queue *queue);

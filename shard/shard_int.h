@@ -45,6 +45,7 @@
 #include "net/mx.h"
 #include "net/smtpc.h"
 #include "net/smtpd.h"
+#include "shard/expiry.h"
 #include "shard/firsts.h"
 #include "shard/flows.h"
 #include "shard/growth.h"
@@ -116,15 +117,16 @@ struct arrival {
 struct home_message {
     uint64_t id;
     struct log_place place;
-    uint32_t accepted_s;   /* wall clock seconds, rounded up */
-    uint32_t hot;          /* index in the message pool + 1; 0 = cold */
-    uint32_t rcpt_first;   /* chain of home_rcpt by next */
-    uint32_t handoff_next; /* chain of messages with recipients to hand out */
-    uint32_t handoff_rcpt; /* the next recipient to hand out, NONE = all are */
-    uint16_t rcpt_open;    /* not final yet */
-    uint16_t claims;       /* recipients out with a pointer to hot */
+    uint32_t accepted_s;     /* wall clock seconds, rounded up */
+    uint32_t hot;            /* index in the message pool + 1; 0 = cold */
+    uint32_t rcpt_first;     /* chain of home_rcpt by next */
+    uint32_t handoff_next;   /* chain of messages with recipients to hand out */
+    uint32_t handoff_rcpt;   /* the next recipient to hand out, NONE = all are */
+    uint16_t rcpt_open;      /* not final yet */
+    uint16_t claims : 15;    /* recipients out with a pointer to hot */
+    uint16_t has_expiry : 1; /* of its own, in shard.home_expiries */
 };
-_Static_assert(ENVELOPE_RCPT_COUNT_MAX < UINT16_MAX, "recipients are counted in 16 bits");
+_Static_assert(ENVELOPE_RCPT_COUNT_MAX < 1 << 15, "recipients are counted in 15 bits");
 _Static_assert(sizeof(struct home_message) == 48, "memory of a queued message");
 
 /* One recipient of it: what recovery must know. */
@@ -174,6 +176,7 @@ struct handoff {
     uint32_t vmta_id;
     uint32_t flow; /* envelope_flow; home says it */
     uint32_t accepted_s;
+    uint32_t expires_s; /* by the message's own terms; 0 = they do not say */
     uint32_t home_message;
     uint32_t home_rcpt;
     uint32_t ordinal;
@@ -241,7 +244,8 @@ struct queued {
     uint32_t home_message; /* index at home */
     uint32_t home_rcpt;    /* index at home */
     uint32_t accepted_s;   /* wall clock seconds, rounded up */
-    uint16_t ordinal;
+    uint16_t ordinal : 15;
+    uint16_t has_expiry : 1; /* its message's own, in shard.expiries */
     uint16_t home : 8;
     uint16_t state : 2; /* enum queued_state */
     uint16_t is_hot : 1;
@@ -518,6 +522,7 @@ struct shard {
 
     /* home.c */
     struct slab home_messages;
+    struct expiries home_expiries; /* by home_message */
     struct slab home_rcpts;
     struct slab routes;
     struct table route_table;
@@ -552,6 +557,7 @@ struct shard {
 
     /* queues.c */
     struct slab queued;
+    struct expiries expiries; /* by queued */
     struct slab queues;
     struct slab strands; /* ready.c */
     struct flows flows;
@@ -898,6 +904,19 @@ void deliver_init(struct shard *shard);
 void deliver_fini(struct shard *shard);
 /* Starts a transaction for the queue on an idle connection. False when nothing was started (no
  * memory, nothing ready). */
+/* timely.c */
+
+bool timely_head_is_expired(struct shard *shard, const struct queue *queue);
+/* Those that say themselves when they expire are in no order; the others are in that of their
+ * acceptance. */
+void timely_set_expired_apart(struct shard *shard, struct queue *queue);
+/* Of a message with terms: 0 = it may be tried now, else when, or TERMS_NEVER. */
+uint64_t timely_next_us(struct shard *shard, const struct message *message);
+/* fate_of_rcpt, with the terms of the message if it has any; message may be NULL. */
+struct fate timely_fate(struct shard *shard, const struct message *message,
+                        const struct conf_queue *settings, const struct queued *queued,
+                        const struct verdict *verdict, uint64_t age_ms);
+
 bool deliver_start(struct shard *shard, struct connection *connection, struct queue *queue);
 /* Ends the first ready recipients of a queue by its local verdict. False when nothing could be
  * started now. */

@@ -140,6 +140,14 @@ enum conf_require {
     CONF_REQUIRE_REJECT,
 };
 
+/* What messages of a source may set for themselves; bits as the choices of allow-message-settings
+ * stand. */
+enum conf_message_setting {
+    CONF_SET_EXPIRY = 1,
+    CONF_SET_RETRY = 2,
+    CONF_SET_WAY = 4 | 8, /* the virtual MTA or pool, by either of its names */
+};
+
 enum conf_bad_line_ends {
     CONF_LINE_ENDS_REJECT,
     CONF_LINE_ENDS_FIX,
@@ -171,8 +179,11 @@ struct conf_source {
     bool retain_x_job;
     bool process_x_envid;
     bool retain_x_envid;
+    bool process_x_schedule;
+    bool retain_x_schedule;
     bool remove_received_headers;
     bool add_message_id_header;
+    uint32_t allow_message_settings;   /* enum conf_message_setting */
     uint32_t add_date_header;          /* enum conf_add_date */
     uint32_t require_list_unsubscribe; /* enum conf_require, as the next two */
     uint32_t require_from_alignment;
@@ -277,6 +288,8 @@ struct conf_pool {
     uint32_t vmta_count;
 };
 
+/* A time as the configuration writes them: "1d12h". False when it is none. */
+bool conf_parse_time(struct slice text, uint64_t *ret_ms);
 /* Takes the next name off a list of the configuration ("a,b,c"); false at its end. */
 bool conf_next_name(struct slice *rest, struct slice *ret_name);
 

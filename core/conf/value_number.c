@@ -1,4 +1,5 @@
 #include "core/base/err.h"
+#include "core/conf/conf.h"
 #include "core/conf/show.h"
 #include "core/conf/value_parse.h"
 
@@ -192,6 +193,15 @@ int value_parse_time(struct value_parse *parse)
     if (rc < 0)
         return rc;
     return check_range(parse, parse->value.number, time_units, COUNT_OF(time_units));
+}
+
+bool conf_parse_time(struct slice text, uint64_t *ret_ms)
+{
+    static const struct directive row = {.type = TYPE_TIME};
+    char why[VALUE_WHY_MAX];
+    struct value_parse parse = {.row = &row, .why = why};
+
+    return read_time(&parse, text, ret_ms) == 0;
 }
 
 int value_parse_time_list(struct value_parse *parse)

@@ -6,6 +6,7 @@
 #include "core/obs/outcome.h"
 #include "queue/envelope.h"
 #include "queue/state.h"
+#include "queue/terms.h"
 
 #include <string.h>
 
@@ -175,6 +176,35 @@ static void envelope_with_other_bytes_is_safe(void **state)
         }
         free(copy);
     }
+}
+
+static void envelope_with_terms(void **state)
+{
+    uint8_t room[2048], terms[64];
+    struct envelope in, out;
+    struct terms said = {.expires_us = 77, .window_count = 1, .windows = {{5, 9}}}, heard;
+    struct wire_writer w;
+    size_t len;
+
+    envelope_sample(room, sizeof(room), &in);
+    wire_writer_init(&w, terms, sizeof(terms));
+    terms_encode(&said, &w);
+    in.terms = slice_of(terms, wire_written(&w));
+    wire_writer_init(&w, room, envelope_bytes_max(&in));
+    envelope_encode(&in, &w);
+    assert_false(w.failed);
+    len = wire_written(&w);
+    assert_true(len <= envelope_bytes_max(&in));
+    assert_int_equal(envelope_decode(slice_of(room, len + 10), &out), 0);
+    assert_int_equal(out.encoded_bytes, len);
+    assert_int_equal(terms_decode(out.terms, &heard), 0);
+    assert_int_equal(heard.expires_us, 77);
+    assert_int_equal(heard.windows[0].until_us, 9);
+    for (size_t cut = 0; cut < len; cut++)
+        assert_int_equal(envelope_decode(slice_of(room, cut), &out), E_DAMAGED);
+    /* A tag that this build does not know. */
+    room[len - in.terms.len] = 99;
+    assert_int_equal(envelope_decode(slice_of(room, len), &out), E_DAMAGED);
 }
 
 static void envelope_counts_can_come_later(void **state)
@@ -417,6 +447,26 @@ static void message_state_comes_back(void **state)
     assert_false(log_state_rcpt_next(&r, &rcpt));
 }
 
+static void message_state_with_an_expiry(void **state)
+{
+    uint8_t room[512];
+    size_t len = state_sample(room, sizeof(room)), longer;
+    struct log_message_state out;
+
+    assert_int_equal(log_message_state_decode(slice_of(room, len), &out), 0);
+    assert_int_equal(out.expires_us, 0);
+    out.expires_us = 1234567890123;
+    memcpy(room + 256, room, len);
+    out.rcpts.data += 256;
+    out.vmta.data += 256;
+    longer = (size_t)log_message_state_encode(&out, room, 256);
+    assert_int_equal(longer, len + 8);
+    assert_int_equal(log_message_state_decode(slice_of(room, longer), &out), 0);
+    assert_int_equal(out.expires_us, 1234567890123);
+    for (size_t cut = len + 1; cut < longer; cut++)
+        assert_int_equal(log_message_state_decode(slice_of(room, cut), &out), E_DAMAGED);
+}
+
 /* But in front of the flow, where it ends in logs of earlier versions. */
 static void message_state_cut_anywhere_is_damaged(void **state)
 {
@@ -548,6 +598,7 @@ int main(void)
         cmocka_unit_test(envelope_tells_flows_apart),
         cmocka_unit_test(envelope_cut_anywhere_is_damaged),
         cmocka_unit_test(envelope_with_other_bytes_is_safe),
+        cmocka_unit_test(envelope_with_terms),
         cmocka_unit_test(envelope_counts_can_come_later),
         cmocka_unit_test(envelope_of_a_null_sender),
         cmocka_unit_test(outcome_comes_back),
@@ -556,6 +607,7 @@ int main(void)
         cmocka_unit_test(outcome_with_other_bytes_is_safe),
         cmocka_unit_test(named_has_its_limits),
         cmocka_unit_test(message_state_comes_back),
+        cmocka_unit_test(message_state_with_an_expiry),
         cmocka_unit_test(message_state_cut_anywhere_is_damaged),
     };
 
