@@ -172,6 +172,7 @@ struct findings {
     unsigned errors;
     unsigned without_effect;
     unsigned warnings; /* all others */
+    unsigned notes;
 };
 
 /* core/conf's words for keywords that load but do nothing, now or ever. */
@@ -184,18 +185,22 @@ static void on_finding(void *context, enum conf_severity severity, const char *f
                        const char *text)
 {
     struct findings *findings = context;
-    bool is_error = severity == CONF_ERROR;
+    const char *what = severity == CONF_ERROR  ? "Error"
+                       : severity == CONF_NOTE ? "Note"
+                                               : "Warning";
 
-    if (is_error)
+    if (severity == CONF_ERROR)
         findings->errors++;
+    else if (severity == CONF_NOTE)
+        findings->notes++;
     else if (is_without_effect(text))
         findings->without_effect++;
     else
         findings->warnings++;
     if (line == 0)
-        printf("%s in %s: %s\n", is_error ? "Error" : "Warning", file, text);
+        printf("%s in %s: %s\n", what, file, text);
     else
-        printf("%s in line %u of %s: %s\n", is_error ? "Error" : "Warning", line, file, text);
+        printf("%s in line %u of %s: %s\n", what, line, file, text);
 }
 
 static int test_config(const struct verb_request *request)
@@ -208,9 +213,9 @@ static int test_config(const struct verb_request *request)
     struct conf *conf = NULL;
     int result = conf_load(request->file, &options, on_finding, &findings, &conf);
 
-    printf("%s is %s: %u errors, %u accepted without effect, %u other warnings\n", request->file,
-           result < 0 ? "refused" : "accepted", findings.errors, findings.without_effect,
-           findings.warnings);
+    printf("%s is %s: %u errors, %u accepted without effect, %u other warnings, %u notes\n",
+           request->file, result < 0 ? "refused" : "accepted", findings.errors,
+           findings.without_effect, findings.warnings, findings.notes);
     if (result < 0)
         return EXIT_REFUSED;
     conf_unref(conf);

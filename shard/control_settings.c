@@ -11,6 +11,7 @@ static void add_setting(void *context, const struct conf_setting *setting)
         [CONF_SETTING_ACTS] = "yes",
         [CONF_SETTING_NOT_YET] = "not yet",
         [CONF_SETTING_IGNORED] = "ignored",
+        [CONF_SETTING_ADVISED] = "advised",
     };
     json_t *row = json_object();
     char from[FROM_MAX] = "default";

@@ -30,6 +30,7 @@ struct conf;
 enum conf_severity {
     CONF_WARNING,
     CONF_ERROR,
+    CONF_NOTE, /* nothing is wrong; with lint alone */
 };
 
 /* One finding; the strings live as long as the callback. */
@@ -456,11 +457,12 @@ enum conf_setting_effect {
     CONF_SETTING_ACTS,
     CONF_SETTING_NOT_YET, /* checked, no effect so far */
     CONF_SETTING_IGNORED,
+    CONF_SETTING_ADVISED, /* would act with `provider-pack on` */
 };
 
 /* One keyword of a queue; several in a row of one that may be repeated. */
 struct conf_setting {
-    const char *section; /* "domain", or "virtual-mta" */
+    const char *section; /* "domain", "virtual-mta", or "provider NAME" */
     const char *keyword;
     const char *value; /* as it was written; "" without a line and a default; secrets are hidden */
     const char *file;  /* NULL: the default */

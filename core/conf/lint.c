@@ -18,6 +18,8 @@ int lint_all(struct build *build)
         rc = lint_limits(build);
     if (rc == 0)
         rc = lint_lists(build);
+    if (rc == 0)
+        lint_pack(build);
     return rc;
 }
 

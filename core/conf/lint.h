@@ -18,5 +18,7 @@ int lint_references(struct build *build);
 int lint_shadows(struct build *build);
 /* Limits that contradict each other, or do nothing; spans that are too short to mean much. */
 int lint_limits(struct build *build);
+/* What the pack of providers would change if it were on: notes, no warnings. */
+void lint_pack(struct build *build);
 /* Lines of lists that can never be reached. */
 int lint_lists(struct build *build);

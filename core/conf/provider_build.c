@@ -69,6 +69,7 @@ static bool read_limit(struct build *build, const struct entry *entry, struct pr
                                      .domain = domain_row(entry->row->name),
                                      .file = entry->file,
                                      .line = entry->line};
+    limit->beaten_by = limit->domain != NULL ? limit->domain : domain_row("max-smtp-out");
     if (limit->domain != NULL)
         form = *limit->domain;
     while (value_next_word(&rest, &word) > 0) {

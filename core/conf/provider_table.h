@@ -12,7 +12,8 @@
 /* One limit of one section, for every tier. */
 struct provider_limit {
     const char *keyword;
-    const struct directive *domain; /* of the same name in <domain>, or NULL */
+    const struct directive *domain;    /* of the same name in <domain>, or NULL */
+    const struct directive *beaten_by; /* a <domain> that says it takes this one out of the pack */
     struct value tiers[CONF_TIERS];
     const char *texts[CONF_TIERS];
     const char *file;

@@ -41,6 +41,19 @@ void report_warning(struct report *report, const char *file, unsigned line, cons
         pass_on(report, CONF_WARNING, file, line, "too many warnings; the rest is not shown");
 }
 
+void report_note(struct report *report, const char *file, unsigned line, const char *format, ...)
+{
+    char text[TEXT_MAX];
+    va_list arguments;
+
+    if (report_is_full(report))
+        return;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof(text), format, arguments);
+    va_end(arguments);
+    pass_on(report, CONF_NOTE, file, line, text);
+}
+
 bool report_is_full(const struct report *report)
 {
     return report->errors >= REPORT_ERRORS_MAX;

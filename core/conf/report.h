@@ -23,4 +23,7 @@ void report_error(struct report *report, const char *file, unsigned line, const 
     __attribute__((format(printf, 4, 5)));
 void report_warning(struct report *report, const char *file, unsigned line, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
+/* What is worth knowing and not wrong; counted among nothing. */
+void report_note(struct report *report, const char *file, unsigned line, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
 bool report_is_full(const struct report *report);

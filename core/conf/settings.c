@@ -1,5 +1,8 @@
 #include "core/conf/chain.h"
 #include "core/conf/field.h"
+#include "core/conf/provider_build.h"
+
+#include <stdio.h>
 
 /* Telling where the effective values of a queue come from. */
 
@@ -71,21 +74,137 @@ static void tell_all(const struct telling *telling, const struct chain *chain, e
     }
 }
 
+/* ---- Providers ------------------------------------------------------------------------------- */
+
+/* What of a provider's section stands in the place of a default of the queue. */
+static const struct settings *settings_of(const struct provider_rules *rules, uint32_t tier,
+                                          struct arena *arena)
+{
+    struct settings *settings = arena_alloc(arena, sizeof(*settings));
+    struct setting *items = arena_alloc(arena, rules->limit_count * sizeof(*items));
+
+    settings->items = items;
+    for (uint32_t i = 0; i < rules->limit_count; i++) {
+        const struct provider_limit *limit = &rules->limits[i];
+
+        if (limit->domain == NULL || provider_limit_is_shared(limit))
+            continue;
+        items[settings->count++] = (struct setting){.row = limit->domain,
+                                                    .value = limit->tiers[tier],
+                                                    .text = limit->texts[tier],
+                                                    .file = limit->file,
+                                                    .line = limit->line};
+    }
+    settings->all_count = settings->count;
+    return settings;
+}
+
+static void add_rules(struct chain *chain, const struct provider_rules *rules, uint32_t tier,
+                      struct arena *arena)
+{
+    if (rules != NULL)
+        chain_add(chain, settings_of(rules, tier, arena), SCOPE_DOMAIN);
+}
+
+/* The queue's own keywords, as conf_queue_at has them. */
+static void chain_of_all(struct chain *chain, const struct conf *conf, struct slice domain,
+                         const struct vmta_slot *slot, struct arena *arena)
+{
+    const struct provider *everybody = &conf->providers.items[0];
+    const struct provider *provider = provider_find(conf, conf_provider_of_domain(conf, domain));
+    bool is_on = conf->global.provider_pack == CONF_PACK_ON;
+    uint32_t tier = slot->vmta.provider_tier;
+
+    chain_reset(chain);
+    if (is_on) {
+        add_rules(chain, everybody->shipped, tier, arena);
+        add_rules(chain, provider != NULL ? provider->shipped : NULL, tier, arena);
+    }
+    add_rules(chain, everybody->own, tier, arena);
+    add_rules(chain, provider != NULL ? provider->own : NULL, tier, arena);
+    chain_add_layer(chain, conf, LAYER_GLOBAL, domain);
+    chain_add_layer(chain, conf, slot->pool_layer, domain);
+    chain_add_layer(chain, conf, slot->layer, domain);
+}
+
+/* blocks: what the user's <domain> blocks say of the queue; of the pack alone that counts. */
+static void tell_rules(const struct telling *telling, const struct provider_rules *rules,
+                       uint32_t tier, const struct chain *blocks, bool acts)
+{
+    const enum conf_setting_effect effect = acts ? CONF_SETTING_ACTS : CONF_SETTING_ADVISED;
+
+    for (uint32_t i = 0; i < rules->limit_count; i++) {
+        const struct provider_limit *limit = &rules->limits[i];
+        const struct conf_setting told = {.section = telling->section,
+                                          .keyword = limit->keyword,
+                                          .value = limit->texts[tier],
+                                          .file = limit->file,
+                                          .line = limit->line,
+                                          .effect = effect};
+
+        /* What is in force for the queue itself stands among its own keywords. */
+        if ((acts && !provider_limit_is_shared(limit)) ||
+            (blocks != NULL && chain_at(blocks, limit->beaten_by).setting != NULL))
+            continue;
+        telling->tell(telling->context, &told);
+    }
+    for (uint32_t i = 0; i < rules->replies.rule_count; i++) {
+        const struct conf_reply_rule *rule = &rules->replies.rules[i];
+        const struct conf_setting told = {.section = telling->section,
+                                          .keyword = "reply",
+                                          .value = rule->text + strlen("reply "),
+                                          .file = rule->file,
+                                          .line = rule->line,
+                                          .effect = effect};
+
+        telling->tell(telling->context, &told);
+    }
+}
+
+/* By the domain, whose MX hosts are another's question. */
+static void tell_provider(struct telling *telling, const struct conf *conf, struct slice domain,
+                          const struct vmta_slot *slot, struct chain *chain)
+{
+    const struct provider *provider = provider_find(conf, conf_provider_of_domain(conf, domain));
+    const struct provider *told[2] = {provider, &conf->providers.items[0]};
+    uint32_t tier = slot->vmta.provider_tier;
+
+    chain_of_queue(chain, conf, domain, slot);
+    for (unsigned i = 0; i < 2; i++) {
+        char section[64];
+
+        if (told[i] == NULL)
+            continue;
+        snprintf(section, sizeof(section), "provider %.48s",
+                 told[i] == provider ? conf_provider_name(provider->number) : "*");
+        telling->section = section;
+        if (told[i]->own != NULL)
+            tell_rules(telling, told[i]->own, tier, NULL, true);
+        if (told[i]->shipped != NULL && conf->global.provider_pack != CONF_PACK_OFF)
+            tell_rules(telling, told[i]->shipped, tier, chain,
+                       conf->global.provider_pack == CONF_PACK_ON);
+    }
+}
+
 bool conf_settings_tell(const struct conf *conf, struct slice domain, struct slice vmta,
                         conf_setting_fn *tell, void *context)
 {
     struct telling telling = {.tell = tell, .context = context, .section = "domain"};
     uint32_t position = vmta_find(conf, vmta);
+    struct arena arena;
     struct chain chain;
 
     if (position == TABLE_NONE)
         return false;
+    arena_init(&arena);
     chain_init(&chain);
-    chain_of_queue(&chain, conf, domain, &conf->vmtas[position]);
+    chain_of_all(&chain, conf, domain, &conf->vmtas[position], &arena);
     tell_all(&telling, &chain, SCOPE_DOMAIN);
     telling.section = "virtual-mta";
     chain_of_vmta(&chain, conf, &conf->vmtas[position]);
     tell_all(&telling, &chain, SCOPE_VMTA);
+    tell_provider(&telling, conf, domain, &conf->vmtas[position], &chain);
     chain_fini(&chain);
+    arena_fini(&arena);
     return true;
 }

@@ -16,7 +16,7 @@ static void count(void *context, enum conf_severity severity, const char *file, 
     unsigned *counts = context;
 
     must(file != NULL && text != NULL && text[0] != '\0');
-    must(severity == CONF_WARNING || severity == CONF_ERROR);
+    must(severity <= CONF_NOTE);
     counts[severity]++;
 }
 
@@ -131,7 +131,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
     static const struct conf_load_options options = {
         .syntax_only = true, .lint = true, .no_includes = true};
-    unsigned counts[2] = {0};
+    unsigned counts[3] = {0};
     struct conf *conf = NULL;
     char *text = calloc(1, len + 1);
     int rc;

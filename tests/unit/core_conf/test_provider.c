@@ -298,6 +298,97 @@ static void mistakes_are_named(void **state)
     }
 }
 
+/* ---- Advice -------------------------------------------------------------------------------- */
+
+static void advice_is_given(void **state)
+{
+    static const struct conf_load_options lint = {.lint = true};
+    static const char with_rate[] = "smtp-source-host 10.0.0.1 h\n"
+                                    "<domain gmail.com>\nmax-smtp-out 30\n</domain>\n";
+    static struct findings findings;
+    struct conf *conf = NULL;
+
+    findings = (struct findings){0};
+    assert_int_equal(conf_load_text("test", with_rate, &lint, collect, &findings, &conf), 0);
+    assert_non_null(strstr(findings.text, "note test:0: provider-pack on would, at yahoo, from "
+                                          "virtual MTAs of tier new (as {default}): max-smtp-out 5 "
+                                          "a source address, max-msg-per-connection 20, and act "));
+    /* What a block says is none of the pack's business. */
+    assert_non_null(strstr(findings.text, "at google, from virtual MTAs of tier new (as "
+                                          "{default}): max-msg-per-connection 50, and act "));
+    conf_unref(conf);
+    findings = (struct findings){0};
+    assert_int_equal(conf_load_text("test", "provider-pack off\nsmtp-source-host 10.0.0.1 h\n",
+                                    &lint, collect, &findings, &conf),
+                     0);
+    assert_string_equal(findings.text, "");
+    conf_unref(conf);
+}
+
+struct told {
+    const char *section;
+    const char *keyword;
+    char value[200];
+    char from[200];
+    enum conf_setting_effect effect;
+    unsigned count;
+};
+
+static void note_setting(void *context, const struct conf_setting *setting)
+{
+    struct told *told = context;
+
+    if (strcmp(setting->section, told->section) != 0 ||
+        strcmp(setting->keyword, told->keyword) != 0)
+        return;
+    if (told->count++ > 0)
+        return;
+    snprintf(told->value, sizeof(told->value), "%s", setting->value);
+    snprintf(told->from, sizeof(told->from), "%s", setting->file == NULL ? "" : setting->file);
+    told->effect = setting->effect;
+}
+
+static struct told told_of(const char *text, const char *section, const char *keyword)
+{
+    struct told told = {.section = section, .keyword = keyword};
+    struct conf *conf = load(text);
+
+    assert_true(conf_settings_tell(conf, slice_str("gmail.com"), slice_str("{default}"),
+                                   note_setting, &told));
+    conf_unref(conf);
+    return told;
+}
+
+static void settings_name_the_pack(void **state)
+{
+    const char *on = "provider-pack on\n", *off = "provider-pack off\n";
+    const char *beaten = "provider-pack on\n<domain *>\nmax-smtp-out 9\n"
+                         "max-msg-per-connection 8\n</domain>\n";
+    struct told told = told_of(on, "domain", "max-msg-per-connection");
+
+    assert_string_equal(told.value, "50");
+    assert_string_equal(told.from, PACK_FILE);
+    assert_string_equal(told_of("", "domain", "max-msg-per-connection").value, "0");
+    assert_string_equal(told_of(beaten, "domain", "max-msg-per-connection").value, "8");
+    told = told_of(on, "provider google", "max-smtp-out");
+    assert_string_equal(told.value, "5");
+    assert_int_equal(told.effect, CONF_SETTING_ACTS);
+    told = told_of("", "provider google", "max-smtp-out");
+    assert_string_equal(told.value, "5");
+    assert_int_equal(told.effect, CONF_SETTING_ADVISED);
+    assert_int_equal(told_of("", "provider google", "max-msg-per-connection").count, 1);
+    assert_int_equal(told_of(beaten, "provider google", "max-smtp-out").count, 0);
+    assert_int_equal(told_of(off, "provider google", "max-smtp-out").count, 0);
+    assert_int_equal(told_of(on, "provider google", "reply").count, 11);
+    assert_true(told_of(on, "provider *", "reply").count == 0);
+    told = told_of("<provider google>\nmax-smtp-out 3\n</provider>\n"
+                   "<domain *>\nmax-smtp-out 9\n</domain>\n",
+                   "provider google", "max-smtp-out");
+    assert_string_equal(told.value, "3");
+    assert_string_equal(told.from, "test");
+    assert_int_equal(told.effect, CONF_SETTING_ACTS);
+}
+
 /* ---- The file ------------------------------------------------------------------------------ */
 
 /* Every line has its source beside it, or above it in the section. */
@@ -338,6 +429,8 @@ int main(void)
         cmocka_unit_test(tiers_by_virtual_mta),
         cmocka_unit_test(replies_lead_to_rules),
         cmocka_unit_test(mistakes_are_named),
+        cmocka_unit_test(advice_is_given),
+        cmocka_unit_test(settings_name_the_pack),
         cmocka_unit_test(every_line_has_a_source),
     };
 

@@ -34,7 +34,10 @@ static inline void collect(void *context, enum conf_severity severity, const cha
     assert_non_null(file);
     assert_non_null(text);
     len = snprintf(findings->text + findings->len, room, "%s %s:%u: %s\n",
-                   severity == CONF_ERROR ? "error" : "warning", file, line, text);
+                   severity == CONF_ERROR  ? "error"
+                   : severity == CONF_NOTE ? "note"
+                                           : "warning",
+                   file, line, text);
     if ((size_t)len < room)
         findings->len += (size_t)len;
     findings->errors += severity == CONF_ERROR;
