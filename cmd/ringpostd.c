@@ -13,6 +13,7 @@
 #include "core/io/io_uring.h"
 #include "net/resolver.h"
 #include "shard/assembly.h"
+#include "shard/overrides.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -438,7 +439,6 @@ static void start_threads(struct daemon *daemon)
 /* From bare threads to a running system; false when something failed (it was logged). */
 static bool start(struct daemon *daemon, pthread_t *ret_resolver, pthread_t *ret_signals)
 {
-    struct io_options io = {.name = "control", .recv_buffer_count = 64};
     const struct ip_source ip_source = {.read = ips_read, .context = daemon->ips};
     struct control_options control = {
         .conf = daemon->conf,
@@ -448,10 +448,7 @@ static bool start(struct daemon *daemon, pthread_t *ret_resolver, pthread_t *ret
         .ip_source = daemon->ips ? &ip_source : NULL,
     };
 
-    if (io_create(&io, &daemon->control_io) < 0)
-        fail(daemon);
-    else
-        daemon->control = control_create(daemon->control_io, &control);
+    daemon->control = control_create(daemon->control_io, &control);
     if (!step(daemon))
         return false;
     if (drop_privileges(conf_global(daemon->conf)) < 0)
@@ -470,10 +467,44 @@ static bool start(struct daemon *daemon, pthread_t *ret_resolver, pthread_t *ret
     return step(daemon) && step(daemon);
 }
 
+static void report(void *context, enum conf_severity severity, const char *file, unsigned line,
+                   const char *text)
+{
+    (void)context;
+    log_line(severity == CONF_ERROR ? LOG_ERROR : LOG_WARN, "%s:%u: %s", file, line, text);
+}
+
+/* What an operator has set for a time holds from the first message on. */
+static void apply_overrides(struct daemon *daemon)
+{
+    struct conf_load_options load = {.files = daemon->config_files, .files_only = true};
+    struct conf_override *list;
+    struct overrides overrides;
+    struct conf *conf;
+
+    overrides_open(&overrides, daemon->control_io, conf_global(daemon->conf)->spools[0].path);
+    overrides_expire(&overrides, io_wall_us(daemon->control_io));
+    list = overrides_for_load(&overrides, 0);
+    load.overrides = list;
+    load.override_count = overrides.count;
+    if (list != NULL && conf_load(daemon->config_path, &load, report, NULL, &conf) >= 0) {
+        log_info("overrides: %u are in force", overrides.count);
+        conf_unref(daemon->conf);
+        daemon->conf = conf;
+    }
+    mem_free(list);
+    overrides_close(&overrides);
+}
+
 static int run(struct daemon *daemon)
 {
+    struct io_options io = {.name = "control", .recv_buffer_count = 64};
     pthread_t resolver, signals;
 
+    if (io_create(&io, &daemon->control_io) < 0)
+        return 1;
+    apply_overrides(daemon);
+    fill_spool_options(daemon);
     open_ips(daemon);
     start_threads(daemon);
     if (!start(daemon, &resolver, &signals)) {
@@ -496,13 +527,6 @@ static int run(struct daemon *daemon)
     ips_close(daemon->ips);
     log_info("ended in order");
     return 0;
-}
-
-static void report(void *context, enum conf_severity severity, const char *file, unsigned line,
-                   const char *text)
-{
-    (void)context;
-    log_line(severity == CONF_ERROR ? LOG_ERROR : LOG_WARN, "%s:%u: %s", file, line, text);
 }
 
 /* The child goes on; the parent's exit tells the caller that the configuration loaded. */
@@ -595,6 +619,5 @@ int main(int argc, char **argv)
         conf_global(daemon.conf)->committer_thread || daemon.plan.count > COMMITTER_OWN_ABOVE;
     pthread_barrier_init(&daemon.step, NULL,
                          daemon.plan.count + 1u + (daemon.has_committer_thread ? 1 : 0));
-    fill_spool_options(&daemon);
     return run(&daemon);
 }

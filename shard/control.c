@@ -371,6 +371,7 @@ static void on_sample_timer(struct io_timer *timer)
     io_timer_arm(control->io, timer, io_now_ns(control->io) + SAMPLE_INTERVAL_NS);
     control_ips_sample(control);
     control_health_watch(control);
+    control_overrides_tick(control);
     if (control->is_sampling)
         return;
     control->is_sampling = true;

@@ -23,6 +23,7 @@
 #include "shard/account.h"
 #include "shard/control.h"
 #include "shard/history.h"
+#include "shard/overrides.h"
 #include "shard/reload.h"
 #include "shard/report.h"
 #include "shard/verbs.h"
@@ -170,6 +171,7 @@ void control_explain_text(const json_t *data, struct text_buffer *out);
 
 /* control_settings.c: answers or refuses at once. */
 void control_settings_verb(struct control *control, struct control_client *client);
+void control_overrides_verb(struct control *control, struct control_client *client);
 
 /* control_ips.c */
 struct control_ips {
@@ -252,6 +254,8 @@ struct control_reload {
     struct history history;
     struct history_entry in_force; /* number 0: it is not in the history */
     struct history_entry wish;     /* what led to it */
+    struct overrides overrides;    /* in force with it */
+    uint64_t overrides_retry_ns;
     struct control_client *client; /* waits for the end of the one under way, or NULL */
     json_t *data;                  /* its answer */
     struct io_timer timer;         /* it waits no longer */
@@ -264,6 +268,9 @@ void control_reload_init(struct control *control, const char *path);
 void control_reload_wire(struct control *control);
 void control_reload_fini(struct control *control);
 void control_reload_verb(struct control *control, struct control_client *client);
+void control_override_verb(struct control *control, struct control_client *client);
+/* Takes away what has ended; each second. */
+void control_overrides_tick(struct control *control);
 void control_rollback_verb(struct control *control, struct control_client *client);
 /* The client waits no more. */
 void control_reload_leave(struct control_client *client);

@@ -12,9 +12,10 @@
 
 #include <stdio.h>
 
-#define FINDING_TEXT_MAX  512
-#define ERRORS_SHOWN_MAX  100
-#define ANSWER_TIMEOUT_NS 60000000000ull
+#define FINDING_TEXT_MAX   512
+#define ERRORS_SHOWN_MAX   100
+#define ANSWER_TIMEOUT_NS  60000000000ull
+#define OVERRIDES_RETRY_NS 60000000000ull /* one that has ended and could not be taken away */
 
 /* What reading a file has found; texts of JSON. */
 struct findings {
@@ -125,11 +126,17 @@ static bool begin(struct control *control, struct conf_files *files,
     struct control_reload *state = &control->reload;
     struct conf_load_options options = {.files = files, .files_only = files != NULL};
     const char *path = files != NULL ? conf_files_name(files, 0) : state->path;
+    struct conf_override *overrides = overrides_for_load(&state->overrides, 0);
     struct conf *next;
+    int result;
 
     if (files == NULL)
         options.files = files = conf_files_new();
-    if (conf_load(path, &options, on_finding, findings, &next) < 0) {
+    options.overrides = overrides;
+    options.override_count = state->overrides.count;
+    result = conf_load(path, &options, on_finding, findings, &next);
+    mem_free(overrides);
+    if (result < 0) {
         state->refused++;
         log_error("reload: %s is refused, the running configuration stays", path);
         conf_files_free(files);
@@ -154,10 +161,83 @@ static void begin_unasked(struct control *control)
     json_decref(findings.warnings);
 }
 
-static char *done_message(const struct control_reload *state)
+/* ---- Overrides ------------------------------------------------------------------------------- */
+
+/*
+ * The running texts with another list, which is on the disk before it is in force. False when that
+ * failed, and everything is as it was; findings say why.
+ */
+static bool begin_with(struct control *control, struct overrides *list, uint32_t new_number,
+                       struct findings *findings)
+{
+    struct control_reload *state = &control->reload;
+    struct conf_override *overrides = overrides_for_load(list, new_number);
+    const struct conf_load_options options = {
+        .files = state->files,
+        .files_only = true,
+        .overrides = overrides,
+        .override_count = list->count,
+    };
+    const char *path = conf_files_name(state->files, 0);
+    struct conf *next = NULL;
+    int result = conf_load(path, &options, on_finding, findings, &next);
+
+    mem_free(overrides);
+    if (result < 0) {
+        overrides_close(list);
+        return false;
+    }
+    result = overrides_store(list);
+    if (result < 0) {
+        on_finding(findings, CONF_ERROR, "the list of overrides", 0, err_text(result));
+        overrides_close(list);
+        conf_unref(next);
+        return false;
+    }
+    conf_keep_running(next, control->conf, path, on_finding, findings);
+    overrides_take(&state->overrides, list);
+    state->wish = (struct history_entry){0};
+    conf_unref(control->conf);
+    control->conf = conf_ref(next);
+    reload_start(&state->reload, next);
+    return true;
+}
+
+void control_overrides_tick(struct control *control)
+{
+    struct control_reload *state = &control->reload;
+    uint64_t now_ns = io_now_ns(control->io);
+    struct findings findings = {0};
+    struct overrides list;
+    uint32_t ended;
+
+    if (state->overrides.count == 0 || now_ns < state->overrides_retry_ns ||
+        control->phase != CONTROL_RUNNING || reload_is_under_way(&state->reload))
+        return;
+    overrides_copy(&state->overrides, &list);
+    ended = overrides_expire(&list, io_wall_us(control->io));
+    if (ended == 0) {
+        overrides_close(&list);
+        return;
+    }
+    findings.errors = json_array();
+    findings.warnings = json_array();
+    if (begin_with(control, &list, 0, &findings))
+        log_info("overrides: %u have ended", ended);
+    else
+        state->overrides_retry_ns = now_ns + OVERRIDES_RETRY_NS;
+    json_decref(findings.errors);
+    json_decref(findings.warnings);
+}
+
+static char *done_message(const struct control_reload *state, const struct control_client *client)
 {
     char text[160];
 
+    if (client->request.verb == VERB_OVERRIDE)
+        return mem_strdup((client->request.given & VERB_BIT(OPTION_CLEAR)) != 0
+                              ? "overrides cleared"
+                              : "the override is in force");
     if (state->wish.cause != HISTORY_ROLLBACK)
         return mem_strdup("configuration reloaded");
     snprintf(text, sizeof(text),
@@ -174,12 +254,13 @@ static void on_done(void *context)
     struct control_client *client = state->client;
 
     state->done++;
-    log_info("reload: the configuration of %s is in force", state->path);
+    log_info("reload: the configuration of %s is in force",
+             state->files != NULL ? conf_files_name(state->files, 0) : state->path);
     io_timer_stop(control->io, &state->timer);
     if (client != NULL) {
         struct control_answer answer = {
             .data = json_incref(state->data),
-            .message = done_message(state),
+            .message = done_message(state, client),
             .text = text_findings,
         };
 
@@ -211,13 +292,17 @@ static bool refuse_now(struct control *control, struct control_client *client)
     return true;
 }
 
-static void begin_for(struct control *control, struct control_client *client,
-                      struct conf_files *files, const struct history_entry *wish)
+static struct findings no_findings(void)
+{
+    return (struct findings){json_array(), json_array(), false};
+}
+
+/* What was begun is answered when it is done; what was refused at once. */
+static void answer_later(struct control *control, struct control_client *client, bool is_begun,
+                         struct findings *findings)
 {
     struct control_reload *state = &control->reload;
-    struct findings findings = {json_array(), json_array(), false};
-    bool is_begun = begin(control, files, wish, &findings);
-    json_t *data = data_of(&findings);
+    json_t *data = data_of(findings);
 
     if (is_begun) {
         state->client = client;
@@ -225,12 +310,82 @@ static void begin_for(struct control *control, struct control_client *client,
         io_timer_arm(control->io, &state->timer, io_now_ns(control->io) + ANSWER_TIMEOUT_NS);
     } else {
         const struct control_answer answer = {.data = data, .text = text_findings};
+        bool is_override = client->request.verb == VERB_OVERRIDE;
 
-        control_client_refuse_with(client, "the configuration is not reloaded", &answer);
+        control_client_refuse_with(client,
+                                   is_override ? "the overrides are as they were"
+                                               : "the configuration is not reloaded",
+                                   &answer);
     }
     json_decref(data);
-    json_decref(findings.errors);
-    json_decref(findings.warnings);
+    json_decref(findings->errors);
+    json_decref(findings->warnings);
+}
+
+static void begin_for(struct control *control, struct control_client *client,
+                      struct conf_files *files, const struct history_entry *wish)
+{
+    struct findings findings = no_findings();
+    bool is_begun = begin(control, files, wish, &findings);
+
+    answer_later(control, client, is_begun, &findings);
+}
+
+/* The list as the verb wants it; the number of a new one, 0 for none, or why not. */
+static int64_t change_list(const struct control *control, const struct control_client *client,
+                           struct overrides *list)
+{
+    const struct verb_request *request = &client->request;
+    struct override *override;
+    uint64_t now_us = io_wall_us(control->io);
+    int64_t result;
+
+    if ((request->given & VERB_BIT(OPTION_CLEAR)) != 0)
+        return overrides_clear(list, request->domain, request->vmta, request->keyword) > 0
+                   ? 0
+                   : E_NOT_FOUND;
+    override = mem_alloc(sizeof(*override));
+    *override = (struct override){.uid = client->uid, .since_us = now_us};
+    override->until_us = now_us + request->for_ms * 1000;
+    snprintf(override->domain, sizeof(override->domain), "%s", request->domain);
+    snprintf(override->vmta, sizeof(override->vmta), "%s", request->vmta);
+    snprintf(override->keyword, sizeof(override->keyword), "%s", request->keyword);
+    snprintf(override->value, sizeof(override->value), "%s", request->value);
+    snprintf(override->reason, sizeof(override->reason), "%s", request->reason);
+    result = overrides_add(list, override);
+    if (result == 0)
+        result = override->number;
+    mem_free(override);
+    return result;
+}
+
+void control_override_verb(struct control *control, struct control_client *client)
+{
+    struct control_reload *state = &control->reload;
+    struct findings findings;
+    struct overrides list;
+    char text[VERB_ERROR_MAX];
+    int64_t number;
+
+    if (refuse_now(control, client))
+        return;
+    if (state->files == NULL) {
+        control_client_refuse(client, "override: what is in force is not known");
+        return;
+    }
+    overrides_copy(&state->overrides, &list);
+    number = change_list(control, client, &list);
+    if (number < 0) {
+        overrides_close(&list);
+        snprintf(text, sizeof(text), "override: %s",
+                 number == E_NOT_FOUND ? "there is none of that queue and keyword"
+                                       : err_text((int)number));
+        control_client_refuse(client, text);
+        return;
+    }
+    findings = no_findings();
+    answer_later(control, client, begin_with(control, &list, (uint32_t)number, &findings),
+                 &findings);
 }
 
 void control_reload_verb(struct control *control, struct control_client *client)
@@ -289,6 +444,7 @@ void control_start_history(struct control *control, struct conf_files *files)
     if (result < 0)
         log_error("%s: %s; no history of the configuration is kept", path, err_text(result));
     remember(control, files, &wish, NULL);
+    overrides_open(&control->reload.overrides, control->io, global->spools[0].path);
 }
 
 void control_reload_init(struct control *control, const char *path)
@@ -310,6 +466,7 @@ void control_reload_fini(struct control *control)
     reload_fini(&control->reload.reload);
     history_close(&control->reload.history);
     conf_files_free(control->reload.files);
+    overrides_close(&control->reload.overrides);
     mem_free(control->reload.path);
 }
 

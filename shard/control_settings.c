@@ -1,4 +1,5 @@
-/* show settings: what holds for a queue and which line of the configuration says so. */
+/* show settings: what holds for a queue and which line of the configuration says so; and what an
+ * operator has set for a time. */
 #include "shard/control_int.h"
 
 #include <stdio.h>
@@ -16,8 +17,11 @@ static void add_setting(void *context, const struct conf_setting *setting)
     json_t *row = json_object();
     char from[FROM_MAX] = "default";
 
-    if (setting->file != NULL)
+    /* An override stands in no line; what stands for its file says who, until when and why. */
+    if (setting->file != NULL && setting->line > 0)
         snprintf(from, sizeof(from), "%s:%u", setting->file, setting->line);
+    else if (setting->file != NULL)
+        snprintf(from, sizeof(from), "%s", setting->file);
     json_object_set_new(row, "section", json_string(setting->section));
     json_object_set_new(row, "name", json_string(setting->keyword));
     json_object_set_new(row, "value", control_string(setting->value));
@@ -55,5 +59,48 @@ void control_settings_verb(struct control *control, struct control_client *clien
         snprintf(text, sizeof(text), "there is no virtual MTA \"%.64s\"", request->vmta);
         control_client_refuse(client, text);
     }
+    control_answer_free(&answer);
+}
+
+/* ---- show overrides -------------------------------------------------------------------------- */
+
+static json_t *override_tree(const struct override *override)
+{
+    json_t *row = json_object();
+    char queue[2 * OVERRIDE_NAMES_MAX];
+
+    snprintf(queue, sizeof(queue), "%s/%s", override->domain, override->vmta);
+    json_object_set_new(row, "number", json_integer(override->number));
+    json_object_set_new(row, "queue", control_string(queue));
+    json_object_set_new(row, "keyword", control_string(override->keyword));
+    json_object_set_new(row, "value", control_string(override->value));
+    json_object_set_new(row, "since", control_time(override->since_us));
+    json_object_set_new(row, "until", control_time(override->until_us));
+    json_object_set_new(row, "uid", json_integer(override->uid));
+    json_object_set_new(row, "reason", control_string(override->reason));
+    return row;
+}
+
+static void overrides_text(const json_t *data, struct text_buffer *out)
+{
+    static const struct text_column columns[] = {
+        {"queue", "queue", false}, {"keyword", "keyword", false}, {"value", "value", false},
+        {"until", "until", false}, {"uid", "uid", true},          {"reason", "reason", false},
+    };
+
+    render_table(json_object_get(data, "override"), columns, sizeof(columns) / sizeof(columns[0]),
+                 out);
+}
+
+void control_overrides_verb(struct control *control, struct control_client *client)
+{
+    const struct overrides *list = &control->reload.overrides;
+    struct control_answer answer = {.data = json_object(), .text = overrides_text};
+    json_t *rows = json_array();
+
+    for (uint32_t i = 0; i < list->count; i++)
+        json_array_append_new(rows, override_tree(list->items[i]));
+    json_object_set_new(answer.data, "override", rows);
+    control_client_answer(client, &answer);
     control_answer_free(&answer);
 }

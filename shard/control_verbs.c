@@ -271,6 +271,7 @@ static void ask(struct control *control, struct control_client *client)
 typedef void verb_run_fn(struct control *control, struct control_client *client);
 
 static verb_run_fn *const runners[VERB_COUNT] = {
+    [VERB_SHOW_OVERRIDES] = control_overrides_verb, [VERB_OVERRIDE] = control_override_verb,
     [VERB_SHOW_SETTINGS] = control_settings_verb,   [VERB_RELOAD] = control_reload_verb,
     [VERB_CONFIG_ROLLBACK] = control_rollback_verb, [VERB_CONFIG_HISTORY] = control_history_verb,
     [VERB_CONFIG_SHOW] = control_history_verb,      [VERB_CONFIG_DIFF] = control_history_verb,
@@ -280,7 +281,7 @@ static verb_run_fn *const runners[VERB_COUNT] = {
 static bool is_order(enum verb verb)
 {
     return handlers[verb].answer == answer_order || handlers[verb].answer == answer_shutdown ||
-           verb == VERB_RELOAD || verb == VERB_CONFIG_ROLLBACK;
+           verb == VERB_RELOAD || verb == VERB_CONFIG_ROLLBACK || verb == VERB_OVERRIDE;
 }
 
 void control_verb_run(struct control *control, struct control_client *client, struct slice line)

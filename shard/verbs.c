@@ -14,7 +14,8 @@ enum verb_argument {
     ARGUMENT_ONE_QUEUE, /* no patterns; a domain alone stands for its queue without a VMTA */
     ARGUMENT_SOURCE,    /* an address, and ARGUMENT_QUEUE */
     ARGUMENT_FILE,
-    ARGUMENT_NUMBER, /* may be missing */
+    ARGUMENT_SETTING, /* a queue, and KEYWORD=VALUE */
+    ARGUMENT_NUMBER,  /* may be missing */
     ARGUMENT_ONE_NUMBER,
     ARGUMENT_NUMBERS, /* up to two */
 };
@@ -27,6 +28,7 @@ enum verb_value {
     VALUE_SORT,
     VALUE_QUEUE,
     VALUE_TIME,
+    VALUE_TEXT,
 };
 
 static const struct verb_row {
@@ -235,6 +237,18 @@ static int parse_time(const char *text, uint64_t *ret_ms)
     return 0;
 }
 
+/* Tabs become blanks: no text has them. */
+static int parse_text(const char *text, char *room, size_t room_bytes)
+{
+    size_t len = strlen(text);
+
+    if (len == 0 || len >= room_bytes)
+        return E_SYNTAX;
+    for (size_t i = 0; i <= len; i++)
+        room[i] = text[i] == '\t' ? ' ' : text[i];
+    return 0;
+}
+
 /* Half a pattern: "*" alone, or a name without wildcards. */
 static bool is_pattern(const char *text)
 {
@@ -313,6 +327,11 @@ static int set_option(struct verb_request *request, enum verb_option option, con
         return parse_time(value, &request->grace_ms);
     case OPTION_REENABLE_AFTER:
         return parse_time(value, &request->reenable_after_ms);
+    case OPTION_FOR:
+        return parse_time(value, &request->for_ms);
+    case OPTION_REASON:
+        return parse_text(value, request->reason, sizeof(request->reason));
+    case OPTION_CLEAR:
     case OPTION_SYNTAX:
     case VERB_OPTION_COUNT:
         return 0;
@@ -320,22 +339,30 @@ static int set_option(struct verb_request *request, enum verb_option option, con
     return E_SYNTAX;
 }
 
-static int take_option(struct parse *parse, const char *text)
+/* next: the word behind it, or NULL. 1 when that was its value, 0, or E_SYNTAX. */
+static int take_option(struct parse *parse, const char *text, const char *next)
 {
     const char *equals = strchr(text, '=');
     size_t len = equals != NULL ? (size_t)(equals - text) : strlen(text);
     int option = find_option(text, len, parse->error);
     const struct option_row *row;
+    bool takes_next;
 
     if (option < 0)
         return option;
     row = &options[option];
     if (row->value == VALUE_NONE && equals != NULL)
         return refuse(parse->error, "--%s takes no value", row->word);
-    if (set_option(parse->request, (enum verb_option)option, equals != NULL ? equals + 1 : "") < 0)
+    /* Yes needs not be said, so the word behind a boolean is something else. */
+    takes_next = equals == NULL && next != NULL && row->value != VALUE_NONE &&
+                 row->value != VALUE_BOOLEAN && strncmp(next, "--", 2) != 0;
+    if (set_option(parse->request, (enum verb_option)option,
+                   takes_next       ? next
+                   : equals != NULL ? equals + 1
+                                    : "") < 0)
         return refuse(parse->error, "--%s wants %s", row->word, row->value_text);
     parse->request->given |= VERB_BIT(option);
-    return 0;
+    return takes_next;
 }
 
 /* ---- Verbs ---------------------------------------------------------------------------------- */
@@ -444,9 +471,11 @@ static int parse_one_queue(struct verb_request *request, const char *text)
 /* How many words a verb may have behind its own. */
 static uint32_t wanted_words(enum verb_argument argument)
 {
-    return argument == ARGUMENT_NONE                                     ? 0
-           : argument == ARGUMENT_NUMBERS || argument == ARGUMENT_SOURCE ? 2
-                                                                         : 1;
+    return argument == ARGUMENT_NONE ? 0
+           : argument == ARGUMENT_NUMBERS || argument == ARGUMENT_SETTING ||
+                   argument == ARGUMENT_SOURCE
+               ? 2
+               : 1;
 }
 
 static int take_numbers(struct parse *parse, uint32_t used)
@@ -474,6 +503,31 @@ static int parse_source(struct verb_request *request, const char *address, const
         (strcmp(request->domain, "*") == 0 || strcmp(request->vmta, "*") == 0))
         return E_SYNTAX;
     return 0;
+}
+
+/* "QUEUE KEYWORD=VALUE" with a time and a reason, or "QUEUE [KEYWORD]" to be cleared. */
+static int take_setting(struct parse *parse, uint32_t used)
+{
+    struct verb_request *request = parse->request;
+    bool clears = (request->given & VERB_BIT(OPTION_CLEAR)) != 0;
+    const uint32_t needed = VERB_BIT(OPTION_FOR) | VERB_BIT(OPTION_REASON);
+    uint32_t left = parse->plain_count - used;
+    const char *text = left > 1 ? parse->plain[used + 1] : "";
+    size_t len = strcspn(text, "=");
+
+    if (left == 0 || parse_queue(request, parse->plain[used], false) < 0)
+        return refuse(parse->error, "override wants a queue as DOMAIN/VMTA, * for all");
+    if (clears ? text[len] == '=' || (request->given & needed) != 0 : text[len] != '=' || len == 0)
+        return refuse(parse->error, "override wants %s",
+                      clears ? "DOMAIN/VMTA --clear [KEYWORD]" : "KEYWORD=VALUE");
+    if (!clears && ((request->given & needed) != needed || request->for_ms == 0))
+        return refuse(parse->error, "override wants --for=TIME and --reason=TEXT");
+    if (len >= sizeof(request->keyword) || strlen(text + len) > sizeof(request->value))
+        return refuse(parse->error, "override: \"%.64s\" is too long", text);
+    memcpy(request->keyword, text, len);
+    if (clears || text[len + 1] == '\0')
+        return 0;
+    return parse_text(text + len + 1, request->value, sizeof(request->value));
 }
 
 static int take_argument(struct parse *parse, uint32_t used)
@@ -512,6 +566,8 @@ static int take_argument(struct parse *parse, uint32_t used)
             return refuse(parse->error, "%s wants a file", row->words);
         strcpy(request->file, text);
         return 0;
+    case ARGUMENT_SETTING:
+        return take_setting(parse, used);
     case ARGUMENT_ONE_NUMBER:
         if (left == 0)
             return refuse(parse->error, "%s wants the number of a configuration", row->words);
@@ -549,10 +605,13 @@ int verbs_parse(struct slice line, struct verb_request *ret_request, char *error
     *ret_request = (struct verb_request){.domain = "*", .vmta = "*"};
     result = split_words(line, &words, error);
     for (uint32_t i = 0; i < words.count && result >= 0; i++) {
-        if (strncmp(words.word[i], "--", 2) == 0)
-            result = take_option(&parse, words.word[i] + 2);
-        else
+        if (strncmp(words.word[i], "--", 2) != 0) {
             parse.plain[parse.plain_count++] = words.word[i];
+            continue;
+        }
+        result =
+            take_option(&parse, words.word[i] + 2, i + 1 < words.count ? words.word[i + 1] : NULL);
+        i += result > 0;
     }
     if (result >= 0)
         result = find_verb(&parse, &used);
@@ -631,6 +690,7 @@ static void help_verb(struct help *help, const struct verb_row *row)
         [ARGUMENT_ONE_QUEUE] = " DOMAIN[/VMTA]",
         [ARGUMENT_SOURCE] = " IP DOMAIN/VMTA",
         [ARGUMENT_FILE] = " FILE",
+        [ARGUMENT_SETTING] = " DOMAIN/VMTA KEYWORD=VALUE",
         [ARGUMENT_NUMBER] = " [N]",
         [ARGUMENT_ONE_NUMBER] = " N",
         [ARGUMENT_NUMBERS] = " [N [M]]",

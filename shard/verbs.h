@@ -10,11 +10,13 @@
 #include "core/base/ipaddr.h"
 #include "core/base/slice.h"
 
-#define VERB_LINE_MAX   4096 /* bytes of a command line, without its LF */
-#define VERB_WORDS_MAX  32
-#define VERB_ERROR_MAX  256
-#define VERB_DOMAIN_MAX 256 /* with NUL */
-#define VERB_VMTA_MAX   64  /* with NUL */
+#define VERB_LINE_MAX    4096 /* bytes of a command line, without its LF */
+#define VERB_WORDS_MAX   32
+#define VERB_ERROR_MAX   256
+#define VERB_DOMAIN_MAX  256  /* with NUL */
+#define VERB_KEYWORD_MAX 128  /* with NUL */
+#define VERB_TEXT_MAX    1024 /* with NUL */
+#define VERB_VMTA_MAX    64   /* with NUL */
 
 /* name, word, what follows the '=', value in the help, help. VALUE_NONE: a flag. */
 #define VERB_OPTIONS(X)                                                                            \
@@ -33,6 +35,9 @@
     X(OPTION_GRACE, "grace", VALUE_TIME, "TIME", "how long deliveries under way may go on")        \
     X(OPTION_REENABLE_AFTER, "reenable-after", VALUE_TIME, "TIME",                                 \
       "when the source is used again, unless told otherwise never")                                \
+    X(OPTION_FOR, "for", VALUE_TIME, "TIME", "how long it holds")                                  \
+    X(OPTION_REASON, "reason", VALUE_TEXT, "TEXT", "why, for those who see it later")              \
+    X(OPTION_CLEAR, "clear", VALUE_NONE, "", "take away instead of set")                           \
     X(OPTION_SYNTAX, "syntax", VALUE_NONE, "",                                                     \
       "files and addresses it names need not exist on this machine")
 
@@ -67,6 +72,8 @@ enum verb_option {
       "sources that queues and providers are kept from, why and until when")                       \
     X(VERB_SHOW_SETTINGS, "show settings", ARGUMENT_ONE_QUEUE, 0, 0,                               \
       "every effective value of a queue and the line of the configuration that sets it")           \
+    X(VERB_SHOW_OVERRIDES, "show overrides", ARGUMENT_NONE, 0, 0,                                  \
+      "what was set for queues for a time, by whom, until when and why")                           \
     X(VERB_SHOW_VERSION, "show version", ARGUMENT_NONE, 0, 0, "the daemon's version")              \
     X(VERB_EXPLAIN, "explain", ARGUMENT_ONE_QUEUE, 0, 0,                                           \
       "why a queue waits: now, and within the last minutes")                                       \
@@ -78,6 +85,9 @@ enum verb_option {
       "keep a queue from one of its source addresses; survives restarts")                          \
     X(VERB_ENABLE_SOURCE, "enable source", ARGUMENT_SOURCE, 0, 0,                                  \
       "let queues use it again; with */* providers too")                                           \
+    X(VERB_OVERRIDE, "override", ARGUMENT_SETTING,                                                 \
+      VERB_BIT(OPTION_FOR) | VERB_BIT(OPTION_REASON) | VERB_BIT(OPTION_CLEAR), 0,                  \
+      "set a keyword of queues above all that the configuration says, for a time; or --clear it")  \
     X(VERB_SCHEDULE, "schedule", ARGUMENT_QUEUE, 0, 0, "try what waits for its next attempt now")  \
     X(VERB_LIST, "list", ARGUMENT_NONE, VERB_BIT(OPTION_QUEUE) | VERB_BIT(OPTION_MAXITEMS),        \
       VERB_BIT(OPTION_QUEUE), "recipients in queues, 100 unless told otherwise")                   \
@@ -134,7 +144,11 @@ struct verb_request {
     uint64_t older_than_ms;
     uint64_t grace_ms;
     uint64_t reenable_after_ms;
-    struct ipaddr source;         /* ARGUMENT_SOURCE */
+    struct ipaddr source; /* ARGUMENT_SOURCE */
+    uint64_t for_ms;
+    char keyword[VERB_KEYWORD_MAX];
+    char value[VERB_TEXT_MAX];
+    char reason[VERB_TEXT_MAX];
     char domain[VERB_DOMAIN_MAX]; /* lower case, or "*" */
     char vmta[VERB_VMTA_MAX];     /* or "*" */
     char file[VERB_LINE_MAX + 1]; /* ARGUMENT_FILE */

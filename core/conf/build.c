@@ -6,6 +6,7 @@
 #include "core/conf/category_list.h"
 #include "core/conf/field.h"
 #include "core/conf/lint.h"
+#include "core/conf/override.h"
 #include "core/conf/pattern_list.h"
 #include "core/conf/provider_build.h"
 #include "core/conf/reply_list.h"
@@ -210,6 +211,8 @@ int build_snapshot(struct conf *conf, const struct tree *tree,
         rc = build_limits(&build);
     if (rc == 0 && report->errors == 0)
         rc = build_ways(&build);
+    if (rc == 0 && report->errors == 0)
+        rc = build_overrides(&build);
     if (rc == 0 && report->errors == 0)
         build_source_effects(&build);
     if (rc == 0 && report->errors == 0 && build.options->lint)

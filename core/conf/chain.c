@@ -2,6 +2,7 @@
 
 #include "core/base/mem.h"
 #include "core/conf/field.h"
+#include "core/conf/override.h"
 
 static bool is_same_thing(const struct directive *a, const struct directive *b)
 {
@@ -65,6 +66,7 @@ void chain_of_queue(struct chain *chain, const struct conf *conf, struct slice d
         return;
     chain_add_layer(chain, conf, slot->pool_layer, domain);
     chain_add_layer(chain, conf, slot->layer, domain);
+    override_visit(conf, domain, slot->vmta.id, add_block, chain);
 }
 
 /* Of several pools the tightest limit counts, so what wrote a limit was remembered. */

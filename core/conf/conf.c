@@ -8,6 +8,7 @@
 #include "core/conf/field.h"
 #include "core/conf/intern.h"
 #include "core/conf/limit.h"
+#include "core/conf/override.h"
 #include "core/conf/pattern_list.h"
 #include "core/conf/provider_build.h"
 #include "core/conf/reply_list.h"
@@ -398,6 +399,7 @@ void conf_queue_at(const struct conf *conf, struct slice domain, uint32_t vmta_i
     provider_apply(conf, provider,
                    slot != NULL ? slot->vmta.provider_tier : conf->global.provider_tier, ret_queue);
     visit_blocks(conf, slot, domain, apply_block, ret_queue);
+    override_visit(conf, domain, vmta_id, apply_block, ret_queue);
     if (ret_queue->reply_list_name != NULL)
         ret_queue->replies = reply_list_find(conf, slice_str(ret_queue->reply_list_name));
     ret_queue->categories[1] = categories_of_way(slot);

@@ -37,6 +37,16 @@ enum conf_severity {
 typedef void conf_report_fn(void *context, enum conf_severity severity, const char *file,
                             unsigned line, const char *text);
 
+/* A keyword of a queue that holds until somebody loads without it; the last layer of the merge. */
+struct conf_override {
+    const char *domain; /* lower case, or "*" */
+    const char *vmta;   /* or "*" */
+    const char *keyword;
+    const char *value;  /* "" = the default */
+    const char *origin; /* stands for file and line where the value is told */
+    bool is_new;        /* what is wrong with it is an error, else it is passed by */
+};
+
 struct conf_load_options {
     bool syntax_only;         /* named files and addresses need not exist on this machine */
     bool lint;                /* warn of what is right by the letter and hardly meant so */
@@ -44,6 +54,8 @@ struct conf_load_options {
     struct conf_files *files; /* what is read is added; what is there is not read again */
     bool files_only;          /* no file is read that is not there */
     bool is_pack;             /* the shipped pack itself, which is read once and kept for ever */
+    const struct conf_override *overrides; /* of several for one keyword the last one counts */
+    uint32_t override_count;
 };
 
 /*

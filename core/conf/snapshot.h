@@ -113,6 +113,8 @@ struct conf {
     struct table limit_by_id;
     struct slice noted_headers[CONF_NOTED_HEADERS_MAX]; /* texts of the files' layouts */
     uint32_t noted_header_count;
+    struct override_layer *overrides; /* the most general ones first */
+    uint32_t override_count;
     bool has_ways; /* some <domain> block hands mail on, see conf_way */
 };
 

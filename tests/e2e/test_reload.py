@@ -177,3 +177,23 @@ def test_an_earlier_configuration_is_back_after_a_restart_too(world):
     world.generator(daemon.listen, '--messages', '1').wait()
     until(lambda: first.arrived() == 1, 10, 'delivery by the first one')
     assert daemon.ask('config', 'history')['configuration'][0]['of'] == 1
+
+
+def test_an_override_holds_over_a_restart(world):
+    """Set by hand above the file, in force before the first message of the next life too."""
+    sink = world.sink()
+    daemon = world.daemon(route(sink)).start()
+    answer = daemon.cli('override', 'd0.test/*', 'smtp-hosts=[127.0.0.1]:1', '--for', '2h',
+                        '--reason', 'they asked us to stop')
+    assert (answer.returncode, answer.stdout) == (0, 'the override is in force\n'), answer
+    daemon.kill()
+    daemon.start()
+    world.generator(daemon.listen, '--messages', '2', '--domains', '2').wait()
+    daemon.wait_for(10, delivered=1, queued_rcpts=1)
+    [row] = [row for row in daemon.ask('show', 'settings', 'd0.test/v')['setting']
+             if row['name'] == 'smtp-hosts']
+    assert row['value'] == '[127.0.0.1]:1' and row['from'].endswith(': they asked us to stop'), row
+    assert daemon.ask('show', 'overrides')['override'][0]['uid'] == os.getuid()
+    assert daemon.cli('override', 'd0.test/*', '--clear').returncode == 0
+    daemon.cli('schedule', '*/*')
+    daemon.wait_for(20, delivered=2, queued_rcpts=0)

@@ -71,6 +71,8 @@ static const char *needed_by(enum verb verb)
         return " --queue=a.example/mta1";
     case VERB_TEST_CONFIG:
         return " file.conf";
+    case VERB_OVERRIDE:
+        return " a.example/mta1 max-smtp-out=3 --for=2h --reason=x";
     case VERB_CONFIG_ROLLBACK:
         return " 3";
     default:
@@ -95,7 +97,10 @@ static const char *value_of(enum verb_option option)
     case OPTION_OLDER_THAN:
     case OPTION_GRACE:
     case OPTION_REENABLE_AFTER:
+    case OPTION_FOR:
         return "=1d2s";
+    case OPTION_REASON:
+        return "=why";
     default:
         return "";
     }
@@ -172,10 +177,13 @@ static void every_option_is_taken_where_it_belongs_only(void **state)
         for (int k = 0; k < VERB_OPTION_COUNT; k++) {
             bool belongs =
                 (verb_options[i] & VERB_BIT(k)) != 0 || k == OPTION_JSON || k == OPTION_DOM;
+            /* What is taken away gets no value. */
+            bool clears = i == VERB_OVERRIDE && k == OPTION_CLEAR;
             char line[256];
 
             snprintf(line, sizeof(line), "--%s%s %s%s", all_options[k].word,
-                     value_of((enum verb_option)k), all_words[i], needed_by((enum verb)i));
+                     value_of((enum verb_option)k), all_words[i],
+                     clears ? " a.example/mta1" : needed_by((enum verb)i));
             if (belongs) {
                 assert_verb(line, (enum verb)i);
                 assert_true((request.given & VERB_BIT(k)) != 0);
@@ -184,6 +192,26 @@ static void every_option_is_taken_where_it_belongs_only(void **state)
             }
         }
     }
+}
+
+static void a_setting_has_a_queue_a_keyword_and_a_value(void **state)
+{
+    assert_verb("override A.test/V1 max-msg-rate=100/h --for 1h30m --reason \"two words\"",
+                VERB_OVERRIDE);
+    assert_string_equal(request.domain, "a.test");
+    assert_string_equal(request.vmta, "V1");
+    assert_string_equal(request.keyword, "max-msg-rate");
+    assert_string_equal(request.value, "100/h");
+    assert_string_equal(request.reason, "two words");
+    assert_int_equal(request.for_ms, 5400000);
+    assert_verb("override */* --clear max-msg-rate", VERB_OVERRIDE);
+    assert_string_equal(request.keyword, "max-msg-rate");
+    assert_refused("override */* max-msg-rate --for=1h --reason=x", "KEYWORD=VALUE");
+    assert_refused("override */* =3 --for=1h --reason=x", "KEYWORD=VALUE");
+    assert_refused("override */* a=3 --for --reason=x", "--for wants TIME");
+    assert_refused("override */* a=3 --for=0s --reason=x", "--for=TIME");
+    assert_refused("override */* a=3 --clear", "--clear");
+    assert_refused("override a.test --clear", "DOMAIN/VMTA");
 }
 
 static void values_are_read(void **state)
@@ -387,6 +415,7 @@ int main(void)
         cmocka_unit_test(usual_abbreviations_work),
         cmocka_unit_test(one_queue_is_no_pattern),
         cmocka_unit_test(every_option_is_taken_where_it_belongs_only),
+        cmocka_unit_test(a_setting_has_a_queue_a_keyword_and_a_value),
         cmocka_unit_test(values_are_read),
         cmocka_unit_test(mistakes_are_named),
         cmocka_unit_test(json_is_known_also_when_the_rest_is_wrong),
