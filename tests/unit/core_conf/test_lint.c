@@ -201,7 +201,8 @@ static void what_is_sound_is_not(void **state)
     assert_int_equal(conf_load_text("test", sound, &options, collect, &findings, &conf), 0);
     for (char *end = strchr(line, '\n'); end != NULL; line = end + 1, end = strchr(line, '\n')) {
         *end = '\0';
-        if (strstr(line, "accepted but has no effect yet") == NULL)
+        if (strstr(line, "accepted but has no effect yet") == NULL &&
+            strncmp(line, "note ", 5) != 0)
             fail_msg("%s", line);
     }
     conf_unref(conf);

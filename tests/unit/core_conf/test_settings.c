@@ -4,8 +4,13 @@
 static void tell(void *context, const struct conf_setting *setting)
 {
     struct findings *told = context;
-    int len = snprintf(told->text + told->len, sizeof(told->text) - told->len, "%s %s=%s@%u\n",
-                       setting->section, setting->keyword, setting->value, setting->line);
+    int len;
+
+    /* What the pack has to say is test_provider.c's. */
+    if (strncmp(setting->section, "provider ", 9) == 0)
+        return;
+    len = snprintf(told->text + told->len, sizeof(told->text) - told->len, "%s %s=%s@%u\n",
+                   setting->section, setting->keyword, setting->value, setting->line);
 
     assert_true((setting->file == NULL) == (setting->line == 0));
     if (setting->file != NULL)
