@@ -57,16 +57,22 @@ void chain_add_layer(struct chain *chain, const struct conf *conf, uint32_t laye
         pattern_index_visit(&conf->domains, layer, domain, add_block, chain);
 }
 
+void chain_add_layers(struct chain *chain, const struct conf *conf, struct slice domain,
+                      const struct vmta_slot *slot)
+{
+    chain_add_layer(chain, conf, LAYER_GLOBAL, domain);
+    if (slot != NULL) {
+        chain_add_layer(chain, conf, slot->pool_layer, domain);
+        chain_add_layer(chain, conf, slot->layer, domain);
+    }
+    override_visit(conf, domain, slot != NULL ? slot->vmta.id : CONF_NONE, add_block, chain);
+}
+
 void chain_of_queue(struct chain *chain, const struct conf *conf, struct slice domain,
                     const struct vmta_slot *slot)
 {
     chain_reset(chain);
-    chain_add_layer(chain, conf, LAYER_GLOBAL, domain);
-    if (slot == NULL)
-        return;
-    chain_add_layer(chain, conf, slot->pool_layer, domain);
-    chain_add_layer(chain, conf, slot->layer, domain);
-    override_visit(conf, domain, slot->vmta.id, add_block, chain);
+    chain_add_layers(chain, conf, domain, slot);
 }
 
 /* Of several pools the tightest limit counts, so what wrote a limit was remembered. */

@@ -30,6 +30,9 @@ void chain_add_layer(struct chain *chain, const struct conf *conf, uint32_t laye
                      struct slice domain);
 /* Adds one block's lines that may stand in the scope; NULL adds nothing. */
 void chain_add(struct chain *chain, const struct settings *block, enum scope scope);
+/* All that the file and overrides say of a queue, in the order of the merge; slot may be NULL. */
+void chain_add_layers(struct chain *chain, const struct conf *conf, struct slice domain,
+                      const struct vmta_slot *slot);
 /* Every keyword of a queue, as conf_queue has them. */
 void chain_of_queue(struct chain *chain, const struct conf *conf, struct slice domain,
                     const struct vmta_slot *slot);

@@ -267,6 +267,7 @@ static void visit_blocks(const struct conf *conf, const struct vmta_slot *slot, 
         pattern_index_visit(&conf->domains, slot->pool_layer, domain, visit, context);
     if (slot != NULL && slot->layer != LAYER_NONE)
         pattern_index_visit(&conf->domains, slot->layer, domain, visit, context);
+    override_visit(conf, domain, slot != NULL ? slot->vmta.id : CONF_NONE, visit, context);
 }
 
 static const struct conf_category_list *categories_of_way(const struct vmta_slot *slot)
@@ -399,7 +400,6 @@ void conf_queue_at(const struct conf *conf, struct slice domain, uint32_t vmta_i
     provider_apply(conf, provider,
                    slot != NULL ? slot->vmta.provider_tier : conf->global.provider_tier, ret_queue);
     visit_blocks(conf, slot, domain, apply_block, ret_queue);
-    override_visit(conf, domain, vmta_id, apply_block, ret_queue);
     if (ret_queue->reply_list_name != NULL)
         ret_queue->replies = reply_list_find(conf, slice_str(ret_queue->reply_list_name));
     ret_queue->categories[1] = categories_of_way(slot);

@@ -122,9 +122,7 @@ static void chain_of_all(struct chain *chain, const struct conf *conf, struct sl
     }
     add_rules(chain, everybody->own, tier, arena);
     add_rules(chain, provider != NULL ? provider->own : NULL, tier, arena);
-    chain_add_layer(chain, conf, LAYER_GLOBAL, domain);
-    chain_add_layer(chain, conf, slot->pool_layer, domain);
-    chain_add_layer(chain, conf, slot->layer, domain);
+    chain_add_layers(chain, conf, domain, slot);
 }
 
 /* blocks: what the user's <domain> blocks say of the queue; of the pack alone that counts. */
