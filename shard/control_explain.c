@@ -25,6 +25,8 @@ static const char *const ours[WAIT_REASON_COUNT] = {
     [WAIT_RATE] = "max-msg-rate",
     [WAIT_VMTA_RATE] = "max-smtp-msg-rate of the virtual MTA",
     [WAIT_CONNECT_RATE] = "max-connect-rate",
+    [WAIT_VOLUME] = "max-data-volume-rate",
+    [WAIT_VMTA_VOLUME] = "max-smtp-data-volume-rate of the virtual MTA",
 };
 
 static void put_bound(char *room, size_t room_bytes, uint64_t bound)
@@ -83,6 +85,12 @@ static void put_detail(const struct explain_row *row, char *room, size_t room_by
         break;
     case WAIT_ORDER:
         snprintf(room, room_bytes, "%s", row->order);
+        break;
+    case WAIT_VOLUME:
+        put_rate(room, room_bytes, "max-data-volume-rate", &row->volume_rate);
+        break;
+    case WAIT_VMTA_VOLUME:
+        put_rate(room, room_bytes, "max-smtp-data-volume-rate", &row->vmta_volume_rate);
         break;
     default:
         break;

@@ -517,10 +517,9 @@ static bool park(struct shard *shard, struct delivery *delivery)
 {
     struct queue *queue = delivery_queue(delivery);
 
-    /* It was gathered under another configuration: so many tokens may never be there at once. */
-    if (delivery->count > 1)
-        return false;
-    if (!delivery->is_loaded || queue->parked || !rates_may_wait(shard, queue))
+    if (!delivery->is_loaded || queue->parked ||
+        !rates_may_wait(shard, queue, delivery->count,
+                        envelope_content_bytes(&delivery->message->envelope)))
         return false;
     queue->parked = delivery;
     site_hold_for_token(shard, delivery->connection);
@@ -598,7 +597,9 @@ static void send_message(struct shard *shard, struct delivery *delivery)
         return;
     if (!delivery->connection) {
         finish_local(shard, delivery);
-    } else if (!rates_take(shard, delivery_queue(delivery), delivery->count)) {
+    } else if (!rates_take(shard, delivery_queue(delivery), delivery->count,
+                           envelope_content_bytes(&delivery->message->envelope),
+                           &delivery->receipt)) {
         if (!park(shard, delivery))
             give_back(shard, delivery);
     } else {
@@ -791,7 +792,7 @@ bool deliver_start(struct shard *shard, struct connection *connection, struct qu
         return false;
     first = slab_at(&shard->queued, first_index);
     /* The tokens may be past when it has been read; one more is always to be had. */
-    if (!first->is_hot && rates_are_shared(shard, queue))
+    if (!first->is_hot && rates_count_rcpts(shard, queue))
         allowed = 1;
     delivery = delivery_create(shard, queue, rcpt_count_max(queue, allowed));
     if (!delivery)
@@ -815,12 +816,17 @@ bool deliver_start(struct shard *shard, struct connection *connection, struct qu
 bool deliver_start_ahead(struct shard *shard, struct connection *connection, struct queue *queue)
 {
     const struct queued *first = slab_at(&shard->queued, ready_peek(queue));
-    uint32_t allowed = rates_allowed_ahead(shard, queue);
     struct delivery *delivery;
+    uint32_t allowed;
+    uint64_t octets;
     bool is_taken;
 
     /* Reading it back takes longer than the flight can wait. */
-    if (!first->is_hot || allowed == 0)
+    if (!first->is_hot)
+        return false;
+    octets = envelope_content_bytes(&first->hot->envelope);
+    allowed = rates_allowed_ahead(shard, queue, octets);
+    if (allowed == 0)
         return false;
     delivery = delivery_create(shard, queue, rcpt_count_max(queue, allowed));
     if (!delivery)
@@ -832,7 +838,8 @@ bool deliver_start_ahead(struct shard *shard, struct connection *connection, str
         delivery_cancel(shard, delivery, queue);
         return false;
     }
-    is_taken = planted("shard/no-tokens-when-ahead") || rates_take(shard, queue, delivery->count);
+    is_taken = planted("shard/no-tokens-when-ahead") ||
+               rates_take(shard, queue, delivery->count, octets, &delivery->receipt);
     must(is_taken);
     connection->ahead = delivery;
     return true;
@@ -843,6 +850,7 @@ struct queue *deliver_return(struct shard *shard, struct delivery *delivery)
     struct queue *queue = delivery_queue(delivery);
 
     must(delivery->open == delivery->count);
+    rates_give_back(queue, &delivery->receipt);
     delivery_cancel(shard, delivery, queue);
     return queue;
 }
@@ -887,7 +895,7 @@ bool deliver_local(struct shard *shard, struct queue *queue)
     }
     queue->local_left -= count;
     if (delivery->local == LOCAL_DISCARD) {
-        bool is_taken = rates_take(shard, queue, count);
+        bool is_taken = rates_take(shard, queue, count, 0, &delivery->receipt);
 
         must(is_taken);
     }
@@ -973,6 +981,8 @@ void deliver_on_rcpt(struct shard *shard, struct delivery *delivery, uint32_t in
 void deliver_on_done(struct shard *shard, struct delivery *delivery)
 {
     must(delivery->open == 0);
+    if (!delivery->is_counted)
+        rates_give_back(delivery_queue(delivery), &delivery->receipt);
     if (delivery->last)
         send_home(shard, delivery->last);
     delivery->last = NULL;

@@ -24,10 +24,13 @@ static void add_limits(const struct shard *shard, const struct queue *queue,
     row->all_connections = site_open_connections(shard);
     row->msg_rate = rate_of(&queue->settings.max_msg_rate);
     row->connect_rate = rate_of(&queue->settings.max_connect_rate);
-    if (vmta)
-        row->vmta_rate = rate_of(&vmta->max_smtp_msg_rate);
-    else
-        row->vmta_rate.count = CONF_UNLIMITED;
+    row->volume_rate = rate_of(&queue->settings.max_data_volume_rate);
+    row->vmta_rate.count = CONF_UNLIMITED;
+    row->vmta_volume_rate.count = CONF_UNLIMITED;
+    if (!vmta)
+        return;
+    row->vmta_rate = rate_of(&vmta->max_smtp_msg_rate);
+    row->vmta_volume_rate = rate_of(&vmta->max_smtp_data_volume_rate);
 }
 
 /* The order that keeps the queue from a source and ends first. */

@@ -312,7 +312,7 @@ void lane_enqueue(struct shard *shard, struct queue *queue)
     if (probe_holds(shard, queue))
         return;
     wanted = doubt_lane(shard, queue);
-    lane = wanted ? wanted : queue->has_turn ? lane_with_idle(shard, queue) : NULL;
+    lane = wanted ? wanted : rates_has_turn(queue) ? lane_with_idle(shard, queue) : NULL;
     if (!lane)
         lane = next_lane(shard, queue, false, &refused_until_ns);
 

@@ -172,8 +172,7 @@ static void post(struct shard *shard, struct queue *queue)
     migration->rest_until_us = queue->rest_until_us;
     migration->doubt_ends_ns = queue->doubt_ends_ns;
     migration->doubt_ends_us = queue->doubt_ends_us;
-    migration->msg_next_ns = queue->msg_rate.next_ns;
-    migration->connect_next_ns = queue->connect_rate.next_ns;
+    rates_pack_queue(shard, queue, &migration->rates);
     migration->last_error_us = queue->last_error_us;
     migration->mode = queue->mode;
     modes_stop(shard, queue);
@@ -329,8 +328,7 @@ static void install(struct shard *shard, struct queue *queue, const struct migra
     queue->rest_until_us = migration->rest_until_us;
     queue->doubt_ends_ns = migration->doubt_ends_ns;
     queue->doubt_ends_us = migration->doubt_ends_us;
-    rate_resume(&queue->msg_rate, migration->msg_next_ns);
-    rate_resume(&queue->connect_rate, migration->connect_next_ns);
+    rates_resume_queue(queue, &migration->rates);
     queue->last_error_us = migration->last_error_us;
     memcpy(queue->last_error, migration->last_error, sizeof(queue->last_error));
     if (queue->rest_until_ns > io_now_ns(shard->io)) {
@@ -349,8 +347,7 @@ static bool is_bare(const struct shard *shard, const struct migration *migration
 {
     return !paused && !migration->mode.is_backoff && !migration->rest_is_logged &&
            !migration->has_answer && migration->rest_until_ns <= io_now_ns(shard->io) &&
-           migration->msg_next_ns <= io_now_ns(shard->io) &&
-           migration->connect_next_ns <= io_now_ns(shard->io);
+           !rates_past_is_owed(&migration->rates, io_now_ns(shard->io));
 }
 
 static void on_migrate(struct shard *shard, struct migration *migration)

@@ -34,6 +34,7 @@ void modes_apply(struct queue *queue)
     settings->max_smtp_out = settings->backoff_max_smtp_out;
     settings->max_msg_rate = settings->backoff_max_msg_rate;
     settings->max_connect_rate = settings->backoff_max_connect_rate;
+    settings->max_data_volume_rate = settings->backoff_max_data_volume_rate;
     settings->retry_count = settings->backoff_retry_count;
     memcpy(settings->retry_ms, settings->backoff_retry_ms, sizeof(settings->retry_ms));
 }

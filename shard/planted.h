@@ -30,6 +30,7 @@
     X("shard/last-comes-first")                                                                    \
     X("shard/move-counted-twice")                                                                  \
     X("shard/token-kept-and-given-back")                                                           \
+    X("shard/message-uses-no-octets")                                                              \
     X("shard/message-uses-no-token")                                                               \
     X("shard/connection-uses-no-token")                                                            \
     X("shard/no-tokens-when-ahead")                                                                \

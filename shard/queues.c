@@ -175,6 +175,7 @@ static void queue_free(struct shard *shard, struct queue *queue)
     io_timer_stop(shard->io, &queue->wake_timer);
     modes_stop(shard, queue);
     rates_forget_queue(shard, queue);
+    rates_fini_queue(queue);
     list_remove(&queue->idle_link);
     list_remove(&queue->lane_link);
     if (queue->site)
@@ -353,6 +354,15 @@ static uint8_t size_code(const struct queued *queued)
     return queued->is_hot ? size_code_of(queued->hot->kilobytes) : queued->cold.size_code;
 }
 
+uint64_t queues_next_octets(const struct queue *queue)
+{
+    uint32_t index = ready_peek(queue);
+
+    if (index == NONE)
+        return 0;
+    return size_kilobytes(size_code(slab_at(&queue->shard->queued, index))) * 1024;
+}
+
 void queues_cool(struct queued *queued)
 {
     struct queued_cold cold = {.size_code = size_code(queued)};
@@ -456,8 +466,9 @@ void queues_drop(struct shard *shard, uint32_t queued_index)
 /* Reasons that came with a time: they stand until it has passed. */
 static bool is_put_off(uint8_t reason)
 {
-    return reason == WAIT_RATE || reason == WAIT_SOURCE || reason == WAIT_MEMORY ||
-           reason == WAIT_DISK || reason == WAIT_VMTA || reason == WAIT_ORDER;
+    return reason == WAIT_RATE || reason == WAIT_VOLUME || reason == WAIT_SOURCE ||
+           reason == WAIT_MEMORY || reason == WAIT_DISK || reason == WAIT_VMTA ||
+           reason == WAIT_ORDER;
 }
 
 bool queues_can_send(const struct shard *shard, const struct queue *queue)

@@ -2,576 +2,417 @@
 
 #include "core/base/mem.h"
 #include "shard/planted.h"
+#include "shard/policy/volume.h"
 #include "shard/shard_int.h"
 
-/* Recipients that one question asks for at most. */
-#define PURSE_WANTED_MAX 4096
+void rates_init(struct shard *shard)
+{
+    shard->rates.began_ns = io_now_ns(shard->io);
+    purse_init(shard);
+}
 
-static void on_purse_timer(struct io_timer *timer);
-static void own_speak(struct shard *shard, uint32_t vmta_id);
-static void wake_first(struct shard *shard, struct purse *purse);
-static void settle(struct shard *shard, struct purse *purse);
-static void on_mint_timer(struct io_timer *timer);
+void rates_fini(struct shard *shard)
+{
+    purse_fini(shard);
+}
 
-/* ---- Making ---------------------------------------------------------------------------------- */
+void rates_adopt(struct shard *shard)
+{
+    purse_adopt(shard);
+}
+
+/* ---- Rates of a queue's own ------------------------------------------------------------------ */
 
 static uint64_t step_of(const struct conf_rate *rate)
 {
     return rate_step_ns(rate->count, rate->interval_ms);
 }
 
-static struct purse *purse_create(struct shard *shard, uint32_t vmta_id)
+/* From when the queue's own volume is reckoned. */
+static void adopt_volume(struct queue *queue, uint64_t now_ns)
 {
-    struct purse *purse = mem_alloc(sizeof(*purse));
+    const struct conf_rate *rate = &queue->settings.max_data_volume_rate;
 
-    purse->vmta_id = vmta_id;
-    purse->owner = (uint16_t)(vmta_id % shard->count);
-    purse->ask.vmta_id = vmta_id;
-    purse->shard = shard;
-    list_init(&purse->waiting);
-    io_timer_init(&purse->timer, on_purse_timer);
-    return purse;
-}
-
-static struct rates_owned *owned_create(struct shard *shard, uint32_t vmta_id, uint64_t step_ns)
-{
-    struct rates_owned *owned = mem_alloc(sizeof(*owned));
-
-    mint_init(&owned->mint, step_ns, shard->count, io_now_ns(shard->io));
-    owned->shard = shard;
-    owned->vmta_id = vmta_id;
-    io_timer_init(&owned->timer, on_mint_timer);
-    owned->asked = mem_alloc(shard->count * sizeof(struct rates_parcel *));
-    return owned;
-}
-
-static void grow(struct rates *rates, uint32_t vmta_count)
-{
-    size_t before = rates->vmta_count * sizeof(void *), after = vmta_count * sizeof(void *);
-
-    rates->purses = mem_alloc_larger(rates->purses, before, after);
-    rates->owned = mem_alloc_larger(rates->owned, before, after);
-    rates->vmta_count = vmta_count;
-}
-
-static void own_adopt(struct shard *shard, uint32_t vmta_id, uint64_t step_ns)
-{
-    struct rates_owned *owned = shard->rates.owned[vmta_id];
-
-    if (!owned && step_ns != 0) {
-        shard->rates.owned[vmta_id] = owned_create(shard, vmta_id, step_ns);
-    } else if (owned) {
-        owned->is_closed = step_ns == 0;
-        if (step_ns != 0 && step_ns != owned->mint.step_ns)
-            mint_change(&owned->mint, step_ns);
+    if (rate->count == CONF_UNLIMITED) {
+        mem_free(queue->volume);
+        queue->volume = NULL;
+    } else if (queue->volume) {
+        volume_change(queue->volume, rate->count, rate->interval_ms, 0, now_ns);
+    } else {
+        queue->volume = mem_alloc(sizeof(*queue->volume));
+        volume_init(queue->volume, rate->count, rate->interval_ms, 0, now_ns);
     }
 }
 
-static void purse_adopt(struct shard *shard, uint32_t vmta_id, uint64_t step_ns)
+static void set_burst(struct rate *rate, const struct conf_rate *setting, uint64_t now_ns)
 {
-    struct purse *purse = shard->rates.purses[vmta_id];
-
-    if (!purse && step_ns == 0)
-        return;
-    if (!purse)
-        shard->rates.purses[vmta_id] = purse = purse_create(shard, vmta_id);
-    if (purse->limit_ns == step_ns)
-        return;
-    /* What is held was struck under the old rate. */
-    purse->limit_ns = step_ns;
-    purse->held = 0;
-    purse->tail = 0;
-    while (step_ns == 0 && purse->waiting_count > 0)
-        wake_first(shard, purse);
-    settle(shard, purse);
+    if (setting->burst > 1 || rate->bank)
+        rate_set_burst(rate, setting->count, setting->interval_ms, setting->burst, now_ns);
 }
-
-void rates_adopt(struct shard *shard)
-{
-    struct rates *rates = &shard->rates;
-    uint32_t vmta_count = conf_vmta_id_end(shard->conf);
-
-    if (vmta_count > rates->vmta_count)
-        grow(rates, vmta_count);
-    for (uint32_t id = 0; id < rates->vmta_count; id++) {
-        const struct conf_vmta *vmta = conf_vmta(shard->conf, id);
-        uint64_t step_ns = vmta ? step_of(&vmta->max_smtp_msg_rate) : 0;
-
-        if (id % shard->count == shard->number)
-            own_adopt(shard, id, step_ns);
-        purse_adopt(shard, id, step_ns);
-        /* Not before the purse here knows it, which would ask again at once. */
-        if (rates->owned[id])
-            own_speak(shard, id);
-    }
-}
-
-void rates_init(struct shard *shard)
-{
-    shard->rates.began_ns = io_now_ns(shard->io);
-    rates_adopt(shard);
-}
-
-void rates_fini(struct shard *shard)
-{
-    struct rates *rates = &shard->rates;
-
-    for (uint32_t i = 0; i < rates->vmta_count; i++) {
-        if (rates->purses[i])
-            io_timer_stop(shard->io, &rates->purses[i]->timer);
-        if (rates->owned[i]) {
-            io_timer_stop(shard->io, &rates->owned[i]->timer);
-            mint_fini(&rates->owned[i]->mint);
-            mem_free(rates->owned[i]->asked);
-        }
-        mem_free(rates->owned[i]);
-        mem_free(rates->purses[i]);
-    }
-    mem_free(rates->owned);
-    mem_free(rates->purses);
-}
-
-static struct purse *purse_of(const struct shard *shard, const struct queue *queue)
-{
-    struct purse *purse =
-        queue->vmta_id < shard->rates.vmta_count ? shard->rates.purses[queue->vmta_id] : NULL;
-
-    return purse && purse->limit_ns != 0 ? purse : NULL;
-}
-
-static void send_to(struct shard *shard, uint16_t to, struct rates_parcel *parcel, uint16_t kind)
-{
-    parcel->parcel.kind = kind;
-    parcel->parcel.from = shard->number;
-    if (to == shard->number)
-        rates_on_parcel(shard, &parcel->parcel);
-    else
-        shard_post(shard, to, &parcel->parcel);
-}
-
-/* ---- The mint -------------------------------------------------------------------------------- */
-
-/* Nothing to give: the bound is gone, or nothing was wanted. */
-static void send_empty(struct shard *shard, uint16_t to, struct rates_parcel *ask)
-{
-    ask->batch = (struct mint_batch){.step_ns = 1};
-    send_to(shard, to, ask, RATES_GRANT);
-}
-
-/* There is no bound any more: whoever stands in line need not. */
-static void own_send_away(struct shard *shard, struct rates_owned *owned)
-{
-    mint_clear_line(&owned->mint);
-    for (uint16_t i = 0; i < shard->count; i++) {
-        struct rates_parcel *ask = owned->asked[i];
-
-        owned->asked[i] = NULL;
-        if (ask)
-            send_empty(shard, i, ask);
-    }
-}
-
-/* Gives out what falls due; the rest of the line waits for the timer. */
-static void own_speak(struct shard *shard, uint32_t vmta_id)
-{
-    struct rates_owned *owned = shard->rates.owned[vmta_id];
-    struct mint_batch batch;
-    uint16_t to;
-
-    if (owned->is_closed)
-        own_send_away(shard, owned);
-    while (mint_next_batch(&owned->mint, io_now_ns(shard->io), &to, &batch)) {
-        struct rates_parcel *ask = owned->asked[to];
-
-        must(ask);
-        owned->asked[to] = NULL;
-        ask->batch = batch;
-        send_to(shard, to, ask, RATES_GRANT);
-    }
-    if (mint_due_ns(&owned->mint) != UINT64_MAX)
-        io_timer_arm(shard->io, &owned->timer, mint_due_ns(&owned->mint));
-}
-
-static void on_mint_timer(struct io_timer *timer)
-{
-    struct rates_owned *owned = container_of(timer, struct rates_owned, timer);
-
-    own_speak(owned->shard, owned->vmta_id);
-}
-
-static void own_on_ask(struct shard *shard, struct rates_parcel *ask)
-{
-    struct rates_owned *owned = shard->rates.owned[ask->vmta_id];
-    uint16_t from = ask->parcel.from;
-
-    must(owned && !owned->asked[from]);
-    mint_ask(&owned->mint, from, ask->wanted, ask->unused);
-    if (ask->wanted == 0)
-        send_empty(shard, from, ask);
-    else
-        owned->asked[from] = ask;
-    own_speak(shard, owned->vmta_id);
-}
-
-/* ---- The purse ------------------------------------------------------------------------------- */
-
-/* Tokens whose time is past can no longer be used. */
-static void drop_old(struct purse *purse, uint64_t now_ns)
-{
-    while (purse->held > 0 && purse->first_ns + RATE_LATE_NS < now_ns) {
-        purse->first_ns += purse->step_ns;
-        purse->held--;
-    }
-}
-
-static uint32_t usable(const struct purse *purse, uint64_t now_ns)
-{
-    uint64_t oldest_ns = purse->first_ns;
-    uint32_t held = purse->held;
-    uint64_t count;
-
-    while (held > 0 && oldest_ns + RATE_LATE_NS < now_ns) {
-        oldest_ns += purse->step_ns;
-        held--;
-    }
-    if (held == 0 || oldest_ns > now_ns)
-        return 0;
-    count = (now_ns - oldest_ns) / purse->step_ns + 1;
-    return count < held ? (uint32_t)count : held;
-}
-
-/* Tokens that nobody was woken for. Whoever comes first would get them else, and a queue whose
- * token comes a moment after its connection would lose it to the next in line each time. */
-static uint32_t unclaimed(const struct purse *purse, uint64_t now_ns)
-{
-    uint32_t claimed = now_ns <= purse->turns_end_ns ? purse->turn_count : 0;
-    uint32_t count = usable(purse, now_ns);
-
-    return count > claimed ? count - claimed : 0;
-}
-
-/* Recipients of the queues in line, as far as one question can be for them. */
-static uint32_t wanted(const struct purse *purse)
-{
-    uint32_t sum = 0;
-
-    list_for_each (link, &purse->waiting) {
-        sum += container_of(link, struct queue, purse_link)->ready_count;
-        if (sum >= PURSE_WANTED_MAX)
-            return PURSE_WANTED_MAX;
-    }
-    return sum > 0 ? sum : 1;
-}
-
-/* Asks for what the line can use, or only gives back what nobody can. */
-static void ask(struct shard *shard, struct purse *purse)
-{
-    if (purse->is_asking || (purse->waiting_count == 0 && purse->tail == 0))
-        return;
-    purse->is_asking = true;
-    purse->ask.wanted = purse->waiting_count > 0 ? wanted(purse) : 0;
-    purse->ask.unused = purse->tail;
-    purse->tail = 0;
-    purse->held = planted("shard/token-kept-and-given-back") ? purse->ask.unused : 0;
-    send_to(shard, purse->owner, &purse->ask, RATES_ASK);
-}
-
-/* The first in line may go on: it finds a token, if it comes as long as that is good. */
-static void wake_first(struct shard *shard, struct purse *purse)
-{
-    struct queue *queue = container_of(purse->waiting.next, struct queue, purse_link);
-    uint64_t now_ns = io_now_ns(shard->io);
-
-    list_remove(&queue->purse_link);
-    purse->waiting_count--;
-    queue->has_turn = true;
-    purse->turn_count = now_ns <= purse->turns_end_ns ? purse->turn_count + 1 : 1;
-    purse->turns_end_ns = now_ns + RATE_LATE_NS;
-    if (queue->parked)
-        deliver_on_token(shard, queue);
-    queues_reconsider(shard, queue);
-}
-
-/* Whatever changed: wakes whom there are tokens for, asks for more, and sees to it that the next
- * thing that time brings is noticed. */
-static void settle(struct shard *shard, struct purse *purse)
-{
-    uint64_t now_ns = io_now_ns(shard->io);
-
-    /* Who is woken may take its token, or stand in line again, here and now. */
-    if (purse->is_settling)
-        return;
-    purse->is_settling = true;
-    drop_old(purse, now_ns);
-    for (uint32_t turns = purse->waiting_count;
-         turns > 0 && purse->waiting_count > 0 && unclaimed(purse, now_ns) > 0; turns--)
-        wake_first(shard, purse);
-    purse->is_settling = false;
-    if (purse->held == 0)
-        ask(shard, purse);
-    if (purse->held == 0)
-        return;
-    if (purse->first_ns > now_ns)
-        io_timer_arm(shard->io, &purse->timer, purse->first_ns);
-    else
-        io_timer_arm(shard->io, &purse->timer, purse->first_ns + RATE_LATE_NS + 1);
-}
-
-static void on_purse_timer(struct io_timer *timer)
-{
-    struct purse *purse = container_of(timer, struct purse, timer);
-
-    settle(purse->shard, purse);
-}
-
-static void on_grant(struct shard *shard, struct rates_parcel *grant)
-{
-    struct purse *purse = shard->rates.purses[grant->vmta_id];
-
-    purse->is_asking = false;
-    /* It may have been struck before the rate was changed. */
-    if (grant->batch.step_ns < purse->limit_ns)
-        grant->batch.count = 0;
-    purse->step_ns = grant->batch.step_ns;
-    purse->first_ns = grant->batch.first_ns;
-    purse->held = grant->batch.count;
-    purse->tail = grant->batch.count;
-    settle(shard, purse);
-}
-
-void rates_on_parcel(struct shard *shard, struct parcel *parcel)
-{
-    struct rates_parcel *rates = container_of(parcel, struct rates_parcel, parcel);
-
-    if (parcel->kind == RATES_ASK)
-        own_on_ask(shard, rates);
-    else
-        on_grant(shard, rates);
-}
-
-/* ---- Queues ---------------------------------------------------------------------------------- */
 
 void rates_init_queue(struct shard *shard, struct queue *queue)
 {
+    const struct conf_queue *settings = &queue->settings;
     uint64_t began_ns = shard->rates.began_ns;
 
-    rate_init(&queue->msg_rate, step_of(&queue->settings.max_msg_rate), began_ns);
-    rate_init(&queue->connect_rate, step_of(&queue->settings.max_connect_rate), began_ns);
+    rate_init(&queue->msg_rate, step_of(&settings->max_msg_rate), began_ns);
+    set_burst(&queue->msg_rate, &settings->max_msg_rate, began_ns);
+    rate_init(&queue->connect_rate, step_of(&settings->max_connect_rate), began_ns);
+    set_burst(&queue->connect_rate, &settings->max_connect_rate, began_ns);
+    adopt_volume(queue, began_ns);
     list_init(&queue->purse_link);
 }
 
 void rates_adopt_queue(struct shard *shard, struct queue *queue)
 {
+    const struct conf_queue *settings = &queue->settings;
     uint64_t now_ns = io_now_ns(shard->io);
 
-    rate_change(&queue->msg_rate, step_of(&queue->settings.max_msg_rate), now_ns);
-    rate_change(&queue->connect_rate, step_of(&queue->settings.max_connect_rate), now_ns);
-    if (queue->reason == WAIT_RATE)
+    rate_change(&queue->msg_rate, step_of(&settings->max_msg_rate), now_ns);
+    set_burst(&queue->msg_rate, &settings->max_msg_rate, now_ns);
+    rate_change(&queue->connect_rate, step_of(&settings->max_connect_rate), now_ns);
+    set_burst(&queue->connect_rate, &settings->max_connect_rate, now_ns);
+    adopt_volume(queue, now_ns);
+    if (queue->reason == WAIT_RATE || queue->reason == WAIT_VOLUME)
         queue->rest_until_ns = 0;
 }
 
 void rates_forget_queue(struct shard *shard, struct queue *queue)
 {
-    struct purse *purse = purse_of(shard, queue);
+    (void)shard;
+    purse_leave(queue);
+}
 
-    if (list_empty(&queue->purse_link) || !purse)
-        return;
-    list_remove(&queue->purse_link);
-    purse->waiting_count--;
+void rates_fini_queue(struct queue *queue)
+{
+    rate_fini(&queue->msg_rate);
+    rate_fini(&queue->connect_rate);
+    mem_free(queue->volume);
+    queue->volume = NULL;
 }
 
 bool rates_is_owed(const struct queue *queue, uint64_t now_ns)
 {
-    return rate_is_owed(&queue->msg_rate, now_ns) || rate_is_owed(&queue->connect_rate, now_ns);
+    return rate_is_owed(&queue->msg_rate, now_ns) || rate_is_owed(&queue->connect_rate, now_ns) ||
+           (queue->volume && volume_is_owed(queue->volume, now_ns));
 }
 
-/* The queue comes for its token, or it cannot use it. */
-static void end_turn(struct purse *purse, struct queue *queue)
+void rates_pack_queue(const struct shard *shard, const struct queue *queue,
+                      struct rates_past *ret_past)
 {
-    if (queue->has_turn && purse->turn_count > 0)
-        purse->turn_count--;
-    queue->has_turn = false;
+    uint64_t now_ns = io_now_ns(shard->io);
+
+    *ret_past = (struct rates_past){
+        .msgs = rate_past(&queue->msg_rate, now_ns),
+        .connects = rate_past(&queue->connect_rate, now_ns),
+    };
+    if (!queue->volume)
+        return;
+    ret_past->octets.next_ns = queue->volume->free_ns;
+    ret_past->octets.sum = volume_sum(queue->volume, now_ns, &ret_past->octets.last_ns);
 }
 
-static void stand_in_line(struct shard *shard, struct purse *purse, struct queue *queue)
+static bool is_owed(const struct rate_past *past, uint64_t now_ns)
 {
-    end_turn(purse, queue);
-    list_push_back(&purse->waiting, &queue->purse_link);
-    purse->waiting_count++;
-    queues_set_reason(shard, queue, WAIT_VMTA_RATE);
-    settle(shard, purse);
+    return past->next_ns > now_ns || past->sum > 0;
+}
+
+bool rates_past_is_owed(const struct rates_past *past, uint64_t now_ns)
+{
+    return is_owed(&past->msgs, now_ns) || is_owed(&past->connects, now_ns) ||
+           is_owed(&past->octets, now_ns);
+}
+
+void rates_resume_queue(struct queue *queue, const struct rates_past *past)
+{
+    rate_resume(&queue->msg_rate, &past->msgs);
+    rate_resume(&queue->connect_rate, &past->connects);
+    if (queue->volume)
+        volume_resume(queue->volume, past->octets.next_ns, past->octets.sum, past->octets.last_ns);
+}
+
+/* ---- Rates that it shares -------------------------------------------------------------------- */
+
+/* The purses that the queue's next message draws on. */
+struct draws {
+    struct purse *purses[PURSE_TURNS_MAX];
+    uint32_t count;
+};
+
+static void draws_find(const struct shard *shard, const struct queue *queue, struct draws *draws)
+{
+    draws->count = 0;
+    for (enum purse_quantity quantity = 0; quantity < PURSE_QUANTITIES; quantity++) {
+        struct purse *purse = purse_of_vmta(shard, quantity, queue->vmta_id);
+
+        if (purse)
+            draws->purses[draws->count++] = purse;
+    }
+}
+
+uint32_t rates_need(const struct purse *purse, const struct queue *queue)
+{
+    uint64_t octets;
+
+    if (purse->quantity != PURSE_OCTETS)
+        return 1;
+    octets = queues_next_octets(queue);
+    if (octets < queue->octets_short)
+        octets = queue->octets_short;
+    if (octets == 0)
+        return 1;
+    return octets < UINT32_MAX ? (uint32_t)octets : UINT32_MAX;
+}
+
+static bool own_octets_allow(const struct shard *shard, const struct queue *queue, uint64_t octets)
+{
+    return !queue->volume || octets == 0 ||
+           volume_due_ns(queue->volume, octets) <= io_now_ns(shard->io);
 }
 
 bool rates_admit(struct shard *shard, struct queue *queue)
 {
+    uint64_t now_ns = io_now_ns(shard->io), due_ns;
+
     if (!list_empty(&queue->purse_link))
         return false;
-    if (rate_allowed(&queue->msg_rate, io_now_ns(shard->io)) > 0)
+    if (rate_allowed(&queue->msg_rate, now_ns) == 0) {
+        queues_wait_until(shard, queue, rate_due_ns(&queue->msg_rate), WAIT_RATE);
+        return false;
+    }
+    if (!queue->volume)
         return true;
-    queues_wait_until(shard, queue, queue->msg_rate.next_ns, WAIT_RATE);
+    due_ns = volume_due_ns(queue->volume, queues_next_octets(queue));
+    if (due_ns <= now_ns)
+        return true;
+    queues_wait_until(shard, queue, due_ns, WAIT_VOLUME);
     return false;
+}
+
+/* Of those that lack what the queue needs, the one that has it last; NULL when none does. */
+static struct purse *last_due(const struct draws *draws, const struct queue *queue)
+{
+    struct purse *last = NULL;
+
+    for (uint32_t i = 0; i < draws->count; i++) {
+        struct purse *purse = draws->purses[i];
+
+        if (!purse_has(purse, queue, rates_need(purse, queue)) &&
+            (!last || purse->due_ns > last->due_ns))
+            last = purse;
+    }
+    return last;
+}
+
+static void stand(struct shard *shard, struct purse *purse, struct queue *queue)
+{
+    queues_set_reason(shard, queue,
+                      purse->quantity == PURSE_OCTETS ? WAIT_VMTA_VOLUME : WAIT_VMTA_RATE);
+    purse_stand(purse, queue);
 }
 
 bool rates_get_token(struct shard *shard, struct queue *queue)
 {
-    struct purse *purse = purse_of(shard, queue);
-    uint64_t now_ns = io_now_ns(shard->io);
+    struct draws draws;
+    struct purse *purse;
 
-    if (!purse || (queue->has_turn && usable(purse, now_ns) > 0) ||
-        (purse->waiting_count == 0 && unclaimed(purse, now_ns) > 0))
+    draws_find(shard, queue, &draws);
+    purse = last_due(&draws, queue);
+    if (!purse)
         return true;
-    stand_in_line(shard, purse, queue);
+    stand(shard, purse, queue);
     return false;
 }
 
-bool rates_may_wait(const struct shard *shard, const struct queue *queue)
+bool rates_has_turn(const struct queue *queue)
 {
-    return purse_of(shard, queue) && queue->stay == QUEUE_HERE &&
-           rate_allowed(&queue->msg_rate, io_now_ns(shard->io)) > 0;
+    for (uint32_t i = 0; i < PURSE_TURNS_MAX; i++)
+        if (queue->turns[i].purse)
+            return true;
+    return false;
+}
+
+bool rates_may_wait(const struct shard *shard, const struct queue *queue, uint32_t rcpt_count,
+                    uint64_t octets)
+{
+    struct draws draws;
+
+    draws_find(shard, queue, &draws);
+    /* So many tokens may never be there at once: they were gathered under another configuration. */
+    if (rcpt_count > 1 && rates_count_rcpts(shard, queue))
+        return false;
+    return draws.count > 0 && queue->stay == QUEUE_HERE &&
+           rate_allowed(&queue->msg_rate, io_now_ns(shard->io)) >= rcpt_count &&
+           own_octets_allow(shard, queue, octets);
 }
 
 void rates_wait(struct shard *shard, struct queue *queue)
 {
-    struct purse *purse = purse_of(shard, queue);
+    struct draws draws;
+    struct purse *purse;
 
-    must(purse);
     shard->rates.waits++;
     if (!list_empty(&queue->lane_link))
         lane_leave(queue);
-    if (list_empty(&queue->purse_link))
-        stand_in_line(shard, purse, queue);
+    if (!list_empty(&queue->purse_link))
+        return;
+    draws_find(shard, queue, &draws);
+    purse = last_due(&draws, queue);
+    /* They may have come since it was found that they were lacking. */
+    if (purse)
+        stand(shard, purse, queue);
+    else
+        deliver_on_token(shard, queue);
+}
+
+static uint32_t shared_rcpts(const struct shard *shard, const struct draws *draws)
+{
+    uint32_t allowed = UINT32_MAX;
+
+    for (uint32_t i = 0; i < draws->count; i++) {
+        uint32_t usable = purse_usable(draws->purses[i], io_now_ns(shard->io));
+
+        if (draws->purses[i]->quantity == PURSE_RCPTS && usable < allowed)
+            allowed = usable;
+    }
+    return allowed;
 }
 
 uint32_t rates_allowed(const struct shard *shard, const struct queue *queue)
 {
-    const struct purse *purse = purse_of(shard, queue);
-    uint32_t allowed = UINT32_MAX, held;
+    uint32_t allowed = UINT32_MAX, shared;
+    struct draws draws;
 
-    if (queue->msg_rate.step_ns == 0 && !purse)
+    draws_find(shard, queue, &draws);
+    if (queue->msg_rate.step_ns == 0 && draws.count == 0)
         return allowed;
     allowed = rate_allowed(&queue->msg_rate, io_now_ns(shard->io));
-    held = purse ? usable(purse, io_now_ns(shard->io)) : allowed;
-    return held < allowed ? held : allowed;
+    shared = shared_rcpts(shard, &draws);
+    return shared < allowed ? shared : allowed;
 }
 
-uint32_t rates_allowed_ahead(const struct shard *shard, const struct queue *queue)
+uint32_t rates_allowed_ahead(const struct shard *shard, const struct queue *queue, uint64_t octets)
 {
-    const struct purse *purse = purse_of(shard, queue);
-    uint32_t allowed = rates_allowed(shard, queue), left;
+    uint32_t allowed = rates_allowed(shard, queue);
+    struct draws draws;
 
-    if (!purse)
-        return allowed;
-    left = purse->waiting_count > 0 ? 0 : unclaimed(purse, io_now_ns(shard->io));
-    return left < allowed ? left : allowed;
+    if (!own_octets_allow(shard, queue, octets))
+        return 0;
+    draws_find(shard, queue, &draws);
+    for (uint32_t i = 0; i < draws.count; i++) {
+        uint32_t spare = purse_spare(draws.purses[i], io_now_ns(shard->io));
+
+        if (draws.purses[i]->quantity == PURSE_OCTETS)
+            spare = spare < octets ? 0 : UINT32_MAX;
+        if (spare < allowed)
+            allowed = spare;
+    }
+    return allowed;
 }
 
 uint32_t rates_within(const struct shard *shard, const struct queue *queue, uint64_t span_ns)
 {
-    const struct purse *purse = purse_of(shard, queue);
     uint64_t step_ns = queue->msg_rate.step_ns;
+    struct draws draws;
 
-    if (purse && purse->limit_ns > step_ns)
-        step_ns = purse->limit_ns;
+    draws_find(shard, queue, &draws);
+    for (uint32_t i = 0; i < draws.count; i++)
+        if (draws.purses[i]->quantity == PURSE_RCPTS && draws.purses[i]->limit_ns > step_ns)
+            step_ns = draws.purses[i]->limit_ns;
     return step_ns == 0 || span_ns / step_ns >= UINT32_MAX ? UINT32_MAX
                                                            : (uint32_t)(span_ns / step_ns) + 1;
 }
 
 bool rates_are_shared(const struct shard *shard, const struct queue *queue)
 {
-    return purse_of(shard, queue) != NULL;
+    struct draws draws;
+
+    draws_find(shard, queue, &draws);
+    return draws.count > 0;
 }
 
-bool rates_take(struct shard *shard, struct queue *queue, uint32_t count)
+bool rates_count_rcpts(const struct shard *shard, const struct queue *queue)
 {
-    struct purse *purse = purse_of(shard, queue);
-    uint64_t now_ns;
+    struct draws draws;
 
-    if (queue->msg_rate.step_ns == 0 && !purse) {
-        shard->rates.taken += count;
-        queue->tried_count += count;
-        return true;
-    }
-    /* Of a queue that goes to another shard the rate goes along. */
-    if (queue->stay != QUEUE_HERE || rates_allowed(shard, queue) < count)
+    draws_find(shard, queue, &draws);
+    for (uint32_t i = 0; i < draws.count; i++)
+        if (draws.purses[i]->quantity == PURSE_RCPTS)
+            return true;
+    return false;
+}
+
+/* ---- Taking ---------------------------------------------------------------------------------- */
+
+static bool are_there(const struct shard *shard, const struct queue *queue,
+                      const struct draws *draws, uint32_t rcpt_count, uint64_t octets)
+{
+    uint64_t now_ns = io_now_ns(shard->io);
+
+    if (rate_allowed(&queue->msg_rate, now_ns) < rcpt_count ||
+        !own_octets_allow(shard, queue, octets))
         return false;
-    now_ns = io_now_ns(shard->io);
-    if (!planted("shard/message-uses-no-token"))
-        rate_use(&queue->msg_rate, now_ns, count);
-    shard->rates.taken += count;
-    queue->tried_count += count;
-    if (!purse)
-        return true;
-    end_turn(purse, queue);
-    drop_old(purse, now_ns);
-    purse->first_ns += count * purse->step_ns;
-    purse->held -= count;
-    purse->tail = purse->held;
-    purse->taken += count;
-    settle(shard, purse);
-    return true;
-}
+    for (uint32_t i = 0; i < draws->count; i++) {
+        uint64_t count = draws->purses[i]->quantity == PURSE_OCTETS ? octets : rcpt_count;
 
-/* ---- The audit ------------------------------------------------------------------------------- */
-
-/* What one shard has of its last grant, in its purse or on the way to it. */
-static const char *audit_purse(const struct purse *purse, const struct mint_shard *book)
-{
-    uint64_t book_end_ns = book->batch.first_ns + book->batch.count * purse->step_ns;
-
-    /* Struck before the rate was changed: the book is not about it. */
-    if (purse->limit_ns != book->batch.step_ns || purse->step_ns != book->batch.step_ns)
-        return NULL;
-    if (purse->is_asking && purse->ask.parcel.kind == RATES_GRANT)
-        return purse->ask.batch.count == book->batch.count ? NULL : "a grant is not in the book";
-    if (purse->is_asking)
-        return purse->held == 0 ? NULL : "tokens are held that were given back";
-    if (purse->held > purse->tail || purse->tail > book->batch.count)
-        return "more tokens are held than were granted";
-    if (purse->held > 0 && purse->first_ns + purse->held * purse->step_ns != book_end_ns)
-        return "tokens are held that another shard may have";
-    return NULL;
-}
-
-/* No token is in two batches, nor to be struck again while it is in one. */
-static bool batches_are_apart(const struct mint *mint)
-{
-    for (uint16_t i = 0; i < mint->count; i++) {
-        const struct mint_batch *a = &mint->shards[i].batch;
-        uint64_t end_ns = a->first_ns + a->count * mint->step_ns;
-
-        if (a->count > 0 && end_ns > mint->next_ns)
+        if (purse_usable(draws->purses[i], now_ns) < count)
             return false;
-        for (uint16_t j = 0; j < i && a->count > 0; j++) {
-            const struct mint_batch *b = &mint->shards[j].batch;
-
-            if (b->count > 0 && a->first_ns < b->first_ns + b->count * mint->step_ns &&
-                b->first_ns < end_ns)
-                return false;
-        }
     }
     return true;
 }
 
-const char *rates_audit(struct shard *const *shards, uint16_t count)
+/* False, and nothing is taken, when there is not enough of something. */
+static bool take_bounded(struct shard *shard, struct queue *queue, const struct draws *draws,
+                         uint32_t rcpt_count, uint64_t octets, struct rates_receipt *receipt)
 {
-    for (uint32_t id = 0; id < shards[0]->rates.vmta_count; id++) {
-        const struct purse *purse = shards[0]->rates.purses[id];
-        const struct rates_owned *owned = NULL;
-        const struct mint *mint;
-        const char *text = NULL;
+    uint64_t now_ns = io_now_ns(shard->io);
 
-        if (purse && id < shards[purse->owner]->rates.vmta_count)
-            owned = shards[purse->owner]->rates.owned[id];
-        if (!owned || owned->is_closed)
-            continue;
-        mint = &owned->mint;
-        if (!batches_are_apart(mint))
-            return "a token was given out twice";
-        for (uint16_t i = 0; i < count && !text; i++)
-            if (id < shards[i]->rates.vmta_count && shards[i]->rates.purses[id])
-                text = audit_purse(shards[i]->rates.purses[id], &mint->shards[i]);
-        if (text)
-            return text;
+    /* Of a queue that goes to another shard the rates go along. */
+    if (queue->stay != QUEUE_HERE)
+        return false;
+    if (!are_there(shard, queue, draws, rcpt_count, octets)) {
+        queue->octets_short = octets;
+        return false;
     }
-    return NULL;
+    if (!planted("shard/message-uses-no-token"))
+        rate_use(&queue->msg_rate, now_ns, rcpt_count);
+    if (queue->volume && !planted("shard/message-uses-no-octets"))
+        volume_use(queue->volume, octets, now_ns);
+    receipt->own = queue->volume;
+    return true;
+}
+
+bool rates_take(struct shard *shard, struct queue *queue, uint32_t rcpt_count, uint64_t octets,
+                struct rates_receipt *ret_receipt)
+{
+    struct rates_receipt receipt = {.octets = octets};
+    struct draws draws;
+
+    draws_find(shard, queue, &draws);
+    if ((queue->msg_rate.step_ns != 0 || queue->volume || draws.count > 0) &&
+        !take_bounded(shard, queue, &draws, rcpt_count, octets, &receipt))
+        return false;
+    queue->octets_short = 0;
+    shard->rates.taken += rcpt_count;
+    queue->tried_count += rcpt_count;
+    queue->tried_octets += octets;
+    for (uint32_t i = 0; i < draws.count; i++) {
+        bool is_octets = draws.purses[i]->quantity == PURSE_OCTETS;
+
+        purse_take(draws.purses[i], queue, is_octets ? (uint32_t)octets : rcpt_count);
+        if (is_octets && receipt.purse_count < RATES_OCTET_PURSES_MAX)
+            receipt.purses[receipt.purse_count++] = draws.purses[i];
+    }
+    *ret_receipt = receipt;
+    return true;
+}
+
+void rates_give_back(struct queue *queue, struct rates_receipt *receipt)
+{
+    queue->tried_octets -= receipt->octets;
+    if (queue->volume && queue->volume == receipt->own)
+        volume_give_back(queue->volume, receipt->octets, 0);
+    for (uint32_t i = 0; i < receipt->purse_count; i++)
+        purse_give_back(receipt->purses[i], receipt->octets);
+    *receipt = (struct rates_receipt){0};
 }

@@ -99,6 +99,8 @@ struct report_status {
     X(WAIT_RATE, "its message rate is reached")                                                    \
     X(WAIT_VMTA_RATE, "the message rate of the virtual MTA is reached")                            \
     X(WAIT_CONNECT_RATE, "its rate of connections is reached")                                     \
+    X(WAIT_VOLUME, "its rate of data volume is reached")                                           \
+    X(WAIT_VMTA_VOLUME, "the rate of data volume of the virtual MTA is reached")                   \
     X(WAIT_DNS, "the destination is being looked up")                                              \
     X(WAIT_MOVE, "on its way to the shard that serves the destination")                            \
     X(WAIT_RETRY, "recipients wait for their next attempt")                                        \
@@ -150,7 +152,7 @@ struct explain_row {
     struct explain_rate {
         uint64_t count; /* UINT64_MAX = no bound */
         uint64_t interval_ms;
-    } msg_rate, connect_rate, vmta_rate;
+    } msg_rate, connect_rate, vmta_rate, volume_rate, vmta_volume_rate;
     uint32_t lane_connections; /* from the source address that the queue stands in line for */
     uint32_t lane_connecting;
     uint32_t rcpt_ms; /* what a recipient takes there as a rule; 0 = not known */

@@ -231,9 +231,9 @@ static void on_shard_parcel(void *context, struct parcel *parcel)
     case SHARD_OUTCOME:
         home_on_outcome(shard, container_of(parcel, struct outcome_parcel, request.parcel));
         break;
-    case RATES_ASK:
-    case RATES_GRANT:
-        rates_on_parcel(shard, parcel);
+    case PURSE_ASK:
+    case PURSE_GRANT:
+        purse_on_parcel(shard, parcel);
         break;
     default:
         lease_on_parcel(shard, parcel);

@@ -22,7 +22,8 @@
  *   target.c   which address the next connection goes to
  *   lease.c    limits on connections that cut across shards
  *   meters.c   the counts of limits that cut across shards
- *   rates.c    limits on how often, of queues and across shards
+ *   purse.c    tokens of rates across shards
+ *   rates.c    limits on how often and how much, as a queue meets them
  *   deliver.c  one transaction: load, send, outcomes
  *   feed.c     the content of a message in chunks, read while it is sent
  *   doubt.c    by which way a message went that may have been taken
@@ -288,11 +289,16 @@ struct queue {
     struct io_timer wake_timer; /* looks at the queue again at rest_until_ns */
     struct shard *shard;
     struct delivery *parked; /* read back, waits for that token with its connection; or NULL */
-    struct list purse_link;  /* waiting for a token of the virtual MTA's rate */
+    struct list purse_link;  /* waiting for a token, in the line of … */
+    struct purse *purse;     /* … this one */
+    struct purse_turn turns[PURSE_TURNS_MAX]; /* what it was woken for */
     struct conf_queue settings;
     struct rate msg_rate;       /* recipients tried */
     uint64_t tried_count;       /* recipients let through here, whether there is a bound or not */
     struct rate connect_rate;   /* connections opened */
+    struct volume *volume;      /* octets delivered; NULL = no bound */
+    uint64_t tried_octets;      /* likewise, and not given back */
+    uint64_t octets_short;      /* of a message that found too few; else 0 */
     struct queue_mode mode;     /* what `settings` follows from */
     struct io_timer mode_timer; /* backoff mode ends */
     uint64_t deferred_until_ns; /* by a reply: a connection that comes up meanwhile ends no rest */
@@ -330,7 +336,6 @@ struct queue {
     uint8_t reason;              /* enum wait_reason */
     bool paused;
     bool resolving;
-    bool has_turn;             /* first in line for a token, woken because there is one */
     uint8_t local;             /* enum local_work */
     uint16_t local_code;       /* LOCAL_FAIL: the verdict's */
     uint8_t local_enhanced[3]; /* likewise */
@@ -363,8 +368,7 @@ struct migration {
     uint64_t rest_until_us;
     uint64_t doubt_ends_ns;
     uint64_t doubt_ends_us;
-    uint64_t msg_next_ns;     /* of its rates: when the next token is due */
-    uint64_t connect_next_ns; /* likewise */
+    struct rates_past rates;
     uint64_t last_error_us;
     uint8_t domain_len;
     uint8_t domain[NAMES_BYTES_MAX];
@@ -462,6 +466,7 @@ struct delivery {
     struct slice *orcpts;
     struct delivery_wide *wide;
     uint32_t wide_index;
+    struct rates_receipt receipt;
     /* From here on undefined until filled. */
     struct iovec content[MESSAGE_IOV_MAX];
     uint32_t few_rcpts[DELIVERY_FEW];
@@ -756,6 +761,8 @@ struct queue *queues_obtain(struct shard *shard, struct slice domain, uint32_t v
 bool queues_hand_on(const struct shard *shard, struct slice domain, uint32_t vmta_id);
 /* Nothing may keep the queue any more: it is freed in a while, unless it is needed again. */
 void queues_release(struct shard *shard, struct queue *queue);
+/* About the size of the next message's content, rounded up; 0 when there is none. */
+uint64_t queues_next_octets(const struct queue *queue);
 void queues_defer(struct shard *shard, uint32_t queued_index, uint64_t due_us);
 /* The recipient that this entry of the heap is for, when the entry counts; else NULL. */
 const struct queued *queues_deferred_at(const struct shard *shard, const struct heap_entry *entry);

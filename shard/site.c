@@ -603,8 +603,8 @@ static struct queue *next_to_connect(struct shard *shard, struct lane *lane, uin
         if (rate_allowed(&queue->connect_rate, now_ns) > 0)
             return queue;
         queues_set_reason(shard, queue, WAIT_CONNECT_RATE);
-        if (queue->connect_rate.next_ns < may_ns)
-            may_ns = queue->connect_rate.next_ns;
+        if (rate_due_ns(&queue->connect_rate) < may_ns)
+            may_ns = rate_due_ns(&queue->connect_rate);
         if (++looked_at == QUEUES_LOOKED_AT)
             break;
     }

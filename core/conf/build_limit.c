@@ -50,7 +50,7 @@ static const char *const source_keywords[CONF_QUANTITIES] = {
 static void set_bound(struct conf_limit *limit, enum conf_quantity quantity,
                       const struct value *value)
 {
-    struct conf_rate rate = {value->number, value->interval_ms};
+    struct conf_rate rate = {value->number, value->interval_ms, value->burst};
 
     switch (quantity) {
     case CONF_OF_CONNECTIONS:

@@ -147,6 +147,8 @@ static int add_vmta(struct build *build, const struct section *section)
     slot->has_own_rewrites = sets_field(section, offsetof(struct conf_vmta, rewrite_list));
     slot->has_own_rate = sets_field(section, offsetof(struct conf_vmta, max_smtp_msg_rate));
     slot->has_own_tier = sets_field(section, offsetof(struct conf_vmta, provider_tier));
+    slot->has_own_volume =
+        sets_field(section, offsetof(struct conf_vmta, max_smtp_data_volume_rate));
     field_store_presets(&slot->vmta, SCOPE_VMTA, conf->presets);
     build_fields(build, section, &slot->vmta);
     slot->own = build_settings(build, section, STORE_NOTHING);
@@ -185,6 +187,11 @@ static void inherit_limits(struct vmta_slot *slot, const struct conf_vmta *limit
         is_tighter(&limits->max_smtp_msg_rate, &slot->vmta.max_smtp_msg_rate)) {
         slot->vmta.max_smtp_msg_rate = limits->max_smtp_msg_rate;
         slot->rate_from = settings;
+    }
+    if (!slot->has_own_volume &&
+        is_tighter(&limits->max_smtp_data_volume_rate, &slot->vmta.max_smtp_data_volume_rate)) {
+        slot->vmta.max_smtp_data_volume_rate = limits->max_smtp_data_volume_rate;
+        slot->volume_from = settings;
     }
 }
 

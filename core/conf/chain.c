@@ -102,6 +102,8 @@ void chain_of_vmta(struct chain *chain, const struct conf *conf, const struct vm
         link_limit(chain, offsetof(struct conf_vmta, max_smtp_out), slot->connections_from);
     if (!slot->has_own_rate)
         link_limit(chain, offsetof(struct conf_vmta, max_smtp_msg_rate), slot->rate_from);
+    if (!slot->has_own_volume)
+        link_limit(chain, offsetof(struct conf_vmta, max_smtp_data_volume_rate), slot->volume_from);
 }
 
 bool chain_is_listed(const struct chain *chain, const struct directive *row)

@@ -320,6 +320,8 @@ static void finish_backoff(struct conf_queue *queue)
         queue->backoff_max_msg_rate = queue->max_msg_rate;
     if (!is_given(&queue->backoff_max_connect_rate))
         queue->backoff_max_connect_rate = queue->max_connect_rate;
+    if (!is_given(&queue->backoff_max_data_volume_rate))
+        queue->backoff_max_data_volume_rate = queue->max_data_volume_rate;
 }
 
 /* The shared limits of providers that a queue's blocks speak of themselves, by the offset of their

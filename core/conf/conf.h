@@ -277,8 +277,9 @@ bool conf_address_list_has(const struct conf_address_list *list, struct slice ad
 
 /* At most count in each span of the interval; CONF_UNLIMITED = no bound, 0 = none at all. */
 struct conf_rate {
-    uint64_t count;
+    uint64_t count; /* octets, where it is one of data volume */
     uint64_t interval_ms;
+    uint64_t burst; /* so many may be saved up; 0 = paced evenly */
 };
 
 struct conf_vmta {
@@ -286,12 +287,13 @@ struct conf_vmta {
     const char *name; /* "{default}" exists always */
     const struct conf_source_address *addresses;
     uint32_t address_count;
-    uint32_t pool_id;                         /* of the last pool that has it, or CONF_NONE */
-    uint64_t max_smtp_out;                    /* whole VMTA */
-    struct conf_rate max_smtp_msg_rate;       /* likewise: recipients tried */
-    const struct conf_rewrite_list *rewrites; /* of senders; NULL = none */
-    const char *rewrite_list;                 /* its name; lives as long as the snapshot */
-    uint32_t provider_tier;                   /* enum conf_provider_tier, see provider.h */
+    uint32_t pool_id;                           /* of the last pool that has it, or CONF_NONE */
+    uint64_t max_smtp_out;                      /* whole VMTA */
+    struct conf_rate max_smtp_msg_rate;         /* likewise: recipients tried */
+    struct conf_rate max_smtp_data_volume_rate; /* likewise: octets delivered */
+    const struct conf_rewrite_list *rewrites;   /* of senders; NULL = none */
+    const char *rewrite_list;                   /* its name; lives as long as the snapshot */
+    uint32_t provider_tier;                     /* enum conf_provider_tier, see provider.h */
 };
 
 struct conf_pool {
@@ -380,7 +382,8 @@ struct conf_queue {
     uint64_t max_smtp_out;
     struct conf_rate max_msg_rate; /* recipients tried */
     struct conf_rate max_connect_rate;
-    uint64_t max_msg_per_connection; /* CONF_UNLIMITED = no cap */
+    struct conf_rate max_data_volume_rate; /* octets of content, delivered */
+    uint64_t max_msg_per_connection;       /* CONF_UNLIMITED = no cap */
     uint64_t max_rcpt_per_transaction;
     uint64_t max_errors_per_connection;
     uint64_t connection_idle_ms;
@@ -409,6 +412,7 @@ struct conf_queue {
     uint64_t backoff_max_smtp_out;
     struct conf_rate backoff_max_msg_rate;
     struct conf_rate backoff_max_connect_rate;
+    struct conf_rate backoff_max_data_volume_rate;
     uint64_t backoff_retry_ms[CONF_RETRY_STEPS_MAX];
     uint32_t backoff_retry_count;
     uint64_t backoff_to_normal_after_ms; /* CONF_UNLIMITED = never */

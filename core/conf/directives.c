@@ -260,7 +260,8 @@ static const struct type_text types[TYPE_COUNT_OF_TYPES] = {
     [TYPE_SIZE] = {"size", "a number with one of the units `b k m g t` (of 1024); bytes when there "
                            "is none"},
     [TYPE_RATE] = {"rate", "`COUNT/UNIT` or `COUNT/nUNIT` with the units `d day h hr m min s sec`, "
-                           "`unlimited` or `0`"},
+                           "`unlimited` or `0`; behind a blank `burst=K` lets up to K be saved "
+                           "up, else they are paced evenly"},
     [TYPE_VOLUME_RATE] = {"volume rate", "a rate whose count is a size, as in `20m/15min`"},
     [TYPE_COUNT] = {"number", "decimal digits"},
     [TYPE_STRING] = {"string", "one word, or text in double quotes"},

@@ -77,7 +77,8 @@ static void store_no_mx(void *field, const struct value *value)
 
 static void store_rate(void *field, const struct value *value)
 {
-    *(struct conf_rate *)field = (struct conf_rate){value->number, value->interval_ms};
+    *(struct conf_rate *)field =
+        (struct conf_rate){value->number, value->interval_ms, value->burst};
 }
 
 typedef void store_fn(void *field, const struct value *value);

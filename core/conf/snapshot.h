@@ -44,10 +44,12 @@ struct vmta_slot {
     const struct settings *pool;             /* what its last pool says, or NULL */
     const struct settings *connections_from; /* the pool that max-smtp-out comes from, or NULL */
     const struct settings *rate_from;        /* likewise max-smtp-msg-rate */
+    const struct settings *volume_from;      /* likewise max-smtp-data-volume-rate */
     bool has_own_connections;
     bool has_own_rate;
     bool has_own_rewrites;
     bool has_own_tier; /* or its pool's */
+    bool has_own_volume;
 };
 
 /* A <source> block by address; parent is the next wider one, or the number of "none". */

@@ -35,6 +35,7 @@ struct value_macro {
 
 struct value {
     uint64_t number; /* boolean, ms, bytes, count, choice, bits of choices, length of a list */
+    uint64_t burst;  /* of a rate */
     union {
         uint64_t interval_ms; /* of a rate; of "no, yes or time" the time */
         const char *text;     /* without quotes */

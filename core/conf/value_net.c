@@ -133,13 +133,14 @@ int value_parse_source_host(struct value_parse *parse)
     return store_block(parse, &block);
 }
 
-/* The block before a limit; the limit goes to *ret_limit. */
-static int split_block(struct value_parse *parse, struct slice *ret_limit)
+/* The block before a limit; the limit goes to *ret_limit, a word behind it to *ret_more if that is
+ * not NULL. */
+static int split_block(struct value_parse *parse, struct slice *ret_limit, struct slice *ret_more)
 {
-    struct slice words[2];
+    struct slice words[3];
     struct cidr block;
     uint32_t count = 0;
-    int rc = value_words(parse, words, 2, &count);
+    int rc = value_words(parse, words, ret_more != NULL ? 3 : 2, &count);
 
     if (rc < 0)
         return rc;
@@ -148,13 +149,15 @@ static int split_block(struct value_parse *parse, struct slice *ret_limit)
     if (cidr_parse(words[0], &block) < 0)
         return value_refuse(parse, "\"%.*s\" is not an address or address block", SHOW(words[0]));
     *ret_limit = words[1];
+    if (ret_more != NULL)
+        *ret_more = count == 3 ? words[2] : SLICE_EMPTY;
     return 0;
 }
 
 int value_parse_cidr_count(struct value_parse *parse)
 {
     struct slice limit;
-    int rc = split_block(parse, &limit);
+    int rc = split_block(parse, &limit, NULL);
 
     return rc < 0 ? rc : value_count(parse, limit);
 }
@@ -162,15 +165,18 @@ int value_parse_cidr_count(struct value_parse *parse)
 int value_parse_cidr_rate(struct value_parse *parse)
 {
     struct slice limit;
-    int rc = split_block(parse, &limit);
+    struct slice burst;
+    int rc = split_block(parse, &limit, &burst);
 
-    return rc < 0 ? rc : value_rate(parse, limit, false);
+    if (rc == 0)
+        rc = value_rate(parse, limit, false);
+    return rc < 0 || burst.len == 0 ? rc : value_burst(parse, burst);
 }
 
 int value_parse_cidr_volume_rate(struct value_parse *parse)
 {
     struct slice limit;
-    int rc = split_block(parse, &limit);
+    int rc = split_block(parse, &limit, NULL);
 
     return rc < 0 ? rc : value_rate(parse, limit, true);
 }

@@ -311,12 +311,31 @@ int value_rate(struct value_parse *parse, struct slice text, bool volume)
                   : check_range(parse, parse->value.number, NULL, 0);
 }
 
+int value_burst(struct value_parse *parse, struct slice text)
+{
+    const struct slice key = SLICE_LITERAL("burst=");
+
+    if (!slice_starts_nocase(text, key) ||
+        slice_to_u64(slice_after(text, key.len), NUMBER_MAX, &parse->value.burst) < 0)
+        return value_refuse(parse, "\"%.*s\" is not burst= and a number", SHOW(text));
+    if (parse->value.number == CONF_UNLIMITED || parse->value.burst > parse->value.number)
+        return value_refuse(parse, "a burst cannot be larger than what the rate allows");
+    return 0;
+}
+
+/* "100/s", "100/s burst=20" */
 int value_parse_rate(struct value_parse *parse)
 {
-    struct slice word;
-    int rc = value_only_word(parse, &word);
+    struct slice words[2];
+    uint32_t count = 0;
+    int rc = value_words(parse, words, 2, &count);
 
-    return rc < 0 ? rc : value_rate(parse, word, false);
+    if (rc < 0)
+        return rc;
+    if (count == 0 || words[0].len == 0)
+        return value_refuse(parse, "a value is missing");
+    rc = value_rate(parse, words[0], false);
+    return rc < 0 || count == 1 ? rc : value_burst(parse, words[1]);
 }
 
 int value_parse_volume_rate(struct value_parse *parse)

@@ -25,6 +25,8 @@ int value_list_text(struct value_parse *parse, struct slice *ret_list);
 
 /* One limit in a value that holds more than it. 0, or refused. */
 int value_rate(struct value_parse *parse, struct slice text, bool volume);
+/* "burst=K", for the rate that was read before. */
+int value_burst(struct value_parse *parse, struct slice text);
 int value_count(struct value_parse *parse, struct slice text);
 
 int value_refuse_quote(struct value_parse *parse);

@@ -11,7 +11,7 @@
 
 #include <stdint.h>
 
-#define WAITS_KINDS   20
+#define WAITS_KINDS   28
 #define WAITS_HALF_MS 120000
 
 struct waits {

@@ -7,13 +7,14 @@
 /* ---- Virtual MTAs ---------------------------------------------------------------------------- */
 
 /* The shards' common distance between tokens, 0 when there is no bound, or they differ for now. */
-static uint64_t common_limit_ns(struct shard *const *shards, uint16_t count, uint32_t id)
+static uint64_t common_limit_ns(struct shard *const *shards, uint16_t count, uint32_t id,
+                                enum purse_quantity quantity)
 {
     uint64_t limit_ns = 0;
 
     for (uint16_t i = 0; i < count; i++) {
         const struct rates *rates = &shards[i]->rates;
-        const struct purse *purse = id < rates->vmta_count ? rates->purses[id] : NULL;
+        const struct purse *purse = id < rates->vmta_count ? rates->purses[quantity][id] : NULL;
 
         if (!purse || (i > 0 && purse->limit_ns != limit_ns))
             return 0;
@@ -22,11 +23,13 @@ static uint64_t common_limit_ns(struct shard *const *shards, uint16_t count, uin
     return limit_ns;
 }
 
-static uint64_t total_of(const struct shard *shard, uint32_t id)
+static uint64_t total_of(const struct shard *shard, uint32_t id, enum purse_quantity quantity)
 {
     const struct rates *rates = &shard->rates;
 
-    return id < rates->vmta_count && rates->purses[id] ? rates->purses[id]->taken : 0;
+    return id < rates->vmta_count && rates->purses[quantity][id]
+               ? rates->purses[quantity][id]->taken
+               : 0;
 }
 
 /* One use more. False when it comes too early. */
@@ -50,6 +53,72 @@ static bool row_follow(struct pace_row *row, const struct conf_rate *rate, uint6
     return limit_ns != 0;
 }
 
+/* Octets came back: of what was used last, since no more is known of them here. */
+static void volume_return(struct pace_volume *volume, uint64_t octets)
+{
+    for (uint32_t i = volume->count; i > 0 && octets > 0; i--) {
+        uint64_t *used = &volume->uses[(volume->first + i - 1) % PACE_USES_MAX].octets;
+        uint64_t taken = octets < *used ? octets : *used;
+
+        *used -= taken;
+        volume->sum -= taken;
+        octets -= taken;
+    }
+}
+
+/* So many octets more. False when there are too many in the span that ends now. */
+static bool volume_note(struct pace_volume *volume, const struct conf_rate *rate, uint64_t octets,
+                        uint64_t now_ns)
+{
+    uint64_t before;
+
+    while (volume->count > 0 &&
+           (volume->count == PACE_USES_MAX ||
+            now_ns - volume->uses[volume->first].at_ns >= rate->interval_ms * 1000000)) {
+        volume->sum -= volume->uses[volume->first].octets;
+        volume->first = (volume->first + 1) % PACE_USES_MAX;
+        volume->count--;
+    }
+    before = volume->sum;
+    volume->uses[(volume->first + volume->count) % PACE_USES_MAX].at_ns = now_ns;
+    volume->uses[(volume->first + volume->count++) % PACE_USES_MAX].octets = octets;
+    volume->sum += octets;
+    /* A message that is larger than all that is allowed goes alone. */
+    return volume->sum <= rate->count || before == 0;
+}
+
+/* Under another rate everything begins anew. False when there is none. */
+static bool volume_follow(struct pace_volume *volume, uint64_t limit_ns)
+{
+    if (limit_ns != volume->limit_ns) {
+        volume->count = 0;
+        volume->sum = 0;
+    }
+    volume->limit_ns = limit_ns;
+    return limit_ns != 0;
+}
+
+static const char *look_vmta_volume(struct pace_vmta *seen, const struct conf_vmta *vmta,
+                                    struct shard *const *shards, uint16_t count, uint32_t id)
+{
+    bool is_bound =
+        volume_follow(&seen->volume, common_limit_ns(shards, count, id, PURSE_OCTETS)) && vmta;
+    const char *text = NULL;
+
+    for (uint16_t i = 0; i < count; i++) {
+        uint64_t before = seen->octets[i], now = total_of(shards[i], id, PURSE_OCTETS);
+
+        seen->octets[i] = now;
+        if (is_bound && now < before)
+            volume_return(&seen->volume, before - now);
+        if (is_bound && now > before &&
+            !volume_note(&seen->volume, &vmta->max_smtp_data_volume_rate, now - before,
+                         io_now_ns(shards[i]->io)))
+            text = "a virtual MTA's rate of data volume was exceeded";
+    }
+    return text;
+}
+
 /* What shards have let through since the last look. */
 static const char *look_vmta(struct pace_vmta *seen, const struct conf_rate *rate,
                              struct shard *const *shards, uint16_t count, uint32_t id)
@@ -57,7 +126,7 @@ static const char *look_vmta(struct pace_vmta *seen, const struct conf_rate *rat
     const char *text = NULL;
 
     for (uint16_t i = 0; i < count; i++) {
-        uint64_t total = total_of(shards[i], id);
+        uint64_t total = total_of(shards[i], id, PURSE_RCPTS);
 
         for (; seen->totals[i] < total; seen->totals[i]++)
             if (rate && !note(&seen->row, rate, io_now_ns(shards[i]->io)))
@@ -83,6 +152,20 @@ static struct pace_queue *seen_of(struct pace *pace, const struct shard *shard,
     return &pace->queues[number][queue->vmta_id];
 }
 
+static bool look_volume(struct pace_queue *seen, const struct queue *queue, uint64_t before,
+                        uint64_t now_ns)
+{
+    const struct conf_rate *rate = &queue->settings.max_data_volume_rate;
+
+    if (!volume_follow(&seen->volume,
+                       queue->volume ? rate_step_ns(rate->count, rate->interval_ms) : 0))
+        return true;
+    if (queue->tried_octets < before)
+        volume_return(&seen->volume, before - queue->tried_octets);
+    return queue->tried_octets <= before ||
+           volume_note(&seen->volume, rate, queue->tried_octets - before, now_ns);
+}
+
 /* Recipients of the shard's queues that were let through in its last turn. */
 static const char *look_messages(struct pace *pace, const struct shard *shard)
 {
@@ -95,7 +178,7 @@ static const char *look_messages(struct pace *pace, const struct shard *shard)
     for (uint32_t i = 0; i < shard->queues.count_grown && i < PACE_QUEUES_MAX; i++) {
         const struct queue *queue;
         struct pace_queue *seen;
-        uint64_t tried;
+        uint64_t tried, octets;
 
         if (!slab_is_live(&shard->queues, i))
             continue;
@@ -103,9 +186,15 @@ static const char *look_messages(struct pace *pace, const struct shard *shard)
         tried = before->queues[i].generation == shard->queues.generations[i]
                     ? before->queues[i].tried
                     : 0;
+        octets = before->queues[i].generation == shard->queues.generations[i]
+                     ? before->queues[i].octets
+                     : 0;
         before->queues[i].generation = shard->queues.generations[i];
         before->queues[i].tried = queue->tried_count;
+        before->queues[i].octets = queue->tried_octets;
         seen = tried < queue->tried_count ? seen_of(pace, shard, queue) : NULL;
+        if (seen && !look_volume(seen, queue, octets, io_now_ns(shard->io)))
+            text = "a queue's rate of data volume was exceeded";
         if (!seen ||
             !row_follow(&seen->messages, &queue->settings.max_msg_rate, queue->msg_rate.step_ns))
             continue;
@@ -152,8 +241,14 @@ static void begin_life(struct pace *pace, uint64_t life)
 {
     if (pace->life == life)
         return;
-    for (uint32_t id = 0; id < PACE_VMTAS_MAX; id++)
+    for (uint32_t id = 0; id < PACE_VMTAS_MAX; id++) {
         memset(pace->vmtas[id].totals, 0, sizeof(pace->vmtas[id].totals));
+        memset(pace->vmtas[id].octets, 0, sizeof(pace->vmtas[id].octets));
+        /* A new life knows nothing of the octets of the one before but a debt. */
+        pace->vmtas[id].volume.limit_ns = 0;
+        for (uint32_t domain = 0; domain < PACE_DOMAINS_MAX; domain++)
+            pace->queues[domain][id].volume.limit_ns = 0;
+    }
     memset(pace->shards, 0, sizeof(pace->shards));
     pace->life = life;
 }
@@ -166,11 +261,13 @@ const char *pace_look(struct pace *pace, uint64_t life, struct shard *const *sha
     for (uint32_t id = 0; id < PACE_VMTAS_MAX && !text; id++) {
         const struct conf_vmta *vmta = conf_vmta(shards[0]->conf, id);
         const struct conf_rate *rate = vmta ? &vmta->max_smtp_msg_rate : NULL;
-        uint64_t limit_ns = common_limit_ns(shards, count, id);
+        uint64_t limit_ns = common_limit_ns(shards, count, id, PURSE_RCPTS);
         struct pace_vmta *seen = &pace->vmtas[id];
         bool is_bound = row_follow(&seen->row, rate, limit_ns);
 
         text = look_vmta(seen, is_bound ? rate : NULL, shards, count, id);
+        if (!text)
+            text = look_vmta_volume(seen, vmta, shards, count, id);
     }
     for (uint16_t i = 0; i < count && !text; i++)
         text = look_messages(pace, shards[i]);

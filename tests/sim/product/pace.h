@@ -1,6 +1,6 @@
 /*
  * pace: watches that rates hold: those of virtual MTAs over all shards and lives, those of queues
- * (max-msg-rate, max-connect-rate) over moves, reloads and lives.
+ * (max-msg-rate, max-connect-rate, max-data-volume-rate) over moves, reloads and lives.
  *
  * After each step it reads how many recipients every shard has let through since its start, of
  * which queue, and which connections were opened for which queue, and notes the time of each by the
@@ -15,6 +15,7 @@
 #define PACE_SHARDS_MAX  16
 #define PACE_VMTAS_MAX   8
 #define PACE_COUNT_MAX   64
+#define PACE_USES_MAX    256 /* of a volume within its span */
 #define PACE_DOMAINS_MAX 16  /* d<number>.test; those with a higher number are not watched */
 #define PACE_QUEUES_MAX  256 /* of a shard; likewise */
 
@@ -25,14 +26,29 @@ struct pace_row {
     uint64_t times_ns[PACE_COUNT_MAX];
 };
 
+/* Octets of one rate, younger than its span. */
+struct pace_volume {
+    uint64_t limit_ns; /* between two; 0 = no bound */
+    uint64_t sum;
+    uint32_t first; /* ring */
+    uint32_t count;
+    struct {
+        uint64_t at_ns;
+        uint64_t octets;
+    } uses[PACE_USES_MAX];
+};
+
 struct pace_vmta {
     uint64_t totals[PACE_SHARDS_MAX]; /* let through in this life, at the last look */
+    uint64_t octets[PACE_SHARDS_MAX];
     struct pace_row row;
+    struct pace_volume volume;
 };
 
 struct pace_queue {
     struct pace_row messages; /* recipients */
     struct pace_row connects;
+    struct pace_volume volume;
 };
 
 /* What one shard had at the last look. */
@@ -41,6 +57,7 @@ struct pace_shard {
     uint64_t connects;
     struct {
         uint64_t tried;
+        uint64_t octets;
         uint32_t generation;
     } queues[PACE_QUEUES_MAX];
 };

@@ -35,7 +35,11 @@ static const char *draw_vmta_rate(struct renewal *renewal)
                                         " max-smtp-msg-rate 20/s\n",
                                         " max-smtp-msg-rate 5/s\n",
                                         " max-smtp-msg-rate 60/30s\n",
-                                        " max-smtp-msg-rate 1/s\n"};
+                                        " max-smtp-msg-rate 1/s\n",
+                                        " max-smtp-msg-rate 40/min burst=10\n",
+                                        " max-smtp-data-volume-rate 400k/min\n",
+                                        " max-smtp-msg-rate 5/s\n"
+                                        " max-smtp-data-volume-rate 4m/15min\n"};
 
     if (!renewal->has_rates)
         return "";
@@ -166,6 +170,14 @@ void renewal_draw(struct renewal *renewal, bool is_whole)
     if (rng_one_in(rng, 2))
         put(&text, "<domain d0.test>\n smtp-hosts [10.0.%u.1]:25;[10.0.1.1]:25\n</domain>\n",
             rng_one_in(rng, 3) ? 2 : 0);
+    if (renewal->has_rates)
+        put(&text, "<domain d3.test>\n%s</domain>\n<domain d4.test>\n%s%s</domain>\n",
+            draw_queue_rate(renewal, " max-data-volume-rate 600k/min\n",
+                            " max-data-volume-rate 60k/10sec\n"),
+            draw_queue_rate(renewal, " max-msg-rate 10/s burst=4\n",
+                            " max-msg-rate 30/2min burst=30\n"),
+            draw_queue_rate(renewal, " max-connect-rate 20/min burst=5\n",
+                            " max-data-volume-rate 10m/h\n"));
     put_ways(&text, renewal);
     text_end(&text);
     must(!text.is_cut);

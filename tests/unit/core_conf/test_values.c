@@ -155,18 +155,39 @@ static void rates(void **state)
                                        {"unlimited", CONF_UNLIMITED},
                                        {"0", 0},
                                        {"0/h", 0, HOUR},
+                                       {"100/s burst=20", 100, SECOND},
                                        {"7/Min", 7, MINUTE}};
     static const struct good good_auth[] = {{"0", CONF_UNLIMITED}, {"3/h", 3, HOUR}};
     static const struct good good_volume[] = {{"20m/h", 20 << 20, HOUR},
                                               {"500k/10min", 500 << 10, 10 * MINUTE},
                                               {"1024/s", 1024, SECOND}};
-    static const char *const bad[] = {"100",  "100/",   "/h",    "100/x",     "100/0h", "k/h",
-                                      "1k/h", "100/hh", "1/1/h", "1000001/h", "100 /h", "1/h2"};
+    static const char *const bad[] = {"100",
+                                      "100/",
+                                      "/h",
+                                      "100/x",
+                                      "100/0h",
+                                      "k/h",
+                                      "1k/h",
+                                      "100/hh",
+                                      "1/1/h",
+                                      "1000001/h",
+                                      "100 /h",
+                                      "1/h2",
+                                      "100/s burst",
+                                      "100/s burst=101",
+                                      "100/s 20",
+                                      "0 burst=1",
+                                      "unlimited burst=5",
+                                      "100/s burst=5 x"};
+    struct value value;
+    char why[VALUE_WHY_MAX];
 
     accept_all(&row, good, COUNT_OF(good));
     accept_all(&auth, good_auth, COUNT_OF(good_auth));
     accept_all(&volume, good_volume, COUNT_OF(good_volume));
     refuse_all(&row, bad, COUNT_OF(bad));
+    assert_int_equal(parse(&row, "100/s burst=20", &value, why), 0);
+    assert_int_equal(value.burst, 20);
 }
 
 static void counts_and_choices(void **state)

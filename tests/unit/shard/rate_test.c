@@ -182,7 +182,7 @@ static void turn(struct market *m)
         if (user->is_asking) {
             user->is_asking = false;
             user->stands_in_line = true;
-            mint_ask(&m->mint, i, (uint32_t)rng_between(&m->rng, 1, 100), user->unused);
+            mint_ask(&m->mint, i, (uint32_t)rng_between(&m->rng, 1, 100), 1, user->unused);
         } else if (user->has_batch) {
             use(m, i);
         }
@@ -240,27 +240,27 @@ static void mint_strikes_again_what_came_back(void **state)
     uint16_t to;
 
     mint_init(&mint, rate_step_ns(1, 3600000), 2, 0);
-    mint_ask(&mint, 0, 5, 0);
+    mint_ask(&mint, 0, 5, 5, 0);
     assert_false(mint_next_batch(&mint, 3590 * SECOND, &to, &batch));
     assert_true(mint_next_batch(&mint, FIRST_NS, &to, &batch));
     assert_true(to == 0 && batch.count == 1 && batch.first_ns == FIRST_NS);
-    mint_ask(&mint, 1, 1, 0);
+    mint_ask(&mint, 1, 1, 1, 0);
     assert_false(mint_next_batch(&mint, FIRST_NS + 11 * MS, &to, &batch));
     /* The first could not use it: the other need not wait an hour. */
-    mint_ask(&mint, 0, 0, 1);
+    mint_ask(&mint, 0, 0, 0, 1);
     assert_true(mint_next_batch(&mint, FIRST_NS + 12 * MS, &to, &batch));
     assert_true(to == 1 && batch.count == 1);
     /* Used: the next is due an hour after that one's time. */
-    mint_ask(&mint, 1, 1, 0);
+    mint_ask(&mint, 1, 1, 1, 0);
     assert_false(mint_next_batch(&mint, 7190 * SECOND, &to, &batch));
     assert_true(mint_next_batch(&mint, 7201 * SECOND, &to, &batch));
     /* A changed rate counts from the token that was struck last, and its old batches are void. */
     mint_change(&mint, rate_step_ns(1, 1000));
-    mint_ask(&mint, 0, 1, 0);
-    mint_ask(&mint, 1, 0, 1);
+    mint_ask(&mint, 0, 1, 1, 0);
+    mint_ask(&mint, 1, 0, 0, 1);
     assert_false(mint_next_batch(&mint, 7201 * SECOND + 900 * MS, &to, &batch));
     assert_true(mint_next_batch(&mint, 7202 * SECOND, &to, &batch));
-    mint_ask(&mint, 1, 1, 0);
+    mint_ask(&mint, 1, 1, 1, 0);
     mint_clear_line(&mint);
     assert_true(mint_due_ns(&mint) == UINT64_MAX);
     mint_fini(&mint);

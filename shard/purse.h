@@ -1,0 +1,122 @@
+/*
+ * purse: tokens of rates that cut across shards.
+ *
+ * One shard is the mint of such a rate (policy/mint.h): it gives out tokens, each with its time,
+ * and nobody else can. What a shard has of them is its purse, with a line of the queues that wait
+ * for them. A purse asks the mint for as many as its line can use; it has at most one question
+ * under way, and the same parcel brings the answer. Tokens that it cannot use in time go back with
+ * the next question, and so do octets of messages that nobody took: of data volume successes alone
+ * count.
+ *
+ * A queue stands in one line at a time. What it is woken for is kept for it (its turn) as long as a
+ * token is good, so that it can be had together with tokens of other purses.
+ *
+ * All of it belongs to the shard's thread; shards speak by parcels. A purse that has nobody in line
+ * and holds nothing does nothing.
+ */
+#pragma once
+
+#include "core/base/list.h"
+#include "core/io/io.h"
+#include "core/io/mailbox.h"
+#include "shard/policy/mint.h"
+
+struct queue;
+struct shard;
+
+enum purse_parcel_kind {
+    PURSE_ASK = 0x580, /* purse to mint */
+    PURSE_GRANT,       /* the same on its way back */
+};
+
+/* What a rate counts. */
+enum purse_quantity {
+    PURSE_RCPTS,  /* recipients tried */
+    PURSE_OCTETS, /* of content, once for a transaction */
+    PURSE_QUANTITIES,
+};
+
+struct purse_parcel {
+    struct parcel parcel;
+    uint32_t vmta_id;
+    uint16_t quantity;
+    uint32_t wanted;         /* ASK; 0 = only gives back */
+    uint32_t need;           /* ASK: so many at least, or none */
+    uint32_t unused;         /* ASK: of the last grant, at its end */
+    uint64_t returned;       /* ASK: octets that were used and do not count */
+    struct mint_limit limit; /* GRANT: what it was struck under */
+    struct mint_batch batch; /* GRANT */
+};
+
+/* This shard's tokens of one rate. */
+struct purse {
+    uint32_t vmta_id;
+    uint16_t quantity;
+    uint16_t owner;
+    bool is_asking;
+    bool is_settling; /* queues are being woken */
+    struct mint_limit limit;
+    uint64_t limit_ns; /* between tokens, by the configuration; 0 = no bound any more */
+    uint64_t step_ns;  /* between those held; 0 = all are for one time */
+    uint64_t first_ns; /* time of the next one */
+    uint64_t due_ns;   /* when the one behind those held can be had, as far as is known here */
+    uint32_t held;
+    uint32_t tail;         /* tokens of the last grant behind the last one used */
+    uint64_t taken;        /* so far */
+    uint64_t returned;     /* octets, for the next question */
+    uint32_t turn_count;   /* tokens for queues that were woken for them … */
+    uint64_t turns_end_ns; /* … and have not come until now */
+    uint32_t waiting_count;
+    struct list waiting; /* queues, by purse_link */
+    struct purse_parcel ask;
+    struct io_timer timer; /* a token's time comes, or is past */
+    struct shard *shard;
+};
+
+/* The mint of one rate, at its owner. */
+struct purse_mint {
+    struct mint mint;
+    struct mint_limit limit;
+    bool is_closed; /* there is no bound any more */
+    uint32_t vmta_id;
+    uint16_t quantity;
+    struct purse_parcel **asked; /* [shard count]: questions that stand in line here */
+    struct io_timer timer;       /* the next token can be given out */
+    struct shard *shard;
+};
+
+#define PURSE_TURNS_MAX 8
+
+/* What a queue was woken for at one purse. */
+struct purse_turn {
+    struct purse *purse; /* NULL = nothing */
+    uint32_t count;
+};
+
+void purse_init(struct shard *shard);
+void purse_fini(struct shard *shard);
+/* The shard works with another snapshot: rates may have come, changed and gone. */
+void purse_adopt(struct shard *shard);
+void purse_on_parcel(struct shard *shard, struct parcel *parcel);
+
+/* NULL when there is no such bound. */
+struct purse *purse_of_vmta(const struct shard *shard, enum purse_quantity quantity,
+                            uint32_t vmta_id);
+/* Whether so many are there for the queue now, ahead of nobody in line. */
+bool purse_has(const struct purse *purse, const struct queue *queue, uint32_t count);
+/* How many may be used now. */
+uint32_t purse_usable(const struct purse *purse, uint64_t now_ns);
+/* How many nobody was woken for; none while anybody stands in line. */
+uint32_t purse_spare(const struct purse *purse, uint64_t now_ns);
+/* The queue, in no line, stands in this one; it may be woken at once. */
+void purse_stand(struct purse *purse, struct queue *queue);
+/* The queue leaves the line that it stands in, if it does, and needs none of its turns. */
+void purse_leave(struct queue *queue);
+/* Uses tokens that purse_usable has promised at this time. */
+void purse_take(struct purse *purse, struct queue *queue, uint32_t count);
+/* Octets that were taken and do not count. */
+void purse_give_back(struct purse *purse, uint64_t amount);
+
+/* For the simulator: NULL when every token that was struck is used, lost, or held once, else what
+ * is wrong. */
+const char *purse_audit(struct shard *const *shards, uint16_t count);
