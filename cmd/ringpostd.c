@@ -369,6 +369,7 @@ static int start_resolver(struct daemon *daemon, pthread_t *ret_thread)
     struct resolver_options options = {
         .name_servers = global->name_servers,
         .name_server_count = global->name_server_count,
+        .edns_udp_bytes = global->edns_udp_bytes,
         .timeout_ms = global->resolver_timeout_ms,
     };
     int result =
@@ -566,7 +567,8 @@ static void open_log(const struct conf_global *global, bool foreground)
     int fd = STDERR_FILENO;
 
     if (global->log_file && !foreground) {
-        fd = open(global->log_file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
+        fd = open(global->log_file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC,
+                  global->log_world_readable ? 0644 : 0640);
         if (fd < 0) {
             log_error("cannot open log-file %s: %s", global->log_file, err_text(-errno));
             exit(1);

@@ -330,8 +330,6 @@ static int set_options(struct resolver *resolver)
 {
     static const char *const options[][2] = {
         {"use-syslog:", "no"},
-        /* Larger answers than this are lost as fragments on some paths; TCP then. */
-        {"edns-buffer-size:", "1232"},
         {"num-queries-per-thread:", "4096"},
         {"outgoing-range:", "4096"},
         {"msg-cache-size:", "16m"},
@@ -359,6 +357,15 @@ static int set_options(struct resolver *resolver)
         }
     }
     return 0;
+}
+
+/* Larger answers than 1232 octets are lost as fragments on some paths; TCP then. */
+static int set_edns(struct resolver *resolver, uint32_t bytes)
+{
+    char text[16];
+
+    snprintf(text, sizeof(text), "%u", bytes > 0 ? bytes : 1232);
+    return ub_ctx_set_option(resolver->unbound, "edns-buffer-size:", text) == 0 ? 0 : E_REFUSED;
 }
 
 static int set_servers(struct resolver *resolver, const struct resolver_options *options)
@@ -409,6 +416,8 @@ static int open_unbound(struct resolver *resolver, const struct resolver_options
     if (ub_ctx_async(resolver->unbound, 1) != 0)
         return E_REFUSED;
     rc = set_options(resolver);
+    if (rc == 0)
+        rc = set_edns(resolver, options->edns_udp_bytes);
     if (rc == 0)
         rc = set_servers(resolver, options);
     return rc < 0 ? rc : settle(resolver);

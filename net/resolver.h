@@ -17,6 +17,7 @@ struct resolver_options {
     const char *const *name_servers; /* "ip" or "ip@port"; empty = the system's resolv.conf */
     uint32_t name_server_count;
     const char *trust_anchor_file; /* NULL = no validation */
+    uint32_t edns_udp_bytes;       /* told to servers; 0 = 1232 */
     uint64_t timeout_ms;           /* a question unanswered for so long is DNS_TIMEOUT */
 };
 

@@ -282,6 +282,15 @@ static void on_timer(struct io_timer *timer)
     }
 }
 
+/* The newest line of the reply, with its code. */
+static void note_reply(struct smtpc *conn)
+{
+    const struct reply_parser *reply = &conn->flight->reply;
+
+    smtpc_note(conn, SMTPC_NOTE_REPLY,
+               slice_of(reply->text + reply->line_at, reply->text_bytes - reply->line_at));
+}
+
 static size_t on_stream_data(struct stream *stream, const uint8_t *data, size_t len)
 {
     struct smtpc *conn = container_of(stream, struct smtpc, stream);
@@ -302,8 +311,10 @@ static size_t on_stream_data(struct stream *stream, const uint8_t *data, size_t 
         if (event == REPLY_BAD) {
             smtpc_fail(conn, SMTPC_VIOLATION, reply_fault_text(conn->flight->reply.fault));
         } else if (event == REPLY_LINE) {
+            note_reply(conn);
             smtpc_on_reply_line(conn);
         } else if (event == REPLY_DONE) {
+            note_reply(conn);
             conn->has_surplus = at < len;
             smtpc_on_reply(conn);
             conn->has_surplus = false;

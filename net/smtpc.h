@@ -85,6 +85,8 @@ struct smtpc_options {
     bool ignore_pipelining;
     bool keep_tcp_info; /* look at the kernel's counters at the end: one system call */
     bool ignore_chunking;
+    bool note_commands;   /* on_note is told what both sides say */
+    bool note_data;       /* … and the messages */
     bool ignore_8bitmime; /* BODY= is never said and 8-bit content never refused by ourselves */
 };
 
@@ -106,6 +108,12 @@ struct smtpc_transaction {
 
 #define SMTPC_RCPT_COUNT_MAX  100
 #define SMTPC_CHUNK_BYTES_MAX 65536 /* it leaves before any recipient was answered */
+
+enum smtpc_note {
+    SMTPC_NOTE_COMMAND, /* one or more lines that leave together */
+    SMTPC_NOTE_REPLY,   /* one line, as far as it is kept */
+    SMTPC_NOTE_DATA,    /* a part of a message, as it leaves */
+};
 
 struct smtpc_events {
     /* Greeting and EHLO are done; the connection is IDLE and takes a transaction. */
@@ -132,6 +140,9 @@ struct smtpc_events {
     /* All of the content that is there has been sent, and more was announced: smtpc_continue is to
      * follow, from inside or later, or smtpc_abort. The content before is no longer referred to. */
     void (*on_content)(struct smtpc *conn, void *context);
+    /* For a log, where the options ask for it; NULL: nothing is told. Nothing of the connection's
+     * may be called from inside. */
+    void (*on_note)(struct smtpc *conn, void *context, enum smtpc_note kind, struct slice text);
 };
 
 struct smtpc_engine *smtpc_engine_create(struct io *io, uint32_t connection_count_max);

@@ -46,6 +46,29 @@ static enum smtpc_state expected_state(const struct smtpc_flight *flight)
     return flight->expected[flight->expected_first % SMTPC_EXPECTED_MAX].state;
 }
 
+/* ---- For the log --------------------------------------------------------------------------- */
+
+void smtpc_note(struct smtpc *conn, enum smtpc_note kind, struct slice text)
+{
+    if (conn->options.note_commands && conn->events->on_note != NULL && text.len > 0)
+        conn->events->on_note(conn, conn->context, kind, text);
+}
+
+static void note_commands(struct smtpc *conn)
+{
+    smtpc_note(conn, SMTPC_NOTE_COMMAND, slice_of(conn->flight->buffer, conn->flight->buffer_used));
+}
+
+/* The parts of the window from first on that are the message's. */
+static void note_data(struct smtpc *conn, uint32_t first, uint32_t end)
+{
+    if (!conn->options.note_data)
+        return;
+    for (uint32_t i = first; i < end; i++)
+        smtpc_note(conn, SMTPC_NOTE_DATA,
+                   slice_of(conn->flight->window[i].iov_base, conn->flight->window[i].iov_len));
+}
+
 /* ---- Commands ------------------------------------------------------------------------------ */
 
 void smtpc_put(struct smtpc_flight *flight, struct slice s)
@@ -236,6 +259,8 @@ static void send_commands(struct smtpc *conn)
     flight->window[0] = (struct iovec){.iov_base = flight->buffer, .iov_len = flight->buffer_used};
     if (flight->dot == SMTPC_DOT_LEAVING)
         count = fill_window(conn, count, SMTPC_WINDOW_PARTS);
+    note_commands(conn);
+    note_data(conn, 1, count);
     stream_send(&conn->stream, flight->window, count);
 }
 
@@ -282,6 +307,7 @@ static void send_window(struct smtpc *conn)
     /* Two parts stay free: for the dot, and for the commands behind it. */
     uint32_t count = fill_window(conn, 0, SMTPC_WINDOW_PARTS - 2);
 
+    note_data(conn, 0, count);
     if (count == 0 && conn->transaction.content_goes_on) {
         conn->events->on_content(conn, conn->context);
         return;
@@ -296,11 +322,14 @@ static void send_window(struct smtpc *conn)
         };
         flight->dot = SMTPC_DOT_LEAVING;
         smtpc_expect(flight, SMTPC_DOT, 0);
-        if (smtpc_write_ahead(conn))
+        smtpc_note(conn, SMTPC_NOTE_COMMAND, SLICE_LITERAL("."));
+        if (smtpc_write_ahead(conn)) {
             flight->window[count++] = (struct iovec){
                 .iov_base = flight->buffer,
                 .iov_len = flight->buffer_used,
             };
+            note_commands(conn);
+        }
     }
     stream_send(&conn->stream, flight->window, count);
 }

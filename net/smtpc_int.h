@@ -297,6 +297,8 @@ void smtpc_write_commands(struct smtpc *conn);
 void smtpc_put(struct smtpc_flight *flight, struct slice s);
 /* Does the content end with CRLF, and so without a byte more of ours? */
 bool smtpc_ends_line(const struct smtpc_transaction *transaction);
+/* Tells on_note where note_commands asks for it. */
+void smtpc_note(struct smtpc *conn, enum smtpc_note kind, struct slice text);
 /* The reply that waited for the end of the body is handled now. */
 void smtpc_on_waited(struct smtpc *conn);
 /* A window of the body has been sent. */

@@ -385,6 +385,7 @@ static void on_accounts_timer(struct io_timer *timer)
     struct control *control = container_of(timer, struct control, accounts_timer);
 
     io_timer_arm(control->io, timer, io_now_ns(control->io) + ACCOUNTS_POLL_NS);
+    control_log_look(control);
 }
 
 static void control_turn(struct io_actor *actor)

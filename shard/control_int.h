@@ -245,6 +245,9 @@ void accounts_on_notice(struct control *control, struct spool_notice *notice);
 /* Takes what is durable now, within a bound, and settles: before the end. */
 void accounts_finish(struct control *control);
 
+/* control_log.c: now and then; a new log file after midnight. */
+void control_log_look(struct control *control);
+
 /* ---- Reloading ------------------------------------------------------------------------------ */
 
 struct control_reload {
@@ -346,6 +349,8 @@ struct control {
     uint32_t account_count;
     bool accounts_are_busy;
     struct io_timer accounts_timer;
+    uint64_t log_day; /* days since 1970: the log file is of that day; 0 = not looked yet */
+    uint32_t log_failures;
 
     enum control_phase phase;
     struct io_timer end_timer;

@@ -183,6 +183,7 @@ static void on_resolved(void *context, const struct mx_answer *answer)
     own_addresses_put(job->own_addresses);
     job->own_addresses = NULL;
     queue->resolving = false;
+    talk_resolved(shard, queue, answer);
     /* The answer to a question of another configuration: asked again, mostly out of the cache. */
     if (job->version != shard->version)
         resolve_queue(shard, queue);

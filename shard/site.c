@@ -195,6 +195,7 @@ static void fill_options(const struct lane *lane, const struct queue *queue,
         .ignore_chunking = settings->ignore_chunking,
         .ignore_8bitmime = settings->ignore_8bitmime,
     };
+    talk_options(settings, ret_options);
 }
 
 enum lane_opened {
@@ -277,6 +278,7 @@ static enum lane_opened lane_open(struct shard *shard, struct lane *lane, struct
     lane->connecting_count++;
     shard->totals.connects++;
     ips_on_open(shard, connection);
+    talk_opened(shard, connection);
     return LANE_OPENED;
 }
 
@@ -290,6 +292,7 @@ static void on_ready(struct smtpc *smtpc, void *context)
     must(lane->connecting_count > 0 && queue->connection_count > 0);
     ips_on_progress(shard, connection);
     connection->is_ready = true;
+    talk_ready(connection);
     lane->site->is_failing = false;
     outage_end(&lane->site->outage, &lane->source);
     lane->refused_until_ns = 0;
@@ -426,6 +429,7 @@ static void on_closed(struct smtpc *smtpc, void *context, const struct verdict *
 
     connection->lane->site->refuses_chunks |= smtpc_refuses_chunks(smtpc);
     ips_on_closed(shard, connection);
+    talk_closed(connection, verdict);
     connection->is_closed = true;
     ahead_note_closed(connection, verdict);
     /* A message is being read for it, or waits for a token: see site_connection_lost. */
@@ -489,6 +493,7 @@ static const struct smtpc_events client_events = {
     .on_returned = on_returned,
     .on_ending = on_ending,
     .on_content = on_content,
+    .on_note = talk_note,
 };
 
 /* ---- The turn -------------------------------------------------------------------------------- */

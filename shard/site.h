@@ -120,12 +120,21 @@ struct connection {
     bool is_ready;
     bool ahead_counts;  /* ahead is another queue's, and counts among its connections */
     bool was_ahead;     /* something was sent ahead here */
+    uint8_t talks;      /* enum talk_about, see talk.c */
     bool is_leaving;    /* the configuration has no use for it: it ends with its message */
     bool has_delivered; /* a message, as far as the order was told */
     bool is_closed;     /* the client is gone; kept while a message is being read for it */
     uint32_t host;      /* of target_at, in shard.names; NAME_NONE = there was no room for it */
 };
 _Static_assert(sizeof(struct connection) <= 320, "memory of an idle connection");
+
+/* talk.c: what queues want in the log. */
+void talk_options(const struct conf_queue *settings, struct smtpc_options *options);
+void talk_opened(struct shard *shard, struct connection *connection);
+void talk_ready(const struct connection *connection);
+void talk_closed(const struct connection *connection, const struct verdict *verdict);
+void talk_note(struct smtpc *smtpc, void *context, enum smtpc_note kind, struct slice text);
+void talk_resolved(struct shard *shard, const struct queue *queue, const struct mx_answer *answer);
 
 /* site.c */
 void site_init(struct shard *shard);

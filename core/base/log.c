@@ -2,6 +2,7 @@
 #include "core/base/log.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -22,6 +23,17 @@ void log_open(int fd, enum log_level level)
 {
     log_fd = fd;
     log_level = level;
+}
+
+bool log_has_file(void)
+{
+    return log_fd > 2;
+}
+
+/* The number stays and changes what it stands for, which the kernel does in one step. */
+bool log_move(int fd)
+{
+    return log_has_file() && dup3(fd, log_fd, O_CLOEXEC) >= 0;
 }
 
 void log_set_sink(void (*sink)(void *context, enum log_level level, const char *text),

@@ -7,6 +7,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #define LOG_LINE_MAX 1024
@@ -20,6 +21,11 @@ enum log_level {
 
 /* fd: where lines go (2 and LOG_INFO until set). Call before threads start. */
 void log_open(int fd, enum log_level level);
+/* Lines go to the file behind fd from now on, which becomes the caller's to close; any thread,
+ * while others write. False, and nothing happened, when they go to standard error or that fails. */
+bool log_move(int fd);
+/* They go to a file. */
+bool log_has_file(void);
 void log_line(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /*
  * Replaces the source of the time stamp and the destination: the simulator keeps lines in its

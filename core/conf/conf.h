@@ -108,6 +108,9 @@ struct conf_global {
     const char *host_id;       /* part of the ids that are made here; NULL = none */
     const char *domain_suffix; /* of addresses whose domain has no dot; NULL = they stay */
     const char *log_file;      /* NULL = standard error */
+    uint32_t log_rotate;       /* old log files that are kept */
+    bool log_auto_rotation;    /* a new one at midnight, UTC */
+    bool log_world_readable;
     const char *control_socket;
     const char *run_as_user; /* NULL = stay */
     const struct conf_listener *listeners;
@@ -126,6 +129,7 @@ struct conf_global {
     uint64_t outcome_commit_ms; /* outcomes are durable at latest after this */
     bool committer_thread;      /* committer-thread yes: a thread of its own */
     uint64_t resolver_timeout_ms;
+    uint32_t edns_udp_bytes;
     uint32_t text_line_octets_max; /* text-line-max: of message data, with CRLF */
     uint32_t provider_pack;        /* enum conf_provider_pack, see provider.h */
     uint32_t provider_tier;        /* of virtual MTAs that say nothing */
@@ -434,6 +438,9 @@ struct conf_queue {
     const char *reroute_to; /* likewise a virtual MTA or pool */
     bool log_commands;
     bool log_connections;
+    bool log_data;
+    bool log_resolution;
+    bool log_transfer_failures;
     struct conf_limit_list source_limits[4]; /* source-ip-max-*, by enum conf_quantity */
     const struct conf_category_list *categories[CONF_CATEGORY_LISTS]; /* NULL = none */
 };

@@ -192,8 +192,8 @@ static void warnings(void **state)
         {"<domain a>\nmax-data-volume-rate 1m/h\n</domain>\n<domain b>\nmax-data-volume-rate "
          "2m/h\n</domain>\n",
          "test:2: max-data-volume-rate", 1},
-        {"<domain a>\nlog-connections yes\n</domain>\n",
-         "test:2: log-connections is accepted but has no effect yet", 1},
+        {"<domain a>\nlog-tls yes\n</domain>\n",
+         "test:2: log-tls is accepted but has no effect yet", 1},
         {"<source 0/0>\nallow-starttls yes\n</source>\n",
          "test:2: allow-starttls is accepted but has no effect yet", 1},
         {"<source 0/0>\nprocess-x-dkim-key yes\n</source>\n",
