@@ -65,12 +65,14 @@ static bool is_more_than_taken(const struct lane *lane)
 /* Who is next: the head of the line, or else the queue being served, which stands in no line while
  * it has as many connections as it may. NULL when there is nothing, or connections that are idle or
  * come up are about to take it. */
-static struct queue *pick(struct shard *shard, const struct connection *connection)
+static struct queue *pick(struct shard *shard, const struct connection *connection,
+                          bool *ret_is_express)
 {
     struct lane *lane = connection->lane;
     struct queue *own = connection->queue;
     struct queue *head;
 
+    *ret_is_express = false;
     if (!list_empty(&lane->idle))
         return NULL;
     if (list_empty(&lane->waiting)) {
@@ -79,7 +81,7 @@ static struct queue *pick(struct shard *shard, const struct connection *connecti
 
         return is_here && queues_can_send(shard, own) ? own : NULL;
     }
-    head = container_of(lane->waiting.next, struct queue, lane_link);
+    head = lane_next(lane, ret_is_express);
     if (!is_more_than_taken(lane) || !queues_can_send(shard, head) ||
         orders_forbid(shard, head, &lane->source) ||
         (head != own && head->connection_count >= head->settings.max_smtp_out))
@@ -90,11 +92,11 @@ static struct queue *pick(struct shard *shard, const struct connection *connecti
 void ahead_start(struct shard *shard, struct connection *connection)
 {
     struct queue *queue;
-    bool was_in_line;
+    bool was_in_line, is_express;
 
     if (is_nearly_spent(shard, connection))
         return;
-    queue = pick(shard, connection);
+    queue = pick(shard, connection, &is_express);
     if (!queue || !may_pipeline(connection, queue) || !doubt_fits(shard, queue, connection))
         return;
     was_in_line = !list_empty(&queue->lane_link);
@@ -105,12 +107,8 @@ void ahead_start(struct shard *shard, struct connection *connection)
     connection->ahead_counts = queue != connection->queue;
     if (connection->ahead_counts)
         queue->connection_count++;
-    if (!was_in_line)
-        return;
-    /* Behind the others, at the lane whose turn it is. */
-    list_remove(&queue->lane_link);
-    if (queue->ready_count > 0 && rates_admit(shard, queue))
-        lane_enqueue(shard, queue);
+    if (was_in_line)
+        lane_turn_over(shard, queue, is_express);
 }
 
 void ahead_take_over(struct shard *shard, struct connection *connection)

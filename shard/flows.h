@@ -10,16 +10,21 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
-#define FLOW_SLOTS 32u
-#define FLOW_KNOWN 1024u
+#define FLOW_SLOTS      32u
+#define FLOW_KNOWN      1024u
+/* A flow with less than this part of all that is ready here is light. */
+#define FLOW_LIGHT_PART 8u
 
 struct flows {
     struct {
         uint32_t id;    /* of the flow that took it */
         uint32_t count; /* recipients */
+        uint32_t ready; /* of them */
     } slots[FLOW_SLOTS];
+    uint64_t ready; /* of all slots */
     /* Where flows went lately; what was pushed out is looked for among the slots. */
     struct {
         uint32_t id;
@@ -31,3 +36,14 @@ struct flows {
 uint8_t flows_take(struct flows *flows, uint32_t id);
 /* A recipient of the slot is gone. */
 void flows_release(struct flows *flows, uint8_t slot);
+/* One of its recipients may go now, or is on its way. */
+static inline void flows_count_ready(struct flows *flows, uint8_t slot, int by)
+{
+    flows->slots[slot].ready += (uint32_t)by;
+    flows->ready += (uint64_t)by;
+}
+/* It has so little ready that it may go ahead of others in a line, every other time. */
+static inline bool flows_is_light(const struct flows *flows, uint8_t slot)
+{
+    return flows->slots[slot].ready * (uint64_t)FLOW_LIGHT_PART <= flows->ready;
+}

@@ -44,9 +44,46 @@ bool lane_serves(const struct shard *shard, const struct lane *lane, uint32_t vm
     return false;
 }
 
-void lane_leave(struct queue *queue)
+struct queue *lane_next(const struct lane *lane, bool *ret_is_express)
+{
+    *ret_is_express = !list_empty(&lane->express) && !lane->was_express;
+    if (*ret_is_express)
+        return container_of(lane->express.next, struct queue, express_link);
+    return list_empty(&lane->waiting) ? NULL
+                                      : container_of(lane->waiting.next, struct queue, lane_link);
+}
+
+void lane_turn_over(struct shard *shard, struct queue *queue, bool is_express)
+{
+    queue->lane->was_express = is_express;
+    if (is_express && queue->ready_count > 0)
+        list_remove(&queue->express_link);
+    else
+        lane_step_out(queue);
+    if (queue->ready_count == 0 || !rates_admit(shard, queue))
+        return;
+    if (list_empty(&queue->lane_link))
+        lane_enqueue(shard, queue);
+    else
+        lane_note_ready(queue);
+}
+
+void lane_note_ready(struct queue *queue)
+{
+    if (!list_empty(&queue->lane_link) && list_empty(&queue->express_link) &&
+        ready_has_light(queue))
+        list_push_back(&queue->lane->express, &queue->express_link);
+}
+
+void lane_step_out(struct queue *queue)
 {
     list_remove(&queue->lane_link);
+    list_remove(&queue->express_link);
+}
+
+void lane_leave(struct queue *queue)
+{
+    lane_step_out(queue);
     /* It may have been all that the lane lived for. */
     lane_serve_later(queue->lane);
 }
@@ -88,6 +125,7 @@ static struct lane *lane_obtain(struct shard *shard, struct site *site, uint32_t
         demand_on_connect_failed(&lane->demand);
     lane->standing = site->is_failing ? QUOTA_SLOW : QUOTA_NEW;
     list_init(&lane->waiting);
+    list_init(&lane->express);
     list_init(&lane->idle);
     list_init(&lane->busy);
     list_init(&lane->serve_link);
@@ -270,7 +308,7 @@ bool lane_sent_on(struct shard *shard, struct lane *lane, struct queue *queue)
 
     if ((!wanted || wanted == lane) && !orders_forbid(shard, queue, &lane->source))
         return false;
-    list_remove(&queue->lane_link);
+    lane_step_out(queue);
     lane_enqueue(shard, queue);
     return true;
 }
@@ -339,6 +377,7 @@ void lane_enqueue(struct shard *shard, struct queue *queue)
     }
     list_push_back(&lane->waiting, &queue->lane_link);
     queue->lane = lane;
+    lane_note_ready(queue);
     queues_set_reason(shard, queue, WAIT_CONNECTION);
     lane_serve_later(lane);
 }
@@ -351,6 +390,7 @@ uint64_t lane_rest_waiting(struct shard *shard, struct lane *lane, const struct 
     while ((link = list_pop_front(&lane->waiting))) {
         struct queue *queue = container_of(link, struct queue, lane_link);
 
+        lane_step_out(queue);
         if (queue_family(shard, queue, now_ns) != IPADDR_NONE) {
             queues_reconsider(shard, queue);
             continue;
@@ -375,6 +415,10 @@ void lane_park(struct shard *shard, struct lane *lane, uint64_t until_ns)
     if (lane->site->parked_until_ns < until_ns)
         lane->site->parked_until_ns = until_ns;
     /* Others of the VMTA's addresses may still work. */
-    while ((link = list_pop_front(&lane->waiting)))
-        queues_reconsider(shard, container_of(link, struct queue, lane_link));
+    while ((link = list_pop_front(&lane->waiting))) {
+        struct queue *queue = container_of(link, struct queue, lane_link);
+
+        lane_step_out(queue);
+        queues_reconsider(shard, queue);
+    }
 }

@@ -130,6 +130,7 @@ struct queue *queues_obtain(struct shard *shard, struct slice domain, uint32_t v
     waits_init(&queue->waits, io_now_ns(shard->io));
     list_init(&queue->idle_link);
     list_init(&queue->lane_link);
+    list_init(&queue->express_link);
     list_init(&queue->resolve_link);
     list_init(&queue->local_link);
     list_init(&queue->leave_link);
@@ -177,7 +178,7 @@ static void queue_free(struct shard *shard, struct queue *queue)
     rates_forget_queue(shard, queue);
     rates_fini_queue(queue);
     list_remove(&queue->idle_link);
-    list_remove(&queue->lane_link);
+    lane_step_out(queue);
     if (queue->site)
         site_release(shard, queue->site);
     table_remove(&shard->queue_table, queue_hash(&key), queue->index);
@@ -554,11 +555,13 @@ void queues_reconsider(struct shard *shard, struct queue *queue)
          * could not be recorded and would be delivered again. */
         if (spool_health_holds_deliveries(spool_health(shard->wiring.spool)))
             queues_wait(shard, queue, LOG_WAIT_MS, WAIT_DISK);
-        else if (list_empty(&queue->lane_link) && rates_admit(shard, queue))
+        else if (!list_empty(&queue->lane_link))
+            lane_note_ready(queue);
+        else if (rates_admit(shard, queue))
             lane_enqueue(shard, queue);
         return;
     }
-    list_remove(&queue->lane_link);
+    lane_step_out(queue);
     queues_set_reason(shard, queue, reason);
     if (reason == WAIT_DNS && !queue->resolving)
         resolve_queue(shard, queue);
@@ -579,7 +582,7 @@ void queues_wait_until(struct shard *shard, struct queue *queue, uint64_t at_ns,
 {
     uint64_t now_ns = io_now_ns(shard->io);
 
-    list_remove(&queue->lane_link);
+    lane_step_out(queue);
     if (at_ns <= queue->rest_until_ns)
         return;
     queues_set_reason(shard, queue, reason);

@@ -44,6 +44,16 @@ uint32_t ready_oldest(const struct queue *queue)
     return index;
 }
 
+bool ready_has_light(const struct queue *queue)
+{
+    const struct ready_strand *strand = &queue->ready.base;
+
+    for (; strand; strand = next_strand(queue, strand))
+        if (strand->count > 0 && flows_is_light(&queue->shard->flows, strand->flow))
+            return true;
+    return false;
+}
+
 uint32_t ready_peek(const struct queue *queue)
 {
     const struct ready_strand *best = NULL, *strand = &queue->ready.base;
@@ -127,6 +137,7 @@ void ready_push(struct shard *shard, struct queue *queue, uint32_t queued_index,
         strand->served--;
     strand->count++;
     queue->ready_count++;
+    flows_count_ready(&shard->flows, queued->flow, 1);
 }
 
 static struct ready_strand *strand_headed_by(const struct queue *queue, uint32_t queued_index)
@@ -161,6 +172,7 @@ uint32_t ready_pop(struct shard *shard, struct queue *queue, uint32_t queued_ind
     }
     queue->ready_count--;
     queue->sending_count++;
+    flows_count_ready(&shard->flows, queued->flow, -1);
     queued->state = QUEUED_SENDING;
     queued->next = NONE;
     return behind;
@@ -177,6 +189,7 @@ void ready_push_apart(struct shard *shard, struct queue *queue, uint32_t queued_
     queue->ready.apart_head = queued_index;
     queue->ready.apart_count++;
     queue->ready_count++;
+    flows_count_ready(&shard->flows, queued->flow, 1);
 }
 
 static bool is_older(struct shard *shard, const struct queue *queue, uint32_t index,

@@ -55,5 +55,7 @@ typedef bool ready_meant_fn(struct shard *shard, const struct queue *queue, uint
                             uint64_t argument);
 uint32_t ready_set_apart_by(struct shard *shard, struct queue *queue, ready_meant_fn *is_meant,
                             uint64_t argument);
+/* Whether a flow that is light has something ready here. */
+bool ready_has_light(const struct queue *queue);
 /* The one that was accepted first, of those at the heads; NONE when nothing is ready. */
 uint32_t ready_oldest(const struct queue *queue);

@@ -284,6 +284,7 @@ struct queue {
     struct list idle_link; /* in shard.idle_queues while nothing keeps it */
     uint64_t idle_since_ns;
     struct list lane_link;      /* waiting at `lane` for a connection */
+    struct list express_link;   /* likewise, and goes ahead every other time */
     struct list resolve_link;   /* waiting for a resolution */
     struct list local_link;     /* in shard.local_work */
     struct io_timer wake_timer; /* looks at the queue again at rest_until_ns */

@@ -498,8 +498,8 @@ static const struct smtpc_events client_events = {
 
 /* ---- The turn -------------------------------------------------------------------------------- */
 
-/* The idle connection that is to serve the queue; NULL when one is being opened for it, or there is
- * none any more (it is in line again then). */
+/* The idle connection that is to serve the queue, which is in line; NULL when one is being opened
+ * for it (it is out of the line then), or there is none any more. */
 static struct connection *lane_idle_for(struct shard *shard, struct lane *lane, struct queue *queue)
 {
     list_for_each (link, &lane->idle) {
@@ -510,34 +510,54 @@ static struct connection *lane_idle_for(struct shard *shard, struct lane *lane, 
     }
     if (lane->refused_until_ns <= io_now_ns(shard->io) &&
         rate_allowed(&queue->connect_rate, io_now_ns(shard->io)) > 0 && orders_admit(shard, lane) &&
-        standing_claim(shard, lane) && lane_open(shard, lane, queue) == LANE_OPENED)
-        return NULL;
-    /* While the claim was tried, the last idle one may have made room for somebody. */
-    if (list_empty(&lane->idle)) {
-        list_push_front(&lane->waiting, &queue->lane_link);
+        standing_claim(shard, lane) && lane_open(shard, lane, queue) == LANE_OPENED) {
+        lane_step_out(queue);
         return NULL;
     }
+    /* While the claim was tried, the last idle one may have made room for somebody. */
+    if (list_empty(&lane->idle))
+        return NULL;
     return container_of(lane->idle.next, struct connection, link);
+}
+
+/* The queue has as many connections as it may: it gets in line again, or may go ahead again, when
+ * one of them has done its work. */
+static void lane_hold(struct shard *shard, struct queue *queue, bool is_express)
+{
+    if (is_express) {
+        list_remove(&queue->express_link);
+        return;
+    }
+    lane_step_out(queue);
+    queues_set_reason(shard, queue, WAIT_OWN_LIMIT);
+}
+
+/* What the queue in line, whose turn it is, may not do now; it is out of the line then. */
+static bool lane_may_start(struct shard *shard, struct lane *lane, struct queue *queue)
+{
+    if (!rates_admit(shard, queue))
+        return false;
+    if (rates_get_token(shard, queue))
+        return true;
+    lane->token_asked_ns = io_now_ns(shard->io);
+    return false;
 }
 
 /* One queue of the line on one idle connection. False when nothing more can start now. */
 static bool lane_start_one(struct shard *shard, struct lane *lane)
 {
-    struct queue *queue = container_of(lane->waiting.next, struct queue, lane_link);
+    bool is_express;
+    struct queue *queue = lane_next(lane, &is_express);
     struct connection *connection;
 
     if (lane_sent_on(shard, lane, queue))
         return true;
-    list_remove(&queue->lane_link);
     if (queue->connection_count >= queue->settings.max_smtp_out) {
-        /* It gets in line again when one of its connections has done its work. */
-        queues_set_reason(shard, queue, WAIT_OWN_LIMIT);
+        lane_hold(shard, queue, is_express);
         return true;
     }
-    if (!rates_admit(shard, queue))
-        return true;
-    if (!rates_get_token(shard, queue)) {
-        lane->token_asked_ns = io_now_ns(shard->io);
+    if (!lane_may_start(shard, lane, queue)) {
+        lane_step_out(queue);
         return true;
     }
     connection = lane_idle_for(shard, lane, queue);
@@ -547,7 +567,6 @@ static bool lane_start_one(struct shard *shard, struct lane *lane)
     lease_slots_busy(&connection->slots);
     connection->busy_since_ns = io_now_ns(shard->io);
     if (!deliver_start(shard, connection, queue)) {
-        list_push_front(&lane->waiting, &queue->lane_link);
         queues_set_reason(shard, queue, WAIT_MEMORY);
         shard->is_starved = true;
         if (site_connection_is_usable(connection))
@@ -559,8 +578,7 @@ static bool lane_start_one(struct shard *shard, struct lane *lane)
     list_remove(&connection->link);
     list_push_back(&lane->busy, &connection->link);
     growth_on_start(shard, lane);
-    if (queue->ready_count > 0 && rates_admit(shard, queue))
-        lane_enqueue(shard, queue);
+    lane_turn_over(shard, queue, is_express);
     return true;
 }
 
@@ -580,9 +598,12 @@ static void lane_put_off(struct shard *shard, struct lane *lane, enum lane_opene
         lane_rest_waiting(shard, lane, &verdict);
         return;
     }
-    while ((link = list_pop_front(&lane->waiting)))
-        queues_wait(shard, container_of(link, struct queue, lane_link), NO_ROOM_WAIT_MS,
-                    cause == LANE_NO_LOG ? WAIT_DISK : WAIT_MEMORY);
+    while ((link = list_pop_front(&lane->waiting))) {
+        struct queue *queue = container_of(link, struct queue, lane_link);
+
+        lane_step_out(queue);
+        queues_wait(shard, queue, NO_ROOM_WAIT_MS, cause == LANE_NO_LOG ? WAIT_DISK : WAIT_MEMORY);
+    }
 }
 
 /*
@@ -600,9 +621,7 @@ static struct queue *next_to_connect(struct shard *shard, struct lane *lane, uin
         if (lane_sent_on(shard, lane, queue))
             continue;
         if (queue->connection_count >= queue->settings.max_smtp_out) {
-            /* It gets in line again when one of its connections has done its work. */
-            list_remove(&queue->lane_link);
-            queues_set_reason(shard, queue, WAIT_OWN_LIMIT);
+            lane_hold(shard, queue, false);
             continue;
         }
         if (rate_allowed(&queue->connect_rate, now_ns) > 0)

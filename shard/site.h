@@ -60,6 +60,7 @@ struct lane {
     struct list serve_link; /* in shard.lanes_to_serve */
     struct list order_link; /* waits for a connection of a probe, see orders.h */
     struct list waiting;    /* queues */
+    struct list express;    /* those of them that have mail of a light flow (flows.h) */
     struct list idle;       /* connections */
     struct list busy;
     struct site *site;
@@ -85,6 +86,7 @@ struct lane {
     uint32_t stuck_count; /* of open_count, at the last look while queues waited */
     uint32_t target_turn;
     uint8_t standing; /* enum quota_kind: what is known of it when slots are short */
+    bool was_express; /* the turn before this one */
 };
 
 /* What of a connection stands in the figures of its source address already. */
@@ -170,6 +172,18 @@ uint32_t site_open_connections(const struct shard *shard);
 void lane_enqueue(struct shard *shard, struct queue *queue);
 /* Whether the snapshot lets a virtual MTA's mail go by that lane. */
 bool lane_serves(const struct shard *shard, const struct lane *lane, uint32_t vmta_id);
+/*
+ * The queue in line whose turn it is; NULL when none is. *ret_is_express: it goes ahead for the
+ * sake of a light flow, and keeps its place in the line for the others.
+ */
+struct queue *lane_next(const struct lane *lane, bool *ret_is_express);
+/* The queue's turn is over: it stays in line, at its place or behind the others, while it has
+ * something to send. */
+void lane_turn_over(struct shard *shard, struct queue *queue, bool is_express);
+/* Something became ready in a queue that may stand in line: whether it goes ahead. */
+void lane_note_ready(struct queue *queue);
+/* Out of the line, and nothing else. */
+void lane_step_out(struct queue *queue);
 /* The queue leaves the line where it stands. */
 void lane_leave(struct queue *queue);
 /* The lane is looked at in this turn or the next. */
