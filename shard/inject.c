@@ -172,12 +172,13 @@ void inject_free(struct intake_message *intake)
 
     inject_chunks_release(intake);
     inject_hold_release(intake);
+    inject_gate_release(intake);
     home_unreserve(shard, intake->reserved);
     message_free(intake->message);
     slab_free(&shard->intakes, intake->index);
 }
 
-static void intake_end(struct intake_message *intake)
+void inject_end(struct intake_message *intake)
 {
     if (inject_is_chunked(intake))
         inject_chunks_end(intake);
@@ -395,12 +396,13 @@ static int intake_write(struct intake_message *intake, const uint8_t *data, size
     return result;
 }
 
-static void answer_and_free(struct intake_message *intake, const struct intake_reply *reply)
+void inject_answer(struct intake_message *intake, const struct intake_reply *reply)
 {
     if (reply->code / 100 != 2)
         intake->shard->totals.refused_messages++;
     intake->answer(intake->asker, intake->cookie, reply);
-    intake_end(intake);
+    if (!inject_gate_settle(intake, reply->code == 250))
+        inject_end(intake);
 }
 
 /* Header octets looked at for loops; a header beyond them is not a loop but an oddity. */
@@ -477,10 +479,27 @@ static bool is_refused(struct intake_message *intake, struct intake_reply *reply
     return true;
 }
 
-static void append(struct intake_message *intake)
+static void fill_append(struct intake_message *intake)
+{
+    struct message *message = intake->message;
+
+    message->append = (struct log_request){
+        .parcel = {.kind = SPOOL_APPEND_MESSAGE, .from = intake->shard->wiring.spool_client},
+        .payload = message->payload,
+        .payload_count = message_payload(message),
+        .payload_bytes = message->bytes,
+        .message_id = message->envelope.message_id,
+    };
+}
+
+void inject_append(struct intake_message *intake)
 {
     struct shard *shard = intake->shard;
 
+    if (inject_is_chunked(intake))
+        inject_chunks_commit(intake);
+    else
+        fill_append(intake);
     intake->message->intake = intake;
     list_init(&intake->message->append.link);
     shard->append_count++;
@@ -492,11 +511,10 @@ void inject_finish_chunked(struct intake_message *intake)
     struct intake_reply reply;
 
     if (is_refused(intake, &reply)) {
-        answer_and_free(intake, &reply);
+        inject_answer(intake, &reply);
         return;
     }
-    inject_chunks_commit(intake);
-    append(intake);
+    inject_gate_pass(intake);
 }
 
 static void intake_finish(struct intake_message *intake, const struct intake_body_facts *facts,
@@ -519,22 +537,15 @@ static void intake_finish(struct intake_message *intake, const struct intake_bod
     if (!intake->is_header_done)
         intake->is_looping = inject_is_looping(intake);
     if (is_refused(intake, &reply)) {
-        answer_and_free(intake, &reply);
+        inject_answer(intake, &reply);
         return;
     }
-    message->append = (struct log_request){
-        .parcel = {.kind = SPOOL_APPEND_MESSAGE, .from = intake->shard->wiring.spool_client},
-        .payload = message->payload,
-        .payload_count = message_payload(message),
-        .payload_bytes = message->bytes,
-        .message_id = message->envelope.message_id,
-    };
-    append(intake);
+    inject_gate_pass(intake);
 }
 
 static void intake_abort(struct intake_message *intake)
 {
-    intake_end(intake);
+    inject_end(intake);
 }
 
 void inject_on_appended(struct shard *shard, struct message *message)
@@ -552,7 +563,7 @@ void inject_on_appended(struct shard *shard, struct message *message)
             reply_no_spool(&reply, E_LOW_SPACE);
         else
             inject_reply(&reply, 451, 3, 0, "could not be stored, try again later");
-        answer_and_free(intake, &reply);
+        inject_answer(intake, &reply);
         return;
     }
     inject_reply(&reply, 250, 0, 0, "ok id=");
@@ -566,7 +577,7 @@ void inject_on_appended(struct shard *shard, struct message *message)
     intake->reserved = 0;
     intake->message = NULL;
     home_register(shard, message);
-    answer_and_free(intake, &reply);
+    inject_answer(intake, &reply);
 }
 
 const struct intake_ops inject_intake = {
@@ -584,6 +595,7 @@ const struct intake_ops inject_intake = {
 
 void inject_init(struct shard *shard)
 {
+    gate_init(&shard->gate);
     slab_init(&shard->intakes, sizeof(struct intake_message), shard->limits.session_count_max * 2);
 }
 
@@ -591,4 +603,5 @@ void inject_fini(struct shard *shard)
 {
     regex_scratch_free(shard->patterns_scratch);
     slab_fini(&shard->intakes);
+    gate_fini(&shard->gate);
 }

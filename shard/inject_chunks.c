@@ -232,7 +232,8 @@ void inject_chunks_commit(struct intake_message *intake)
     must(chunks->posted == chunks->closed && !chunks->is_out && chunks->count > 0);
     wire_writer_init(&w, chunks->table.data, TABLE_HEAD);
     wire_put_u32(&w, chunks->count);
-    message->payload[0] = (struct iovec){message->buffers[0].data, message->envelope.encoded_bytes};
+    message->payload[0] = (struct iovec){message->buffers[0].data + message->payload_offset,
+                                         message->envelope.encoded_bytes};
     message->payload[1] = (struct iovec){chunks->table.data, table_bytes};
     for (uint32_t i = chunks->closed; i < message->buffer_count; i++) {
         message->payload[parts++] =

@@ -459,6 +459,8 @@ static int decide(struct intake_message *intake, bool is_whole)
         result = take_envelope_id(&decision);
     if (result < 0)
         return result;
+    if (intake->source.dedup_window_ms > 0 && decision.wants[WANT_MESSAGE_ID].count == 1)
+        inject_gate_note(intake, intake->job_id, first_of(&decision, WANT_MESSAGE_ID));
     choose_additions(&decision);
     note_headers(&decision);
     result = inject_begin_content(intake);

@@ -62,6 +62,16 @@ enum intake_additions {
     INTAKE_ADD_FEEDBACK_ID = 8,
 };
 
+/* What inject_gate.c keeps of a message. */
+struct intake_gate {
+    struct gate_ask ask;
+    struct gate_key base;       /* of source, job and Message-ID */
+    struct message_buffer keys; /* of the recipients; size 0 = none */
+    bool has_base;
+    bool has_claim; /* to be settled */
+    bool is_counted;
+};
+
 /* Why the header makes a message one that is not taken. */
 struct intake_refusal {
     const char *text; /* constant; NULL = none */
@@ -87,6 +97,7 @@ struct intake_message {
     bool is_esmtp;
     struct intake_chunks chunks;
     struct intake_hold hold;
+    struct intake_gate gate;
     struct intake_refusal refusal; /* with the failure E_REFUSED */
     const char *listener_source;   /* valid until finish returns */
     uint64_t pattern_path;         /* what the pattern list says of the first recipient */
@@ -132,6 +143,24 @@ int inject_hold_write(struct intake_message *intake, const uint8_t *data, size_t
 /* The message ended inside of its header: 0 or negative. */
 int inject_hold_finish(struct intake_message *intake);
 void inject_hold_release(struct intake_message *intake);
+
+/* It may be appended: nothing stands against it any more. */
+void inject_append(struct intake_message *intake);
+/* Answers, settles what was claimed, and ends the intake. */
+void inject_answer(struct intake_message *intake, const struct intake_reply *reply);
+/* Frees it, and what it has at the spool. */
+void inject_end(struct intake_message *intake);
+
+/* inject_gate.c */
+
+/* The header is known, and the source has a dedup-window. */
+void inject_gate_note(struct intake_message *intake, struct slice job_id, struct slice message_id);
+/* The message is complete and the spool may have it: asks what must be asked, then inject_append or
+ * an answer, now or later. */
+void inject_gate_pass(struct intake_message *intake);
+/* True when a question is out, or was answered, that ends the intake. */
+bool inject_gate_settle(struct intake_message *intake, bool is_accepted);
+void inject_gate_release(struct intake_message *intake);
 
 /* inject_lists.c: only for sources that have lists */
 

@@ -174,8 +174,13 @@ int message_append(struct message *message, const void *data, size_t len)
 
 uint32_t message_payload(struct message *message)
 {
-    for (uint32_t i = 0; i < message->buffer_count; i++)
-        message->payload[i] = (struct iovec){message->buffers[i].data, message->buffers[i].used};
+    uint32_t skip = message->payload_offset;
+
+    for (uint32_t i = 0; i < message->buffer_count; i++) {
+        message->payload[i] =
+            (struct iovec){message->buffers[i].data + skip, message->buffers[i].used - skip};
+        skip = 0;
+    }
     return message->buffer_count;
 }
 

@@ -42,7 +42,8 @@ struct message {
     uint32_t index;          /* in the pool's slab */
     uint32_t home;           /* home message index once registered */
     uint32_t kilobytes;      /* of its record, rounded up, once registered; at most what fits */
-    uint32_t payload_offset; /* in the first buffer: a record's header when it was read back */
+    uint32_t payload_offset; /* in the first buffer: a record's header when it was read back, or
+                                what recipients left */
     bool has_overdrawn;      /* it is the one that the pool has made an exception for */
     bool is_partial;         /* in chunks, and not all of them are in memory any more */
     struct iovec payload[MESSAGE_IOV_MAX];

@@ -48,6 +48,7 @@ enum report_kind {
     X(accepted_rcpts)                                                                              \
     X(accepted_bytes)                                                                              \
     X(refused_messages)                                                                            \
+    X(duplicate_messages)                                                                          \
     X(delivered)                                                                                   \
     X(bounced)                                                                                     \
     X(deferred)                                                                                    \

@@ -231,6 +231,10 @@ static void on_shard_parcel(void *context, struct parcel *parcel)
     case SHARD_OUTCOME:
         home_on_outcome(shard, container_of(parcel, struct outcome_parcel, request.parcel));
         break;
+    case SHARD_GATE_ASK:
+    case SHARD_GATE_ANSWER:
+        inject_on_gate_parcel(shard, container_of(parcel, struct gate_ask, parcel));
+        break;
     case PURSE_ASK:
     case PURSE_GRANT:
         purse_on_parcel(shard, parcel);

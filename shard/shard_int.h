@@ -49,6 +49,7 @@
 #include "shard/expiry.h"
 #include "shard/firsts.h"
 #include "shard/flows.h"
+#include "shard/gate.h"
 #include "shard/growth.h"
 #include "shard/lease.h"
 #include "shard/message.h"
@@ -96,6 +97,8 @@ enum shard_parcel_kind {
     SHARD_LOCATED,         /* the same on its way home, answered */
     SHARD_ARRIVAL,         /* struct arrival: a connection on its way to a shard with less to do */
     SHARD_ARRIVAL_RETURN,  /* the same on its way home */
+    SHARD_GATE_ASK,        /* struct gate_ask: asker to who is asked */
+    SHARD_GATE_ANSWER,     /* the same on its way home */
 };
 
 /* ---- Ingress ------------------------------------------------------------------------------- */
@@ -526,6 +529,8 @@ struct shard {
 
     struct slab intakes; /* inject.c */
 
+    struct gate gate;
+
     /* home.c */
     struct slab home_messages;
     struct expiries home_expiries; /* by home_message */
@@ -684,6 +689,7 @@ static inline bool adopt_is_busy(const struct shard *shard)
 }
 
 /* inject.c */
+void inject_on_gate_parcel(struct shard *shard, struct gate_ask *ask);
 void inject_init(struct shard *shard);
 void inject_fini(struct shard *shard);
 extern const struct intake_ops inject_intake;

@@ -275,7 +275,8 @@ static void apply_default_vmta(const struct conf *conf, const char *text,
     source->default_by_local_ip = text != NULL && is_by_address(slice_str(text));
 }
 
-static void apply(const struct conf *conf, const struct settings *settings,
+/* key: of the section. Those who share its settings share what they count. */
+static void apply(const struct conf *conf, const struct settings *settings, uint64_t key,
                   struct conf_source *source)
 {
     for (uint32_t i = 0; i < settings->count; i++) {
@@ -285,12 +286,19 @@ static void apply(const struct conf *conf, const struct settings *settings,
             apply_default_vmta(conf, setting->value.text, source);
         else
             field_store(source, setting->row, &setting->value);
+        if (field_is_set_by(setting->row) &&
+            setting->row->offset == offsetof(struct conf_source, dedup_window_ms))
+            source->dedup_key = key;
+        if (field_is_set_by(setting->row) &&
+            setting->row->offset == offsetof(struct conf_source, max_rcpt_in_rate))
+            source->rcpt_in_key = key;
     }
 }
 
 /* The blocks of the file that belong to one number, in its order. */
 struct source_use {
     const struct settings *settings;
+    uint64_t key; /* of the section's name */
     struct source_use *next;
 };
 
@@ -302,9 +310,9 @@ struct source_uses {
 static bool needs_header(const struct conf_source *source)
 {
     return source->process_x_virtual_mta || source->process_x_job || source->process_x_envid ||
-           source->process_x_schedule || source->allow_message_settings != 0 ||
-           source->remove_received_headers || source->remove_header != NULL ||
-           source->require_list_unsubscribe != CONF_REQUIRE_OFF ||
+           source->process_x_schedule || source->dedup_window_ms > 0 ||
+           source->allow_message_settings != 0 || source->remove_received_headers ||
+           source->remove_header != NULL || source->require_list_unsubscribe != CONF_REQUIRE_OFF ||
            source->require_from_alignment != CONF_REQUIRE_OFF ||
            source->require_message_id != CONF_REQUIRE_OFF || source->feedback_id != NULL ||
            source->add_message_id_header || source->add_date_header != CONF_ADD_DATE_NO ||
@@ -336,7 +344,7 @@ static void find_lists(struct conf *conf, struct conf_source *source)
 static void apply_all(struct conf *conf, const struct source_uses *uses, struct conf_source *source)
 {
     for (const struct source_use *use = uses->first; use != NULL; use = use->next)
-        apply(conf, use->settings, source);
+        apply(conf, use->settings, use->key, source);
     find_lists(conf, source);
     source->needs_header = needs_header(source);
 }
@@ -354,6 +362,7 @@ static void collect(struct effects *effects, const struct section *section)
     struct source_uses *uses;
     struct cidr block;
 
+    use->key = hash_bytes_nocase(section->name.data, section->name.len);
     use->settings = build_settings(effects->build, section, STORE_DEFAULT_VMTA);
     if (cidr_parse(section->name, &block) == 0)
         uses = &effects->by_block[find_exactly(sources, &block)];

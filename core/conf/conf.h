@@ -140,6 +140,13 @@ struct conf_global {
 
 const struct conf_global *conf_global(const struct conf *conf);
 
+/* At most count in each span of the interval; CONF_UNLIMITED = no bound, 0 = none at all. */
+struct conf_rate {
+    uint64_t count; /* octets, where it is one of data volume */
+    uint64_t interval_ms;
+    uint64_t burst; /* so many may be saved up; 0 = paced evenly */
+};
+
 /* ---- Sources: who may inject, and how ------------------------------------------------------- */
 
 #define CONF_REMOVE_HEADERS_MAX 24u
@@ -200,6 +207,10 @@ struct conf_source {
     bool retain_x_schedule;
     bool remove_received_headers;
     bool add_message_id_header;
+    uint64_t dedup_window_ms;          /* 0 = off */
+    struct conf_rate max_rcpt_in_rate; /* recipients taken; over all clients of its section */
+    uint64_t dedup_key; /* worked out: the section that says the one, and the other */
+    uint64_t rcpt_in_key;
     uint32_t allow_message_settings;   /* enum conf_message_setting */
     uint32_t add_date_header;          /* enum conf_add_date */
     uint32_t require_list_unsubscribe; /* enum conf_require, as the next two */
@@ -278,13 +289,6 @@ bool conf_address_list_has(const struct conf_address_list *list, struct slice ad
 
 /* The id of the VMTA "{default}". */
 #define CONF_VMTA_DEFAULT 0
-
-/* At most count in each span of the interval; CONF_UNLIMITED = no bound, 0 = none at all. */
-struct conf_rate {
-    uint64_t count; /* octets, where it is one of data volume */
-    uint64_t interval_ms;
-    uint64_t burst; /* so many may be saved up; 0 = paced evenly */
-};
 
 struct conf_vmta {
     uint32_t id;      /* stable over snapshots for one name */

@@ -339,3 +339,65 @@ def test_senders_are_rewritten(relay):
                             b'x-virtual-mta: ' + way + b'\r\n' + BODY)[0] == 250
         assert last_row(daemon, count)['orig'] == wanted
         assert receiver.wait(count)[-1][0].strip('<>') == wanted
+
+
+
+
+def test_repetitions_are_taken_once(relay):
+    """The same source, job, Message-ID and recipient: 250 again, and no second delivery; whatever
+    differs in one of them is mail of its own. Over many connections, so over both shards."""
+    daemon, receiver = relay('dedup-window 1h\nprocess-x-job yes')
+    one = b'Message-ID: <one@sender.test>\r\nX-Job: j\r\n'
+    first = send_message(daemon.listen, 'a@sender.test', ['a@one.test', 'b@one.test'], one + BODY)
+    assert first[0] == 250
+    name = first[1].split('id=')[1]
+    for _ in range(6):
+        again = send_message(daemon.listen, 'a@sender.test', ['b@one.test', 'a@one.test'],
+                             one + BODY)
+        assert again == (250, f'2.0.0 ok, it was accepted before, id={name}')
+    daemon.wait_for(10, delivered=2, accepted_messages=1, duplicate_messages=6)
+    # Only who has not had it gets it, whichever stands where, and a large message is no other.
+    for size, new in [(0, 'c'), (200000, 'd')]:
+        rest = BODY + b'x' * 70 + b'\r\n' + (b'y' * 70 + b'\r\n') * (size // 72)
+        assert send_message(daemon.listen, 'a@sender.test',
+                            ['a@one.test', new + '@one.test', 'b@one.test', new + '@one.test'],
+                            one + rest)[0] == 250
+        assert send_message(daemon.listen, 'a@sender.test', [new + '@one.test'], one + rest)[0] == 250
+        daemon.wait_for_rows({'c': 4, 'd': 6}[new])
+        got = receiver.wait({'c': 2, 'd': 3}[new])[-1]
+        assert got[1] == [f'{new}@one.test'] * 2
+        assert own_header(got[2]).rstrip(b'\r\n') == \
+            (b'Message-ID: <one@sender.test>\r\n' + rest).rstrip(b'\r\n')
+    # Another job, another id, none, two.
+    for count, header in enumerate([one.replace(b'j\r', b'k\r'), one.replace(b'one', b'two'), b'',
+                                    one + one], 7):
+        assert send(daemon, header)[0] == 250
+        daemon.wait_for_rows(count)
+    assert send(daemon, b'')[0] == 250
+    daemon.wait_for_rows(11)
+    assert daemon.counters()['duplicate_messages'] == 8
+    # A restart forgets, and says so in the manual.
+    daemon.kill()
+    daemon.start()
+    assert send(daemon, one)[0] == 250
+    daemon.wait_for_rows(12)
+
+
+def test_a_stolen_account_is_slowed(relay):
+    """Recipients are counted over all connections and shards, whole messages at a time."""
+    daemon, _ = relay('max-rcpt-in-rate 10/h')
+    for _ in range(4):
+        assert send_message(daemon.listen, 'a@sender.test', ['a@one.test', 'b@one.test'],
+                            BODY)[0] == 250
+    assert send_message(daemon.listen, 'a@sender.test',
+                        [f'{i}@one.test' for i in range(3)], BODY)[0] == 452
+    assert send(daemon, b'')[0] == 250
+    assert send(daemon, b'')[0] == 250
+    for _ in range(6):
+        code, text = send(daemon, b'')
+        assert (code, text.split(' ')[0]) == (452, '4.7.1')
+    assert send_message(daemon.listen, 'a@sender.test',
+                        [f'{i}@one.test' for i in range(11)], BODY)[0] == 550
+    daemon.wait_for(10, delivered=10)
+    log = daemon.program.log()
+    assert log.count('more recipients than max-rcpt-in-rate') == 2, log
