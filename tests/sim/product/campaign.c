@@ -100,6 +100,9 @@ static void on_line(struct sim_peer_conn *conn, struct slice line)
     struct session *session = sim_peer_data(conn);
     uint8_t class = line.len > 3 ? line.data[0] : 0;
 
+    /* Told to go when it has had nothing to send for long. */
+    if (session->step == STEP_IDLE)
+        return;
     if (class != '2' && class != '3')
         session->job->refused++;
     if (line.len > 3 && line.data[3] == '-')
@@ -333,7 +336,7 @@ static int bulk(uint32_t rcpts, uint32_t domains)
                                          .rcpt_room = rcpts,
                                          .domain_count = domains,
                                          .unknown_rate = 50,
-                                         .throttle_rcpts = 2000};
+                                         .throttle_rcpts = 1000};
     struct session *sessions[BULK_SESSIONS];
     const struct campaign_kind_figures *plain;
     struct report_status sum;

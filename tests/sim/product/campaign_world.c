@@ -34,7 +34,7 @@ static const struct {
     [CAMPAIGN_APPLE] = {"mx01.mail.icloud.com", 6, 1},
     [CAMPAIGN_PLAIN] = {"mx%u.plain.test", 7, 150},
     [CAMPAIGN_GREY] = {"mx%u.grey.test", 8, 20},
-    [CAMPAIGN_LATE] = {"mx%u.late.test", 9, 10},
+    [CAMPAIGN_LATE] = {"mx%u.late.test", 12, 10},
     [CAMPAIGN_DEAD] = {"mx%u.dead.test", 10, 10},
     [CAMPAIGN_NXDOMAIN] = {"", 11, 0},
 };
@@ -223,6 +223,7 @@ struct talk {
     struct sim_peer_conn *conn;
     struct io_timer timer; /* a late banner */
     unsigned source;       /* which of our addresses */
+    bool is_begun;         /* a transaction: MAIL was taken */
     bool in_data;
     uint32_t rcpt_count;
     uint32_t rcpts[RCPTS_MAX];
@@ -284,6 +285,7 @@ static void on_mail(struct talk *talk)
         throttle_of(talk->host->campaign, talk->host->kind, talk->source);
 
     talk->rcpt_count = 0;
+    talk->is_begun = false;
     if (throttle && is_stopped(talk->host->campaign, throttle)) {
         sim_peer_printf(talk->conn, talk->host->kind == CAMPAIGN_YAHOO
                                         ? "421 4.7.0 [TSS04] Messages from this address "
@@ -292,6 +294,7 @@ static void on_mail(struct talk *talk)
                                           "originating from your IP address\r\n");
         return;
     }
+    talk->is_begun = true;
     sim_peer_printf(talk->conn, "250 2.1.0 ok\r\n");
 }
 
@@ -302,7 +305,9 @@ static void on_rcpt(struct talk *talk, const char *line)
     uint32_t rcpt = at ? (uint32_t)strtoul(at + 2, NULL, 10) : UINT32_MAX;
 
     must(rcpt < campaign->setup.rcpt_room && talk->rcpt_count < RCPTS_MAX);
-    if (at[1] == 'x') {
+    if (!talk->is_begun) {
+        sim_peer_printf(talk->conn, "503 5.5.1 MAIL first\r\n");
+    } else if (at[1] == 'x') {
         note_unknown(campaign, rcpt);
         sim_peer_printf(talk->conn, "550 5.1.1 no such user\r\n");
     } else if (is_grey(talk, campaign_rcpt(campaign, rcpt))) {
