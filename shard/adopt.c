@@ -127,7 +127,7 @@ static void adopt_queue(struct shard *shard, struct queue *queue)
     take_settings(shard, queue);
     if (queue->reason == WAIT_VMTA || queue->reason == WAIT_SOURCE)
         queue->rest_until_ns = 0;
-    if (!list_empty(&queue->lane_link) && !lane_serves(shard, queue->lane, queue->vmta_id))
+    if (!list_empty(&queue->lane_link) && !lane_serves(shard, queue->lane, queue))
         lane_leave(queue);
     queues_reconsider(shard, queue);
 }

@@ -120,6 +120,7 @@ void ahead_take_over(struct shard *shard, struct connection *connection)
     connection->ahead = NULL;
     connection->queue = slab_at(&shard->queues, connection->delivery->queue);
     connection->vmta_id = connection->queue->vmta_id;
+    connection->queue_index = connection->queue->index;
     if (!connection->ahead_counts)
         return;
     connection->ahead_counts = false;

@@ -804,6 +804,7 @@ bool deliver_start(struct shard *shard, struct connection *connection, struct qu
     }
     connection->queue = queue;
     connection->vmta_id = queue->vmta_id;
+    connection->queue_index = queue->index;
     connection->delivery = delivery;
     queue->connection_count++;
     if (first->is_hot) {

@@ -15,12 +15,13 @@ static void add_limits(const struct shard *shard, const struct queue *queue,
                        struct explain_row *row)
 {
     const struct conf_vmta *vmta = conf_vmta(shard->conf, queue->vmta_id);
+    struct meter_key of_vmta = scope_key_of_vmta(queue->vmta_id);
 
     row->connections = queue->connection_count;
     row->connections_max = queue->settings.max_smtp_out;
     row->vmta_connections_max = vmta ? vmta->max_smtp_out : CONF_UNLIMITED;
     row->all_connections_max = conf_global(shard->conf)->total_max_smtp_out;
-    row->vmta_connections = lease_used_by_vmta(shard, queue->vmta_id);
+    row->vmta_connections = lease_used(shard, &of_vmta);
     row->all_connections = site_open_connections(shard);
     row->msg_rate = rate_of(&queue->settings.max_msg_rate);
     row->connect_rate = rate_of(&queue->settings.max_connect_rate);

@@ -27,21 +27,21 @@ static void on_connect_timer(struct io_timer *timer)
     lane_serve_later(container_of(timer, struct lane, connect_timer));
 }
 
-/* Connections of a virtual MTA with a limit of its own serve nobody else, so that it counts them
- * all and no others. */
-static uint32_t lane_vmta(const struct shard *shard, uint32_t vmta_id)
+static bool has_address(const struct conf_vmta *vmta, const struct ipaddr *source)
 {
-    return lease_limits_vmta(shard, vmta_id) ? vmta_id : CONF_NONE;
+    for (uint32_t i = 0; vmta && i < vmta->address_count; i++)
+        if (ipaddr_equal(&vmta->addresses[i].ip, source))
+            return true;
+    return false;
 }
 
-bool lane_serves(const struct shard *shard, const struct lane *lane, uint32_t vmta_id)
+bool lane_serves(struct shard *shard, const struct lane *lane, struct queue *queue)
 {
-    const struct conf_vmta *vmta = conf_vmta(shard->conf, vmta_id);
+    struct scope_list meters;
 
-    for (uint32_t i = 0; vmta && i < vmta->address_count; i++)
-        if (ipaddr_equal(&vmta->addresses[i].ip, &lane->source))
-            return lane->vmta_id == lane_vmta(shard, vmta_id);
-    return false;
+    return queue->site && has_address(conf_vmta(shard->conf, queue->vmta_id), &lane->source) &&
+           limits_of(shard, queue, &lane->source, &meters) &&
+           scope_list_hash(&meters) == lane->meters_hash;
 }
 
 struct queue *lane_next(const struct lane *lane, bool *ret_is_express)
@@ -88,37 +88,54 @@ void lane_leave(struct queue *queue)
     lane_serve_later(queue->lane);
 }
 
-static struct lane *lane_find(const struct shard *shard, const struct site *site, uint32_t vmta_id,
-                              const struct conf_source_address *address)
+static struct lane *find_at(const struct site *site, const struct ipaddr *source,
+                            uint64_t meters_hash)
 {
-    uint32_t limited = lane_vmta(shard, vmta_id);
-
     list_for_each (link, &site->lanes) {
         struct lane *lane = container_of(link, struct lane, site_link);
 
-        if (ipaddr_equal(&lane->source, &address->ip) && lane->vmta_id == limited)
+        if (ipaddr_equal(&lane->source, source) && lane->meters_hash == meters_hash)
             return lane;
     }
     return NULL;
 }
 
-static struct lane *lane_obtain(struct shard *shard, struct site *site, uint32_t vmta_id,
+static struct lane *lane_find(struct shard *shard, struct queue *queue,
+                              const struct conf_source_address *address)
+{
+    struct scope_list meters;
+
+    if (!limits_of(shard, queue, &address->ip, &meters))
+        return NULL;
+    return find_at(queue->site, &address->ip, scope_list_hash(&meters));
+}
+
+static struct lane *lane_obtain(struct shard *shard, struct queue *queue,
                                 const struct conf_source_address *address)
 {
-    struct lane *lane = lane_find(shard, site, vmta_id, address);
+    struct site *site = queue->site;
+    struct scope_list meters;
+    struct lane *lane;
     uint32_t index;
 
+    if (!limits_of(shard, queue, &address->ip, &meters))
+        return NULL;
+    lane = find_at(site, &address->ip, scope_list_hash(&meters));
     if (lane)
         return lane;
     lane = slab_alloc(&shard->lanes, &index);
     if (!lane)
         return NULL;
+    if (!lease_claim_init(shard, &lane->claim, &meters)) {
+        slab_free(&shard->lanes, index);
+        return NULL;
+    }
     lane->index = index;
     lane->shard = shard;
     lane->site = site;
     lane->source = address->ip;
-    lane->vmta_id = lane_vmta(shard, vmta_id);
-    lease_claim_init(shard, &lane->claim, vmta_id);
+    lane->meters_hash = scope_list_hash(&meters);
+    lane->hosts_mask = limits_of_hosts(shard, site);
     demand_init(&lane->demand);
     /* Lanes go while their queues rest: what comes back after an outage begins with one. */
     if (site->is_failing)
@@ -152,6 +169,7 @@ void lane_release(struct shard *shard, struct lane *lane)
     list_remove(&lane->watch_link);
     list_remove(&lane->order_link);
     list_remove(&lane->site_link);
+    lease_claim_fini(shard, &lane->claim);
     site_release(shard, lane->site);
     slab_free(&shard->lanes, lane->index);
 }
@@ -273,8 +291,8 @@ static struct lane *next_lane(struct shard *shard, struct queue *queue, bool wit
         if (outage_until_ns(&queue->site->outage, &address->ip) > now_ns ||
             orders_forbid(shard, queue, &address->ip))
             continue;
-        lane = with_connection ? lane_find(shard, queue->site, queue->vmta_id, address)
-                               : lane_obtain(shard, queue->site, queue->vmta_id, address);
+        lane =
+            with_connection ? lane_find(shard, queue, address) : lane_obtain(shard, queue, address);
         if (lane && lane->refusal_count > 0 && lane->parked_until_ns > now_ns &&
             lane->parked_until_ns < *ret_refused_until_ns)
             *ret_refused_until_ns = lane->parked_until_ns;
@@ -298,15 +316,18 @@ static struct lane *doubt_lane(struct shard *shard, struct queue *queue)
     for (uint32_t i = 0; i < vmta->address_count && !lane; i++)
         if (ipaddr_equal(&vmta->addresses[i].ip, &doubt->way.source) &&
             !orders_forbid(shard, queue, &doubt->way.source))
-            lane = lane_obtain(shard, queue->site, queue->vmta_id, &vmta->addresses[i]);
+            lane = lane_obtain(shard, queue, &vmta->addresses[i]);
     return lane && lane->parked_until_ns <= io_now_ns(shard->io) ? lane : NULL;
 }
 
 bool lane_sent_on(struct shard *shard, struct lane *lane, struct queue *queue)
 {
     struct lane *wanted = doubt_lane(shard, queue);
+    /* Its site has other hosts now, which other limits count. */
+    bool is_stale = lane->hosts_mask != limits_of_hosts(shard, lane->site) &&
+                    !lane_serves(shard, lane, queue);
 
-    if ((!wanted || wanted == lane) && !orders_forbid(shard, queue, &lane->source))
+    if ((!wanted || wanted == lane) && !is_stale && !orders_forbid(shard, queue, &lane->source))
         return false;
     lane_step_out(queue);
     lane_enqueue(shard, queue);
@@ -315,12 +336,12 @@ bool lane_sent_on(struct shard *shard, struct lane *lane, struct queue *queue)
 
 /* One of the queue's lanes on which a connection is idle, for a queue that was given a token; NULL
  * when there is none any more. */
-static struct lane *lane_with_idle(const struct shard *shard, const struct queue *queue)
+static struct lane *lane_with_idle(struct shard *shard, struct queue *queue)
 {
     const struct conf_vmta *vmta = conf_vmta(shard->conf, queue->vmta_id);
 
     for (uint32_t i = 0; vmta && i < vmta->address_count; i++) {
-        struct lane *lane = lane_find(shard, queue->site, queue->vmta_id, &vmta->addresses[i]);
+        struct lane *lane = lane_find(shard, queue, &vmta->addresses[i]);
 
         if (lane && !list_empty(&lane->idle) && lane->parked_until_ns <= io_now_ns(shard->io) &&
             !orders_forbid(shard, queue, &lane->source))

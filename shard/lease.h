@@ -1,24 +1,30 @@
 /*
  * lease: limits on connections that cut across shards, drawn on without a shared lock.
  *
- * A limit (of all connections, of a virtual MTA's) has one owner shard, which keeps its book
- * (policy/pot.h) and leases slots to shards; a shard's part of a limit is a share. Who wants to
- * open a connection makes a claim: it collects one slot of each limit, in the claim's order, which
- * is the same everywhere (virtual MTA, then all), so that two claims never wait for each other.
- * Within a shard those who wait for a share are served in order; across shards the owner sees to
- * it. A claim keeps what it has while it waits for the next: all who could use that slot would
- * stand behind it in the very line where it stands, so nobody loses by it (but one of a better
- * kind, for whom others are kept free), and whoever stands in a line is served after those before
- * it, never later. Slots that nobody here uses go back after LEASE_HOLD_MS.
+ * A limit counts on meters (meters.h), each of which has one owner shard that keeps its book
+ * (policy/pot.h) and leases slots to shards; a shard's part of a meter is a share. Who wants to
+ * open a connection makes a claim: it collects one slot of each of its meters, in the order of
+ * their keys (policy/scope.h), which is the same everywhere, and of the bound of all connections
+ * last.
+ *
+ * A claim keeps what it has while it waits for the next. Nobody waits for ever for that: who holds
+ * a slot and waits, waits for one of a higher place in the order, so a circle of claims that wait
+ * for each other would have to rise for ever; and who holds all its slots waits for nothing but the
+ * receiver. Those that count less come first, because they are the tight ones: what waits for one
+ * receiver's limit holds nothing that mail to others could use. Within a shard those who wait for a
+ * share are served in order; across shards the owner sees to it. Slots that nobody here uses go
+ * back after LEASE_HOLD_MS.
  *
  * Claims and slots have a kind (policy/quota.h): of the slots that a shard holds, some are kept
  * free of those that are known to hold them long, or of which nothing is known. In order means
  * among those that may have a slot.
  *
- * Where somebody waits, connections make room: idle ones at once; busy ones that have been open for
- * LEASE_TURN_MS when their message is done, if they are of somebody who has clearly more than one
- * of those that wait, or if one waits that has none. Lanes that all want more end with about as
- * many each and keep what they have, where turns alone would open connections without end.
+ * Where somebody waits, connections make room, if they are of somebody who has clearly more than
+ * one of those that wait, or if one waits that has none, or when the shard itself must give back:
+ * idle ones at once, and at the latest when they have been idle for LEASE_TURN_MS whoever waits;
+ * busy ones that have been open for LEASE_TURN_MS when their message is done. Lanes that all want
+ * more end with about as many each and keep what they have, where turns alone would open
+ * connections without end.
  *
  * The limit on injectors' sessions (total-max-smtp-in) is drawn on by sessions that are at the door
  * and cannot wait long: each shard holds an equal part from the start and takes from it without
@@ -26,28 +32,29 @@
  * idle there (half of it, and one at least, comes); only when nobody has any, the answer is none.
  *
  * On one shard the share is the whole limit and no parcel travels. With more, a shard and an owner
- * have at most one question, one return and one notice under way per limit. All of it belongs to
- * the shard's thread. Limits without a bound cost nothing.
+ * have at most one question, one return and one notice under way per meter. A share ends when no
+ * claim can draw on it any more and all it held has gone back; a book ends when nothing is leased.
+ * All of it belongs to the shard's thread. Limits without a bound cost nothing.
  */
 #pragma once
 
 #include "core/base/list.h"
 #include "core/io/io.h"
 #include "core/io/mailbox.h"
+#include "shard/meters.h"
 #include "shard/policy/pot.h"
 #include "shard/policy/quota.h"
 
 #define LEASE_HOLD_MS 50
 #define LEASE_TURN_MS 1000
-/* Levels of how many connections somebody has, see lease.c. */
+/* Levels of how many connections somebody has, see lease_share.c. */
 #define LEASE_LEVELS  128
 
-/* The order in which a claim collects its slots. */
-enum lease_limit_kind {
-    LEASE_OF_VMTA,
-    LEASE_OF_ALL,
-    LEASE_KINDS,
-};
+/* In place of a limit's id in the key of a meter: total-max-smtp-out, total-max-smtp-in. */
+#define LEASE_OF_ALL      (SCOPE_OF_VMTA - 1)
+#define LEASE_OF_SESSIONS (SCOPE_OF_VMTA - 2)
+/* Shares that one claim draws on: its meters', and that of all. */
+#define LEASE_SHARES_MAX  (SCOPE_METERS_MAX + 1)
 
 struct conf;
 struct shard;
@@ -65,15 +72,19 @@ enum lease_parcel_kind {
 
 struct lease_parcel {
     struct parcel parcel;
-    uint32_t limit; /* number within the process, see lease.c */
-    uint32_t count; /* slots asked for, granted, given back, called back */
+    struct meter_key key;
+    struct lease_parcel *next; /* at the owner, while there is no memory for a book */
+    uint32_t count;            /* slots asked for, granted, given back, called back */
     bool is_away;
 };
 
-/* This shard's part of one limit. */
+/* This shard's part of one meter. */
 struct lease_share {
-    uint32_t limit;
+    struct meter *meter;
+    uint32_t index;
+    uint32_t refs; /* claims that can draw on it; 0 = it ends */
     uint16_t owner;
+    bool is_prompt;    /* who asks wants an answer, see policy/pot.h */
     bool is_short;     /* the owner has said that nothing is free */
     bool is_spare;     /* slots lay idle at the last look */
     uint32_t held;     /* leased to this shard */
@@ -83,6 +94,8 @@ struct lease_share {
     uint32_t asked;     /* of the sessions that wait, by the question that is away */
     struct quota quota; /* of claims and connections */
     uint64_t next_ticket;
+    struct list spare_link;                         /* in leases.spare: slots may lie idle */
+    struct list wait_link;                          /* in leases.waited_for */
     struct list waiting[QUOTA_KINDS];               /* claims, in the order of their tickets */
     uint32_t waiting_at[QUOTA_KINDS][LEASE_LEVELS]; /* their number, by what they have already */
     struct list idle[QUOTA_KINDS]; /* slots of idle connections, the longest idle last */
@@ -90,28 +103,52 @@ struct lease_share {
     struct lease_parcel give;
 };
 
-/* Slots to be had before a connection is opened. Embedded in the object that opens it. */
+/* What a claim and its connections draw on, in order; the last is the bound of all. */
+struct lease_draws {
+    uint32_t index;
+    uint8_t count;
+    struct lease_share *shares[LEASE_SHARES_MAX];
+};
+
+/* Slots to be had before a connection is opened. Embedded in the object that opens it, which lives
+ * as long as its connections. */
 struct lease_claim {
-    struct list link;                        /* in the waiting line of shares[waits_for] */
-    uint64_t ticket;                         /* its place in it */
-    uint8_t kind;                            /* enum quota_kind */
-    struct lease_share *shares[LEASE_KINDS]; /* NULL = no bound */
-    bool has[LEASE_KINDS];
+    struct list link; /* in the waiting line of shares[waits_for] */
+    uint64_t ticket;  /* its place in it */
+    struct lease_draws *draws;
+    uint16_t has; /* bit n: a slot of shares[n] */
+    uint8_t kind; /* enum quota_kind */
     uint8_t waits_for;
     uint8_t level; /* of the connections that it was used for and that work */
+};
+_Static_assert(LEASE_SHARES_MAX <= 16, "bits of has");
+
+/* Where connections with meters stand among the idle ones of each. */
+struct lease_idle {
+    struct list link;
+    struct lease_slots *slots;
+};
+
+struct lease_wide {
+    uint32_t index;
+    struct lease_idle idle[SCOPE_METERS_MAX];
 };
 
 /* Slots of an open connection. Embedded in it. */
 struct lease_slots {
-    struct list idle_links[LEASE_KINDS];
-    struct lease_share *shares[LEASE_KINDS]; /* NULL = no bound */
-    uint8_t kind;                            /* enum quota_kind */
+    struct list idle_link; /* of the bound of all */
+    const struct lease_claim *claim;
+    struct lease_wide *wide; /* NULL = it draws on nothing else */
+    uint64_t idle_since_ns;
+    uint8_t kind;       /* enum quota_kind */
     uint8_t first_kind; /* what it was when they were claimed; not slow when they are lent */
     bool is_closing;    /* it ends to make room */
 };
 
-/* The owner's side of one limit. */
+/* The owner's side of one meter. */
 struct lease_owned {
+    struct meter *meter;
+    struct list close_link; /* in leases.closing */
     struct pot pot;
     struct lease_parcel **asked;  /* [shard count]: questions that stand in line here */
     struct lease_parcel *notices; /* [shard count] */
@@ -119,9 +156,16 @@ struct lease_owned {
 
 struct leases {
     struct shard *shard;
-    struct lease_share **shares; /* [limit_count]; NULL = no bound */
-    struct lease_owned **owned;  /* [limit_count]; NULL = not ours */
-    uint32_t limit_count;
+    struct slab shares;
+    struct slab draws;
+    struct slab wides;
+    struct lease_share *all;
+    struct lease_share *sessions; /* NULL = no bound */
+    struct lease_draws none;      /* on nothing but `all` */
+    struct list spare;            /* shares, looked at by `timer` */
+    struct list waited_for;       /* shares that claims wait for */
+    struct list closing;          /* books of which nothing is leased */
+    struct lease_parcel *put_off; /* questions, while there is no memory for a book */
     uint32_t claims_waiting;
     struct io_timer look_timer; /* standing.c's, while claims wait */
     uint32_t look_turn;         /* the connection that is looked at next */
@@ -132,23 +176,26 @@ struct leases {
     void (*session_answered)(struct shard *shard); /* one of those who wait: try again now */
 };
 
+/* Needs meters_init and shard->limits. */
 void lease_init(struct shard *shard, void (*ready)(struct lease_claim *claim),
                 void (*make_room)(struct lease_slots *slots));
 void lease_fini(struct shard *shard);
 /*
  * Limits follow the shard's new snapshot. One that is lowered calls slots back: idle connections
- * end at once, others when their message is done. One that appears counts the connections that are
- * opened from then on. Where there is no limit any more, a bound that nobody meets stays.
+ * end, others when their message is done. Which meters there are follows from who claims.
  */
 void lease_adopt(struct shard *shard);
 void lease_on_parcel(struct shard *shard, struct parcel *parcel);
 
-/* The claim of one who opens connections of a virtual MTA, of whom nothing is known. */
-void lease_claim_init(struct shard *shard, struct lease_claim *claim, uint32_t vmta_id);
-/* Whether the virtual MTA has a bound of its own. */
-bool lease_limits_vmta(const struct shard *shard, uint32_t vmta_id);
-/* Slots of a virtual MTA's bound that this shard uses; 0 without a bound. */
-uint32_t lease_used_by_vmta(const struct shard *shard, uint32_t vmta_id);
+/* The claim of one of whom nothing is known, on these meters. False when memory is short. */
+bool lease_claim_init(struct shard *shard, struct lease_claim *claim,
+                      const struct scope_list *meters);
+/* It and its connections hold nothing any more. */
+void lease_claim_fini(struct shard *shard, struct lease_claim *claim);
+/* Slots of a meter that this shard uses; 0 when it draws on none. */
+uint32_t lease_used(const struct shard *shard, const struct meter_key *key);
+/* The key of the meter that the claim waits for; NULL when it is in no line. */
+const struct meter_key *lease_waits_for(const struct lease_claim *claim);
 /* True when every slot is held. Else the claim stands in line; `ready` says when to try again. */
 bool lease_claim_try(struct shard *shard, struct lease_claim *claim);
 static inline bool lease_claim_is_in_line(const struct lease_claim *claim)
@@ -158,7 +205,7 @@ static inline bool lease_claim_is_in_line(const struct lease_claim *claim)
 /* Whether it stands in line or has some slot: it is tried until it is held, or cancelled. */
 static inline bool lease_claim_is_begun(const struct lease_claim *claim)
 {
-    return claim->has[LEASE_OF_VMTA] || claim->has[LEASE_OF_ALL] || lease_claim_is_in_line(claim);
+    return claim->has != 0 || lease_claim_is_in_line(claim);
 }
 /* What is known of it has changed: one in line stands last in the line of that kind. */
 void lease_claim_rank(struct shard *shard, struct lease_claim *claim, enum quota_kind kind);
@@ -168,11 +215,16 @@ void lease_claim_count(struct lease_claim *claim, uint32_t open_count);
 void lease_claim_cancel(struct shard *shard, struct lease_claim *claim);
 /* Whether a slot that the claim has not got could only come from somebody else's. */
 bool lease_is_at_limit(const struct lease_claim *claim);
-/* The connection is opened: the held slots are its own from now on; the claim is empty again. */
+/* A connection is to be opened: memory for its slots; false when there is none. */
+bool lease_slots_init(struct shard *shard, const struct lease_claim *claim,
+                      struct lease_slots *slots);
+/* It is not opened after all. */
+void lease_slots_fini(struct shard *shard, struct lease_slots *slots);
+/* It is opened: the held slots are its own from now on; the claim is empty again. */
 void lease_claim_use(struct lease_claim *claim, struct lease_slots *slots);
 
 /* The connection has nothing to do, or something again. False when that was known. */
-bool lease_slots_idle(struct lease_slots *slots);
+bool lease_slots_idle(struct shard *shard, struct lease_slots *slots);
 void lease_slots_busy(struct lease_slots *slots);
 /* Connections became idle that hold slots as this claim asks for: some may be in demand. */
 void lease_make_room(struct shard *shard, const struct lease_claim *claim);

@@ -11,6 +11,7 @@ void meters_init(struct shard *shard)
     slab_init(&shard->meters.slab, sizeof(struct meter),
               shard->limits.queue_count_max * METERS_PER_QUEUE + METERS_MORE);
     table_init(&shard->meters.by_key);
+    list_init(&shard->meters.all);
 }
 
 void meters_fini(struct shard *shard)
@@ -47,6 +48,7 @@ struct meter *meters_obtain(struct shard *shard, const struct meter_key *key)
             slab_free(&shard->meters.slab, index);
             return NULL;
         }
+        list_push_back(&shard->meters.all, &meter->link);
         meter->key = *key;
         meter->index = index;
         /* The hash finds a place in a table by its lowest bits. */
@@ -62,6 +64,7 @@ void meters_release(struct shard *shard, struct meter *meter)
     if (--meter->refs > 0)
         return;
     must(!meter->share && !meter->owned);
+    list_remove(&meter->link);
     table_remove(&shard->meters.by_key, scope_key_hash(&meter->key), meter->index);
     slab_free(&shard->meters.slab, meter->index);
 }
@@ -83,9 +86,4 @@ uint64_t meters_connections(const struct conf *conf, const struct meter_key *key
     limit = conf_limit(conf, key->limit_id);
     /* A block whose scopes were changed counts by other meters. */
     return limit && limit->scopes == key->scopes ? limit->max_smtp_out : CONF_UNLIMITED;
-}
-
-struct meter *meters_at(const struct shard *shard, uint32_t i)
-{
-    return slab_is_live(&shard->meters.slab, i) ? slab_at(&shard->meters.slab, i) : NULL;
 }

@@ -10,6 +10,7 @@
 #pragma once
 
 #include "core/base/hash.h"
+#include "core/base/list.h"
 #include "core/base/slab.h"
 #include "shard/policy/scope.h"
 
@@ -18,6 +19,7 @@ struct lease_share;
 struct shard;
 
 struct meter {
+    struct list link; /* in meters.all */
     struct meter_key key;
     uint32_t index;
     uint32_t refs;
@@ -29,6 +31,7 @@ struct meter {
 struct meters {
     struct slab slab;
     struct table by_key;
+    struct list all; /* meters_of_link */
 };
 
 void meters_init(struct shard *shard);
@@ -43,9 +46,7 @@ void meters_release(struct shard *shard, struct meter *meter);
 const struct conf_limit *meters_limit(const struct conf *conf, const struct meter_key *key);
 /* Connections that it allows; CONF_UNLIMITED without a bound. */
 uint64_t meters_connections(const struct conf *conf, const struct meter_key *key);
-/* For loops over all: the meter in the slab's place i, or NULL. */
-struct meter *meters_at(const struct shard *shard, uint32_t i);
-static inline uint32_t meters_end(const struct meters *meters)
+static inline struct meter *meters_of_link(struct list *link)
 {
-    return meters->slab.count_grown;
+    return container_of(link, struct meter, link);
 }

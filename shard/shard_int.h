@@ -21,6 +21,7 @@
  *   growth.c   when a lane gets one connection more
  *   target.c   which address the next connection goes to
  *   lease.c    limits on connections that cut across shards
+ *   limits.c   which of them a queue draws on
  *   meters.c   the counts of limits that cut across shards
  *   purse.c    tokens of rates across shards
  *   rates.c    limits on how often and how much, as a queue meets them
@@ -52,6 +53,7 @@
 #include "shard/gate.h"
 #include "shard/growth.h"
 #include "shard/lease.h"
+#include "shard/limits.h"
 #include "shard/message.h"
 #include "shard/meters.h"
 #include "shard/modes.h"
@@ -318,6 +320,9 @@ struct queue {
     uint32_t index;
     uint32_t name; /* domain, in shard.names */
     uint32_t vmta_id;
+    uint32_t limits_version; /* of the snapshot that limits_mask is for, if it is known */
+    uint64_t limits_mask;    /* <limit> blocks that fit the queue */
+    bool limits_known;
     bool has_vmta; /* the configuration has it */
     struct ready ready;
     uint32_t ready_count;

@@ -96,6 +96,7 @@ static bool site_set_targets(struct shard *shard, struct site *site, const struc
     site->host_names = (char(*)[DNS_NAME_MAX + 1])((uint8_t *)block + targets_bytes);
     site->target_count = answer->target_count;
     site->host_count = answer->host_count;
+    limits_forget_hosts(site);
     (void)shard;
     return true;
 }
@@ -248,10 +249,15 @@ static enum lane_opened lane_open(struct shard *shard, struct lane *lane, struct
     connection = slab_alloc(&shard->connections, &index);
     if (!connection)
         return LANE_NO_ROOM;
+    if (!lease_slots_init(shard, &lane->claim, &connection->slots)) {
+        slab_free(&shard->connections, index);
+        return LANE_NO_ROOM;
+    }
     target = &lane->site->targets[target_index];
     fill_options(lane, queue, target, &options);
     result = smtpc_open(shard->smtpc, &options, &client_events, connection, &connection->smtpc);
     if (result < 0) {
+        lease_slots_fini(shard, &connection->slots);
         slab_free(&shard->connections, index);
         return on_socket_refused(shard, lane, queue, result);
     }
@@ -260,6 +266,7 @@ static enum lane_opened lane_open(struct shard *shard, struct lane *lane, struct
     connection->lane = lane;
     connection->queue = queue;
     connection->vmta_id = queue->vmta_id;
+    connection->queue_index = queue->index;
     connection->idle_ms = queue->settings.connection_idle_ms;
     if (rates_are_shared(shard, queue) && connection->idle_ms < TOKEN_WAIT_MS)
         connection->idle_ms = TOKEN_WAIT_MS;
@@ -677,7 +684,7 @@ static void lane_note_idle(struct shard *shard, struct lane *lane)
         /* A token that is under way should find it; not for ever, others wait for its slot. */
         if (awaits_token && connection->busy_since_ns + wait_ns > now_ns)
             io_timer_arm(shard->io, &lane->connect_timer, connection->busy_since_ns + wait_ns);
-        else if (!lease_slots_idle(&connection->slots))
+        else if (!lease_slots_idle(shard, &connection->slots))
             break;
     }
     lease_make_room(shard, &lane->claim);
@@ -740,6 +747,18 @@ static void end_to_make_room(struct lease_slots *slots)
     end_idle(connection->shard, connection);
 }
 
+/* Whether what the connection serves, or served last, may still go by it. What is not known any
+ * more has no claim to it. */
+static bool may_stay(struct shard *shard, const struct connection *connection)
+{
+    struct queue *queue = slab_is_live(&shard->queues, connection->queue_index)
+                              ? slab_at(&shard->queues, connection->queue_index)
+                              : NULL;
+
+    return queue && queue->site == connection->lane->site &&
+           lane_serves(shard, connection->lane, queue);
+}
+
 void site_adopt(struct shard *shard)
 {
     for (uint32_t i = 0; i < shard->connections.count_grown; i++) {
@@ -748,7 +767,7 @@ void site_adopt(struct shard *shard)
         if (!slab_is_live(&shard->connections, i))
             continue;
         connection = slab_at(&shard->connections, i);
-        if (lane_serves(shard, connection->lane, connection->vmta_id))
+        if (may_stay(shard, connection))
             continue;
         connection->is_leaving = true;
         if (io_timer_is_armed(&connection->idle_timer))

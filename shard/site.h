@@ -51,6 +51,9 @@ struct site {
     bool tells_apart;     /* its replies show what they answer: it may get chunks */
     bool refuses_chunks; /* offers CHUNKING and does not know BDAT, or broke the protocol over it */
     bool is_failing;     /* the newest connection to be made was not */
+    bool limits_known;   /* limits.c's, as the next two */
+    uint32_t limits_version;
+    uint64_t limits_mask;
     struct outage outage; /* of sources that reached none of its targets */
 };
 
@@ -65,7 +68,9 @@ struct lane {
     struct list busy;
     struct site *site;
     struct ipaddr source;
-    uint32_t vmta_id;         /* whose connections are limited as a whole; CONF_NONE = anybody's */
+    /* What its connections count on: they serve only queues that draw on the very same meters. */
+    uint64_t meters_hash;     /* scope_list_hash; 0 = none */
+    uint64_t hosts_mask;      /* limits_of_hosts, when the lane was made */
     struct lease_claim claim; /* on slots for the next connection */
     struct shard *shard;
     uint64_t parked_until_ns; /* the source could not be bound, or is refused with none standing */
@@ -112,8 +117,9 @@ struct connection {
     struct ipaddr_port target_at;
     uint32_t error_count;
     uint32_t served;
-    uint32_t order;   /* the standing order that lent it, + 1; 0 = none did */
-    uint32_t vmta_id; /* of the queue it serves, or served last */
+    uint32_t order;       /* the standing order that lent it, + 1; 0 = none did */
+    uint32_t vmta_id;     /* of the queue it serves, or served last */
+    uint32_t queue_index; /* likewise its place, which another queue may have by now */
     uint64_t idle_ms;
     uint64_t opened_ns;
     struct lease_slots slots;
@@ -170,8 +176,6 @@ uint32_t site_open_connections(const struct shard *shard);
 #define LANE_SOURCE_PARK_MS 60000
 /* Puts the queue in line at a lane of one of its VMTA's addresses. */
 void lane_enqueue(struct shard *shard, struct queue *queue);
-/* Whether the snapshot lets a virtual MTA's mail go by that lane. */
-bool lane_serves(const struct shard *shard, const struct lane *lane, uint32_t vmta_id);
 /*
  * The queue in line whose turn it is; NULL when none is. *ret_is_express: it goes ahead for the
  * sake of a light flow, and keeps its place in the line for the others.
@@ -184,6 +188,9 @@ void lane_turn_over(struct shard *shard, struct queue *queue, bool is_express);
 void lane_note_ready(struct queue *queue);
 /* Out of the line, and nothing else. */
 void lane_step_out(struct queue *queue);
+/* Whether the snapshot lets the queue's mail go by that lane: its virtual MTA has the source, and
+ * it draws on the lane's meters. */
+bool lane_serves(struct shard *shard, const struct lane *lane, struct queue *queue);
 /* The queue leaves the line where it stands. */
 void lane_leave(struct queue *queue);
 /* The lane is looked at in this turn or the next. */

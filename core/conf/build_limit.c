@@ -391,6 +391,13 @@ int build_limits(struct build *build)
     for (const struct section *at = top->children; rc == 0 && at != NULL; at = at->next)
         if (at->kind->scope == SCOPE_LIMIT)
             rc = add_block(build, at);
+    if (lines.count > CONF_LIMIT_BLOCKS_MAX) {
+        report_error(build->report, lines.items[CONF_LIMIT_BLOCKS_MAX]->file,
+                     lines.items[CONF_LIMIT_BLOCKS_MAX]->line,
+                     "at most %u mx-connection-limit and ip-connection-limit can be used",
+                     CONF_LIMIT_BLOCKS_MAX);
+        return 0;
+    }
     for (uint32_t i = 0; rc == 0 && i < lines.count; i++)
         rc = add_host_line(build, lines.items[i]);
     return rc == 0 ? give_ids(build) : rc;

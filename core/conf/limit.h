@@ -74,7 +74,8 @@ struct conf_limit {
 /* By position; at most CONF_LIMIT_BLOCKS_MAX. */
 uint32_t conf_limit_block_count(const struct conf *conf);
 const struct conf_limit *conf_limit_block_at(const struct conf *conf, uint32_t position);
-/* mx-connection-limit and ip-connection-limit, which depend on the host that is connected to. */
+/* mx-connection-limit and ip-connection-limit, which depend on the host that is connected to; as
+ * many at most. */
 uint32_t conf_limit_host_count(const struct conf *conf);
 const struct conf_limit *conf_limit_host_at(const struct conf *conf, uint32_t position);
 /* Any of them; NULL when the snapshot has none of that id. */

@@ -239,3 +239,11 @@ bool pot_is_sound(const struct pot *pot)
     }
     return sum == (int64_t)pot->limit && in_line == pot->line_count;
 }
+
+bool pot_is_unused(const struct pot *pot)
+{
+    for (uint16_t i = 0; i < pot->count; i++)
+        if (pot->shards[i].leased > 0)
+            return false;
+    return pot->line_count == 0;
+}

@@ -69,3 +69,5 @@ bool pot_next_poll(struct pot *pot, uint16_t shard);
 void pot_on_polled(struct pot *pot, uint16_t shard, uint32_t count);
 /* leased + free = limit, and the line is in order. */
 bool pot_is_sound(const struct pot *pot);
+/* Nothing is leased and nobody is in line. */
+bool pot_is_unused(const struct pot *pot);

@@ -27,6 +27,14 @@
 #define TICK_NS       10000000ull
 #define NODE_OF(leaf) container_of(leaf, struct node, shard)
 
+/* Meters: of the limited virtual MTA; of two addresses; of two providers from each of them; of all
+ * that a block without scopes counts. */
+#define METERS                   8
+#define METER_VMTA               0
+#define METER_OF(ip)             (1 + (ip))
+#define METER_PAIR(ip, provider) (3 + 2 * (ip) + (provider))
+#define METER_BLOCK              7
+
 struct mailbox {
     struct parcel *parcels[PARCELS_MAX];
     uint32_t first;
@@ -36,6 +44,7 @@ struct mailbox {
 
 struct fake_lane {
     struct lease_claim claim;
+    uint32_t meters; /* bits */
     uint32_t open_count;
     bool wants; /* it has mail that waits */
 };
@@ -68,6 +77,8 @@ static struct stage {
     uint64_t now_ns;
     uint64_t step;
     uint32_t limit_all, limit_vmta, limit_in;
+    uint32_t limit_ip, limit_pair, limit_block;
+    bool is_composed; /* lanes draw on any of the meters */
     uint64_t refused;
     bool has_ranks;    /* what is known of lanes and connections changes */
     const char *wrong; /* what an audit or the refusal of a session found */
@@ -160,7 +171,7 @@ static void on_make_room(struct lease_slots *slots)
 
 static uint32_t slots_free(const struct shard *shard)
 {
-    const struct lease_share *share = shard->leases.shares[1];
+    const struct lease_share *share = shard->leases.sessions;
 
     return share->held > share->used + share->recalled ? share->held - share->used - share->recalled
                                                        : 0;
@@ -214,6 +225,39 @@ static void close_connection(struct node *node, struct fake_connection *connecti
     lease_claim_count(&connection->lane->claim, --connection->lane->open_count);
 }
 
+static void lane_begin(struct node *node, struct fake_lane *lane, bool is_limited)
+{
+    struct ipaddr sources[2] = {{IPADDR_V4, {127, 0, 0, 1}}, {IPADDR_V4, {127, 0, 0, 2}}};
+    uint32_t ip = (uint32_t)rng_below(&stage.rng, 2), provider = (uint32_t)rng_below(&stage.rng, 2);
+    const struct scope_facts facts = {.source = &sources[ip], .provider = provider};
+    struct scope_list list = {.count = 0};
+
+    lane->meters = is_limited ? 1u << METER_VMTA : 0;
+    if (stage.is_composed)
+        lane->meters = (uint32_t)rng_below(&stage.rng, 1u << METERS) &
+                       (1u << METER_VMTA | 1u << METER_OF(ip) | 1u << METER_PAIR(ip, provider) |
+                        1u << METER_BLOCK);
+    for (uint32_t i = 0; i < METERS; i++) {
+        uint32_t block = i == METER_BLOCK ? 2 : i >= METER_PAIR(0, 0) ? 1 : 0;
+        struct meter_key key = scope_key(conf_limit_block_at(stage.conf, block), &facts);
+
+        if (i == METER_VMTA)
+            key = scope_key_of_vmta(conf_vmta_named(stage.conf, SLICE_LITERAL("limited"))->id);
+        if ((lane->meters & 1u << i) != 0)
+            must(scope_add(&list, &key));
+    }
+    must(lease_claim_init(&node->shard, &lane->claim, &list));
+}
+
+/* One with nothing left ends, and another takes its place. */
+static void lane_changes(struct node *node, struct fake_lane *lane)
+{
+    if (lane->open_count > 0)
+        return;
+    lease_claim_fini(&node->shard, &lane->claim);
+    lane_begin(node, lane, false);
+}
+
 static void lane_acts(struct node *node, struct fake_lane *lane)
 {
     struct fake_connection *connection = NULL;
@@ -227,6 +271,7 @@ static void lane_acts(struct node *node, struct fake_lane *lane)
     }
     if (!lease_claim_try(&node->shard, &lane->claim))
         return;
+    must(lease_slots_init(&node->shard, &lane->claim, &connection->slots));
     lease_claim_use(&lane->claim, &connection->slots);
     connection->is_open = true;
     connection->lane = lane;
@@ -251,8 +296,8 @@ static void connection_acts(struct node *node, struct fake_connection *connectio
         if (lease_slots_must_yield(&connection->slots))
             close_connection(node, connection);
     } else if (rng_one_in(&stage.rng, 2)) {
-        connection->is_idle = lease_slots_idle(&connection->slots);
-        lease_make_room(&node->shard, &node->lanes[0].claim);
+        connection->is_idle = lease_slots_idle(&node->shard, &connection->slots);
+        lease_make_room(&node->shard, &connection->lane->claim);
     }
 }
 
@@ -277,6 +322,8 @@ static void step(void)
                          rng_below(&stage.rng, QUOTA_KINDS));
     else if (rng_one_in(&stage.rng, 4))
         node->lanes[rng_below(&stage.rng, LANES)].wants = rng_one_in(&stage.rng, 2);
+    else if (stage.is_composed && rng_one_in(&stage.rng, 4))
+        lane_changes(node, &node->lanes[rng_below(&stage.rng, LANES)]);
     else
         pass_time();
 }
@@ -292,15 +339,35 @@ static uint32_t count_sessions(void)
     return sum;
 }
 
-static uint32_t count_connections(bool of_vmta)
+/* Of those that draw on a meter; METERS: of all. */
+static uint32_t count_on(uint32_t meter)
 {
     uint32_t sum = 0;
 
     for (uint16_t i = 0; i < stage.count; i++)
-        for (int j = 0; j < CONNECTIONS; j++)
-            sum += stage.nodes[i]->connections[j].is_open &&
-                   (!of_vmta || stage.nodes[i]->connections[j].slots.shares[LEASE_OF_VMTA]);
+        for (int j = 0; j < CONNECTIONS; j++) {
+            const struct fake_connection *connection = &stage.nodes[i]->connections[j];
+
+            sum += connection->is_open &&
+                   (meter == METERS || (connection->lane->meters & 1u << meter) != 0);
+        }
     return sum;
+}
+
+static uint32_t count_connections(bool of_vmta)
+{
+    return count_on(of_vmta ? METER_VMTA : METERS);
+}
+
+static uint32_t bound_of(uint32_t meter)
+{
+    if (meter == METERS)
+        return stage.limit_all;
+    if (meter == METER_VMTA)
+        return stage.limit_vmta;
+    return meter == METER_BLOCK       ? stage.limit_block
+           : meter < METER_PAIR(0, 0) ? stage.limit_ip
+                                      : stage.limit_pair;
 }
 
 static void audit(void)
@@ -309,9 +376,11 @@ static void audit(void)
 
     if (text)
         stage.wrong = text;
-    if (count_sessions() > stage.limit_in || count_connections(true) > stage.limit_vmta ||
-        count_connections(false) > stage.limit_all)
-        stage.wrong = "a limit is passed";
+    for (uint32_t i = 0; i <= METERS; i++)
+        if (count_on(i) > bound_of(i))
+            stage.wrong = "a limit is passed";
+    if (count_sessions() > stage.limit_in)
+        stage.wrong = "the limit of sessions is passed";
     for (uint16_t i = 0; i < stage.count; i++) {
         struct node *node = stage.nodes[i];
 
@@ -348,23 +417,25 @@ static struct conf *load(void)
 {
     struct conf_load_options options = {.syntax_only = true};
     struct conf *conf = NULL;
-    char text[512];
+    char text[1024];
 
     snprintf(text, sizeof(text),
              "host-name mta.test\ntotal-max-smtp-out %u\ntotal-max-smtp-in %u\n"
              "<spool /spool>\n</spool>\n"
              "<virtual-mta limited>\n smtp-source-host 127.0.0.1 a.test\n max-smtp-out %u\n"
              "</virtual-mta>\n"
-             "<virtual-mta free>\n smtp-source-host 127.0.0.2 b.test\n</virtual-mta>\n",
-             stage.limit_all, stage.limit_in, stage.limit_vmta);
+             "<virtual-mta free>\n smtp-source-host 127.0.0.2 b.test\n</virtual-mta>\n"
+             "<limit ip>\nscope source-ip\nmax-smtp-out %u\n</limit>\n"
+             "<limit pair>\nscope provider,source-ip\nmax-smtp-out %u\n</limit>\n"
+             "<limit block>\nmax-smtp-out %u\n</limit>\n",
+             stage.limit_all, stage.limit_in, stage.limit_vmta, stage.limit_ip, stage.limit_pair,
+             stage.limit_block);
     assert_int_equal(conf_load_text("test", text, &options, NULL, NULL, &conf), 0);
     return conf;
 }
 
 static void raise_node(uint16_t number)
 {
-    uint32_t limited = conf_vmta_named(stage.conf, SLICE_LITERAL("limited"))->id;
-    uint32_t unlimited = conf_vmta_named(stage.conf, SLICE_LITERAL("free"))->id;
     struct node *node = mem_alloc(sizeof(*node));
 
     stage.nodes[number] = node;
@@ -376,21 +447,28 @@ static void raise_node(uint16_t number)
     for (uint16_t i = 0; i < stage.count; i++) {
         node->boxes[i].to = i;
     }
+    node->shard.limits.queue_count_max = 64;
+    node->shard.limits.connection_count_max = CONNECTIONS;
+    meters_init(&node->shard);
     lease_init(&node->shard, on_ready, on_make_room);
     node->shard.leases.session_answered = on_session_answered;
     for (int i = 0; i < LANES; i++)
-        lease_claim_init(&node->shard, &node->lanes[i].claim, i < 2 ? limited : unlimited);
+        lane_begin(node, &node->lanes[i], i < 2);
 }
 
 /* limit_all: 0 = by lot, as the others. */
-static void raise_with(uint64_t seed, uint16_t shards, uint32_t limit_all)
+static void raise_with(uint64_t seed, uint16_t shards, uint32_t limit_all, bool is_composed)
 {
     memset(&stage, 0, sizeof(stage));
+    stage.is_composed = is_composed;
     rng_init(&stage.rng, seed);
     stage.count = shards;
     stage.limit_all = limit_all ? limit_all : (uint32_t)rng_between(&stage.rng, 1, 20);
     stage.limit_vmta = limit_all ? limit_all : (uint32_t)rng_between(&stage.rng, 1, 12);
     stage.limit_in = (uint32_t)rng_between(&stage.rng, 1, 20);
+    stage.limit_ip = (uint32_t)rng_between(&stage.rng, 1, 8);
+    stage.limit_pair = (uint32_t)rng_between(&stage.rng, 1, 4);
+    stage.limit_block = (uint32_t)rng_between(&stage.rng, 1, 8);
     stage.conf = load();
     for (uint16_t i = 0; i < shards; i++)
         raise_node(i);
@@ -398,13 +476,14 @@ static void raise_with(uint64_t seed, uint16_t shards, uint32_t limit_all)
 
 static void raise(uint64_t seed, uint16_t shards)
 {
-    raise_with(seed, shards, 0);
+    raise_with(seed, shards, 0, false);
 }
 
 static void fall(void)
 {
     for (uint16_t i = 0; i < stage.count; i++) {
         lease_fini(stage.shards[i]);
+        meters_fini(stage.shards[i]);
         mem_free(stage.nodes[i]);
     }
     conf_unref(stage.conf);
@@ -417,7 +496,7 @@ static const char *wander(uint64_t seed)
 {
     const char *wrong;
 
-    raise(seed, (uint16_t)(1 + seed % SHARDS_MAX));
+    raise_with(seed, (uint16_t)(1 + seed % SHARDS_MAX), 0, seed / SHARDS_MAX % 2);
     stage.has_ranks = true;
     for (int i = 0; i < STEPS && !stage.wrong; i++) {
         step();
@@ -617,7 +696,7 @@ static void slots_are_kept_free_of_the_bad(void **state)
     for (uint32_t limit = 1; limit <= 12; limit++) {
         struct node *node;
 
-        raise_with(limit, 1, limit);
+        raise_with(limit, 1, limit, false);
         node = stage.nodes[0];
         all_want(0, QUOTA_SLOW);
         settle_down();
@@ -640,7 +719,7 @@ static void who_turns_out_slow_makes_room(void **state)
     uint32_t ended = 0;
 
     (void)state;
-    raise_with(1, 1, 8);
+    raise_with(1, 1, 8, false);
     node = stage.nodes[0];
     all_want(0, QUOTA_NEW);
     all_want(1, QUOTA_NEW);
@@ -693,7 +772,7 @@ static void lanes_end_with_equal_parts(void **state)
     for (uint32_t limit = 3; limit <= 20; limit++) {
         struct node *node;
 
-        raise_with(limit, 1, limit);
+        raise_with(limit, 1, limit, false);
         node = stage.nodes[0];
         all_want(0, QUOTA_PROVED);
         settle_down();
@@ -719,7 +798,7 @@ static void turns_go_round_where_there_are_too_few(void **state)
     uint32_t served[LANES] = {0};
 
     (void)state;
-    raise_with(1, 1, 2);
+    raise_with(1, 1, 2, false);
     for (int i = 0; i < LANES; i++)
         all_want(i, QUOTA_PROVED);
     settle_down();

@@ -1,0 +1,93 @@
+#include "shard/limits.h"
+
+#include "shard/shard_int.h"
+
+/* Bits of the blocks that fit the queue. */
+static uint64_t blocks_of(const struct shard *shard, struct queue *queue)
+{
+    if (!queue->limits_known || queue->limits_version != shard->version) {
+        queue->limits_mask =
+            conf_limit_mask(shard->conf, names_text(&shard->names, queue->name), queue->vmta_id);
+        queue->limits_version = shard->version;
+        queue->limits_known = true;
+    }
+    return queue->limits_mask;
+}
+
+static bool fits_site(const struct conf_limit *limit, const struct site *site)
+{
+    for (uint32_t i = 0; i < site->target_count; i++)
+        if (conf_limit_fits_host(limit, slice_str(site->host_names[site->targets[i].host]),
+                                 &site->targets[i].at.ip))
+            return true;
+    return false;
+}
+
+uint64_t limits_of_hosts(struct shard *shard, struct site *site)
+{
+    uint32_t count = conf_limit_host_count(shard->conf);
+
+    if (count == 0)
+        return 0;
+    if (!site->limits_known || site->limits_version != shard->version) {
+        site->limits_mask = 0;
+        for (uint32_t i = 0; i < count; i++)
+            if (fits_site(conf_limit_host_at(shard->conf, i), site))
+                site->limits_mask |= 1ull << i;
+        site->limits_version = shard->version;
+        site->limits_known = true;
+    }
+    return site->limits_mask;
+}
+
+void limits_forget_hosts(struct site *site)
+{
+    site->limits_known = false;
+}
+
+static bool add(struct scope_list *list, const struct conf_limit *limit,
+                const struct scope_facts *facts)
+{
+    struct meter_key key;
+
+    if (limit->max_smtp_out == CONF_UNLIMITED || conf_limit_is_of_message(limit))
+        return true;
+    key = scope_key(limit, facts);
+    return scope_add(list, &key);
+}
+
+bool limits_of(struct shard *shard, struct queue *queue, const struct ipaddr *source,
+               struct scope_list *ret_meters)
+{
+    const struct conf_vmta *vmta = conf_vmta(shard->conf, queue->vmta_id);
+    const struct conf_limit *of_source =
+        conf_limit_of_source(&queue->settings, CONF_OF_CONNECTIONS, source);
+    uint64_t blocks = conf_limit_block_count(shard->conf) > 0 ? blocks_of(shard, queue) : 0;
+    uint64_t hosts = limits_of_hosts(shard, queue->site);
+    bool has_room = true;
+    struct scope_facts facts;
+
+    ret_meters->count = 0;
+    if (vmta && vmta->max_smtp_out != CONF_UNLIMITED) {
+        struct meter_key key = scope_key_of_vmta(queue->vmta_id);
+
+        has_room = scope_add(ret_meters, &key);
+    }
+    if (blocks == 0 && hosts == 0 && !of_source)
+        return has_room;
+    facts = (struct scope_facts){.vmta_id = queue->vmta_id,
+                                 .pool_id = vmta ? vmta->pool_id : CONF_NONE,
+                                 .provider = queue->site->set_hash,
+                                 .source = source,
+                                 .domain = names_text(&shard->names, queue->name)};
+    for (; blocks != 0; blocks &= blocks - 1)
+        has_room &=
+            add(ret_meters, conf_limit_block_at(shard->conf, (uint32_t)__builtin_ctzll(blocks)),
+                &facts);
+    for (; hosts != 0; hosts &= hosts - 1)
+        has_room &= add(ret_meters,
+                        conf_limit_host_at(shard->conf, (uint32_t)__builtin_ctzll(hosts)), &facts);
+    if (of_source)
+        has_room &= add(ret_meters, of_source, &facts);
+    return has_room;
+}
