@@ -21,7 +21,7 @@
 /* Reasons that a directive of the operator's makes. */
 static const char *const ours[WAIT_REASON_COUNT] = {
     [WAIT_OWN_LIMIT] = "max-smtp-out of the queue",
-    [WAIT_LIMIT] = "max-smtp-out of the virtual MTA, or total-max-smtp-out",
+    [WAIT_LIMIT] = "the limit of connections that it shares",
     [WAIT_RATE] = "max-msg-rate",
     [WAIT_VMTA_RATE] = "max-smtp-msg-rate of the virtual MTA",
     [WAIT_CONNECT_RATE] = "max-connect-rate",
@@ -47,13 +47,24 @@ static void put_rate(char *room, size_t room_bytes, const char *keyword,
 static void put_limits(const struct explain_row *row, char *room, size_t room_bytes)
 {
     char of_vmta[24], of_all[24];
+    int len;
 
     put_bound(of_vmta, sizeof(of_vmta), row->vmta_connections_max);
     put_bound(of_all, sizeof(of_all), row->all_connections_max);
-    snprintf(room, room_bytes,
-             "the virtual MTA may have %s connections, all together %s; the queue's shard has %u "
-             "of the one and %u of the other, the queue %u",
-             of_vmta, of_all, row->vmta_connections, row->all_connections, row->connections);
+    len =
+        snprintf(room, room_bytes,
+                 "the virtual MTA may have %s connections, all together %s; the queue's shard has "
+                 "%u of the one and %u of the other, the queue %u",
+                 of_vmta, of_all, row->vmta_connections, row->all_connections, row->connections);
+    if (row->limit[0] == '\0' || len < 0 || (size_t)len >= room_bytes)
+        return;
+    room += len;
+    room_bytes -= (size_t)len;
+    len = snprintf(room, room_bytes, "; it waits for %s, %llu, of which its shard uses %u",
+                   row->limit, (unsigned long long)row->limit_max, row->limit_used);
+    if (row->limit_top[0] != '\0' && len >= 0 && (size_t)len < room_bytes)
+        snprintf(room + len, room_bytes - (size_t)len, ", most of them %s with %u", row->limit_top,
+                 row->limit_top_count);
 }
 
 /* What the figures say about the present reason; nothing where the reason says it all. */

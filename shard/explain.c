@@ -34,6 +34,58 @@ static void add_limits(const struct shard *shard, const struct queue *queue,
     row->vmta_volume_rate = rate_of(&vmta->max_smtp_data_volume_rate);
 }
 
+static void name_limit(const struct shard *shard, const struct meter_key *key, char *room,
+                       size_t room_bytes)
+{
+    const struct conf_limit *limit = meters_limit(shard->conf, key);
+
+    if (key->limit_id == LEASE_OF_ALL)
+        snprintf(room, room_bytes, "total-max-smtp-out");
+    else if (key->limit_id == SCOPE_OF_VMTA)
+        snprintf(room, room_bytes, "max-smtp-out of the virtual MTA %s",
+                 conf_vmta_name(shard->conf, (uint32_t)key->values));
+    else if (limit && conf_limit_is_block(limit))
+        snprintf(room, room_bytes, "<limit %s>", limit->name);
+    else
+        snprintf(room, room_bytes, "%s", conf_limit_name(shard->conf, key->limit_id));
+}
+
+/* Of the connections here that draw on the meter: the queue that most of them are at. */
+static void find_top(const struct shard *shard, const struct lease_share *share,
+                     struct explain_row *row)
+{
+    const struct queue *top = NULL;
+
+    for (uint32_t i = 0; i < shard->connections.count_grown; i++) {
+        const struct connection *connection =
+            slab_is_live(&shard->connections, i) ? slab_at(&shard->connections, i) : NULL;
+        const struct queue *queue = connection ? connection->queue : NULL;
+
+        if (queue && lease_draws_on(connection->slots.claim, share) &&
+            (!top || queue->connection_count > top->connection_count))
+            top = queue;
+    }
+    if (!top)
+        return;
+    row->limit_top_count = top->connection_count;
+    queues_name(shard, top, row->limit_top, sizeof(row->limit_top));
+}
+
+/* The limit that the queue's lane stands in line for. */
+static void add_holder(const struct shard *shard, const struct queue *queue,
+                       struct explain_row *row)
+{
+    const struct lease_share *share =
+        list_empty(&queue->lane_link) ? NULL : lease_waits_for(&queue->lane->claim);
+
+    if (!share)
+        return;
+    name_limit(shard, &share->meter->key, row->limit, sizeof(row->limit));
+    row->limit_max = lease_bound(shard, &share->meter->key);
+    row->limit_used = share->used;
+    find_top(shard, share, row);
+}
+
 /* The order that keeps the queue from a source and ends first. */
 static void put_order(const struct shard *shard, const struct queue *queue, struct explain_row *row)
 {
@@ -66,6 +118,7 @@ void explain_queue(struct shard *shard, struct report *report, const struct queu
     row->now_us = io_wall_us(shard->io);
     row->again_us = queue->rest_until_ns > io_now_ns(shard->io) ? queue->rest_until_us : 0;
     add_limits(shard, queue, row);
+    add_holder(shard, queue, row);
     if (!list_empty(&queue->lane_link)) {
         row->lane_connections = queue->lane->open_count;
         row->lane_connecting = queue->lane->connecting_count;

@@ -59,10 +59,17 @@ uint32_t lease_used(const struct shard *shard, const struct meter_key *key)
     return meter && meter->share ? meter->share->used : 0;
 }
 
-const struct meter_key *lease_waits_for(const struct lease_claim *claim)
+const struct lease_share *lease_waits_for(const struct lease_claim *claim)
 {
-    return lease_claim_is_in_line(claim) ? &claim->draws->shares[claim->waits_for]->meter->key
-                                         : NULL;
+    return lease_claim_is_in_line(claim) ? claim->draws->shares[claim->waits_for] : NULL;
+}
+
+bool lease_draws_on(const struct lease_claim *claim, const struct lease_share *share)
+{
+    for (uint8_t i = 0; i < claim->draws->count; i++)
+        if (claim->draws->shares[i] == share)
+            return true;
+    return false;
 }
 
 static bool has(const struct lease_claim *claim, uint8_t at)

@@ -194,8 +194,12 @@ bool lease_claim_init(struct shard *shard, struct lease_claim *claim,
 void lease_claim_fini(struct shard *shard, struct lease_claim *claim);
 /* Slots of a meter that this shard uses; 0 when it draws on none. */
 uint32_t lease_used(const struct shard *shard, const struct meter_key *key);
-/* The key of the meter that the claim waits for; NULL when it is in no line. */
-const struct meter_key *lease_waits_for(const struct lease_claim *claim);
+/* What the claim stands in line for; NULL when it is in no line. */
+const struct lease_share *lease_waits_for(const struct lease_claim *claim);
+/* Whether the claim and its connections draw on it. */
+bool lease_draws_on(const struct lease_claim *claim, const struct lease_share *share);
+/* The bound that the shard's snapshot sets; a large number without one. */
+uint64_t lease_bound(const struct shard *shard, const struct meter_key *key);
 /* True when every slot is held. Else the claim stands in line; `ready` says when to try again. */
 bool lease_claim_try(struct shard *shard, struct lease_claim *claim);
 static inline bool lease_claim_is_in_line(const struct lease_claim *claim)

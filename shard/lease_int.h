@@ -14,8 +14,6 @@
 /* What was limited once, or is no more, keeps its book while somebody draws on it. */
 #define LEASE_NO_BOUND INT32_MAX
 
-/* The bound that the shard's snapshot sets. */
-uint64_t lease_bound(const struct shard *shard, const struct meter_key *key);
 /* With one reference more; NULL when memory is short. */
 struct lease_share *lease_share_obtain(struct shard *shard, const struct meter_key *key);
 void lease_share_release(struct shard *shard, struct lease_share *share);

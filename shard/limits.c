@@ -77,7 +77,7 @@ bool limits_of(struct shard *shard, struct queue *queue, const struct ipaddr *so
         return has_room;
     facts = (struct scope_facts){.vmta_id = queue->vmta_id,
                                  .pool_id = vmta ? vmta->pool_id : CONF_NONE,
-                                 .provider = queue->site->set_hash,
+                                 .provider = queue->site->provider,
                                  .source = source,
                                  .domain = names_text(&shard->names, queue->name)};
     for (; blocks != 0; blocks &= blocks - 1)

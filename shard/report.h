@@ -96,7 +96,7 @@ struct report_status {
     X(WAIT_CONNECTION, "all connections are busy")                                                 \
     X(WAIT_CONNECTING, "a connection is being opened")                                             \
     X(WAIT_OWN_LIMIT, "its limit of connections is reached")                                       \
-    X(WAIT_LIMIT, "the limit of connections of the virtual MTA, or of all, is reached")            \
+    X(WAIT_LIMIT, "a limit of connections that it shares with others is reached")                  \
     X(WAIT_RATE, "its message rate is reached")                                                    \
     X(WAIT_VMTA_RATE, "the message rate of the virtual MTA is reached")                            \
     X(WAIT_CONNECT_RATE, "its rate of connections is reached")                                     \
@@ -163,6 +163,12 @@ struct explain_row {
     uint64_t again_us; /* when it is looked at again; 0 = not by the clock */
     uint64_t now_us;
     float shares[WAIT_REASON_COUNT]; /* of the time in which something waited; sum 1 or 0 */
+    /* WAIT_LIMIT: the limit that the queue stands in line for, and what its shard has of it. */
+    char limit[400];
+    uint64_t limit_max;
+    uint32_t limit_used;
+    uint32_t limit_top_count;        /* of those, of the queue that has most … */
+    char limit_top[REPORT_NAME_MAX]; /* … and its name; "" = none */
     char order[640];                 /* WAIT_ORDER: the one that holds it, and why */
     char last_error[256];
     uint64_t last_error_us;

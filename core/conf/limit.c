@@ -93,6 +93,11 @@ bool conf_limit_fits_message(const struct conf_limit *limit, struct slice job, s
     return has_name(&limit->jobs, job) && has_name(&limit->users, user);
 }
 
+bool conf_limit_is_block(const struct conf_limit *limit)
+{
+    return strchr(limit->name, ' ') == NULL;
+}
+
 bool conf_limit_is_of_message(const struct conf_limit *limit)
 {
     return (limit->scopes & CONF_SCOPES_OF_MESSAGE) != 0 || limit->jobs.count > 0 ||

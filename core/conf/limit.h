@@ -87,6 +87,8 @@ const char *conf_limit_name(const struct conf *conf, uint32_t id);
 bool conf_limit_fits(const struct conf_limit *limit, struct slice domain, uint32_t vmta_id);
 /* And a message of it. */
 bool conf_limit_fits_message(const struct conf_limit *limit, struct slice job, struct slice user);
+/* Whether it is a `<limit>`, not a line. */
+bool conf_limit_is_block(const struct conf_limit *limit);
 /* Whether the count depends on messages. */
 bool conf_limit_is_of_message(const struct conf_limit *limit);
 /* Whether a limit of conf_limit_host_at counts connections to that host (lower case). */

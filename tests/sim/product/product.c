@@ -12,6 +12,7 @@
 
 /* Steps between looks that cost more. */
 #define RECOUNT_EVERY    16
+#define LIMITS_EVERY     4
 #define OWNERS_EVERY     64
 #define RECIPIENTS_EVERY 256
 #define ORDERS_EVERY     7
@@ -125,6 +126,8 @@ static void count_done(struct product *product)
     events->segments_recycled += stats.recycled;
     events->commits_failed += stats.failed_commits;
     events->voids_written += stats.voids;
+    events->limits_reached += product->limits.at_bound;
+    product->limits.at_bound = 0;
     events->devices_2 += product->setup.device_count == 2;
     events->devices_3 += product->setup.device_count == 3;
     for (uint16_t i = 0; i < product->setup.shard_count; i++) {
@@ -444,6 +447,9 @@ const char *product_audit(struct product *product)
     text = lease_audit(product->shards, (uint16_t)count, recount);
     if (!text)
         text = door_audit(product->shards, (uint16_t)count);
+    if (!text && turn % LIMITS_EVERY == 0)
+        text = limits_look(&product->limits, product->shards, (uint16_t)count,
+                           sim_now_ns(product->world));
     if (!text && turn % OWNERS_EVERY == 0)
         text = audit_owners(product->shards, (uint16_t)count);
     if (!text && turn % ORDERS_EVERY == 0)

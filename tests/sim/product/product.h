@@ -7,6 +7,7 @@
 
 #include "shard/assembly.h"
 #include "shard/shard.h"
+#include "tests/sim/product/limits_audit.h"
 #include "tests/sim/product/names.h"
 #include "tests/sim/product/pace.h"
 
@@ -34,6 +35,7 @@
     X(queues_moved, "to another shard")                                                            \
     X(rcpts_moved, "with them")                                                                    \
     X(rcpts_handed_on, "to another queue, where they waited in one that hands its mail on")        \
+    X(limits_reached, "looks at which a <limit> block had as many connections as it allows")       \
     X(token_waits, "messages read back that waited for a token with their connection")             \
     X(cold_reads, "messages read back from the log")                                               \
     X(sessions_moved, "injectors' connections, to a shard with fewer")                             \
@@ -102,6 +104,7 @@ struct product {
     uint32_t stopped_count;
     uint32_t audit_count;
     struct pace pace;
+    struct limits_audit limits;
     bool spool_closed;
     uint16_t shards_before; /* of the last life that came up; 0 = none yet */
     /* Summed over lives. */

@@ -105,6 +105,36 @@ static void put_vmtas(struct text *text, struct renewal *renewal, bool is_whole)
     put(text, "</virtual-mta-pool>\n");
 }
 
+/* Each block is there in one configuration of three, so that reloads add, change and remove it; the
+ * scopes of some change too. */
+static void put_limits(struct text *text, struct renewal *renewal)
+{
+    static const char *const scopes[] = {"provider",    "provider,source-ip", "domain",
+                                         "pool",        "source-ip",          "queue",
+                                         "pool,domain", "vmta,provider",      NULL};
+    struct rng *rng = &renewal->limits_rng;
+
+    if (!renewal->has_limits)
+        return;
+    for (unsigned i = 0; i < 5; i++) {
+        const char *scope = scopes[rng_one_in(rng, 3) ? rng_below(rng, 9) : 2 * i];
+
+        if (!rng_one_in(rng, 3))
+            continue;
+        put(text, "<limit l%u>\n%s%s%s max-smtp-out %u\n%s</limit>\n", i, scope ? " scope " : "",
+            scope ? scope : "", scope ? "\n" : "", (unsigned)rng_between(rng, 1, 4),
+            rng_one_in(rng, 3) ? " domain d0.test,d1.test,d2.test\n" : "");
+    }
+    if (rng_one_in(rng, 4))
+        put(text, "ip-connection-limit 10.0.0.0/%u %u\n", (unsigned)rng_between(rng, 16, 24),
+            (unsigned)rng_between(rng, 1, 4));
+    if (rng_one_in(rng, 4))
+        put(text, "mx-connection-limit *.test %u\n", (unsigned)rng_between(rng, 1, 4));
+    if (rng_one_in(rng, 4))
+        put(text, "<domain *>\n source-ip-max-smtp-out 10.9.0.0/24 %u\n</domain>\n",
+            (unsigned)rng_between(rng, 1, 4));
+}
+
 /* Domains whose mail goes by the queue of another one, or by another virtual MTA. Names lead to
  * higher numbers only, and queue-to ends where rerouting begins, so there is no circle. */
 static void put_ways(struct text *text, struct renewal *renewal)
@@ -135,6 +165,8 @@ void renewal_init(struct renewal *renewal, struct rng *rng, uint64_t seed)
     renewal->has_rates = rng_one_in(&renewal->rates_rng, 2);
     renewal->has_modes = renewal->has_rates && rng_one_in(&renewal->rates_rng, 2);
     renewal->has_jobs = rng_one_in(&renewal->rates_rng, 3);
+    rng_init(&renewal->limits_rng, ~seed ^ 0x6c696d69);
+    renewal->has_limits = rng_one_in(&renewal->limits_rng, 2);
     rng_init(&renewal->ways_rng, ~seed ^ 0x77617973);
     renewal->has_ways = rng_one_in(&renewal->ways_rng, 3);
     renewal_draw(renewal, false);
@@ -179,6 +211,7 @@ void renewal_draw(struct renewal *renewal, bool is_whole)
             draw_queue_rate(renewal, " max-connect-rate 20/min burst=5\n",
                             " max-data-volume-rate 10m/h\n"));
     put_ways(&text, renewal);
+    put_limits(&text, renewal);
     text_end(&text);
     must(!text.is_cut);
     if (conf_load_text("sim", renewal->text, NULL, report, NULL, &conf) < 0)

@@ -5,7 +5,7 @@
  * route, HELO names, source addresses, and virtual MTAs that are there or not; in half of the
  * histories rates too, of virtual MTAs, of recipients and of connections; in a third of them the
  * source looks into headers and takes a field out; in another third queues hand their mail on to
- * others (queue-to, reroute-to-virtual-mta). A text has been loaded once outside of any life
+ * others (queue-to, reroute-to-virtual-mta); in half of them limits compose. A text has been loaded once outside of any life
  * before it is used, so that no life owns the names in it.
  */
 #pragma once
@@ -20,7 +20,9 @@ struct renewal {
     bool has_jobs;       /* in every configuration of the history, or in none */
     struct rng ways_rng; /* likewise */
     bool has_ways;
-    char text[4096]; /* that the life at hand works with, or will in a moment */
+    struct rng limits_rng; /* likewise */
+    bool has_limits;
+    char text[8192]; /* that the life at hand works with, or will in a moment */
     uint64_t next_ns;
 };
 
