@@ -10,7 +10,7 @@
 
 #include <stdio.h>
 
-#define DETAIL_MAX 700
+#define DETAIL_MAX 1400
 /* Parts of the time below are not worth a line. */
 #define SHARE_MIN  0.005f
 /* Of the time in which something waited: from here on a limit of ours is what it waits for. */

@@ -136,6 +136,7 @@ static struct lane *lane_obtain(struct shard *shard, struct queue *queue,
     lane->source = address->ip;
     lane->meters_hash = scope_list_hash(&meters);
     lane->hosts_mask = limits_of_hosts(shard, site);
+    lane->provider = site->provider;
     demand_init(&lane->demand);
     /* Lanes go while their queues rest: what comes back after an outage begins with one. */
     if (site->is_failing)
@@ -323,8 +324,9 @@ static struct lane *doubt_lane(struct shard *shard, struct queue *queue)
 bool lane_sent_on(struct shard *shard, struct lane *lane, struct queue *queue)
 {
     struct lane *wanted = doubt_lane(shard, queue);
-    /* Its site has other hosts now, which other limits count. */
-    bool is_stale = lane->hosts_mask != limits_of_hosts(shard, lane->site) &&
+    /* Its site has other hosts now, or another provider's: other limits may count. */
+    bool is_stale = (lane->hosts_mask != limits_of_hosts(shard, lane->site) ||
+                     lane->provider != lane->site->provider) &&
                     !lane_serves(shard, lane, queue);
 
     if ((!wanted || wanted == lane) && !is_stale && !orders_forbid(shard, queue, &lane->source))

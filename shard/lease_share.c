@@ -388,6 +388,8 @@ static void share_close(struct shard *shard, struct lease_share *share)
     struct meter *meter = share->meter;
 
     must(share->used == 0 && share->waiting_count == 0);
+    if (planted("shard/share-ends-with-its-slots"))
+        share->held = 0;
     if (shard->count > 1 && share->held > 0)
         give_back(shard, share, share->held);
     if (share->ask.is_away || share->give.is_away || (shard->count > 1 && share->held > 0)) {

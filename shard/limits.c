@@ -1,5 +1,6 @@
 #include "shard/limits.h"
 
+#include "shard/planted.h"
 #include "shard/shard_int.h"
 
 /* Bits of the blocks that fit the queue. */
@@ -80,6 +81,8 @@ bool limits_of(struct shard *shard, struct queue *queue, const struct ipaddr *so
                                  .provider = queue->site->provider,
                                  .source = source,
                                  .domain = names_text(&shard->names, queue->name)};
+    if (planted("shard/limit-overlooked"))
+        blocks &= blocks - 1;
     for (; blocks != 0; blocks &= blocks - 1)
         has_room &=
             add(ret_meters, conf_limit_block_at(shard->conf, (uint32_t)__builtin_ctzll(blocks)),

@@ -24,6 +24,8 @@
     X("shard/lease-given-back-twice")                                                              \
     X("shard/poll-keeps-its-slots")                                                                \
     X("shard/limit-not-adopted")                                                                   \
+    X("shard/limit-overlooked")                                                                    \
+    X("shard/share-ends-with-its-slots")                                                           \
     X("shard/newer-version-overlooked")                                                            \
     X("shard/settings-of-a-freed-snapshot")                                                        \
     X("shard/turn-never-ends")                                                                     \

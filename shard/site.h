@@ -71,6 +71,7 @@ struct lane {
     /* What its connections count on: they serve only queues that draw on the very same meters. */
     uint64_t meters_hash;     /* scope_list_hash; 0 = none */
     uint64_t hosts_mask;      /* limits_of_hosts, when the lane was made */
+    uint64_t provider;        /* likewise the site's */
     struct lease_claim claim; /* on slots for the next connection */
     struct shard *shard;
     uint64_t parked_until_ns; /* the source could not be bound, or is refused with none standing */

@@ -305,6 +305,11 @@ static int add_block(struct build *build, const struct section *section)
     limit->users = names_of(build, limit->user_text);
     find_vmtas(build, limit);
     find_pools(build, limit);
+    if (conf_limit_is_of_message(limit) && limit->max_smtp_out != CONF_UNLIMITED)
+        report_warning(build->report, section->file, section->line,
+                       "<limit %.*s>: max-smtp-out by job, sender-domain or user is accepted but "
+                       "has no effect yet",
+                       SHOW(section->name));
     conf->limit_blocks[conf->limit_block_count++] = limit;
     return find_domains(build, limit);
 }

@@ -44,7 +44,7 @@ static uint32_t most_of(struct shard *const *shards, uint16_t count, const struc
                 continue;
             tally = (struct tally){.vmta_id = queue->vmta_id,
                                    .source = connection->lane->source,
-                                   .provider = connection->lane->site->provider,
+                                   .provider = connection->lane->provider,
                                    .domain = names_text(&shard->names, queue->name)};
             if (!conf_limit_fits(limit, tally.domain, queue->vmta_id))
                 continue;

@@ -3,10 +3,11 @@
  *
  * Each is a variation: limits of connections, of all and of virtual MTAs, settings of queues, a
  * route, HELO names, source addresses, and virtual MTAs that are there or not; in half of the
- * histories rates too, of virtual MTAs, of recipients and of connections; in a third of them the
- * source looks into headers and takes a field out; in another third queues hand their mail on to
- * others (queue-to, reroute-to-virtual-mta); in half of them limits compose. A text has been loaded once outside of any life
- * before it is used, so that no life owns the names in it.
+ * histories rates too, of virtual MTAs, of recipients and of connections; in half of them limits
+ * that compose, by blocks and by addresses; in a third the source looks into headers and takes a
+ * field out; in another third queues hand their mail on to others (queue-to,
+ * reroute-to-virtual-mta). A text has been loaded once outside of any life before it is used, so
+ * that no life owns the names in it.
  */
 #pragma once
 

@@ -77,6 +77,7 @@ static bool waits(const struct shard *shard, const struct queue *queue, uint64_t
 struct lines {
     const struct conf *conf;
     uint32_t lanes[VMTA_IDS_MAX]; /* with queues in line, by virtual MTA */
+    uint64_t longest;             /* turns at the meter where most come before the end of one */
 };
 
 static uint64_t slots_of(const struct lines *lines, uint32_t vmta_id)
@@ -103,6 +104,17 @@ static uint32_t queues_in_line(const struct lane *lane)
     return count;
 }
 
+/* A claim collects a slot of each meter, and those before it in each line have lines of their own
+ * to stand in: as many turns as in the longest of them, for each. */
+static uint64_t turns_of_meters(const struct lines *lines, const struct queue *queue)
+{
+    uint64_t turns = 1;
+
+    for (uint8_t i = 1; i < queue->lane->claim.draws->count; i++)
+        turns *= lines->longest;
+    return turns;
+}
+
 /* The number of turns that may come before the end of the queue's own. */
 static uint32_t turns_before(const struct lines *lines, const struct queue *queue)
 {
@@ -115,6 +127,8 @@ static uint32_t turns_before(const struct lines *lines, const struct queue *queu
             claims += lines->lanes[i] < slots_of(lines, i) ? lines->lanes[i] : slots_of(lines, i);
     first = lines->lanes[queue->vmta_id] / slots_for(slots_of(lines, queue->vmta_id), kind) + 1;
     second = claims / slots_for(conf_global(lines->conf)->total_max_smtp_out, kind) + 2;
+    if (is_in_line && first < turns_of_meters(lines, queue))
+        first = turns_of_meters(lines, queue);
     return (uint32_t)(first * second * (is_in_line ? queues_in_line(queue->lane) : 1));
 }
 
@@ -181,6 +195,42 @@ static void count_lanes(const struct shard *shard, struct lines *lines)
     }
 }
 
+/* Claims of all shards that draw on the meter and have queues in line. */
+static uint32_t lanes_on(const struct product *product, const struct meter_key *key)
+{
+    uint32_t count = 0;
+
+    for (uint16_t i = 0; i < product->setup.shard_count; i++) {
+        const struct shard *shard = product->shards[i];
+        const struct meter *meter = meters_find(shard, key);
+
+        for (uint32_t j = 0; meter && meter->share && j < shard->lanes.count_grown; j++)
+            if (slab_is_live(&shard->lanes, j)) {
+                const struct lane *lane = slab_at(&shard->lanes, j);
+
+                count += !list_empty(&lane->waiting) && lease_draws_on(&lane->claim, meter->share);
+            }
+    }
+    return count;
+}
+
+static void find_longest(const struct product *product, struct lines *lines)
+{
+    lines->longest = 1;
+    for (uint16_t i = 0; i < product->setup.shard_count; i++)
+        list_for_each (link, &product->shards[i]->meters.all) {
+            const struct meter_key *key = &meters_of_link(link)->key;
+            uint64_t bound = meters_connections(lines->conf, key), turns;
+
+            if (key->limit_id == LEASE_OF_ALL || key->limit_id == LEASE_OF_SESSIONS ||
+                bound == CONF_UNLIMITED)
+                continue;
+            turns = lanes_on(product, key) / slots_for(bound, QUOTA_SLOW) + 1;
+            if (turns > lines->longest)
+                lines->longest = turns;
+        }
+}
+
 static void judge_queues(struct watch *watch, const struct shard *shard, const struct lines *lines)
 {
     for (uint32_t i = 0; i < shard->queues.count_grown && i < WATCH_QUEUES_MAX; i++) {
@@ -208,6 +258,7 @@ void watch_turns(struct watch *watch)
     }
     for (uint16_t i = 0; i < product->setup.shard_count; i++)
         count_lanes(product->shards[i], &lines);
+    find_longest(product, &lines);
     for (uint16_t i = 0; i < product->setup.shard_count; i++)
         judge_queues(watch, product->shards[i], &lines);
 }
