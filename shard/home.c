@@ -531,6 +531,9 @@ void home_turn(struct shard *shard)
 {
     uint32_t budget = HANDOFFS_PER_TURN;
 
+    if (conf_global(shard->conf)->spool_rcpts_max > 0)
+        atomic_store_explicit(&shard->wiring.loads[shard->number].rcpt_count,
+                              shard->home_rcpts.count_used, memory_order_relaxed);
     register_waiting(shard);
     free_idle_routes(shard);
     while (shard->handoff_head != NONE && budget > 0) {

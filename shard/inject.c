@@ -44,6 +44,16 @@ static void reply_no_spool(struct intake_reply *reply, int error)
         inject_reply(reply, 451, 3, 0, "the disk takes no mail at present, try again later");
 }
 
+/* Over all shards. */
+static bool is_queue_full(const struct shard *shard)
+{
+    uint64_t max = conf_global(shard->conf)->spool_rcpts_max, sum = 0;
+
+    for (uint16_t i = 0; max > 0 && i < shard->count; i++)
+        sum += atomic_load_explicit(&shard->wiring.loads[i].rcpt_count, memory_order_relaxed);
+    return max > 0 && sum >= max;
+}
+
 /* Why new mail cannot be taken now; false when it can. */
 static bool under_pressure(const struct shard *shard, struct intake_reply *reply)
 {
@@ -56,6 +66,8 @@ static bool under_pressure(const struct shard *shard, struct intake_reply *reply
         reply_no_spool(reply, trouble.error);
     else if (shard->pool.bytes_used + (shard->pool.bytes_max >> 4) > shard->pool.bytes_max)
         inject_reply(reply, 452, 3, 1, "too little memory, try again later");
+    else if (is_queue_full(shard))
+        inject_reply(reply, 452, 3, 1, "too many recipients are queued, try again later");
     else
         return false;
     return true;
@@ -247,30 +259,41 @@ int inject_rcpt_room(struct intake_message *intake, size_t bytes)
     return 0;
 }
 
+/* Whether the client may send to the address at all: 0, or negative with the reply. */
+static int may_relay(const struct intake_message *intake, struct slice rcpt,
+                     struct intake_reply *ret_reply)
+{
+    if (intake->source.always_allow_relaying && !intake->source.require_auth)
+        return 0;
+    if (inject_lists_relay(intake, rcpt))
+        return 0;
+    if (intake->source.require_auth)
+        /* RFC 4954 section 6. To take the mail all the same would make an open relay. */
+        inject_reply(ret_reply, 530, 7, 0, "authentication required");
+    else if (conf_global(intake->shard->conf)->relay_debug)
+        inject_reply(ret_reply, 450, 7, 1, "relaying denied, for now (relay-debug)");
+    else
+        inject_reply(ret_reply, 550, 7, 1, "relaying denied");
+    return E_REFUSED;
+}
+
 static int intake_add_rcpt(struct intake_message *intake, const struct intake_client *client,
                            const struct address *rcpt, const struct intake_params *params,
                            struct intake_reply *ret_reply)
 {
     struct address qualified;
     char room[ADDRESS_PATH_MAX];
+    int result = may_relay(intake, rcpt->text, ret_reply);
 
-    if (intake->source.require_auth) {
-        /* RFC 4954 section 6. To take the mail all the same would make an open relay. */
-        inject_reply(ret_reply, 530, 7, 0, "authentication required");
-        return E_REFUSED;
-    }
-    if (!intake->source.always_allow_relaying) {
-        inject_reply(ret_reply, 550, 7, 1, "relaying denied");
-        return E_REFUSED;
-    }
+    if (result < 0)
+        return result;
     if (intake->source.verp_default && intake->rcpt_count > 0 && intake->sender.len > 0) {
         inject_reply(ret_reply, 452, 5, 3,
                      "one recipient a message, send this one in a transaction of its own");
         return E_REFUSED;
     }
     if (intake->source.has_lists) {
-        int result = inject_lists_rcpt(intake, rcpt->text, ret_reply);
-
+        result = inject_lists_rcpt(intake, rcpt->text, ret_reply);
         if (result < 0)
             return result;
     }

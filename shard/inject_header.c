@@ -162,9 +162,15 @@ static int choose_fallback(struct decision *decision)
 {
     const struct conf_source *source = decision->source;
 
-    if (!source->reject_invalid_virtual_mta && source->invalid_vmta_fallback &&
-        inject_choose_named(decision->intake, slice_str(source->invalid_vmta_fallback)))
+    if (!source->reject_invalid_virtual_mta) {
+        if (source->invalid_vmta_fallback &&
+            inject_choose_named(decision->intake, slice_str(source->invalid_vmta_fallback)))
+            return 0;
+        decision->intake->pool_id = CONF_NONE;
+        decision->intake->vmta_id =
+            conf_vmta_id(decision->intake->shard->conf, SLICE_LITERAL(CONF_VMTA_INVALID));
         return 0;
+    }
     return refuse(decision->intake, 554, 3, 5, "there is no virtual MTA as the message names it");
 }
 

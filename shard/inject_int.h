@@ -164,6 +164,8 @@ void inject_gate_release(struct intake_message *intake);
 
 /* inject_lists.c: only for sources that have lists */
 
+/* Whether everybody may send to the address. */
+bool inject_lists_relay(const struct intake_message *intake, struct slice rcpt);
 /* Whether a recipient may be one of this message: 0, or negative with the reply. */
 int inject_lists_rcpt(struct intake_message *intake, struct slice rcpt,
                       struct intake_reply *ret_reply);

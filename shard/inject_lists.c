@@ -35,6 +35,11 @@ static uint64_t path_of(const struct conf_pattern_list *list,
     return conf_patterns_use_header(list) ? answer->path : hash_bytes_nocase(way.data, way.len);
 }
 
+bool inject_lists_relay(const struct intake_message *intake, struct slice rcpt)
+{
+    return conf_relays(intake->shard->conf, rcpt, scratch_of(intake->shard));
+}
+
 int inject_lists_rcpt(struct intake_message *intake, struct slice rcpt,
                       struct intake_reply *ret_reply)
 {

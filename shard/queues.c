@@ -487,6 +487,15 @@ bool queues_can_send(const struct shard *shard, const struct queue *queue)
  * is too old. */
 static void wait_for_vmta(struct shard *shard, struct queue *queue)
 {
+    static const uint8_t enhanced[3] = {5, 3, 5};
+    struct verdict verdict;
+
+    if (strcmp(conf_vmta_name(shard->conf, queue->vmta_id), CONF_VMTA_INVALID) == 0) {
+        verdict_set_local(&verdict, VERDICT_DOMAIN, VERDICT_PERMANENT, VERDICT_AT_LOCAL, 554,
+                          enhanced, "there is no virtual MTA as the message names it");
+        queues_fail_all(shard, queue, &verdict, 0);
+        return;
+    }
     snprintf(queue->last_error, sizeof(queue->last_error), "451 4.3.5 no virtual MTA %s",
              conf_vmta_name(shard->conf, queue->vmta_id));
     queue->last_error_us = io_wall_us(shard->io);

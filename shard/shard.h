@@ -58,6 +58,7 @@ struct shard_options {
  */
 struct shard_load {
     alignas(128) _Atomic uint32_t session_count; /* injectors' sessions, there or on their way */
+    _Atomic uint32_t rcpt_count; /* queued, by home; kept while spool-max-recipients is set */
 };
 
 /* The mailboxes of one shard; all created before the loops run, owned by whoever wires. */

@@ -200,8 +200,58 @@ void build_address_lists(struct build *build)
     }
 }
 
+/* An open relay is not to be had by a slip. */
+static void check_relay_domain(struct build *build, const struct entry *entry, struct slice name)
+{
+    if (name.len > 0 && name.data[0] == '*' && (name.len == 1 || name.data[1] != '.'))
+        report_error(build->report, entry->file, entry->line,
+                     "relay-domain: \"%.*s\" would take everybody's mail to anywhere; who may do "
+                     "that is said by always-allow-relaying in a <source>",
+                     SHOW(name));
+}
+
+static void add_relay(struct build *build, const struct entry *entry, const char *keyword,
+                      struct slice text)
+{
+    size_t keyword_len = strlen(keyword);
+    char *room = arena_alloc(&build->conf->arena, keyword_len + text.len);
+    struct list_line line = {
+        .text = slice_of(room, keyword_len + text.len), .file = entry->file, .line = entry->line};
+
+    memcpy(room, keyword, keyword_len);
+    memcpy(room + keyword_len, text.data, text.len);
+    if (read_line(build, build->conf->relay, &line) < 0)
+        report_error(build->report, entry->file, entry->line, "too little memory");
+}
+
+void build_relay(struct build *build)
+{
+    const struct section *top = &build->tree->top;
+    struct entry_list domains = build_entries(build, top, STORE_RELAY_DOMAIN);
+    struct entry_list addresses = build_entries(build, top, STORE_RELAY_ADDRESS);
+    struct conf *conf = build->conf;
+
+    if (domains.count + addresses.count == 0)
+        return;
+    conf->relay = arena_alloc(&conf->arena, sizeof(*conf->relay));
+    *conf->relay = (struct conf_address_list){.name = SLICE_EMPTY};
+    table_init(&conf->relay->addresses);
+    for (uint32_t i = 0; i < domains.count; i++) {
+        struct slice rest = slice_str(domains.items[i]->value.text), name;
+
+        while (value_next_item(&rest, &name)) {
+            check_relay_domain(build, domains.items[i], name);
+            add_relay(build, domains.items[i], "domain ", name);
+        }
+    }
+    for (uint32_t i = 0; i < addresses.count; i++)
+        add_relay(build, addresses.items[i], "address ", slice_str(addresses.items[i]->value.text));
+}
+
 void address_lists_fini(struct conf *conf)
 {
+    if (conf->relay != NULL)
+        table_fini(&conf->relay->addresses);
     for (uint32_t i = 0; i < conf->address_list_count; i++)
         table_fini(&conf->address_lists[i].addresses);
 }
@@ -245,4 +295,9 @@ bool conf_address_list_has(const struct conf_address_list *list, struct slice ad
             return true;
     }
     return false;
+}
+
+bool conf_relays(const struct conf *conf, struct slice address, struct regex_scratch *scratch)
+{
+    return conf->relay != NULL && conf_address_list_has(conf->relay, address, scratch);
 }

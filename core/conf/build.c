@@ -199,6 +199,7 @@ int build_snapshot(struct conf *conf, const struct tree *tree,
     if (rc == 0) {
         build_pattern_lists(&build);
         build_address_lists(&build);
+        build_relay(&build);
         build_reply_lists(&build);
         build_rewrite_lists(&build);
         rc = build_sources(&build);

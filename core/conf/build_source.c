@@ -233,6 +233,15 @@ static void check_listeners(struct build *build)
     }
 }
 
+/* Of the top level. */
+static void check_fallback(struct build *build)
+{
+    for (const struct entry *entry = build->tree->top.entries; entry != NULL; entry = entry->next) {
+        if (!entry->cleared && strcmp(entry->row->name, "invalid-virtual-mta-fallback") == 0)
+            check_way(build, entry, slice_str(entry->value.text));
+    }
+}
+
 int build_sources(struct build *build)
 {
     const struct section *top = &build->tree->top;
@@ -251,6 +260,7 @@ int build_sources(struct build *build)
             check_entry(build, entry);
     }
     check_listeners(build);
+    check_fallback(build);
     if ((uint64_t)(sources->block_count + 1) * (sources->name_count + 1) > COMBINATIONS_MAX)
         report_error(build->report, top->file, 0,
                      "%u address blocks times %u named sources are too many combinations",

@@ -122,7 +122,10 @@ struct conf_global {
     uint32_t shard_count;       /* 0 = auto: one per usable core */
     const uint16_t *shard_cpus; /* shard-cpus LIST; empty = as topology says */
     uint32_t shard_cpu_count;
-    bool shard_smt; /* shard-smt: use SMT siblings too */
+    bool shard_smt;                    /* shard-smt: use SMT siblings too */
+    uint64_t spool_rcpts_max;          /* 0 = as many as there is memory for */
+    const char *invalid_vmta_fallback; /* NULL = none */
+    bool relay_debug;
     uint64_t total_max_smtp_in;
     uint64_t total_max_smtp_out;
     uint64_t hot_set_bytes;     /* hot-set-size: message bytes kept in memory, all shards */
@@ -281,6 +284,11 @@ bool conf_patterns_use_header(const struct conf_pattern_list *list);
  * where none fits or the result has no room. The null sender stays. */
 struct slice conf_rewrite(const struct conf_rewrite_list *list, struct slice sender, char *room,
                           size_t room_bytes);
+/* Whether everybody may send to the address: relay-domain, relay-address. */
+bool conf_relays(const struct conf *conf, struct slice address, struct regex_scratch *scratch);
+/* Messages that name no virtual MTA that there is, and are taken all the same, are queued for this
+ * name, which none has: they go by the fallback, or bounce. */
+#define CONF_VMTA_INVALID "{invalid}"
 /* Whether the address, or its domain, is in the list. */
 bool conf_address_list_has(const struct conf_address_list *list, struct slice address,
                            struct regex_scratch *scratch);

@@ -130,6 +130,8 @@ enum directive_store {
     STORE_LISTENER_SOURCE,
     STORE_SOURCE_LIMIT,
     STORE_HOST_LIMIT,
+    STORE_RELAY_DOMAIN,
+    STORE_RELAY_ADDRESS,
     STORE_PROVIDER,       /* read by provider_build.c */
     STORE_PROVIDER_LIMIT, /* likewise, by tiers */
     STORE_ACCT_FIELDS,

@@ -34,5 +34,6 @@ static inline bool address_list_is(const struct section *section)
     return section->kind != NULL && strcmp(section->kind->tag, "address-list") == 0;
 }
 void build_address_lists(struct build *build);
+void build_relay(struct build *build);
 void address_lists_fini(struct conf *conf);
 const struct conf_address_list *address_list_find(const struct conf *conf, struct slice name);

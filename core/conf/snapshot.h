@@ -97,6 +97,7 @@ struct conf {
     struct provider_table providers;
     struct conf_reply_list *reply_lists;
     uint32_t reply_list_count;
+    struct conf_address_list *relay; /* NULL = none */
     struct conf_rewrite_list *rewrite_lists;
     uint32_t rewrite_list_count;
     struct conf_address_list *address_lists;

@@ -65,6 +65,25 @@ static struct step step_from(const struct conf *conf, struct slice domain, uint3
     return step;
 }
 
+/* Mail whose virtual MTA the snapshot has not goes by the fallback, if there is one. */
+static void leave_nowhere(const struct conf *conf, uint64_t turn, struct conf_way *way)
+{
+    const struct conf_vmta *vmta;
+    const struct conf_pool *pool;
+    struct slice name;
+
+    if (conf->global.invalid_vmta_fallback == NULL || conf_vmta(conf, way->vmta_id) != NULL)
+        return;
+    name = slice_str(conf->global.invalid_vmta_fallback);
+    vmta = conf_vmta_named(conf, name);
+    pool = vmta == NULL ? conf_pool_named(conf, name) : NULL;
+    if (vmta == NULL && (pool == NULL || pool->vmta_count == 0))
+        return;
+    way->vmta_id = vmta != NULL ? vmta->id : pool->vmta_ids[turn % pool->vmta_count];
+    way->by_turn = vmta == NULL;
+    way->is_elsewhere = true;
+}
+
 void conf_way(const struct conf *conf, struct slice domain, uint32_t vmta_id, uint64_t turn,
               struct conf_way *ret_way)
 {
@@ -73,6 +92,7 @@ void conf_way(const struct conf *conf, struct slice domain, uint32_t vmta_id, ui
     *ret_way = way;
     if (!conf->has_ways)
         return;
+    leave_nowhere(conf, turn, &way);
     for (int steps = 0; steps < STEPS_MAX; steps++) {
         struct step step = step_from(conf, way.domain, way.vmta_id);
 
@@ -304,6 +324,7 @@ int build_ways(struct build *build)
     struct conf *conf = build->conf;
     uint32_t *starts, start_count;
 
+    conf->has_ways = conf->global.invalid_vmta_fallback != NULL;
     if (build->ways == NULL)
         return 0;
     for (const struct way_block *block = build->ways; block != NULL; block = block->next) {

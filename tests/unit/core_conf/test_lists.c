@@ -95,6 +95,10 @@ static void mistakes_are_named(void **state)
         {"<smtp-pattern-list l>\n</smtp-pattern-list>\n"
          "<smtp-pattern-list L>\n</smtp-pattern-list>\n",
          "error test:8: <smtp-pattern-list L> is given twice"},
+        {"relay-domain a,*\n", "error test:6: relay-domain: \"*\" would take"},
+        {"relay-address /(/\n", "error test:6: /(/: "},
+        {"invalid-virtual-mta-fallback none\n",
+         "error test:6: invalid-virtual-mta-fallback: there is no virtual MTA or pool"},
         {"<rewrite-list l>\nmail-from a@b\n</rewrite-list>\n",
          "error test:7: \"mail-from a@b\" is none of"},
         {"<rewrite-list l>\nmail-from a@b c@d e\n</rewrite-list>\n", "error test:7: "},

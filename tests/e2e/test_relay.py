@@ -1,0 +1,98 @@
+"""Who may send where, how much may wait, and what becomes of mail whose virtual MTA there is not."""
+from harness import Smtp, send_message, until
+from test_peers import Receiver
+
+BODY = b'Subject: s\r\n\r\nHello\r\n'
+
+
+def config(receiver, source, more=''):
+    return (f'{{base}}\n<source 127.0.0.0/8>\n{source}\n</source>\n{more}\n'
+            f'<domain *>\nsmtp-hosts [{receiver.address}]:2525\n</domain>\n')
+
+
+def rcpt_codes(daemon, *recipients):
+    client = Smtp(daemon.listen)
+    client.command('EHLO client.test')
+    client.command('MAIL FROM:<a@sender.test>')
+    codes = [client.command(f'RCPT TO:<{rcpt}>')[0] for rcpt in recipients]
+    client.close()
+    return codes
+
+
+def test_mail_that_everybody_may_send(world):
+    """Relay domains and addresses are open to all clients, nothing else is."""
+    receiver = Receiver(world)
+    more = ('relay-domain open.test,*.below.test\nrelay-domain [*.]both.test\n'
+            'relay-address one@shut.test\nrelay-address /^list-\\d+@shut\\.test$/\n')
+    daemon = world.daemon(config(receiver, 'always-allow-relaying no', more)).start()
+    rcpts = ['a@open.test', 'a@OPEN.test', 'a@x.open.test', 'a@below.test', 'a@x.below.test',
+             'a@both.test', 'a@x.both.test', 'one@shut.test', 'two@shut.test', 'list-7@shut.test',
+             'list-x@shut.test', 'a@open.test.other.test']
+    assert rcpt_codes(daemon, *rcpts) == [250, 250, 550, 550, 250, 250, 250, 250, 550, 250, 550, 550]
+    assert send_message(daemon.listen, 'a@sender.test', ['a@open.test'], BODY)[0] == 250
+    assert receiver.wait(1)[0][1] == ['a@open.test']
+    # Nor does it need a login, where others do.
+    daemon.write(config(receiver, 'require-auth yes', more + 'relay-debug yes'))
+    assert daemon.cli('reload').returncode == 0
+    assert rcpt_codes(daemon, 'a@open.test', 'a@shut.test') == [250, 530]
+    daemon.write(config(receiver, 'always-allow-relaying no', more + 'relay-debug yes'))
+    assert daemon.cli('reload').returncode == 0
+    assert rcpt_codes(daemon, 'a@open.test', 'a@shut.test') == [250, 450]
+
+
+def test_so_many_may_wait(world):
+    """Above spool-max-recipients new mail is put off, until there is room again."""
+    receiver = Receiver(world)
+    dead = f'<domain dead.test>\nsmtp-hosts [{world.address()}]:2525\n</domain>'
+    daemon = world.daemon(config(receiver, '', f'spool-max-recipients 4\n{dead}')).start()
+
+    def put_off():
+        client = Smtp(daemon.listen)
+        client.command('EHLO client.test')
+        reply = client.command('MAIL FROM:<a@sender.test>')
+        client.close()
+        return reply[0] == 452
+
+    assert send_message(daemon.listen, 'a@sender.test', ['0@dead.test'], BODY)[0] == 250
+    assert not put_off()
+    assert send_message(daemon.listen, 'a@sender.test', [f'{i}@dead.test' for i in range(3)],
+                        BODY)[0] == 250
+    until(put_off, 10, 'the refusal')
+    daemon.ask('delete', '--queue=dead.test/v')
+    until(lambda: not put_off(), 10, 'room')
+
+
+def test_mail_whose_way_there_is_not(world):
+    """It is refused; or it goes by a fallback; or it is taken and bounces, at once and for good."""
+    receiver = Receiver(world)
+    way = '<virtual-mta w>\nsmtp-source-host {daemon.source} w.relay.test\n</virtual-mta>\n'
+    lenient = 'process-x-virtual-mta yes\nreject-invalid-virtual-mta no'
+    daemon = world.daemon(config(receiver, lenient, way)).start()
+
+    def send():
+        return send_message(daemon.listen, 'a@sender.test', ['a@one.test'],
+                            b'x-virtual-mta: none\r\n' + BODY)[0]
+
+    assert send() == 250
+    row = daemon.wait_for_rows(1)[0]
+    assert (row['type'], row['dsnStatus'].split(' ')[0], row['queue']) == \
+        ('b', '5.3.5', 'one.test/{invalid}')
+    daemon.write(config(receiver, lenient, way + 'invalid-virtual-mta-fallback w'))
+    assert daemon.cli('reload').returncode == 0
+    assert send() == 250
+    row = daemon.wait_for_rows(2)[1]
+    assert (row['type'], row['queue']) == ('d', 'one.test/w')
+    daemon.write(config(receiver, 'process-x-virtual-mta yes',
+                        way + 'invalid-virtual-mta-fallback w'))
+    assert daemon.cli('reload').returncode == 0
+    assert send() == 554
+    # What waits for a virtual MTA that a reload takes away goes by the fallback as well.
+    daemon.ask('pause', 'queue', 'one.test/w')
+    daemon.write(config(receiver, 'default-virtual-mta w', way))
+    assert daemon.cli('reload').returncode == 0
+    assert send_message(daemon.listen, 'a@sender.test', ['a@one.test'], BODY)[0] == 250
+    daemon.write(config(receiver, '', 'invalid-virtual-mta-fallback v'))
+    assert daemon.cli('reload').returncode == 0
+    daemon.ask('resume', 'queue', 'one.test/w')
+    row = daemon.wait_for_rows(3)[2]
+    assert (row['type'], row['queue']) == ('d', 'one.test/v')
