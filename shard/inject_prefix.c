@@ -154,6 +154,19 @@ static int write_vmta(struct intake_message *intake)
     return 0;
 }
 
+/* What files of the configuration add: the source's, then the virtual MTA's. */
+static int write_included(struct intake_message *intake)
+{
+    const struct conf_vmta *vmta = conf_vmta(intake->shard->conf, intake->vmta_id);
+    int result = 0;
+
+    if (intake->source.include_headers_from)
+        result = write_piece(intake, inject_source(intake)->included);
+    if (result >= 0 && vmta)
+        result = write_piece(intake, vmta->included);
+    return result;
+}
+
 int inject_prefix_write(struct intake_message *intake)
 {
     char room[2048], name[14];
@@ -175,5 +188,7 @@ int inject_prefix_write(struct intake_message *intake)
         result = write_feedback_id(intake);
     if (result >= 0 && (intake->additions & INTAKE_ADD_VMTA))
         result = write_vmta(intake);
+    if (result >= 0)
+        result = write_included(intake);
     return result < 0 ? result : 0;
 }

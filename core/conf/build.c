@@ -5,6 +5,7 @@
 #include "core/base/must.h"
 #include "core/conf/category_list.h"
 #include "core/conf/field.h"
+#include "core/conf/included.h"
 #include "core/conf/lint.h"
 #include "core/conf/override.h"
 #include "core/conf/pattern_list.h"
@@ -200,6 +201,7 @@ int build_snapshot(struct conf *conf, const struct tree *tree,
         build_pattern_lists(&build);
         build_address_lists(&build);
         build_relay(&build);
+        build_included(&build);
         build_reply_lists(&build);
         build_rewrite_lists(&build);
         rc = build_sources(&build);

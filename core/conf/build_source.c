@@ -4,6 +4,7 @@
 #include "core/base/must.h"
 #include "core/conf/block.h"
 #include "core/conf/field.h"
+#include "core/conf/included.h"
 #include "core/conf/pattern_list.h"
 #include "core/conf/rewrite_list.h"
 #include "core/conf/show.h"
@@ -340,6 +341,7 @@ static void find_lists(struct conf *conf, struct conf_source *source)
         source->pattern_list ? pattern_list_find(conf, slice_str(source->pattern_list)) : NULL;
     source->rewrites =
         source->rewrite_list ? rewrite_list_find(conf, slice_str(source->rewrite_list)) : NULL;
+    source->included = included_find(conf, source->include_headers_from);
     source->suppression_count = 0;
     if (source->suppression_lists != NULL) {
         lists = arena_alloc(&conf->arena, conf->address_list_count * sizeof(*lists));

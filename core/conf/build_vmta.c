@@ -144,6 +144,7 @@ static int add_vmta(struct build *build, const struct section *section)
     *slot = (struct vmta_slot){.pool_layer = LAYER_NONE};
     slot->vmta.name = (const char *)section->name.data;
     slot->has_own_connections = sets_field(section, offsetof(struct conf_vmta, max_smtp_out));
+    slot->has_own_headers = sets_field(section, offsetof(struct conf_vmta, include_headers_from));
     slot->has_own_rewrites = sets_field(section, offsetof(struct conf_vmta, rewrite_list));
     slot->has_own_rate = sets_field(section, offsetof(struct conf_vmta, max_smtp_msg_rate));
     slot->has_own_tier = sets_field(section, offsetof(struct conf_vmta, provider_tier));
@@ -177,6 +178,8 @@ static void inherit_limits(struct vmta_slot *slot, const struct conf_vmta *limit
                            const struct settings *settings)
 {
     slot->pool = settings;
+    if (!slot->has_own_headers && slot->vmta.include_headers_from == NULL)
+        slot->vmta.include_headers_from = limits->include_headers_from;
     if (!slot->has_own_rewrites && slot->vmta.rewrite_list == NULL)
         slot->vmta.rewrite_list = limits->rewrite_list;
     if (!slot->has_own_connections && limits->max_smtp_out < slot->vmta.max_smtp_out) {

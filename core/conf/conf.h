@@ -126,6 +126,7 @@ struct conf_global {
     uint64_t spool_rcpts_max;          /* 0 = as many as there is memory for */
     const char *invalid_vmta_fallback; /* NULL = none */
     bool relay_debug;
+    const char *include_headers_from; /* of virtual MTAs that have none of their own, or NULL */
     uint64_t total_max_smtp_in;
     uint64_t total_max_smtp_out;
     uint64_t hot_set_bytes;     /* hot-set-size: message bytes kept in memory, all shards */
@@ -243,6 +244,8 @@ struct conf_source {
     uint32_t suppression_count;
     const struct conf_rewrite_list *rewrites; /* NULL = none */
     const char *rewrite_list;                 /* its name */
+    struct slice included;                    /* header lines with CRLF; likewise */
+    const char *include_headers_from;         /* the file they come from, or NULL */
     const char *pattern_list;                 /* the names of them */
     const char *suppression_lists;            /* between commas */
     uint32_t default_virtual_mta;             /* VMTA id, or CONF_NONE */
@@ -309,6 +312,8 @@ struct conf_vmta {
     struct conf_rate max_smtp_data_volume_rate; /* likewise: octets delivered */
     const struct conf_rewrite_list *rewrites;   /* of senders; NULL = none */
     const char *rewrite_list;                   /* its name; lives as long as the snapshot */
+    struct slice included;                      /* header lines with CRLF; likewise */
+    const char *include_headers_from;           /* the file they come from, or NULL */
     uint32_t provider_tier;                     /* enum conf_provider_tier, see provider.h */
 };
 

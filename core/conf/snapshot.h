@@ -48,6 +48,7 @@ struct vmta_slot {
     bool has_own_connections;
     bool has_own_rate;
     bool has_own_rewrites;
+    bool has_own_headers;
     bool has_own_tier; /* or its pool's */
     bool has_own_volume;
 };
@@ -97,6 +98,7 @@ struct conf {
     struct provider_table providers;
     struct conf_reply_list *reply_lists;
     uint32_t reply_list_count;
+    struct included_file *included;
     struct conf_address_list *relay; /* NULL = none */
     struct conf_rewrite_list *rewrite_lists;
     uint32_t rewrite_list_count;

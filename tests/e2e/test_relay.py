@@ -96,3 +96,35 @@ def test_mail_whose_way_there_is_not(world):
     daemon.ask('resume', 'queue', 'one.test/w')
     row = daemon.wait_for_rows(3)[2]
     assert (row['type'], row['queue']) == ('d', 'one.test/v')
+
+
+def test_header_lines_of_files(world):
+    """The source's file and that of the virtual MTA, its pool or the top level; bad ones are told."""
+    receiver = Receiver(world)
+    files = {}
+    for name, text in [('top', 'X-Top: 1\n'), ('own', 'X-Own: 1\r\n a b\r\n\r\nX-Also: 2'),
+                       ('pool', 'X-Pool: 1\n'), ('in', 'X-In: 1\n'), ('bad', 'X-Ok: 1\nno field\n'),
+                       ('dot', '.x: 1\n'), ('fold', ' x\n'), ('eight', 'X-Y: \u00e9\n')]:
+        files[name] = world.path(name + '.headers')
+        with open(files[name], 'w', encoding='utf-8', newline='') as file:
+            file.write(text)
+    more = (f'include-headers-from {files["top"]}\n'
+            f'<virtual-mta w>\ninclude-headers-from {files["own"]}\n</virtual-mta>\n'
+            '<virtual-mta x>\n</virtual-mta>\n<virtual-mta y>\ninclude-headers-from ""\n'
+            '</virtual-mta>\n<virtual-mta-pool p>\nvirtual-mta w\nvirtual-mta x\n'
+            f'include-headers-from {files["pool"]}\n</virtual-mta-pool>\n')
+    daemon = world.daemon(config(receiver, 'process-x-virtual-mta yes\nhide-message-source yes\n'
+                                 f'include-headers-from {files["in"]}', more)).start()
+    for count, (way, lines) in enumerate([(b'v', b'X-Top: 1\r\n'), (b'x', b'X-Pool: 1\r\n'),
+                                          (b'w', b'X-Own: 1\r\n a b\r\nX-Also: 2\r\n'),
+                                          (b'y', b'')], 1):
+        assert send_message(daemon.listen, 'a@sender.test', ['b@one.test'],
+                            b'x-virtual-mta: ' + way + b'\r\n' + BODY)[0] == 250
+        content = receiver.wait(count)[-1][2]
+        assert content.split(b'\r\n', 1)[1].rstrip() == (b'X-In: 1\r\n' + lines + BODY).rstrip()
+    for name, reason in [('bad', 'bad.headers:2: the line is no header field'),
+                         ('dot', 'no header field'), ('fold', 'no header field'),
+                         ('eight', 'no printable ASCII'), ('none', 'No such file')]:
+        daemon.write(config(receiver, '', f'include-headers-from {world.path(name + ".headers")}'))
+        answer = daemon.cli('reload')
+        assert answer.returncode != 0 and reason in answer.stdout + answer.stderr, answer
