@@ -602,6 +602,53 @@ static bool connections_last_where_all_want_more(void)
     return strike(&stage);
 }
 
+/* One connection in all for receivers whose queues are spread over 16 shards, each of which always
+ * has mail: looked at each 5 ms, there is one, and never a second. */
+static bool one_connection_is_shared_by_many_shards(void)
+{
+    static const struct {
+        const char *name;
+        const char *global;
+        const char *vmta;
+    } rows[] = {
+        {"one for 16 shards, by a block", "<limit one>\n max-smtp-out 1\n</limit>\n", ""},
+        {"one for 16 shards, by a virtual MTA", "", " max-smtp-out 1\n"},
+        {"one for 16 shards, by three limits",
+         "<limit one>\n scope source-ip\n max-smtp-out 1\n</limit>\n"
+         "<limit two>\n max-smtp-out 1\n</limit>\n",
+         " max-smtp-out 1\n"},
+    };
+    enum { SHARDS = 16, RECEIVERS = 24, LOOKS = 16000 };
+    bool ok = true;
+
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        static struct stage stage;
+        uint32_t used = 0, shared = 0;
+
+        raise_shards(&stage, rows[i].name, SHARDS, rows[i].global, rows[i].vmta, "");
+        for (unsigned j = 0; j < RECEIVERS; j++)
+            add_receiver(&stage, j, KIND_SERVES, 20);
+        start_injecting(&stage, 0, 0, RECEIVERS);
+        run(&stage, 100, 10, 0);
+        for (unsigned j = 0; j < LOOKS; j++) {
+            uint32_t open = 0;
+
+            sim_run_for(stage.world, 5 * MS_NS);
+            for (uint16_t k = 0; k < SHARDS; k++)
+                open += site_open_connections(stage.product.shards[k]);
+            used += open > 0;
+            shared += open > 1;
+        }
+        check(&stage, shared == 0, "never more than one");
+        check(&stage, used * 100ull >= LOOKS * 95ull, "used to 95 %");
+        for (unsigned j = 0; j < RECEIVERS; j++)
+            check(&stage, stage.receivers[j].taken > 0, "each has its turn");
+        printf("    used %.1f %% of the time\n", used * 100.0 / LOOKS);
+        ok &= strike(&stage);
+    }
+    return ok;
+}
+
 /* A message every three seconds, ten in all: how many connections that takes. */
 static bool idle_connections_stay_as_long_as_wished(void)
 {
@@ -680,6 +727,7 @@ int main(void)
     ok &= hung_connections_hold_nobody_up();
     ok &= messages_go_ahead_while_a_connection_comes_up();
     ok &= connections_last_where_all_want_more();
+    ok &= one_connection_is_shared_by_many_shards();
     ok &= idle_connections_stay_as_long_as_wished();
     ok &= memory_of_an_idle_connection();
     return ok ? 0 : 1;

@@ -1,10 +1,11 @@
 /*
  * limits_audit: whether limits of connections hold, counted by what each connection is at.
  *
- * Knows nothing of leases and meters: for every `<limit>` block of the configuration it looks at
- * the queue that each connection of any shard serves, or is opened for, and counts those that agree
- * in the block's scopes. Connections that were opened before all shards worked with the
- * configuration are left out: of them there may be more than it allows, until they have ended.
+ * Knows nothing of leases and meters: for every `<limit>` block of the configuration, and every
+ * line that counts by address, it looks at the queue that each connection of any shard serves, or
+ * is opened for, and counts those that agree in the limit's scopes. Connections that were opened
+ * before all shards worked with the configuration are left out: of them there may be more than it
+ * allows, until they have ended.
  */
 #pragma once
 

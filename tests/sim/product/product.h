@@ -35,7 +35,7 @@
     X(queues_moved, "to another shard")                                                            \
     X(rcpts_moved, "with them")                                                                    \
     X(rcpts_handed_on, "to another queue, where they waited in one that hands its mail on")        \
-    X(limits_reached, "looks at which a <limit> block had as many connections as it allows")       \
+    X(limits_reached, "looks at which a limit that composes was reached")                          \
     X(token_waits, "messages read back that waited for a token with their connection")             \
     X(cold_reads, "messages read back from the log")                                               \
     X(sessions_moved, "injectors' connections, to a shard with fewer")                             \
