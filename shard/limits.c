@@ -79,6 +79,8 @@ bool limits_of(struct shard *shard, struct queue *queue, const struct ipaddr *so
     facts = (struct scope_facts){.vmta_id = queue->vmta_id,
                                  .pool_id = vmta ? vmta->pool_id : CONF_NONE,
                                  .provider = queue->site->provider,
+                                 .tenant = queue->site->tenant != 0 ? queue->site->tenant
+                                                                    : queue->site->provider,
                                  .source = source,
                                  .domain = names_text(&shard->names, queue->name)};
     if (planted("shard/limit-overlooked"))

@@ -21,8 +21,7 @@
  *   growth.c   when a lane gets one connection more
  *   target.c   which address the next connection goes to
  *   lease.c    limits on connections that cut across shards
- *   limits.c   which of them a queue draws on
- *   meters.c   the counts of limits that cut across shards
+ *   limits.c   which of them a queue draws on (meters.c)
  *   purse.c    tokens of rates across shards
  *   rates.c    limits on how often and how much, as a queue meets them
  *   deliver.c  one transaction: load, send, outcomes
@@ -39,9 +38,7 @@
 
 #include "core/base/hash.h"
 #include "core/base/heap.h"
-#include "core/base/list.h"
 #include "core/base/must.h"
-#include "core/base/slab.h"
 #include "core/base/text.h"
 #include "net/dns.h"
 #include "net/mx.h"
@@ -55,7 +52,6 @@
 #include "shard/lease.h"
 #include "shard/limits.h"
 #include "shard/message.h"
-#include "shard/meters.h"
 #include "shard/modes.h"
 #include "shard/names.h"
 #include "shard/orders.h"

@@ -8,10 +8,10 @@
 #include <errno.h>
 #include <stdio.h>
 
-/* Bits of `scope` as its row lists the words; the first eight are those of enum conf_limit_scope.
+/* Bits of `scope` as its row lists the words; the first nine are those of enum conf_limit_scope.
  */
-#define WORD_QUEUE 8
-#define WORD_VMTA  9
+#define WORD_QUEUE 9
+#define WORD_VMTA  10
 #define NAME_MAX   400
 
 static const char *text_copy(struct build *build, struct slice text)

@@ -17,11 +17,12 @@ enum conf_limit_scope {
     CONF_SCOPE_POOL = 1 << 1, /* the last one that the virtual MTA is in */
     CONF_SCOPE_SOURCE_IP = 1 << 2,
     CONF_SCOPE_PROVIDER = 1 << 3,
-    CONF_SCOPE_DOMAIN = 1 << 4, /* of the queue */
-    CONF_SCOPE_JOB = 1 << 5,
-    CONF_SCOPE_SENDER_DOMAIN = 1 << 6,
-    CONF_SCOPE_USER = 1 << 7,
-    CONF_SCOPES = 8,
+    CONF_SCOPE_TENANT = 1 << 4, /* a customer's hosts, where the provider keeps them apart */
+    CONF_SCOPE_DOMAIN = 1 << 5, /* of the queue */
+    CONF_SCOPE_JOB = 1 << 6,
+    CONF_SCOPE_SENDER_DOMAIN = 1 << 7,
+    CONF_SCOPE_USER = 1 << 8,
+    CONF_SCOPES = 9,
 };
 /* Known when a message is looked at, not when its queue is. */
 #define CONF_SCOPES_OF_MESSAGE (CONF_SCOPE_JOB | CONF_SCOPE_SENDER_DOMAIN | CONF_SCOPE_USER)

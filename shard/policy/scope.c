@@ -13,6 +13,8 @@ static uint64_t value_of(uint32_t scope, const struct scope_facts *facts)
         return ipaddr_hash(facts->source);
     case CONF_SCOPE_PROVIDER:
         return facts->provider;
+    case CONF_SCOPE_TENANT:
+        return facts->tenant;
     case CONF_SCOPE_DOMAIN:
         return hash_bytes_nocase(facts->domain.data, facts->domain.len);
     case CONF_SCOPE_JOB:

@@ -6,7 +6,7 @@
  * strict and never too loose. The same facts make the same key on every shard.
  *
  * Keys have one order, the same everywhere: those that count less come first (user, sender-domain,
- * job, domain, provider, source-ip, pool, virtual MTA; the bound of all connections is behind
+ * job, domain, tenant, provider, source-ip, pool, virtual MTA; the bound of all connections is behind
  * them), and among equals the limit and the values decide. Pure; any thread.
  */
 #pragma once
@@ -30,6 +30,7 @@ struct scope_facts {
     uint32_t vmta_id;
     uint32_t pool_id;
     uint64_t provider;
+    uint64_t tenant;
     const struct ipaddr *source;
     struct slice domain;
     struct slice job;

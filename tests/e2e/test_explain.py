@@ -37,6 +37,23 @@ def test_a_limit_of_ours(world):
     assert 'slow.test/v: ' in text and 'max-smtp-out of the queue can be raised' in text, text
 
 
+def test_a_limit_that_is_shared(world):
+    """What one queue holds and another waits for is named, with who has it."""
+    slow, quick = world.sink('--rule', 'dot delay=500'), world.sink()
+    daemon = world.daemon(f'{{base}}<limit one>\n    max-smtp-out 1\n</limit>\n'
+                          f'<domain slow.test>\n    smtp-hosts [{slow.address}]:2525\n'
+                          '    max-rcpt-per-transaction 1\n    pipeline-across-messages no\n'
+                          f'</domain>\n<domain quick.test>\n    smtp-hosts [{quick.address}]:2525\n'
+                          '</domain>\n').start()
+    fill(daemon, 'slow.test', 100)
+    until(lambda: daemon.ask('explain', 'slow.test/v')['conn'] == 1, 10, 'the connection')
+    fill(daemon, 'quick.test', 1)
+    answer = until_reason(daemon, 'quick.test/v', 'a limit of connections that it shares')
+    assert 'it waits for <limit one>, 1, of which its shard uses ' in answer['detail'], answer
+    until(lambda: daemon.ask('explain', 'quick.test/v')['reason'] == 'nothing is waiting', 10,
+          'its turn')
+
+
 def test_a_rate(world):
     sink = world.sink()
     daemon = world.daemon(f'{{base}}<domain *>\n    smtp-hosts [{sink.address}]:2525\n'

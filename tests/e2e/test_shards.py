@@ -1,6 +1,8 @@
 """What several shards do together: sessions in even numbers on each, limits kept by all."""
 import re
 
+import pytest
+
 from harness import Smtp, until
 
 TEXT = b'Subject: shards\r\n\r\ntext\r\n'
@@ -86,20 +88,27 @@ def test_A40_total_max_smtp_in_is_exact(world):
         daemon.wait_for(10, sessions_in=0)
 
 
-def test_max_smtp_out_is_reached_and_never_passed(world):
-    """Two shards have mail of one virtual MTA, for more connections than it may have."""
+@pytest.mark.parametrize('limit', ['virtual-mta', '<limit l>\n    scope source-ip\n'
+                                   '    max-smtp-out 5\n</limit>\n',
+                                   'ip-connection-limit 127.0.0.0/8 5\n'],
+                         ids=['virtual-mta', 'block', 'receivers'])
+def test_max_smtp_out_is_reached_and_never_passed(world, limit):
+    """Two shards have mail for more connections than one limit allows."""
     routes = [world.address() for _ in range(16)]
     sink = world.sink('--rule', 'dot delay=20', *[word for address in routes
                                                   for word in ('--listen', f'{address}:2525')])
     domains = ''.join(f'<domain d{i}.test>\n    smtp-hosts [{address}]:2525\n</domain>\n'
                       for i, address in enumerate(routes))
     daemon = world.daemon()
-    daemon.write(daemon.base().replace('</virtual-mta>', '    max-smtp-out 5\n</virtual-mta>') +
-                 domains)
+    if limit == 'virtual-mta':
+        base, limit = daemon.base().replace('</virtual-mta>', '    max-smtp-out 5\n</virtual-mta>'), ''
+    else:
+        base = daemon.base()
+    daemon.write(limit + base + domains)
     daemon.start()
-    world.generator(daemon.listen, '--messages', '500', '--sessions', '10', '--domains', '16')
+    world.generator(daemon.listen, '--messages', '300', '--sessions', '10', '--domains', '16')
     until(lambda: {queue['shard'] for queue in daemon.ask('show', 'queues')['queue']} == {0, 1}, 10,
           'mail on both shards')
-    daemon.wait_for(30, delivered=500, queued_rcpts=0)
+    daemon.wait_for(30, delivered=300, queued_rcpts=0)
     peer = next(peer for peer in sink.stop()['peers'] if peer['ip'] == daemon.source)
     assert peer['open_max'] == 5, peer

@@ -26,6 +26,7 @@ static void scopes_tell_apart(void **state)
         .vmta_id = 1,
         .pool_id = 2,
         .provider = 3,
+        .tenant = 5,
         .source = &one,
         .domain = SLICE_LITERAL("d.test"),
         .job = SLICE_LITERAL("j"),
@@ -54,6 +55,9 @@ static void scopes_tell_apart(void **state)
                 break;
             case CONF_SCOPE_PROVIDER:
                 facts.provider = 4;
+                break;
+            case CONF_SCOPE_TENANT:
+                facts.tenant = 3;
                 break;
             case CONF_SCOPE_DOMAIN:
                 facts.domain = slice_str("e.test");
