@@ -6,8 +6,8 @@
  * strict and never too loose. The same facts make the same key on every shard.
  *
  * Keys have one order, the same everywhere: those that count less come first (user, sender-domain,
- * job, domain, tenant, provider, source-ip, pool, virtual MTA; the bound of all connections is behind
- * them), and among equals the limit and the values decide. Pure; any thread.
+ * job, domain, tenant, provider, source-ip, pool, virtual MTA; the bound of all connections is
+ * behind them), and among equals the limit and the values decide. Pure; any thread.
  */
 #pragma once
 
