@@ -14,6 +14,7 @@ const struct scene_kind scene_kinds[] = {
      scene_connections},
     {"hot", "one receiver gets 40 % of all mail, against mail spread evenly", scene_hot},
     {"tail", "100,000 domains with few messages each", scene_tail},
+    {"queues", "100,000 queues and 500 virtual MTAs, against one of each", scene_queues},
     {"down-and-back", "a receiver that goes away and comes back, second by second",
      scene_down_and_back},
     {"pipelining", "one connection to a receiver 50 ms away", scene_pipelining},

@@ -87,6 +87,7 @@ const struct scene_sample *scene_sample_at(const struct scene_run *run, double s
 int scene_connections(struct scene *scene);
 int scene_hot(struct scene *scene);
 int scene_tail(struct scene *scene);
+int scene_queues(struct scene *scene);
 int scene_down_and_back(struct scene *scene);
 int scene_pipelining(struct scene *scene);
 int scene_phpmailer(struct scene *scene);

@@ -1,7 +1,11 @@
 /* Scenes about how much at once: many connections, one hot receiver, a long tail. */
 #include "bench/scene.h"
 
+#include <errno.h>
 #include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
 
 #define MOST 0.9 /* of the connections wanted count as all of them */
 
@@ -201,6 +205,74 @@ int scene_tail(struct scene *scene)
         scene_put_run(scene, "head", run);
         scene_put(scene, NULL, "ratio", "rate with 100,000 domains to that with 100",
                   rates[0] / rates[1]);
+    }
+    scene_run_destroy(run);
+    return error;
+}
+
+/* ---- queues ---------------------------------------------------------------------------------- */
+
+#define QUEUES_DOMAINS 100000
+#define QUEUES_VMTAS   500
+#define QUEUES_PAIRS   10
+
+/* Virtual MTAs, and a block of settings for each, that the mail of the run does not use. */
+static int write_vmtas(char *path)
+{
+    int fd = mkstemp(path);
+    FILE *file = fd < 0 ? NULL : fdopen(fd, "w");
+
+    if (!file)
+        return -errno;
+    for (unsigned i = 0; i < QUEUES_VMTAS; i++)
+        fprintf(file,
+                "<virtual-mta extra%u>\n smtp-source-host 127.0.%u.%u extra%u.test\n"
+                " <domain x%u.test>\n  max-msg-rate 100/h\n </domain>\n</virtual-mta>\n",
+                i, 10 + i / 250, 1 + i % 250, i, i);
+    return fclose(file) == 0 ? 0 : -EIO;
+}
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+
+    return (x > y) - (x < y);
+}
+
+/* Pairs of runs in turns; the median of what the many cost a message to what the one does. */
+int scene_queues(struct scene *scene)
+{
+    char path[] = "/tmp/ringpost-bench-vmtas-XXXXXX";
+    struct scenario one = scene->base, many;
+    struct scene_run *run = scene_run_create();
+    double ratios[QUEUES_PAIRS], cpu_us;
+    int error = write_vmtas(path);
+
+    one.vmtas = 1;
+    one.gen.domains = 1;
+    one.gen.messages = scene->messages > 0 ? scene->messages : QUEUES_DOMAINS;
+    one.warmup = QUEUES_DOMAINS;
+    one.connections = scene->connections > 0 ? scene->connections : 20;
+    many = one;
+    many.gen.domains = QUEUES_DOMAINS;
+    many.extra = path;
+    for (uint32_t pair = 0; pair < QUEUES_PAIRS && error == 0; pair++) {
+        error = scene_play_run(scene, "one queue", &one, run);
+        cpu_us = run->figures.of[FIGURE_relay_cpu_us];
+        if (error == 0 && pair == QUEUES_PAIRS - 1)
+            scene_put_run(scene, "one", run);
+        if (error == 0)
+            error = scene_play_run(scene, "100,000 queues", &many, run);
+        ratios[pair] = run->figures.of[FIGURE_relay_cpu_us] / cpu_us;
+    }
+    unlink(path);
+    if (error == 0) {
+        scene_put_run(scene, "many", run);
+        qsort(ratios, QUEUES_PAIRS, sizeof(ratios[0]), by_value);
+        scene_put(scene, NULL, "cpu_ratio", "CPU a message with 100,000 queues to that with one",
+                  (ratios[(QUEUES_PAIRS - 1) / 2] + ratios[QUEUES_PAIRS / 2]) / 2);
+        scene_put(scene, NULL, "cpu_ratio_min", "the same, the lowest pair", ratios[0]);
+        scene_put(scene, NULL, "cpu_ratio_max", "the same, the highest", ratios[QUEUES_PAIRS - 1]);
     }
     scene_run_destroy(run);
     return error;
