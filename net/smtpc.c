@@ -184,6 +184,18 @@ void smtpc_fail(struct smtpc *conn, enum smtpc_cause cause, const char *detail)
     smtpc_close(conn);
 }
 
+/* Code, class and scope stay those of the 421: only what is reported changes. */
+static void explain_421(struct smtpc_flight *flight)
+{
+    struct verdict *verdict = &flight->verdict;
+
+    if (flight->refusal_bytes == 0)
+        return;
+    memcpy(verdict->text, flight->refusal_text, flight->refusal_bytes);
+    verdict->text_bytes = flight->refusal_bytes;
+    memcpy(verdict->enhanced, flight->refusal_enhanced, sizeof(verdict->enhanced));
+}
+
 void smtpc_fail_reply(struct smtpc *conn)
 {
     enum verdict_scope scope = smtpc_row(conn)->scope;
@@ -192,6 +204,8 @@ void smtpc_fail_reply(struct smtpc *conn)
     if (conn->flight->reply.code == 421 && scope != VERDICT_HOST)
         scope = VERDICT_SESSION;
     reply_to_verdict(&conn->flight->reply, scope, smtpc_row(conn)->stage, &conn->flight->verdict);
+    if (conn->flight->reply.code == 421)
+        explain_421(conn->flight);
     smtpc_close(conn);
 }
 

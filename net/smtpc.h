@@ -85,6 +85,7 @@ struct smtpc_options {
     bool ignore_pipelining;
     bool keep_tcp_info; /* look at the kernel's counters at the end: one system call */
     bool ignore_chunking;
+    bool replace_421;     /* its verdict has the words of the transaction's last refusal, if any */
     bool note_commands;   /* on_note is told what both sides say */
     bool note_data;       /* … and the messages */
     bool ignore_8bitmime; /* BODY= is never said and 8-bit content never refused by ourselves */

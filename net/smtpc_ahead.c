@@ -51,6 +51,7 @@ void smtpc_go_ahead(struct smtpc *conn)
     flight->dot = SMTPC_DOT_HELD;
     flight->dot_is_followed = false;
     flight->had_reply = false;
+    flight->refusal_bytes = 0;
     flight->accepted_count = 0;
     flight->rcpts_are_told = true;
     flight->content_at = 0;

@@ -18,6 +18,7 @@ void smtpc_flight_reset(struct smtpc_flight *flight)
     flight->next_command = SMTPC_NO_COMMAND;
     flight->dot = SMTPC_DOT_HELD;
     flight->had_reply = false;
+    flight->refusal_bytes = 0;
     flight->reply_waits = false;
     flight->dot_is_followed = false;
     flight->next_rcpt = 0;

@@ -116,6 +116,8 @@ enum smtpc_dot {
     SMTPC_DOT_FAILED, /* the stream could not send it */
 };
 
+#define SMTPC_REFUSAL_BYTES_MAX 256 /* kept of a refusal that explains a 421 */
+
 struct smtpc_flight {
     uint32_t slot;
     struct smtpc_expected expected[SMTPC_EXPECTED_MAX];
@@ -132,6 +134,9 @@ struct smtpc_flight {
     uint32_t content_at;   /* the body: the next part to be sent … */
     size_t content_offset; /* … and the byte in it */
     struct iovec window[SMTPC_WINDOW_PARTS];
+    uint8_t refusal_enhanced[3]; /* of the last refusal, for replace_421 */
+    uint16_t refusal_bytes;      /* 0 = none */
+    char refusal_text[SMTPC_REFUSAL_BYTES_MAX];
     struct reply_parser reply;
     struct verdict
         verdict; /* why the connection ends; made before QUIT or CLOSING; code 0 = none */

@@ -148,6 +148,24 @@ static bool is_later_beginning(const struct smtpc *conn)
            (conn->state == SMTPC_MAIL || (conn->state == SMTPC_RSET && !conn->is_tentative));
 }
 
+/* Kept for a 421 that may follow in the same transaction. */
+static void note_refusal(struct smtpc *conn)
+{
+    struct smtpc_flight *flight = conn->flight;
+    struct slice text = reply_text(&flight->reply);
+
+    if (!conn->options.replace_421 || flight->reply.code < 400 || conn->state < SMTPC_MAIL)
+        return;
+    flight->refusal_bytes =
+        (uint16_t)(text.len < SMTPC_REFUSAL_BYTES_MAX ? text.len : SMTPC_REFUSAL_BYTES_MAX);
+    memcpy(flight->refusal_text, text.data, flight->refusal_bytes);
+    memset(flight->refusal_enhanced, 0, sizeof(flight->refusal_enhanced));
+    /* Behind the code and the blank. The attempt is put off, whatever was refused for good. */
+    if (text.len >= 4 &&
+        reply_enhanced(slice_after(text, 4), flight->reply.code, flight->refusal_enhanced))
+        flight->refusal_enhanced[0] = 4;
+}
+
 void smtpc_dispatch(struct smtpc *conn)
 {
     struct smtpc_expected expected = smtpc_expected_pop(conn->flight);
@@ -158,6 +176,7 @@ void smtpc_dispatch(struct smtpc *conn)
         conn->is_sent_away = is_later_beginning(conn);
         smtpc_fail_reply(conn);
     } else {
+        note_refusal(conn);
         smtpc_row(conn)->on_reply(conn, expected.rcpt);
     }
     /* With the end of a transaction the flight may have gone, and the reply with it. */

@@ -158,6 +158,7 @@ static struct outcome_parcel *make_outcome(struct shard *shard, uint32_t queued_
                                            const struct verdict *verdict, const struct fate *fate)
 {
     const struct queued *queued = slab_at(&shard->queued, queued_index);
+    const struct queue *queue = slab_at(&shard->queues, queued->queue);
     char queue_room[REPORT_NAME_MAX], status_room[16], source_room[320];
     struct text queue_name = text_in(queue_room, sizeof(queue_room));
     struct text status = text_in(status_room, sizeof(status_room));
@@ -171,8 +172,8 @@ static struct outcome_parcel *make_outcome(struct shard *shard, uint32_t queued_
     must(parcel && shard->outcomes_reserved > 0);
     shard->outcomes_reserved--;
     fill_outcome(shard, queued, facts, verdict, fate, &outcome);
-    queues_put_name(shard, slab_at(&shard->queues, queued->queue), &queue_name);
-    verdict_put_status(&status, verdict);
+    queues_put_name(shard, queue, &queue_name);
+    category_put_status(&status, verdict, &queue->settings);
     put_source_mta(&source_mta, facts->message);
     outcome.status = text_slice(&status);
     outcome.queue = text_slice(&queue_name);

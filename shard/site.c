@@ -195,6 +195,7 @@ static void fill_options(const struct lane *lane, const struct queue *queue,
         .ignore_pipelining = settings->ignore_pipelining,
         .ignore_chunking = settings->ignore_chunking,
         .ignore_8bitmime = settings->ignore_8bitmime,
+        .replace_421 = settings->replace_421,
     };
     talk_options(settings, ret_options);
 }

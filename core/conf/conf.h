@@ -446,6 +446,8 @@ struct conf_queue {
     uint64_t bounce_upon_no_mx_after_ms; /* age of the mail from which on that counts; 0 = any */
     bool bounce_upon_5xx_greeting;
     bool smtp_421_means_mx_unavailable;
+    bool smtp_553_means_invalid_mailbox;
+    bool replace_421; /* report the refusal before it */
     bool ignore_pipelining;
     bool ignore_chunking;
     enum conf_pipeline_across pipeline_across_messages;

@@ -30,6 +30,22 @@ static bool has_lists(const struct conf_queue *settings)
     return false;
 }
 
+static bool is_invalid_mailbox(const struct verdict *verdict, const struct conf_queue *settings)
+{
+    return settings->smtp_553_means_invalid_mailbox && verdict->code == 553 &&
+           verdict->stage == VERDICT_AT_RCPT && (verdict->flags & VERDICT_FROM_REPLY) != 0 &&
+           verdict->enhanced[0] == 0;
+}
+
+void category_put_status(struct text *text, const struct verdict *verdict,
+                         const struct conf_queue *settings)
+{
+    if (is_invalid_mailbox(verdict, settings))
+        text_put_literal(text, "5.1.1");
+    else
+        verdict_put_status(text, verdict);
+}
+
 const char *category_of(const struct category_facts *facts, struct regex_scratch *scratch)
 {
     const struct verdict *verdict = facts->verdict;
@@ -49,5 +65,8 @@ const char *category_of(const struct category_facts *facts, struct regex_scratch
     for (int part = 0; part < 3 && reply.text.len == 0; part++)
         reply.enhanced[part] = verdict->enhanced[part];
     classify(classify_shipped(), &reply, scratch, &answer);
+    /* Words that say something beat the bare code. */
+    if (strcmp(answer.category, "other") == 0 && is_invalid_mailbox(verdict, facts->settings))
+        return "bad-mailbox";
     return answer.category;
 }

@@ -11,11 +11,18 @@
 #include "core/conf/conf.h"
 #include "core/mail/verdict.h"
 
+struct text;
+
 struct category_facts {
     const struct verdict *verdict;
     const struct conf_queue *settings;
     struct slice host; /* MX host, may be empty */
 };
+
+/* The enhanced status that is reported: the verdict's own; 5.1.1 for a 553 to a recipient that has
+ * none where the settings take that for an unknown mailbox. */
+void category_put_status(struct text *text, const struct verdict *verdict,
+                         const struct conf_queue *settings);
 
 /* Text of the program or of the snapshot that settings belong to: to be copied within the turn. ""
  * for a delivery without a category. scratch: of the calling thread. */

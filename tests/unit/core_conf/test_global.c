@@ -189,9 +189,8 @@ static void warnings(void **state)
         {"run-as-root yes\n", "test:1: run-as-root is accepted and ignored:", 1},
         {"postmaster a@example.com\npostmaster b@example.com\n",
          "test:1: postmaster is accepted but has no effect yet", 1},
-        {"<domain a>\nmax-data-volume-rate 1m/h\n</domain>\n<domain b>\nmax-data-volume-rate "
-         "2m/h\n</domain>\n",
-         "test:2: max-data-volume-rate", 1},
+        {"<domain a>\nuse-dane yes\n</domain>\n<domain b>\nuse-dane no\n</domain>\n",
+         "test:2: use-dane", 1},
         {"<domain a>\nlog-tls yes\n</domain>\n",
          "test:2: log-tls is accepted but has no effect yet", 1},
         {"<source 0/0>\nallow-starttls yes\n</source>\n",

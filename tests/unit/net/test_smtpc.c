@@ -606,10 +606,55 @@ static void transactions_follow_each_other(void **state)
     stage_check_all(reuse_scenes, sizeof(reuse_scenes) / sizeof(reuse_scenes[0]));
 }
 
+static void replace_421(struct smtpc_options *options)
+{
+    options->replace_421 = true;
+}
+
+static void assert_told(const struct verdict *verdict, const char *text, uint8_t subject)
+{
+    assert_int_equal(verdict->code, 421);
+    assert_int_equal(verdict->class, VERDICT_TRANSIENT);
+    assert_int_equal(verdict->enhanced[0], 4);
+    assert_int_equal(verdict->enhanced[1], subject);
+    assert_true(slice_equal(verdict_text(verdict), slice_str(text)));
+}
+
+/* The last refusal of the same transaction, and only where it is asked for. */
+static void a_421_is_explained(void **state)
+{
+    static struct scene scene = {
+        .name = "421 behind a refusal",
+        .steps = {PLAIN, MAIL_0, OK, RCPT_0, SEND("550 5.7.1 too many bad ones\r\n"), RCPT_1,
+                  SEND("421 4.3.2 bye\r\n"), CLOSE, END},
+        .rcpt_count = 2,
+        .tune = replace_421,
+    };
+    static struct scene next = {
+        .name = "421 in the transaction after it",
+        .steps = {PLAIN, MAIL_0, OK, RCPT_0, NO_USER, EXPECT("RSET"), OK, MAIL_0, OK, RCPT_0,
+                  SEND("421 4.3.2 bye\r\n"), CLOSE, END},
+        .transaction_count = 2,
+        .tune = replace_421,
+    };
+    static struct play play;
+
+    stage_play(&scene, 1, false, &play);
+    assert_string_equal(play.trouble, "");
+    assert_told(&play.verdicts[0][1], "550 5.7.1 too many bad ones", 7);
+    scene.tune = NULL;
+    stage_play(&scene, 1, false, &play);
+    assert_told(&play.verdicts[0][1], "421 4.3.2 bye", 3);
+    stage_play(&next, 1, false, &play);
+    assert_string_equal(play.trouble, "");
+    assert_told(&play.verdicts[1][0], "421 4.3.2 bye", 3);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(messages_go_out),
+        cmocka_unit_test(a_421_is_explained),
         cmocka_unit_test(recipients_are_told_one_by_one),
         cmocka_unit_test(extensions_are_used_as_offered),
         cmocka_unit_test(what_was_offered_can_be_read),

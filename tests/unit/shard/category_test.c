@@ -198,9 +198,40 @@ static void bad_lines_are_refused(void **state)
     }
 }
 
+/* The bare code says 5.1.1; a status or words of the receiver's own beat it. */
+static void a_553_that_says_no_more(void **state)
+{
+    static const struct {
+        const char *reply;
+        const char *yes;
+        const char *no;
+    } cases[] = {
+        {"553 xyz", "bad-mailbox", "other"},
+        {"553 5.7.1 blocked", "spam-related", "spam-related"},
+        {"550 xyz", "other", "other"},
+    };
+    struct conf *conf;
+    char finding[512];
+    struct verdict verdict;
+
+    assert_int_equal(
+        load("<domain no.example>\nsmtp-553-means-invalid-mailbox no\n</domain>\n", &conf, finding),
+        0);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        set_reply(&verdict, cases[i].reply);
+        assert_category(conf, "a.example", "{default}", &verdict, cases[i].yes);
+        assert_category(conf, "no.example", "{default}", &verdict, cases[i].no);
+    }
+    set_reply(&verdict, "553 xyz");
+    verdict.stage = VERDICT_AT_MAIL;
+    assert_category(conf, "a.example", "{default}", &verdict, "invalid-sender");
+    conf_unref(conf);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_553_that_says_no_more),
         cmocka_unit_test(lists_are_asked_by_place_and_order),
         cmocka_unit_test(without_lists_the_classifier_decides),
         cmocka_unit_test(our_own_verdicts_go_by_their_status),
