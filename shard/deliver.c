@@ -13,6 +13,7 @@
 #include "shard/planted.h"
 #include "shard/policy/category.h"
 #include "shard/shard_int.h"
+#include "shard/timely.h"
 
 #define UNREADABLE_RETRY_MS 60000
 

@@ -263,9 +263,11 @@ int inject_rcpt_room(struct intake_message *intake, size_t bytes)
 static int may_relay(const struct intake_message *intake, struct slice rcpt,
                      struct intake_reply *ret_reply)
 {
+    const struct slice *targets;
+
     if (intake->source.always_allow_relaying && !intake->source.require_auth)
         return 0;
-    if (inject_lists_relay(intake, rcpt))
+    if (inject_lists_relay(intake, rcpt) || conf_alias(intake->shard->conf, rcpt, &targets) > 0)
         return 0;
     if (intake->source.require_auth)
         /* RFC 4954 section 6. To take the mail all the same would make an open relay. */
@@ -282,11 +284,18 @@ static int intake_add_rcpt(struct intake_message *intake, const struct intake_cl
                            struct intake_reply *ret_reply)
 {
     struct address qualified;
+    const struct slice *targets;
     char room[ADDRESS_PATH_MAX];
     int result = may_relay(intake, rcpt->text, ret_reply);
 
     if (result < 0)
         return result;
+    if (intake->source.verp_default && intake->sender.len > 0 &&
+        conf_alias(intake->shard->conf, rcpt->text, &targets) > 1) {
+        inject_reply(ret_reply, 550, 3, 5,
+                     "an alias of several addresses cannot have verp-default");
+        return E_REFUSED;
+    }
     if (intake->source.verp_default && intake->rcpt_count > 0 && intake->sender.len > 0) {
         inject_reply(ret_reply, 452, 5, 3,
                      "one recipient a message, send this one in a transaction of its own");
@@ -308,7 +317,7 @@ static int intake_add_rcpt(struct intake_message *intake, const struct intake_cl
     }
     if (inject_qualify(intake, rcpt, room, &qualified))
         rcpt = &qualified;
-    if (inject_put_rcpt(intake, rcpt, params->orcpt) < 0) {
+    if (inject_put_aliased(intake, rcpt, params->orcpt) < 0) {
         inject_reply(ret_reply, 452, 3, 1, "the queue is full, try again later");
         return E_FULL;
     }

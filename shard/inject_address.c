@@ -40,6 +40,40 @@ int inject_put_rcpt(struct intake_message *intake, const struct address *rcpt, s
     return 0;
 }
 
+int inject_put_aliased(struct intake_message *intake, const struct address *rcpt,
+                       struct slice orcpt)
+{
+    const struct slice *targets;
+    uint32_t count = conf_alias(intake->shard->conf, rcpt->text, &targets);
+    uint32_t used = intake->message->buffers[0].used;
+    uint32_t rcpts_before = intake->rcpt_count, reserved_before = intake->reserved;
+    char room[sizeof("rfc822;") + ADDRESS_PATH_MAX];
+    struct text original = text_in(room, sizeof(room));
+    int result = 0;
+
+    if (count == 0)
+        return inject_put_rcpt(intake, rcpt, orcpt);
+    if (rcpts_before + count > ENVELOPE_RCPT_COUNT_MAX)
+        return E_FULL;
+    /* RFC 3461 4.2: whom the mail was for. */
+    text_put_literal(&original, "rfc822;");
+    text_put(&original, rcpt->text);
+    for (uint32_t i = 0; i < count && result == 0; i++) {
+        struct address target;
+
+        if (address_parse(targets[i], ADDRESS_ALLOW_UTF8, &target) == 0)
+            result =
+                inject_put_rcpt(intake, &target, orcpt.len > 0 ? orcpt : text_slice(&original));
+    }
+    if (result == 0 && intake->rcpt_count > rcpts_before)
+        return 0;
+    intake->message->buffers[0].used = used;
+    intake->rcpt_count = rcpts_before;
+    home_unreserve(intake->shard, intake->reserved - reserved_before);
+    intake->reserved = reserved_before;
+    return E_FULL;
+}
+
 struct slice inject_first_rcpt(const struct intake_message *intake)
 {
     const struct message_buffer *rcpts = &intake->message->buffers[0];

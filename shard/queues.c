@@ -12,6 +12,7 @@
 #include "shard/planted.h"
 #include "shard/probe.h"
 #include "shard/shard_int.h"
+#include "shard/timely.h"
 
 #include <stdio.h>
 

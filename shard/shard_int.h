@@ -919,19 +919,6 @@ void deliver_init(struct shard *shard);
 void deliver_fini(struct shard *shard);
 /* Starts a transaction for the queue on an idle connection. False when nothing was started (no
  * memory, nothing ready). */
-/* timely.c */
-
-bool timely_head_is_expired(struct shard *shard, const struct queue *queue);
-/* Those that say themselves when they expire are in no order; the others are in that of their
- * acceptance. */
-void timely_set_expired_apart(struct shard *shard, struct queue *queue);
-/* Of a message with terms: 0 = it may be tried now, else when, or TERMS_NEVER. */
-uint64_t timely_next_us(struct shard *shard, const struct message *message);
-/* fate_of_rcpt, with the terms of the message if it has any; message may be NULL. */
-struct fate timely_fate(struct shard *shard, const struct message *message,
-                        const struct conf_queue *settings, const struct queued *queued,
-                        const struct verdict *verdict, uint64_t age_ms);
-
 bool deliver_start(struct shard *shard, struct connection *connection, struct queue *queue);
 /* Ends the first ready recipients of a queue by its local verdict. False when nothing could be
  * started now. */

@@ -1,7 +1,5 @@
-/*
- * What time does to messages: those that are too old, and those whose sender said when they may be
- * tried (terms.h).
- */
+#include "shard/timely.h"
+
 #include "core/base/must.h"
 #include "queue/terms.h"
 #include "shard/shard_int.h"

@@ -3,6 +3,7 @@
 #include "core/base/err.h"
 #include "core/base/mem.h"
 #include "core/base/must.h"
+#include "core/conf/aliases.h"
 #include "core/conf/category_list.h"
 #include "core/conf/field.h"
 #include "core/conf/included.h"
@@ -201,6 +202,7 @@ int build_snapshot(struct conf *conf, const struct tree *tree,
         build_pattern_lists(&build);
         build_address_lists(&build);
         build_relay(&build);
+        build_aliases(&build);
         build_included(&build);
         build_reply_lists(&build);
         build_rewrite_lists(&build);

@@ -1,4 +1,5 @@
 #include "core/conf/conf.h"
+#include "core/conf/aliases.h"
 
 #include "core/base/err.h"
 #include "core/base/mem.h"
@@ -48,6 +49,7 @@ static void conf_free(struct conf *conf)
     table_fini(&conf->vmta_by_name);
     for (const struct conf_regex *at = conf->regexes; at != NULL; at = at->next)
         regex_free(at->regex);
+    aliases_fini(conf);
     address_lists_fini(conf);
     table_fini(&conf->vmta_by_id);
     table_fini(&conf->vmta_by_address);

@@ -289,6 +289,9 @@ struct slice conf_rewrite(const struct conf_rewrite_list *list, struct slice sen
                           size_t room_bytes);
 /* Whether everybody may send to the address: relay-domain, relay-address. */
 bool conf_relays(const struct conf *conf, struct slice address, struct regex_scratch *scratch);
+/* How many addresses the mail for this one goes to; 0 when it is no alias. */
+uint32_t conf_alias(const struct conf *conf, struct slice address,
+                    const struct slice **ret_targets);
 /* Messages that name no virtual MTA that there is, and are taken all the same, are queued for this
  * name, which none has: they go by the fallback, or bounce. */
 #define CONF_VMTA_INVALID "{invalid}"

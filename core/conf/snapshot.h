@@ -98,6 +98,7 @@ struct conf {
     struct provider_table providers;
     struct conf_reply_list *reply_lists;
     uint32_t reply_list_count;
+    struct alias_table *aliases; /* NULL = none */
     struct included_file *included;
     struct conf_address_list *relay; /* NULL = none */
     struct conf_rewrite_list *rewrite_lists;

@@ -128,3 +128,18 @@ def test_header_lines_of_files(world):
         daemon.write(config(receiver, '', f'include-headers-from {world.path(name + ".headers")}'))
         answer = daemon.cli('reload')
         assert answer.returncode != 0 and reason in answer.stdout + answer.stderr, answer
+
+
+def test_aliases(world):
+    """Mail for one address goes to others, whoever sends it, and accounting says whom it was for."""
+    receiver = Receiver(world)
+    more = ('alias desk@here.test one@in.test,two@in.test\n<aliases>\n'
+            'abuse@here.test  three@in.test\n</aliases>\n')
+    daemon = world.daemon(config(receiver, 'always-allow-relaying no', more)).start()
+    assert rcpt_codes(daemon, 'one@in.test', 'x@here.test') == [550, 550]
+    assert send_message(daemon.listen, 'a@sender.test', ['Desk@HERE.test', 'abuse@here.test'],
+                        BODY)[0] == 250
+    rows = daemon.wait_for_rows(3)
+    assert sorted((row['rcpt'], row['orcpt']) for row in rows) == [
+        ('one@in.test', 'rfc822;Desk@HERE.test'), ('three@in.test', 'rfc822;abuse@here.test'),
+        ('two@in.test', 'rfc822;Desk@HERE.test')]

@@ -95,6 +95,11 @@ static void mistakes_are_named(void **state)
         {"<smtp-pattern-list l>\n</smtp-pattern-list>\n"
          "<smtp-pattern-list L>\n</smtp-pattern-list>\n",
          "error test:8: <smtp-pattern-list L> is given twice"},
+        {"alias a@b\n", "error test:6: alias: needs more words"},
+        {"alias a@b c\n", "error test:6: \"a@b c\" is not of the form"},
+        {"<aliases>\na@b\n</aliases>\n", "error test:7: \"a@b\" is not of the form"},
+        {"alias a@b c@d\n<aliases>\nA@B e@f\n</aliases>\n", "test:8: alias A@B is given twice"},
+        {"alias a@b c@d\nalias c@d e@f\n", "error test:6: alias a@b: c@d is an alias itself"},
         {"relay-domain a,*\n", "error test:6: relay-domain: \"*\" would take"},
         {"relay-address /(/\n", "error test:6: /(/: "},
         {"invalid-virtual-mta-fallback none\n",
