@@ -134,6 +134,8 @@ static void find_way(struct shard *shard, struct route *route)
     if (!route->way.domain.data || way.vmta_id != route->way.vmta_id ||
         !slice_equal(way.domain, route->way.domain))
         route->owner = place_base(shard->place, way.domain, way.vmta_id);
+    route->has_cold =
+        cold_is_configured(shard, names_text(&shard->names, route->name), route->vmta_id);
     route->way = way;
     route->way_version = shard->version;
 }
@@ -141,10 +143,17 @@ static void find_way(struct shard *shard, struct route *route)
 /* The queue that a message's recipient goes to, and who has it, as far as is known. Of pools each
  * message has its own, whose owner is not remembered. */
 static uint16_t way_of(struct shard *shard, struct route *route, uint64_t message_id,
-                       struct conf_way *ret_way)
+                       struct home_rcpt *rcpt, struct conf_way *ret_way)
 {
     if (route->way_version != shard->version)
         find_way(shard, route);
+    if (route->has_cold && !rcpt->is_cold && rcpt->attempts == 0)
+        rcpt->is_cold = cold_take(shard, route);
+    if (rcpt->is_cold) {
+        conf_way(shard->conf, names_text(&shard->names, route->name),
+                 cold_vmta(shard, route->vmta_id, message_id), message_id, ret_way);
+        return place_base(shard->place, ret_way->domain, ret_way->vmta_id);
+    }
     *ret_way = route->way;
     if (!route->way.by_turn)
         return route->owner;
@@ -435,12 +444,12 @@ int shard_recover_message(struct shard *shard, const struct log_message_state *s
 
 /* What only home knows of a recipient, and where it goes. */
 static void fill_known(struct shard *shard, struct handoff *handoff,
-                       const struct home_message *home, const struct home_rcpt *rcpt)
+                       const struct home_message *home, struct home_rcpt *rcpt)
 {
     struct route *route = slab_at(&shard->routes, rcpt->route);
     struct conf_way way;
 
-    handoff->owner = way_of(shard, route, home->id, &way);
+    handoff->owner = way_of(shard, route, home->id, rcpt, &way);
     handoff->parcel = (struct parcel){.kind = SHARD_HANDOFF, .from = shard->number};
     handoff->message_id = home->id;
     handoff->accepted_s = home->accepted_s;
@@ -457,7 +466,7 @@ static void fill_handoff(struct shard *shard, struct handoff *handoff, uint32_t 
                          uint32_t rcpt_index)
 {
     const struct home_message *home = slab_at(&shard->home_messages, message_index);
-    const struct home_rcpt *rcpt = slab_at(&shard->home_rcpts, rcpt_index);
+    struct home_rcpt *rcpt = slab_at(&shard->home_rcpts, rcpt_index);
 
     fill_known(shard, handoff, home, rcpt);
     handoff->expires_s = expiry_of(shard, home, message_index);
@@ -472,10 +481,13 @@ static void fill_handoff(struct shard *shard, struct handoff *handoff, uint32_t 
 }
 
 /* Another shard knows who has the queue that the recipient goes to. */
-static void note_owner(struct route *route, struct handoff *handoff, uint16_t owner)
+static void note_owner(struct shard *shard, const struct home_rcpt *rcpt, struct handoff *handoff,
+                       uint16_t owner)
 {
+    struct route *route = slab_at(&shard->routes, rcpt->route);
+
     handoff->owner = owner;
-    if (!route->way.by_turn)
+    if (!route->way.by_turn && !rcpt->is_cold)
         route->owner = owner;
 }
 
@@ -493,7 +505,7 @@ static bool hand_out(struct shard *shard, uint32_t message_index, uint32_t rcpt_
 
         if (taken != TAKE_ELSEWHERE)
             return taken == TAKE_DONE;
-        note_owner(slab_at(&shard->routes, rcpt->route), &local, owner);
+        note_owner(shard, rcpt, &local, owner);
     }
     if (mailbox_backlog(shard->wiring.to_shards[local.owner]) > HANDOFF_BACKLOG_MAX)
         return false;
@@ -565,15 +577,14 @@ void home_on_handoff_return(struct shard *shard, struct handoff *handoff)
 void home_on_handoff_back(struct shard *shard, struct handoff *handoff)
 {
     const struct home_message *home = slab_at(&shard->home_messages, handoff->home_message);
-    const struct home_rcpt *rcpt = slab_at(&shard->home_rcpts, handoff->home_rcpt);
-    struct route *route = slab_at(&shard->routes, rcpt->route);
+    struct home_rcpt *rcpt = slab_at(&shard->home_rcpts, handoff->home_rcpt);
     uint16_t owner = handoff->owner;
 
     must((uint8_t)home->id == (uint8_t)handoff->message_id && !rcpt->is_final);
     fill_known(shard, handoff, home, rcpt);
     handoff->expires_s = expiry_of(shard, home, handoff->home_message);
     if (owner != OWNER_UNKNOWN)
-        note_owner(route, handoff, owner);
+        note_owner(shard, rcpt, handoff, owner);
     if (handoff->owner == shard->number)
         shard_take_handoff(shard, handoff);
     else

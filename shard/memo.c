@@ -19,6 +19,7 @@ struct named_record {
     uint32_t index;
     bool is_mode;
     bool is_loosening; /* is_mode: of its end */
+    uint32_t cold;     /* the book that it is of; NONE = of none */
     uint32_t standing; /* the standing order that it ends; NONE = it does not */
     uint8_t bytes[REPORT_NAME_MAX + ORDER_REASON_MAX + 64];
 };
@@ -52,6 +53,7 @@ static struct named_record *persist_key(struct shard *shard, struct slice key, s
     record->is_mode = false;
     record->is_loosening = false;
     record->standing = NONE;
+    record->cold = NONE;
     record->iov = (struct iovec){record->bytes, (size_t)bytes};
     record->request = (struct log_request){
         .parcel = {.kind = SPOOL_APPEND_NAMED, .from = shard->wiring.spool_client},
@@ -141,6 +143,18 @@ bool queues_persist_mode(struct shard *shard, struct queue *queue, struct slice 
     return true;
 }
 
+bool memo_cold(struct shard *shard, struct slice domain, uint32_t vmta_id, struct slice value,
+               uint32_t book)
+{
+    struct named_record *record =
+        persist(shard, COLD_LOG_KEY, domain, vmta_id, value, LOG_WANTS_SYNC);
+
+    if (!record)
+        return false;
+    record->cold = book;
+    return true;
+}
+
 void queues_on_named_answer(struct shard *shard, struct log_request *request)
 {
     struct named_record *record = container_of(request, struct named_record, request);
@@ -148,7 +162,7 @@ void queues_on_named_answer(struct shard *shard, struct log_request *request)
     struct queue *queue = record->queue == NONE ? NULL : slab_at(&shard->queues, record->queue);
     bool is_mode = record->is_mode, is_loosening = record->is_loosening;
     struct mode_order *order = record->order;
-    uint32_t standing = record->standing;
+    uint32_t standing = record->standing, cold = record->cold;
     int32_t status = request->status;
 
     if (report && status < 0)
@@ -158,6 +172,8 @@ void queues_on_named_answer(struct shard *shard, struct log_request *request)
         modes_on_logged(shard, queue, order, is_loosening, status);
     if (standing != NONE)
         orders_on_logged(shard, standing, status);
+    if (cold != NONE)
+        cold_on_logged(shard, cold, status);
     if (report)
         reports_on_persisted(shard, report);
     if (!queue)
@@ -186,9 +202,14 @@ void shard_recover_named(struct shard *shard, const struct log_named *named)
 {
     struct slice rest = SLICE_LITERAL(REST_KEY), pause = SLICE_LITERAL(PAUSE_KEY);
     struct slice mode = SLICE_LITERAL(MODE_KEY), order = SLICE_LITERAL(ORDER_LOG_KEY);
+    struct slice cold = SLICE_LITERAL(COLD_LOG_KEY);
     struct queue *queue;
     struct wire_reader r;
 
+    if (slice_starts_nocase(named->key, cold)) {
+        cold_recover(shard, slice_after(named->key, cold.len), named->value);
+        return;
+    }
     if (slice_starts_nocase(named->key, order)) {
         orders_recover(shard, slice_after(named->key, order.len), named->value);
         return;

@@ -39,5 +39,8 @@
     X("shard/disabled-source-is-used")                                                             \
     X("shard/order-not-told")
 
+/* Seen by tests/sim/product/warmup_scenario.c. */
+#define SHARD_PLANTED_WARMUPS(X) X("shard/cold-share-not-counted") X("shard/cold-book-forgotten")
+
 /* Seen by tests/unit/shard/lease_test.c: somebody is refused without need, no more. */
 #define SHARD_PLANTED_REFUSALS(X) X("shard/poll-brings-nothing")

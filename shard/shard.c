@@ -80,6 +80,7 @@ struct shard *shard_create(struct io *io, const struct shard_options *options)
     modes_init(shard);
     meters_init(shard);
     orders_init(shard);
+    cold_init(shard);
     site_init(shard);
     doubt_init(shard);
     deliver_init(shard);
@@ -98,6 +99,7 @@ void shard_destroy(struct shard *shard)
     ips_fini(shard);
     lease_fini(shard);
     orders_fini(shard);
+    cold_fini(shard);
     modes_fini(shard);
     migrate_fini(shard);
     rates_fini(shard);
@@ -212,6 +214,10 @@ static void on_shard_parcel(void *context, struct parcel *parcel)
     case SHARD_ORDER_GRANT:
     case SHARD_ORDER_NEWS:
         orders_on_parcel(shard, parcel);
+        break;
+    case SHARD_COLD_ASK:
+    case SHARD_COLD_ANSWER:
+        cold_on_parcel(shard, parcel);
         break;
     case SHARD_LIST:
         reports_on_list(shard, container_of(parcel, struct report, parcel));

@@ -11,6 +11,7 @@
  *   queues.c   queues owned here: deferred recipients, pause, rest, expiry
  *   ready.c    their recipients that may go, in fair turns between flows.c
  *   memo.c     what of them the log keeps over restarts
+ *   cold.c     the share of mail that warms up another virtual MTA
  *   modes.c    backoff mode of queues: entered, left, logged
  *   replies.c  what replies lead to by the queue's list of patterns
  *   orders.c   standing orders: sources that queues and providers are kept from
@@ -44,6 +45,7 @@
 #include "net/mx.h"
 #include "net/smtpc.h"
 #include "net/smtpd.h"
+#include "shard/cold.h"
 #include "shard/expiry.h"
 #include "shard/firsts.h"
 #include "shard/flows.h"
@@ -51,6 +53,7 @@
 #include "shard/growth.h"
 #include "shard/lease.h"
 #include "shard/limits.h"
+#include "shard/memo.h"
 #include "shard/message.h"
 #include "shard/modes.h"
 #include "shard/names.h"
@@ -89,6 +92,8 @@ enum shard_parcel_kind {
     SHARD_ORDER_WANT,      /* struct order_want: shard to owner */
     SHARD_ORDER_GRANT,     /* the same on its way back, answered */
     SHARD_ORDER_NEWS,      /* struct order_news: owner past all shards */
+    SHARD_COLD_ASK,        /* struct cold_ask: shard to owner */
+    SHARD_COLD_ANSWER,     /* the same on its way back */
     SHARD_OUTCOME,         /* struct outcome_parcel: owner to home */
     SHARD_LIST,            /* struct report: rows on their way past all homes, for places */
     SHARD_LOCATE,          /* struct locate: owner to home: where does the message lie? */
@@ -137,12 +142,13 @@ struct home_rcpt {
     uint32_t route;
     uint32_t due_s;         /* wall clock seconds, rounded up; 0 = never attempted */
     uint16_t ordinal;       /* in the envelope */
-    uint16_t attempts : 15; /* HOME_ATTEMPTS_MAX stands for all above it */
+    uint16_t attempts : 14; /* HOME_ATTEMPTS_MAX stands for all above it */
+    uint16_t is_cold : 1;   /* goes to the cold virtual MTA of its own, see cold.h */
     uint16_t is_final : 1;
 };
 _Static_assert(sizeof(struct home_rcpt) == 16, "memory of a queued recipient");
 
-#define HOME_ATTEMPTS_MAX 0x7fffu
+#define HOME_ATTEMPTS_MAX 0x3fffu
 
 /* Where recipients of (domain, VMTA, flow) go; interned while recipients use it, and a while
  * longer. */
@@ -154,6 +160,7 @@ struct route {
     uint32_t flow; /* envelope_flow */
     uint32_t refs;
     uint32_t way_version; /* of the configuration that says the way */
+    bool has_cold;        /* some of its recipients go to a cold virtual MTA */
     struct conf_way way;  /* the queue that its recipients go to: its own, or another's */
     uint16_t owner;       /* of that, as far as is known here; who gets a recipient knows better */
 };
@@ -594,6 +601,7 @@ struct shard {
         uint64_t moved;
     } mode_counts;
     struct orders orders;
+    struct cold cold;
     struct list leaving;    /* queues that recipients leave, with ready ones */
     uint64_t left_deferred; /* deferred recipients of such queues */
     uint32_t left_cursor;   /* in `due`, where they are looked for */
@@ -821,23 +829,6 @@ void queues_put_name_of(const struct shard *shard, struct slice domain, uint32_t
 uint64_t queues_monotonic_of(const struct shard *shard, uint64_t wall_us);
 /* The first in line ends when its time is over. */
 void queues_expire(struct shard *shard, struct queue *queue);
-
-/* memo.c */
-void memo_init(struct shard *shard);
-/* The rest of the queue and what DNS said of it; is_last: the queue ends. */
-void memo_rest(struct shard *shard, struct queue *queue, bool is_last);
-/* The pause of a queue as named state, durable before the report is answered. By its base alone. */
-void queues_persist_pause(struct shard *shard, struct slice domain, uint32_t vmta_id, bool paused,
-                          struct report *report);
-/* The mode of the queue as named state; empty: normal, answered when durable. order: waits for it,
- * durable too, or NULL. False when there is no room, or the name is too long. */
-bool queues_persist_mode(struct shard *shard, struct queue *queue, struct slice value,
-                         struct mode_order *order);
-/* A standing order as named state; order: of its end, answered when durable, else NONE. report:
- * waits for it, or NULL. False when there is no room, or the key is too long. */
-bool queues_persist_order(struct shard *shard, struct slice key, struct slice value, uint32_t order,
-                          struct report *report);
-void queues_on_named_answer(struct shard *shard, struct log_request *request);
 
 /* migrate.c */
 void migrate_init(struct shard *shard);

@@ -1,6 +1,7 @@
 #include "core/conf/build.h"
 
 #include "core/base/err.h"
+#include "core/conf/cold.h"
 #include "core/conf/show.h"
 
 #include <errno.h>
@@ -80,6 +81,24 @@ static void warn_of_delivery(struct build *build, const struct settings *setting
     }
 }
 
+static void check_ramp(struct build *build, const struct settings *settings)
+{
+    uint64_t counts[CONF_COLD_DAYS_MAX];
+    uint32_t count;
+
+    for (uint32_t i = 0; i < settings->count; i++) {
+        const struct setting *setting = &settings->items[i];
+
+        if (setting->row->offset == offsetof(struct conf_queue, max_cold_msg) &&
+            setting->row->store == STORE_TEXT &&
+            (setting->row->scopes & SCOPE_BIT(SCOPE_DOMAIN)) != 0 &&
+            conf_cold_ramp(slice_str(setting->value.text), counts, &count) < 0)
+            report_error(build->report, setting->file, setting->line,
+                         "%s: \"%.80s\" is no list of counts a day, as 500/d,1000/d,2000/d",
+                         setting->row->name, setting->text);
+    }
+}
+
 int build_blocks(struct build *build, const struct section *section, uint32_t layer)
 {
     for (const struct section *at = section->children; at != NULL; at = at->next) {
@@ -90,6 +109,7 @@ int build_blocks(struct build *build, const struct section *section, uint32_t la
             continue;
         block.settings = build_settings(build, at, STORE_NOTHING);
         warn_of_delivery(build, block.settings);
+        check_ramp(build, block.settings);
         rc = macro_expand(&build->macros, at->name, add_pattern, &block);
         if (rc == E_SYNTAX)
             report_error(build->report, at->file, at->line, "<domain %.*s>: %s", SHOW(at->name),

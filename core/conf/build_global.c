@@ -270,6 +270,26 @@ static void check_host_id(struct build *build)
         report_error(build->report, build->tree->top.file, 0, "host-id: at most 32 octets");
 }
 
+/* A machine that only checks the file need not have the table. */
+static void build_zone(struct build *build)
+{
+    const char *name = build->conf->global.warm_up_time_zone;
+    int rc;
+
+    zone_init_utc(&build->conf->zone);
+    if (strcmp(name, "UTC") == 0)
+        return;
+    rc = zone_load(&build->conf->zone, name);
+    if (rc >= 0)
+        return;
+    if (build->options->syntax_only && rc == E_UNKNOWN)
+        report_warning(build->report, build->tree->top.file, 0,
+                       "warm-up-time-zone: this machine has no time zone \"%.64s\"", name);
+    else
+        report_error(build->report, build->tree->top.file, 0, "warm-up-time-zone: \"%.64s\": %s",
+                     name, err_text(rc));
+}
+
 void build_global(struct build *build)
 {
     struct conf_global *global = &build->conf->global;
@@ -277,6 +297,7 @@ void build_global(struct build *build)
     field_store_presets(global, SCOPE_GLOBAL, build->conf->presets);
     build_fields(build, &build->tree->top, global);
     check_host_id(build);
+    build_zone(build);
     build_names(build);
     build_listeners(build);
     if (global->shard_count > 0 && global->shard_cpu_count > 0 &&

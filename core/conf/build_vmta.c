@@ -133,6 +133,20 @@ static void fill_addresses(struct build *build, const struct section *section,
                        SHOW(section->name));
 }
 
+/* The names of a section's cold virtual MTAs; what they stand for is looked up when mail goes. */
+static void take_cold(struct build *build, const struct section *section, struct conf_vmta *vmta)
+{
+    struct entry_list list = build_entries(build, section, STORE_COLD_MEMBER);
+    const char **names = arena_alloc(&build->conf->arena, list.count * sizeof(*names));
+
+    if (list.count == 0)
+        return;
+    for (uint32_t i = 0; i < list.count; i++)
+        names[i] = list.items[i]->value.text;
+    vmta->cold_names = names;
+    vmta->cold_count = list.count;
+}
+
 static int add_vmta(struct build *build, const struct section *section)
 {
     struct conf *conf = build->conf;
@@ -154,6 +168,7 @@ static int add_vmta(struct build *build, const struct section *section)
     build_fields(build, section, &slot->vmta);
     slot->own = build_settings(build, section, STORE_NOTHING);
     fill_addresses(build, section, &slot->vmta);
+    take_cold(build, section, &slot->vmta);
     rc = take_layer(build, section, &slot->layer);
     if (rc < 0)
         return rc;
@@ -245,6 +260,8 @@ static void add_members(struct build *build, const struct section *section, stru
         ids[pool->vmta_count++] = position;
         inherit_limits(&conf->vmtas[position], &limits, settings);
         inherit_tier(&conf->vmtas[position], section, &limits);
+        if (conf->vmtas[position].vmta.cold_count == 0)
+            take_cold(build, section, &conf->vmtas[position].vmta);
         inherit_layer(build, entry, &conf->vmtas[position], layer);
     }
     if (members.count == 0)

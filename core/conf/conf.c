@@ -45,6 +45,7 @@ static struct conf *conf_new(void)
 static void conf_free(struct conf *conf)
 {
     pattern_index_fini(&conf->domains);
+    zone_fini(&conf->zone);
     provider_table_fini(&conf->providers);
     table_fini(&conf->vmta_by_name);
     for (const struct conf_regex *at = conf->regexes; at != NULL; at = at->next)
@@ -132,6 +133,11 @@ void conf_unref(struct conf *conf)
 }
 
 /* ---- Looking up ---------------------------------------------------------------------------- */
+
+const struct zone *conf_zone(const struct conf *conf)
+{
+    return &conf->zone;
+}
 
 const struct conf_global *conf_global(const struct conf *conf)
 {

@@ -15,6 +15,7 @@
 
 #include "core/base/ipaddr.h"
 #include "core/base/slice.h"
+#include "core/base/zone.h"
 #include "core/conf/files.h"
 #include "core/conf/reply_rule.h"
 
@@ -140,9 +141,12 @@ struct conf_global {
     bool allow_loopback_mx;        /* allow-loopback-destinations: DNS may name loopback (tests) */
     bool track_first_attempt;      /* track-time-first-attempt */
     bool allow_private_mx; /* destinations in private ranges learnt from DNS (default yes) */
+    const char *warm_up_time_zone;
 };
 
 const struct conf_global *conf_global(const struct conf *conf);
+/* Of warm-up-time-zone. */
+const struct zone *conf_zone(const struct conf *conf);
 
 /* At most count in each span of the interval; CONF_UNLIMITED = no bound, 0 = none at all. */
 struct conf_rate {
@@ -318,6 +322,8 @@ struct conf_vmta {
     struct slice included;                      /* header lines with CRLF; likewise */
     const char *include_headers_from;           /* the file they come from, or NULL */
     uint32_t provider_tier;                     /* enum conf_provider_tier, see provider.h */
+    const char *const *cold_names;              /* cold-virtual-mta, its own or its pool's */
+    uint32_t cold_count;
 };
 
 struct conf_pool {
@@ -455,9 +461,10 @@ struct conf_queue {
     bool ignore_chunking;
     enum conf_pipeline_across pipeline_across_messages;
     bool ignore_8bitmime;
-    bool prefer_ipv6;       /* IPv4 first unless told otherwise */
-    const char *queue_to;   /* name of the queue that takes the mail, or NULL; see conf_way */
-    const char *reroute_to; /* likewise a virtual MTA or pool */
+    bool prefer_ipv6;         /* IPv4 first unless told otherwise */
+    const char *max_cold_msg; /* counts by days, see cold.h; lives as long as the snapshot */
+    const char *queue_to;     /* name of the queue that takes the mail, or NULL; see conf_way */
+    const char *reroute_to;   /* likewise a virtual MTA or pool */
     bool log_commands;
     bool log_connections;
     bool log_data;

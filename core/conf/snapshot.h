@@ -81,6 +81,7 @@ struct conf {
     struct arena arena;
     struct value *presets; /* defaults by row */
     struct conf_global global;
+    struct zone zone; /* of warm-up-time-zone */
     struct conf_queue queue_preset;
     const struct settings *top; /* the top level */
     struct pattern_index domains;
