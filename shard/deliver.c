@@ -179,8 +179,8 @@ static struct outcome_parcel *make_outcome(struct shard *shard, uint32_t queued_
     outcome.status = text_slice(&status);
     outcome.queue = text_slice(&queue_name);
     outcome.source_mta = text_slice(&source_mta);
-    outcome.first_attempt_us =
-        firsts_note(shard, queued_index, facts->connection && outcome.attempts == 1);
+    outcome.first_attempt_us = firsts_note(
+        shard, queued_index, facts->connection && outcome.attempts == 1 ? outcome.logged_us : 0);
     bytes = outcome_encode(&outcome, parcel->bytes, sizeof(parcel->bytes));
     must(bytes > 0);
     count_outcome(shard, &outcome);

@@ -44,11 +44,11 @@ uint32_t firsts_at(const struct shard *shard, uint32_t queued_index)
     return queued_index < firsts->capacity ? firsts->at_s[queued_index] : 0;
 }
 
-uint64_t firsts_note(struct shard *shard, uint32_t queued_index, bool is_first)
+uint64_t firsts_note(struct shard *shard, uint32_t queued_index, uint64_t first_us)
 {
     if (!conf_global(shard->conf)->track_first_attempt)
         return 0;
-    if (is_first)
-        firsts_put(shard, queued_index, (uint32_t)(io_wall_us(shard->io) / 1000000));
+    if (first_us != 0)
+        firsts_put(shard, queued_index, (uint32_t)(first_us / 1000000));
     return (uint64_t)firsts_at(shard, queued_index) * 1000000;
 }

@@ -7,7 +7,6 @@
  */
 #pragma once
 
-#include <stdbool.h>
 #include <stdint.h>
 
 struct firsts {
@@ -21,6 +20,6 @@ void firsts_fini(struct shard *shard);
 /* The recipient is new at this index; at_s: what another shard knows, or 0. */
 void firsts_put(struct shard *shard, uint32_t queued_index, uint32_t at_s);
 uint32_t firsts_at(const struct shard *shard, uint32_t queued_index);
-/* Something was said of the recipient; is_first: by its first attempt, just now. The time of that,
- * wall clock, 0 when it is not known or not to be known. */
-uint64_t firsts_note(struct shard *shard, uint32_t queued_index, bool is_first);
+/* Something was said of the recipient; first_us: when, wall clock, if by its first attempt, else 0.
+ * The time of that attempt in whole seconds, 0 when it is not known or not to be known. */
+uint64_t firsts_note(struct shard *shard, uint32_t queued_index, uint64_t first_us);

@@ -19,7 +19,7 @@ def test_log_directives(world):
     daemon.start()
     for number, rcpt in enumerate(['no@talk.test', 'a@data.test', 'a@short.test', 'a@none.test']):
         assert send_message(daemon.listen, f'from{number}@s.test', [rcpt], TEXT)[0] == 250
-        daemon.wait_for(20, queued_rcpts=0)
+        daemon.wait_for(20, bounced=1, delivered=number)
     place = f'smtp-out {daemon.source}>{receiver.address}:2525 '
 
     def lines(needle):
