@@ -1,5 +1,6 @@
 #include "core/conf/override.h"
 
+#include "core/conf/cold.h"
 #include "core/conf/field.h"
 #include "core/conf/reply_list.h"
 
@@ -65,7 +66,9 @@ static bool read_value(struct build *build, const struct conf_override *override
                        const struct directive *row, struct setting *setting)
 {
     struct arena *arena = &build->conf->arena;
+    uint64_t counts[CONF_COLD_DAYS_MAX];
     char why[VALUE_WHY_MAX];
+    uint32_t count;
 
     *setting = (struct setting){.row = row,
                                 .text = arena_strdup(arena, override->value),
@@ -82,6 +85,12 @@ static bool read_value(struct build *build, const struct conf_override *override
     if (row->store == STORE_TEXT && row->offset == offsetof(struct conf_queue, reply_list_name) &&
         reply_list_find(build->conf, slice_str(setting->value.text)) == NULL) {
         complain(build, override, "%s: there is no list \"%.80s\"", row->name, setting->text);
+        return false;
+    }
+    if (row->store == STORE_TEXT && row->offset == offsetof(struct conf_queue, max_cold_msg) &&
+        conf_cold_ramp(slice_str(setting->value.text), counts, &count) < 0) {
+        complain(build, override, "%s: \"%.80s\" is no list of counts a day", row->name,
+                 setting->text);
         return false;
     }
     return true;

@@ -147,6 +147,8 @@ static void what_is_wrong_is_refused_and_changes_nothing(void **state)
               "there is no virtual MTA \"v9\"");
     assert_in(ask(&f, "override a.test/v1 smtp-pattern-list=l2 --for=2h --reason=x"),
               "there is no list \"l2\"");
+    assert_in(ask(&f, "override a.test/v1 max-cold-virtual-mta-msg=5/h --for=2h --reason=x"),
+              "\"5/h\" is no list of counts a day");
     assert_in(ask(&f, "override a.test/v1 queue-to=b.test --for=2h --reason=x"),
               "queue-to cannot be overridden");
     assert_in(ask(&f, "override a.test/v1 max-smtp-out=2 --for=2h"), "--reason=TEXT");
