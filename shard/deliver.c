@@ -957,7 +957,8 @@ void deliver_on_rcpt(struct shard *shard, struct delivery *delivery, uint32_t in
         queues_note_error(shard, queue, verdict);
         fate.kind = FATE_RETRY_AT_ONCE;
     }
-    replies_bend_fate(shard, delivery->connection, &react, verdict, &fate);
+    replies_bend_fate(shard, delivery->connection, queue, &react, verdict, queued_attempts(queued),
+                      age_ms(shard, queued), &fate);
     if (fate.kind == FATE_DELIVERED)
         count_message(shard, delivery);
     if (fate.kind == FATE_DELIVERED) {

@@ -238,6 +238,11 @@ static uint8_t queue_family(struct shard *shard, const struct queue *queue, uint
     return best_of_first <= best_of_second ? first : second;
 }
 
+bool lane_has_way(struct shard *shard, const struct queue *queue)
+{
+    return queue->site && queue_family(shard, queue, io_now_ns(shard->io)) != IPADDR_NONE;
+}
+
 bool lane_leave_ipv6(struct shard *shard, const struct connection *connection,
                      const struct queue *queue)
 {

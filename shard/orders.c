@@ -100,6 +100,7 @@ static struct order *obtain(struct shard *shard, const struct order_facts *facts
     if (!order || !table_insert(&shard->orders.table, hash_of(&key), index)) {
         if (order)
             slab_free(&shard->orders.slab, index);
+        shard->orders.forgotten++;
         log_error("no room for another standing order: %s of %s", order_kind_text(key.kind),
                   facts->who);
         return NULL;
@@ -252,13 +253,17 @@ static void tell_owner(struct shard *shard, struct order *order)
 {
     struct order_tell *tell = &order->tell;
 
-    if (order->tell_is_out || !(order->must_tell || order->to_return || order->to_credit))
+    if (order->tell_is_out ||
+        !(order->must_tell || order->to_return || order->to_credit || order->missed_news))
         return;
     tell->facts = order->facts;
     tell->index = order->index;
     tell->tightens = order->must_tell;
     tell->returned = order->to_return;
     tell->delivered = order->to_credit;
+    tell->asks = order->missed_news;
+    tell->is_gone = false;
+    order->missed_news = false;
     order->must_tell = false;
     order->to_return = 0;
     order->to_credit = 0;
@@ -383,6 +388,7 @@ static void obey(struct shard *shard, struct order *order, const struct order_fa
     order->is_over = false;
     order->is_loosening = false;
     order->allowed = 0;
+    order->has_delivered = false;
     if (facts != &order->facts)
         order->facts = *facts;
     order->to_credit = 0;
@@ -538,8 +544,11 @@ static void lend(struct shard *shard, struct order *order)
 
 static void hear(struct shard *shard, struct order *order, const struct order_tell *tell)
 {
+    /* What nobody uses is not added to: else it were used all at once one day. */
+    bool is_used_up = order->lent >= order->allowed;
+
     must(order->lent >= tell->returned);
-    order->lent -= tell->returned;
+    order->lent -= planted("shard/probe-lends-too-much") ? order->lent : tell->returned;
     if (tell->tightens) {
         if (&order->tell == tell) {
             announce(shard, order, NULL);
@@ -552,8 +561,8 @@ static void hear(struct shard *shard, struct order *order, const struct order_te
             send_news(shard, order);
         }
     } else if (!order->is_over && tell->facts.since_us == order->facts.since_us &&
-               order->facts.until_ns <= io_now_ns(shard->io)) {
-        order->allowed += tell->delivered;
+               order->facts.until_ns <= io_now_ns(shard->io) && is_used_up) {
+        order->allowed += tell->delivered > 0;
     }
     if (order->facts.kind == ORDER_STOP)
         lend(shard, order);
@@ -664,6 +673,7 @@ void orders_on_delivered(struct shard *shard, struct connection *connection)
     if (order->is_over || connection->opened_ns < order->facts.since_ns)
         return;
     order->to_credit++;
+    order->has_delivered = true;
     tell_owner(shard, order);
 }
 
@@ -699,12 +709,12 @@ bool orders_disable_source(struct shard *shard, struct queue *queue, const struc
     return true;
 }
 
-bool orders_stop(struct shard *shard, struct connection *connection, uint64_t for_ms,
-                 const char *reason)
+bool orders_stop(struct shard *shard, const struct connection *connection,
+                 const struct ipaddr *source, uint64_t for_ms, const char *reason)
 {
     const struct lane *lane = connection->lane;
-    const struct order *present = stop_of(shard, lane->site, &lane->source);
-    struct order_facts facts = {.kind = ORDER_STOP, .source = lane->source, .first_ms = for_ms};
+    struct order *present = stop_of(shard, lane->site, source);
+    struct order_facts facts = {.kind = ORDER_STOP, .source = *source, .first_ms = for_ms};
     struct order *order;
 
     /* What was under way when the stop began says nothing new. */
@@ -712,7 +722,7 @@ bool orders_stop(struct shard *shard, struct connection *connection, uint64_t fo
         return false;
     if (present) {
         facts.first_ms = present->facts.first_ms > for_ms ? present->facts.first_ms : for_ms;
-        facts.stops = present->facts.stops;
+        facts.stops = present->has_delivered ? 0 : present->facts.stops;
     }
     facts.stops += facts.stops < STOPS_MAX;
     set_times(shard, &facts, facts.first_ms << (facts.stops - 1));
@@ -827,8 +837,11 @@ static void on_tell(struct shard *shard, struct order_tell *tell)
     struct order_key key = key_of(&tell->facts);
     struct order *order = tell->tightens ? obtain(shard, &tell->facts) : find(shard, &key);
 
+    tell->is_gone = !order;
     if (order) {
         hear(shard, order, tell);
+        order->has_news |= tell->asks;
+        send_news(shard, order);
         free_if_over(shard, order);
     }
     tell->parcel.kind = SHARD_ORDER_TOLD;
@@ -856,12 +869,14 @@ static void heed_news(struct shard *shard, const struct order_news *news)
     bool is_ahead = order && !order->is_over &&
                     (order->must_tell || (order->tell_is_out && order->tell.tightens));
 
-    if (!order || (is_ahead && news->is_over))
+    if (!order)
         return;
-    if (news->is_over)
+    if (is_ahead)
+        order->missed_news = true;
+    if (news->is_over && !is_ahead)
         end(shard, order);
-    else if (order->is_over || (news->facts.since_us != order->facts.since_us &&
-                                (!is_ahead || is_tighter(order, &news->facts))))
+    else if (!news->is_over && (order->is_over || (news->facts.since_us != order->facts.since_us &&
+                                                   (!is_ahead || is_tighter(order, &news->facts)))))
         obey(shard, order, &news->facts);
     tell_owner(shard, order);
     free_if_over(shard, order);
@@ -892,6 +907,10 @@ void orders_on_parcel(struct shard *shard, struct parcel *parcel)
     case SHARD_ORDER_TOLD:
         order = container_of(container_of(parcel, struct order_tell, parcel), struct order, tell);
         order->tell_is_out = false;
+        /* News may have come meanwhile that begin it anew. */
+        if (order->tell.asks && order->tell.is_gone && !order->must_tell &&
+            order->facts.since_us == order->tell.facts.since_us)
+            end(shard, order);
         tell_owner(shard, order);
         free_if_over(shard, order);
         break;

@@ -3,9 +3,10 @@
  *
  * An order keeps mail away from a source address: a queue does not use it any more (SOURCE_OFF), or
  * nothing goes from it to a provider (STOP). After its time a STOP is a probe: one connection in
- * all from that source to that provider, over all shards, and one more for each one that delivered;
- * a refusal on one of them is a new stop, twice as long. SOURCE_OFF ends after its time or by an
- * operator, STOP when as many connections are allowed as anybody wants, or has come to nothing.
+ * all from that source to that provider, over all shards. When all that are allowed stand and one
+ * of them delivers its first message, one more is allowed; a refusal is a new stop, twice as long
+ * unless something was delivered meanwhile. SOURCE_OFF ends after its time or by an operator, STOP
+ * with a hundred connections, a day without a refusal, or by an operator.
  *
  * Every shard holds all orders. The shard that sees a reply obeys at once and tells the order's
  * owner, which follows from the hash of its key; the owner logs it as a named state
@@ -75,6 +76,8 @@ struct order_tell {
     uint32_t returned;  /* connections */
     uint32_t delivered; /* connections of the probe that began at facts.since_ns */
     bool tightens;
+    bool asks;    /* what counts: news came that was not heeded */
+    bool is_gone; /* the answer: the owner has no such order */
 };
 
 /* Shard to owner, which keeps it until there is a connection for it. */
@@ -107,13 +110,15 @@ struct order {
     struct io_timer timer;
     struct order_tell tell;
     bool tell_is_out;
-    bool must_tell; /* that it is tighter here */
+    bool must_tell;   /* that it is tighter here */
+    bool missed_news; /* they came while the owner was about to hear of what is tighter here */
     uint32_t to_return;
     uint32_t to_credit;
     struct order_want want;
     bool want_is_out;
-    uint32_t granted; /* connections lent to this shard */
-    uint32_t used;    /* of them, that stand */
+    uint32_t granted;   /* connections lent to this shard */
+    uint32_t used;      /* of them, that stand */
+    bool has_delivered; /* a connection of the probe, here */
     struct list lanes;
     /* At its owner. */
     struct order_news news;
@@ -134,6 +139,7 @@ struct orders {
     uint64_t begun;
     uint64_t ended;
     uint64_t recovered;
+    uint64_t forgotten; /* for want of memory */
 };
 
 void orders_init(struct shard *shard);
@@ -171,10 +177,10 @@ void orders_on_delivered(struct shard *shard, struct connection *connection);
 /* for_ms: CONF_UNLIMITED = until an operator says so. True when it is new. */
 bool orders_disable_source(struct shard *shard, struct queue *queue, const struct ipaddr *source,
                            uint64_t for_ms, const char *reason);
-/* A reply on that connection asks for a stop of its source at the queue's provider. True when it
- * began one. */
-bool orders_stop(struct shard *shard, struct connection *connection, uint64_t for_ms,
-                 const char *reason);
+/* A reply on that connection asks for a stop of the source at the connection's provider. True when
+ * it began one: what was under way when the last one began says nothing new. */
+bool orders_stop(struct shard *shard, const struct connection *connection,
+                 const struct ipaddr *source, uint64_t for_ms, const char *reason);
 
 /* ---- Operators, restarts, reports ---- */
 

@@ -37,7 +37,8 @@
     X("shard/connection-uses-no-token")                                                            \
     X("shard/no-tokens-when-ahead")                                                                \
     X("shard/disabled-source-is-used")                                                             \
-    X("shard/order-not-told")
+    X("shard/order-not-told")                                                                      \
+    X("shard/probe-lends-too-much")
 
 /* Seen by tests/sim/product/warmup_scenario.c. */
 #define SHARD_PLANTED_WARMUPS(X) X("shard/cold-share-not-counted") X("shard/cold-book-forgotten")

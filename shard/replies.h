@@ -1,5 +1,6 @@
 /*
- * replies: the actions of a queue's <smtp-pattern-list>, carried out where the reply came.
+ * replies: what replies ask for, by a queue's <smtp-pattern-list>, else by what is known of the
+ * provider (policy/provider_rule.h), else unasked (policy/react.h); carried out where they came.
  *
  * policy/react.h says what a reply leads to, this does it: the mode of the queue at once (modes.h),
  * the fate of the recipient, the host that is passed by, the queue that rests or ends. Of a queue
@@ -18,9 +19,11 @@ struct shard;
 /* What the reply leads to; the mode of the queue follows at once, and so do standing orders. */
 struct react replies_heed(struct shard *shard, struct connection *connection, struct queue *queue,
                           const struct verdict *verdict);
-/* The fate of the recipient that the reply was for. */
+/* The fate of the recipient that the reply was for; its attempts before this one, and its age. */
 void replies_bend_fate(struct shard *shard, struct connection *connection,
-                       const struct react *react, const struct verdict *verdict, struct fate *fate);
+                       const struct queue *queue, const struct react *react,
+                       const struct verdict *verdict, uint32_t attempts, uint64_t age_ms,
+                       struct fate *fate);
 /* What follows for the queue; the recipient that the reply was for is settled. */
 void replies_act(struct shard *shard, struct queue *queue, const struct react *react,
                  const struct verdict *verdict);

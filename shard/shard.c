@@ -81,6 +81,7 @@ struct shard *shard_create(struct io *io, const struct shard_options *options)
     meters_init(shard);
     orders_init(shard);
     cold_init(shard);
+    triggers_init(&shard->triggers);
     site_init(shard);
     doubt_init(shard);
     deliver_init(shard);
@@ -98,6 +99,7 @@ void shard_destroy(struct shard *shard)
     site_fini(shard);
     ips_fini(shard);
     lease_fini(shard);
+    triggers_fini(&shard->triggers);
     orders_fini(shard);
     cold_fini(shard);
     modes_fini(shard);

@@ -15,6 +15,7 @@
  *   modes.c    backoff mode of queues: entered, left, logged
  *   replies.c  what replies lead to by the queue's list of patterns
  *   orders.c   standing orders: sources that queues and providers are kept from
+ *   triggers.c how often a reply line was hit
  *   migrate.c  queues that go to another shard, and their recipients
  *   resolve.c  from a queue to its site: resolution
  *   site.c     destinations, and the connections to them: opened, given to queues, ended
@@ -68,6 +69,7 @@
 #include "shard/shard.h"
 #include "shard/site.h"
 #include "shard/tidy.h"
+#include "shard/triggers.h"
 
 #define NONE UINT32_MAX
 
@@ -602,6 +604,7 @@ struct shard {
     } mode_counts;
     struct orders orders;
     struct cold cold;
+    struct triggers triggers;
     struct list leaving;    /* queues that recipients leave, with ready ones */
     uint64_t left_deferred; /* deferred recipients of such queues */
     uint32_t left_cursor;   /* in `due`, where they are looked for */

@@ -9,7 +9,7 @@
  *
  * The category says what the receiver complained of. The class is apart from it, since many 5xx
  * say nothing about the address: a 4xx is always transient, and a 5xx what its rule says. The
- * reaction is what the rule advises for other mail; nothing here acts on it.
+ * reaction is what the rule advises for other mail (shard/policy/react.h).
  *
  * Pure: no I/O, no clock. Classifying allocates nothing (regex.h says when its scratch grows) and
  * takes a few microseconds; the text is cut to CLASSIFY_TEXT_MAX octets.

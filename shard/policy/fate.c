@@ -50,6 +50,18 @@ static bool is_decided(const struct verdict *verdict, const struct conf_queue *s
     return true;
 }
 
+/* Again after a delay, unless its time is over by then. */
+static struct fate fate_after(const struct conf_queue *settings, uint64_t delay_ms, uint64_t age_ms)
+{
+    struct fate fate = {.kind = FATE_RETRY, .delay_ms = delay_ms, .category = ""};
+
+    if (age_ms + delay_ms > settings->bounce_after_ms) {
+        fate.kind = FATE_BOUNCED;
+        fate.category = "message-expired";
+    }
+    return fate;
+}
+
 struct fate fate_of_rcpt(const struct verdict *verdict, const struct conf_queue *settings,
                          uint32_t attempts, uint64_t age_ms, struct rng *rng)
 {
@@ -70,12 +82,13 @@ struct fate fate_of_rcpt(const struct verdict *verdict, const struct conf_queue 
     }
     if (is_decided(verdict, settings, &fate.kind))
         return fate;
-    fate.delay_ms = rcpt_delay_ms(verdict, settings, attempts, rng);
-    if (age_ms + fate.delay_ms > settings->bounce_after_ms) {
-        fate.kind = FATE_BOUNCED;
-        fate.category = "message-expired";
-    }
-    return fate;
+    return fate_after(settings, rcpt_delay_ms(verdict, settings, attempts, rng), age_ms);
+}
+
+struct fate fate_of_held(const struct conf_queue *settings, uint32_t attempts, uint64_t age_ms,
+                         struct rng *rng)
+{
+    return fate_after(settings, fate_retry_delay_ms(settings, attempts, rng), age_ms);
 }
 
 bool fate_is_ipv6_refusal(const struct verdict *verdict)

@@ -31,6 +31,10 @@ struct fate {
 struct fate fate_of_rcpt(const struct verdict *verdict, const struct conf_queue *settings,
                          uint32_t attempts, uint64_t age_ms, struct rng *rng);
 
+/* A recipient that a 5xx does not give up: FATE_RETRY, or expired. */
+struct fate fate_of_held(const struct conf_queue *settings, uint32_t attempts, uint64_t age_ms,
+                         struct rng *rng);
+
 /* A refusal that may be meant for our IPv6 address alone: receivers ask more of it than of IPv4 (a
  * name, a signature) and say so with x.7.x, or by naming IPv6. Nothing is said about IPv4 by it. */
 bool fate_is_ipv6_refusal(const struct verdict *verdict);

@@ -1,5 +1,7 @@
 #include "shard/policy/react.h"
 
+#include "core/mail/classify.h"
+
 #define MODES (CONF_REPLY_BACKOFF | CONF_REPLY_NORMAL)
 #define WAYS  (CONF_REPLY_SKIP_MX | CONF_REPLY_BOUNCE_QUEUE)
 
@@ -8,12 +10,13 @@ static bool is_rcpt_deferral(const struct verdict *verdict)
     return verdict->stage == VERDICT_AT_RCPT && verdict->class == VERDICT_TRANSIENT;
 }
 
-/* What a rule adds to what those before it said. */
-static void add_rule(struct react *react, const struct conf_reply_rule *rule,
-                     const struct verdict *verdict)
+void react_add(struct react *react, const struct conf_reply_rule *rule,
+               const struct verdict *verdict, react_fires_fn *fires, void *context)
 {
     unsigned actions = rule->actions;
 
+    if (fires != NULL && !fires(context, rule))
+        actions &= ~(unsigned)CONF_REPLY_STANDING;
     if (react->actions & MODES)
         actions &= ~(unsigned)MODES;
     if (react->actions & WAYS)
@@ -30,13 +33,15 @@ static void add_rule(struct react *react, const struct conf_reply_rule *rule,
         react->source_rule = rule;
         react->disabled_ms = rule->disabled_ms;
     }
+    if ((actions & CONF_REPLY_STOP) != 0 && react->stop_rule == NULL)
+        react->stop_rule = rule;
     react->actions |= actions;
     if (react->rule == NULL)
         react->rule = rule;
 }
 
 struct react react_to(const struct conf_reply_list *list, const struct verdict *verdict,
-                      struct regex_scratch *scratch)
+                      struct regex_scratch *scratch, react_fires_fn *fires, void *context)
 {
     struct react react = {.backoff_ms = CONF_REPLY_NO_TIME, .disabled_ms = CONF_REPLY_NO_TIME};
     struct regex_subject subject;
@@ -46,7 +51,44 @@ struct react react_to(const struct conf_reply_list *list, const struct verdict *
     regex_subject_set(&subject, verdict_text(verdict));
     for (uint32_t i = 0; i < list->rule_count; i++) {
         if (regex_match(list->rules[i].regex, &subject, scratch) == REGEX_YES)
-            add_rule(&react, &list->rules[i], verdict);
+            react_add(&react, &list->rules[i], verdict, fires, context);
     }
     return react;
+}
+
+const struct conf_reply_rule *react_unasked(const struct verdict *verdict, struct slice host,
+                                            struct regex_scratch *scratch)
+{
+    static const struct conf_reply_rule of_source = {
+        .id = 1,
+        .actions = CONF_REPLY_STOP | CONF_REPLY_DEFER_RCPT,
+        .stop_ms = 3600000,
+        .scope = CONF_REPLY_OF_SOURCE_IP,
+        .trigger = {.count = 2, .interval_ms = 600000},
+        .text = "aimed at the source address",
+        .file = "ringpost",
+    };
+    static const struct conf_reply_rule of_sender = {
+        .id = 2,
+        .actions = CONF_REPLY_DEFER_RCPT,
+        .scope = CONF_REPLY_OF_SENDER_DOMAIN,
+        .trigger = {.count = 1},
+        .text = "aimed at the sender",
+        .file = "ringpost",
+    };
+    struct classify_reply reply = {.text = verdict_text(verdict),
+                                   .code = verdict->code,
+                                   .host = host,
+                                   .stage = verdict->stage};
+    struct classify_answer answer;
+
+    if (verdict->class != VERDICT_PERMANENT || (verdict->flags & VERDICT_FROM_REPLY) == 0 ||
+        verdict->stage < VERDICT_AT_MAIL)
+        return NULL;
+    classify(classify_shipped(), &reply, scratch, &answer);
+    if (answer.reaction != CLASSIFY_HOLD)
+        return NULL;
+    return answer.scope == CLASSIFY_SOURCE_IP       ? &of_source
+           : answer.scope == CLASSIFY_SENDER_DOMAIN ? &of_sender
+                                                    : NULL;
 }

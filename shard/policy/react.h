@@ -19,9 +19,23 @@ struct react {
     uint64_t disabled_ms; /* likewise */
     const struct conf_reply_rule *mode_rule;   /* that BACKOFF or NORMAL come from, or NULL */
     const struct conf_reply_rule *source_rule; /* that DISABLE_SOURCE comes from, or NULL */
+    const struct conf_reply_rule *stop_rule;   /* that STOP comes from, or NULL */
     const struct conf_reply_rule *rule;        /* the first one that matches, or NULL */
 };
 
-/* list: NULL = none. scratch: of the calling thread. */
+/* Whether a line that matches has been hit often enough for what it leaves standing. */
+typedef bool react_fires_fn(void *context, const struct conf_reply_rule *rule);
+
+/* list: NULL = none. scratch: of the calling thread. fires: asked once for each line that matches;
+ * NULL = each of them fires. */
 struct react react_to(const struct conf_reply_list *list, const struct verdict *verdict,
-                      struct regex_scratch *scratch);
+                      struct regex_scratch *scratch, react_fires_fn *fires, void *context);
+/* What one more rule says, which matches the reply. */
+void react_add(struct react *react, const struct conf_reply_rule *rule,
+               const struct verdict *verdict, react_fires_fn *fires, void *context);
+/*
+ * What a refusal leads to that no rule speaks of: one that is aimed at our address or at the sender
+ * bounces nobody. NULL for nothing. host: the MX host, may be empty.
+ */
+const struct conf_reply_rule *react_unasked(const struct verdict *verdict, struct slice host,
+                                            struct regex_scratch *scratch);

@@ -6,6 +6,7 @@
  *
  *   timeline_test DIRECTORY           compares every case
  *   timeline_test DIRECTORY write     writes the texts anew
+ * A NAME behind that: this case alone.
  *
  * A is the best MX, B the second; s1 and s2 are our addresses. Times are whole seconds, and after
  * a hundred of them tens of minutes: retries are spread by a tenth.
@@ -36,11 +37,15 @@ struct timeline_case {
     uint32_t outage_minutes; /* … until then; 0 = for ever */
     uint32_t messages;
     uint32_t source_count;
-    uint32_t out_max;    /* max-smtp-out; 0 = 1 */
-    bool by_route;       /* smtp-hosts A, and pipelining as it is by default */
-    const char *replies; /* lines of the <smtp-pattern-list>; NULL = there is none */
-    const char *backoff; /* lines of the <domain> besides */
-    bool by_chunks;      /* nothing is sent ahead, so that BDAT is worth it where it is offered */
+    uint32_t out_max;      /* max-smtp-out; 0 = 1 */
+    bool by_route;         /* smtp-hosts A, and pipelining as it is by default */
+    const char *replies;   /* lines of the <smtp-pattern-list>; NULL = there is none */
+    const char *backoff;   /* lines of the <domain> besides */
+    const char *provider;  /* whose hosts both are, with the pack on; they have one set of rules */
+    uint32_t domain_count; /* the messages' in turn; 0 = 1 */
+    uint32_t brief_s;      /* what happens is summed up over spans of so many seconds */
+    uint32_t latency_ms;   /* of the wire; 0 = 1 */
+    bool by_chunks;        /* nothing is sent ahead, so that BDAT is worth it where it is offered */
 };
 
 #define OFFERS_BDAT "offer pipelining chunking"
@@ -193,6 +198,52 @@ static const struct timeline_case cases[] = {
      .replies = "reply /address is listed/ disable-source-ip\n",
      .backoff = " reenable-source-ip-after 1h\n backoff-upon-all-sources-disabled yes\n"
                 " backoff-max-msg-rate 1/10m\n backoff-retry-after 20m\n"},
+    {.name = "gmail-recovery",
+     .what = "4.7.28 stops s1 at all of Google's hosted domains for ten minutes, then one "
+             "connection probes, and one more with each that delivers",
+     .rules = {{"mail connections=6 421 4.7.28 Our system has detected an unusual rate of mail "
+                "originating from your IP address"}},
+     .messages = 500,
+     .latency_ms = 20,
+     .out_max = 20,
+     .provider = "google",
+     .domain_count = 25000,
+     .brief_s = 120},
+    {.name = "yahoo-tss04",
+     .what = "TSS04 stops s1 for two hours; s2 goes on",
+     .rules = {{"mail from=10.9.0.1/32 until=3600 421 4.7.0 [TSS04] Messages from 10.9.0.1 "
+                "temporarily deferred "
+                "due to unexpected volume or user complaints"}},
+     .messages = 400,
+     .source_count = 2,
+     .out_max = 4,
+     .provider = "yahoo",
+     .backoff = " max-msg-rate 2/1m\n",
+     .domain_count = 1,
+     .brief_s = 600},
+    {.name = "microsoft-s3150",
+     .what = "a 550 that names the network stops s1 for two hours and bounces nobody; s2 goes on",
+     .rules =
+         {{"rcpt from=10.9.0.1/32 until=3600 550 5.7.1 Unfortunately, messages from [10.9.0.1] "
+           "weren't sent. Part of their network is on our block list (S3150)."}},
+     .messages = 400,
+     .source_count = 2,
+     .out_max = 4,
+     .backoff = " max-msg-rate 2/1m\n",
+     .provider = "outlook",
+     .domain_count = 1,
+     .brief_s = 600},
+    {.name = "one-of-eight-listed",
+     .what = "a blocklist's 554 to one of eight addresses: it leaves, and nobody bounces",
+     .rules = {{"rcpt from=10.9.0.3/32 554 5.7.1 Service unavailable; Client host [10.9.0.3] "
+                "blocked using zen.spamhaus.org"},
+               {"rcpt from=10.9.0.3/32 554 5.7.1 Service unavailable; Client host [10.9.0.3] "
+                "blocked using zen.spamhaus.org"}},
+     .messages = 800,
+     .source_count = 8,
+     .out_max = 16,
+     .domain_count = 1,
+     .brief_s = 600},
     {.name = "skip-mx",
      .what = "a refusal by the best MX: the message goes to the second one at once, and so does "
              "the next",
@@ -219,7 +270,21 @@ static const struct timeline_case cases[] = {
 
 #define CASE_COUNT (sizeof(cases) / sizeof(cases[0]))
 
+/* What a source address met within a span of a brief case. */
+struct span {
+    uint32_t connects;
+    uint32_t open; /* goes on */
+    uint32_t most;
+    uint32_t taken;
+    uint32_t refused;
+};
+
+#define SOURCES_MAX 8
+#define RCPTS_MAX   50 /* of an injected message */
+
 struct timeline {
+    struct span spans[SOURCES_MAX];
+    uint64_t span; /* the number of the present one */
     const struct timeline_case *of;
     struct sim_world *world;
     struct product product;
@@ -259,6 +324,25 @@ static void tell_time(struct timeline *t)
         tell(t, "%3um  ", (unsigned)((seconds + 300) / 600 * 10));
 }
 
+/* The spans that are over are told, those in which nothing happened are not. */
+static void tell_spans(struct timeline *t, bool is_end)
+{
+    uint64_t span = (sim_now_ns(t->world) - t->start_ns) / SECOND_NS / t->of->brief_s;
+
+    if (span == t->span && !is_end)
+        return;
+    for (unsigned i = 0; i < SOURCES_MAX; i++) {
+        struct span *sum = &t->spans[i];
+
+        if (sum->connects + sum->taken + sum->refused > 0)
+            tell(t, "%3um  s%u  %u connects, at most %u at once; %u taken, %u refused\n",
+                 (unsigned)(t->span * t->of->brief_s / 60), i + 1, sum->connects, sum->most,
+                 sum->taken, sum->refused);
+        *sum = (struct span){.open = sum->open, .most = sum->open};
+    }
+    t->span = span;
+}
+
 /* ---- Receivers --------------------------------------------------------------------------------
  */
 
@@ -274,14 +358,39 @@ struct talk {
     uint64_t chunk_left; /* octets */
 };
 
+/* The connection is over. */
+static void count_end(struct talk *talk)
+{
+    if (talk)
+        talk->t->spans[talk->client.ip.bytes[3] - 1].open--;
+}
+
 static void hang_up(struct sim_peer_conn *conn, bool by_reset)
 {
+    count_end(sim_peer_data(conn));
     free(sim_peer_data(conn));
     sim_peer_set_data(conn, NULL);
     if (by_reset)
         sim_peer_drop(conn);
     else
         sim_peer_close(conn);
+}
+
+/* Of a brief case: counts instead of a line. */
+static bool count(struct talk *talk, enum rule_stage stage, const char *reply)
+{
+    struct span *span = &talk->t->spans[talk->client.ip.bytes[3] - 1];
+
+    if (talk->t->of->brief_s == 0)
+        return false;
+    tell_spans(talk->t, false);
+    if (stage == RULE_CONNECT) {
+        span->connects++;
+        span->most = span->open > span->most ? span->open : span->most;
+    }
+    span->taken += stage == RULE_DOT && reply[0] == '2';
+    span->refused += stage != RULE_STAGE_COUNT && (reply[0] == '4' || reply[0] == '5');
+    return true;
 }
 
 static void tell_who(struct talk *talk)
@@ -302,26 +411,34 @@ static char answer(struct sim_peer_conn *conn, enum rule_stage stage, const char
         .stage = stage,
         .client = &talk->client.ip,
         .called = &talk->called.ip,
+        .client_connections = t->spans[talk->client.ip.bytes[3] - 1].open,
         .connection_messages = talk->messages,
         .age_ns = sim_now_ns(t->world) - t->start_ns,
     };
     const char *reply = usual;
+    bool is_brief;
 
     rules_ask(t->rules[talk->receiver], &event, sim_rng(t->world), &verdict);
     if (verdict.action == RULE_REPLY || verdict.action == RULE_SAY)
         reply = verdict.reply;
-    tell_who(talk);
+    is_brief = count(talk, stage, verdict.action == RULE_DROP ? "-" : reply);
+    if (!is_brief)
+        tell_who(talk);
     if (verdict.action == RULE_DROP) {
-        tell(t, "%s: closed without an answer\n", what);
+        if (!is_brief)
+            tell(t, "%s: closed without an answer\n", what);
         hang_up(conn, false);
         return '\0';
     }
-    tell(t, "%s: %.*s%s\n", what, (int)strcspn(reply, "\r\n"), reply,
-         verdict.action == RULE_SAY ? ", twice" : "");
+    if (!is_brief)
+        tell(t, "%s: %.*s%s\n", what, (int)strcspn(reply, "\r\n"), reply,
+             verdict.action == RULE_SAY ? ", twice" : "");
     sim_peer_printf(conn, "%s\r\n", reply);
     if (verdict.ends || strncmp(reply, "421", 3) == 0 || strncmp(reply, "554", 3) == 0) {
-        tell_who(talk);
-        tell(t, "closed by the receiver\n");
+        if (!is_brief) {
+            tell_who(talk);
+            tell(t, "closed by the receiver\n");
+        }
         hang_up(conn, false);
         return '\0';
     }
@@ -339,6 +456,7 @@ static void on_open(struct sim_peer_conn *conn)
     io_peer_address(io, sim_peer_fd(conn), &talk->client);
     io_local_address(io, sim_peer_fd(conn), &talk->called);
     sim_peer_set_data(conn, talk);
+    t->spans[talk->client.ip.bytes[3] - 1].open++;
     answer(conn, RULE_CONNECT, "connect", "220 ready");
 }
 
@@ -432,6 +550,7 @@ static void on_line(struct sim_peer_conn *conn, struct slice line)
 static void on_end(struct sim_peer_conn *conn, int32_t reason)
 {
     (void)reason;
+    count_end(sim_peer_data(conn));
     free(sim_peer_data(conn));
     sim_peer_set_data(conn, NULL);
 }
@@ -440,6 +559,23 @@ static const struct sim_peer_handlers receiver_handlers = {on_open, on_line, NUL
 
 /* ---- The injector -----------------------------------------------------------------------------
  */
+
+/* One message, to as many domains as the case has, fifty recipients at most. */
+static void inject(struct sim_peer_conn *conn, struct timeline *t)
+{
+    uint32_t domain_count = t->of->domain_count > 0 ? t->of->domain_count : 1;
+    uint32_t rcpt_count = domain_count < RCPTS_MAX ? domain_count : RCPTS_MAX;
+
+    sim_peer_printf(conn, "MAIL FROM:<a@sender.test>\r\n");
+    for (uint32_t i = 0; i < rcpt_count; i++) {
+        uint32_t number = t->injected * rcpt_count + i;
+
+        sim_peer_printf(conn, "RCPT TO:<u%u@d%u.test>\r\n", number + 1, number % domain_count);
+    }
+    sim_peer_printf(conn, "DATA\r\n");
+    t->injected++;
+    t->replies_left = 2 + rcpt_count;
+}
 
 static void on_injector_line(struct sim_peer_conn *conn, struct slice line)
 {
@@ -460,9 +596,7 @@ static void on_injector_line(struct sim_peer_conn *conn, struct slice line)
     } else if (t->injected == t->of->messages) {
         sim_peer_printf(conn, "QUIT\r\n");
     } else {
-        sim_peer_printf(conn, "MAIL FROM:<a@sender.test>\r\nRCPT TO:<u%u@d0.test>\r\nDATA\r\n",
-                        ++t->injected);
-        t->replies_left = 3;
+        inject(conn, t);
     }
 }
 
@@ -481,23 +615,30 @@ static void report(void *context, enum conf_severity severity, const char *file,
 
 static void load_conf(struct timeline *t)
 {
-    char text[2048];
-    int len = snprintf(
+    char text[2048], sources[512] = "";
+    int len;
+
+    for (uint32_t i = 2; i <= t->of->source_count; i++)
+        snprintf(sources + strlen(sources), sizeof(sources) - strlen(sources),
+                 " smtp-source-host 10.9.0.%u s%u.test\n", i, i);
+    len = snprintf(
         text, sizeof(text),
         "host-name mta.test\nsmtp-listener 127.0.0.1:2525\nsmtp-source-host 10.9.0.1 mta.test\n"
         "<spool /spool>\n</spool>\n"
         "<source 127.0.0.1>\n always-allow-relaying yes\n default-virtual-mta v\n</source>\n"
         "<virtual-mta v>\n smtp-source-host 10.9.0.1 s1.test\n%s</virtual-mta>\n"
         "<domain *>\n max-smtp-out %u\n retry-after 10m\n connection-idle-timeout 5s\n"
-        "%s%s%s</domain>\n%s%s%s",
-        t->of->source_count == 2 ? " smtp-source-host 10.9.0.2 s2.test\n" : "",
-        t->of->out_max > 0 ? t->of->out_max : 1,
+        "%s%s%s</domain>\n%s%s%s%s%s%s",
+        sources, t->of->out_max > 0 ? t->of->out_max : 1,
         t->of->by_route    ? " smtp-hosts [10.0.0.1]:25\n"
         : t->of->by_chunks ? " pipeline-across-messages no\n"
                            : " pipeline-across-messages yes\n",
         t->of->replies ? " smtp-pattern-list l\n" : "", t->of->backoff ? t->of->backoff : "",
         t->of->replies ? "<smtp-pattern-list l>\n" : "", t->of->replies ? t->of->replies : "",
-        t->of->replies ? "</smtp-pattern-list>\n" : "");
+        t->of->replies ? "</smtp-pattern-list>\n" : "",
+        t->of->provider ? "provider-pack on\n<provider " : "",
+        t->of->provider ? t->of->provider : "",
+        t->of->provider ? ">\n mx m0.test m1.test\n</provider>\n" : "");
 
     if (len >= (int)sizeof(text) || conf_load_text("case", text, NULL, report, NULL, &t->conf) < 0)
         abort();
@@ -513,6 +654,11 @@ static void listen_at(struct timeline *t, unsigned receiver)
 static void start_receivers(struct timeline *t)
 {
     for (unsigned i = 0; i < 2; i++) {
+        if (t->of->provider && i == 1) {
+            t->rules[1] = t->rules[0];
+            listen_at(t, i);
+            break;
+        }
         t->rules[i] = rules_create();
         if (t->of->is_down[i])
             tell(t, t->of->outage_minutes ? "%c is down for %u minutes\n" : "%c is down\n", 'A' + i,
@@ -552,11 +698,14 @@ static void play(struct timeline *t)
     const struct ipaddr here = {IPADDR_V4, {127, 0, 0, 1}};
     const struct ipaddr_port product = {here, 2525};
     struct sim_options options = {.latency_min_ns = 1000000, .latency_max_ns = 1000000};
+
     struct product_setup setup = {.shard_count = 1,
                                   .segment_bytes = 256 << 10,
-                                  .segment_count_max = 64,
+                                  .segment_count_max = t->of->brief_s ? 1024 : 64,
                                   .checkpoint_bytes = 256 << 10};
 
+    if (t->of->latency_ms > 0)
+        options.latency_min_ns = options.latency_max_ns = t->of->latency_ms * 1000000ull;
     tell(t, "# %s: %s\n", t->of->name, t->of->what);
     if (t->of->by_route)
         tell(t, "by smtp-hosts A\n");
@@ -564,6 +713,15 @@ static void play(struct timeline *t)
         tell(t, "nothing is sent ahead\n");
     if (t->of->source_count == 2)
         tell(t, "two source addresses\n");
+    else if (t->of->source_count > 2)
+        tell(t, "%u source addresses\n", t->of->source_count);
+    if (t->of->provider)
+        tell(t, "A and B are hosts of %s\n", t->of->provider);
+    if (t->of->domain_count)
+        tell(t, "%u messages to each of %u domains\n",
+             t->of->messages * (t->of->domain_count < RCPTS_MAX ? t->of->domain_count : RCPTS_MAX) /
+                 t->of->domain_count,
+             t->of->domain_count);
     if (t->of->replies)
         tell(t, "%s", t->of->replies);
     if (t->of->backoff)
@@ -573,6 +731,9 @@ static void play(struct timeline *t)
     start_receivers(t);
     t->product.world = t->world;
     t->product.zone.receiver_count = 2;
+    if (t->of->domain_count > 1)
+        setup.limits = (struct shard_limits){
+            .message_count_max = 32768, .rcpt_count_max = 32768, .queue_count_max = 32768};
     setup.conf = t->conf;
     must(product_start(&t->product, &setup) == 0);
     t->start_ns = sim_now_ns(t->world);
@@ -584,14 +745,19 @@ static void play(struct timeline *t)
             if (t->of->is_down[i])
                 listen_at(t, i);
     }
-    if (!sim_run_until(t->world, is_done, t, 4 * 3600 * SECOND_NS, 2000000))
+    if (!sim_run_until(t->world, is_done, t, 8 * 3600 * SECOND_NS,
+                       t->of->brief_s ? 200000000 : 2000000))
         tell(t, "work does not come to an end\n");
+    if (t->of->brief_s)
+        tell_spans(t, true);
     tell_totals(t);
     product_crash(&t->product, false);
+    /* What they remember of clients is memory of the world. */
+    rules_destroy(t->rules[0]);
+    if (t->rules[1] != t->rules[0])
+        rules_destroy(t->rules[1]);
     sim_world_destroy(t->world);
     conf_unref(t->conf);
-    rules_destroy(t->rules[0]);
-    rules_destroy(t->rules[1]);
 }
 
 static bool compare(const struct timeline *t, const char *path)
@@ -610,7 +776,8 @@ static bool compare(const struct timeline *t, const char *path)
 
 int main(int argc, char **argv)
 {
-    bool writes = argc == 3 && strcmp(argv[2], "write") == 0;
+    bool writes = argc >= 3 && strcmp(argv[2], "write") == 0;
+    const char *only = argc == 4 || (argc == 3 && !writes) ? argv[argc - 1] : NULL;
     unsigned bad = 0;
 
     if (argc < 2)
@@ -621,6 +788,10 @@ int main(int argc, char **argv)
         char path[4096];
 
         t->of = &cases[i];
+        if (only && strcmp(only, cases[i].name) != 0) {
+            free(t);
+            continue;
+        }
         snprintf(path, sizeof(path), "%s/%s.txt", argv[1], cases[i].name);
         play(t);
         if (writes) {

@@ -91,7 +91,7 @@ static void every_line_counts_and_the_first_of_a_conflict_wins(void **state)
 
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct verdict verdict = verdict_of(cases[i].reply, cases[i].stage);
-        struct react react = react_to(settings.replies, &verdict, scratch);
+        struct react react = react_to(settings.replies, &verdict, scratch, NULL, NULL);
 
         if (react.actions != cases[i].actions || react.backoff_ms != cases[i].backoff_ms ||
             react.disabled_ms != cases[i].disabled_ms ||
@@ -110,17 +110,37 @@ static void what_the_receiver_did_not_say_leads_to_nothing(void **state)
     struct conf *conf = load(&settings);
     struct verdict verdict = verdict_of("421 too many errors", VERDICT_AT_MAIL);
 
-    assert_int_equal(react_to(NULL, &verdict, scratch).actions, 0);
+    assert_int_equal(react_to(NULL, &verdict, scratch, NULL, NULL).actions, 0);
     verdict.flags = 0;
-    assert_int_equal(react_to(settings.replies, &verdict, scratch).actions, 0);
+    assert_int_equal(react_to(settings.replies, &verdict, scratch, NULL, NULL).actions, 0);
     regex_scratch_free(scratch);
     conf_unref(conf);
+}
+
+static void a_refusal_of_ourselves_bounces_nobody(void **state)
+{
+    struct regex_scratch *scratch = regex_scratch_new();
+    struct verdict listed =
+        verdict_of("554 5.7.1 Client host blocked using zen.spamhaus.org", VERDICT_AT_RCPT);
+    struct verdict unknown = verdict_of("550 5.1.1 No such user", VERDICT_AT_RCPT);
+    const struct conf_reply_rule *rule;
+
+    listed.class = VERDICT_PERMANENT;
+    unknown.class = VERDICT_PERMANENT;
+    rule = react_unasked(&listed, SLICE_EMPTY, scratch);
+    assert_non_null(rule);
+    assert_int_equal(rule->actions, CONF_REPLY_STOP | CONF_REPLY_DEFER_RCPT);
+    assert_null(react_unasked(&unknown, SLICE_EMPTY, scratch));
+    listed.class = VERDICT_TRANSIENT;
+    assert_null(react_unasked(&listed, SLICE_EMPTY, scratch));
+    regex_scratch_free(scratch);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_line_counts_and_the_first_of_a_conflict_wins),
+        cmocka_unit_test(a_refusal_of_ourselves_bounces_nobody),
         cmocka_unit_test(what_the_receiver_did_not_say_leads_to_nothing),
     };
 
