@@ -959,9 +959,8 @@ void deliver_on_rcpt(struct shard *shard, struct delivery *delivery, uint32_t in
     }
     replies_bend_fate(shard, delivery->connection, queue, &react, verdict, queued_attempts(queued),
                       age_ms(shard, queued), &fate);
-    if (fate.kind == FATE_DELIVERED)
-        count_message(shard, delivery);
     if (fate.kind == FATE_DELIVERED) {
+        count_message(shard, delivery);
         modes_on_delivered(shard, queue, delivery->connection->busy_since_ns);
         orders_on_delivered(shard, delivery->connection);
     }
