@@ -8,9 +8,11 @@
  */
 #include "core/base/mem.h"
 #include "core/conf/provider.h"
+#include "core/conf/rollup.h"
 #include "shard/place.h"
 #include "shard/planted.h"
 #include "shard/provider.h"
+#include "shard/rollup.h"
 #include "shard/shard_int.h"
 
 #define QUEUES_PER_TURN 1024
@@ -97,13 +99,17 @@ static void take_settings(struct shard *shard, struct queue *queue)
 {
     struct conf_queue before = queue->settings;
     struct slice domain = names_text(&shard->names, queue->name);
+    bool is_former; /* what came here is no other queue's name: its mail goes to its domains' */
 
     derive(shard, queue);
     queue->has_vmta = conf_vmta(shard->conf, queue->vmta_id) != NULL;
     rates_adopt_queue(shard, queue);
     if (goes_elsewhere(shard, queue, &before))
         queue->site_until_ns = 0;
-    migrate_hand_on(shard, queue, queues_hand_on(shard, domain, queue->vmta_id));
+    rollup_end(shard, queue);
+    is_former = queue->is_rollup && !conf_is_rollup(shard->conf, domain);
+    migrate_hand_on(shard, queue,
+                    is_former || queues_hand_on(shard, domain, queue->vmta_id));
 }
 
 void adopt_ahead(struct shard *shard, struct queue *queue)

@@ -8,9 +8,11 @@
  */
 #include "core/base/err.h"
 #include "core/base/mem.h"
+#include "core/conf/rollup.h"
 #include "queue/terms.h"
 #include "shard/place.h"
 #include "shard/planted.h"
+#include "shard/rollup.h"
 #include "shard/shard_int.h"
 
 /* Parcels a turn hands out at most, so that a message of thousands of recipients shares a turn. */
@@ -125,12 +127,19 @@ static uint64_t route_hash(const struct route_key *key)
     return hash_u64((uint64_t)key->name << 32 | key->vmta_id);
 }
 
+/* The queue that the way starts at: the domain's own, or the one of its MX hosts. */
+static struct slice start_of(const struct shard *shard, const struct route *route)
+{
+    return route->rolled_up != NULL ? slice_str(route->rolled_up)
+                                    : names_text(&shard->names, route->name);
+}
+
 /* The way of the route's recipients by the configuration in force. */
 static void find_way(struct shard *shard, struct route *route)
 {
     struct conf_way way;
 
-    conf_way(shard->conf, names_text(&shard->names, route->name), route->vmta_id, 0, &way);
+    conf_way(shard->conf, start_of(shard, route), route->vmta_id, 0, &way);
     if (!route->way.domain.data || way.vmta_id != route->way.vmta_id ||
         !slice_equal(way.domain, route->way.domain))
         route->owner = place_base(shard->place, way.domain, way.vmta_id);
@@ -145,6 +154,11 @@ static void find_way(struct shard *shard, struct route *route)
 static uint16_t way_of(struct shard *shard, struct route *route, uint64_t message_id,
                        struct home_rcpt *rcpt, struct conf_way *ret_way)
 {
+    if (route->rolled_up != NULL && (route->way_version != shard->version ||
+                                     route->rolled_until_ns <= io_now_ns(shard->io))) {
+        route->rolled_up = NULL;
+        find_way(shard, route);
+    }
     if (route->way_version != shard->version)
         find_way(shard, route);
     if (route->has_cold && !rcpt->is_cold && rcpt->attempts == 0)
@@ -157,9 +171,21 @@ static uint16_t way_of(struct shard *shard, struct route *route, uint64_t messag
     *ret_way = route->way;
     if (!route->way.by_turn)
         return route->owner;
-    conf_way(shard->conf, names_text(&shard->names, route->name), route->vmta_id, message_id,
-             ret_way);
+    conf_way(shard->conf, start_of(shard, route), route->vmta_id, message_id, ret_way);
     return place_base(shard->place, ret_way->domain, ret_way->vmta_id);
+}
+
+/* The base of the domain has found out where its MX hosts' mail goes. By a newer configuration than
+ * that of this shard it may be a queue that is not known here: then the base is asked again. */
+static void roll_up(struct shard *shard, struct route *route, const char *name)
+{
+    if (!conf_is_rollup(shard->conf, slice_str(name)))
+        return;
+    route->rolled_until_ns = io_now_ns(shard->io) + ROLLUP_KEPT_MS * 1000000ull;
+    if (route->rolled_up == name)
+        return;
+    route->rolled_up = name;
+    find_way(shard, route);
 }
 
 /* One reference more on the route of (domain, VMTA, flow); NONE when memory is short. */
@@ -451,6 +477,7 @@ static void fill_known(struct shard *shard, struct handoff *handoff,
 
     handoff->owner = way_of(shard, route, home->id, rcpt, &way);
     handoff->parcel = (struct parcel){.kind = SHARD_HANDOFF, .from = shard->number};
+    handoff->rolled_up = NULL;
     handoff->message_id = home->id;
     handoff->accepted_s = home->accepted_s;
     handoff->domain = way.domain;
@@ -581,6 +608,8 @@ void home_on_handoff_back(struct shard *shard, struct handoff *handoff)
     uint16_t owner = handoff->owner;
 
     must((uint8_t)home->id == (uint8_t)handoff->message_id && !rcpt->is_final);
+    if (owner == OWNER_UNKNOWN && handoff->rolled_up != NULL)
+        roll_up(shard, route, handoff->rolled_up);
     fill_known(shard, handoff, home, rcpt);
     handoff->expires_s = expiry_of(shard, home, handoff->home_message);
     if (owner != OWNER_UNKNOWN)

@@ -441,6 +441,7 @@ static struct handoff *lend(struct shard *shard, const struct queue *queue,
         .home = queued->home,
         .lender = shard->number,
         .owner = owner,
+        .rolled_up = owner == OWNER_UNKNOWN ? queue->rolled_up : NULL,
     };
     return handoff;
 }

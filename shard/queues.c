@@ -8,9 +8,11 @@
  * searches a heap, and of two entries that say the same the second finds the recipient gone.
  */
 #include "core/base/err.h"
+#include "core/conf/rollup.h"
 #include "shard/place.h"
 #include "shard/planted.h"
 #include "shard/probe.h"
+#include "shard/rollup.h"
 #include "shard/shard_int.h"
 #include "shard/timely.h"
 
@@ -141,6 +143,7 @@ struct queue *queues_obtain(struct shard *shard, struct slice domain, uint32_t v
     conf_queue(shard->conf, domain, vmta_id, &queue->settings);
     queue->is_guest = place_base(shard->place, domain, vmta_id) != shard->number;
     queue->hands_on = queues_hand_on(shard, domain, vmta_id);
+    queue->is_rollup = conf_is_rollup(shard->conf, domain);
     modes_init_queue(queue);
     rates_init_queue(shard, queue);
     return queue;
@@ -538,6 +541,8 @@ void queues_reconsider(struct shard *shard, struct queue *queue)
 {
     enum wait_reason reason = WAIT_NOTHING;
 
+    if (rollup_is_over(shard, queue))
+        rollup_end(shard, queue);
     if (queue->stay != QUEUE_HERE || queue->hands_on) {
         migrate_reconsider(shard, queue);
         return;

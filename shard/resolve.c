@@ -3,6 +3,7 @@
 #include "core/base/mem.h"
 #include "core/conf/provider.h"
 #include "shard/provider.h"
+#include "shard/rollup.h"
 #include "shard/shard_int.h"
 
 #define NO_ROOM_WAIT_MS 1000
@@ -129,9 +130,12 @@ void resolve_set_site(struct shard *shard, struct queue *queue, const struct mx_
 /* There are addresses: the queue is served by the shard that serves those. */
 static void use_answer(struct shard *shard, struct queue *queue, const struct mx_answer *answer)
 {
-    uint16_t owner = migrate_place(shard, queue, site_hash_of(queue, answer));
+    uint16_t owner;
 
     queues_end_doubt(shard, queue);
+    if (rollup_take(shard, queue, answer))
+        return;
+    owner = migrate_place(shard, queue, site_hash_of(queue, answer));
     if (owner != shard->number)
         migrate_queue(shard, queue, owner, answer);
     else

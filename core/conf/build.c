@@ -217,6 +217,8 @@ int build_snapshot(struct conf *conf, const struct tree *tree,
     if (rc == 0 && report->errors == 0)
         rc = build_ways(&build);
     if (rc == 0 && report->errors == 0)
+        rc = build_rollups(&build);
+    if (rc == 0 && report->errors == 0)
         rc = build_overrides(&build);
     if (rc == 0 && report->errors == 0)
         build_source_effects(&build);

@@ -6,6 +6,7 @@
  */
 #pragma once
 
+#include "core/conf/limit.h"
 #include "core/conf/macro.h"
 #include "core/conf/snapshot.h"
 #include "core/conf/tree.h"
@@ -38,6 +39,11 @@ int build_sources(struct build *build);
 /* Needs the ids of virtual MTAs and pools, hence only for a tree without errors. */
 void build_source_effects(struct build *build);
 int build_intern(struct build *build);
+/* A limit that counts once for each pair of a provider and a source address. */
+const struct conf_limit *build_limit_by_provider(struct build *build, const char *name,
+                                                 const char *file, uint32_t line,
+                                                 enum conf_quantity quantity,
+                                                 const struct value *value);
 /* The source-ip-max-* lines of a section. */
 void build_source_limits(struct build *build, const struct section *section,
                          struct settings *settings);
@@ -48,6 +54,10 @@ void build_way_note(struct build *build, const struct pattern *pattern, uint32_t
                     const struct settings *settings);
 /* Needs the ids of virtual MTAs; reports blocks whose mail would go round in a circle. */
 int build_ways(struct build *build);
+/* Needs all blocks, and ids. 0, or -ENOMEM. */
+int build_rollups(struct build *build);
+/* The hosts of a roll-up, for its queue, where that has no route of its own. */
+void rollup_apply(const struct conf *conf, struct slice domain, struct conf_queue *queue);
 void build_spools(struct build *build);
 void build_acct_files(struct build *build);
 

@@ -3,6 +3,7 @@
 #include "core/conf/field.h"
 #include "core/conf/intern.h"
 #include "core/conf/limit.h"
+#include "core/conf/provider_build.h"
 #include "core/conf/show.h"
 
 #include <errno.h>
@@ -383,6 +384,19 @@ static int give_ids(struct build *build)
     return 0;
 }
 
+const struct conf_limit *build_limit_by_provider(struct build *build, const char *name,
+                                                 const char *file, uint32_t line,
+                                                 enum conf_quantity quantity,
+                                                 const struct value *value)
+{
+    struct conf_limit *limit =
+        limit_new(build, arena_strdup(&build->conf->arena, name), file, line);
+
+    limit->scopes = CONF_SCOPE_PROVIDER | CONF_SCOPE_SOURCE_IP;
+    set_bound(limit, quantity, value);
+    return limit;
+}
+
 int build_limits(struct build *build)
 {
     const struct section *top = &build->tree->top;
@@ -405,5 +419,7 @@ int build_limits(struct build *build)
     }
     for (uint32_t i = 0; rc == 0 && i < lines.count; i++)
         rc = add_host_line(build, lines.items[i]);
+    if (rc == 0)
+        build_provider_limits(build);
     return rc == 0 ? give_ids(build) : rc;
 }

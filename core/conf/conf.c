@@ -332,67 +332,36 @@ static void finish_backoff(struct conf_queue *queue)
         queue->backoff_max_data_volume_rate = queue->max_data_volume_rate;
 }
 
-/* The shared limits of providers that a queue's blocks speak of themselves, by the offset of their
- * rows. */
-struct given {
-    bool max_smtp_out;
-    bool max_msg_rate;
-    bool max_connect_rate;
-};
-
+/* Which bounds of providers a queue's blocks speak of themselves. */
 static void note_given(void *context, const struct settings *settings)
 {
-    struct given *given = context;
+    bool *given = context;
 
     for (uint32_t i = 0; i < settings->count; i++) {
         size_t offset = settings->items[i].row->offset;
 
-        given->max_smtp_out |= offset == offsetof(struct conf_queue, max_smtp_out);
-        given->max_msg_rate |= offset == offsetof(struct conf_queue, max_msg_rate);
-        given->max_connect_rate |= offset == offsetof(struct conf_queue, max_connect_rate);
+        given[CONF_PROVIDER_CONNECTIONS] |= offset == offsetof(struct conf_queue, max_smtp_out);
+        given[CONF_PROVIDER_RECIPIENTS] |= offset == offsetof(struct conf_queue, max_msg_rate);
+        given[CONF_PROVIDER_CONNECTS] |= offset == offsetof(struct conf_queue, max_connect_rate);
     }
 }
 
-/* The value of one limit: the user's section's, else the pack's unless a block takes its place. */
-static const struct value *shared_limit(const struct conf *conf, uint64_t provider, uint32_t tier,
-                                        const char *keyword, bool is_given)
+/* A bound of connections to the provider takes the place of the default that each queue has. */
+static void find_provider_limits(const struct conf *conf, const struct vmta_slot *slot,
+                                 struct slice domain, uint64_t provider, uint32_t tier,
+                                 struct conf_queue *queue)
 {
-    const struct provider_limit *limit = provider_limit_of(conf, provider, keyword, false);
+    bool given[CONF_PROVIDER_BOUNDS] = {0};
 
-    if (limit == NULL && !is_given && conf->global.provider_pack == CONF_PACK_ON)
-        limit = provider_limit_of(conf, provider, keyword, true);
-    return limit == NULL ? NULL : &limit->tiers[tier];
-}
-
-static struct conf_rate rate_limit(const struct value *value)
-{
-    return value == NULL ? (struct conf_rate){.count = CONF_UNLIMITED}
-                         : (struct conf_rate){value->number, value->interval_ms};
-}
-
-void conf_provider_limits(const struct conf *conf, struct slice domain, uint32_t vmta_id,
-                          uint64_t provider, struct conf_provider_limits *ret_limits)
-{
-    const struct vmta_slot *slot = slot_of(conf, vmta_id);
-    uint32_t tier = slot != NULL ? slot->vmta.provider_tier : conf->global.provider_tier;
-    struct given given = {0};
-    const struct value *value;
-
-    *ret_limits = (struct conf_provider_limits){.max_smtp_out = CONF_UNLIMITED,
-                                                .tenant_max_smtp_out = CONF_UNLIMITED,
-                                                .max_msg_rate = {.count = CONF_UNLIMITED},
-                                                .max_connect_rate = {.count = CONF_UNLIMITED}};
-    if (!conf_providers_act(conf))
+    if (!conf_providers_act(conf) || provider == CONF_PROVIDER_NONE)
         return;
-    visit_blocks(conf, slot, domain, note_given, &given);
-    value = shared_limit(conf, provider, tier, "max-smtp-out", given.max_smtp_out);
-    ret_limits->max_smtp_out = value == NULL ? CONF_UNLIMITED : value->number;
-    value = shared_limit(conf, provider, tier, "tenant-max-smtp-out", given.max_smtp_out);
-    ret_limits->tenant_max_smtp_out = value == NULL ? CONF_UNLIMITED : value->number;
-    ret_limits->max_msg_rate =
-        rate_limit(shared_limit(conf, provider, tier, "max-msg-rate", given.max_msg_rate));
-    ret_limits->max_connect_rate =
-        rate_limit(shared_limit(conf, provider, tier, "max-connect-rate", given.max_connect_rate));
+    visit_blocks(conf, slot, domain, note_given, given);
+    given[CONF_PROVIDER_TENANT_CONNECTIONS] = given[CONF_PROVIDER_CONNECTIONS];
+    for (unsigned i = 0; i < CONF_PROVIDER_BOUNDS; i++)
+        queue->provider_limits[i] = provider_bound(conf, provider, tier, i, given[i]);
+    if (queue->provider_limits[CONF_PROVIDER_CONNECTIONS] != NULL &&
+        !given[CONF_PROVIDER_CONNECTIONS])
+        queue->max_smtp_out = CONF_UNLIMITED;
 }
 
 void conf_queue(const struct conf *conf, struct slice domain, uint32_t vmta_id,
@@ -405,11 +374,14 @@ void conf_queue_at(const struct conf *conf, struct slice domain, uint32_t vmta_i
                    uint64_t provider, struct conf_queue *ret_queue)
 {
     const struct vmta_slot *slot = slot_of(conf, vmta_id);
+    uint32_t tier = slot != NULL ? slot->vmta.provider_tier : conf->global.provider_tier;
 
     *ret_queue = conf->queue_preset;
-    provider_apply(conf, provider,
-                   slot != NULL ? slot->vmta.provider_tier : conf->global.provider_tier, ret_queue);
+    provider_apply(conf, provider, tier, ret_queue);
     visit_blocks(conf, slot, domain, apply_block, ret_queue);
+    find_provider_limits(conf, slot, domain, provider, tier, ret_queue);
+    if (conf->rollup_count > 0)
+        rollup_apply(conf, domain, ret_queue);
     if (ret_queue->reply_list_name != NULL)
         ret_queue->replies = reply_list_find(conf, slice_str(ret_queue->reply_list_name));
     ret_queue->categories[1] = categories_of_way(slot);

@@ -403,6 +403,15 @@ struct conf_limit_list {
     uint32_t count;
 };
 
+/* What is bounded for all mail to a provider from one source address; NULL: nothing is. */
+enum conf_provider_bound {
+    CONF_PROVIDER_CONNECTIONS,
+    CONF_PROVIDER_RECIPIENTS,         /* in a span of time */
+    CONF_PROVIDER_CONNECTS,           /* likewise */
+    CONF_PROVIDER_TENANT_CONNECTIONS, /* of one site of the provider's */
+    CONF_PROVIDER_BOUNDS,
+};
+
 /* Every limit is per queue, as PowerMTA has it. */
 struct conf_queue {
     const struct conf_route_host *route; /* smtp-hosts; empty = MX of the domain */
@@ -429,6 +438,7 @@ struct conf_queue {
     bool assume_delivery_upon_timeout; /* of the reply to a whole message */
     enum conf_delivery delivery;
     uint32_t unwanted_records; /* enum conf_acct_record: kinds that get no row */
+    bool disable_mx_rollup;
     uint64_t rampup_ms;        /* contained in max_connect_rate */
     uint64_t dns_retry_ms;     /* after DNS gave no answer */
     uint64_t bounce_after_ms;
@@ -470,6 +480,7 @@ struct conf_queue {
     bool log_data;
     bool log_resolution;
     bool log_transfer_failures;
+    const struct conf_limit *provider_limits[CONF_PROVIDER_BOUNDS]; /* see provider.h */
     struct conf_limit_list source_limits[4]; /* source-ip-max-*, by enum conf_quantity */
     const struct conf_category_list *categories[CONF_CATEGORY_LISTS]; /* NULL = none */
 };

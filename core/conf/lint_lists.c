@@ -42,45 +42,6 @@ static bool read_rule(struct slice text, struct rule *ret_rule)
     return true;
 }
 
-/* ---- Lines of other lists ------------------------------------------------------------------ */
-
-/* Lists whose lines are a keyword and words. */
-static const struct form {
-    const char *tag;
-    const char *keywords; /* "a|b" */
-    unsigned words_min;   /* behind the keyword */
-    unsigned words_max;
-    const char *text;
-} forms[] = {
-    {"mx-rollup-list", "mx", 2, 3, "mx PATTERN NAME [rollup-by-ip]"},
-};
-
-static bool has_form(const struct form *form, struct slice text)
-{
-    struct slice word;
-    unsigned words = 0;
-    int rc = value_next_word(&text, &word);
-
-    if (rc <= 0 || value_find_choice(form->keywords, word) < 0)
-        return false;
-    while ((rc = value_next_word(&text, &word)) > 0)
-        words++;
-    return rc == 0 && words >= form->words_min && words <= form->words_max;
-}
-
-static void check_form(struct build *build, const struct section *section)
-{
-    for (size_t i = 0; i < sizeof(forms) / sizeof(forms[0]); i++) {
-        if (strcmp(section->kind->tag, forms[i].tag) != 0)
-            continue;
-        for (const struct list_line *line = section->lines; line != NULL; line = line->next) {
-            if (!has_form(&forms[i], line->text))
-                report_warning(build->report, line->file, line->line,
-                               "the line is not of the form: %s", forms[i].text);
-        }
-    }
-}
-
 /* ---- Lines that are never reached ---------------------------------------------------------- */
 
 static bool ends_list(const struct section *section, const struct rule *rule)
@@ -142,7 +103,6 @@ static void check_lists(struct build *build, const struct section *outer)
             if (strcmp(at->kind->tag, tags[i]) == 0)
                 check_list(build, at);
         }
-        check_form(build, at);
         check_lists(build, at);
     }
 }

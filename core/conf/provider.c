@@ -4,6 +4,9 @@
 #include "core/conf/field.h"
 #include "core/conf/intern.h"
 #include "core/conf/provider_build.h"
+#include "core/conf/show.h"
+
+#include <stdio.h>
 
 #define SITE_BIT (UINT64_C(1) << 63)
 
@@ -109,17 +112,71 @@ static const struct provider_limit *limit_in(const struct provider_rules *rules,
     return found;
 }
 
-const struct provider_limit *provider_limit_of(const struct conf *conf, uint64_t number,
-                                               const char *keyword, bool of_pack)
+const struct conf_limit *provider_bound(const struct conf *conf, uint64_t number, uint32_t tier,
+                                        enum conf_provider_bound bound, bool is_beaten)
 {
     const struct provider *chain[2] = {provider_find(conf, number), &conf->providers.items[0]};
-    const struct provider_limit *limit = NULL;
+    const struct conf_limit *limit = NULL;
 
-    for (unsigned i = 0; limit == NULL && i < 2; i++) {
-        if (chain[i] != NULL)
-            limit = limit_in(of_pack ? chain[i]->shipped : chain[i]->own, keyword);
-    }
+    for (unsigned i = 0; limit == NULL && i < 2; i++)
+        limit = chain[i] == NULL ? NULL : chain[i]->own_bounds[tier][bound];
+    for (unsigned i = 0; limit == NULL && !is_beaten && i < 2; i++)
+        limit = chain[i] == NULL ? NULL : chain[i]->shipped_bounds[tier][bound];
     return limit;
+}
+
+static const char *const bound_keywords[CONF_PROVIDER_BOUNDS] = {
+    [CONF_PROVIDER_CONNECTIONS] = "max-smtp-out",
+    [CONF_PROVIDER_RECIPIENTS] = "max-msg-rate",
+    [CONF_PROVIDER_CONNECTS] = "max-connect-rate",
+    [CONF_PROVIDER_TENANT_CONNECTIONS] = "tenant-max-smtp-out",
+};
+
+static const enum conf_quantity bound_quantities[CONF_PROVIDER_BOUNDS] = {
+    [CONF_PROVIDER_CONNECTIONS] = CONF_OF_CONNECTIONS,
+    [CONF_PROVIDER_RECIPIENTS] = CONF_OF_RECIPIENTS,
+    [CONF_PROVIDER_CONNECTS] = CONF_OF_CONNECTS,
+    [CONF_PROVIDER_TENANT_CONNECTIONS] = CONF_OF_CONNECTIONS,
+};
+
+/* Its name tells the tier, as a meter counts for one bound. */
+static const struct conf_limit *make_bound(struct build *build, const struct provider_rules *rules,
+                                           const struct provider_limit *limit, uint32_t tier,
+                                           enum conf_provider_bound bound)
+{
+    static const char *const tiers[CONF_TIERS] = {"new", "warming", "established", "high"};
+    bool is_for_all = limit->texts[1] == limit->texts[0];
+    char name[200];
+
+    snprintf(name, sizeof(name), "<provider %.*s> %s%s%s", SHOW(rules->name), limit->keyword,
+             is_for_all ? "" : " of tier ", is_for_all ? "" : tiers[tier]);
+    return build_limit_by_provider(build, name, limit->file, limit->line, bound_quantities[bound],
+                                   &limit->tiers[tier]);
+}
+
+static void make_bounds(struct build *build, const struct provider_rules *rules,
+                        const struct conf_limit *bounds[CONF_TIERS][CONF_PROVIDER_BOUNDS])
+{
+    for (unsigned i = 0; rules != NULL && i < CONF_PROVIDER_BOUNDS; i++) {
+        const struct provider_limit *limit = limit_in(rules, bound_keywords[i]);
+
+        for (uint32_t tier = 0; limit != NULL && tier < CONF_TIERS; tier++)
+            bounds[tier][i] = tier > 0 && limit->texts[tier] == limit->texts[0]
+                                  ? bounds[0][i]
+                                  : make_bound(build, rules, limit, tier, i);
+    }
+}
+
+void build_provider_limits(struct build *build)
+{
+    struct provider_table *table = &build->conf->providers;
+    bool is_on = build->conf->global.provider_pack == CONF_PACK_ON;
+
+    for (uint32_t i = 0; i < table->count; i++) {
+        make_bounds(build, table->items[i].own, table->items[i].own_bounds);
+        if (is_on)
+            make_bounds(build, table->items[i].shipped, table->items[i].shipped_bounds);
+    }
 }
 
 bool conf_providers_act(const struct conf *conf)

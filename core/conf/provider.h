@@ -50,23 +50,13 @@ bool conf_provider_has_tenants(const struct conf *conf, uint64_t provider);
 
 /* ---- Limits -------------------------------------------------------------------------------- */
 
-/* For each source address, over all queues that go to the provider. CONF_UNLIMITED: no bound. */
-struct conf_provider_limits {
-    uint64_t max_smtp_out;
-    uint64_t tenant_max_smtp_out; /* for each of its sites */
-    struct conf_rate max_msg_rate;
-    struct conf_rate max_connect_rate;
-};
-
-/*
- * The limits of a queue whose MX hosts are the provider's, in the tier of its virtual MTA, less
- * what the user's <domain> blocks speak of themselves.
- */
-void conf_provider_limits(const struct conf *conf, struct slice domain, uint32_t vmta_id,
-                          uint64_t provider, struct conf_provider_limits *ret_limits);
 /* Whether any section has a say; without, everything here is as if there were no provider. */
 bool conf_providers_act(const struct conf *conf);
-/* conf_queue for a queue whose provider is known: its other keywords stand beneath the blocks. */
+/*
+ * conf_queue for a queue whose MX hosts are the provider's: what its sections say in the tier of
+ * the virtual MTA stands beneath the blocks, and the limits of the provider as a whole, less what a
+ * block speaks of itself, are in provider_limits.
+ */
 void conf_queue_at(const struct conf *conf, struct slice domain, uint32_t vmta_id,
                    uint64_t provider, struct conf_queue *ret_queue);
 

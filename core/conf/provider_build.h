@@ -28,10 +28,12 @@ void provider_table_init(struct provider_table *table);
 void provider_table_fini(struct provider_table *table);
 /* NULL when the snapshot has none of that number. */
 const struct provider *provider_find(const struct conf *conf, uint64_t number);
-/* Where a limit comes from: the user's sections, or the pack's. The last line of that keyword in
- * the provider's section, else in that of <provider *>; NULL when there is none. */
-const struct provider_limit *provider_limit_of(const struct conf *conf, uint64_t number,
-                                               const char *keyword, bool of_pack);
+/* The bound on all mail to the provider that counts: of the user's sections, or, unless it is
+ * beaten, of the pack's. NULL when there is none. */
+const struct conf_limit *provider_bound(const struct conf *conf, uint64_t number, uint32_t tier,
+                                        enum conf_provider_bound bound, bool is_beaten);
+/* Makes the bounds of all sections that have a say; before the limits get their ids. */
+void build_provider_limits(struct build *build);
 /* Writes what stands beneath a queue's <domain> blocks. */
 void provider_apply(const struct conf *conf, uint64_t number, uint32_t tier,
                     struct conf_queue *queue);

@@ -41,6 +41,9 @@ struct provider {
     uint64_t number;
     const struct provider_rules *own;
     const struct provider_rules *shipped;
+    /* Of the same two, for each source address: what bounds all mail to the provider. */
+    const struct conf_limit *own_bounds[CONF_TIERS][CONF_PROVIDER_BOUNDS];
+    const struct conf_limit *shipped_bounds[CONF_TIERS][CONF_PROVIDER_BOUNDS];
 };
 
 /* Of a snapshot. `*` is at position 0: the pack speaks of it first. */

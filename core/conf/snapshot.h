@@ -97,6 +97,10 @@ struct conf {
     struct conf_pattern_list *pattern_lists;
     uint32_t pattern_list_count;
     struct provider_table providers;
+    struct rollup *rollups;
+    uint32_t rollup_count;
+    struct rollup_line *rollup_lines;
+    uint32_t rollup_line_count;
     struct conf_reply_list *reply_lists;
     uint32_t reply_list_count;
     struct alias_table *aliases; /* NULL = none */

@@ -1,4 +1,5 @@
 /* Providers: the shipped pack, the user's sections, what counts beneath what. */
+#include "core/conf/limit.h"
 #include "core/conf/provider.h"
 
 #include "core/base/hash.h"
@@ -20,14 +21,45 @@ static struct conf_queue queue_at(const struct conf *conf, const char *domain, c
     return queue;
 }
 
-static struct conf_provider_limits limits_at(const struct conf *conf, const char *domain,
-                                             const char *vmta, const char *provider)
-{
-    struct conf_provider_limits limits;
+/* The bounds of all mail to a provider; a count of CONF_UNLIMITED: there is none. */
+struct bounds {
+    uint64_t max_smtp_out;
+    uint64_t tenant_max_smtp_out;
+    struct conf_rate max_msg_rate;
+    struct conf_rate max_connect_rate;
+    uint64_t queue_max_smtp_out;
+};
 
-    conf_provider_limits(conf, slice_str(domain), conf_vmta_id(conf, slice_str(vmta)),
-                         conf_provider_named(slice_str(provider)), &limits);
-    return limits;
+static struct bounds limits_at(const struct conf *conf, const char *domain, const char *vmta,
+                               const char *provider)
+{
+    const struct conf_rate free = {.count = CONF_UNLIMITED};
+    struct conf_queue queue;
+    const struct conf_limit **limits = queue.provider_limits;
+
+    conf_queue_at(conf, slice_str(domain), conf_vmta_id(conf, slice_str(vmta)),
+                  conf_provider_named(slice_str(provider)), &queue);
+    for (unsigned i = 0; i < CONF_PROVIDER_BOUNDS; i++) {
+        if (limits[i] == NULL)
+            continue;
+        assert_int_equal(limits[i]->scopes, CONF_SCOPE_PROVIDER | CONF_SCOPE_SOURCE_IP);
+        assert_ptr_equal(conf_limit(conf, limits[i]->id), limits[i]);
+    }
+    return (struct bounds){
+        .max_smtp_out = limits[CONF_PROVIDER_CONNECTIONS] == NULL
+                            ? CONF_UNLIMITED
+                            : limits[CONF_PROVIDER_CONNECTIONS]->max_smtp_out,
+        .tenant_max_smtp_out = limits[CONF_PROVIDER_TENANT_CONNECTIONS] == NULL
+                                   ? CONF_UNLIMITED
+                                   : limits[CONF_PROVIDER_TENANT_CONNECTIONS]->max_smtp_out,
+        .max_msg_rate = limits[CONF_PROVIDER_RECIPIENTS] == NULL
+                            ? free
+                            : limits[CONF_PROVIDER_RECIPIENTS]->max_msg_rate,
+        .max_connect_rate = limits[CONF_PROVIDER_CONNECTS] == NULL
+                                ? free
+                                : limits[CONF_PROVIDER_CONNECTS]->max_connect_rate,
+        .queue_max_smtp_out = queue.max_smtp_out,
+    };
 }
 
 /* ---- Identity ------------------------------------------------------------------------------ */
@@ -114,6 +146,11 @@ static void the_pack_counts_beneath_everything(void **state)
     assert_int_equal(limits_at(conf, "x", "", "microsoft365").tenant_max_smtp_out, 2);
     assert_int_equal(limits_at(conf, "x", "", "yahoo-japan").max_msg_rate.count, 2);
     assert_int_equal(limits_at(conf, "x", "", "yahoo-japan").max_msg_rate.interval_ms, 1000);
+    /* The bound of the provider takes the place of the default of a queue, and of that alone. */
+    assert_true(limits_at(conf, "gmail.com", "", "google").queue_max_smtp_out == CONF_UNLIMITED);
+    assert_int_equal(limits_at(conf, "busy.example", "", "google").queue_max_smtp_out, 3);
+    assert_int_equal(limits_at(conf, "x", "", "nobody").queue_max_smtp_out, 20);
+    assert_int_equal(queue_of(conf, "gmail.com", "{default}").max_smtp_out, 20);
     /* What a block of the user's speaks of is out of the pack, and nothing else. */
     assert_int_equal(queue_at(conf, "busy.example", "google").max_msg_per_connection, 7);
     assert_int_equal(queue_at(conf, "busy.example", "google").backoff_max_msg_rate.count, 5);
