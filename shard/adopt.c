@@ -108,8 +108,7 @@ static void take_settings(struct shard *shard, struct queue *queue)
         queue->site_until_ns = 0;
     rollup_end(shard, queue);
     is_former = queue->is_rollup && !conf_is_rollup(shard->conf, domain);
-    migrate_hand_on(shard, queue,
-                    is_former || queues_hand_on(shard, domain, queue->vmta_id));
+    migrate_hand_on(shard, queue, is_former || queues_hand_on(shard, domain, queue->vmta_id));
 }
 
 void adopt_ahead(struct shard *shard, struct queue *queue)

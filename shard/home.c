@@ -154,8 +154,8 @@ static void find_way(struct shard *shard, struct route *route)
 static uint16_t way_of(struct shard *shard, struct route *route, uint64_t message_id,
                        struct home_rcpt *rcpt, struct conf_way *ret_way)
 {
-    if (route->rolled_up != NULL && (route->way_version != shard->version ||
-                                     route->rolled_until_ns <= io_now_ns(shard->io))) {
+    if (route->rolled_up != NULL &&
+        (route->way_version != shard->version || route->rolled_until_ns <= io_now_ns(shard->io))) {
         route->rolled_up = NULL;
         find_way(shard, route);
     }

@@ -34,8 +34,7 @@ bool rollup_take(struct shard *shard, struct queue *queue, const struct mx_answe
     if (name == NULL || slice_equal(slice_str(name), names_text(&shard->names, queue->name)))
         return false;
     queue->rolled_up = name;
-    queue->rolled_until_ns =
-        answer->valid_until_ns > least_ns ? answer->valid_until_ns : least_ns;
+    queue->rolled_until_ns = answer->valid_until_ns > least_ns ? answer->valid_until_ns : least_ns;
     migrate_hand_on(shard, queue, true);
     queues_reconsider(shard, queue);
     return true;

@@ -163,10 +163,11 @@ struct route {
     uint32_t refs;
     uint32_t way_version; /* of the configuration that says the way */
     bool has_cold;        /* some of its recipients go to a cold virtual MTA */
+    uint32_t way_version;  /* of the configuration that says the way */
     const char *rolled_up; /* the queue of its MX hosts, as its base has said; or NULL */
     uint64_t rolled_until_ns;
-    struct conf_way way;  /* the queue that its recipients go to: its own, or another's */
-    uint16_t owner;       /* of that, as far as is known here; who gets a recipient knows better */
+    struct conf_way way; /* the queue that its recipients go to: its own, or another's */
+    uint16_t owner;      /* of that, as far as is known here; who gets a recipient knows better */
 };
 
 /* By which way a recipient went whose message was lost after the final dot. */
@@ -198,9 +199,9 @@ struct handoff {
     uint16_t attempts;
     uint16_t home;
     uint16_t lender;
-    uint16_t owner;     /* BACK: who has the queue now, or OWNER_UNKNOWN: it hands its mail on */
-    uint16_t kilobytes; /* of the message's record, rounded up; at most what fits */
-    uint32_t first_s;   /* of the first attempt, wall clock; 0 = not known */
+    uint16_t owner;        /* BACK: who has the queue now, or OWNER_UNKNOWN: it hands its mail on */
+    uint16_t kilobytes;    /* of the message's record, rounded up; at most what fits */
+    uint32_t first_s;      /* of the first attempt, wall clock; 0 = not known */
     const char *rolled_up; /* BACK, owner unknown: the queue of its MX hosts, or NULL */
     struct doubt_way in_doubt;
 };
@@ -341,11 +342,11 @@ struct queue {
     uint64_t doubt_ends_ns;    /* DNS spoke against the domain: again after this is final; 0 = no */
     uint64_t doubt_ends_us;    /* the same as wall clock, survives restarts */
     uint16_t rest_failures;
-    bool rest_is_logged;         /* a restart would bring the rest back */
-    bool is_guest;               /* another shard is the base */
-    bool hands_on;               /* its mail is given to another queue */
-    bool is_rollup;              /* domains roll up to it */
-    const char *rolled_up;       /* to that of its MX hosts (rollup.h), or NULL */
+    bool rest_is_logged;   /* a restart would bring the rest back */
+    bool is_guest;         /* another shard is the base */
+    bool hands_on;         /* its mail is given to another queue */
+    bool is_rollup;        /* domains roll up to it */
+    const char *rolled_up; /* to that of its MX hosts (rollup.h), or NULL */
     uint64_t rolled_until_ns;
     uint8_t stay;                /* enum queue_stay */
     uint16_t goes_to;            /* MOVING, GONE: the next owner */

@@ -439,8 +439,8 @@ struct conf_queue {
     enum conf_delivery delivery;
     uint32_t unwanted_records; /* enum conf_acct_record: kinds that get no row */
     bool disable_mx_rollup;
-    uint64_t rampup_ms;        /* contained in max_connect_rate */
-    uint64_t dns_retry_ms;     /* after DNS gave no answer */
+    uint64_t rampup_ms;    /* contained in max_connect_rate */
+    uint64_t dns_retry_ms; /* after DNS gave no answer */
     uint64_t bounce_after_ms;
     uint64_t connect_timeout_ms;
     uint64_t greeting_timeout_ms;

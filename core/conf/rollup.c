@@ -37,8 +37,8 @@ const char *conf_rollup_of_host(const struct conf *conf, struct slice host)
     if (host.len >= sizeof(room))
         return NULL;
     for (size_t i = 0; i < host.len; i++)
-        room[i] = (char)(host.data[i] >= 'A' && host.data[i] <= 'Z' ? host.data[i] + 32
-                                                                    : host.data[i]);
+        room[i] =
+            (char)(host.data[i] >= 'A' && host.data[i] <= 'Z' ? host.data[i] + 32 : host.data[i]);
     for (uint32_t i = 0; i < conf->rollup_line_count; i++) {
         const struct rollup *rollup = &conf->rollups[conf->rollup_lines[i].rollup];
 
@@ -113,8 +113,7 @@ static int add_line(struct build *build, const struct list_line *line)
         words[1].len >= PATTERN_TEXT_MAX || words[2].len >= PATTERN_TEXT_MAX ||
         slice_find(words[2], '/') < words[2].len ||
         pattern_parse(words[1], room, &added->pattern) < 0) {
-        report_warning(build->report, line->file, line->line,
-                       "the line is not of the form: " FORM);
+        report_warning(build->report, line->file, line->line, "the line is not of the form: " FORM);
         return 0;
     }
     if (add_rollup(build, line, words[2], &added->rollup) < 0)
@@ -145,8 +144,7 @@ static void make_route(struct build *build, uint32_t position)
             continue;
         hosts[rollup->route.count++] = (struct conf_route_host){
             .kind = CONF_ROUTE_HOST, .name = (const char *)arena_copy(&conf->arena, name).data};
-        rollup->route.hash =
-            hash_combine(rollup->route.hash, hash_bytes(name.data, name.len));
+        rollup->route.hash = hash_combine(rollup->route.hash, hash_bytes(name.data, name.len));
     }
 }
 
@@ -177,8 +175,8 @@ int build_rollups(struct build *build)
     conf->rollups = arena_alloc(&conf->arena, most * sizeof(*conf->rollups));
     conf->rollup_lines = arena_alloc(&conf->arena, most * sizeof(*conf->rollup_lines));
     for (const struct section *at = build->tree->top.children; at != NULL; at = at->next)
-        for (const struct list_line *line = is_ours(at) ? at->lines : NULL;
-             rc == 0 && line != NULL; line = line->next)
+        for (const struct list_line *line = is_ours(at) ? at->lines : NULL; rc == 0 && line != NULL;
+             line = line->next)
             rc = add_line(build, line);
     for (uint32_t i = 0; rc == 0 && i < conf->rollup_count; i++)
         make_route(build, i);

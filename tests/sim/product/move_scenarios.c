@@ -660,6 +660,67 @@ static bool a_rate_holds_over_moves(void)
     return strike(&stage);
 }
 
+/* ---- Roll-up --------------------------------------------------------------------------------- */
+
+#define ROLLUP                                                                                     \
+    "<mx-rollup-list>\n mx *0.test big.rollup\n mx m0.test big.rollup\n</mx-rollup-list>\n"
+
+/* Recipients that wait in the queue of that name, over all shards. */
+static uint32_t waiting_in(const struct stage *stage, const char *name)
+{
+    uint32_t count = 0;
+
+    for (uint16_t i = 0; i < stage->product.setup.shard_count; i++)
+        for (uint32_t j = 0; j < stage->product.shards[i]->queues.count_grown; j++) {
+            const struct queue *queue = queue_at(stage, i, j);
+
+            if (queue && slice_equal(names_text(&stage->product.shards[i]->names, queue->name),
+                                     slice_str(name)))
+                count += queue->ready_count + queue->deferred_count;
+        }
+    return count;
+}
+
+/*
+ * Mail goes to the queue of its MX hosts, with what that queue's <domain> says; when the domain
+ * gets other hosts it goes by its own queue again; and what waits there returns to its domain's
+ * when the list is taken away.
+ */
+static bool mail_rolls_up(void)
+{
+    static struct stage stage;
+
+    raise_stage(&stage, "mail rolls up by MX hosts", SHARDS);
+    product_reload(&stage.product,
+                   config_text("", "", ROLLUP "<domain big.rollup>\n retry-after 2m\n</domain>\n"));
+    sim_run_for(stage.world, SECOND_NS);
+    stage.receivers[0].defers = true;
+    inject(&stage, 10, 2, 20);
+    check(&stage, waiting_in(&stage, "big.rollup") == 20, "all of it waits in the roll-up's queue");
+    check(&stage, waiting_in(&stage, "d0.test") == 0, "and none in the domain's");
+    stage.receivers[0].defers = false;
+    sim_run_for(stage.world, 140 * SECOND_NS);
+    check(&stage, sum(stage.receivers[0].taken) == 20, "it goes after the roll-up's retry-after");
+    stage.hosts[0] = 3;
+    sim_run_for(stage.world, 130 * SECOND_NS);
+    inject(&stage, 10, 2, 20);
+    check(&stage, sum(stage.receivers[3].taken) == 20, "mail follows the MX records");
+    check(&stage, sum(stage.receivers[0].taken) == 20, "and does not go to the former host");
+    stage.hosts[0] = 0;
+    sim_run_for(stage.world, 130 * SECOND_NS);
+    stage.receivers[0].defers = true;
+    inject(&stage, 10, 2, 20);
+    check(&stage, waiting_in(&stage, "big.rollup") == 20, "back in the roll-up's queue");
+    product_reload(&stage.product, config_text("", "", ""));
+    sim_run_for(stage.world, 5 * SECOND_NS);
+    check(&stage, waiting_in(&stage, "big.rollup") == 0, "without the list it is nobody's name");
+    check(&stage, waiting_in(&stage, "d0.test") == 20, "so the mail is its domain's");
+    stage.receivers[0].defers = false;
+    sim_run_for(stage.world, 1200 * SECOND_NS);
+    check(&stage, taken(&stage) == 60, "everything is taken");
+    return strike(&stage);
+}
+
 int main(void)
 {
     bool ok = true;
@@ -671,5 +732,6 @@ int main(void)
     ok &= a_source_rests_over_a_move();
     ok &= doubt_goes_along();
     ok &= a_rate_holds_over_moves();
+    ok &= mail_rolls_up();
     return ok ? 0 : 1;
 }

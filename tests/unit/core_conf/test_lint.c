@@ -106,10 +106,6 @@ static const struct {
     {"reply twice",
      "<smtp-pattern-list l>\nreply /a/ mode=backoff\nreply /a/ skip-mx\n</smtp-pattern-list>\n",
      "warning test:3: the line is never reached: line 2"},
-    {"line of another list's form",
-     "<mx-rollup-list>\nmx *.google.com gmail.rollup rollup-by-ip\nmx *.example.com\n"
-     "</mx-rollup-list>\n",
-     "warning test:3: the line is not of the form: mx PATTERN NAME"},
     {"keyword without effect", "run-as-root no\n", "warning test:1: run-as-root is accepted and "},
     {"file to include is elsewhere", "include /nowhere/at/all.conf\n",
      "warning test:1: cannot include /nowhere/at/all.conf"},
