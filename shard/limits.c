@@ -57,6 +57,28 @@ static bool add(struct scope_list *list, const struct conf_limit *limit,
     return scope_add(list, &key);
 }
 
+static bool has_provider_limits(const struct conf_queue *settings)
+{
+    return settings->provider_limits[CONF_PROVIDER_CONNECTIONS] != NULL ||
+           settings->provider_limits[CONF_PROVIDER_TENANT_CONNECTIONS] != NULL;
+}
+
+/* Those of <provider>; a customer of the provider's counts as if it were one itself. */
+static bool add_provider_limits(struct scope_list *list, const struct queue *queue,
+                                const struct scope_facts *facts)
+{
+    const struct conf_limit *const *limits = queue->settings.provider_limits;
+    struct scope_facts of_tenant = *facts;
+    bool has_room = true;
+
+    if (limits[CONF_PROVIDER_CONNECTIONS] != NULL)
+        has_room &= add(list, limits[CONF_PROVIDER_CONNECTIONS], facts);
+    of_tenant.provider = queue->site->tenant;
+    if (limits[CONF_PROVIDER_TENANT_CONNECTIONS] != NULL && of_tenant.provider != 0)
+        has_room &= add(list, limits[CONF_PROVIDER_TENANT_CONNECTIONS], &of_tenant);
+    return has_room;
+}
+
 bool limits_of(struct shard *shard, struct queue *queue, const struct ipaddr *source,
                struct scope_list *ret_meters)
 {
@@ -74,7 +96,7 @@ bool limits_of(struct shard *shard, struct queue *queue, const struct ipaddr *so
 
         has_room = scope_add(ret_meters, &key);
     }
-    if (blocks == 0 && hosts == 0 && !of_source)
+    if (blocks == 0 && hosts == 0 && !of_source && !has_provider_limits(&queue->settings))
         return has_room;
     facts = (struct scope_facts){.vmta_id = queue->vmta_id,
                                  .pool_id = vmta ? vmta->pool_id : CONF_NONE,
@@ -94,5 +116,5 @@ bool limits_of(struct shard *shard, struct queue *queue, const struct ipaddr *so
                         conf_limit_host_at(shard->conf, (uint32_t)__builtin_ctzll(hosts)), &facts);
     if (of_source)
         has_room &= add(ret_meters, of_source, &facts);
-    return has_room;
+    return add_provider_limits(ret_meters, queue, &facts) && has_room;
 }

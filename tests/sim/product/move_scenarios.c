@@ -721,6 +721,71 @@ static bool mail_rolls_up(void)
     return strike(&stage);
 }
 
+/* ---- Limits of providers --------------------------------------------------------------------- */
+
+/* The most connections that stand from one source address, over all shards. */
+static uint32_t most_from_a_source(const struct stage *stage)
+{
+    uint32_t counts[16] = {0}, most = 0;
+
+    for (uint16_t i = 0; i < stage->product.setup.shard_count; i++) {
+        struct shard *shard = stage->product.shards[i];
+
+        for (uint32_t j = 0; j < shard->connections.count_grown; j++) {
+            const struct connection *connection;
+
+            if (!slab_is_live(&shard->connections, j))
+                continue;
+            connection = slab_at(&shard->connections, j);
+            most = ++counts[connection->lane->source.bytes[3] % 16] > most
+                       ? counts[connection->lane->source.bytes[3] % 16]
+                       : most;
+        }
+    }
+    return most;
+}
+
+/* Everything to m0.test and its like is one provider's; says how many connections there were. */
+static uint32_t play_provider(const char *name, const char *provider)
+{
+    enum { MESSAGES = 300 };
+
+    static struct stage stage;
+    uint32_t most = 0;
+
+    raise_stage(&stage, name, SHARDS);
+    product_reload(&stage.product, config_text("", " max-msg-per-connection 3\n", provider));
+    sim_run_for(stage.world, SECOND_NS);
+    stage.receivers[0].defers = true;
+    inject(&stage, MESSAGES, 1, 20);
+    stage.receivers[0].defers = false;
+    order(&stage, queues_schedule);
+    for (unsigned i = 0; i < 2400 && taken(&stage) < MESSAGES; i++) {
+        uint32_t now;
+
+        sim_run_for(stage.world, 10 * MS_NS);
+        now = most_from_a_source(&stage);
+        most = now > most ? now : most;
+    }
+    check(&stage, taken(&stage) == MESSAGES, "all are taken");
+    if (!strike(&stage))
+        return UINT32_MAX;
+    return most;
+}
+
+static bool a_providers_limit_holds(void)
+{
+    uint32_t bound = play_provider("a provider's limit for each source",
+                                   "<provider p>\n mx .test\n max-smtp-out 2\n</provider>\n");
+    uint32_t customer = play_provider("a limit for each of its customers",
+                                      "<provider p>\n mx .test\n tenants yes\n max-smtp-out 9\n"
+                                      " tenant-max-smtp-out 1\n</provider>\n");
+    uint32_t free = play_provider("no limit of a provider", "");
+
+    printf("    %u, %u and %u connections from one address\n", bound, customer, free);
+    return bound == 2 && customer == 1 && free > 2 && free < UINT32_MAX;
+}
+
 int main(void)
 {
     bool ok = true;
@@ -733,5 +798,6 @@ int main(void)
     ok &= doubt_goes_along();
     ok &= a_rate_holds_over_moves();
     ok &= mail_rolls_up();
+    ok &= a_providers_limit_holds();
     return ok ? 0 : 1;
 }
