@@ -63,20 +63,15 @@ static bool has_provider_limits(const struct conf_queue *settings)
            settings->provider_limits[CONF_PROVIDER_TENANT_CONNECTIONS] != NULL;
 }
 
-/* Those of <provider>; a customer of the provider's counts as if it were one itself. */
-static bool add_provider_limits(struct scope_list *list, const struct queue *queue,
+/* Those of <provider>. */
+static bool add_provider_limits(struct scope_list *list, const struct conf_queue *settings,
                                 const struct scope_facts *facts)
 {
-    const struct conf_limit *const *limits = queue->settings.provider_limits;
-    struct scope_facts of_tenant = *facts;
-    bool has_room = true;
+    const struct conf_limit *of_all = settings->provider_limits[CONF_PROVIDER_CONNECTIONS];
+    const struct conf_limit *of_each = settings->provider_limits[CONF_PROVIDER_TENANT_CONNECTIONS];
+    bool has_room = of_all == NULL || add(list, of_all, facts);
 
-    if (limits[CONF_PROVIDER_CONNECTIONS] != NULL)
-        has_room &= add(list, limits[CONF_PROVIDER_CONNECTIONS], facts);
-    of_tenant.provider = queue->site->tenant;
-    if (limits[CONF_PROVIDER_TENANT_CONNECTIONS] != NULL && of_tenant.provider != 0)
-        has_room &= add(list, limits[CONF_PROVIDER_TENANT_CONNECTIONS], &of_tenant);
-    return has_room;
+    return (of_each == NULL || add(list, of_each, facts)) && has_room;
 }
 
 bool limits_of(struct shard *shard, struct queue *queue, const struct ipaddr *source,
@@ -116,5 +111,5 @@ bool limits_of(struct shard *shard, struct queue *queue, const struct ipaddr *so
                         conf_limit_host_at(shard->conf, (uint32_t)__builtin_ctzll(hosts)), &facts);
     if (of_source)
         has_room &= add(ret_meters, of_source, &facts);
-    return add_provider_limits(ret_meters, queue, &facts) && has_room;
+    return add_provider_limits(ret_meters, &queue->settings, &facts) && has_room;
 }

@@ -39,9 +39,9 @@ int build_sources(struct build *build);
 /* Needs the ids of virtual MTAs and pools, hence only for a tree without errors. */
 void build_source_effects(struct build *build);
 int build_intern(struct build *build);
-/* A limit that counts once for each pair of a provider and a source address. */
+/* A limit that counts once for each pair of a provider, or its tenant, and a source address. */
 const struct conf_limit *build_limit_by_provider(struct build *build, const char *name,
-                                                 const char *file, uint32_t line,
+                                                 const char *file, uint32_t line, uint32_t scope,
                                                  enum conf_quantity quantity,
                                                  const struct value *value);
 /* The source-ip-max-* lines of a section. */

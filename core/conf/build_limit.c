@@ -385,14 +385,14 @@ static int give_ids(struct build *build)
 }
 
 const struct conf_limit *build_limit_by_provider(struct build *build, const char *name,
-                                                 const char *file, uint32_t line,
+                                                 const char *file, uint32_t line, uint32_t scope,
                                                  enum conf_quantity quantity,
                                                  const struct value *value)
 {
     struct conf_limit *limit =
         limit_new(build, arena_strdup(&build->conf->arena, name), file, line);
 
-    limit->scopes = CONF_SCOPE_PROVIDER | CONF_SCOPE_SOURCE_IP;
+    limit->scopes = scope | CONF_SCOPE_SOURCE_IP;
     set_bound(limit, quantity, value);
     return limit;
 }

@@ -150,8 +150,10 @@ static const struct conf_limit *make_bound(struct build *build, const struct pro
 
     snprintf(name, sizeof(name), "<provider %.*s> %s%s%s", SHOW(rules->name), limit->keyword,
              is_for_all ? "" : " of tier ", is_for_all ? "" : tiers[tier]);
-    return build_limit_by_provider(build, name, limit->file, limit->line, bound_quantities[bound],
-                                   &limit->tiers[tier]);
+    return build_limit_by_provider(build, name, limit->file, limit->line,
+                                   bound == CONF_PROVIDER_TENANT_CONNECTIONS ? CONF_SCOPE_TENANT
+                                                                             : CONF_SCOPE_PROVIDER,
+                                   bound_quantities[bound], &limit->tiers[tier]);
 }
 
 static void make_bounds(struct build *build, const struct provider_rules *rules,

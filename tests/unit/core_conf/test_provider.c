@@ -42,7 +42,10 @@ static struct bounds limits_at(const struct conf *conf, const char *domain, cons
     for (unsigned i = 0; i < CONF_PROVIDER_BOUNDS; i++) {
         if (limits[i] == NULL)
             continue;
-        assert_int_equal(limits[i]->scopes, CONF_SCOPE_PROVIDER | CONF_SCOPE_SOURCE_IP);
+        assert_int_equal(
+            limits[i]->scopes,
+            CONF_SCOPE_SOURCE_IP |
+                (i == CONF_PROVIDER_TENANT_CONNECTIONS ? CONF_SCOPE_TENANT : CONF_SCOPE_PROVIDER));
         assert_ptr_equal(conf_limit(conf, limits[i]->id), limits[i]);
     }
     return (struct bounds){
