@@ -127,11 +127,18 @@ static uint64_t route_hash(const struct route_key *key)
     return hash_u64((uint64_t)key->name << 32 | key->vmta_id);
 }
 
-/* The queue that the way starts at: the domain's own, or the one of its MX hosts. */
-static struct slice start_of(const struct shard *shard, const struct route *route)
+/* The configuration's way from the domain's queue, and from there to that of its MX hosts. */
+static void follow(const struct shard *shard, const struct route *route, uint32_t vmta_id,
+                   uint64_t turn, struct conf_way *ret_way)
 {
-    return route->rolled_up != NULL ? slice_str(route->rolled_up)
-                                    : names_text(&shard->names, route->name);
+    bool by_turn;
+
+    conf_way(shard->conf, names_text(&shard->names, route->name), vmta_id, turn, ret_way);
+    if (route->rolled_up == NULL)
+        return;
+    by_turn = ret_way->by_turn;
+    conf_way(shard->conf, slice_str(route->rolled_up), ret_way->vmta_id, turn, ret_way);
+    ret_way->by_turn |= by_turn;
 }
 
 /* The way of the route's recipients by the configuration in force. */
@@ -139,7 +146,7 @@ static void find_way(struct shard *shard, struct route *route)
 {
     struct conf_way way;
 
-    conf_way(shard->conf, start_of(shard, route), route->vmta_id, 0, &way);
+    follow(shard, route, route->vmta_id, 0, &way);
     if (!route->way.domain.data || way.vmta_id != route->way.vmta_id ||
         !slice_equal(way.domain, route->way.domain))
         route->owner = place_base(shard->place, way.domain, way.vmta_id);
@@ -164,14 +171,13 @@ static uint16_t way_of(struct shard *shard, struct route *route, uint64_t messag
     if (route->has_cold && !rcpt->is_cold && rcpt->attempts == 0)
         rcpt->is_cold = cold_take(shard, route);
     if (rcpt->is_cold) {
-        conf_way(shard->conf, names_text(&shard->names, route->name),
-                 cold_vmta(shard, route->vmta_id, message_id), message_id, ret_way);
+        follow(shard, route, cold_vmta(shard, route->vmta_id, message_id), message_id, ret_way);
         return place_base(shard->place, ret_way->domain, ret_way->vmta_id);
     }
     *ret_way = route->way;
     if (!route->way.by_turn)
         return route->owner;
-    conf_way(shard->conf, start_of(shard, route), route->vmta_id, message_id, ret_way);
+    follow(shard, route, route->vmta_id, message_id, ret_way);
     return place_base(shard->place, ret_way->domain, ret_way->vmta_id);
 }
 
@@ -609,7 +615,7 @@ void home_on_handoff_back(struct shard *shard, struct handoff *handoff)
 
     must((uint8_t)home->id == (uint8_t)handoff->message_id && !rcpt->is_final);
     if (owner == OWNER_UNKNOWN && handoff->rolled_up != NULL)
-        roll_up(shard, route, handoff->rolled_up);
+        roll_up(shard, slab_at(&shard->routes, rcpt->route), handoff->rolled_up);
     fill_known(shard, handoff, home, rcpt);
     handoff->expires_s = expiry_of(shard, home, handoff->home_message);
     if (owner != OWNER_UNKNOWN)

@@ -161,9 +161,8 @@ struct route {
     uint32_t vmta_id;
     uint32_t flow; /* envelope_flow */
     uint32_t refs;
-    uint32_t way_version; /* of the configuration that says the way */
-    bool has_cold;        /* some of its recipients go to a cold virtual MTA */
     uint32_t way_version;  /* of the configuration that says the way */
+    bool has_cold;         /* some of its recipients go to a cold virtual MTA */
     const char *rolled_up; /* the queue of its MX hosts, as its base has said; or NULL */
     uint64_t rolled_until_ns;
     struct conf_way way; /* the queue that its recipients go to: its own, or another's */

@@ -152,10 +152,6 @@ static void put_ways(struct text *text, struct renewal *renewal)
     if (rng_one_in(rng, 2))
         put(text, "<domain d%u.test>\n reroute-to-virtual-mta %s\n</domain>\n",
             (unsigned)rng_between(rng, 8, 11), targets[rng_below(rng, 4)]);
-    /* Domains that share a receiver, by its name. */
-    if (rng_one_in(rng, 2))
-        put(text, "<mx-rollup-list>\n mx m0.test r0.rollup\n mx m2.test r2.rollup\n"
-                  "</mx-rollup-list>\n");
     /* All of the mail at one blow. */
     if (rng_one_in(rng, 5))
         put(text, "<domain *>\n reroute-to-virtual-mta %s\n</domain>\n",
