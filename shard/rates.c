@@ -5,6 +5,9 @@
 #include "shard/policy/volume.h"
 #include "shard/shard_int.h"
 
+/* On the way of octets back to their mint. */
+#define RETURN_MARGIN_NS 1000000000ull
+
 void rates_init(struct shard *shard)
 {
     shard->rates.began_ns = io_now_ns(shard->io);
@@ -385,7 +388,7 @@ static bool take_bounded(struct shard *shard, struct queue *queue, const struct 
 bool rates_take(struct shard *shard, struct queue *queue, uint32_t rcpt_count, uint64_t octets,
                 struct rates_receipt *ret_receipt)
 {
-    struct rates_receipt receipt = {.octets = octets};
+    struct rates_receipt receipt = {.octets = octets, .at_ns = io_now_ns(shard->io)};
     struct draws draws;
 
     draws_find(shard, queue, &draws);
@@ -407,12 +410,20 @@ bool rates_take(struct shard *shard, struct queue *queue, uint32_t rcpt_count, u
     return true;
 }
 
+/* Whether the mint still counts what was taken then: what it has forgotten cannot come back. */
+static bool is_remembered(const struct purse *purse, uint64_t at_ns)
+{
+    return io_now_ns(purse->shard->io) + RETURN_MARGIN_NS <
+           at_ns + purse->limit.interval_ms * 1000000;
+}
+
 void rates_give_back(struct queue *queue, struct rates_receipt *receipt)
 {
     queue->tried_octets -= receipt->octets;
     if (queue->volume && queue->volume == receipt->own)
-        volume_give_back(queue->volume, receipt->octets, 0);
+        volume_give_back(queue->volume, receipt->octets, receipt->at_ns);
     for (uint32_t i = 0; i < receipt->purse_count; i++)
-        purse_give_back(receipt->purses[i], receipt->octets);
+        if (is_remembered(receipt->purses[i], receipt->at_ns))
+            purse_give_back(receipt->purses[i], receipt->octets);
     *receipt = (struct rates_receipt){0};
 }

@@ -37,6 +37,7 @@ struct rates {
 /* Octets that one message has taken, and of what. */
 struct rates_receipt {
     uint64_t octets;
+    uint64_t at_ns;
     const struct volume *own;
     struct purse *purses[RATES_OCTET_PURSES_MAX];
     uint32_t purse_count;
