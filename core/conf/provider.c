@@ -174,6 +174,9 @@ void build_provider_limits(struct build *build)
     struct provider_table *table = &build->conf->providers;
     bool is_on = build->conf->global.provider_pack == CONF_PACK_ON;
 
+    /* The pack is read once: numbers given to it would make a first snapshot unlike all others. */
+    if (build->options->is_pack)
+        return;
     for (uint32_t i = 0; i < table->count; i++) {
         make_bounds(build, table->items[i].own, table->items[i].own_bounds);
         if (is_on)
