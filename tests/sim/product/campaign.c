@@ -5,6 +5,8 @@
  *   campaign bulk [RECIPIENTS [DOMAINS]]          a campaign alone, receivers that throttle
  *   campaign beside [RECIPIENTS [DOMAINS]]        20 messages a second of another job beside it
  *   campaign hosted [RECIPIENTS [DOMAINS]]        the same, all domains at one provider
+ *   campaign rated [RECIPIENTS [DOMAINS]]         the same, and a rate of each virtual MTA
+ *   campaign crowded [RECIPIENTS [DOMAINS]]       the same, and few connections of each
  *
  * Prints figures, and ends with 1 when one is out of its bounds.
  */
@@ -396,18 +398,33 @@ static uint64_t percentile_of_extra_ms(const struct stage *stage, unsigned perce
     return campaign_percentile_ms(&all, percent);
 }
 
-/* is_hosted: eight connections, one of each address, for thousands of queues. */
-static int beside(uint32_t rcpts, uint32_t domains, bool is_hosted)
+struct beside {
+    const char *name;
+    bool is_hosted;
+    const char *vmta; /* settings of each */
+};
+
+static const struct beside besides[] = {
+    {"beside", false, ""},
+    /* Eight connections, one of each address, for thousands of queues. */
+    {"hosted", true, " max-smtp-out 1\n"},
+    /* What waits for a token is every queue. */
+    {"rated", false, " max-smtp-msg-rate 20/s\n"},
+    /* What waits for a connection is every site. */
+    {"crowded", false, " max-smtp-out 3\n"},
+};
+
+static int beside(const struct beside *how, uint32_t rcpts, uint32_t domains)
 {
     static struct stage stage;
     const struct campaign_setup setup = {.rcpt_count = rcpts,
                                          .rcpt_room = rcpts + EXTRA_A_SECOND * EXTRA_SECONDS,
                                          .domain_count = domains,
-                                         .is_hosted = is_hosted};
+                                         .is_hosted = how->is_hosted};
     struct session *bulk_sessions[BULK_SESSIONS], *extra_sessions[EXTRA_SESSIONS];
     uint64_t missing = 0, p99_ms;
 
-    raise_stage(&stage, &setup, is_hosted ? " max-smtp-out 1\n" : "",
+    raise_stage(&stage, &setup, how->vmta,
                 " max-smtp-out 20\n max-msg-rate 10/s\n retry-after 10m\n");
     stage.bulk = (struct job){.name = "news", .wanted = rcpts, .rcpts_a_message = RCPTS_MAX};
     stage.extra = (struct job){.name = "reset", .next = rcpts, .wanted = rcpts};
@@ -434,7 +451,7 @@ static int beside(uint32_t rcpts, uint32_t domains, bool is_hosted)
     check(&stage, stage.extra.next == setup.rcpt_room, "all of the other job is handed in");
     check(&stage, still_open(&stage) > rcpts / 10, "the campaign still waits");
     check(&stage, missing == 0 && p99_ms <= WAIT_P99_MAX_MS, "the other job does not wait for it");
-    return strike(&stage, is_hosted ? "beside a campaign at one provider" : "beside a campaign");
+    return strike(&stage, how->name);
 }
 
 int main(int argc, char **argv)
@@ -445,10 +462,9 @@ int main(int argc, char **argv)
     quiet_log();
     if (argc > 1 && strcmp(argv[1], "bulk") == 0)
         return bulk(rcpts, domains);
-    if (argc > 1 && strcmp(argv[1], "beside") == 0)
-        return beside(rcpts, domains, false);
-    if (argc > 1 && strcmp(argv[1], "hosted") == 0)
-        return beside(rcpts, domains, true);
-    fprintf(stderr, "usage: campaign bulk|beside|hosted [RECIPIENTS [DOMAINS]]\n");
+    for (size_t i = 0; argc > 1 && i < sizeof(besides) / sizeof(besides[0]); i++)
+        if (strcmp(argv[1], besides[i].name) == 0)
+            return beside(&besides[i], rcpts, domains);
+    fprintf(stderr, "usage: campaign bulk|beside|hosted|rated|crowded [RECIPIENTS [DOMAINS]]\n");
     return 2;
 }
