@@ -70,9 +70,11 @@ void lane_turn_over(struct shard *shard, struct queue *queue, bool is_express)
 
 void lane_note_ready(struct queue *queue)
 {
-    if (!list_empty(&queue->lane_link) && list_empty(&queue->express_link) &&
-        ready_has_light(queue))
-        list_push_back(&queue->lane->express, &queue->express_link);
+    if (list_empty(&queue->lane_link) || !list_empty(&queue->express_link) ||
+        !ready_has_light(queue))
+        return;
+    list_push_back(&queue->lane->express, &queue->express_link);
+    lane_serve_later(queue->lane);
 }
 
 void lane_step_out(struct queue *queue)

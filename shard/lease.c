@@ -151,6 +151,20 @@ void lease_claim_rank(struct shard *shard, struct lease_claim *claim, enum quota
     settle_all(shard, claim->draws);
 }
 
+void lease_claim_hurry(struct shard *shard, struct lease_claim *claim, bool is_express)
+{
+    bool is_in_line = lease_claim_is_in_line(claim);
+    struct lease_share *share = is_in_line ? claim->draws->shares[claim->waits_for] : NULL;
+
+    if (claim->is_express == is_express)
+        return;
+    if (is_in_line)
+        lease_line_leave(shard, share, claim);
+    claim->is_express = is_express;
+    if (is_in_line)
+        lease_line_join(shard, share, claim);
+}
+
 void lease_claim_count(struct lease_claim *claim, uint32_t open_count)
 {
     uint8_t level = lease_level(open_count);

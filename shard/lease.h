@@ -15,6 +15,9 @@
  * share are served in order; across shards the owner sees to it. Slots that nobody here uses go
  * back after LEASE_HOLD_MS.
  *
+ * A claim in a hurry, of a lane that has mail of a light flow (flows.h) and no connection, goes
+ * ahead of the others every other time.
+ *
  * Claims and slots have a kind (policy/quota.h): of the slots that a shard holds, some are kept
  * free of those that are known to hold them long, or of which nothing is known. In order means
  * among those that may have a slot.
@@ -97,6 +100,8 @@ struct lease_share {
     struct list spare_link;                         /* in leases.spare: slots may lie idle */
     struct list wait_link;                          /* in leases.waited_for */
     struct list waiting[QUOTA_KINDS];               /* claims, in the order of their tickets */
+    struct list express[QUOTA_KINDS];               /* those that are in a hurry, likewise */
+    bool was_express;                               /* the last one that was served */
     uint32_t waiting_at[QUOTA_KINDS][LEASE_LEVELS]; /* their number, by what they have already */
     struct list idle[QUOTA_KINDS]; /* slots of idle connections, the longest idle last */
     struct lease_parcel ask;
@@ -120,6 +125,7 @@ struct lease_claim {
     uint8_t kind; /* enum quota_kind */
     uint8_t waits_for;
     uint8_t level; /* of the connections that it was used for and that work */
+    bool is_express;
 };
 _Static_assert(LEASE_SHARES_MAX <= 16, "bits of has");
 
@@ -213,6 +219,9 @@ static inline bool lease_claim_is_begun(const struct lease_claim *claim)
 }
 /* What is known of it has changed: one in line stands last in the line of that kind. */
 void lease_claim_rank(struct shard *shard, struct lease_claim *claim, enum quota_kind kind);
+/* Whether it goes ahead of the others every other time, for the sake of those who wait for little.
+ * One in line that begins to stands last among its like. */
+void lease_claim_hurry(struct shard *shard, struct lease_claim *claim, bool is_express);
 /* Of the connections that it was used for so many are there and can be reckoned with. */
 void lease_claim_count(struct lease_claim *claim, uint32_t open_count);
 /* No connection is wanted any more: slots go back, the place in line too. */

@@ -51,6 +51,7 @@ static void share_begin(const struct shard *shard, struct lease_share *share, st
     list_init(&share->wait_link);
     for (unsigned i = 0; i < QUOTA_KINDS; i++) {
         list_init(&share->waiting[i]);
+        list_init(&share->express[i]);
         list_init(&share->idle[i]);
     }
     share->ask.key = meter->key;
@@ -498,7 +499,8 @@ _Static_assert(LEASE_LEVELS > 4 * 30 + 3, "levels of every count");
 
 void lease_line_join(struct shard *shard, struct lease_share *share, struct lease_claim *claim)
 {
-    struct list *line = &share->waiting[claim->kind];
+    struct list *line =
+        claim->is_express ? &share->express[claim->kind] : &share->waiting[claim->kind];
 
     claim->ticket = share->next_ticket++;
     if (planted("shard/last-comes-first"))
@@ -522,20 +524,34 @@ void lease_line_leave(struct shard *shard, struct lease_share *share, struct lea
     shard->leases.claims_waiting--;
 }
 
+/* The better one of a claim, or NULL, and the first of a line: one in a hurry every other time,
+ * else who came first. */
+static struct lease_claim *better(const struct lease_share *share, struct lease_claim *claim,
+                                  const struct list *line)
+{
+    struct lease_claim *first;
+
+    if (list_empty(line))
+        return claim;
+    first = container_of(line->next, struct lease_claim, link);
+    if (!claim)
+        return first;
+    if (first->is_express != claim->is_express)
+        return first->is_express != share->was_express ? first : claim;
+    return first->ticket < claim->ticket ? first : claim;
+}
+
 /* The first in line of those that may have a slot; NULL when there is none. */
 static struct lease_claim *line_next(const struct lease_share *share)
 {
     struct lease_claim *next = NULL;
 
-    for (unsigned kind = 0; kind < QUOTA_KINDS; kind++) {
-        struct lease_claim *first;
-
-        if (list_empty(&share->waiting[kind]) || !lease_admits(share, kind))
-            continue;
-        first = container_of(share->waiting[kind].next, struct lease_claim, link);
-        if (!next || first->ticket < next->ticket)
-            next = first;
-    }
+    for (unsigned kind = 0; kind < QUOTA_KINDS; kind++)
+        if ((!list_empty(&share->waiting[kind]) || !list_empty(&share->express[kind])) &&
+            lease_admits(share, kind)) {
+            next = better(share, next, &share->waiting[kind]);
+            next = better(share, next, &share->express[kind]);
+        }
     return next;
 }
 
@@ -569,6 +585,7 @@ void lease_settle(struct shard *shard, struct lease_share *share)
         claim = line_next(share);
         if (!claim)
             break;
+        share->was_express = claim->is_express;
         lease_line_leave(shard, share, claim);
         lease_take(share, claim, claim->waits_for);
         shard->leases.ready(claim);

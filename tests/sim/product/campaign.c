@@ -411,7 +411,7 @@ static const struct beside besides[] = {
     /* What waits for a token is every queue. */
     {"rated", false, " max-smtp-msg-rate 20/s\n"},
     /* What waits for a connection is every site. */
-    {"crowded", false, " max-smtp-out 3\n"},
+    {"crowded", false, " max-smtp-out 12\n"},
 };
 
 static int beside(const struct beside *how, uint32_t rcpts, uint32_t domains)
