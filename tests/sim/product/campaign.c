@@ -168,6 +168,7 @@ static void configure(struct stage *stage, const char *vmta, const char *domain)
 
     at += snprintf(at, (size_t)(end - at),
                    "host-name mta.test\nsmtp-listener 127.0.0.1:2525\nhot-set-size 64m\n"
+                   "provider-pack on\n"
                    "total-max-smtp-out 2000\n<spool /spool>\n</spool>\n"
                    "<source 127.0.0.1>\n always-allow-relaying yes\n default-virtual-mta pool\n"
                    " process-x-job yes\n max-message-size 10m\n</source>\n"
