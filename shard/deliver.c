@@ -853,7 +853,7 @@ struct queue *deliver_return(struct shard *shard, struct delivery *delivery)
     struct queue *queue = delivery_queue(delivery);
 
     must(delivery->open == delivery->count);
-    rates_give_back(queue, &delivery->receipt);
+    rates_give_back(shard, queue, &delivery->receipt);
     delivery_cancel(shard, delivery, queue);
     return queue;
 }
@@ -985,7 +985,7 @@ void deliver_on_done(struct shard *shard, struct delivery *delivery)
 {
     must(delivery->open == 0);
     if (!delivery->is_counted)
-        rates_give_back(delivery_queue(delivery), &delivery->receipt);
+        rates_give_back(shard, delivery_queue(delivery), &delivery->receipt);
     if (delivery->last)
         send_home(shard, delivery->last);
     delivery->last = NULL;

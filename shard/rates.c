@@ -417,8 +417,9 @@ static bool is_remembered(const struct purse *purse, uint64_t at_ns)
            at_ns + purse->limit.interval_ms * 1000000;
 }
 
-void rates_give_back(struct queue *queue, struct rates_receipt *receipt)
+void rates_give_back(struct shard *shard, struct queue *queue, struct rates_receipt *receipt)
 {
+    shard->rates.returned += receipt->octets;
     queue->tried_octets -= receipt->octets;
     if (queue->volume && queue->volume == receipt->own)
         volume_give_back(queue->volume, receipt->octets, receipt->at_ns);

@@ -30,8 +30,9 @@ struct rates {
     struct purse_mint **mints[PURSE_QUANTITIES]; /* [vmta_count]; NULL = not ours */
     uint32_t vmta_count;                         /* ids are below */
     uint64_t began_ns;
-    uint64_t waits; /* messages read back that waited for a token of a purse */
-    uint64_t taken; /* recipients let through, whether there was a bound or not */
+    uint64_t waits;    /* messages read back that waited for a token of a purse */
+    uint64_t taken;    /* recipients let through, whether there was a bound or not */
+    uint64_t returned; /* octets that came back */
 };
 
 /* Octets that one message has taken, and of what. */
@@ -111,6 +112,6 @@ bool rates_count_rcpts(const struct shard *shard, const struct queue *queue);
 bool rates_take(struct shard *shard, struct queue *queue, uint32_t rcpt_count, uint64_t octets,
                 struct rates_receipt *ret_receipt);
 /* Nobody took the message: its octets do not count. Once for a receipt. */
-void rates_give_back(struct queue *queue, struct rates_receipt *receipt);
+void rates_give_back(struct shard *shard, struct queue *queue, struct rates_receipt *receipt);
 /* Tokens of a purse that the queue's next message needs at once: one, or its octets. */
 uint32_t rates_need(const struct purse *purse, const struct queue *queue);

@@ -172,9 +172,10 @@ static const char *look_messages(struct pace *pace, const struct shard *shard)
     struct pace_shard *before = &pace->shards[shard->number];
     const char *text = NULL;
 
-    if (before->taken == shard->rates.taken)
+    if (before->taken == shard->rates.taken && before->returned == shard->rates.returned)
         return NULL;
     before->taken = shard->rates.taken;
+    before->returned = shard->rates.returned;
     for (uint32_t i = 0; i < shard->queues.count_grown && i < PACE_QUEUES_MAX; i++) {
         const struct queue *queue;
         struct pace_queue *seen;
@@ -192,10 +193,10 @@ static const char *look_messages(struct pace *pace, const struct shard *shard)
         before->queues[i].generation = shard->queues.generations[i];
         before->queues[i].tried = queue->tried_count;
         before->queues[i].octets = queue->tried_octets;
-        seen = tried < queue->tried_count ? seen_of(pace, shard, queue) : NULL;
+        seen = seen_of(pace, shard, queue);
         if (seen && !look_volume(seen, queue, octets, io_now_ns(shard->io)))
             text = "a queue's rate of data volume was exceeded";
-        if (!seen ||
+        if (!seen || tried == queue->tried_count ||
             !row_follow(&seen->messages, &queue->settings.max_msg_rate, queue->msg_rate.step_ns))
             continue;
         for (; tried < queue->tried_count; tried++)

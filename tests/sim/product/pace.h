@@ -54,6 +54,7 @@ struct pace_queue {
 /* What one shard had at the last look. */
 struct pace_shard {
     uint64_t taken;
+    uint64_t returned;
     uint64_t connects;
     struct {
         uint64_t tried;
