@@ -289,7 +289,9 @@ static void take_rcpts(struct shard *shard, struct delivery *delivery, struct qu
     while (delivery->count < count_max && index != NONE) {
         const struct queued *next = slab_at(&shard->queued, index);
 
-        if (next->home != home || next->home_message != home_message || !has_room(shard, delivery))
+        if (next->home != home || next->home_message != home_message ||
+            !doubt_goes_with(shard, index, delivery->count > 0 ? delivery->rcpts[0] : index) ||
+            !has_room(shard, delivery))
             break;
         delivery->rcpts[delivery->count++] = index;
         index = ready_pop(shard, queue, index);
@@ -964,9 +966,7 @@ void deliver_on_rcpt(struct shard *shard, struct delivery *delivery, uint32_t in
         modes_on_delivered(shard, queue, delivery->connection->busy_since_ns);
         orders_on_delivered(shard, delivery->connection);
     }
-    doubt_forget(shard, delivery->rcpts[index]);
-    if ((verdict->flags & VERDICT_IN_DOUBT) != 0 && fate.kind == FATE_RETRY)
-        doubt_note(shard, delivery->rcpts[index], delivery->connection);
+    doubt_note(shard, delivery->rcpts[index], delivery->connection, verdict);
     parcel = settle(shard, delivery->rcpts[index], &facts, verdict, &fate);
     replies_act(shard, queue, &react, verdict);
     if (!parcel)

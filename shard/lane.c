@@ -310,20 +310,27 @@ static struct lane *next_lane(struct shard *shard, struct queue *queue, bool wit
     return NULL;
 }
 
+/* Whether the source may be used for the queue, and finds a host that is alive. */
+static bool is_reachable(const struct shard *shard, const struct queue *queue,
+                         const struct ipaddr *source)
+{
+    uint64_t now_ns = io_now_ns(shard->io);
+
+    return site_best(queue->site, source->family, now_ns) != NONE &&
+           outage_until_ns(&queue->site->outage, source) <= now_ns &&
+           !orders_forbid(shard, queue, source);
+}
+
 /* The lane of the source that the queue's first recipient is to come from first; NULL when that is
  * all the same, or cannot be had. */
 static struct lane *doubt_lane(struct shard *shard, struct queue *queue)
 {
     const struct conf_vmta *vmta = conf_vmta(shard->conf, queue->vmta_id);
-    const struct doubt *doubt;
+    const struct ipaddr *source = doubt_source(shard, queue);
     struct lane *lane = NULL;
 
-    if (!vmta || doubt_target(shard, queue) == NONE)
-        return NULL;
-    doubt = doubt_find(shard, ready_peek(queue));
-    for (uint32_t i = 0; i < vmta->address_count && !lane; i++)
-        if (ipaddr_equal(&vmta->addresses[i].ip, &doubt->way.source) &&
-            !orders_forbid(shard, queue, &doubt->way.source))
+    for (uint32_t i = 0; vmta && source && i < vmta->address_count && !lane; i++)
+        if (ipaddr_equal(&vmta->addresses[i].ip, source) && is_reachable(shard, queue, source))
             lane = lane_obtain(shard, queue, &vmta->addresses[i]);
     return lane && lane->parked_until_ns <= io_now_ns(shard->io) ? lane : NULL;
 }

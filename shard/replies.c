@@ -63,15 +63,26 @@ struct hit {
     struct shard *shard;
     const struct connection *connection;
     const struct queue *queue;
+    const struct verdict *verdict;
 };
 
-/* The value of the rule's scope; what the message says is not known here and counts by queue. */
+struct slice replies_host(const struct shard *shard, const struct connection *connection)
+{
+    return connection->host != NAME_NONE ? names_text(&shard->names, connection->host)
+                                         : SLICE_EMPTY;
+}
+
+/* Greylisting counts for nothing that would stand. The value of the rule's scope; what the message
+ * says is not known here and counts by queue. */
 static bool fires(void *context, const struct conf_reply_rule *rule)
 {
     const struct hit *hit = context;
     const struct lane *lane = hit->connection->lane;
     uint64_t value = hash_combine(hash_u64(hit->queue->name), hit->queue->vmta_id);
 
+    if (react_is_greylisting(hit->verdict, replies_host(hit->shard, hit->connection),
+                             hit->shard->category_scratch))
+        return false;
     if (rule->scope == CONF_REPLY_OF_PROVIDER)
         value = lane->site->provider;
     else if (rule->scope == CONF_REPLY_OF_SOURCE_IP)
@@ -82,15 +93,13 @@ static bool fires(void *context, const struct conf_reply_rule *rule)
 struct react replies_heed(struct shard *shard, struct connection *connection, struct queue *queue,
                           const struct verdict *verdict)
 {
-    struct hit hit = {shard, connection, queue};
+    struct hit hit = {shard, connection, queue, verdict};
     struct react react =
         react_to(queue->settings.replies, verdict, shard->category_scratch, fires, &hit);
-    struct slice host = SLICE_EMPTY;
+    struct slice host = replies_host(shard, connection);
     const struct conf_reply_rule *rule;
 
     if (react.rule == NULL && verdict->class != VERDICT_SUCCESS) {
-        if (connection->host != NAME_NONE)
-            host = names_text(&shard->names, connection->host);
         rule = provider_rule(shard->conf, connection->lane->site->provider, verdict, host,
                              shard->category_scratch);
         if (rule == NULL)

@@ -16,6 +16,8 @@ struct connection;
 struct queue;
 struct shard;
 
+/* The connection's MX host, empty when it is not known; valid while the connection lives. */
+struct slice replies_host(const struct shard *shard, const struct connection *connection);
 /* What the reply leads to; the mode of the queue follows at once, and so do standing orders. */
 struct react replies_heed(struct shard *shard, struct connection *connection, struct queue *queue,
                           const struct verdict *verdict);

@@ -28,7 +28,7 @@
  *   rates.c    limits on how often and how much, as a queue meets them
  *   deliver.c  one transaction: load, send, outcomes
  *   feed.c     the content of a message in chunks, read while it is sent
- *   doubt.c    by which way a message went that may have been taken
+ *   doubt.c    by which way a message went that may have been taken, or was greylisted
  *   ahead.c    the message that follows the one under way, in the same flight
  *   tidy.c     memory that nobody needs any more goes back to the system
  *   reports.c  answers to control
@@ -169,11 +169,11 @@ struct route {
     uint16_t owner;      /* of that, as far as is known here; who gets a recipient knows better */
 };
 
-/* By which way a recipient went whose message was lost after the final dot. */
+/* By which way a recipient went whose message was lost after the final dot, or was greylisted. */
 struct doubt_way {
-    struct ipaddr source; /* IPADDR_NONE = it is not in doubt */
-    struct ipaddr_port target;
-    uint32_t open_count; /* connections that were opened for its sake */
+    struct ipaddr source;      /* IPADDR_NONE = neither */
+    struct ipaddr_port target; /* likewise when it was greylisted: any */
+    uint32_t open_count;       /* connections that were opened for its sake */
 };
 
 /*
@@ -426,7 +426,7 @@ enum local_work {
     LOCAL_DISCARD, /* by the configuration, as fast as the rates allow */
 };
 
-/* What is remembered of a recipient that is in doubt. */
+/* What is remembered of a recipient that is in doubt, or greylisted. */
 struct doubt {
     struct list link; /* in shard.doubt_list */
     uint32_t index;
@@ -434,7 +434,8 @@ struct doubt {
     struct doubt_way way;
 };
 
-#define DOUBT_COUNT_MAX 1024
+/* 72 octets each while they are used. */
+#define DOUBT_COUNT_MAX 131072
 
 /* Room for as many recipients as a transaction can have; most have one. */
 struct delivery_wide {
@@ -898,8 +899,12 @@ void ips_report(const struct shard *shard, struct report *report);
 /* doubt.c */
 void doubt_init(struct shard *shard);
 void doubt_fini(struct shard *shard);
-/* The recipient may have been taken on this connection; nothing is remembered of it yet. */
-void doubt_note(struct shard *shard, uint32_t queued_index, const struct connection *connection);
+/* What the connection's receiver said of the recipient, or that it was lost: is remembered, or
+ * takes the place of what was. */
+void doubt_note(struct shard *shard, uint32_t queued_index, const struct connection *connection,
+                const struct verdict *verdict);
+/* Whether it may go in a transaction that the other one leads. */
+bool doubt_goes_with(const struct shard *shard, uint32_t queued_index, uint32_t first_index);
 /* The recipient goes to another shard with what is remembered of it, or came from one. */
 struct doubt_way doubt_way_of(const struct shard *shard, uint32_t queued_index);
 void doubt_resume(struct shard *shard, uint32_t queued_index, const struct doubt_way *way);
@@ -910,6 +915,8 @@ struct doubt *doubt_find(const struct shard *shard, uint32_t queued_index);
 /* The index of the site's address to which the queue's first ready recipient is to go first; NONE
  * when that is all the same, or cannot be had. */
 uint32_t doubt_target(const struct shard *shard, const struct queue *queue);
+/* The source that it is to come from first; NULL when that is all the same. */
+const struct ipaddr *doubt_source(const struct shard *shard, const struct queue *queue);
 /* Whether that recipient may go by this connection. */
 bool doubt_fits(const struct shard *shard, const struct queue *queue,
                 const struct connection *connection);

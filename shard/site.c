@@ -513,7 +513,8 @@ static struct connection *lane_idle_for(struct shard *shard, struct lane *lane, 
     list_for_each (link, &lane->idle) {
         struct connection *connection = container_of(link, struct connection, link);
 
-        if (doubt_fits(shard, queue, connection))
+        /* Where only the source counts, the right one is this lane's, or cannot be had. */
+        if (doubt_target(shard, queue) == NONE || doubt_fits(shard, queue, connection))
             return connection;
     }
     if (lane->refused_until_ns <= io_now_ns(shard->io) &&

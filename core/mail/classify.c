@@ -276,3 +276,8 @@ void classify(const struct classify_rules *rules, const struct classify_reply *r
         .gave_up = gave_up,
     };
 }
+
+bool classify_is_greylisting(const struct classify_answer *answer)
+{
+    return strcmp(answer->rule, "greylisted") == 0;
+}

@@ -114,6 +114,9 @@ void classify_codes(const struct classify_reply *reply, uint16_t *ret_code, uint
 void classify(const struct classify_rules *rules, const struct classify_reply *reply,
               struct regex_scratch *scratch, struct classify_answer *ret_answer);
 
+/* The receiver takes the same sender and recipient later, from the same address (RFC 6647). */
+bool classify_is_greylisting(const struct classify_answer *answer);
+
 const char *classify_class_text(enum classify_class class);
 const char *classify_reaction_text(enum classify_reaction reaction);
 const char *classify_scope_text(enum classify_scope scope);

@@ -56,6 +56,21 @@ struct react react_to(const struct conf_reply_list *list, const struct verdict *
     return react;
 }
 
+bool react_is_greylisting(const struct verdict *verdict, struct slice host,
+                          struct regex_scratch *scratch)
+{
+    struct classify_reply reply = {.text = verdict_text(verdict),
+                                   .code = verdict->code,
+                                   .host = host,
+                                   .stage = verdict->stage};
+    struct classify_answer answer;
+
+    if (verdict->class != VERDICT_TRANSIENT || (verdict->flags & VERDICT_FROM_REPLY) == 0)
+        return false;
+    classify(classify_shipped(), &reply, scratch, &answer);
+    return classify_is_greylisting(&answer);
+}
+
 const struct conf_reply_rule *react_unasked(const struct verdict *verdict, struct slice host,
                                             struct regex_scratch *scratch)
 {

@@ -33,6 +33,10 @@ struct react react_to(const struct conf_reply_list *list, const struct verdict *
 /* What one more rule says, which matches the reply. */
 void react_add(struct react *react, const struct conf_reply_rule *rule,
                const struct verdict *verdict, react_fires_fn *fires, void *context);
+/* Whether the receiver only wants to see the same source, sender and recipient again later, as the
+ * classifier reads its reply: says nothing about other mail. host: the MX host, may be empty. */
+bool react_is_greylisting(const struct verdict *verdict, struct slice host,
+                          struct regex_scratch *scratch);
 /*
  * What a refusal leads to that no rule speaks of: one that is aimed at our address or at the sender
  * bounces nobody. NULL for nothing. host: the MX host, may be empty.

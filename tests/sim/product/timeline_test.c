@@ -244,6 +244,17 @@ static const struct timeline_case cases[] = {
      .out_max = 16,
      .domain_count = 1,
      .brief_s = 600},
+    {.name = "greylisting",
+     .what = "each recipient is greylisted at first and tried again from the same one of eight "
+             "addresses: all are delivered then, and what waits for a reply like it never acts",
+     .rules = {{"rcpt grey=300 451 4.7.1 Greylisted, please try again later"},
+               {"rcpt grey=300 451 4.7.1 Greylisted, please try again later"}},
+     .messages = 800,
+     .source_count = 8,
+     .out_max = 16,
+     .replies = "reply /try again later/ mode=backoff,disable-source-ip\n",
+     .domain_count = 1,
+     .brief_s = 600},
     {.name = "skip-mx",
      .what = "a refusal by the best MX: the message goes to the second one at once, and so does "
              "the next",
@@ -407,17 +418,22 @@ static char answer(struct sim_peer_conn *conn, enum rule_stage stage, const char
     struct talk *talk = sim_peer_data(conn);
     struct timeline *t = talk->t;
     struct rule_verdict verdict;
+    char rcpt[16] = "";
     struct rule_event event = {
         .stage = stage,
         .client = &talk->client.ip,
         .called = &talk->called.ip,
         .client_connections = t->spans[talk->client.ip.bytes[3] - 1].open,
         .connection_messages = talk->messages,
+        .sender = SLICE_LITERAL("a@sender.test"),
         .age_ns = sim_now_ns(t->world) - t->start_ns,
     };
     const char *reply = usual;
     bool is_brief;
 
+    if (stage == RULE_RCPT)
+        snprintf(rcpt, sizeof(rcpt), "u%u", talk->rcpt);
+    event.rcpt = slice_str(rcpt);
     rules_ask(t->rules[talk->receiver], &event, sim_rng(t->world), &verdict);
     if (verdict.action == RULE_REPLY || verdict.action == RULE_SAY)
         reply = verdict.reply;

@@ -136,11 +136,29 @@ static void a_refusal_of_ourselves_bounces_nobody(void **state)
     regex_scratch_free(scratch);
 }
 
+static void greylisting_is_told_from_limits(void **state)
+{
+    struct regex_scratch *scratch = regex_scratch_new();
+    struct verdict grey =
+        verdict_of("451 4.7.1 Greylisted, please try again in 300 seconds", VERDICT_AT_RCPT);
+    struct verdict limit =
+        verdict_of("421 4.7.0 Too many messages, try again in 10 minutes", VERDICT_AT_MAIL);
+
+    grey.class = VERDICT_TRANSIENT;
+    limit.class = VERDICT_TRANSIENT;
+    assert_true(react_is_greylisting(&grey, SLICE_EMPTY, scratch));
+    assert_false(react_is_greylisting(&limit, SLICE_EMPTY, scratch));
+    grey.flags = 0;
+    assert_false(react_is_greylisting(&grey, SLICE_EMPTY, scratch));
+    regex_scratch_free(scratch);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_line_counts_and_the_first_of_a_conflict_wins),
         cmocka_unit_test(a_refusal_of_ourselves_bounces_nobody),
+        cmocka_unit_test(greylisting_is_told_from_limits),
         cmocka_unit_test(what_the_receiver_did_not_say_leads_to_nothing),
     };
 
