@@ -148,6 +148,29 @@ static void push_listener(struct build *build, struct listener_list *list,
     list->items[list->count++] = *listener;
 }
 
+/* One that is there already: harmless where both say the same, as files of tools often do. */
+static bool is_there(const struct build *build, const struct listener_list *list,
+                     const struct conf_listener *listener, const char *file, unsigned line)
+{
+    for (uint32_t i = 0; i < list->count; i++) {
+        const struct conf_listener *other = &list->items[i];
+        bool is_same =
+            (other->source_name == NULL) == (listener->source_name == NULL) &&
+            (!other->source_name || strcmp(other->source_name, listener->source_name) == 0);
+
+        if (other->at.port != listener->at.port || !ipaddr_equal(&other->at.ip, &listener->at.ip))
+            continue;
+        if (is_same)
+            report_warning(build->report, file, line,
+                           "smtp-listener: address and port are given twice; once is enough");
+        else
+            report_error(build->report, file, line,
+                         "smtp-listener: address and port are given twice, with another source");
+        return true;
+    }
+    return false;
+}
+
 static void add_listener(struct build *build, struct listener_list *list,
                          const struct value_block *at, const char *source, const char *file,
                          unsigned line)
@@ -163,13 +186,8 @@ static void add_listener(struct build *build, struct listener_list *list,
         if (!can_be_local(&listener.at.ip))
             report_error(build->report, file, line,
                          "smtp-listener: nobody can listen on that address");
-        for (uint32_t j = 0; j < list->count; j++) {
-            if (list->items[j].at.port == at->port &&
-                ipaddr_equal(&list->items[j].at.ip, &listener.at.ip))
-                report_error(build->report, file, line,
-                             "smtp-listener: address and port are given twice");
-        }
-        push_listener(build, list, &listener);
+        if (!is_there(build, list, &listener, file, line))
+            push_listener(build, list, &listener);
     }
 }
 

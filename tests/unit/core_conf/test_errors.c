@@ -104,8 +104,8 @@ static const struct {
      "\nsmtp-listener 127.0.0.1:2525 source=nobody\n"
      "<smtp-listener 127.0.0.1:2526>\nsource no-one\n</smtp-listener>\n",
      {"test:2: there is no <source nobody>", "test:4: there is no <source no-one>"}},
-    {"listener given twice",
-     "smtp-listener 127.0.0.1:25\nsmtp-listener 127.0.0.1:25\n",
+    {"listener given twice, with another source",
+     "smtp-listener 127.0.0.1:25\nsmtp-listener 127.0.0.1:25 source=a\n<source {a}>\n</source>\n",
      {"test:2:", "twice"}},
     {"listener on a multicast address", "smtp-listener 224.0.0.1:25\n", {"test:1:"}},
     {"source host that cannot be", "smtp-source-host 224.0.0.1 a\n", {"test:1:"}},

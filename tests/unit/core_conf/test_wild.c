@@ -82,6 +82,8 @@ static void old(void **state)
     assert_int_equal(queue.retry_ms[0], 1000);
     assert_int_equal(queue_of(conf, "gmx.example", "{default}").max_msg_rate.count, 0);
     assert_int_equal(conf_vmta_at(conf, 1)->address_count, 1);
+    assert_int_equal(conf_global(conf)->listener_count, 1);
+    assert_non_null(strstr(findings.text, "once is enough"));
     assert_non_null(strstr(findings.text, "the system chooses the address it sends from"));
     assert_int_equal(source_of(conf, "192.0.2.1", "{{server7}}")->default_pool,
                      conf_pool_at(conf, 0)->id);
