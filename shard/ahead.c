@@ -44,6 +44,7 @@ static bool is_nearly_spent(struct shard *shard, struct connection *connection)
 
     return connection->is_leaving || connection->served + 1 >= settings->max_msg_per_connection ||
            connection->error_count >= settings->max_errors_per_connection ||
+           site_closes_soon(connection, connection->served + 1) ||
            demand_is_surplus(&connection->lane->demand, connection->lane->open_count) ||
            lease_slots_must_end(&connection->slots, io_now_ns(shard->io) - connection->opened_ns,
                                 connection->lane->open_count);

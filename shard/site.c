@@ -24,6 +24,8 @@
 #define TOKEN_WAIT_MS    1000
 /* And one that holds a message which found none: long enough for a token to come back. */
 #define PARKED_MS        50
+/* A receiver that closes later after a message does so for the silence. */
+#define SILENT_CLOSE_MS  1000
 
 static const struct smtpc_events client_events;
 
@@ -272,6 +274,7 @@ static enum lane_opened lane_open(struct shard *shard, struct lane *lane, struct
     if (rates_are_shared(shard, queue) && connection->idle_ms < TOKEN_WAIT_MS)
         connection->idle_ms = TOKEN_WAIT_MS;
     connection->target_at = target->at;
+    connection->goes_on = closes_on_open(&lane->site->closes);
     connection->opened_ns = io_now_ns(shard->io);
     connection->busy_since_ns = connection->opened_ns;
     lease_claim_use(&lane->claim, &connection->slots);
@@ -332,6 +335,25 @@ void site_connection_idle(struct shard *shard, struct connection *connection)
     lane_serve_later(lane);
 }
 
+bool site_closes_soon(const struct connection *connection, uint32_t served)
+{
+    return !connection->goes_on && closes_is_due(&connection->lane->site->closes, served);
+}
+
+/* The connection is gone: whether its receiver ended it behind a message without a word. What was
+ * idle for a while had nothing to do with a count of messages. */
+static bool is_silent_close(const struct connection *connection, const struct verdict *verdict)
+{
+    const unsigned other =
+        VERDICT_FROM_REPLY | VERDICT_PROTOCOL | VERDICT_TIMED_OUT | VERDICT_IN_DOUBT;
+    uint64_t quiet_ns = io_now_ns(connection->shard->io) - connection->busy_since_ns;
+
+    if (connection->served == 0 || (verdict->flags & other) != 0)
+        return false;
+    return connection->came_back ||
+           (io_timer_is_armed(&connection->idle_timer) && quiet_ns < SILENT_CLOSE_MS * 1000000ull);
+}
+
 static void connection_done(struct shard *shard, struct connection *connection, bool may_continue)
 {
     struct queue *queue = connection->queue;
@@ -339,7 +361,7 @@ static void connection_done(struct shard *shard, struct connection *connection, 
     bool is_spent =
         ++connection->served >= settings->max_msg_per_connection || connection->is_leaving ||
         connection->error_count >= settings->max_errors_per_connection ||
-        growth_is_surplus(connection->lane) ||
+        site_closes_soon(connection, connection->served) || growth_is_surplus(connection->lane) ||
         lease_slots_must_end(&connection->slots, io_now_ns(shard->io) - connection->opened_ns,
                              connection->lane->open_count);
 
@@ -421,6 +443,8 @@ static void on_transaction_done(struct smtpc *smtpc, void *context, bool may_con
     connection->busy_since_ns = now_ns;
     deliver_on_done(connection->shard, connection->delivery);
     connection->delivery = NULL;
+    if (may_continue)
+        closes_on_served(&connection->lane->site->closes, connection->served + 1);
     ips_on_progress(connection->shard, connection);
     if (may_continue || connection->ahead)
         ahead_note_clean(connection);
@@ -436,6 +460,8 @@ static void on_closed(struct smtpc *smtpc, void *context, const struct verdict *
     struct shard *shard = connection->shard;
 
     connection->lane->site->refuses_chunks |= smtpc_refuses_chunks(smtpc);
+    if (is_silent_close(connection, verdict))
+        closes_note(&connection->lane->site->closes, connection->served);
     ips_on_closed(shard, connection);
     talk_closed(connection, verdict);
     connection->is_closed = true;
@@ -478,6 +504,7 @@ static void on_returned(struct smtpc *smtpc, void *context, const struct verdict
 {
     struct connection *connection = context;
 
+    connection->came_back = true;
     ahead_return(connection->shard, connection, verdict);
 }
 

@@ -15,6 +15,7 @@
 #include "net/mx.h"
 #include "net/smtpc.h"
 #include "shard/lease.h"
+#include "shard/policy/closes.h"
 #include "shard/policy/demand.h"
 #include "shard/policy/outage.h"
 
@@ -55,6 +56,7 @@ struct site {
     uint32_t limits_version;
     uint64_t limits_mask;
     struct outage outage; /* of sources that reached none of its targets */
+    struct closes closes; /* connections that its hosts ended */
 };
 
 /* Connections of one site from one source address. */
@@ -132,6 +134,8 @@ struct connection {
     uint8_t talks;      /* enum talk_about, see talk.c */
     bool is_leaving;    /* the configuration has no use for it: it ends with its message */
     bool has_delivered; /* a message, as far as the order was told */
+    bool goes_on;       /* is not bound by site.closes */
+    bool came_back;     /* a message was given back that the receiver had not begun */
     bool is_closed;     /* the client is gone; kept while a message is being read for it */
     uint32_t host;      /* of target_at, in shard.names; NAME_NONE = there was no room for it */
 };
@@ -158,6 +162,8 @@ void site_adopt(struct shard *shard);
 void site_turn(struct shard *shard);
 /* A transaction ended and the connection can go on. */
 void site_connection_idle(struct shard *shard, struct connection *connection);
+/* Whether a connection that has served so many messages would soon be closed without a word. */
+bool site_closes_soon(const struct connection *connection, uint32_t served);
 /* False when the connection is ending or gone. */
 bool site_connection_is_usable(const struct connection *connection);
 /* A delivery waits for a token, with its connection, but not for ever. */
