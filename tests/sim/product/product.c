@@ -227,11 +227,15 @@ static void wire_reload(struct product *product)
 
 bool product_reload(struct product *product, const char *config)
 {
+    struct conf *outside = NULL;
     int result;
 
     if (!product->process || !product->assembly || product->reload_next ||
         reload_is_under_way(&product->reload))
         return false;
+    /* Once outside of any life: what it names for the first time outlives this one. */
+    if (conf_load_text("sim", config, NULL, report, NULL, &outside) == 0)
+        conf_unref(outside);
     sim_enter(product->process);
     result = conf_load_text("sim", config, NULL, report, NULL, &product->reload_next);
     if (result == 0) {
