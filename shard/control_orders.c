@@ -1,4 +1,5 @@
-/* Standing orders as rows: whom a source address is kept from, why and until when. */
+/* Standing orders as rows: whom a source address is kept from, whose refusals are held, why and
+ * until when. */
 #include "shard/control_int.h"
 
 #include <stdio.h>
@@ -6,10 +7,13 @@
 static json_t *order_tree(const struct order_row *row)
 {
     json_t *object = json_object();
-    char address[IPADDR_TEXT_MAX], state[64];
+    char address[IPADDR_TEXT_MAX] = "-", state[64];
 
-    ipaddr_format(&row->source, address);
+    if (row->source.family != 0)
+        ipaddr_format(&row->source, address);
     snprintf(state, sizeof(state), "in force");
+    if (row->held > 0)
+        snprintf(state, sizeof(state), "in force, %llu held", (unsigned long long)row->held);
     if (row->is_probe)
         snprintf(state, sizeof(state), "probe, %u of %u connections", row->lent,
                  row->allowed > 0 ? row->allowed : 1);

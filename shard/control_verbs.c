@@ -104,6 +104,9 @@ static void answer_order(struct control *control, const struct verb_request *req
         [VERB_DELETE] = "recipients deleted: %llu",
         [VERB_DISABLE_SOURCE] = "sources disabled: %llu",
         [VERB_ENABLE_SOURCE] = "sources enabled: %llu",
+        [VERB_BREAKER_RELEASE] = "breakers closed: %llu",
+        [VERB_BREAKER_BOUNCE] = "breakers off for a day: %llu",
+        [VERB_BREAKER_RECLASSIFY] = "breakers whose refusals are transient now: %llu",
     };
 
     answer->message = print_message(formats[request->verb], gather->affected);
@@ -172,6 +175,9 @@ static const struct verb_handler handlers[VERB_COUNT] = {
     [VERB_SHOW_ORDERS] = {REPORT_ORDERS, QUESTION_TIMEOUT_MS, answer_orders},
     [VERB_DISABLE_SOURCE] = {REPORT_DISABLE, ORDER_TIMEOUT_MS, answer_order},
     [VERB_ENABLE_SOURCE] = {REPORT_ENABLE, ORDER_TIMEOUT_MS, answer_order},
+    [VERB_BREAKER_RELEASE] = {REPORT_BREAKER_RELEASE, ORDER_TIMEOUT_MS, answer_order},
+    [VERB_BREAKER_BOUNCE] = {REPORT_BREAKER_BOUNCE, ORDER_TIMEOUT_MS, answer_order},
+    [VERB_BREAKER_RECLASSIFY] = {REPORT_BREAKER_RECLASSIFY, ORDER_TIMEOUT_MS, answer_order},
     [VERB_SHOW_VERSION] = {0, 0, answer_version},
     [VERB_PAUSE_QUEUE] = {REPORT_PAUSE, ORDER_TIMEOUT_MS, answer_order},
     [VERB_RESUME_QUEUE] = {REPORT_RESUME, ORDER_TIMEOUT_MS, answer_order},

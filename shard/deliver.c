@@ -961,6 +961,7 @@ void deliver_on_rcpt(struct shard *shard, struct delivery *delivery, uint32_t in
     }
     replies_bend_fate(shard, delivery->connection, queue, &react, verdict, queued_attempts(queued),
                       age_ms(shard, queued), &fate);
+    hold_judge(shard, delivery, queued, verdict, age_ms(shard, queued), &fate);
     if (fate.kind == FATE_DELIVERED) {
         count_message(shard, delivery);
         modes_on_delivered(shard, queue, delivery->connection->busy_since_ns);
@@ -971,9 +972,8 @@ void deliver_on_rcpt(struct shard *shard, struct delivery *delivery, uint32_t in
     replies_act(shard, queue, &react, verdict);
     if (!parcel)
         return;
-    /* The client may still be sending the message's bytes: the last claim is kept until it says
-     * that it is done with them. The others' outcomes go at once: a slow receiver must not keep
-     * what it has said from the log. */
+    /* The client may still be sending the message's bytes: the last claim is kept until it is done
+     * with them. The others' outcomes go at once: a slow receiver keeps none from the log. */
     if (delivery->open > 0) {
         send_home(shard, parcel);
         return;

@@ -202,12 +202,16 @@ void shard_recover_named(struct shard *shard, const struct log_named *named)
 {
     struct slice rest = SLICE_LITERAL(REST_KEY), pause = SLICE_LITERAL(PAUSE_KEY);
     struct slice mode = SLICE_LITERAL(MODE_KEY), order = SLICE_LITERAL(ORDER_LOG_KEY);
-    struct slice cold = SLICE_LITERAL(COLD_LOG_KEY);
+    struct slice cold = SLICE_LITERAL(COLD_LOG_KEY), hold = SLICE_LITERAL(HOLD_LOG_KEY);
     struct queue *queue;
     struct wire_reader r;
 
     if (slice_starts_nocase(named->key, cold)) {
         cold_recover(shard, slice_after(named->key, cold.len), named->value);
+        return;
+    }
+    if (slice_starts_nocase(named->key, hold)) {
+        hold_recover(shard, slice_after(named->key, hold.len), named->value);
         return;
     }
     if (slice_starts_nocase(named->key, order)) {

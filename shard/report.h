@@ -32,6 +32,10 @@ enum report_kind {
     REPORT_ORDERS,  /* an order_row per standing order */
     REPORT_DISABLE, /* of a source address for a queue */
     REPORT_ENABLE,
+    /* A standing hold of refusals: key as vmta_pattern/domain_pattern; `affected` counts holds. */
+    REPORT_BREAKER_RELEASE,
+    REPORT_BREAKER_BOUNCE,
+    REPORT_BREAKER_RECLASSIFY,
     REPORT_STOP, /* orderly end of the shard; answered when it has stopped */
 };
 
@@ -181,6 +185,7 @@ struct order_row {
     bool is_probe; /* its time is over: so many connections are allowed, and lent */
     uint32_t allowed;
     uint32_t lent;
+    uint64_t held; /* verdicts, of a hold */
     uint64_t since_us;
     uint64_t until_us; /* 0 = it does not end by time */
     char who[REPORT_NAME_MAX];

@@ -318,6 +318,7 @@ void reports_on_request(struct shard *shard, struct report *report)
     }
     if (report->parcel.kind == REPORT_ORDERS) {
         orders_report(shard, report);
+        hold_report(shard, report);
         answer(shard, report);
         return;
     }
@@ -328,6 +329,12 @@ void reports_on_request(struct shard *shard, struct report *report)
         else
             orders_on_enable(shard, report);
         reports_on_persisted(shard, report);
+        return;
+    }
+    if (report->parcel.kind >= REPORT_BREAKER_RELEASE &&
+        report->parcel.kind <= REPORT_BREAKER_RECLASSIFY) {
+        hold_on_verb(shard, report);
+        answer(shard, report);
         return;
     }
     if (report->parcel.kind == REPORT_LIST) {

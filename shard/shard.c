@@ -81,6 +81,7 @@ struct shard *shard_create(struct io *io, const struct shard_options *options)
     meters_init(shard);
     orders_init(shard);
     cold_init(shard);
+    holds_init(shard);
     triggers_init(&shard->triggers);
     site_init(shard);
     doubt_init(shard);
@@ -100,6 +101,7 @@ void shard_destroy(struct shard *shard)
     ips_fini(shard);
     lease_fini(shard);
     triggers_fini(&shard->triggers);
+    holds_fini(shard);
     orders_fini(shard);
     cold_fini(shard);
     modes_fini(shard);
@@ -216,6 +218,10 @@ static void on_shard_parcel(void *context, struct parcel *parcel)
     case SHARD_ORDER_GRANT:
     case SHARD_ORDER_NEWS:
         orders_on_parcel(shard, parcel);
+        break;
+    case SHARD_HOLD_TELL:
+    case SHARD_HOLD_TOLD:
+        hold_on_parcel(shard, parcel);
         break;
     case SHARD_COLD_ASK:
     case SHARD_COLD_ANSWER:

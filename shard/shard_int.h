@@ -15,6 +15,7 @@
  *   modes.c    backoff mode of queues: entered, left, logged
  *   replies.c  what replies lead to by the queue's list of patterns
  *   orders.c   standing orders: sources that queues and providers are kept from
+ *   hold.c     refusals for good that are kept back
  *   triggers.c how often a reply line was hit
  *   migrate.c  queues that go to another shard, and their recipients
  *   resolve.c  from a queue to its site: resolution
@@ -52,6 +53,7 @@
 #include "shard/flows.h"
 #include "shard/gate.h"
 #include "shard/growth.h"
+#include "shard/hold.h"
 #include "shard/lease.h"
 #include "shard/limits.h"
 #include "shard/memo.h"
@@ -94,6 +96,8 @@ enum shard_parcel_kind {
     SHARD_ORDER_WANT,      /* struct order_want: shard to owner */
     SHARD_ORDER_GRANT,     /* the same on its way back, answered */
     SHARD_ORDER_NEWS,      /* struct order_news: owner past all shards */
+    SHARD_HOLD_TELL,       /* struct hold_tell: shard to owner */
+    SHARD_HOLD_TOLD,       /* the same on its way back */
     SHARD_COLD_ASK,        /* struct cold_ask: shard to owner */
     SHARD_COLD_ANSWER,     /* the same on its way back */
     SHARD_OUTCOME,         /* struct outcome_parcel: owner to home */
@@ -610,6 +614,7 @@ struct shard {
         uint64_t moved;
     } mode_counts;
     struct orders orders;
+    struct holds holds;
     struct cold cold;
     struct triggers triggers;
     struct list leaving;    /* queues that recipients leave, with ready ones */

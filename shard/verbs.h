@@ -69,7 +69,8 @@ enum verb_option {
     X(VERB_SHOW_IPS, "show ips", ARGUMENT_NONE, VERB_BIT(OPTION_MAXITEMS), 0,                      \
       "TCP's figures for each of our source addresses")                                            \
     X(VERB_SHOW_ORDERS, "show orders", ARGUMENT_NONE, VERB_BIT(OPTION_MAXITEMS), 0,                \
-      "sources that queues and providers are kept from, why and until when")                       \
+      "sources that queues and providers are kept from, refusals that are held, why and until "    \
+      "when")                                                                                      \
     X(VERB_SHOW_SETTINGS, "show settings", ARGUMENT_ONE_QUEUE, 0, 0,                               \
       "every effective value of a queue and the line of the configuration that sets it")           \
     X(VERB_SHOW_OVERRIDES, "show overrides", ARGUMENT_NONE, 0, 0,                                  \
@@ -85,6 +86,12 @@ enum verb_option {
       "keep a queue from one of its source addresses; survives restarts")                          \
     X(VERB_ENABLE_SOURCE, "enable source", ARGUMENT_SOURCE, 0, 0,                                  \
       "let queues use it again; with */* providers too")                                           \
+    X(VERB_BREAKER_RELEASE, "breaker release", ARGUMENT_BREAKER, 0, 0,                             \
+      "close a breaker, and try what waits there now")                                             \
+    X(VERB_BREAKER_BOUNCE, "breaker bounce", ARGUMENT_BREAKER, 0, 0,                               \
+      "believe its refusals for a day, and try what waits there now")                              \
+    X(VERB_BREAKER_RECLASSIFY, "breaker reclassify", ARGUMENT_BREAKER, 0, 0,                       \
+      "take refusals like the one that opened it for transient, until it is released")             \
     X(VERB_OVERRIDE, "override", ARGUMENT_SETTING,                                                 \
       VERB_BIT(OPTION_FOR) | VERB_BIT(OPTION_REASON) | VERB_BIT(OPTION_CLEAR), 0,                  \
       "set a keyword of queues above all that the configuration says, for a time; or --clear it")  \

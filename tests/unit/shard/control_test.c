@@ -1,5 +1,4 @@
-/* Control with three shards that are the test's: verbs, their answers in three forms, hostile and
- * vanishing operators, silent shards, the end. */
+/* Control with three shards of the test's: verbs, answers, hostile operators, silent shards. */
 #include "tests/unit/shard/control_fixture.h"
 
 #include "core/base/err.h"
@@ -682,7 +681,8 @@ static void an_unknown_verb_asks_nobody(void **state)
     assert_string_equal(
         ask(&f, "destroy everything"),
         "error unknown: \"destroy\"; one of: show, explain, pause, resume, set, disable, enable, "
-        "override, schedule, list, delete, reload, config, shutdown, version, help, test\n");
+        "breaker, override, schedule, list, delete, reload, config, shutdown, version, help, "
+        "test\n");
     assert_memory_equal(ask(&f, "test config x"), "error ", 6);
     for (int i = 0; i < FAKE_SHARDS; i++)
         assert_int_equal(f.shards[i].asked, 0);

@@ -69,6 +69,10 @@ static const char *needed_by(enum verb verb)
     case VERB_LIST:
     case VERB_DELETE:
         return " --queue=a.example/mta1";
+    case VERB_BREAKER_RELEASE:
+    case VERB_BREAKER_BOUNCE:
+    case VERB_BREAKER_RECLASSIFY:
+        return " sender/a.example";
     case VERB_TEST_CONFIG:
         return " file.conf";
     case VERB_OVERRIDE:
