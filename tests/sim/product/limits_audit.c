@@ -88,13 +88,32 @@ static uint32_t most_of(struct shard *const *shards, uint16_t count, const struc
     return most;
 }
 
+/* A bound that was lowered is met as slots come back: what a claim had collected before, while it
+ * stood in line for another limit, becomes a connection yet. */
+static bool is_in_debt(struct shard *const *shards, uint16_t count, const struct conf_limit *limit)
+{
+    for (uint16_t i = 0; i < count; i++)
+        list_for_each (link, &shards[i]->meters.all) {
+            const struct meter *meter = meters_of_link(link);
+
+            if (meter->key.limit_id != limit->id)
+                continue;
+            if ((meter->owned && meter->owned->pot.free < 0) ||
+                (count == 1 && meter->share && meter->share->recalled > 0))
+                return true;
+        }
+    return false;
+}
+
 static const char *look_at(struct limits_audit *audit, struct shard *const *shards, uint16_t count,
                            const struct conf_limit *limit, enum limit_kind kind)
 {
     uint32_t most = most_of(shards, count, limit, kind, audit->since_ns);
 
     audit->at_bound += most == limit->max_smtp_out;
-    return most > limit->max_smtp_out ? "more connections than a limit that composes allows" : NULL;
+    if (most <= limit->max_smtp_out || is_in_debt(shards, count, limit))
+        return NULL;
+    return "more connections than a limit that composes allows";
 }
 
 /* The lines of one keyword in the seeds stand in one block, which every queue has. */

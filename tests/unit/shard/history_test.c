@@ -55,6 +55,7 @@ static int close_fixture(void **state)
 
 static void assert_in(const char *text, const char *part)
 {
+    assert_non_null(text);
     if (strstr(text, part) == NULL)
         fail_msg("\"%s\" is not in: %s", part, text);
 }
