@@ -238,7 +238,6 @@ bool lease_slots_idle(struct shard *shard, struct lease_slots *slots)
 
     if (!list_empty(&slots->idle_link))
         return false;
-    slots->idle_since_ns = io_now_ns(shard->io);
     for (uint8_t i = 0; i < draws->count; i++)
         list_push_front(&draws->shares[i]->idle[slots->kind],
                         i + 1 < draws->count ? &slots->wide->idle[i].link : &slots->idle_link);

@@ -22,12 +22,11 @@
  * free of those that are known to hold them long, or of which nothing is known. In order means
  * among those that may have a slot.
  *
- * Where somebody waits, connections make room, if they are of somebody who has clearly more than
- * one of those that wait, or if one waits that has none, or when the shard itself must give back:
- * idle ones at once, and at the latest when they have been idle for LEASE_TURN_MS whoever waits;
- * busy ones that have been open for LEASE_TURN_MS when their message is done. Lanes that all want
- * more end with about as many each and keep what they have, where turns alone would open
- * connections without end.
+ * Where somebody waits, connections make room: idle ones at once; busy ones that have been open for
+ * LEASE_TURN_MS when their message is done, if they are of somebody who has clearly more than one
+ * of those that wait, if one waits that has none, or when the shard itself must give back. Lanes
+ * that all want more end with about as many each and keep what they have, where turns alone would
+ * open connections without end.
  *
  * The limit on injectors' sessions (total-max-smtp-in) is drawn on by sessions that are at the door
  * and cannot wait long: each shard holds an equal part from the start and takes from it without
@@ -145,10 +144,9 @@ struct lease_slots {
     struct list idle_link; /* of the bound of all */
     const struct lease_claim *claim;
     struct lease_wide *wide; /* NULL = it draws on nothing else */
-    uint64_t idle_since_ns;
-    uint8_t kind;       /* enum quota_kind */
-    uint8_t first_kind; /* what it was when they were claimed; not slow when they are lent */
-    bool is_closing;    /* it ends to make room */
+    uint8_t kind;            /* enum quota_kind */
+    uint8_t first_kind;      /* what it was when they were claimed; not slow when they are lent */
+    bool is_closing;         /* it ends to make room */
 };
 
 /* The owner's side of one meter. */

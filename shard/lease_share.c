@@ -3,10 +3,9 @@
 #include "shard/planted.h"
 
 /* Slots asked for beyond those that somebody waits for: a quarter of those in use, and no more. */
-#define ASK_AHEAD_MAX  8
+#define ASK_AHEAD_MAX 8
 /* Idle connections looked at to find one that is to make room. */
-#define IDLE_LOOKED_AT 16
-#define MEMORY_TRIES   1000
+#define MEMORY_TRIES  1000
 
 static void own_speak(struct shard *shard, struct lease_owned *owned);
 
@@ -449,35 +448,13 @@ void lease_mark_closing(struct lease_slots *slots)
         draws->shares[i]->quota.closing[slots->kind]++;
 }
 
-/* The longest idle that is to make room, of the first ones; NULL when none is. */
-static struct lease_slots *next_to_go(const struct shard *shard, const struct lease_share *share,
-                                      enum quota_kind kind)
-{
-    uint64_t now_ns = io_now_ns(shard->io);
-    uint32_t looked_at = 0;
-
-    for (struct list *link = share->idle[kind].prev; link != &share->idle[kind];
-         link = link->prev) {
-        struct lease_slots *slots = slots_of(shard, link, share);
-        bool is_long = now_ns - slots->idle_since_ns >= LEASE_TURN_MS * 1000000ull;
-
-        if (lease_pressure(share, kind, is_long ? LEASE_LEVELS - 1 : slots->claim->level) > 0)
-            return slots;
-        if (++looked_at == IDLE_LOOKED_AT)
-            break;
-    }
-    return NULL;
-}
-
 void lease_share_make_room(struct shard *shard, struct lease_share *share)
 {
     for (unsigned kind = QUOTA_KINDS; kind-- > 0;)
         while (!list_empty(&share->idle[kind]) &&
                lease_pressure(share, kind, LEASE_LEVELS - 1) > 0) {
-            struct lease_slots *slots = next_to_go(shard, share, kind);
+            struct lease_slots *slots = slots_of(shard, share->idle[kind].prev, share);
 
-            if (!slots)
-                break;
             lease_mark_closing(slots);
             shard->leases.make_room(slots);
         }

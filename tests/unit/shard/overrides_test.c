@@ -50,9 +50,14 @@ static const char *ask_ok(const char *line)
 
 static int open_fixture(void **state)
 {
+    struct conf *conf;
+
     fixture_config_path = path;
     fixture_open(&f, 1, false);
     write_file(base);
+    /* Once outside of any life: what it names outlives that of the first case. */
+    assert_int_equal(conf_load(path, NULL, NULL, NULL, &conf), 0);
+    conf_unref(conf);
     sim_run_in(f.daemon, begin_history, NULL);
     ask_ok("reload");
     return 0;
