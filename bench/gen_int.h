@@ -126,7 +126,6 @@ void gen_fail(struct gen *gen, const char *what, int code);
 /* gen_session.c */
 
 void gen_session_init(struct gen *gen, struct gen_session *session, uint32_t index);
-void gen_session_fini(struct gen_session *session);
 void gen_session_connect(struct gen_session *session);
 /* Sends the next flight, if there is one; a session with nothing to do goes to gen->idle. */
 void gen_session_flush(struct gen_session *session);

@@ -29,15 +29,6 @@ void gen_session_init(struct gen *gen, struct gen_session *session, uint32_t ind
     list_init(&session->link);
 }
 
-void gen_session_fini(struct gen_session *session)
-{
-    mem_free(session->commands);
-    for (int i = 0; i < 2; i++) {
-        mem_free(session->messages[i].rcpt_states);
-        mem_free(session->messages[i].head);
-    }
-}
-
 static void want_flush(struct gen_session *session)
 {
     list_remove(&session->link);

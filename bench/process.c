@@ -249,17 +249,6 @@ void process_raise_files(void)
     setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-void process_pin(int cpu)
-{
-    cpu_set_t set;
-
-    if (cpu < 0)
-        return;
-    CPU_ZERO(&set);
-    CPU_SET(cpu, &set);
-    sched_setaffinity(0, sizeof(set), &set);
-}
-
 /* ---- Files --------------------------------------------------------------------------------- */
 
 int process_temp_dir(const char *base, char *room)

@@ -41,8 +41,6 @@ uint64_t process_own_cpu_us(void);
 uint64_t process_rss_bytes(pid_t pid);
 /* As many open files as the system allows to this process and its children. */
 void process_raise_files(void);
-/* Keeps the calling process on one CPU; cpu < 0: anywhere. */
-void process_pin(int cpu);
 
 /* base/ringpost-bench.XXXXXX; room takes PATH_MAX bytes. 0 or -errno. */
 int process_temp_dir(const char *base, char *room);

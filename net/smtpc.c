@@ -607,19 +607,9 @@ struct slice smtpc_extension_text(const struct smtpc *conn)
                     conn->engine->extension_text_bytes[conn->extensions]);
 }
 
-const struct ipaddr *smtpc_target(const struct smtpc *conn)
-{
-    return &conn->options.target.ip;
-}
-
 uint32_t smtpc_transaction_count(const struct smtpc *conn)
 {
     return conn->transaction_count;
-}
-
-void *smtpc_context(const struct smtpc *conn)
-{
-    return conn->context;
 }
 
 uint32_t smtpc_engine_open_count(const struct smtpc_engine *engine)

@@ -183,10 +183,8 @@ bool smtpc_refuses_chunks(const struct smtpc *conn);
 uint64_t smtpc_size_limit(const struct smtpc *conn); /* SIZE's argument, 0 = none given */
 /* "PIPELINING,SIZE,8BITMIME" as offered, in the table's order; valid while the engine lives. */
 struct slice smtpc_extension_text(const struct smtpc *conn);
-const struct ipaddr *smtpc_target(const struct smtpc *conn);
 /* Messages completed on this connection, whatever their verdicts. */
 uint32_t smtpc_transaction_count(const struct smtpc *conn);
-void *smtpc_context(const struct smtpc *conn);
 /* How the attempt to connect ended: 0, negative, or -EINPROGRESS. Also inside on_closed. */
 int32_t smtpc_connect_result(const struct smtpc *conn);
 /* The kernel's counters of this moment; inside on_closed those of the end, for which keep_tcp_info

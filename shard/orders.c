@@ -30,7 +30,7 @@ static const char *const kind_texts[] = {
 #undef KIND_TEXT
 };
 
-const char *order_kind_text(enum order_kind kind)
+static const char *order_kind_text(enum order_kind kind)
 {
     return kind_texts[kind];
 }

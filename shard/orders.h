@@ -53,8 +53,6 @@ enum order_kind {
         ORDER_KIND_COUNT,
 };
 
-const char *order_kind_text(enum order_kind kind);
-
 struct order_facts {
     uint8_t kind;  /* enum order_kind */
     uint8_t stops; /* STOP: how many in a row */

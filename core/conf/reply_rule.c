@@ -104,11 +104,6 @@ static const char *const scopes[CONF_REPLY_SCOPES] = {
     [CONF_REPLY_OF_JOB] = "job",
 };
 
-const char *conf_reply_scope_text(enum conf_reply_scope scope)
-{
-    return scopes[scope];
-}
-
 static bool read_scope(struct reading *reading, struct slice text)
 {
     if (reading->has_scope)

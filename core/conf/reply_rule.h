@@ -40,9 +40,6 @@ enum conf_reply_scope {
     CONF_REPLY_SCOPES,
 };
 
-/* "queue", "provider", ... as it is written. */
-const char *conf_reply_scope_text(enum conf_reply_scope scope);
-
 /*
  * How many hits of one rule and one value of its scope it takes. count >= 1, percent 0: so many
  * within interval_ms (0 with count 1: the first one). percent 1..100: that share of the attempts

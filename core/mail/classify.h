@@ -101,7 +101,6 @@ struct classify_rules;
 int classify_rules_new(const char *file, struct slice text, struct classify_rules **ret_rules,
                        unsigned *ret_line, char *why);
 void classify_rules_free(struct classify_rules *rules); /* NULL is fine */
-uint32_t classify_rule_count(const struct classify_rules *rules);
 
 /* The rules that are built in, and their text. Read at the first call, kept for ever. */
 const struct classify_rules *classify_shipped(void);

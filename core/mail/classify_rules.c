@@ -377,11 +377,6 @@ void classify_rules_free(struct classify_rules *rules)
     mem_free(rules);
 }
 
-uint32_t classify_rule_count(const struct classify_rules *rules)
-{
-    return rules->rule_count;
-}
-
 /* ---- Built in ------------------------------------------------------------------------------- */
 
 static struct classify_rules *shipped;

@@ -545,3 +545,60 @@ const char *ask(struct fixture *f, const char *line)
     operator_free(conn);
     return last;
 }
+
+/* ---- With a configuration of the test's own -------------------------------------------------- */
+
+void fixture_write_file(const char *text, const char *more)
+{
+    FILE *file = fopen(fixture_config_path, "w");
+
+    assert_non_null(file);
+    assert_true(fputs(text, file) >= 0 && fputs(more, file) >= 0);
+    assert_int_equal(fclose(file), 0);
+}
+
+void fixture_open_with_file(struct fixture *f, const char *path, const char *text)
+{
+    struct conf *conf;
+
+    fixture_config_path = path;
+    fixture_write_file(text, "");
+    assert_int_equal(conf_load(path, NULL, NULL, NULL, &conf), 0);
+    conf_unref(conf);
+    fixture_open(f, 1, false);
+}
+
+struct first_text {
+    struct fixture *fixture;
+    const char *text;
+};
+
+static void begin_history(void *context)
+{
+    const struct first_text *first = context;
+    struct conf_files *files = conf_files_new();
+
+    conf_files_add(files, slice_str(fixture_config_path), slice_str(first->text));
+    control_start_history(first->fixture->control, files);
+}
+
+void fixture_keep_history(struct fixture *f, const char *text)
+{
+    struct first_text first = {f, text};
+
+    sim_run_in(f->daemon, begin_history, &first);
+}
+
+void fixture_close_clean(struct fixture *f)
+{
+    sim_run_for(f->world, 1000000000ull);
+    fixture_close(f);
+    assert_int_equal(conf_live_count(), 0);
+}
+
+void assert_in(const char *text, const char *part)
+{
+    assert_non_null(text);
+    if (strstr(text, part) == NULL)
+        fail_msg("\"%s\" is not in: %s", part, text);
+}

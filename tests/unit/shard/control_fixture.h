@@ -103,6 +103,17 @@ extern const char *fixture_config_path;
 /* seed also chooses the order of everything; with_accounting: one file, /acct/acct.csv. */
 void fixture_open(struct fixture *f, uint64_t seed, bool with_accounting);
 void fixture_close(struct fixture *f);
+/* What a test with a configuration of its own begins with: it is in the file at path, which the
+ * fixture reloads; what it names has been named outside of any life, so it outlives them all. */
+void fixture_open_with_file(struct fixture *f, const char *path, const char *text);
+/* The file holds this now. */
+void fixture_write_file(const char *text, const char *more);
+/* Control keeps configurations, the first of them this text. */
+void fixture_keep_history(struct fixture *f, const char *text);
+/* A moment later the fixture is closed, and no snapshot is left. */
+void fixture_close_clean(struct fixture *f);
+/* NULL is in no text. */
+void assert_in(const char *text, const char *part);
 /* An operator's connection, or NULL when it is refused at once. */
 struct operator_conn *operator_open(struct fixture *f, uint32_t uid);
 void operator_send(struct operator_conn *conn, const void *bytes, size_t len);

@@ -19,50 +19,22 @@ static const char base[] = "host-name mail.example.com\n"
                            "total-max-smtp-out 1500\n"
                            "<spool /spool>\n</spool>\n";
 
-static void write_file(const char *text)
-{
-    FILE *file = fopen(path, "w");
-
-    assert_non_null(file);
-    assert_true(fputs(base, file) >= 0 && fputs(text, file) >= 0);
-    assert_int_equal(fclose(file), 0);
-}
-
-static void begin_history(void *context)
-{
-    struct conf_files *files = conf_files_new();
-
-    conf_files_add(files, slice_str(path), slice_str(base));
-    control_start_history(f.control, files);
-}
-
 static int open_fixture(void **state)
 {
-    fixture_config_path = path;
-    fixture_open(&f, 1, false);
-    write_file("");
-    sim_run_in(f.daemon, begin_history, NULL);
+    fixture_open_with_file(&f, path, base);
+    fixture_keep_history(&f, base);
     return 0;
 }
 
 static int close_fixture(void **state)
 {
-    sim_run_for(f.world, 1000000000ull);
-    fixture_close(&f);
-    assert_int_equal(conf_live_count(), 0);
+    fixture_close_clean(&f);
     return 0;
-}
-
-static void assert_in(const char *text, const char *part)
-{
-    assert_non_null(text);
-    if (strstr(text, part) == NULL)
-        fail_msg("\"%s\" is not in: %s", part, text);
 }
 
 static void reload(const char *text)
 {
-    write_file(text);
+    fixture_write_file(base, text);
     assert_string_equal(ask(&f, "reload"), "ok\nconfiguration reloaded\n");
 }
 
@@ -92,7 +64,7 @@ static void each_text_in_force_is_kept_with_who_and_when(void **state)
 
 static void a_refused_text_is_not_kept(void **state)
 {
-    write_file("unheard-of 1\n");
+    fixture_write_file(base, "unheard-of 1\n");
     assert_memory_equal(ask(&f, "reload"), "error ", 6);
     assert_in(ask(&f, "config history --dom"), "configuration[0].number=\"1\"\n");
 }
@@ -104,7 +76,7 @@ static void what_changed_is_told(void **state)
     assert_in(ask(&f, "config diff 1"), " </spool>\n+total-max-smtp-out 78\n+#two\n");
     assert_in(ask(&f, "config diff 1 2"), " </spool>\n+total-max-smtp-out 77\n");
     assert_string_equal(ask(&f, "config diff 3"), "ok\nboth are the same\n");
-    write_file("total-max-smtp-out 79\n");
+    fixture_write_file(base, "total-max-smtp-out 79\n");
     assert_in(ask(&f, "config diff"), "-total-max-smtp-out 78\n-#two\n"
                                       "+total-max-smtp-out 79\n");
     assert_in(ask(&f, "config show 2"), "total-max-smtp-out 77\n");
@@ -173,7 +145,7 @@ static void included_texts_come_back_as_they_were(void **state)
 static void a_full_disk_does_not_hold_a_reload_up(void **state)
 {
     sim_disk_script(f.world, SIM_DISK_WRITE, "configurations", 1, -ENOSPC);
-    write_file("total-max-smtp-out 77\n");
+    fixture_write_file(base, "total-max-smtp-out 77\n");
     assert_in(ask(&f, "reload"), "the configuration's history: ");
     assert_int_equal(max_out(), 77);
     reload("total-max-smtp-out 78\n");
@@ -197,7 +169,7 @@ static void a_thousand_reloads_leak_nothing(void **state)
         }
         snprintf(text, sizeof(text), "total-max-smtp-out %d\n%s", 10 + i % 5,
                  i % 2 == 0 ? "unheard-of 1\n" : "");
-        write_file(text);
+        fixture_write_file(base, text);
         assert_memory_equal(ask(&f, "reload"), i % 2 == 0 ? "error " : "ok\n", 3);
     }
     sim_run_for(f.world, 1000000000ull);

@@ -22,23 +22,6 @@ static const char base[] = "host-name mail.example.com\n"
                            "<smtp-pattern-list l1>\nreply /x/ mode=backoff\n"
                            "</smtp-pattern-list>\n";
 
-static void write_file(const char *text)
-{
-    FILE *file = fopen(path, "w");
-
-    assert_non_null(file);
-    assert_true(fputs(text, file) >= 0);
-    assert_int_equal(fclose(file), 0);
-}
-
-static void begin_history(void *context)
-{
-    struct conf_files *files = conf_files_new();
-
-    conf_files_add(files, slice_str(path), slice_str(base));
-    control_start_history(f.control, files);
-}
-
 static const char *ask_ok(const char *line)
 {
     const char *answer = ask(&f, line);
@@ -50,32 +33,16 @@ static const char *ask_ok(const char *line)
 
 static int open_fixture(void **state)
 {
-    struct conf *conf;
-
-    fixture_config_path = path;
-    fixture_open(&f, 1, false);
-    write_file(base);
-    /* Once outside of any life: what it names outlives that of the first case. */
-    assert_int_equal(conf_load(path, NULL, NULL, NULL, &conf), 0);
-    conf_unref(conf);
-    sim_run_in(f.daemon, begin_history, NULL);
+    fixture_open_with_file(&f, path, base);
+    fixture_keep_history(&f, base);
     ask_ok("reload");
     return 0;
 }
 
 static int close_fixture(void **state)
 {
-    sim_run_for(f.world, 1000000000ull);
-    fixture_close(&f);
-    assert_int_equal(conf_live_count(), 0);
+    fixture_close_clean(&f);
     return 0;
-}
-
-static void assert_in(const char *text, const char *part)
-{
-    assert_non_null(text);
-    if (strstr(text, part) == NULL)
-        fail_msg("\"%s\" is not in: %s", part, text);
 }
 
 static uint64_t max_out(const char *domain, const char *vmta)
@@ -171,13 +138,14 @@ static void it_outlives_reloads(void **state)
 {
     ask_ok("override */v1 smtp-pattern-list=l1 --for=2h --reason=x");
     ask_ok("override a.test/* max-smtp-out=9 --for=2h --reason=x");
-    write_file("host-name mail.example.com\ncontrol-socket /run/control.sock\n"
-               "total-max-smtp-in 500\ntotal-max-smtp-out 1500\n<spool /spool>\n</spool>\n");
+    fixture_write_file("host-name mail.example.com\ncontrol-socket /run/control.sock\n"
+                       "total-max-smtp-in 500\ntotal-max-smtp-out 1500\n<spool /spool>\n</spool>\n",
+                       "");
     ask_ok("reload");
     assert_int_equal(max_out("a.test", "{default}"), 9);
     ask_ok("config rollback 2");
     assert_int_equal(max_out("a.test", "v1"), 9);
-    write_file(base);
+    fixture_write_file(base, "");
 }
 
 /* ---- On disk --------------------------------------------------------------------------------- */

@@ -16,30 +16,15 @@ static const char base[] = "host-name mail.example.com\n"
                            "total-max-smtp-out 1500\n"
                            "<spool /spool>\n</spool>\n";
 
-static void write_file(const char *text)
-{
-    FILE *file = fopen(path, "w");
-
-    assert_non_null(file);
-    assert_true(fputs(base, file) >= 0 && fputs(text, file) >= 0);
-    assert_int_equal(fclose(file), 0);
-}
-
 static int open_fixture(void **state)
 {
-    fixture_config_path = path;
-    fixture_open(&f, 1, false);
-    write_file("");
+    fixture_open_with_file(&f, path, base);
     return 0;
 }
 
 static int close_fixture(void **state)
 {
-    uint32_t own = 1; /* nothing but the fixture's first snapshot is left */
-
-    sim_run_for(f.world, 1000000000ull);
-    fixture_close(&f);
-    assert_int_equal(conf_live_count(), own - 1);
+    fixture_close_clean(&f);
     return 0;
 }
 
@@ -50,7 +35,7 @@ static bool is_in(const char *text, const char *part)
 
 static void every_shard_takes_it_and_the_old_one_is_freed(void **state)
 {
-    write_file("<domain *>\n max-smtp-out 3\n</domain>\n");
+    fixture_write_file(base, "<domain *>\n max-smtp-out 3\n</domain>\n");
     assert_string_equal(ask(&f, "reload"), "ok\nconfiguration reloaded\n");
     for (int i = 0; i < FAKE_SHARDS; i++)
         assert_int_equal(f.shards[i].reload_stamp, 1);
@@ -63,7 +48,7 @@ static void every_shard_takes_it_and_the_old_one_is_freed(void **state)
 
 static void what_runs_is_what_status_shows(void **state)
 {
-    write_file("total-max-smtp-out 77\nhost-name ignored.example.com\n");
+    fixture_write_file(base, "total-max-smtp-out 77\nhost-name ignored.example.com\n");
     ask(&f, "reload");
     assert_true(is_in(ask(&f, "show status --dom"), "smtpOut.max=\"77\""));
     assert_true(is_in(ask(&f, "show status --dom"), "configuration.reloads=\"1\""));
@@ -74,7 +59,7 @@ static void a_bad_file_changes_nothing(void **state)
     char line[64];
     const char *answer;
 
-    write_file("max-smtp-outt 5\n<domain x.test>\n max-smtp-out many\n</domain>\n");
+    fixture_write_file(base, "max-smtp-outt 5\n<domain x.test>\n max-smtp-out many\n</domain>\n");
     answer = ask(&f, "reload");
     assert_memory_equal(answer, "error the configuration is not reloaded\n", 40);
     snprintf(line, sizeof(line), "%s:7: ", path);
@@ -92,15 +77,16 @@ static void a_missing_file_changes_nothing(void **state)
     assert_int_equal(unlink(path), 0);
     assert_memory_equal(ask(&f, "reload"), "error ", 6);
     assert_int_equal(f.shards[0].reload_stamp, 0);
-    write_file("");
+    fixture_write_file(base, "");
 }
 
 static void what_needs_a_restart_is_named_and_stays(void **state)
 {
     const char *answer;
 
-    write_file("shards 7\nsmtp-listener 127.0.0.1:2626\nname-server 127.0.0.9\n"
-               "<spool /elsewhere>\n</spool>\n<acct-file /acct/new.csv>\n</acct-file>\n");
+    fixture_write_file(base,
+                       "shards 7\nsmtp-listener 127.0.0.1:2626\nname-server 127.0.0.9\n"
+                       "<spool /elsewhere>\n</spool>\n<acct-file /acct/new.csv>\n</acct-file>\n");
     answer = ask(&f, "reload");
     assert_memory_equal(answer, "ok\n", 3);
     assert_true(is_in(answer, ": shards: a change counts after a restart"));
@@ -175,7 +161,7 @@ static void a_signal_meanwhile_reads_the_file_once_more(void **state)
     sim_run_in(f.daemon, signal_reload, NULL);
     sim_run_for(f.world, 1000000000ull);
     assert_int_equal(f.shards[0].reload_stamp, 1);
-    write_file("total-max-smtp-out 78\n");
+    fixture_write_file(base, "total-max-smtp-out 78\n");
     f.shards[0].is_silent = false;
     answer_kept(&f.shards[0]);
     sim_run_for(f.world, 1000000000ull);
