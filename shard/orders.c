@@ -635,6 +635,13 @@ bool orders_admit(struct shard *shard, struct lane *lane)
     return false;
 }
 
+bool orders_is_asking(struct shard *shard, struct lane *lane)
+{
+    const struct order *order = stop_of(shard, lane->site, &lane->source);
+
+    return order && order->want_is_out;
+}
+
 void orders_on_open(struct shard *shard, struct connection *connection)
 {
     struct order *order = stop_of(shard, connection->lane->site, &connection->lane->source);

@@ -165,6 +165,8 @@ const struct order *orders_holding(const struct shard *shard, const struct queue
 bool orders_disable_all(const struct shard *shard, const struct queue *queue);
 /* Whether the lane may open a connection now; else it is served again when it may. */
 bool orders_admit(struct shard *shard, struct lane *lane);
+/* The lane was not admitted, and an answer is on its way: the owner of a probe is asked. */
+bool orders_is_asking(struct shard *shard, struct lane *lane);
 /* One was opened after orders_admit. */
 void orders_on_open(struct shard *shard, struct connection *connection);
 void orders_on_closed(struct shard *shard, struct connection *connection);

@@ -24,6 +24,9 @@
 #define TOKEN_WAIT_MS    1000
 /* And one that holds a message which found none: long enough for a token to come back. */
 #define PARKED_MS        50
+/* A lane that has its slots keeps them so long for a probe's connection that it has asked for: what
+ * is lent to it does not wait for slots either, and the two must meet. */
+#define ORDER_WAIT_MS    200
 /* A receiver that closes later after a message does so for the silence. */
 #define SILENT_CLOSE_MS  1000
 
@@ -722,6 +725,25 @@ static void lane_note_idle(struct shard *shard, struct lane *lane)
     demand_on_idle(&lane->demand);
 }
 
+/* Whether the claim is complete and waits for what was asked for. */
+static bool lane_keeps_claim(struct shard *shard, struct lane *lane)
+{
+    uint64_t now_ns = io_now_ns(shard->io);
+    bool is_complete = lease_claim_is_begun(&lane->claim) && !lease_claim_is_in_line(&lane->claim);
+
+    if (list_empty(&lane->waiting) || !is_complete || !orders_is_asking(shard, lane)) {
+        lane->order_asked_ns = 0;
+        return false;
+    }
+    if (lane->order_asked_ns == 0)
+        lane->order_asked_ns = now_ns;
+    if (lane->order_asked_ns + ORDER_WAIT_MS * 1000000ull <= now_ns)
+        return false;
+    io_timer_arm(shard->io, &lane->connect_timer,
+                 lane->order_asked_ns + ORDER_WAIT_MS * 1000000ull);
+    return true;
+}
+
 static void lane_serve(struct shard *shard, struct lane *lane)
 {
     /* While connections stand they serve what is in line here; then other sources do. */
@@ -740,7 +762,8 @@ static void lane_serve(struct shard *shard, struct lane *lane)
         if (!list_empty(&lane->waiting) && list_empty(&lane->idle))
             growth_on_wait(shard, lane);
     }
-    if (list_empty(&lane->waiting) || !lease_claim_is_in_line(&lane->claim))
+    if (list_empty(&lane->waiting) ||
+        (!lease_claim_is_in_line(&lane->claim) && !lane_keeps_claim(shard, lane)))
         lease_claim_cancel(shard, &lane->claim);
     lane_release(shard, lane);
 }

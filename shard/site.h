@@ -95,6 +95,8 @@ struct lane {
     uint32_t target_turn;
     uint8_t standing; /* enum quota_kind: what is known of it when slots are short */
     bool was_express; /* the turn before this one */
+    uint64_t
+        order_asked_ns; /* its claim is complete, and a probe's connection is asked for; 0 = not */
 };
 
 /* What of a connection stands in the figures of its source address already. */

@@ -130,7 +130,7 @@ static uint32_t turns_before(const struct lines *lines, const struct queue *queu
     if (is_in_line && first < turns_of_meters(lines, queue))
         first = turns_of_meters(lines, queue);
     /* Who is in a hurry goes ahead every other time, in either line. */
-    return (uint32_t)(2 * first * second * (is_in_line ? queues_in_line(queue->lane) : 1));
+    return (uint32_t)(first * second * (is_in_line ? queues_in_line(queue->lane) : 1));
 }
 
 static void complain(struct watch *watch, const struct shard *shard, const struct queue *queue,
