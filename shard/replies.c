@@ -72,33 +72,52 @@ struct slice replies_host(const struct shard *shard, const struct connection *co
                                          : SLICE_EMPTY;
 }
 
-/* Greylisting counts for nothing that would stand. The value of the rule's scope; what the message
- * says is not known here and counts by queue. */
+static bool is_greylisting(const struct hit *hit)
+{
+    return react_is_greylisting(hit->verdict, replies_host(hit->shard, hit->connection),
+                                hit->shard->category_scratch);
+}
+
+/* The value of the rule's scope; what the message says is not known here and counts by queue. */
+static uint64_t value_of(const struct hit *hit, const struct conf_reply_rule *rule)
+{
+    const struct lane *lane = hit->connection->lane;
+
+    if (rule->scope == CONF_REPLY_OF_PROVIDER)
+        return lane->site->provider;
+    if (rule->scope == CONF_REPLY_OF_SOURCE_IP)
+        return hash_combine(lane->site->provider, ipaddr_hash(&lane->source));
+    return hash_combine(hash_u64(hit->queue->name), hit->queue->vmta_id);
+}
+
+/* Greylisting counts for nothing that would stand. */
 static bool fires(void *context, const struct conf_reply_rule *rule)
 {
     const struct hit *hit = context;
-    const struct lane *lane = hit->connection->lane;
-    uint64_t value = hash_combine(hash_u64(hit->queue->name), hit->queue->vmta_id);
 
-    if (react_is_greylisting(hit->verdict, replies_host(hit->shard, hit->connection),
-                             hit->shard->category_scratch))
-        return false;
-    if (rule->scope == CONF_REPLY_OF_PROVIDER)
-        value = lane->site->provider;
-    else if (rule->scope == CONF_REPLY_OF_SOURCE_IP)
-        value = hash_combine(lane->site->provider, ipaddr_hash(&lane->source));
-    return triggers_hit(&hit->shard->triggers, rule, value, io_now_ns(hit->shard->io));
+    return !is_greylisting(hit) && triggers_hit(&hit->shard->triggers, rule, value_of(hit, rule),
+                                                io_now_ns(hit->shard->io));
+}
+
+/* One attempt more for lines that ask for a share of them. */
+static void count_attempt(const struct hit *hit, const struct conf_reply_list *list)
+{
+    for (uint32_t i = 0; list && i < list->rule_count; i++)
+        if (list->rules[i].trigger.percent > 0 && !is_greylisting(hit))
+            triggers_attempt(&hit->shard->triggers, &list->rules[i], value_of(hit, &list->rules[i]),
+                             io_now_ns(hit->shard->io));
 }
 
 struct react replies_heed(struct shard *shard, struct connection *connection, struct queue *queue,
                           const struct verdict *verdict)
 {
     struct hit hit = {shard, connection, queue, verdict};
-    struct react react =
-        react_to(queue->settings.replies, verdict, shard->category_scratch, fires, &hit);
+    struct react react;
     struct slice host = replies_host(shard, connection);
     const struct conf_reply_rule *rule;
 
+    count_attempt(&hit, queue->settings.replies);
+    react = react_to(queue->settings.replies, verdict, shard->category_scratch, fires, &hit);
     if (react.rule == NULL && verdict->class != VERDICT_SUCCESS) {
         rule = provider_rule(shard->conf, connection->lane->site->provider, verdict, host,
                              shard->category_scratch);

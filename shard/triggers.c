@@ -7,6 +7,7 @@ struct trigger {
     uint64_t key;
     uint64_t newest; /* part of time that hits[newest % TRIGGER_PARTS] counts */
     uint32_t hits[TRIGGER_PARTS];
+    uint32_t attempts[TRIGGER_PARTS]; /* of lines that ask for a share */
     uint32_t index;
 };
 
@@ -62,11 +63,48 @@ static struct trigger *obtain(struct triggers *triggers, uint64_t key)
 /* Parts of time that are over count no more. */
 static void move_on(struct trigger *trigger, uint64_t part)
 {
-    if (part >= trigger->newest + TRIGGER_PARTS)
+    if (part >= trigger->newest + TRIGGER_PARTS) {
         memset(trigger->hits, 0, sizeof(trigger->hits));
-    for (; trigger->newest < part && trigger->newest + TRIGGER_PARTS > part; trigger->newest++)
+        memset(trigger->attempts, 0, sizeof(trigger->attempts));
+    }
+    for (; trigger->newest < part && trigger->newest + TRIGGER_PARTS > part; trigger->newest++) {
         trigger->hits[(trigger->newest + 1) % TRIGGER_PARTS] = 0;
+        trigger->attempts[(trigger->newest + 1) % TRIGGER_PARTS] = 0;
+    }
     trigger->newest = part;
+}
+
+static uint64_t sum(const uint32_t parts[TRIGGER_PARTS])
+{
+    uint64_t count = 0;
+
+    for (unsigned i = 0; i < TRIGGER_PARTS; i++)
+        count += parts[i];
+    return count;
+}
+
+/* What is counted for the line and value, up to now; NULL when there is no room. */
+static struct trigger *touch(struct triggers *triggers, const struct conf_reply_rule *rule,
+                             uint64_t value, uint64_t part)
+{
+    struct trigger *trigger = obtain(triggers, hash_combine(hash_u64(rule->id), value));
+
+    if (trigger == NULL)
+        return NULL;
+    move_on(trigger, part);
+    list_remove(&trigger->link);
+    list_push_back(&triggers->by_age, &trigger->link);
+    return trigger;
+}
+
+void triggers_attempt(struct triggers *triggers, const struct conf_reply_rule *rule, uint64_t value,
+                      uint64_t now_ns)
+{
+    uint64_t part_ns = rule->trigger.interval_ms * 1000000 / TRIGGER_PARTS;
+    struct trigger *trigger = part_ns == 0 ? NULL : touch(triggers, rule, value, now_ns / part_ns);
+
+    if (trigger)
+        trigger->attempts[trigger->newest % TRIGGER_PARTS]++;
 }
 
 bool triggers_hit(struct triggers *triggers, const struct conf_reply_rule *rule, uint64_t value,
@@ -74,22 +112,19 @@ bool triggers_hit(struct triggers *triggers, const struct conf_reply_rule *rule,
 {
     uint64_t part_ns = rule->trigger.interval_ms * 1000000 / TRIGGER_PARTS;
     struct trigger *trigger;
-    uint64_t count = 0;
+    uint64_t count, attempts;
 
-    if (rule->trigger.percent > 0)
-        return false;
-    if (rule->trigger.count <= 1 || part_ns == 0)
+    if (part_ns == 0 || (rule->trigger.count <= 1 && rule->trigger.percent == 0))
         return true;
-    trigger = obtain(triggers, hash_combine(hash_u64(rule->id), value));
+    trigger = touch(triggers, rule, value, now_ns / part_ns);
     if (trigger == NULL)
         return false;
-    move_on(trigger, now_ns / part_ns);
-    list_remove(&trigger->link);
-    list_push_back(&triggers->by_age, &trigger->link);
     trigger->hits[trigger->newest % TRIGGER_PARTS]++;
-    for (unsigned i = 0; i < TRIGGER_PARTS; i++)
-        count += trigger->hits[i];
-    if (count < rule->trigger.count)
+    count = sum(trigger->hits);
+    attempts = sum(trigger->attempts);
+    if (rule->trigger.percent > 0
+            ? attempts < rule->trigger.count || count * 100 < attempts * rule->trigger.percent
+            : count < rule->trigger.count)
         return false;
     forget(triggers, trigger);
     return true;

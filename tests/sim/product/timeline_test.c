@@ -270,6 +270,14 @@ static const struct timeline_case cases[] = {
      .out_max = 4,
      .domain_count = 1,
      .brief_s = 600},
+    {.name = "trigger-by-share",
+     .what = "each third recipient is refused: a line that waits for half of them never acts, one "
+             "that waits for a quarter leads to backoff mode with the tenth attempt or later",
+     .rules = {{"rcpt every=3 450 4.2.0 Busy"}},
+     .messages = 12,
+     .replies = "reply /busy/ disable-source-ip trigger=50%\n"
+                "reply /busy/ mode=backoff,backoff-to-normal-after=30m trigger=25%\n",
+     .backoff = " backoff-max-msg-rate 1/10m\n backoff-retry-after 20m\n"},
     {.name = "skip-mx",
      .what = "a refusal by the best MX: the message goes to the second one at once, and so does "
              "the next",
