@@ -1,32 +1,6 @@
 /* The lines that stand in front of a message's own header. */
 #include "shard/inject_int.h"
 
-#include <time.h>
-
-static void put_date_rfc5322(struct text *text, uint64_t wall_us)
-{
-    static const char days[] = "SunMonTueWedThuFriSat";
-    static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
-    time_t seconds = (time_t)(wall_us / 1000000);
-    struct tm tm;
-
-    gmtime_r(&seconds, &tm);
-    text_put(text, slice_of(days + tm.tm_wday * 3, 3));
-    text_put_literal(text, ", ");
-    text_put_u64(text, (uint64_t)tm.tm_mday, 0);
-    text_put_char(text, ' ');
-    text_put(text, slice_of(months + tm.tm_mon * 3, 3));
-    text_put_char(text, ' ');
-    text_put_u64(text, (uint64_t)tm.tm_year + 1900, 0);
-    text_put_char(text, ' ');
-    text_put_u64(text, (uint64_t)tm.tm_hour, 2);
-    text_put_char(text, ':');
-    text_put_u64(text, (uint64_t)tm.tm_min, 2);
-    text_put_char(text, ':');
-    text_put_u64(text, (uint64_t)tm.tm_sec, 2);
-    text_put_literal(text, " +0000\r\n");
-}
-
 static void put_client(struct text *line, const struct intake_message *intake)
 {
     char ip[IPADDR_TEXT_MAX];
@@ -72,7 +46,8 @@ static void put_received(struct text *line, const struct intake_message *intake,
     }
     put_id(line, intake, " id ", name);
     text_put_str(line, intake->source.hide_message_source ? "; " : ";\r\n\t");
-    put_date_rfc5322(line, intake->wall_us);
+    text_put_date(line, intake->wall_us);
+    text_put_literal(line, "\r\n");
 }
 
 static void put_message_id(struct text *line, const struct intake_message *intake, const char *name)
@@ -180,7 +155,8 @@ int inject_prefix_write(struct intake_message *intake)
         put_message_id(&line, intake, name);
     if (intake->additions & INTAKE_ADD_DATE) {
         text_put_literal(&line, "Date: ");
-        put_date_rfc5322(&line, intake->wall_us);
+        text_put_date(&line, intake->wall_us);
+        text_put_literal(&line, "\r\n");
     }
     must(!line.is_cut);
     result = write_piece(intake, text_slice(&line));

@@ -25,6 +25,8 @@ static inline struct text text_in(char *room, size_t size)
 void text_put(struct text *text, struct slice octets);
 /* Decimal, with leading zeros up to width digits; width 0 = as many as the number has. */
 void text_put_u64(struct text *text, uint64_t value, unsigned width);
+/* "Sun, 22 Nov 2026 22:08:23 +0000" (RFC 5322 3.3), of a wall clock time. */
+void text_put_date(struct text *text, uint64_t wall_us);
 /* Terminates it with a NUL; returns its length without. */
 size_t text_end(struct text *text);
 
