@@ -41,6 +41,7 @@ struct dns_entry {
     uint8_t *block; /* name, then records */
     uint32_t block_index;
     uint32_t index;
+    uint32_t doubts; /* those of the module when the answer came */
     uint16_t type;
     uint16_t record_count;
     uint16_t data_bytes;
@@ -67,6 +68,7 @@ struct dns {
     struct list overruns;     /* lookups that found no room */
     struct dns_query scratch; /* what lookups are shown */
     struct dns_witnesses witnesses;
+    uint32_t doubts; /* how often kept denials were doubted */
 };
 
 /* ---- Entries ------------------------------------------------------------------------------- */
@@ -252,6 +254,7 @@ static void on_answer(void *context, struct parcel *parcel)
     }
     entry->status = query->status;
     entry->is_secure = query->is_secure;
+    entry->doubts = dns->doubts;
     entry->valid_until_ns = io_now_ns(dns->io) + kept_for_s(query) * SECOND_NS;
     entry->state = ENTRY_CACHED;
     list_push_back(list_empty(&entry->waiters) ? &dns->idle : &dns->ready, &entry->link);
@@ -339,6 +342,13 @@ static bool is_busy(struct io_actor *actor)
     return !list_empty(&dns->ready) || !list_empty(&dns->no_names) || !list_empty(&dns->overruns);
 }
 
+/* What a cached entry says may still be told. */
+static bool is_valid(const struct dns *dns, const struct dns_entry *entry)
+{
+    return io_now_ns(dns->io) < entry->valid_until_ns &&
+           (entry->status == DNS_OK || entry->doubts == dns->doubts);
+}
+
 void dns_ask(struct dns *dns, struct dns_lookup *lookup, struct slice name, enum dns_type type)
 {
     char room[DNS_NAME_MAX + 1];
@@ -364,7 +374,7 @@ void dns_ask(struct dns *dns, struct dns_lookup *lookup, struct slice name, enum
     if (index == TABLE_NONE) {
         enqueue(dns, entry);
     } else if (entry->state == ENTRY_CACHED && list_empty(&entry->waiters)) {
-        if (io_now_ns(dns->io) >= entry->valid_until_ns) {
+        if (!is_valid(dns, entry)) {
             enqueue(dns, entry);
         } else {
             list_remove(&entry->link);
@@ -405,6 +415,18 @@ enum dns_outlook dns_outlook(struct dns *dns, struct slice domain)
         if (dns_witness_is_stale(&dns->witnesses.places[i], now_ns))
             ask_witness(dns, &dns->witnesses.places[i]);
     return outlook;
+}
+
+void dns_ask_witnesses(struct dns *dns)
+{
+    for (unsigned i = 0; i < DNS_WITNESS_COUNT; i++)
+        if (dns->witnesses.places[i].name[0] != '\0')
+            ask_witness(dns, &dns->witnesses.places[i]);
+}
+
+void dns_doubt_denials(struct dns *dns)
+{
+    dns->doubts++;
 }
 
 struct dns *dns_create(struct io *io, struct mailbox *questions, struct mailbox *answers,

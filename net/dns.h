@@ -18,7 +18,7 @@
 #define DNS_RECORD_COUNT_MAX 64   /* further records of an answer are left out */
 #define DNS_DATA_MAX         4096 /* of all records of an answer */
 
-/* An answer without records is kept at most so long by this module, and as long again by the
+/* An answer without records is kept at most so long by this module, and for seconds by the
  * resolver: who waits for twice that long gets another one. RFC 2308 section 5 leaves it to us. */
 #define DNS_DENIAL_KEPT_MAX_S 300
 
@@ -89,10 +89,15 @@ void dns_ask(struct dns *dns, struct dns_lookup *lookup, struct slice name, enum
 void dns_forget(struct dns *dns, struct dns_lookup *lookup);
 
 /*
- * Whether lookups of other domains than this one succeed. Domains known to be good that were not
- * looked up for a while are asked again, so a call a minute later knows what this one did not.
+ * Whether lookups of other domains than this one (empty: of any) succeed. Domains known to be good
+ * that were not looked up for 30 s are asked again, so a call a moment later knows what this one
+ * did not.
  */
 enum dns_outlook dns_outlook(struct dns *dns, struct slice domain);
+/* Asks the domains known to be good again now, all but those that are being asked. */
+void dns_ask_witnesses(struct dns *dns);
+/* Denials that are kept count no more: who asks for such a name makes a question. */
+void dns_doubt_denials(struct dns *dns);
 
 /* Next record of an answer; start with *cursor = 0. */
 bool dns_record_next(const struct dns_query *answer, uint16_t *cursor, struct slice *ret_rdata);

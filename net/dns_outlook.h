@@ -16,7 +16,7 @@
 
 #define DNS_WITNESS_COUNT     16
 #define DNS_WITNESS_COUNTS_NS (30 * 60 * 1000000000ull)   /* an answer counts for so long */
-#define DNS_WITNESS_FRESH_NS  (10 * 60 * 1000000000ull)   /* older ones are worth a question */
+#define DNS_WITNESS_FRESH_NS  (30 * 1000000000ull)        /* older ones are worth a question */
 #define DNS_WITNESS_BAD_NS    (24 * 3600 * 1000000000ull) /* then another takes its place */
 
 struct dns_witness {

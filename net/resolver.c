@@ -27,10 +27,6 @@
 #define CLASS_IN         1
 #define PREFERENCE_END   0x10000u /* above the largest of an MX record */
 
-#define TEXT_OF(number)   #number
-#define VALUE_OF(name)    TEXT_OF(name)
-#define DENIAL_KEPT_MAX_S VALUE_OF(DNS_DENIAL_KEPT_MAX_S)
-
 struct pending {
     struct list link; /* in flight, or free */
     struct resolver *resolver;
@@ -334,10 +330,11 @@ static int set_options(struct resolver *resolver)
         {"outgoing-range:", "4096"},
         {"msg-cache-size:", "16m"},
         {"rrset-cache-size:", "32m"},
-        /* The shards keep answers for an hour themselves. Here they live shorter, so that asking
-         * again is asking others again. */
-        {"cache-max-ttl:", "900"},
-        {"cache-max-negative-ttl:", DENIAL_KEPT_MAX_S},
+        /* The shards keep answers for an hour, and denials for five minutes, themselves. Here they
+         * live shorter, so that asking again is asking others again: that a name server lies, or
+         * does no more, must show within a minute. */
+        {"cache-max-ttl:", "60"},
+        {"cache-max-negative-ttl:", "10"},
         /* The shards draw among equals; here an answer is one answer. */
         {"rrset-roundrobin:", "no"},
         /* A name server that was away is asked again at once, not after a quarter of an hour. */

@@ -125,6 +125,11 @@ void explain_queue(struct shard *shard, struct report *report, const struct queu
         row->rcpt_ms = (uint32_t)(queue->lane->demand.rcpt_ns / 1000000);
     }
     put_order(shard, queue, row);
+    if (outlook_holds(shard, queue)) {
+        row->reason = WAIT_RESOLVER;
+        snprintf(row->order, sizeof(row->order), "breaker resolver/%u: %s", shard->number,
+                 shard->outlook.reason);
+    }
     waits_note(&waits, queue->reason, io_now_ns(shard->io));
     waits_shares(&waits, shares);
     memcpy(row->shares, shares, sizeof(row->shares));

@@ -243,5 +243,6 @@ void shard_recover_named(struct shard *shard, const struct log_named *named)
         queue->doubt_ends_ns = queues_monotonic_of(shard, queue->doubt_ends_us);
     queue->rest_is_logged = true;
     queue->reason = WAIT_REST;
+    queue->rests_by_dns = queue->doubt_ends_ns > 0;
     queues_wake_at(shard, queue, queues_monotonic_of(shard, queue->rest_until_us));
 }

@@ -333,6 +333,7 @@ static void install(struct shard *shard, struct queue *queue, const struct migra
     memcpy(queue->last_error, migration->last_error, sizeof(queue->last_error));
     if (queue->rest_until_ns > io_now_ns(shard->io)) {
         queues_set_reason(shard, queue, WAIT_REST);
+        queue->rests_by_dns = queue->doubt_ends_ns > 0;
         queues_wake_at(shard, queue, queue->rest_until_ns);
     }
     /* An answer that was asked for under another configuration may be another's. */

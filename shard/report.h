@@ -110,6 +110,7 @@ struct report_status {
     X(WAIT_MOVE, "on its way to the shard that serves the destination")                            \
     X(WAIT_RETRY, "recipients wait for their next attempt")                                        \
     X(WAIT_REST, "the destination could not be reached; resting")                                  \
+    X(WAIT_RESOLVER, "the resolver fails for domains known to exist; its word is not taken")       \
     X(WAIT_PAUSED, "paused by an operator")                                                        \
     X(WAIT_SOURCE, "no source address can be used")                                                \
     X(WAIT_MEMORY, "no memory to load messages")                                                   \

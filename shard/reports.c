@@ -319,6 +319,7 @@ void reports_on_request(struct shard *shard, struct report *report)
     if (report->parcel.kind == REPORT_ORDERS) {
         orders_report(shard, report);
         hold_report(shard, report);
+        outlook_report(shard, report);
         answer(shard, report);
         return;
     }
@@ -334,6 +335,7 @@ void reports_on_request(struct shard *shard, struct report *report)
     if (report->parcel.kind >= REPORT_BREAKER_RELEASE &&
         report->parcel.kind <= REPORT_BREAKER_RECLASSIFY) {
         hold_on_verb(shard, report);
+        outlook_on_verb(shard, report);
         answer(shard, report);
         return;
     }

@@ -132,6 +132,7 @@ static void use_answer(struct shard *shard, struct queue *queue, const struct mx
 {
     uint16_t owner;
 
+    queue->rests_by_dns = false;
     queues_end_doubt(shard, queue);
     if (rollup_take(shard, queue, answer))
         return;
@@ -155,8 +156,8 @@ static void do_without_site(struct shard *shard, struct queue *queue, const stru
     };
     struct domain_fate fate;
 
-    if (verdict->class == VERDICT_PERMANENT)
-        facts.outlook = dns_outlook(shard->dns, names_text(&shard->names, queue->name));
+    if (verdict->class != VERDICT_SUCCESS)
+        facts.outlook = outlook_on_denial(shard, queue, verdict);
     fate = domain_fate_of(&facts, io_rng(shard->io));
     if (fate.doubt_ends_ns != queue->doubt_ends_ns) {
         queue->doubt_ends_ns = fate.doubt_ends_ns;
@@ -170,9 +171,13 @@ static void do_without_site(struct shard *shard, struct queue *queue, const stru
         queues_fail_all(shard, queue, verdict,
                         fate.fail_age_ms ? now_us - fate.fail_age_ms * 1000 : 0) > 0)
         return;
-    if (fate.kind != DOMAIN_LATER && queue->rest_failures < UINT16_MAX)
+    if (fate.kind != DOMAIN_LATER && facts.outlook != DNS_OUTLOOK_BAD &&
+        queue->rest_failures < UINT16_MAX)
         queue->rest_failures++;
+    queue->rests_by_dns = true;
     queues_rest_for(shard, queue, verdict, fate.delay_ms);
+    if (queue->reason == WAIT_REST && outlook_holds(shard, queue))
+        queues_set_reason(shard, queue, WAIT_RESOLVER);
 }
 
 static void on_resolved(void *context, const struct mx_answer *answer)

@@ -82,6 +82,7 @@ struct shard *shard_create(struct io *io, const struct shard_options *options)
     orders_init(shard);
     cold_init(shard);
     holds_init(shard);
+    outlook_init(shard);
     triggers_init(&shard->triggers);
     site_init(shard);
     doubt_init(shard);
@@ -363,6 +364,7 @@ static void shard_turn(struct io_actor *actor)
     queues_turn(shard);
     migrate_turn(shard);
     orders_turn(shard);
+    outlook_turn(shard);
     site_turn(shard);
     tidy_turn(shard);
     if (shard->stopping && !shard->is_stopped && is_quiet(shard)) {
@@ -379,7 +381,8 @@ static bool shard_is_busy(struct io_actor *actor)
     const struct shard *shard = container_of(actor, struct shard, actor);
 
     return adopt_is_busy(shard) || home_is_busy(shard) || migrate_is_busy(shard) ||
-           compact_is_busy(shard) || orders_is_busy(shard) || !list_empty(&shard->local_work) ||
+           compact_is_busy(shard) || orders_is_busy(shard) || outlook_is_busy(shard) ||
+           !list_empty(&shard->local_work) ||
            (!list_empty(&shard->lanes_to_serve) && !shard->is_starved);
 }
 

@@ -15,7 +15,7 @@
  *   modes.c    backoff mode of queues: entered, left, logged
  *   replies.c  what replies lead to by the queue's list of patterns
  *   orders.c   standing orders: sources that queues and providers are kept from
- *   hold.c     refusals for good that are kept back
+ *   hold.c     refusals for good that are kept back; outlook.c: the word of the resolver
  *   triggers.c how often a reply line was hit
  *   migrate.c  queues that go to another shard, and their recipients
  *   resolve.c  from a queue to its site: resolution
@@ -61,6 +61,7 @@
 #include "shard/modes.h"
 #include "shard/names.h"
 #include "shard/orders.h"
+#include "shard/outlook.h"
 #include "shard/policy/domain_fate.h"
 #include "shard/policy/fate.h"
 #include "shard/policy/waits.h"
@@ -346,6 +347,7 @@ struct queue {
     uint64_t doubt_ends_us;    /* the same as wall clock, survives restarts */
     uint16_t rest_failures;
     bool rest_is_logged;   /* a restart would bring the rest back */
+    bool rests_by_dns;     /* the last rest began with the DNS's word, see outlook.h */
     bool is_guest;         /* another shard is the base */
     bool hands_on;         /* its mail is given to another queue */
     bool is_rollup;        /* domains roll up to it */
@@ -615,6 +617,7 @@ struct shard {
     } mode_counts;
     struct orders orders;
     struct holds holds;
+    struct outlook outlook;
     struct cold cold;
     struct triggers triggers;
     struct list leaving;    /* queues that recipients leave, with ready ones */
@@ -759,8 +762,7 @@ void compact_on_evacuate(struct shard *shard, struct spool_notice *notice);
 void compact_on_chunk(struct shard *shard, struct log_request *request);
 /* The copy was appended or refused. */
 void compact_on_appended(struct shard *shard, struct message *message);
-/* True when the message is being appended again: its last outcome is kept until that is answered.
- */
+/* The message is being appended again: its last outcome is kept until that is answered. */
 bool compact_holds(struct shard *shard, uint32_t home_message, struct outcome_parcel *last);
 void compact_turn(struct shard *shard);
 /* Work is left that no completion will bring. */
@@ -820,8 +822,7 @@ void queues_end_doubt(struct shard *shard, struct queue *queue);
 void queues_note_success(struct shard *shard, struct queue *queue);
 /* Looks at the queue again at rest_until_ns. */
 void queues_wake_at(struct shard *shard, struct queue *queue, uint64_t at_ns);
-/* Final outcome for every ready recipient accepted before a time (0 = any): the destination itself
- * refuses for ever. Returns how many. */
+/* Refused for ever: every ready recipient accepted before a time (0 = any). Returns how many. */
 uint32_t queues_fail_all(struct shard *shard, struct queue *queue, const struct verdict *verdict,
                          uint64_t older_than_us);
 /* The same for every recipient, those that wait for their next attempt too: a reply says so. */
@@ -894,8 +895,7 @@ void ips_init(struct shard *shard, bool counts_ips);
 void ips_fini(struct shard *shard);
 /* The connect was started. */
 void ips_on_open(struct shard *shard, struct connection *connection);
-/* The connection stands, or a message ended on it: looks at it when the last look is a while ago.
- */
+/* The connection stands, or a message ended on it: looks at it when the last look is old. */
 void ips_on_progress(struct shard *shard, struct connection *connection);
 /* It is gone; inside smtpc's on_closed. */
 void ips_on_closed(struct shard *shard, struct connection *connection);

@@ -13,7 +13,7 @@ enum verb_argument {
     ARGUMENT_QUEUE,
     ARGUMENT_ONE_QUEUE, /* no patterns; a domain alone stands for its queue without a VMTA */
     ARGUMENT_SOURCE,    /* an address, and ARGUMENT_QUEUE */
-    ARGUMENT_BREAKER,   /* provider/NAME or sender/DOMAIN */
+    ARGUMENT_BREAKER,   /* provider/NAME, sender/DOMAIN or resolver/SHARD */
     ARGUMENT_FILE,
     ARGUMENT_SETTING, /* a queue, and KEYWORD=VALUE */
     ARGUMENT_NUMBER,  /* may be missing */
@@ -509,7 +509,7 @@ static int parse_source(struct verb_request *request, const char *address, const
 /* As `show orders` has it: the kind goes where a virtual MTA goes, the rest where a domain goes. */
 static int parse_breaker(struct verb_request *request, const char *text)
 {
-    static const char *const kinds[] = {"provider", "sender"};
+    static const char *const kinds[] = {"provider", "sender", "resolver"};
 
     for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
         size_t len = strlen(kinds[i]);

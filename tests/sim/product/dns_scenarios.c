@@ -263,16 +263,28 @@ static void run(struct stage *stage, uint32_t seconds, uint32_t messages_per_s)
 
 /* ---- Scenarios ------------------------------------------------------------------------------- */
 
-/* A quarter of an hour without a resolver: nothing is returned, and a minute after its return
- * everything goes at the full rate again, what had waited included. */
-static bool resolver_dead_for_15_minutes(enum mood mood)
+/* A shard has found out that the resolver fails, and holds queues for that. */
+static bool is_found_out(const struct stage *stage)
+{
+    for (uint16_t i = 0; i < SHARDS; i++) {
+        const struct shard *shard = stage->product.shards[i];
+
+        for (uint32_t j = 0; j < shard->queues.count_grown; j++)
+            if (slab_is_live(&shard->queues, j) && outlook_holds(shard, slab_at(&shard->queues, j)))
+                return true;
+    }
+    return false;
+}
+
+/* A quarter of an hour with a resolver that is dead, fails or lies: nothing is returned, and a
+ * minute after its return everything goes at the full rate again, what had waited included. */
+static bool resolver_away_for_15_minutes(enum mood mood, const char *name, uint32_t domain_count)
 {
     enum { RATE = 5 };
     static struct stage stage;
     uint64_t before, waiting, taken_before;
 
-    raise_stage(&stage, mood == MOOD_SILENT ? "resolver silent for 15 min" : "SERVFAIL for 15 min",
-                300, "");
+    raise_stage(&stage, name, domain_count, "");
     run(&stage, 600, RATE);
     before = taken(&stage);
     run(&stage, 60, RATE);
@@ -281,9 +293,11 @@ static bool resolver_dead_for_15_minutes(enum mood mood)
     run(&stage, 900, RATE);
     waiting = product_queued(&stage.product);
     check(&stage, waiting >= 500, "much waits in the end");
+    check(&stage, is_found_out(&stage), "explain and the list of breakers name the resolver");
     check(&stage, bounced(&stage) == 0, "nothing is returned");
     stage.mood = MOOD_GOOD;
     run(&stage, 60, RATE);
+    check(&stage, !is_found_out(&stage), "the breaker is closed again");
     check(&stage, product_queued(&stage.product) <= 2 * RATE, "a minute later nothing waits");
     taken_before = taken(&stage);
     run(&stage, 60, RATE);
@@ -455,8 +469,11 @@ int main(void)
     bool all_good = true;
 
     quiet_log();
-    all_good &= resolver_dead_for_15_minutes(MOOD_SILENT);
-    all_good &= resolver_dead_for_15_minutes(MOOD_FAILING);
+    all_good &= resolver_away_for_15_minutes(MOOD_SILENT, "resolver silent for 15 min", 300);
+    all_good &= resolver_away_for_15_minutes(MOOD_FAILING, "SERVFAIL for 15 min", 300);
+    all_good &= resolver_away_for_15_minutes(MOOD_DENYING, "NXDOMAIN for everything, 15 min", 300);
+    /* So few that only the breaker asks again in time. */
+    all_good &= resolver_away_for_15_minutes(MOOD_DENYING, "NXDOMAIN for 12 domains, 15 min", 12);
     all_good &= a29_resolver_that_denies_everything();
     all_good &= domains_that_do_not_exist();
     all_good &= restart_between_the_answers();

@@ -66,8 +66,8 @@ static void answers_count_for_half_an_hour(void **state)
     note(&witnesses, "a.example", DNS_OK, 5);
     assert_int_equal(judge(&witnesses, "d.example", 35), DNS_OUTLOOK_GOOD);
     assert_int_equal(judge(&witnesses, "d.example", 36), DNS_OUTLOOK_UNKNOWN);
-    assert_false(dns_witness_is_stale(&witnesses.places[0], 14 * MINUTE_NS));
-    assert_true(dns_witness_is_stale(&witnesses.places[0], 15 * MINUTE_NS));
+    assert_false(dns_witness_is_stale(&witnesses.places[0], 5 * MINUTE_NS + MINUTE_NS / 2 - 1));
+    assert_true(dns_witness_is_stale(&witnesses.places[0], 5 * MINUTE_NS + MINUTE_NS / 2));
     assert_false(dns_witness_is_stale(&witnesses.places[1], 15 * MINUTE_NS));
 }
 

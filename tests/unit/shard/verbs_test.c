@@ -276,6 +276,8 @@ static void mistakes_are_named(void **state)
     assert_refused("disable source 192.0.2.1 a/*", "an address and a queue");
     assert_refused("enable source 192.0.2.300 a/b", "an address and a queue");
     assert_verb("enable source 192.0.2.1 */*", VERB_ENABLE_SOURCE);
+    assert_verb("breaker release resolver/*", VERB_BREAKER_RELEASE);
+    assert_refused("breaker release resolver", "breaker release wants");
     assert_refused("set queue a/b", "set queue wants --mode=normal|backoff");
     assert_refused("set queue a/b --mode=slow", "normal|backoff");
     assert_refused("show queues --json=1", "no value");
