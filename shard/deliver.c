@@ -16,6 +16,8 @@
 #include "shard/timely.h"
 
 #define UNREADABLE_RETRY_MS 60000
+/* Until a message is read back once more that had to be put away again. */
+#define READ_AGAIN_MS       20
 
 static void on_read(struct io_op *op, int32_t result);
 
@@ -513,22 +515,43 @@ static void give_back(struct shard *shard, struct delivery *delivery)
     site_connection_lost(shard, connection);
 }
 
+/* The same of a message that rates keep and that cannot wait for its tokens. It must not be read
+ * back again and again. */
+static void give_back_for_later(struct shard *shard, struct delivery *delivery)
+{
+    struct queue *queue = delivery_queue(delivery);
+    bool is_loaded = delivery->is_loaded;
+
+    give_back(shard, delivery);
+    if (is_loaded && queue->stay == QUEUE_HERE && queue->ready_count > 0 &&
+        queue->rest_until_ns <= io_now_ns(shard->io))
+        queues_wait(shard, queue, READ_AGAIN_MS, WAIT_RATE);
+}
+
+static struct rates_way way_of(const struct delivery *delivery)
+{
+    return (struct rates_way){.source =
+                                  delivery->connection ? &delivery->connection->lane->source : NULL,
+                              .message = delivery->message};
+}
+
 static void send_message(struct shard *shard, struct delivery *delivery);
 
 /* Reading the message took longer than its token could wait: it keeps its connection for a while
  * and stands in line for another, or a slow disk would never get it out. False when it cannot. */
 static bool park(struct shard *shard, struct delivery *delivery)
 {
+    struct rates_way way = way_of(delivery);
     struct queue *queue = delivery_queue(delivery);
 
     if (!delivery->is_loaded || queue->parked ||
-        !rates_may_wait(shard, queue, delivery->count,
+        !rates_may_wait(shard, queue, &way, delivery->count,
                         envelope_content_bytes(&delivery->message->envelope)))
         return false;
     queue->parked = delivery;
     site_hold_for_token(shard, delivery->connection);
     /* The token may be there at once. */
-    rates_wait(shard, queue);
+    rates_wait(shard, queue, &way);
     return true;
 }
 
@@ -597,15 +620,17 @@ static bool is_timely(struct shard *shard, struct delivery *delivery)
 /* The message is in memory: off it goes. */
 static void send_message(struct shard *shard, struct delivery *delivery)
 {
+    struct rates_way way = way_of(delivery);
+
     if (!is_timely(shard, delivery))
         return;
     if (!delivery->connection) {
         finish_local(shard, delivery);
-    } else if (!rates_take(shard, delivery_queue(delivery), delivery->count,
+    } else if (!rates_take(shard, delivery_queue(delivery), &way, delivery->count,
                            envelope_content_bytes(&delivery->message->envelope),
                            &delivery->receipt)) {
         if (!park(shard, delivery))
-            give_back(shard, delivery);
+            give_back_for_later(shard, delivery);
     } else {
         fill_transaction(shard, delivery);
         smtpc_send(delivery->connection->smtpc, &delivery->transaction);
@@ -788,7 +813,8 @@ static uint32_t rcpt_count_max(const struct queue *queue, uint32_t allowed)
 
 bool deliver_start(struct shard *shard, struct connection *connection, struct queue *queue)
 {
-    uint32_t first_index = ready_peek(queue), allowed = rates_allowed(shard, queue);
+    uint32_t first_index = ready_peek(queue),
+             allowed = rates_allowed(shard, queue, &connection->lane->source);
     const struct queued *first;
     struct delivery *delivery;
 
@@ -796,7 +822,7 @@ bool deliver_start(struct shard *shard, struct connection *connection, struct qu
         return false;
     first = slab_at(&shard->queued, first_index);
     /* The tokens may be past when it has been read; one more is always to be had. */
-    if (!first->is_hot && rates_count_rcpts(shard, queue))
+    if (!first->is_hot && rates_count_rcpts(shard, queue, &connection->lane->source))
         allowed = 1;
     delivery = delivery_create(shard, queue, rcpt_count_max(queue, allowed));
     if (!delivery)
@@ -822,6 +848,7 @@ bool deliver_start_ahead(struct shard *shard, struct connection *connection, str
 {
     const struct queued *first = slab_at(&shard->queued, ready_peek(queue));
     struct delivery *delivery;
+    struct rates_way way;
     uint32_t allowed;
     uint64_t octets;
     bool is_taken;
@@ -830,7 +857,7 @@ bool deliver_start_ahead(struct shard *shard, struct connection *connection, str
     if (!first->is_hot)
         return false;
     octets = envelope_content_bytes(&first->hot->envelope);
-    allowed = rates_allowed_ahead(shard, queue, octets);
+    allowed = rates_allowed_ahead(shard, queue, &connection->lane->source, octets);
     if (allowed == 0)
         return false;
     delivery = delivery_create(shard, queue, rcpt_count_max(queue, allowed));
@@ -843,8 +870,9 @@ bool deliver_start_ahead(struct shard *shard, struct connection *connection, str
         delivery_cancel(shard, delivery, queue);
         return false;
     }
+    way = way_of(delivery);
     is_taken = planted("shard/no-tokens-when-ahead") ||
-               rates_take(shard, queue, delivery->count, octets, &delivery->receipt);
+               rates_take(shard, queue, &way, delivery->count, octets, &delivery->receipt);
     must(is_taken);
     connection->ahead = delivery;
     return true;
@@ -855,18 +883,18 @@ struct queue *deliver_return(struct shard *shard, struct delivery *delivery)
     struct queue *queue = delivery_queue(delivery);
 
     must(delivery->open == delivery->count);
-    rates_give_back(shard, queue, &delivery->receipt);
+    rates_settle(shard, queue, &delivery->receipt, false);
     delivery_cancel(shard, delivery, queue);
     return queue;
 }
 
 /* Recipients that may end at once: of a queue that is discarded, no more than its rates allow. */
-static uint32_t local_count_max(struct shard *shard, const struct queue *queue)
+static uint32_t local_count_max(struct shard *shard, struct queue *queue)
 {
     uint32_t count = queue->local_left, allowed;
 
     if (queue->local == LOCAL_DISCARD) {
-        allowed = queues_discards(shard, queue) ? rates_allowed(shard, queue) : 0;
+        allowed = queues_discards(shard, queue) ? rates_allowed(shard, queue, NULL) : 0;
         count = allowed < count ? allowed : count;
     }
     return count < SMTPC_RCPT_COUNT_MAX ? count : SMTPC_RCPT_COUNT_MAX;
@@ -900,9 +928,11 @@ bool deliver_local(struct shard *shard, struct queue *queue)
     }
     queue->local_left -= count;
     if (delivery->local == LOCAL_DISCARD) {
-        bool is_taken = rates_take(shard, queue, count, 0, &delivery->receipt);
+        struct rates_way way = {.message = queued_hot(first)};
+        bool is_taken = rates_take(shard, queue, &way, count, 0, &delivery->receipt);
 
         must(is_taken);
+        rates_settle(shard, queue, &delivery->receipt, true);
     }
     if (first->is_hot) {
         delivery->message = first->hot;
@@ -984,8 +1014,7 @@ void deliver_on_rcpt(struct shard *shard, struct delivery *delivery, uint32_t in
 void deliver_on_done(struct shard *shard, struct delivery *delivery)
 {
     must(delivery->open == 0);
-    if (!delivery->is_counted)
-        rates_give_back(shard, delivery_queue(delivery), &delivery->receipt);
+    rates_settle(shard, delivery_queue(delivery), &delivery->receipt, delivery->is_counted);
     if (delivery->last)
         send_home(shard, delivery->last);
     delivery->last = NULL;

@@ -40,8 +40,9 @@ static bool has_backlog(const struct lane *lane, uint32_t needed)
     uint32_t looked_at = 0;
 
     list_for_each (link, &lane->waiting) {
-        const struct queue *queue = container_of(link, struct queue, lane_link);
-        uint32_t within = rates_within(lane->shard, queue, DEMAND_CLEAR_MS * 1000000ull);
+        struct queue *queue = container_of(link, struct queue, lane_link);
+        uint32_t within =
+            rates_within(lane->shard, queue, &lane->source, DEMAND_CLEAR_MS * 1000000ull);
 
         backlog += queue->ready_count < within ? queue->ready_count : within;
         if (backlog >= needed)

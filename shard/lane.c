@@ -155,6 +155,7 @@ static struct lane *lane_obtain(struct shard *shard, struct queue *queue,
     if (site->parked_until_ns < lane->parked_until_ns)
         site->parked_until_ns = lane->parked_until_ns;
     io_timer_init(&lane->connect_timer, on_connect_timer);
+    list_init(&lane->purse_link);
     list_push_back(&site->lanes, &lane->site_link);
     site->refs++;
     return lane;
@@ -169,6 +170,7 @@ void lane_release(struct shard *shard, struct lane *lane)
         return;
     io_timer_stop(shard->io, &lane->connect_timer);
     list_remove(&lane->serve_link);
+    list_remove(&lane->purse_link);
     list_remove(&lane->watch_link);
     list_remove(&lane->order_link);
     list_remove(&lane->site_link);
@@ -359,6 +361,9 @@ static struct lane *lane_with_idle(struct shard *shard, struct queue *queue)
     for (uint32_t i = 0; vmta && i < vmta->address_count; i++) {
         struct lane *lane = lane_find(shard, queue, &vmta->addresses[i]);
 
+        if (queue->purse_source.family != IPADDR_NONE &&
+            !ipaddr_equal(&queue->purse_source, &vmta->addresses[i].ip))
+            continue;
         if (lane && !list_empty(&lane->idle) && lane->parked_until_ns <= io_now_ns(shard->io) &&
             !orders_forbid(shard, queue, &lane->source))
             return lane;

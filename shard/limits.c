@@ -3,8 +3,7 @@
 #include "shard/planted.h"
 #include "shard/shard_int.h"
 
-/* Bits of the blocks that fit the queue. */
-static uint64_t blocks_of(const struct shard *shard, struct queue *queue)
+uint64_t limits_of_blocks(const struct shard *shard, struct queue *queue)
 {
     if (!queue->limits_known || queue->limits_version != shard->version) {
         queue->limits_mask =
@@ -80,7 +79,7 @@ bool limits_of(struct shard *shard, struct queue *queue, const struct ipaddr *so
     const struct conf_vmta *vmta = conf_vmta(shard->conf, queue->vmta_id);
     const struct conf_limit *of_source =
         conf_limit_of_source(&queue->settings, CONF_OF_CONNECTIONS, source);
-    uint64_t blocks = conf_limit_block_count(shard->conf) > 0 ? blocks_of(shard, queue) : 0;
+    uint64_t blocks = conf_limit_block_count(shard->conf) > 0 ? limits_of_blocks(shard, queue) : 0;
     uint64_t hosts = limits_of_hosts(shard, queue->site);
     bool has_room = true;
     struct scope_facts facts;

@@ -17,6 +17,9 @@ struct site;
 /* The queue has a site. False when the mail would draw on more meters than a claim has room for. */
 bool limits_of(struct shard *shard, struct queue *queue, const struct ipaddr *source,
                struct scope_list *ret_meters);
+/* Bit n: the n-th of the snapshot's blocks fits the queue, as far as that is known without a
+ * message. */
+uint64_t limits_of_blocks(const struct shard *shard, struct queue *queue);
 /* Bit n: the n-th of the snapshot's limits by host counts connections to the site. */
 uint64_t limits_of_hosts(struct shard *shard, struct site *site);
 /* The site's addresses have changed. */

@@ -7,22 +7,46 @@
 /* Tokens that one question asks for at most, unless one message needs more. */
 #define WANTED_RCPTS_MAX  4096
 #define WANTED_OCTETS_MAX (4u << 20)
+#define TIDY_STEPS        16u
 
 static void on_purse_timer(struct io_timer *timer);
 static void mint_speak(struct shard *shard, struct purse_mint *mint);
 static void wake_first(struct purse *purse);
+static void wake_lanes(struct purse *purse);
 static void settle(struct purse *purse);
 static void on_mint_timer(struct io_timer *timer);
 
 /* ---- Making ---------------------------------------------------------------------------------- */
 
-static struct mint_limit limit_of(const struct conf_vmta *vmta, enum purse_quantity quantity)
+static const struct conf_rate *rate_of_vmta(const struct conf_vmta *vmta,
+                                            enum purse_quantity quantity)
 {
-    const struct conf_rate *rate = !vmta                      ? NULL
-                                   : quantity == PURSE_OCTETS ? &vmta->max_smtp_data_volume_rate
-                                                              : &vmta->max_smtp_msg_rate;
+    if (!vmta || quantity == PURSE_CONNECTS)
+        return NULL;
+    return quantity == PURSE_OCTETS ? &vmta->max_smtp_data_volume_rate : &vmta->max_smtp_msg_rate;
+}
 
-    if (!rate || rate->count == CONF_UNLIMITED)
+static const struct conf_rate *rate_of_limit(const struct conf_limit *limit,
+                                             enum purse_quantity quantity)
+{
+    if (!limit)
+        return NULL;
+    return quantity == PURSE_OCTETS     ? &limit->max_data_volume_rate
+           : quantity == PURSE_CONNECTS ? &limit->max_connect_rate
+                                        : &limit->max_msg_rate;
+}
+
+static struct mint_limit limit_of(const struct shard *shard, const struct meter_key *key,
+                                  enum purse_quantity quantity)
+{
+    const struct conf_limit *limit = meters_limit(shard->conf, key);
+    const struct conf_rate *rate =
+        key->limit_id == SCOPE_OF_VMTA
+            ? rate_of_vmta(conf_vmta(shard->conf, (uint32_t)key->values), quantity)
+            : rate_of_limit(limit, quantity);
+
+    /* A block whose scopes were changed counts by other keys. */
+    if (!rate || rate->count == CONF_UNLIMITED || (limit && limit->scopes != key->scopes))
         return (struct mint_limit){.count = UINT64_MAX};
     return (struct mint_limit){rate->count, rate->interval_ms, rate->burst,
                                quantity == PURSE_OCTETS};
@@ -38,149 +62,244 @@ static bool limits_equal(const struct mint_limit *a, const struct mint_limit *b)
     return a->count == b->count && a->interval_ms == b->interval_ms && a->burst == b->burst;
 }
 
-static struct purse *purse_create(struct shard *shard, uint32_t vmta_id,
-                                  enum purse_quantity quantity)
-{
-    struct purse *purse = mem_alloc(sizeof(*purse));
+struct question {
+    const struct meter_key *key;
+    const struct slab *slab;
+    uint16_t quantity;
+};
 
-    purse->vmta_id = vmta_id;
+static uint64_t hash_of(const struct meter_key *key, uint16_t quantity)
+{
+    return hash_combine(scope_key_hash(key), quantity);
+}
+
+static bool match_purse(uint32_t value, const void *key, void *context)
+{
+    const struct question *question = key;
+    const struct purse *purse = slab_at(question->slab, value);
+
+    (void)context;
+    return purse->quantity == question->quantity && scope_key_equal(&purse->key, question->key);
+}
+
+static bool match_mint(uint32_t value, const void *key, void *context)
+{
+    const struct question *question = key;
+    const struct purse_mint *mint = slab_at(question->slab, value);
+
+    (void)context;
+    return mint->quantity == question->quantity && scope_key_equal(&mint->key, question->key);
+}
+
+struct purse *purse_find(const struct shard *shard, const struct meter_key *key,
+                         enum purse_quantity quantity)
+{
+    const struct purses *purses = &shard->purses;
+    struct question question = {key, &purses->purses, (uint16_t)quantity};
+    uint32_t index = table_find(&purses->purse_by_key, hash_of(key, (uint16_t)quantity),
+                                match_purse, &question, NULL);
+
+    return index == TABLE_NONE ? NULL : slab_at(&purses->purses, index);
+}
+
+static struct purse_mint *find_mint(const struct purses *purses, const struct meter_key *key,
+                                    uint16_t quantity)
+{
+    struct question question = {key, &purses->mints, quantity};
+    uint32_t index =
+        table_find(&purses->mint_by_key, hash_of(key, quantity), match_mint, &question, NULL);
+
+    return index == TABLE_NONE ? NULL : slab_at(&purses->mints, index);
+}
+
+/* ---- Freeing --------------------------------------------------------------------------------- */
+
+static void purse_free(struct shard *shard, struct purse *purse)
+{
+    io_timer_stop(shard->io, &purse->timer);
+    table_remove(&shard->purses.purse_by_key, hash_of(&purse->key, purse->quantity), purse->index);
+    slab_free(&shard->purses.purses, purse->index);
+}
+
+static void mint_free(struct shard *shard, struct purse_mint *mint)
+{
+    io_timer_stop(shard->io, &mint->timer);
+    mint_fini(&mint->mint);
+    mem_free(mint->asked);
+    table_remove(&shard->purses.mint_by_key, hash_of(&mint->key, mint->quantity), mint->index);
+    slab_free(&shard->purses.mints, mint->index);
+}
+
+static bool is_of_no_use(const struct purse *purse)
+{
+    return purse->refs == 0 && purse->waiting_count == 0 && list_empty(&purse->lanes) &&
+           !purse->is_asking && !purse->is_settling && purse->held == 0 && purse->tail == 0 &&
+           purse->returned == 0;
+}
+
+/* A few steps over the slabs now and then: what nobody needs does not pile up. */
+void purse_tidy(struct shard *shard)
+{
+    struct purses *purses = &shard->purses;
+    uint64_t now_ns = io_now_ns(shard->io);
+
+    if (purses->to_tidy == 0)
+        return;
+    purses->to_tidy--;
+    for (uint32_t i = 0; i < TIDY_STEPS && i < purses->purses.count_grown; i++) {
+        uint32_t at = purses->purse_hand++ % purses->purses.count_grown;
+
+        if (slab_is_live(&purses->purses, at) && is_of_no_use(slab_at(&purses->purses, at)))
+            purse_free(shard, slab_at(&purses->purses, at));
+    }
+    for (uint32_t i = 0; i < TIDY_STEPS && i < purses->mints.count_grown; i++) {
+        uint32_t at = purses->mint_hand++ % purses->mints.count_grown;
+        struct purse_mint *mint =
+            slab_is_live(&purses->mints, at) ? slab_at(&purses->mints, at) : NULL;
+
+        if (mint && mint->asked_count == 0 && !mint_is_owed(&mint->mint, now_ns))
+            mint_free(shard, mint);
+    }
+}
+
+struct purse *purse_obtain(struct shard *shard, const struct meter_key *key,
+                           enum purse_quantity quantity)
+{
+    struct purse *purse = purse_find(shard, key, quantity);
+    uint32_t index;
+
+    if (purse)
+        return purse;
+    purse = slab_alloc(&shard->purses.purses, &index);
+    if (!purse)
+        return NULL;
+    if (!table_insert(&shard->purses.purse_by_key, hash_of(key, (uint16_t)quantity), index)) {
+        slab_free(&shard->purses.purses, index);
+        return NULL;
+    }
+    shard->purses.to_tidy++;
+    purse->key = *key;
+    purse->index = index;
     purse->quantity = (uint16_t)quantity;
-    purse->owner = (uint16_t)(vmta_id % shard->count);
-    purse->ask.vmta_id = vmta_id;
+    /* The hash finds a place in a table by its lowest bits. */
+    purse->owner = (uint16_t)((scope_key_hash(key) >> 32) % shard->count);
+    purse->ask.key = *key;
     purse->ask.quantity = (uint16_t)quantity;
     purse->shard = shard;
+    purse->limit = limit_of(shard, key, quantity);
+    purse->limit_ns = is_bound(&purse->limit) ? mint_limit_step_ns(&purse->limit) : 0;
     list_init(&purse->waiting);
+    list_init(&purse->lanes);
     io_timer_init(&purse->timer, on_purse_timer);
     return purse;
 }
 
-static struct purse_mint *mint_create(struct shard *shard, uint32_t vmta_id,
-                                      enum purse_quantity quantity, const struct mint_limit *limit)
+void purse_release(struct purse *purse)
 {
-    struct purse_mint *mint = mem_alloc(sizeof(*mint));
+    must(purse->refs > 0);
+    purse->refs--;
+}
 
-    mint_init(&mint->mint, mint_limit_step_ns(limit), shard->count, io_now_ns(shard->io));
-    mint_set_volume(&mint->mint, limit, io_now_ns(shard->io));
-    mint->limit = *limit;
+/* A rate begins with the process, whenever it is met first. NULL when there is no bound, or when
+ * memory is short. */
+static struct purse_mint *mint_obtain(struct shard *shard, const struct meter_key *key,
+                                      uint16_t quantity)
+{
+    struct purse_mint *mint = find_mint(&shard->purses, key, quantity);
+    struct mint_limit limit = limit_of(shard, key, quantity);
+    uint64_t began_ns = shard->rates.began_ns;
+    uint32_t index;
+
+    if (mint || !is_bound(&limit))
+        return mint;
+    mint = slab_alloc(&shard->purses.mints, &index);
+    if (!mint)
+        return NULL;
+    if (!table_insert(&shard->purses.mint_by_key, hash_of(key, quantity), index)) {
+        slab_free(&shard->purses.mints, index);
+        return NULL;
+    }
+    mint_init(&mint->mint, mint_limit_step_ns(&limit), shard->count, began_ns);
+    mint_set_volume(&mint->mint, &limit, began_ns);
+    mint->limit = limit;
     mint->shard = shard;
-    mint->vmta_id = vmta_id;
-    mint->quantity = (uint16_t)quantity;
+    mint->key = *key;
+    mint->index = index;
+    mint->quantity = quantity;
     io_timer_init(&mint->timer, on_mint_timer);
     mint->asked = mem_alloc(shard->count * sizeof(struct purse_parcel *));
     return mint;
 }
 
-static void grow(struct rates *rates, uint32_t vmta_count)
+static void adopt_mint(struct shard *shard, struct purse_mint *mint)
 {
-    size_t before = rates->vmta_count * sizeof(void *), after = vmta_count * sizeof(void *);
+    struct mint_limit limit = limit_of(shard, &mint->key, mint->quantity);
 
-    for (uint32_t i = 0; i < PURSE_QUANTITIES; i++) {
-        rates->purses[i] = mem_alloc_larger(rates->purses[i], before, after);
-        rates->mints[i] = mem_alloc_larger(rates->mints[i], before, after);
-    }
-    rates->vmta_count = vmta_count;
-}
-
-static void adopt_mint(struct shard *shard, uint32_t vmta_id, enum purse_quantity quantity,
-                       const struct mint_limit *limit)
-{
-    struct purse_mint *mint = shard->rates.mints[quantity][vmta_id];
-
-    if (!mint && is_bound(limit)) {
-        shard->rates.mints[quantity][vmta_id] = mint_create(shard, vmta_id, quantity, limit);
-    } else if (mint) {
-        mint->is_closed = !is_bound(limit);
-        if (mint->is_closed || limits_equal(&mint->limit, limit))
-            return;
-        mint->limit = *limit;
-        mint_change(&mint->mint, mint_limit_step_ns(limit));
-        mint_set_volume(&mint->mint, limit, io_now_ns(shard->io));
-    }
-}
-
-static void adopt_purse(struct shard *shard, uint32_t vmta_id, enum purse_quantity quantity,
-                        const struct mint_limit *limit)
-{
-    struct purse *purse = shard->rates.purses[quantity][vmta_id];
-
-    if (!purse && !is_bound(limit))
+    mint->is_closed = !is_bound(&limit);
+    if (mint->is_closed || limits_equal(&mint->limit, &limit))
         return;
-    if (!purse)
-        shard->rates.purses[quantity][vmta_id] = purse = purse_create(shard, vmta_id, quantity);
-    else if (limits_equal(&purse->limit, limit))
+    mint->limit = limit;
+    mint_change(&mint->mint, mint_limit_step_ns(&limit));
+    mint_set_volume(&mint->mint, &limit, io_now_ns(shard->io));
+}
+
+static void adopt_purse(struct shard *shard, struct purse *purse)
+{
+    struct mint_limit limit = limit_of(shard, &purse->key, purse->quantity);
+
+    if (limits_equal(&purse->limit, &limit))
         return;
     /* What is held was struck under the old rate. */
-    purse->limit = *limit;
-    purse->limit_ns = is_bound(limit) ? mint_limit_step_ns(limit) : 0;
+    purse->limit = limit;
+    purse->limit_ns = is_bound(&limit) ? mint_limit_step_ns(&limit) : 0;
     purse->held = 0;
     purse->tail = 0;
+    wake_lanes(purse);
     while (purse->limit_ns == 0 && purse->waiting_count > 0)
         wake_first(purse);
     settle(purse);
 }
 
-static void adopt_vmta(struct shard *shard, uint32_t vmta_id, enum purse_quantity quantity)
-{
-    struct mint_limit limit = limit_of(conf_vmta(shard->conf, vmta_id), quantity);
-
-    if (vmta_id % shard->count == shard->number)
-        adopt_mint(shard, vmta_id, quantity, &limit);
-    adopt_purse(shard, vmta_id, quantity, &limit);
-    /* Not before the purse here knows it, which would ask again at once. */
-    if (shard->rates.mints[quantity][vmta_id])
-        mint_speak(shard, shard->rates.mints[quantity][vmta_id]);
-}
-
 void purse_adopt(struct shard *shard)
 {
-    struct rates *rates = &shard->rates;
-    uint32_t vmta_count = conf_vmta_id_end(shard->conf);
+    struct purses *purses = &shard->purses;
 
-    if (vmta_count > rates->vmta_count)
-        grow(rates, vmta_count);
-    for (uint32_t id = 0; id < rates->vmta_count; id++)
-        for (enum purse_quantity quantity = 0; quantity < PURSE_QUANTITIES; quantity++)
-            adopt_vmta(shard, id, quantity);
+    for (uint32_t i = 0; i < purses->mints.count_grown; i++)
+        if (slab_is_live(&purses->mints, i))
+            adopt_mint(shard, slab_at(&purses->mints, i));
+    for (uint32_t i = 0; i < purses->purses.count_grown; i++)
+        if (slab_is_live(&purses->purses, i))
+            adopt_purse(shard, slab_at(&purses->purses, i));
+    /* Not before the purses here know it, which would ask again at once. */
+    for (uint32_t i = 0; i < purses->mints.count_grown; i++)
+        if (slab_is_live(&purses->mints, i))
+            mint_speak(shard, slab_at(&purses->mints, i));
 }
 
 void purse_init(struct shard *shard)
 {
-    purse_adopt(shard);
-}
+    uint32_t count_max = shard->limits.queue_count_max * 2 + 4096;
 
-static void mint_free(struct shard *shard, struct purse_mint *mint)
-{
-    if (!mint)
-        return;
-    io_timer_stop(shard->io, &mint->timer);
-    mint_fini(&mint->mint);
-    mem_free(mint->asked);
-    mem_free(mint);
+    slab_init(&shard->purses.purses, sizeof(struct purse), count_max);
+    slab_init(&shard->purses.mints, sizeof(struct purse_mint), count_max);
+    table_init(&shard->purses.purse_by_key);
+    table_init(&shard->purses.mint_by_key);
 }
 
 void purse_fini(struct shard *shard)
 {
-    struct rates *rates = &shard->rates;
+    struct purses *purses = &shard->purses;
 
-    for (uint32_t quantity = 0; quantity < PURSE_QUANTITIES; quantity++) {
-        for (uint32_t i = 0; i < rates->vmta_count; i++) {
-            if (rates->purses[quantity][i])
-                io_timer_stop(shard->io, &rates->purses[quantity][i]->timer);
-            mint_free(shard, rates->mints[quantity][i]);
-            mem_free(rates->purses[quantity][i]);
-        }
-        mem_free(rates->mints[quantity]);
-        mem_free(rates->purses[quantity]);
-    }
-}
-
-struct purse *purse_of_vmta(const struct shard *shard, enum purse_quantity quantity,
-                            uint32_t vmta_id)
-{
-    struct purse *purse =
-        vmta_id < shard->rates.vmta_count ? shard->rates.purses[quantity][vmta_id] : NULL;
-
-    return purse && purse->limit_ns != 0 ? purse : NULL;
+    for (uint32_t i = 0; i < purses->purses.count_grown; i++)
+        if (slab_is_live(&purses->purses, i))
+            purse_free(shard, slab_at(&purses->purses, i));
+    for (uint32_t i = 0; i < purses->mints.count_grown; i++)
+        if (slab_is_live(&purses->mints, i))
+            mint_free(shard, slab_at(&purses->mints, i));
+    table_fini(&purses->purse_by_key);
+    table_fini(&purses->mint_by_key);
+    slab_fini(&purses->purses);
+    slab_fini(&purses->mints);
 }
 
 static void send_to(struct shard *shard, uint16_t to, struct purse_parcel *parcel, uint16_t kind)
@@ -210,6 +329,7 @@ static void send_away(struct shard *shard, struct purse_mint *mint)
         struct purse_parcel *ask = mint->asked[i];
 
         mint->asked[i] = NULL;
+        mint->asked_count -= ask != NULL;
         if (ask)
             send_empty(shard, i, ask);
     }
@@ -228,6 +348,7 @@ static void mint_speak(struct shard *shard, struct purse_mint *mint)
 
         must(ask);
         mint->asked[to] = NULL;
+        mint->asked_count--;
         ask->batch = batch;
         ask->limit = mint->limit;
         send_to(shard, to, ask, PURSE_GRANT);
@@ -245,16 +366,23 @@ static void on_mint_timer(struct io_timer *timer)
 
 static void on_ask(struct shard *shard, struct purse_parcel *ask)
 {
-    struct purse_mint *mint = shard->rates.mints[ask->quantity][ask->vmta_id];
+    struct purse_mint *mint = mint_obtain(shard, &ask->key, ask->quantity);
     uint16_t from = ask->parcel.from;
 
-    must(mint && !mint->asked[from]);
+    /* No bound, or no memory: in that case it comes again. */
+    if (!mint) {
+        send_empty(shard, from, ask);
+        return;
+    }
+    must(!mint->asked[from]);
     mint_ask(&mint->mint, from, ask->wanted, ask->need, ask->unused);
     mint_give_back(&mint->mint, ask->returned);
-    if (ask->wanted == 0)
+    if (ask->wanted == 0) {
         send_empty(shard, from, ask);
-    else
+    } else {
         mint->asked[from] = ask;
+        mint->asked_count++;
+    }
     mint_speak(shard, mint);
 }
 
@@ -277,6 +405,8 @@ uint32_t purse_usable(const struct purse *purse, uint64_t now_ns)
     uint32_t held = purse->held;
     uint64_t count;
 
+    if (purse->limit_ns == 0)
+        return UINT32_MAX;
     if (purse->step_ns == 0)
         return oldest_ns + RATE_LATE_NS < now_ns ? 0 : held;
     while (held > 0 && oldest_ns + RATE_LATE_NS < now_ns) {
@@ -305,6 +435,8 @@ static uint32_t unclaimed(const struct purse *purse, uint64_t now_ns)
 
 uint32_t purse_spare(const struct purse *purse, uint64_t now_ns)
 {
+    if (purse->limit_ns == 0)
+        return UINT32_MAX;
     return purse->waiting_count > 0 ? 0 : unclaimed(purse, now_ns);
 }
 
@@ -325,6 +457,8 @@ static uint32_t wanted(const struct purse *purse, uint32_t need)
         if (sum >= most)
             break;
     }
+    list_for_each (link, &purse->lanes)
+        sum++;
     if (sum > most)
         sum = most;
     return sum > need ? (uint32_t)sum : need;
@@ -335,11 +469,13 @@ static void ask(struct purse *purse)
 {
     struct shard *shard = purse->shard;
 
-    if (purse->is_asking || (purse->waiting_count == 0 && purse->tail == 0 && purse->returned == 0))
+    bool is_wanted = purse->waiting_count > 0 || !list_empty(&purse->lanes);
+
+    if (purse->is_asking || (!is_wanted && purse->tail == 0 && purse->returned == 0))
         return;
     purse->is_asking = true;
-    purse->ask.need = purse->waiting_count > 0 ? rates_need(purse, first_of(purse)) : 0;
-    purse->ask.wanted = purse->waiting_count > 0 ? wanted(purse, purse->ask.need) : 0;
+    purse->ask.need = purse->waiting_count > 0 ? rates_need(purse, first_of(purse)) : is_wanted;
+    purse->ask.wanted = is_wanted ? wanted(purse, purse->ask.need) : 0;
     purse->ask.unused = purse->tail;
     purse->ask.returned = purse->returned;
     purse->returned = 0;
@@ -348,13 +484,53 @@ static void ask(struct purse *purse)
     send_to(shard, purse->owner, &purse->ask, PURSE_ASK);
 }
 
+static struct purse_turn *turn_at(const struct purse *purse, const struct queue *queue)
+{
+    for (uint32_t i = 0; i < PURSE_TURNS_MAX; i++)
+        if (queue->turns[i].purse == purse)
+            return (struct purse_turn *)&queue->turns[i];
+    return NULL;
+}
+
+/* The queue comes for its token, or it cannot use it. */
+static void end_turn(struct purse_turn *turn)
+{
+    struct purse *purse = turn->purse;
+
+    purse->turn_count -= turn->count < purse->turn_count ? turn->count : purse->turn_count;
+    turn->purse = NULL;
+    purse_release(purse);
+}
+
+/* Turns that it did not come for in time make room, or those that it needs now would not all find
+ * theirs. */
+static struct purse_turn *free_turn(struct queue *queue, uint64_t now_ns)
+{
+    struct purse_turn *last = &queue->turns[PURSE_TURNS_MAX - 1], *free = NULL;
+
+    for (uint32_t i = 0; i < PURSE_TURNS_MAX; i++) {
+        struct purse_turn *turn = &queue->turns[i];
+
+        if (turn->purse && turn->purse->turns_end_ns < now_ns)
+            end_turn(turn);
+        if (!turn->purse && !free)
+            free = turn;
+    }
+    if (!free)
+        end_turn(last);
+    return free ? free : last;
+}
+
 static void give_turn(struct purse *purse, struct queue *queue, uint64_t now_ns)
 {
-    uint32_t count = rates_need(purse, queue), at = 0;
+    struct purse_turn *turn = turn_at(purse, queue);
+    uint32_t count = rates_need(purse, queue);
 
-    while (at + 1 < PURSE_TURNS_MAX && queue->turns[at].purse)
-        at++;
-    queue->turns[at] = (struct purse_turn){purse, count};
+    if (turn)
+        end_turn(turn);
+    turn = free_turn(queue, now_ns);
+    purse->refs++;
+    *turn = (struct purse_turn){purse, count};
     purse->turn_count = claimed(purse, now_ns) + count;
     purse->turns_end_ns = now_ns + RATE_LATE_NS;
 }
@@ -371,6 +547,15 @@ static void wake_first(struct purse *purse)
     if (queue->parked)
         deliver_on_token(purse->shard, queue);
     queues_reconsider(purse->shard, queue);
+}
+
+/* Lanes look themselves whether there is one left for them. */
+static void wake_lanes(struct purse *purse)
+{
+    struct list *link;
+
+    while ((link = list_pop_front(&purse->lanes)))
+        lane_serve_later(container_of(link, struct lane, purse_link));
 }
 
 static bool first_is_served(const struct purse *purse, uint64_t now_ns)
@@ -400,6 +585,8 @@ static void settle(struct purse *purse)
     for (uint32_t turns = purse->waiting_count;
          turns > 0 && purse->waiting_count > 0 && first_is_served(purse, now_ns); turns--)
         wake_first(purse);
+    if (!list_empty(&purse->lanes) && unclaimed(purse, now_ns) > 0)
+        wake_lanes(purse);
     purse->is_settling = false;
     if (purse->held == 0 || holds_too_little(purse, now_ns))
         ask(purse);
@@ -416,9 +603,9 @@ static void on_purse_timer(struct io_timer *timer)
     settle(container_of(timer, struct purse, timer));
 }
 
-static void on_grant(struct shard *shard, struct purse_parcel *grant)
+static void on_grant(struct purse_parcel *grant)
 {
-    struct purse *purse = shard->rates.purses[grant->quantity][grant->vmta_id];
+    struct purse *purse = container_of(grant, struct purse, ask);
 
     purse->is_asking = false;
     /* It may have been struck before the rate was changed. */
@@ -431,7 +618,11 @@ static void on_grant(struct shard *shard, struct purse_parcel *grant)
     purse->tail = grant->batch.count;
     if (purse->step_ns != 0 && purse->held > 0)
         purse->due_ns = purse->first_ns + purse->held * purse->step_ns;
-    settle(purse);
+    /* The owner has no bound any more, or no memory: not again in this very turn. */
+    if (grant->wanted > 0 && grant->batch.count == 0)
+        io_timer_arm(purse->shard->io, &purse->timer, io_now_ns(purse->shard->io) + RATE_LATE_NS);
+    else
+        settle(purse);
 }
 
 void purse_on_parcel(struct shard *shard, struct parcel *parcel)
@@ -441,27 +632,10 @@ void purse_on_parcel(struct shard *shard, struct parcel *parcel)
     if (parcel->kind == PURSE_ASK)
         on_ask(shard, purse);
     else
-        on_grant(shard, purse);
+        on_grant(purse);
 }
 
 /* ---- Queues ---------------------------------------------------------------------------------- */
-
-static struct purse_turn *turn_at(const struct purse *purse, const struct queue *queue)
-{
-    for (uint32_t i = 0; i < PURSE_TURNS_MAX; i++)
-        if (queue->turns[i].purse == purse)
-            return (struct purse_turn *)&queue->turns[i];
-    return NULL;
-}
-
-/* The queue comes for its token, or it cannot use it. */
-static void end_turn(struct purse_turn *turn)
-{
-    struct purse *purse = turn->purse;
-
-    purse->turn_count -= turn->count < purse->turn_count ? turn->count : purse->turn_count;
-    turn->purse = NULL;
-}
 
 bool purse_has(const struct purse *purse, const struct queue *queue, uint32_t count)
 {
@@ -477,7 +651,12 @@ void purse_stand(struct purse *purse, struct queue *queue)
 
     if (turn)
         end_turn(turn);
-    list_push_back(&purse->waiting, &queue->purse_link);
+    /* What it has of others is lost in a moment: it goes first, or those in two lines would pass
+     * each other by for ever. */
+    if (rates_has_turn(queue))
+        list_push_front(&purse->waiting, &queue->purse_link);
+    else
+        list_push_back(&purse->waiting, &queue->purse_link);
     queue->purse = purse;
     purse->waiting_count++;
     settle(purse);
@@ -497,25 +676,35 @@ void purse_leave(struct queue *queue)
 
 void purse_take(struct purse *purse, struct queue *queue, uint32_t count)
 {
-    struct purse_turn *turn = turn_at(purse, queue);
+    struct purse_turn *turn = queue ? turn_at(purse, queue) : NULL;
     uint64_t now_ns = io_now_ns(purse->shard->io);
 
     if (turn)
         end_turn(turn);
+    purse->taken += count;
+    purse->shard->purses.take_count++;
+    if (purse->limit_ns == 0)
+        return;
     drop_old(purse, now_ns);
     must(purse->held >= count);
     purse->first_ns += count * purse->step_ns;
     purse->held -= count;
     purse->tail = purse->held;
-    purse->taken += count;
     if (purse->step_ns == 0 && count > 0)
         purse->due_ns = now_ns + (uint64_t)count * purse->limit_ns;
+    settle(purse);
+}
+
+void purse_stand_lane(struct purse *purse, struct lane *lane)
+{
+    list_push_back(&purse->lanes, &lane->purse_link);
     settle(purse);
 }
 
 void purse_give_back(struct purse *purse, uint64_t amount)
 {
     purse->taken -= amount;
+    purse->shard->purses.take_count++;
     purse->returned += amount;
     if (purse->held == 0)
         ask(purse);
@@ -567,34 +756,31 @@ static bool batches_are_apart(const struct mint *mint)
     return true;
 }
 
-static const char *audit_vmta(struct shard *const *shards, uint16_t count, uint32_t id,
-                              enum purse_quantity quantity)
+static const char *audit_mint(struct shard *const *shards, uint16_t count,
+                              const struct purse_mint *mint)
 {
-    const struct purse *purse = shards[0]->rates.purses[quantity][id];
-    const struct purse_mint *mint = NULL;
     const char *text = NULL;
 
-    if (purse && id < shards[purse->owner]->rates.vmta_count)
-        mint = shards[purse->owner]->rates.mints[quantity][id];
-    if (!mint || mint->is_closed)
+    if (mint->is_closed)
         return NULL;
     if (!batches_are_apart(&mint->mint))
         return "a token was given out twice";
     for (uint16_t i = 0; i < count && !text; i++) {
-        const struct rates *rates = &shards[i]->rates;
+        const struct purse *purse = purse_find(shards[i], &mint->key, mint->quantity);
 
-        if (id < rates->vmta_count && rates->purses[quantity][id])
-            text = audit_purse(rates->purses[quantity][id], &mint->mint.shards[i]);
+        if (purse)
+            text = audit_purse(purse, &mint->mint.shards[i]);
     }
     return text;
 }
 
-const char *purse_audit(struct shard *const *shards, uint16_t count)
+const char *purse_audit(struct shard *const *shards, uint16_t count, uint16_t which)
 {
+    const struct slab *mints = &shards[which]->purses.mints;
     const char *text = NULL;
 
-    for (uint32_t id = 0; id < shards[0]->rates.vmta_count && !text; id++)
-        for (enum purse_quantity quantity = 0; quantity < PURSE_QUANTITIES && !text; quantity++)
-            text = audit_vmta(shards, count, id, quantity);
+    for (uint32_t at = 0; at < mints->count_grown && !text; at++)
+        if (slab_is_live(mints, at))
+            text = audit_mint(shards, count, slab_at(mints, at));
     return text;
 }

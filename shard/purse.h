@@ -11,16 +11,25 @@
  * A queue stands in one line at a time. What it is woken for is kept for it (its turn) as long as a
  * token is good, so that it can be had together with tokens of other purses.
  *
+ * A rate is known by its meter's key (policy/scope.h): a virtual MTA's own, or one count of a
+ * limit. A purse is made when something here first draws on it, a mint when it is first asked; both
+ * are freed when nothing is left of them. Who is the mint follows from the key. Bounds are those of
+ * the shard's snapshot.
+ *
  * All of it belongs to the shard's thread; shards speak by parcels. A purse that has nobody in line
  * and holds nothing does nothing.
  */
 #pragma once
 
+#include "core/base/hash.h"
 #include "core/base/list.h"
+#include "core/base/slab.h"
 #include "core/io/io.h"
 #include "core/io/mailbox.h"
 #include "shard/policy/mint.h"
+#include "shard/policy/scope.h"
 
+struct lane;
 struct queue;
 struct shard;
 
@@ -33,12 +42,13 @@ enum purse_parcel_kind {
 enum purse_quantity {
     PURSE_RCPTS,  /* recipients tried */
     PURSE_OCTETS, /* of content, once for a transaction */
+    PURSE_CONNECTS,
     PURSE_QUANTITIES,
 };
 
 struct purse_parcel {
     struct parcel parcel;
-    uint32_t vmta_id;
+    struct meter_key key;
     uint16_t quantity;
     uint32_t wanted;         /* ASK; 0 = only gives back */
     uint32_t need;           /* ASK: so many at least, or none */
@@ -50,7 +60,9 @@ struct purse_parcel {
 
 /* This shard's tokens of one rate. */
 struct purse {
-    uint32_t vmta_id;
+    struct meter_key key;
+    uint32_t index;
+    uint32_t refs; /* turns and receipts */
     uint16_t quantity;
     uint16_t owner;
     bool is_asking;
@@ -68,6 +80,7 @@ struct purse {
     uint64_t turns_end_ns; /* … and have not come until now */
     uint32_t waiting_count;
     struct list waiting; /* queues, by purse_link */
+    struct list lanes;   /* that want to open a connection, by purse_link */
     struct purse_parcel ask;
     struct io_timer timer; /* a token's time comes, or is past */
     struct shard *shard;
@@ -78,8 +91,10 @@ struct purse_mint {
     struct mint mint;
     struct mint_limit limit;
     bool is_closed; /* there is no bound any more */
-    uint32_t vmta_id;
+    struct meter_key key;
+    uint32_t index;
     uint16_t quantity;
+    uint16_t asked_count;
     struct purse_parcel **asked; /* [shard count]: questions that stand in line here */
     struct io_timer timer;       /* the next token can be given out */
     struct shard *shard;
@@ -99,9 +114,27 @@ void purse_fini(struct shard *shard);
 void purse_adopt(struct shard *shard);
 void purse_on_parcel(struct shard *shard, struct parcel *parcel);
 
-/* NULL when there is no such bound. */
-struct purse *purse_of_vmta(const struct shard *shard, enum purse_quantity quantity,
-                            uint32_t vmta_id);
+struct purses {
+    struct slab purses;
+    struct slab mints;
+    struct table purse_by_key;
+    struct table mint_by_key;
+    uint32_t purse_hand; /* looked at next for being of no use any more */
+    uint32_t mint_hand;
+    uint32_t to_tidy;    /* made, since somebody looked for others */
+    uint64_t take_count; /* of tokens, or octets that came back, over all purses */
+};
+
+/* Made if need be; NULL when memory is short. Stays for as long as somebody is in line, has a turn
+ * or a reference, and at least to the end of the turn. */
+struct purse *purse_obtain(struct shard *shard, const struct meter_key *key,
+                           enum purse_quantity quantity);
+void purse_release(struct purse *purse);
+/* NULL when there is none. */
+struct purse *purse_find(const struct shard *shard, const struct meter_key *key,
+                         enum purse_quantity quantity);
+/* Frees a few that are of no use any more; to be called now and then. */
+void purse_tidy(struct shard *shard);
 /* Whether so many are there for the queue now, ahead of nobody in line. */
 bool purse_has(const struct purse *purse, const struct queue *queue, uint32_t count);
 /* How many may be used now. */
@@ -114,9 +147,11 @@ void purse_stand(struct purse *purse, struct queue *queue);
 void purse_leave(struct queue *queue);
 /* Uses tokens that purse_usable has promised at this time. */
 void purse_take(struct purse *purse, struct queue *queue, uint32_t count);
+/* The lane, in no line, is served when there is a token for a connection; it keeps none for it. */
+void purse_stand_lane(struct purse *purse, struct lane *lane);
 /* Octets that were taken and do not count. */
 void purse_give_back(struct purse *purse, uint64_t amount);
 
-/* For the simulator: NULL when every token that was struck is used, lost, or held once, else what
- * is wrong. */
-const char *purse_audit(struct shard *const *shards, uint16_t count);
+/* For the simulator: NULL when every token that one shard's mints have struck is used, lost, or
+ * held once, else what is wrong. */
+const char *purse_audit(struct shard *const *shards, uint16_t count, uint16_t which);

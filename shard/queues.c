@@ -529,7 +529,7 @@ static void discard(struct shard *shard, struct queue *queue)
         queues_wait(shard, queue, LOG_WAIT_MS, WAIT_DISK);
         return;
     }
-    if (!rates_admit(shard, queue) || !rates_get_token(shard, queue))
+    if (!rates_admit(shard, queue) || !rates_get_token(shard, queue, NULL))
         return;
     queue->local = LOCAL_DISCARD;
     queue->local_left = queue->ready_count;

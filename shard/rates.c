@@ -5,6 +5,7 @@
 #include "shard/policy/volume.h"
 #include "shard/shard_int.h"
 
+#define NO_PURSE_WAIT_MS 1000
 /* On the way of octets back to their mint. */
 #define RETURN_MARGIN_NS 1000000000ull
 
@@ -12,6 +13,7 @@ void rates_init(struct shard *shard)
 {
     shard->rates.began_ns = io_now_ns(shard->io);
     purse_init(shard);
+    rates_adopt(shard);
 }
 
 void rates_fini(struct shard *shard)
@@ -19,8 +21,24 @@ void rates_fini(struct shard *shard)
     purse_fini(shard);
 }
 
+/* Whether there is anything to be looked for when a message goes. */
+static void look_at_conf(struct shard *shard)
+{
+    struct rates *rates = &shard->rates;
+
+    rates->are_of_vmtas = false;
+    rates->are_of_blocks = conf_limit_block_count(shard->conf) > 0;
+    for (uint32_t i = 0; i < conf_vmta_count(shard->conf); i++) {
+        const struct conf_vmta *vmta = conf_vmta_at(shard->conf, i);
+
+        rates->are_of_vmtas |= vmta->max_smtp_msg_rate.count != CONF_UNLIMITED ||
+                               vmta->max_smtp_data_volume_rate.count != CONF_UNLIMITED;
+    }
+}
+
 void rates_adopt(struct shard *shard)
 {
+    look_at_conf(shard);
     purse_adopt(shard);
 }
 
@@ -136,21 +154,150 @@ void rates_resume_queue(struct queue *queue, const struct rates_past *past)
 
 /* ---- Rates that it shares -------------------------------------------------------------------- */
 
+#define DRAWS_MAX 12
+
 /* The purses that the queue's next message draws on. */
 struct draws {
-    struct purse *purses[PURSE_TURNS_MAX];
+    struct purse *purses[DRAWS_MAX];
     uint32_t count;
+    bool is_short; /* there is no memory for one: nothing can go now */
 };
 
-static void draws_find(const struct shard *shard, const struct queue *queue, struct draws *draws)
+static void add_draw(struct shard *shard, struct draws *draws, const struct meter_key *key,
+                     enum purse_quantity quantity)
 {
-    draws->count = 0;
-    for (enum purse_quantity quantity = 0; quantity < PURSE_QUANTITIES; quantity++) {
-        struct purse *purse = purse_of_vmta(shard, quantity, queue->vmta_id);
+    struct purse *purse = draws->count < DRAWS_MAX ? purse_obtain(shard, key, quantity) : NULL;
 
-        if (purse)
-            draws->purses[draws->count++] = purse;
+    if (purse)
+        draws->purses[draws->count++] = purse;
+    else
+        draws->is_short = true;
+}
+
+static struct slice domain_of(struct slice address)
+{
+    for (size_t i = address.len; i > 0; i--)
+        if (address.data[i - 1] == '@')
+            return slice_after(address, i);
+    return SLICE_EMPTY;
+}
+
+static void draw_on(struct shard *shard, struct draws *draws, const struct conf_limit *limit,
+                    const struct scope_facts *facts, bool for_connection)
+{
+    struct meter_key key;
+
+    if (limit->max_msg_rate.count == CONF_UNLIMITED &&
+        limit->max_data_volume_rate.count == CONF_UNLIMITED &&
+        limit->max_connect_rate.count == CONF_UNLIMITED)
+        return;
+    key = scope_key(limit, facts);
+    if (for_connection && limit->max_connect_rate.count != CONF_UNLIMITED)
+        add_draw(shard, draws, &key, PURSE_CONNECTS);
+    if (!for_connection && limit->max_msg_rate.count != CONF_UNLIMITED)
+        add_draw(shard, draws, &key, PURSE_RCPTS);
+    if (!for_connection && limit->max_data_volume_rate.count != CONF_UNLIMITED)
+        add_draw(shard, draws, &key, PURSE_OCTETS);
+}
+
+/* Whether what the limit counts by is known of the message. Nobody logs in yet, so none counts by
+ * users. */
+static bool is_known(const struct conf_limit *limit, const struct rates_way *way,
+                     const struct scope_facts *facts)
+{
+    if ((limit->scopes & CONF_SCOPE_SOURCE_IP) != 0 && !way->source)
+        return false;
+    if (!conf_limit_is_of_message(limit))
+        return true;
+    return way->message && (limit->scopes & CONF_SCOPE_USER) == 0 &&
+           conf_limit_fits_message(limit, facts->job, facts->user);
+}
+
+static void draw_on_blocks(struct shard *shard, struct queue *queue, const struct rates_way *way,
+                           struct draws *draws, bool for_connection)
+{
+    const struct conf_vmta *vmta = conf_vmta(shard->conf, queue->vmta_id);
+    uint64_t blocks = limits_of_blocks(shard, queue);
+    struct scope_facts facts = {
+        .vmta_id = queue->vmta_id,
+        .pool_id = vmta ? vmta->pool_id : CONF_NONE,
+        .provider = queue->site ? queue->site->provider : 0,
+        .tenant = !queue->site               ? 0
+                  : queue->site->tenant != 0 ? queue->site->tenant
+                                             : queue->site->provider,
+        .source = way->source,
+        .domain = names_text(&shard->names, queue->name),
+        .job = way->message ? way->message->envelope.job_id : SLICE_EMPTY,
+        .sender_domain = way->message ? domain_of(way->message->envelope.sender) : SLICE_EMPTY,
+        .user = SLICE_EMPTY,
+    };
+
+    for (; blocks != 0; blocks &= blocks - 1) {
+        const struct conf_limit *limit =
+            conf_limit_block_at(shard->conf, (uint32_t)__builtin_ctzll(blocks));
+
+        if (is_known(limit, way, &facts))
+            draw_on(shard, draws, limit, &facts, for_connection);
     }
+}
+
+static void draw_on_source(struct shard *shard, const struct queue *queue,
+                           enum conf_quantity quantity, const struct rates_way *way,
+                           struct draws *draws)
+{
+    const struct conf_limit *limit =
+        queue->settings.source_limits[quantity].count > 0 && way->source
+            ? conf_limit_of_source(&queue->settings, quantity, way->source)
+            : NULL;
+    struct scope_facts facts = {.vmta_id = queue->vmta_id,
+                                .source = way->source,
+                                .domain = names_text(&shard->names, queue->name)};
+
+    if (limit)
+        draw_on(shard, draws, limit, &facts, quantity == CONF_OF_CONNECTS);
+}
+
+static void draws_find(struct shard *shard, struct queue *queue, const struct rates_way *way,
+                       struct draws *draws)
+{
+    const struct conf_vmta *vmta =
+        shard->rates.are_of_vmtas ? conf_vmta(shard->conf, queue->vmta_id) : NULL;
+    struct meter_key key = scope_key_of_vmta(queue->vmta_id);
+
+    draws->count = 0;
+    draws->is_short = false;
+    if (vmta && vmta->max_smtp_msg_rate.count != CONF_UNLIMITED)
+        add_draw(shard, draws, &key, PURSE_RCPTS);
+    if (vmta && vmta->max_smtp_data_volume_rate.count != CONF_UNLIMITED)
+        add_draw(shard, draws, &key, PURSE_OCTETS);
+    draw_on_source(shard, queue, CONF_OF_RECIPIENTS, way, draws);
+    draw_on_source(shard, queue, CONF_OF_OCTETS, way, draws);
+    if (shard->rates.are_of_blocks)
+        draw_on_blocks(shard, queue, way, draws, false);
+}
+
+/* Likewise what its next connection draws on. */
+static void connect_draws_find(struct shard *shard, struct queue *queue,
+                               const struct ipaddr *source, struct draws *draws)
+{
+    struct rates_way way = {.source = source};
+
+    draws->count = 0;
+    draws->is_short = false;
+    draw_on_source(shard, queue, CONF_OF_CONNECTS, &way, draws);
+    if (shard->rates.are_of_blocks)
+        draw_on_blocks(shard, queue, &way, draws, true);
+}
+
+/* The way of the queue's next message by a source, as far as it is known. */
+static struct rates_way next_way(struct shard *shard, const struct queue *queue,
+                                 const struct ipaddr *source)
+{
+    uint32_t index = ready_peek(queue);
+
+    return (struct rates_way){
+        .source = source,
+        .message = index == NONE ? NULL : queued_hot(slab_at(&shard->queued, index))};
 }
 
 uint32_t rates_need(const struct purse *purse, const struct queue *queue)
@@ -207,23 +354,38 @@ static struct purse *last_due(const struct draws *draws, const struct queue *que
     return last;
 }
 
-static void stand(struct shard *shard, struct purse *purse, struct queue *queue)
+static enum wait_reason reason_of(const struct purse *purse)
 {
-    queues_set_reason(shard, queue,
-                      purse->quantity == PURSE_OCTETS ? WAIT_VMTA_VOLUME : WAIT_VMTA_RATE);
+    if (purse->key.limit_id != SCOPE_OF_VMTA)
+        return WAIT_LIMIT_RATE;
+    return purse->quantity == PURSE_OCTETS ? WAIT_VMTA_VOLUME : WAIT_VMTA_RATE;
+}
+
+static void stand(struct shard *shard, struct purse *purse, struct queue *queue,
+                  const struct rates_way *way)
+{
+    bool is_by_source = (purse->key.scopes & CONF_SCOPE_SOURCE_IP) != 0;
+
+    queue->purse_source = is_by_source ? *way->source : (struct ipaddr){0};
+    queues_set_reason(shard, queue, reason_of(purse));
     purse_stand(purse, queue);
 }
 
-bool rates_get_token(struct shard *shard, struct queue *queue)
+bool rates_get_token(struct shard *shard, struct queue *queue, const struct ipaddr *source)
 {
+    struct rates_way way = next_way(shard, queue, source);
     struct draws draws;
     struct purse *purse;
 
-    draws_find(shard, queue, &draws);
+    draws_find(shard, queue, &way, &draws);
+    if (draws.is_short) {
+        queues_wait(shard, queue, NO_PURSE_WAIT_MS, WAIT_MEMORY);
+        return false;
+    }
     purse = last_due(&draws, queue);
     if (!purse)
         return true;
-    stand(shard, purse, queue);
+    stand(shard, purse, queue, &way);
     return false;
 }
 
@@ -235,21 +397,29 @@ bool rates_has_turn(const struct queue *queue)
     return false;
 }
 
-bool rates_may_wait(const struct shard *shard, const struct queue *queue, uint32_t rcpt_count,
-                    uint64_t octets)
+static bool count_rcpts(const struct draws *draws)
+{
+    for (uint32_t i = 0; i < draws->count; i++)
+        if (draws->purses[i]->quantity == PURSE_RCPTS)
+            return true;
+    return false;
+}
+
+bool rates_may_wait(struct shard *shard, struct queue *queue, const struct rates_way *way,
+                    uint32_t rcpt_count, uint64_t octets)
 {
     struct draws draws;
 
-    draws_find(shard, queue, &draws);
+    draws_find(shard, queue, way, &draws);
     /* So many tokens may never be there at once: they were gathered under another configuration. */
-    if (rcpt_count > 1 && rates_count_rcpts(shard, queue))
+    if (rcpt_count > 1 && count_rcpts(&draws))
         return false;
-    return draws.count > 0 && queue->stay == QUEUE_HERE &&
+    return draws.count > 0 && !draws.is_short && queue->stay == QUEUE_HERE &&
            rate_allowed(&queue->msg_rate, io_now_ns(shard->io)) >= rcpt_count &&
            own_octets_allow(shard, queue, octets);
 }
 
-void rates_wait(struct shard *shard, struct queue *queue)
+void rates_wait(struct shard *shard, struct queue *queue, const struct rates_way *way)
 {
     struct draws draws;
     struct purse *purse;
@@ -259,11 +429,11 @@ void rates_wait(struct shard *shard, struct queue *queue)
         lane_leave(queue);
     if (!list_empty(&queue->purse_link))
         return;
-    draws_find(shard, queue, &draws);
+    draws_find(shard, queue, way, &draws);
     purse = last_due(&draws, queue);
     /* They may have come since it was found that they were lacking. */
     if (purse)
-        stand(shard, purse, queue);
+        stand(shard, purse, queue, way);
     else
         deliver_on_token(shard, queue);
 }
@@ -281,12 +451,13 @@ static uint32_t shared_rcpts(const struct shard *shard, const struct draws *draw
     return allowed;
 }
 
-uint32_t rates_allowed(const struct shard *shard, const struct queue *queue)
+uint32_t rates_allowed(struct shard *shard, struct queue *queue, const struct ipaddr *source)
 {
+    struct rates_way way = next_way(shard, queue, source);
     uint32_t allowed = UINT32_MAX, shared;
     struct draws draws;
 
-    draws_find(shard, queue, &draws);
+    draws_find(shard, queue, &way, &draws);
     if (queue->msg_rate.step_ns == 0 && draws.count == 0)
         return allowed;
     allowed = rate_allowed(&queue->msg_rate, io_now_ns(shard->io));
@@ -294,14 +465,16 @@ uint32_t rates_allowed(const struct shard *shard, const struct queue *queue)
     return shared < allowed ? shared : allowed;
 }
 
-uint32_t rates_allowed_ahead(const struct shard *shard, const struct queue *queue, uint64_t octets)
+uint32_t rates_allowed_ahead(struct shard *shard, struct queue *queue, const struct ipaddr *source,
+                             uint64_t octets)
 {
-    uint32_t allowed = rates_allowed(shard, queue);
+    struct rates_way way = next_way(shard, queue, source);
+    uint32_t allowed = rates_allowed(shard, queue, source);
     struct draws draws;
 
-    if (!own_octets_allow(shard, queue, octets))
+    draws_find(shard, queue, &way, &draws);
+    if (draws.is_short || !own_octets_allow(shard, queue, octets))
         return 0;
-    draws_find(shard, queue, &draws);
     for (uint32_t i = 0; i < draws.count; i++) {
         uint32_t spare = purse_spare(draws.purses[i], io_now_ns(shard->io));
 
@@ -313,12 +486,14 @@ uint32_t rates_allowed_ahead(const struct shard *shard, const struct queue *queu
     return allowed;
 }
 
-uint32_t rates_within(const struct shard *shard, const struct queue *queue, uint64_t span_ns)
+uint32_t rates_within(struct shard *shard, struct queue *queue, const struct ipaddr *source,
+                      uint64_t span_ns)
 {
+    struct rates_way way = next_way(shard, queue, source);
     uint64_t step_ns = queue->msg_rate.step_ns;
     struct draws draws;
 
-    draws_find(shard, queue, &draws);
+    draws_find(shard, queue, &way, &draws);
     for (uint32_t i = 0; i < draws.count; i++)
         if (draws.purses[i]->quantity == PURSE_RCPTS && draws.purses[i]->limit_ns > step_ns)
             step_ns = draws.purses[i]->limit_ns;
@@ -326,23 +501,66 @@ uint32_t rates_within(const struct shard *shard, const struct queue *queue, uint
                                                            : (uint32_t)(span_ns / step_ns) + 1;
 }
 
-bool rates_are_shared(const struct shard *shard, const struct queue *queue)
+bool rates_are_shared(struct shard *shard, struct queue *queue, const struct ipaddr *source)
 {
+    struct rates_way way = next_way(shard, queue, source);
     struct draws draws;
 
-    draws_find(shard, queue, &draws);
+    draws_find(shard, queue, &way, &draws);
     return draws.count > 0;
 }
 
-bool rates_count_rcpts(const struct shard *shard, const struct queue *queue)
+/* Whether some rate of recipients may count the message by what stands in it, which is not known
+ * before it has been read. */
+static bool may_count_by_message(struct shard *shard, struct queue *queue)
+{
+    uint64_t blocks = shard->rates.are_of_blocks ? limits_of_blocks(shard, queue) : 0;
+
+    for (; blocks != 0; blocks &= blocks - 1) {
+        const struct conf_limit *limit =
+            conf_limit_block_at(shard->conf, (uint32_t)__builtin_ctzll(blocks));
+
+        if (conf_limit_is_of_message(limit) && limit->max_msg_rate.count != CONF_UNLIMITED)
+            return true;
+    }
+    return false;
+}
+
+bool rates_count_rcpts(struct shard *shard, struct queue *queue, const struct ipaddr *source)
+{
+    struct rates_way way = next_way(shard, queue, source);
+    struct draws draws;
+
+    draws_find(shard, queue, &way, &draws);
+    return count_rcpts(&draws) || (!way.message && may_count_by_message(shard, queue));
+}
+
+bool rates_admit_connection(struct shard *shard, struct queue *queue, struct lane *lane)
 {
     struct draws draws;
 
-    draws_find(shard, queue, &draws);
+    connect_draws_find(shard, queue, &lane->source, &draws);
+    for (uint32_t i = 0; i < draws.count; i++) {
+        if (purse_spare(draws.purses[i], io_now_ns(shard->io)) > 0)
+            continue;
+        if (list_empty(&lane->purse_link))
+            purse_stand_lane(draws.purses[i], lane);
+        /* Its tokens may have been here all the time, for want of one who asked. */
+        if (purse_spare(draws.purses[i], io_now_ns(shard->io)) == 0)
+            return false;
+    }
+    return !draws.is_short;
+}
+
+void rates_take_connection(struct shard *shard, struct queue *queue, const struct ipaddr *source)
+{
+    struct draws draws;
+
+    if (!planted("shard/connection-uses-no-token"))
+        rate_use(&queue->connect_rate, io_now_ns(shard->io), 1);
+    connect_draws_find(shard, queue, source, &draws);
     for (uint32_t i = 0; i < draws.count; i++)
-        if (draws.purses[i]->quantity == PURSE_RCPTS)
-            return true;
-    return false;
+        purse_take(draws.purses[i], NULL, 1);
 }
 
 /* ---- Taking ---------------------------------------------------------------------------------- */
@@ -371,7 +589,7 @@ static bool take_bounded(struct shard *shard, struct queue *queue, const struct 
     uint64_t now_ns = io_now_ns(shard->io);
 
     /* Of a queue that goes to another shard the rates go along. */
-    if (queue->stay != QUEUE_HERE)
+    if (queue->stay != QUEUE_HERE || draws->is_short)
         return false;
     if (!are_there(shard, queue, draws, rcpt_count, octets)) {
         queue->octets_short = octets;
@@ -385,14 +603,14 @@ static bool take_bounded(struct shard *shard, struct queue *queue, const struct 
     return true;
 }
 
-bool rates_take(struct shard *shard, struct queue *queue, uint32_t rcpt_count, uint64_t octets,
-                struct rates_receipt *ret_receipt)
+bool rates_take(struct shard *shard, struct queue *queue, const struct rates_way *way,
+                uint32_t rcpt_count, uint64_t octets, struct rates_receipt *ret_receipt)
 {
     struct rates_receipt receipt = {.octets = octets, .at_ns = io_now_ns(shard->io)};
     struct draws draws;
 
-    draws_find(shard, queue, &draws);
-    if ((queue->msg_rate.step_ns != 0 || queue->volume || draws.count > 0) &&
+    draws_find(shard, queue, way, &draws);
+    if ((queue->msg_rate.step_ns != 0 || queue->volume || draws.count > 0 || draws.is_short) &&
         !take_bounded(shard, queue, &draws, rcpt_count, octets, &receipt))
         return false;
     queue->octets_short = 0;
@@ -403,28 +621,36 @@ bool rates_take(struct shard *shard, struct queue *queue, uint32_t rcpt_count, u
         bool is_octets = draws.purses[i]->quantity == PURSE_OCTETS;
 
         purse_take(draws.purses[i], queue, is_octets ? (uint32_t)octets : rcpt_count);
-        if (is_octets && receipt.purse_count < RATES_OCTET_PURSES_MAX)
-            receipt.purses[receipt.purse_count++] = draws.purses[i];
+        if (!is_octets || receipt.purse_count == RATES_OCTET_PURSES_MAX)
+            continue;
+        draws.purses[i]->refs++;
+        receipt.purses[receipt.purse_count++] = draws.purses[i];
     }
     *ret_receipt = receipt;
     return true;
 }
 
 /* Whether the mint still counts what was taken then: what it has forgotten cannot come back. */
-static bool is_remembered(const struct purse *purse, uint64_t at_ns)
+static bool is_remembered(const struct purse *purse, uint64_t at_ns, uint64_t now_ns)
 {
-    return io_now_ns(purse->shard->io) + RETURN_MARGIN_NS <
-           at_ns + purse->limit.interval_ms * 1000000;
+    return now_ns + RETURN_MARGIN_NS < at_ns + purse->limit.interval_ms * 1000000;
 }
 
-void rates_give_back(struct shard *shard, struct queue *queue, struct rates_receipt *receipt)
+void rates_settle(struct shard *shard, struct queue *queue, struct rates_receipt *receipt,
+                  bool is_success)
 {
-    shard->rates.returned += receipt->octets;
-    queue->tried_octets -= receipt->octets;
-    if (queue->volume && queue->volume == receipt->own)
-        volume_give_back(queue->volume, receipt->octets, receipt->at_ns);
-    for (uint32_t i = 0; i < receipt->purse_count; i++)
-        if (is_remembered(receipt->purses[i], receipt->at_ns))
+    uint64_t now_ns = io_now_ns(shard->io);
+
+    if (!is_success) {
+        shard->rates.returned += receipt->octets;
+        queue->tried_octets -= receipt->octets;
+        if (queue->volume && queue->volume == receipt->own)
+            volume_give_back(queue->volume, receipt->octets, receipt->at_ns);
+    }
+    for (uint32_t i = 0; i < receipt->purse_count; i++) {
+        if (!is_success && is_remembered(receipt->purses[i], receipt->at_ns, now_ns))
             purse_give_back(receipt->purses[i], receipt->octets);
+        purse_release(receipt->purses[i]);
+    }
     *receipt = (struct rates_receipt){0};
 }

@@ -23,16 +23,24 @@
 struct queue;
 struct shard;
 
-#define RATES_OCTET_PURSES_MAX 4
+#define RATES_OCTET_PURSES_MAX 6
+
+struct lane;
+struct message;
 
 struct rates {
-    struct purse **purses[PURSE_QUANTITIES];     /* [vmta_count] by id; NULL = no bound */
-    struct purse_mint **mints[PURSE_QUANTITIES]; /* [vmta_count]; NULL = not ours */
-    uint32_t vmta_count;                         /* ids are below */
+    bool are_of_vmtas;  /* some virtual MTA has a rate */
+    bool are_of_blocks; /* there are <limit> blocks */
     uint64_t began_ns;
     uint64_t waits;    /* messages read back that waited for a token of a purse */
     uint64_t taken;    /* recipients let through, whether there was a bound or not */
     uint64_t returned; /* octets that came back */
+};
+
+/* What is known of how a message goes: limits count by it. */
+struct rates_way {
+    const struct ipaddr *source;   /* NULL: by no connection */
+    const struct message *message; /* NULL: it has not been read back yet */
 };
 
 /* Octets that one message has taken, and of what. */
@@ -78,40 +86,49 @@ void rates_resume_queue(struct queue *queue, const struct rates_past *past);
  */
 bool rates_admit(struct shard *shard, struct queue *queue);
 /*
- * The same for the rates that it shares, to be asked when a connection is there for the queue: a
- * token that meets none is lost.
+ * The same for the rates that it shares, to be asked when a connection from that source is there
+ * for the queue: a token that meets none is lost. NULL: the mail goes by no connection.
  */
-bool rates_get_token(struct shard *shard, struct queue *queue);
+bool rates_get_token(struct shard *shard, struct queue *queue, const struct ipaddr *source);
 /* It was woken for a token. */
 bool rates_has_turn(const struct queue *queue);
 /* Whether nothing but the rates that it shares can hold the queue up: it may stand in line, for a
  * message of so many recipients and octets. */
-bool rates_may_wait(const struct shard *shard, const struct queue *queue, uint32_t rcpt_count,
-                    uint64_t octets);
+bool rates_may_wait(struct shard *shard, struct queue *queue, const struct rates_way *way,
+                    uint32_t rcpt_count, uint64_t octets);
 /* It does so, unless it did: out of every line of a lane, for the message that is parked.
  * deliver_on_token is called when there is a token, perhaps at once. */
-void rates_wait(struct shard *shard, struct queue *queue);
+void rates_wait(struct shard *shard, struct queue *queue, const struct rates_way *way);
 /* Forgetting the queue now would loosen a limit. */
 bool rates_is_owed(const struct queue *queue, uint64_t now_ns);
 /* How many recipients it may try now, at most UINT32_MAX. */
-uint32_t rates_allowed(const struct shard *shard, const struct queue *queue);
+uint32_t rates_allowed(struct shard *shard, struct queue *queue, const struct ipaddr *source);
 /* The same for a message of so many octets that would go ahead of its turn: nothing while others
  * stand in line. */
-uint32_t rates_allowed_ahead(const struct shard *shard, const struct queue *queue, uint64_t octets);
+uint32_t rates_allowed_ahead(struct shard *shard, struct queue *queue, const struct ipaddr *source,
+                             uint64_t octets);
 /* How many recipients it can come to try in a span of time, as a measure of what connections are
  * worth; at most UINT32_MAX. */
-uint32_t rates_within(const struct shard *shard, const struct queue *queue, uint64_t span_ns);
+uint32_t rates_within(struct shard *shard, struct queue *queue, const struct ipaddr *source,
+                      uint64_t span_ns);
 /* Whether it shares a rate with other queues. */
-bool rates_are_shared(const struct shard *shard, const struct queue *queue);
-/* Whether that is one of recipients. */
-bool rates_count_rcpts(const struct shard *shard, const struct queue *queue);
+bool rates_are_shared(struct shard *shard, struct queue *queue, const struct ipaddr *source);
+/* Whether that is one of recipients, or may be one when the message has been read. */
+bool rates_count_rcpts(struct shard *shard, struct queue *queue, const struct ipaddr *source);
+/* Whether the rates that it shares allow a connection of the lane to be opened for it now. Else
+ * the lane is served again when they may. */
+bool rates_admit_connection(struct shard *shard, struct queue *queue, struct lane *lane);
+/* Takes a token of each, and of its own, for a connection that is opened now and that was admitted
+ * in this turn. */
+void rates_take_connection(struct shard *shard, struct queue *queue, const struct ipaddr *source);
 /*
  * Takes tokens for so many recipients, whose MAIL leaves now, and so many octets. False when there
- * are not so many; none is taken then.
+ * are not so many; none is taken then. The receipt is to be settled.
  */
-bool rates_take(struct shard *shard, struct queue *queue, uint32_t rcpt_count, uint64_t octets,
-                struct rates_receipt *ret_receipt);
-/* Nobody took the message: its octets do not count. Once for a receipt. */
-void rates_give_back(struct shard *shard, struct queue *queue, struct rates_receipt *receipt);
+bool rates_take(struct shard *shard, struct queue *queue, const struct rates_way *way,
+                uint32_t rcpt_count, uint64_t octets, struct rates_receipt *ret_receipt);
+/* The message is done. Nobody took it: its octets do not count. May be called again. */
+void rates_settle(struct shard *shard, struct queue *queue, struct rates_receipt *receipt,
+                  bool is_success);
 /* Tokens of a purse that the queue's next message needs at once: one, or its octets. */
 uint32_t rates_need(const struct purse *purse, const struct queue *queue);

@@ -105,6 +105,7 @@ struct report_status {
     X(WAIT_VMTA_RATE, "the message rate of the virtual MTA is reached")                            \
     X(WAIT_CONNECT_RATE, "its rate of connections is reached")                                     \
     X(WAIT_VOLUME, "its rate of data volume is reached")                                           \
+    X(WAIT_LIMIT_RATE, "the rate of a limit that it shares with others is reached")                \
     X(WAIT_VMTA_VOLUME, "the rate of data volume of the virtual MTA is reached")                   \
     X(WAIT_DNS, "the destination is being looked up")                                              \
     X(WAIT_MOVE, "on its way to the shard that serves the destination")                            \

@@ -307,9 +307,10 @@ struct queue {
     struct list local_link;     /* in shard.local_work */
     struct io_timer wake_timer; /* looks at the queue again at rest_until_ns */
     struct shard *shard;
-    struct delivery *parked; /* read back, waits for that token with its connection; or NULL */
-    struct list purse_link;  /* waiting for a token, in the line of … */
-    struct purse *purse;     /* … this one */
+    struct delivery *parked;    /* read back, waits for that token with its connection; or NULL */
+    struct list purse_link;     /* waiting for a token, in the line of … */
+    struct purse *purse;        /* … this one */
+    struct ipaddr purse_source; /* for mail from there; family IPADDR_NONE = from anywhere */
     struct purse_turn turns[PURSE_TURNS_MAX]; /* what it was woken for */
     struct conf_queue settings;
     struct rate msg_rate;       /* recipients tried */
@@ -627,6 +628,7 @@ struct shard {
     struct meters meters;
     struct leases leases;
     struct rates rates;
+    struct purses purses;
 
     /* site.c */
     struct smtpc_engine *smtpc;

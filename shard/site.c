@@ -274,7 +274,7 @@ static enum lane_opened lane_open(struct shard *shard, struct lane *lane, struct
     connection->vmta_id = queue->vmta_id;
     connection->queue_index = queue->index;
     connection->idle_ms = queue->settings.connection_idle_ms;
-    if (rates_are_shared(shard, queue) && connection->idle_ms < TOKEN_WAIT_MS)
+    if (rates_are_shared(shard, queue, &lane->source) && connection->idle_ms < TOKEN_WAIT_MS)
         connection->idle_ms = TOKEN_WAIT_MS;
     connection->target_at = target->at;
     connection->goes_on = closes_on_open(&lane->site->closes);
@@ -282,8 +282,7 @@ static enum lane_opened lane_open(struct shard *shard, struct lane *lane, struct
     connection->busy_since_ns = connection->opened_ns;
     lease_claim_use(&lane->claim, &connection->slots);
     orders_on_open(shard, connection);
-    if (!planted("shard/connection-uses-no-token"))
-        rate_use(&queue->connect_rate, connection->opened_ns, 1);
+    rates_take_connection(shard, queue, &lane->source);
     connection->host = names_get(&shard->names, slice_str(lane->site->host_names[target->host]));
     io_timer_init(&connection->idle_timer, on_idle_timeout);
     list_push_back(&lane->busy, &connection->link);
@@ -548,7 +547,8 @@ static struct connection *lane_idle_for(struct shard *shard, struct lane *lane, 
             return connection;
     }
     if (lane->refused_until_ns <= io_now_ns(shard->io) &&
-        rate_allowed(&queue->connect_rate, io_now_ns(shard->io)) > 0 && orders_admit(shard, lane) &&
+        rate_allowed(&queue->connect_rate, io_now_ns(shard->io)) > 0 &&
+        rates_admit_connection(shard, queue, lane) && orders_admit(shard, lane) &&
         standing_claim(shard, lane) && lane_open(shard, lane, queue) == LANE_OPENED) {
         lane_step_out(queue);
         return NULL;
@@ -576,7 +576,7 @@ static bool lane_may_start(struct shard *shard, struct lane *lane, struct queue 
 {
     if (!rates_admit(shard, queue))
         return false;
-    if (rates_get_token(shard, queue))
+    if (rates_get_token(shard, queue, &lane->source))
         return true;
     lane->token_asked_ns = io_now_ns(shard->io);
     return false;
@@ -663,11 +663,15 @@ static struct queue *next_to_connect(struct shard *shard, struct lane *lane, uin
             lane_hold(shard, queue, false);
             continue;
         }
-        if (rate_allowed(&queue->connect_rate, now_ns) > 0)
+        if (rate_allowed(&queue->connect_rate, now_ns) == 0) {
+            queues_set_reason(shard, queue, WAIT_CONNECT_RATE);
+            if (rate_due_ns(&queue->connect_rate) < may_ns)
+                may_ns = rate_due_ns(&queue->connect_rate);
+        } else if (rates_admit_connection(shard, queue, lane)) {
             return queue;
-        queues_set_reason(shard, queue, WAIT_CONNECT_RATE);
-        if (rate_due_ns(&queue->connect_rate) < may_ns)
-            may_ns = rate_due_ns(&queue->connect_rate);
+        } else {
+            queues_set_reason(shard, queue, WAIT_LIMIT_RATE);
+        }
         if (++looked_at == QUEUES_LOOKED_AT)
             break;
     }
@@ -772,6 +776,7 @@ void site_turn(struct shard *shard)
 {
     struct list batch, *link;
 
+    purse_tidy(shard);
     /* A lane that asks to be served again while it is served has its next chance next turn. */
     list_init(&batch);
     shard->is_starved = false;

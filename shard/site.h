@@ -75,6 +75,7 @@ struct lane {
     uint64_t hosts_mask;      /* limits_of_hosts, when the lane was made */
     uint64_t provider;        /* likewise the site's */
     struct lease_claim claim; /* on slots for the next connection */
+    struct list purse_link;   /* waiting for a token of a rate of connections */
     struct shard *shard;
     uint64_t parked_until_ns; /* the source could not be bound, or is refused with none standing */
     /* The destination greeted the source with a refusal: no new connection before. */

@@ -76,8 +76,6 @@
         struct conf_rate: STORE_RATE,                                                              \
         const char *: STORE_TEXT)
 #define SETS(type, field) .effect = EFFECT_DONE, FIELD(type, field)
-/* Stands in the snapshot, but nobody acts on it yet. */
-#define KEPT(type, field) .effect = EFFECT_LATER, FIELD(type, field)
 /* Gathered, but nobody acts on it yet. */
 #define LATER_IN(where)   .effect = EFFECT_LATER, .store = (where)
 /* A value that fills more than one field. */

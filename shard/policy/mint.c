@@ -57,6 +57,14 @@ void mint_change(struct mint *mint, uint64_t step_ns)
         mint->shards[i].batch = (struct mint_batch){0};
 }
 
+bool mint_is_owed(const struct mint *mint, uint64_t now_ns)
+{
+    if (mint->volume)
+        return volume_is_owed(mint->volume, now_ns);
+    /* A batch that was given out may come back, or is used within its time. */
+    return mint->next_ns + 2 * RATE_LATE_NS > now_ns;
+}
+
 void mint_clear_line(struct mint *mint)
 {
     for (uint16_t i = 0; i < mint->count; i++)

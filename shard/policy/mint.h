@@ -76,6 +76,8 @@ void mint_set_volume(struct mint *mint, const struct mint_limit *limit, uint64_t
 void mint_ask(struct mint *mint, uint16_t shard, uint32_t wanted, uint32_t need, uint32_t unused);
 /* Octets of former batches that were used and do not count. */
 void mint_give_back(struct mint *mint, uint64_t amount);
+/* Forgetting it would loosen it: what was struck last is not yet past, or in use. */
+bool mint_is_owed(const struct mint *mint, uint64_t now_ns);
 /* Everybody leaves the line. */
 void mint_clear_line(struct mint *mint);
 /* The next batch that can be given now: the shard leaves the line. False when there is none. */

@@ -4,32 +4,49 @@
 
 #include <stdio.h>
 
-/* ---- Virtual MTAs ---------------------------------------------------------------------------- */
+/* ---- What shards share ----------------------------------------------------------------------- */
 
-/* The shards' common distance between tokens, 0 when there is no bound, or they differ for now. */
-static uint64_t common_limit_ns(struct shard *const *shards, uint16_t count, uint32_t id,
-                                enum purse_quantity quantity)
+/* The shards' common distance between tokens, 0 when there is no bound, or they differ for now.
+ * Who has no purse has let nothing through. */
+static uint64_t common_limit_ns(struct shard *const *shards, uint16_t count,
+                                const struct pace_meter *seen)
 {
     uint64_t limit_ns = 0;
 
     for (uint16_t i = 0; i < count; i++) {
-        const struct rates *rates = &shards[i]->rates;
-        const struct purse *purse = id < rates->vmta_count ? rates->purses[quantity][id] : NULL;
+        const struct purse *purse = purse_find(shards[i], &seen->key, seen->quantity);
 
-        if (!purse || (i > 0 && purse->limit_ns != limit_ns))
+        if (!purse)
+            continue;
+        if (purse->limit_ns == 0 || (limit_ns != 0 && purse->limit_ns != limit_ns))
             return 0;
         limit_ns = purse->limit_ns;
     }
     return limit_ns;
 }
 
-static uint64_t total_of(const struct shard *shard, uint32_t id, enum purse_quantity quantity)
+static uint64_t total_of(const struct shard *shard, const struct pace_meter *seen)
 {
-    const struct rates *rates = &shard->rates;
+    const struct purse *purse = purse_find(shard, &seen->key, seen->quantity);
 
-    return id < rates->vmta_count && rates->purses[quantity][id]
-               ? rates->purses[quantity][id]->taken
-               : 0;
+    return purse ? purse->taken : 0;
+}
+
+static const struct conf_rate *rate_of(const struct conf *conf, const struct pace_meter *seen)
+{
+    const struct conf_vmta *vmta = conf_vmta(conf, (uint32_t)seen->key.values);
+    const struct conf_limit *limit;
+
+    if (seen->key.limit_id == SCOPE_OF_VMTA)
+        return !vmta                            ? NULL
+               : seen->quantity == PURSE_OCTETS ? &vmta->max_smtp_data_volume_rate
+                                                : &vmta->max_smtp_msg_rate;
+    limit = conf_limit(conf, seen->key.limit_id);
+    if (!limit)
+        return NULL;
+    return seen->quantity == PURSE_OCTETS     ? &limit->max_data_volume_rate
+           : seen->quantity == PURSE_CONNECTS ? &limit->max_connect_rate
+                                              : &limit->max_msg_rate;
 }
 
 /* One use more. False when it comes too early. */
@@ -98,41 +115,62 @@ static bool volume_follow(struct pace_volume *volume, uint64_t limit_ns)
     return limit_ns != 0;
 }
 
-static const char *look_vmta_volume(struct pace_vmta *seen, const struct conf_vmta *vmta,
-                                    struct shard *const *shards, uint16_t count, uint32_t id)
+/* Shards that have taken the newest snapshot go by its bound; else nothing is said for now. */
+static uint64_t rate_if_common(const struct conf_rate *rate, uint64_t limit_ns)
 {
+    return rate && rate->count != CONF_UNLIMITED &&
+                   rate_step_ns(rate->count, rate->interval_ms) == limit_ns
+               ? limit_ns
+               : 0;
+}
+
+/* What shards have let through since the last look. */
+static const char *look_meter(struct pace_meter *seen, struct shard *const *shards, uint16_t count)
+{
+    const struct conf_rate *rate = rate_of(shards[0]->conf, seen);
+    uint64_t limit_ns = rate_if_common(rate, common_limit_ns(shards, count, seen));
+    bool is_volume = seen->quantity == PURSE_OCTETS;
     bool is_bound =
-        volume_follow(&seen->volume, common_limit_ns(shards, count, id, PURSE_OCTETS)) && vmta;
+        is_volume ? volume_follow(&seen->volume, limit_ns) : row_follow(&seen->row, rate, limit_ns);
     const char *text = NULL;
 
     for (uint16_t i = 0; i < count; i++) {
-        uint64_t before = seen->octets[i], now = total_of(shards[i], id, PURSE_OCTETS);
+        uint64_t before = seen->totals[i], total = total_of(shards[i], seen);
+        uint64_t now_ns = io_now_ns(shards[i]->io);
 
-        seen->octets[i] = now;
-        if (is_bound && now < before)
-            volume_return(&seen->volume, before - now);
-        if (is_bound && now > before &&
-            !volume_note(&seen->volume, &vmta->max_smtp_data_volume_rate, now - before,
-                         io_now_ns(shards[i]->io)))
-            text = "a virtual MTA's rate of data volume was exceeded";
+        seen->totals[i] = total;
+        if (!is_bound)
+            continue;
+        if (is_volume && total < before)
+            volume_return(&seen->volume, before - total);
+        if (is_volume && total > before &&
+            !volume_note(&seen->volume, rate, total - before, now_ns))
+            text = "a shared rate of data volume was exceeded";
+        for (; !is_volume && before < total; before++)
+            if (!note(&seen->row, rate, now_ns))
+                text = seen->key.limit_id == SCOPE_OF_VMTA ? "a virtual MTA's rate was exceeded"
+                                                           : "the rate of a limit was exceeded";
     }
     return text;
 }
 
-/* What shards have let through since the last look. */
-static const char *look_vmta(struct pace_vmta *seen, const struct conf_rate *rate,
-                             struct shard *const *shards, uint16_t count, uint32_t id)
+static void find_meters(struct pace *pace, const struct shard *shard)
 {
-    const char *text = NULL;
+    const struct slab *purses = &shard->purses.purses;
 
-    for (uint16_t i = 0; i < count; i++) {
-        uint64_t total = total_of(shards[i], id, PURSE_RCPTS);
+    for (uint32_t i = 0; i < purses->count_grown; i++) {
+        const struct purse *purse = slab_is_live(purses, i) ? slab_at(purses, i) : NULL;
+        uint32_t at = 0;
 
-        for (; seen->totals[i] < total; seen->totals[i]++)
-            if (rate && !note(&seen->row, rate, io_now_ns(shards[i]->io)))
-                text = "a virtual MTA's rate was exceeded";
+        while (purse && at < pace->meter_count &&
+               (pace->meters[at].quantity != purse->quantity ||
+                !scope_key_equal(&pace->meters[at].key, &purse->key)))
+            at++;
+        if (!purse || at < pace->meter_count || pace->meter_count == PACE_METERS_MAX)
+            continue;
+        pace->meters[pace->meter_count].key = purse->key;
+        pace->meters[pace->meter_count++].quantity = purse->quantity;
     }
-    return text;
 }
 
 /* ---- Queues ---------------------------------------------------------------------------------- */
@@ -156,6 +194,10 @@ static bool look_volume(struct pace_queue *seen, const struct queue *queue, uint
                         uint64_t now_ns)
 {
     const struct conf_rate *rate = &queue->settings.max_data_volume_rate;
+
+    if (seen->volume.version != queue->shard->version)
+        volume_follow(&seen->volume, 0);
+    seen->volume.version = queue->shard->version;
 
     if (!volume_follow(&seen->volume,
                        queue->volume ? rate_step_ns(rate->count, rate->interval_ms) : 0))
@@ -242,14 +284,14 @@ static void begin_life(struct pace *pace, uint64_t life)
 {
     if (pace->life == life)
         return;
-    for (uint32_t id = 0; id < PACE_VMTAS_MAX; id++) {
-        memset(pace->vmtas[id].totals, 0, sizeof(pace->vmtas[id].totals));
-        memset(pace->vmtas[id].octets, 0, sizeof(pace->vmtas[id].octets));
+    for (uint32_t i = 0; i < pace->meter_count; i++) {
+        memset(pace->meters[i].totals, 0, sizeof(pace->meters[i].totals));
         /* A new life knows nothing of the octets of the one before but a debt. */
-        pace->vmtas[id].volume.limit_ns = 0;
-        for (uint32_t domain = 0; domain < PACE_DOMAINS_MAX; domain++)
-            pace->queues[domain][id].volume.limit_ns = 0;
+        pace->meters[i].volume.limit_ns = 0;
     }
+    for (uint32_t domain = 0; domain < PACE_DOMAINS_MAX; domain++)
+        for (uint32_t id = 0; id < PACE_VMTAS_MAX; id++)
+            pace->queues[domain][id].volume.limit_ns = 0;
     memset(pace->shards, 0, sizeof(pace->shards));
     pace->life = life;
 }
@@ -257,19 +299,16 @@ static void begin_life(struct pace *pace, uint64_t life)
 const char *pace_look(struct pace *pace, uint64_t life, struct shard *const *shards, uint16_t count)
 {
     const char *text = NULL;
+    uint64_t take_count = 0;
 
     begin_life(pace, life);
-    for (uint32_t id = 0; id < PACE_VMTAS_MAX && !text; id++) {
-        const struct conf_vmta *vmta = conf_vmta(shards[0]->conf, id);
-        const struct conf_rate *rate = vmta ? &vmta->max_smtp_msg_rate : NULL;
-        uint64_t limit_ns = common_limit_ns(shards, count, id, PURSE_RCPTS);
-        struct pace_vmta *seen = &pace->vmtas[id];
-        bool is_bound = row_follow(&seen->row, rate, limit_ns);
-
-        text = look_vmta(seen, is_bound ? rate : NULL, shards, count, id);
-        if (!text)
-            text = look_vmta_volume(seen, vmta, shards, count, id);
-    }
+    for (uint16_t i = 0; i < count; i++)
+        take_count += shards[i]->purses.take_count;
+    for (uint16_t i = 0; i < count && take_count != pace->take_count; i++)
+        find_meters(pace, shards[i]);
+    for (uint32_t i = 0; i < pace->meter_count && !text && take_count != pace->take_count; i++)
+        text = look_meter(&pace->meters[i], shards, count);
+    pace->take_count = take_count;
     for (uint16_t i = 0; i < count && !text; i++)
         text = look_messages(pace, shards[i]);
     for (uint16_t i = 0; i < count && !text; i++)

@@ -1,6 +1,7 @@
 /*
- * pace: watches that rates hold: those of virtual MTAs over all shards and lives, those of queues
- * (max-msg-rate, max-connect-rate, max-data-volume-rate) over moves, reloads and lives.
+ * pace: watches that rates hold: those of virtual MTAs and of limits over all shards and lives,
+ * those of queues (max-msg-rate, max-connect-rate, max-data-volume-rate) over moves, reloads and
+ * lives.
  *
  * After each step it reads how many recipients every shard has let through since its start, of
  * which queue, and which connections were opened for which queue, and notes the time of each by the
@@ -10,10 +11,12 @@
  */
 #pragma once
 
+#include "shard/policy/scope.h"
 #include "shard/shard.h"
 
 #define PACE_SHARDS_MAX  16
 #define PACE_VMTAS_MAX   8
+#define PACE_METERS_MAX  128 /* rates that are shared; those met later are not watched */
 #define PACE_COUNT_MAX   64
 #define PACE_USES_MAX    256 /* of a volume within its span */
 #define PACE_DOMAINS_MAX 16  /* d<number>.test; those with a higher number are not watched */
@@ -29,6 +32,7 @@ struct pace_row {
 /* Octets of one rate, younger than its span. */
 struct pace_volume {
     uint64_t limit_ns; /* between two; 0 = no bound */
+    uint32_t version;  /* of the configuration, where a bound that goes and comes begins anew */
     uint64_t sum;
     uint32_t first; /* ring */
     uint32_t count;
@@ -38,11 +42,13 @@ struct pace_volume {
     } uses[PACE_USES_MAX];
 };
 
-struct pace_vmta {
+/* One rate that shards share. */
+struct pace_meter {
+    struct meter_key key;
+    uint16_t quantity;
     uint64_t totals[PACE_SHARDS_MAX]; /* let through in this life, at the last look */
-    uint64_t octets[PACE_SHARDS_MAX];
     struct pace_row row;
-    struct pace_volume volume;
+    struct pace_volume volume; /* of octets, instead */
 };
 
 struct pace_queue {
@@ -65,7 +71,9 @@ struct pace_shard {
 
 struct pace {
     uint64_t life;
-    struct pace_vmta vmtas[PACE_VMTAS_MAX]; /* by id */
+    struct pace_meter meters[PACE_METERS_MAX];
+    uint32_t meter_count;
+    uint64_t take_count; /* of all shards, at the last look at meters */
     struct pace_queue queues[PACE_DOMAINS_MAX][PACE_VMTAS_MAX];
     struct pace_shard shards[PACE_SHARDS_MAX];
 };

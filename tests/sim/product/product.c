@@ -461,7 +461,7 @@ const char *product_audit(struct product *product)
     if (!text && turn % RECIPIENTS_EVERY == 0)
         text = audit_recipients(product->shards, (uint16_t)count);
     if (!text)
-        text = purse_audit(product->shards, (uint16_t)count);
+        text = purse_audit(product->shards, (uint16_t)count, (uint16_t)(turn % count));
     if (!text)
         text = pace_look(&product->pace, product->lives, product->shards, (uint16_t)count);
     return text;

@@ -135,6 +135,33 @@ static void put_limits(struct text *text, struct renewal *renewal)
             (unsigned)rng_between(rng, 1, 4));
 }
 
+/* Rates that many queues share, by anything that they can count by, several at a time. */
+static void put_limit_rates(struct text *text, struct renewal *renewal)
+{
+    static const char *const scopes[] = {
+        "provider", "provider,source-ip", "domain",     "pool",    "source-ip", "vmta,provider",
+        "job",      "sender-domain",      "job,domain", "pool,job"};
+    static const char *const rates[] = {"max-msg-rate 20/s",
+                                        "max-msg-rate 40/min",
+                                        "max-msg-rate 30/min burst=10",
+                                        "max-connect-rate 20/min",
+                                        "max-connect-rate 2/s",
+                                        "max-data-volume-rate 600k/min",
+                                        "max-msg-rate 5/s\n max-connect-rate 60/min burst=20",
+                                        "max-msg-rate 2/s\n max-data-volume-rate 2m/min"};
+    struct rng *rng = &renewal->rates_rng;
+
+    if (!renewal->has_rates || !renewal->has_limits)
+        return;
+    for (unsigned i = 0; i < 4; i++)
+        if (rng_one_in(rng, 2))
+            put(text, "<limit r%u>\n scope %s\n %s\n</limit>\n", i, scopes[rng_below(rng, 10)],
+                rates[rng_below(rng, 8)]);
+    if (rng_one_in(rng, 4))
+        put(text, "<domain *>\n source-ip-max-msg-rate 10.9.0.0/24 50/min\n"
+                  " source-ip-max-connect-rate 10.9.0.0/25 20/min burst=5\n</domain>\n");
+}
+
 /* Domains whose mail goes by the queue of another one, or by another virtual MTA. Names lead to
  * higher numbers only, and queue-to ends where rerouting begins, so there is no circle. */
 static void put_ways(struct text *text, struct renewal *renewal)
@@ -212,6 +239,7 @@ void renewal_draw(struct renewal *renewal, bool is_whole)
                             " max-data-volume-rate 10m/h\n"));
     put_ways(&text, renewal);
     put_limits(&text, renewal);
+    put_limit_rates(&text, renewal);
     text_end(&text);
     must(!text.is_cut);
     if (conf_load_text("sim", renewal->text, NULL, report, NULL, &conf) < 0)
