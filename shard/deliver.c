@@ -12,6 +12,7 @@
 #include "queue/terms.h"
 #include "shard/planted.h"
 #include "shard/policy/category.h"
+#include "shard/settle.h"
 #include "shard/shard_int.h"
 #include "shard/timely.h"
 
@@ -38,223 +39,6 @@ void deliver_fini(struct shard *shard)
     slab_fini(&shard->wides);
     slab_fini(&shard->feeds);
     regex_scratch_free(shard->category_scratch);
-}
-
-/* ---- Settling -------------------------------------------------------------------------------- */
-
-struct settle_facts {
-    uint64_t message_id;
-    const struct message *message;       /* NULL: could not be read */
-    const struct connection *connection; /* NULL: none was involved */
-    struct slice address;
-    struct slice orcpt;
-    uint8_t flags; /* enum outcome_flags */
-};
-
-static struct slice category_of_outcome(struct shard *shard, const struct queued *queued,
-                                        const struct connection *connection,
-                                        const struct verdict *verdict, const struct fate *fate)
-{
-    const struct queue *queue = slab_at(&shard->queues, queued->queue);
-    struct category_facts facts = {
-        .verdict = verdict, .settings = &queue->settings, .host = SLICE_EMPTY};
-
-    if (fate->category[0] != '\0')
-        return slice_str(fate->category);
-    if (connection && connection->host != NAME_NONE)
-        facts.host = names_text(&shard->names, connection->host);
-    return slice_str(category_of(&facts, shard->category_scratch));
-}
-
-/* The configuration wants no row of the kind for the queue. */
-static bool is_unwanted(const struct queue *queue, const struct outcome *outcome)
-{
-    uint32_t kind = outcome->kind == OUTCOME_DELIVERED ? CONF_ACCT_DELIVERED
-                    : outcome->kind == OUTCOME_BOUNCED ? CONF_ACCT_BOUNCED
-                                                       : CONF_ACCT_TRANSIENT;
-
-    return (queue->settings.unwanted_records & kind) != 0;
-}
-
-static void fill_outcome(struct shard *shard, const struct queued *queued,
-                         const struct settle_facts *facts, const struct verdict *verdict,
-                         const struct fate *fate, struct outcome *outcome)
-{
-    *outcome = (struct outcome){
-        .kind = fate->kind == FATE_DELIVERED ? OUTCOME_DELIVERED
-                : fate->kind == FATE_BOUNCED ? OUTCOME_BOUNCED
-                                             : OUTCOME_TRANSIENT,
-        .flags = facts->flags,
-        .attempts = queued->cold.attempts,
-        .rcpt_ordinal = queued->ordinal,
-        .message_id = facts->message_id,
-        .logged_us = io_wall_us(shard->io),
-        .queued_us = queued_accepted_us(queued),
-        .rcpt = facts->address,
-        .orcpt = facts->orcpt,
-        .diag = verdict_text(verdict),
-        .bounce_category = category_of_outcome(shard, queued, facts->connection, verdict, fate),
-    };
-    if (verdict->flags & VERDICT_IN_DOUBT)
-        outcome->flags |= OUTCOME_IN_DOUBT;
-    if (is_unwanted(slab_at(&shard->queues, queued->queue), outcome))
-        outcome->flags |= OUTCOME_NO_ACCOUNTING;
-    if (outcome->kind == OUTCOME_TRANSIENT)
-        outcome->due_us = outcome->logged_us + fate->delay_ms * 1000;
-    if (facts->connection) {
-        outcome->source_ip = facts->connection->lane->source;
-        outcome->destination_ip = facts->connection->target_at.ip;
-        if (facts->connection->host != NAME_NONE)
-            outcome->dsn_mta = names_text(&shard->names, facts->connection->host);
-        outcome->esmtp = smtpc_extension_text(facts->connection->smtpc);
-    }
-    if (facts->message) {
-        const struct envelope *envelope = &facts->message->envelope;
-
-        outcome->queued_us = envelope->accepted_us;
-        outcome->orig = envelope->sender;
-        outcome->vmta = envelope->vmta;
-        outcome->pool = envelope->pool;
-        outcome->job_id = envelope->job_id;
-        outcome->envelope_id = envelope->envelope_id;
-        outcome->source_type = envelope->source_type;
-        outcome->headers = envelope->headers;
-        if (fate->kind == FATE_DELIVERED)
-            outcome->size_bytes = envelope_content_bytes(envelope);
-    }
-}
-
-/* "helo (ip)" of the client that gave us the message. */
-static void put_source_mta(struct text *text, const struct message *message)
-{
-    char ip[IPADDR_TEXT_MAX];
-
-    if (!message)
-        return;
-    ipaddr_format(&message->envelope.client_ip, ip);
-    text_put(text, message->envelope.client_helo);
-    text_put_literal(text, " (");
-    text_put_str(text, ip);
-    text_put_char(text, ')');
-}
-
-static void count_outcome(struct shard *shard, const struct outcome *outcome)
-{
-    struct report_status *totals = &shard->totals;
-
-    if (outcome->flags & OUTCOME_IN_DOUBT)
-        totals->in_doubt++;
-    if (outcome->kind == OUTCOME_DELIVERED) {
-        totals->delivered++;
-    } else if (outcome->kind == OUTCOME_TRANSIENT) {
-        totals->deferred++;
-    } else if (outcome->flags & OUTCOME_BY_OPERATOR) {
-        totals->deleted++;
-    } else {
-        totals->bounced++;
-    }
-}
-
-/* The encoded record of a recipient that is cold by now; room was reserved. */
-static struct outcome_parcel *make_outcome(struct shard *shard, uint32_t queued_index,
-                                           const struct settle_facts *facts,
-                                           const struct verdict *verdict, const struct fate *fate)
-{
-    const struct queued *queued = slab_at(&shard->queued, queued_index);
-    const struct queue *queue = slab_at(&shard->queues, queued->queue);
-    char queue_room[REPORT_NAME_MAX], status_room[16], source_room[320];
-    struct text queue_name = text_in(queue_room, sizeof(queue_room));
-    struct text status = text_in(status_room, sizeof(status_room));
-    struct text source_mta = text_in(source_room, sizeof(source_room));
-    struct outcome outcome;
-    struct outcome_parcel *parcel;
-    uint32_t index;
-    int bytes;
-
-    parcel = slab_alloc_unset(&shard->outcomes, &index);
-    must(parcel && shard->outcomes_reserved > 0);
-    shard->outcomes_reserved--;
-    fill_outcome(shard, queued, facts, verdict, fate, &outcome);
-    queues_put_name(shard, queue, &queue_name);
-    category_put_status(&status, verdict, &queue->settings);
-    put_source_mta(&source_mta, facts->message);
-    outcome.status = text_slice(&status);
-    outcome.queue = text_slice(&queue_name);
-    outcome.source_mta = text_slice(&source_mta);
-    outcome.first_attempt_us = firsts_note(
-        shard, queued_index, facts->connection && outcome.attempts == 1 ? outcome.logged_us : 0);
-    bytes = outcome_encode(&outcome, parcel->bytes, sizeof(parcel->bytes));
-    must(bytes > 0);
-    count_outcome(shard, &outcome);
-    parcel->index = index;
-    parcel->iov = (struct iovec){parcel->bytes, (size_t)bytes};
-    parcel->due_us = outcome.due_us;
-    parcel->attempts = outcome.attempts;
-    parcel->is_final = outcome_is_final(&outcome);
-    parcel->home_message = queued->home_message;
-    parcel->home_rcpt = queued->home_rcpt;
-    parcel->home = queued->home;
-    parcel->request = (struct log_request){
-        .parcel = {.kind = SHARD_OUTCOME, .from = shard->wiring.spool_client},
-        .payload = &parcel->iov,
-        .payload_count = 1,
-        .payload_bytes = (uint32_t)bytes,
-        .message_id = facts->message_id,
-    };
-    list_init(&parcel->request.link);
-    return parcel;
-}
-
-/* A wall clock that was set back makes nothing older. */
-static uint64_t age_ms(const struct shard *shard, const struct queued *queued)
-{
-    uint64_t now_us = io_wall_us(shard->io);
-
-    return now_us > queued_accepted_us(queued) ? (now_us - queued_accepted_us(queued)) / 1000 : 0;
-}
-
-static void send_home(struct shard *shard, struct outcome_parcel *parcel)
-{
-    if (parcel->home == shard->number)
-        home_on_outcome(shard, parcel);
-    else
-        shard_post(shard, parcel->home, &parcel->request.parcel);
-}
-
-/*
- * Disposes of one recipient in the state SENDING: gone when final, deferred, or ready again when
- * only the transaction was too large. The outcome (NULL in the last case) is for the caller to
- * send, since the claim on the message goes with it.
- */
-static struct outcome_parcel *settle(struct shard *shard, uint32_t queued_index,
-                                     const struct settle_facts *facts,
-                                     const struct verdict *verdict, const struct fate *fate)
-{
-    struct queued *queued = slab_at(&shard->queued, queued_index);
-    struct queue *queue = slab_at(&shard->queues, queued->queue);
-    struct outcome_parcel *parcel;
-    bool was_hot = queued->is_hot;
-
-    must(queued->state == QUEUED_SENDING && queue->sending_count > 0);
-    queue->sending_count--;
-    if (fate->kind == FATE_RETRY_AT_ONCE) {
-        shard->outcomes_reserved--;
-        ready_push(shard, queue, queued_index, true);
-        return NULL;
-    }
-    queues_cool(queued);
-    if (facts->connection && queued->cold.attempts < UINT16_MAX)
-        queued->cold.attempts++;
-    parcel = make_outcome(shard, queued_index, facts, verdict, fate);
-    parcel->returns_claim = was_hot;
-    if (parcel->is_final)
-        queues_drop(shard, queued_index);
-    else
-        queues_defer(shard, queued_index, parcel->due_us);
-    /* A verdict of ours quotes the last error; it is none itself. */
-    if (fate->kind != FATE_DELIVERED && facts->connection)
-        queues_note_error(shard, queue, verdict);
-    return parcel;
 }
 
 /* ---- Starting -------------------------------------------------------------------------------- */
@@ -447,7 +231,7 @@ static void settle_locally(struct shard *shard, struct delivery *delivery,
 
     for (uint32_t i = 0; i < delivery->count; i++) {
         const struct queued *queued = slab_at(&shard->queued, delivery->rcpts[i]);
-        uint64_t age = age_ms(shard, queued);
+        uint64_t age = settle_age_ms(shard, queued);
         struct settle_facts facts = {
             .message_id = message_id,
             .message = delivery->message,
@@ -461,8 +245,8 @@ static void settle_locally(struct shard *shard, struct delivery *delivery,
 
         if (delivery->local == LOCAL_EXPIRED)
             fate.category = "message-expired";
-        parcel = settle(shard, delivery->rcpts[i], &facts, verdict, &fate);
-        send_home(shard, parcel);
+        parcel = settle_rcpt(shard, delivery->rcpts[i], &facts, verdict, &fate);
+        settle_send_home(shard, parcel);
     }
     delivery_free(shard, delivery);
 }
@@ -976,7 +760,7 @@ void deliver_on_rcpt(struct shard *shard, struct delivery *delivery, uint32_t in
         verdict = feed_verdict(delivery, verdict, &unreadable);
     react = replies_heed(shard, delivery->connection, queue, verdict);
     fate = timely_fate(shard, delivery->message, &queue->settings, queued, verdict,
-                       age_ms(shard, queued));
+                       settle_age_ms(shard, queued));
     /* A receiver that took nobody before it called this one too many would be asked for ever. */
     if (fate.kind == FATE_RETRY_AT_ONCE && (verdict->flags & VERDICT_TOO_MANY_RCPT) != 0 &&
         (index == 0 || delivery->open == 0)) {
@@ -990,22 +774,22 @@ void deliver_on_rcpt(struct shard *shard, struct delivery *delivery, uint32_t in
         fate.kind = FATE_RETRY_AT_ONCE;
     }
     replies_bend_fate(shard, delivery->connection, queue, &react, verdict, queued_attempts(queued),
-                      age_ms(shard, queued), &fate);
-    hold_judge(shard, delivery, queued, verdict, age_ms(shard, queued), &fate);
+                      settle_age_ms(shard, queued), &fate);
+    hold_judge(shard, delivery, queued, verdict, settle_age_ms(shard, queued), &fate);
     if (fate.kind == FATE_DELIVERED) {
         count_message(shard, delivery);
         modes_on_delivered(shard, queue, delivery->connection->busy_since_ns);
         orders_on_delivered(shard, delivery->connection);
     }
     doubt_note(shard, delivery->rcpts[index], delivery->connection, verdict);
-    parcel = settle(shard, delivery->rcpts[index], &facts, verdict, &fate);
+    parcel = settle_rcpt(shard, delivery->rcpts[index], &facts, verdict, &fate);
     replies_act(shard, queue, &react, verdict);
     if (!parcel)
         return;
     /* The client may still be sending the message's bytes: the last claim is kept until it is done
      * with them. The others' outcomes go at once: a slow receiver keeps none from the log. */
     if (delivery->open > 0) {
-        send_home(shard, parcel);
+        settle_send_home(shard, parcel);
         return;
     }
     delivery->last = parcel;
@@ -1016,7 +800,7 @@ void deliver_on_done(struct shard *shard, struct delivery *delivery)
     must(delivery->open == 0);
     rates_settle(shard, delivery_queue(delivery), &delivery->receipt, delivery->is_counted);
     if (delivery->last)
-        send_home(shard, delivery->last);
+        settle_send_home(shard, delivery->last);
     delivery->last = NULL;
     if (!delivery->feed || !feed_must_wait(delivery))
         delivery_free(shard, delivery);

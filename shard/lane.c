@@ -352,6 +352,30 @@ bool lane_sent_on(struct shard *shard, struct lane *lane, struct queue *queue)
     return true;
 }
 
+struct lane *lane_beside(struct shard *shard, struct queue *queue, uint32_t turn)
+{
+    const struct conf_vmta *vmta = conf_vmta(shard->conf, queue->vmta_id);
+    struct lane *lane;
+
+    if (!vmta || turn >= vmta->address_count || !queue->site || doubt_source(shard, queue))
+        return NULL;
+    lane = lane_find(shard, queue, &vmta->addresses[turn]);
+    if (!lane || lane->open_count == 0 || lane->parked_until_ns > io_now_ns(shard->io) ||
+        !is_reachable(shard, queue, &lane->source))
+        return NULL;
+    return lane;
+}
+
+void lane_change(struct shard *shard, struct queue *queue, struct lane *lane)
+{
+    lane_step_out(queue);
+    list_push_back(&lane->waiting, &queue->lane_link);
+    queue->lane = lane;
+    lane_note_ready(queue);
+    queues_set_reason(shard, queue, WAIT_CONNECTION);
+    lane_serve_later(lane);
+}
+
 /* One of the queue's lanes on which a connection is idle, for a queue that was given a token; NULL
  * when there is none any more. */
 static struct lane *lane_with_idle(struct shard *shard, struct queue *queue)
@@ -417,11 +441,7 @@ void lane_enqueue(struct shard *shard, struct queue *queue)
         queues_wait(shard, queue, LANE_SOURCE_PARK_MS, WAIT_SOURCE);
         return;
     }
-    list_push_back(&lane->waiting, &queue->lane_link);
-    queue->lane = lane;
-    lane_note_ready(queue);
-    queues_set_reason(shard, queue, WAIT_CONNECTION);
-    lane_serve_later(lane);
+    lane_change(shard, queue, lane);
 }
 
 uint64_t lane_rest_waiting(struct shard *shard, struct lane *lane, const struct verdict *verdict)

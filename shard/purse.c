@@ -487,37 +487,39 @@ static void ask(struct purse *purse)
 static struct purse_turn *turn_at(const struct purse *purse, const struct queue *queue)
 {
     for (uint32_t i = 0; i < PURSE_TURNS_MAX; i++)
-        if (queue->turns[i].purse == purse)
+        if (queue->turns[i].purse == purse->index + 1)
             return (struct purse_turn *)&queue->turns[i];
     return NULL;
 }
 
 /* The queue comes for its token, or it cannot use it. */
-static void end_turn(struct purse_turn *turn)
+static void end_turn(struct shard *shard, struct purse_turn *turn)
 {
-    struct purse *purse = turn->purse;
+    struct purse *purse = slab_at(&shard->purses.purses, turn->purse - 1);
 
     purse->turn_count -= turn->count < purse->turn_count ? turn->count : purse->turn_count;
-    turn->purse = NULL;
+    turn->purse = 0;
     purse_release(purse);
 }
 
 /* Turns that it did not come for in time make room, or those that it needs now would not all find
  * theirs. */
-static struct purse_turn *free_turn(struct queue *queue, uint64_t now_ns)
+static struct purse_turn *free_turn(struct shard *shard, struct queue *queue, uint64_t now_ns)
 {
     struct purse_turn *last = &queue->turns[PURSE_TURNS_MAX - 1], *free = NULL;
 
     for (uint32_t i = 0; i < PURSE_TURNS_MAX; i++) {
         struct purse_turn *turn = &queue->turns[i];
 
-        if (turn->purse && turn->purse->turns_end_ns < now_ns)
-            end_turn(turn);
-        if (!turn->purse && !free)
+        if (turn->purse != 0 &&
+            ((struct purse *)slab_at(&shard->purses.purses, turn->purse - 1))->turns_end_ns <
+                now_ns)
+            end_turn(shard, turn);
+        if (turn->purse == 0 && !free)
             free = turn;
     }
     if (!free)
-        end_turn(last);
+        end_turn(shard, last);
     return free ? free : last;
 }
 
@@ -527,10 +529,10 @@ static void give_turn(struct purse *purse, struct queue *queue, uint64_t now_ns)
     uint32_t count = rates_need(purse, queue);
 
     if (turn)
-        end_turn(turn);
-    turn = free_turn(queue, now_ns);
+        end_turn(purse->shard, turn);
+    turn = free_turn(purse->shard, queue, now_ns);
     purse->refs++;
-    *turn = (struct purse_turn){purse, count};
+    *turn = (struct purse_turn){purse->index + 1, count};
     purse->turn_count = claimed(purse, now_ns) + count;
     purse->turns_end_ns = now_ns + RATE_LATE_NS;
 }
@@ -650,7 +652,7 @@ void purse_stand(struct purse *purse, struct queue *queue)
     struct purse_turn *turn = turn_at(purse, queue);
 
     if (turn)
-        end_turn(turn);
+        end_turn(purse->shard, turn);
     /* What it has of others is lost in a moment: it goes first, or those in two lines would pass
      * each other by for ever. */
     if (rates_has_turn(queue))
@@ -662,11 +664,11 @@ void purse_stand(struct purse *purse, struct queue *queue)
     settle(purse);
 }
 
-void purse_leave(struct queue *queue)
+void purse_leave(struct shard *shard, struct queue *queue)
 {
     for (uint32_t i = 0; i < PURSE_TURNS_MAX; i++)
-        if (queue->turns[i].purse)
-            end_turn(&queue->turns[i]);
+        if (queue->turns[i].purse != 0)
+            end_turn(shard, &queue->turns[i]);
     if (list_empty(&queue->purse_link))
         return;
     list_remove(&queue->purse_link);
@@ -680,7 +682,7 @@ void purse_take(struct purse *purse, struct queue *queue, uint32_t count)
     uint64_t now_ns = io_now_ns(purse->shard->io);
 
     if (turn)
-        end_turn(turn);
+        end_turn(purse->shard, turn);
     purse->taken += count;
     purse->shard->purses.take_count++;
     if (purse->limit_ns == 0)

@@ -100,11 +100,11 @@ struct purse_mint {
     struct shard *shard;
 };
 
-#define PURSE_TURNS_MAX 8
+#define PURSE_TURNS_MAX 16
 
 /* What a queue was woken for at one purse. */
 struct purse_turn {
-    struct purse *purse; /* NULL = nothing */
+    uint32_t purse; /* its index and one; 0 = nothing */
     uint32_t count;
 };
 
@@ -144,7 +144,7 @@ uint32_t purse_spare(const struct purse *purse, uint64_t now_ns);
 /* The queue, in no line, stands in this one; it may be woken at once. */
 void purse_stand(struct purse *purse, struct queue *queue);
 /* The queue leaves the line that it stands in, if it does, and needs none of its turns. */
-void purse_leave(struct queue *queue);
+void purse_leave(struct shard *shard, struct queue *queue);
 /* Uses tokens that purse_usable has promised at this time. */
 void purse_take(struct purse *purse, struct queue *queue, uint32_t count);
 /* The lane, in no line, is served when there is a token for a connection; it keeps none for it. */

@@ -5,9 +5,11 @@
 #include "shard/policy/volume.h"
 #include "shard/shard_int.h"
 
-#define NO_PURSE_WAIT_MS 1000
+#define NO_PURSE_WAIT_MS  1000
+/* Of a virtual MTA, when tokens count by them. */
+#define SOURCES_LOOKED_AT 16u
 /* On the way of octets back to their mint. */
-#define RETURN_MARGIN_NS 1000000000ull
+#define RETURN_MARGIN_NS  1000000000ull
 
 void rates_init(struct shard *shard)
 {
@@ -100,8 +102,7 @@ void rates_adopt_queue(struct shard *shard, struct queue *queue)
 
 void rates_forget_queue(struct shard *shard, struct queue *queue)
 {
-    (void)shard;
-    purse_leave(queue);
+    purse_leave(shard, queue);
 }
 
 void rates_fini_queue(struct queue *queue)
@@ -154,11 +155,11 @@ void rates_resume_queue(struct queue *queue, const struct rates_past *past)
 
 /* ---- Rates that it shares -------------------------------------------------------------------- */
 
-#define DRAWS_MAX 12
+_Static_assert(CONF_LIMIT_RATES_MAX <= PURSE_TURNS_MAX, "a queue has a turn at each of its purses");
 
 /* The purses that the queue's next message draws on. */
 struct draws {
-    struct purse *purses[DRAWS_MAX];
+    struct purse *purses[CONF_LIMIT_RATES_MAX];
     uint32_t count;
     bool is_short; /* there is no memory for one: nothing can go now */
 };
@@ -166,7 +167,8 @@ struct draws {
 static void add_draw(struct shard *shard, struct draws *draws, const struct meter_key *key,
                      enum purse_quantity quantity)
 {
-    struct purse *purse = draws->count < DRAWS_MAX ? purse_obtain(shard, key, quantity) : NULL;
+    struct purse *purse =
+        draws->count < CONF_LIMIT_RATES_MAX ? purse_obtain(shard, key, quantity) : NULL;
 
     if (purse)
         draws->purses[draws->count++] = purse;
@@ -257,6 +259,20 @@ static void draw_on_source(struct shard *shard, const struct queue *queue,
         draw_on(shard, draws, limit, &facts, quantity == CONF_OF_CONNECTS);
 }
 
+/* Of <provider>: of all mail to it from one address. */
+static void draw_on_provider(struct shard *shard, const struct queue *queue,
+                             enum conf_provider_bound bound, const struct rates_way *way,
+                             struct draws *draws)
+{
+    const struct conf_limit *limit = queue->settings.provider_limits[bound];
+    struct scope_facts facts;
+
+    if (!limit || !way->source || !queue->site)
+        return;
+    facts = (struct scope_facts){.provider = queue->site->provider, .source = way->source};
+    draw_on(shard, draws, limit, &facts, bound == CONF_PROVIDER_CONNECTS);
+}
+
 static void draws_find(struct shard *shard, struct queue *queue, const struct rates_way *way,
                        struct draws *draws)
 {
@@ -272,6 +288,7 @@ static void draws_find(struct shard *shard, struct queue *queue, const struct ra
         add_draw(shard, draws, &key, PURSE_OCTETS);
     draw_on_source(shard, queue, CONF_OF_RECIPIENTS, way, draws);
     draw_on_source(shard, queue, CONF_OF_OCTETS, way, draws);
+    draw_on_provider(shard, queue, CONF_PROVIDER_RECIPIENTS, way, draws);
     if (shard->rates.are_of_blocks)
         draw_on_blocks(shard, queue, way, draws, false);
 }
@@ -285,6 +302,7 @@ static void connect_draws_find(struct shard *shard, struct queue *queue,
     draws->count = 0;
     draws->is_short = false;
     draw_on_source(shard, queue, CONF_OF_CONNECTS, &way, draws);
+    draw_on_provider(shard, queue, CONF_PROVIDER_CONNECTS, &way, draws);
     if (shard->rates.are_of_blocks)
         draw_on_blocks(shard, queue, &way, draws, true);
 }
@@ -366,9 +384,45 @@ static void stand(struct shard *shard, struct purse *purse, struct queue *queue,
 {
     bool is_by_source = (purse->key.scopes & CONF_SCOPE_SOURCE_IP) != 0;
 
+    /* Before, since it may be woken at once, and then it is in a line again. */
+    lane_step_out(queue);
     queue->purse_source = is_by_source ? *way->source : (struct ipaddr){0};
     queues_set_reason(shard, queue, reason_of(purse));
     purse_stand(purse, queue);
+}
+
+/*
+ * Where tokens count by the source and that of this lane has none, a queue with connections from
+ * others is sent on: to where there are some now, else it stands in line where they come first.
+ */
+static void stand_at_best(struct shard *shard, struct purse *purse, struct queue *queue,
+                          struct rates_way *way)
+{
+    bool is_by_source = (purse->key.scopes & CONF_SCOPE_SOURCE_IP) != 0;
+    struct purse *best = purse;
+    struct rates_way best_way = *way;
+
+    for (uint32_t turn = 0; is_by_source && turn < SOURCES_LOOKED_AT; turn++) {
+        struct lane *lane = lane_beside(shard, queue, turn);
+        struct rates_way other;
+        struct draws draws;
+        struct purse *last;
+
+        if (!lane || ipaddr_equal(&lane->source, way->source))
+            continue;
+        other = next_way(shard, queue, &lane->source);
+        draws_find(shard, queue, &other, &draws);
+        last = last_due(&draws, queue);
+        if (!last && !draws.is_short) {
+            lane_change(shard, queue, lane);
+            return;
+        }
+        if (!last || last->due_ns >= best->due_ns)
+            continue;
+        best = last;
+        best_way = other;
+    }
+    stand(shard, best, queue, &best_way);
 }
 
 bool rates_get_token(struct shard *shard, struct queue *queue, const struct ipaddr *source)
@@ -385,14 +439,14 @@ bool rates_get_token(struct shard *shard, struct queue *queue, const struct ipad
     purse = last_due(&draws, queue);
     if (!purse)
         return true;
-    stand(shard, purse, queue, &way);
+    stand_at_best(shard, purse, queue, &way);
     return false;
 }
 
 bool rates_has_turn(const struct queue *queue)
 {
     for (uint32_t i = 0; i < PURSE_TURNS_MAX; i++)
-        if (queue->turns[i].purse)
+        if (queue->turns[i].purse != 0)
             return true;
     return false;
 }
@@ -621,7 +675,7 @@ bool rates_take(struct shard *shard, struct queue *queue, const struct rates_way
         bool is_octets = draws.purses[i]->quantity == PURSE_OCTETS;
 
         purse_take(draws.purses[i], queue, is_octets ? (uint32_t)octets : rcpt_count);
-        if (!is_octets || receipt.purse_count == RATES_OCTET_PURSES_MAX)
+        if (!is_octets)
             continue;
         draws.purses[i]->refs++;
         receipt.purses[receipt.purse_count++] = draws.purses[i];

@@ -17,13 +17,12 @@
  */
 #pragma once
 
+#include "core/conf/limit.h"
 #include "shard/policy/rate.h"
 #include "shard/purse.h"
 
 struct queue;
 struct shard;
-
-#define RATES_OCTET_PURSES_MAX 6
 
 struct lane;
 struct message;
@@ -48,7 +47,7 @@ struct rates_receipt {
     uint64_t octets;
     uint64_t at_ns;
     const struct volume *own;
-    struct purse *purses[RATES_OCTET_PURSES_MAX];
+    struct purse *purses[CONF_LIMIT_RATES_MAX];
     uint32_t purse_count;
 };
 

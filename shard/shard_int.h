@@ -27,7 +27,8 @@
  *   limits.c   which of them a queue draws on (meters.c)
  *   purse.c    tokens of rates across shards
  *   rates.c    limits on how often and how much, as a queue meets them
- *   deliver.c  one transaction: load, send, outcomes
+ *   deliver.c  one transaction: load, send, results
+ *   settle.c   what becomes of one recipient then
  *   feed.c     the content of a message in chunks, read while it is sent
  *   doubt.c    by which way a message went that may have been taken, or was greylisted
  *   ahead.c    the message that follows the one under way, in the same flight
@@ -48,6 +49,7 @@
 #include "net/smtpc.h"
 #include "net/smtpd.h"
 #include "shard/cold.h"
+#include "shard/deliver.h"
 #include "shard/expiry.h"
 #include "shard/firsts.h"
 #include "shard/flows.h"
@@ -927,51 +929,6 @@ const struct ipaddr *doubt_source(const struct shard *shard, const struct queue 
 /* Whether that recipient may go by this connection. */
 bool doubt_fits(const struct shard *shard, const struct queue *queue,
                 const struct connection *connection);
-
-/* deliver.c */
-void deliver_init(struct shard *shard);
-void deliver_fini(struct shard *shard);
-/* Starts a transaction for the queue on an idle connection. False when nothing was started (no
- * memory, nothing ready). */
-bool deliver_start(struct shard *shard, struct connection *connection, struct queue *queue);
-/* Ends the first ready recipients of a queue by its local verdict. False when nothing could be
- * started now. */
-bool deliver_local(struct shard *shard, struct queue *queue);
-void deliver_on_rcpt(struct shard *shard, struct delivery *delivery, uint32_t index,
-                     const struct verdict *verdict);
-void deliver_on_done(struct shard *shard, struct delivery *delivery);
-/* The message's home says where it lies. */
-void deliver_on_located(struct shard *shard, struct locate *locate);
-/* Hands the queue's next message to the client while the one before ends. False when nothing was
- * started. */
-bool deliver_start_ahead(struct shard *shard, struct connection *connection, struct queue *queue);
-/* The receiver has not begun it: the recipients are ready again, no attempt is counted. Returns
- * their queue. */
-struct queue *deliver_return(struct shard *shard, struct delivery *delivery);
-
-/* A token has come for the message that is parked at the queue. */
-void deliver_on_token(struct shard *shard, struct queue *queue);
-/* No longer: gives the delivery back, unless its message is being read. */
-void deliver_unpark(struct shard *shard, struct delivery *delivery);
-/* The client wants more of the content. */
-void deliver_on_content(struct connection *connection);
-
-/* feed.c */
-/* The commit record is in the message's first buffer. 0, E_DAMAGED, or E_FULL. */
-int feed_create(struct shard *shard, struct delivery *delivery);
-void feed_free(struct shard *shard, struct feed *feed);
-/* Reads the next chunk for the client, or hands it the rest. */
-void feed_on_content(struct shard *shard, struct delivery *delivery);
-/* The delivery's read is done, its home has answered. True when the delivery was only kept for
- * that: it is to be freed. */
-bool feed_on_read(struct shard *shard, struct delivery *delivery, int32_t result);
-bool feed_on_located(struct shard *shard, struct delivery *delivery);
-/* The client is done with the message. True when a read or a question is still under way: the
- * delivery must stay until that ends. */
-bool feed_must_wait(struct delivery *delivery);
-/* A verdict of ours for what could not be read to its end; else the client's. */
-const struct verdict *feed_verdict(const struct delivery *delivery, const struct verdict *verdict,
-                                   struct verdict *room);
 
 /* explain.c */
 /* Adds the row that says why the queue waits. */

@@ -571,7 +571,8 @@ static void lane_hold(struct shard *shard, struct queue *queue, bool is_express)
     queues_set_reason(shard, queue, WAIT_OWN_LIMIT);
 }
 
-/* What the queue in line, whose turn it is, may not do now; it is out of the line then. */
+/* Whether the queue in line, whose turn it is, may send; else it is out of the line, or in another
+ * again. */
 static bool lane_may_start(struct shard *shard, struct lane *lane, struct queue *queue)
 {
     if (!rates_admit(shard, queue))
@@ -595,10 +596,8 @@ static bool lane_start_one(struct shard *shard, struct lane *lane)
         lane_hold(shard, queue, is_express);
         return true;
     }
-    if (!lane_may_start(shard, lane, queue)) {
-        lane_step_out(queue);
+    if (!lane_may_start(shard, lane, queue))
         return true;
-    }
     connection = lane_idle_for(shard, lane, queue);
     if (!connection)
         return true;

@@ -211,6 +211,11 @@ void lane_serve_later(struct lane *lane);
 void lane_on_claim_ready(struct lease_claim *claim);
 /* Whether the queue, in line at the lane, was sent to another for its first recipient's sake. */
 bool lane_sent_on(struct shard *shard, struct lane *lane, struct queue *queue);
+/* The queue's lane of its virtual MTA's address number `turn`; NULL when it has no connection, may
+ * not be used now, or the queue's first recipient wants another. */
+struct lane *lane_beside(struct shard *shard, struct queue *queue, uint32_t turn);
+/* The queue stands in that line, and in no other. */
+void lane_change(struct shard *shard, struct queue *queue, struct lane *lane);
 /* The destination cannot be reached from this source: queues in line that have another way go by
  * that, the others rest. When it may be tried for the first of those (probe.h); 0: there are none.
  */

@@ -397,6 +397,84 @@ const struct conf_limit *build_limit_by_provider(struct build *build, const char
     return limit;
 }
 
+/* ---- Not too many for one queue -------------------------------------------------------------- */
+
+/* Of blocks that fit one queue. */
+struct rate_sums {
+    uint32_t of_messages;
+    uint32_t of_connections;
+};
+
+static struct rate_sums sum_rates(const struct conf *conf, uint64_t blocks)
+{
+    struct rate_sums sums = {0};
+
+    for (; blocks != 0; blocks &= blocks - 1) {
+        const struct conf_limit *limit = conf->limit_blocks[__builtin_ctzll(blocks)];
+
+        sums.of_messages += (limit->max_msg_rate.count != CONF_UNLIMITED) +
+                            (limit->max_data_volume_rate.count != CONF_UNLIMITED);
+        sums.of_connections += limit->max_connect_rate.count != CONF_UNLIMITED;
+    }
+    return sums;
+}
+
+static bool are_too_many(const struct conf *conf, uint64_t blocks)
+{
+    struct rate_sums sums = sum_rates(conf, blocks);
+
+    return sums.of_messages + CONF_LIMIT_RATES_OTHER > CONF_LIMIT_RATES_MAX ||
+           sums.of_connections + CONF_LIMIT_RATES_OTHER > CONF_LIMIT_RATES_MAX;
+}
+
+/* Of these blocks, which all fit one domain, too many fit some virtual MTA's mail to it. */
+static void refuse_crowd(struct build *build, uint64_t blocks, struct slice domain)
+{
+    const struct conf *conf = build->conf;
+
+    for (uint32_t i = 0; are_too_many(conf, blocks) && i < conf_vmta_count(conf); i++) {
+        const struct conf_vmta *vmta = conf_vmta_at(conf, i);
+        uint64_t fit = blocks & conf_limit_mask_of_vmta(conf, vmta->id);
+        const struct conf_limit *last;
+
+        if (!are_too_many(conf, fit))
+            continue;
+        last = conf->limit_blocks[63 - __builtin_clzll(fit)];
+        report_error(build->report, last->file, last->line,
+                     "<limit %.80s>: too many rates of <limit> blocks apply to queue %.*s/%.80s: "
+                     "%u are possible",
+                     last->name, SHOW(domain), vmta->name,
+                     CONF_LIMIT_RATES_MAX - CONF_LIMIT_RATES_OTHER);
+        return;
+    }
+}
+
+/* Domains are in each other or apart, so most blocks meet in one that some pattern names, or right
+ * below it. */
+static void refuse_crowds(struct build *build)
+{
+    const struct conf *conf = build->conf;
+    uint64_t all =
+        conf->limit_block_count < 64 ? (1ull << conf->limit_block_count) - 1 : UINT64_MAX;
+    unsigned errors = build->report->errors;
+
+    if (!are_too_many(conf, all))
+        return;
+    refuse_crowd(build, conf_limit_mask_of_domain(conf, SLICE_LITERAL("?")), SLICE_LITERAL("*"));
+    for (uint32_t i = 0; i < conf->limit_block_count; i++) {
+        const struct conf_limit *limit = conf->limit_blocks[i];
+
+        for (uint32_t k = 0; k < limit->domain_count; k++) {
+            char room[PATTERN_SAMPLE_MAX];
+            struct slice domain = pattern_sample(&limit->domains[k], room);
+
+            if (build->report->errors > errors)
+                return;
+            refuse_crowd(build, conf_limit_mask_of_domain(conf, domain), domain);
+        }
+    }
+}
+
 int build_limits(struct build *build)
 {
     const struct section *top = &build->tree->top;
@@ -419,7 +497,9 @@ int build_limits(struct build *build)
     }
     for (uint32_t i = 0; rc == 0 && i < lines.count; i++)
         rc = add_host_line(build, lines.items[i]);
-    if (rc == 0)
+    if (rc == 0) {
+        refuse_crowds(build);
         build_provider_limits(build);
+    }
     return rc == 0 ? give_ids(build) : rc;
 }

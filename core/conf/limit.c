@@ -80,12 +80,16 @@ static bool has_name(const struct conf_names *names, struct slice name)
     return names->count == 0;
 }
 
-bool conf_limit_fits(const struct conf_limit *limit, struct slice domain, uint32_t vmta_id)
+static bool has_vmta(const struct conf_limit *limit, uint32_t vmta_id)
 {
     return (limit->vmta_text == NULL || has_id(limit->vmta_ids, limit->vmta_count, vmta_id)) &&
            (limit->pool_text == NULL ||
-            has_id(limit->pool_vmta_ids, limit->pool_vmta_count, vmta_id)) &&
-           has_domain(limit, domain);
+            has_id(limit->pool_vmta_ids, limit->pool_vmta_count, vmta_id));
+}
+
+bool conf_limit_fits(const struct conf_limit *limit, struct slice domain, uint32_t vmta_id)
+{
+    return has_vmta(limit, vmta_id) && has_domain(limit, domain);
 }
 
 bool conf_limit_fits_message(const struct conf_limit *limit, struct slice job, struct slice user)
@@ -130,6 +134,26 @@ uint64_t conf_limit_mask(const struct conf *conf, struct slice domain, uint32_t 
 
     for (uint32_t i = 0; i < conf->limit_block_count; i++)
         if (conf_limit_fits(conf->limit_blocks[i], domain, vmta_id))
+            mask |= 1ull << i;
+    return mask;
+}
+
+uint64_t conf_limit_mask_of_domain(const struct conf *conf, struct slice domain)
+{
+    uint64_t mask = 0;
+
+    for (uint32_t i = 0; i < conf->limit_block_count; i++)
+        if (has_domain(conf->limit_blocks[i], domain))
+            mask |= 1ull << i;
+    return mask;
+}
+
+uint64_t conf_limit_mask_of_vmta(const struct conf *conf, uint32_t vmta_id)
+{
+    uint64_t mask = 0;
+
+    for (uint32_t i = 0; i < conf->limit_block_count; i++)
+        if (has_vmta(conf->limit_blocks[i], vmta_id))
             mask |= 1ull << i;
     return mask;
 }

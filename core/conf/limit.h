@@ -35,7 +35,11 @@ enum conf_quantity {
     CONF_QUANTITIES,
 };
 
-#define CONF_LIMIT_BLOCKS_MAX 64u
+#define CONF_LIMIT_BLOCKS_MAX  64u
+/* Rates that may apply to one queue's messages, or to its connections: of blocks, and those that
+ * its virtual MTA, its source-ip-max-* lines and its provider can have. More are refused. */
+#define CONF_LIMIT_RATES_MAX   16u
+#define CONF_LIMIT_RATES_OTHER 5u
 
 struct pattern;
 struct conf_names {
@@ -102,3 +106,6 @@ const struct conf_limit *conf_limit_of_source(const struct conf_queue *queue,
                                               const struct ipaddr *source);
 /* Bit n: the block at position n fits the queue. */
 uint64_t conf_limit_mask(const struct conf *conf, struct slice domain, uint32_t vmta_id);
+/* The same of all queues to a domain, and of all queues of a virtual MTA. */
+uint64_t conf_limit_mask_of_domain(const struct conf *conf, struct slice domain);
+uint64_t conf_limit_mask_of_vmta(const struct conf *conf, uint32_t vmta_id);

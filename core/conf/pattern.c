@@ -5,6 +5,7 @@
 #include "core/conf/block.h"
 
 #include <errno.h>
+#include <stdio.h>
 
 #define DOMAIN_MAX 253
 #define LABEL_MAX  63
@@ -148,6 +149,29 @@ bool pattern_matches(const struct pattern *pattern, struct slice domain)
         return slice_equal(domain, pattern->name);
     }
     return false;
+}
+
+struct slice pattern_sample(const struct pattern *pattern, char room[PATTERN_SAMPLE_MAX])
+{
+    char ip[IPADDR_TEXT_MAX];
+    int bytes = 0;
+
+    switch (pattern->kind) {
+    case PATTERN_ANY:
+        return SLICE_LITERAL("?");
+    case PATTERN_ADDRESSES:
+        ipaddr_format(&pattern->block.ip, ip);
+        bytes = snprintf(room, PATTERN_SAMPLE_MAX, "[%s]", ip);
+        break;
+    case PATTERN_WITH_SUBDOMAINS:
+    case PATTERN_SUBDOMAINS:
+        bytes = snprintf(room, PATTERN_SAMPLE_MAX, "?.%.*s", (int)pattern->name.len,
+                         (const char *)pattern->name.data);
+        break;
+    case PATTERN_EXACT:
+        return pattern->name;
+    }
+    return slice_of(room, (size_t)bytes);
 }
 
 /* ---- The index ----------------------------------------------------------------------------- */

@@ -34,6 +34,10 @@ bool pattern_is_macro_octet(uint8_t c);
 
 /* Whether the pattern stands for a domain in lower case. */
 bool pattern_matches(const struct pattern *pattern, struct slice domain);
+/* A domain that it stands for, as are most of those that it stands for: `?` is a label that no
+ * other pattern names. Into room of PATTERN_SAMPLE_MAX bytes. */
+#define PATTERN_SAMPLE_MAX (PATTERN_TEXT_MAX + 8)
+struct slice pattern_sample(const struct pattern *pattern, char room[PATTERN_SAMPLE_MAX]);
 
 struct settings;
 

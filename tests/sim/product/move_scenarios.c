@@ -773,6 +773,58 @@ static uint32_t play_provider(const char *name, const char *provider)
     return most;
 }
 
+static uint64_t opened(const struct stage *stage)
+{
+    uint64_t count = 0;
+
+    for (uint16_t i = 0; i < stage->product.setup.shard_count; i++)
+        count += stage->product.shards[i]->totals.connects;
+    return count;
+}
+
+/* Of the same mail from two addresses: what has gone, and what was opened, in ten seconds. */
+static bool play_provider_rate(const char *name, const char *domain, const char *provider,
+                               uint32_t *ret_messages, uint64_t *ret_connects)
+{
+    enum { MESSAGES = 400 };
+
+    static struct stage stage;
+
+    raise_stage(&stage, name, SHARDS);
+    product_reload(&stage.product, config_text("", domain, provider));
+    sim_run_for(stage.world, SECOND_NS);
+    stage.receivers[0].defers = true;
+    inject(&stage, MESSAGES, 1, 20);
+    stage.receivers[0].defers = false;
+    order(&stage, queues_schedule);
+    sim_run_for(stage.world, 5 * SECOND_NS);
+    *ret_messages = taken(&stage);
+    *ret_connects = opened(&stage);
+    sim_run_for(stage.world, 10 * SECOND_NS);
+    *ret_messages = taken(&stage) - *ret_messages;
+    *ret_connects = opened(&stage) - *ret_connects;
+    /* The pace is watched where every turn is looked at. */
+    product_reload(&stage.product, config_text("", "", ""));
+    sim_run_for(stage.world, SECOND_NS);
+    return strike(&stage);
+}
+
+static bool a_providers_rates_hold(void)
+{
+    uint64_t connects[2] = {0};
+    uint32_t messages[2] = {0};
+    bool ok = play_provider_rate("a provider's rate of messages for each source", "",
+                                 "<provider p>\n mx .test\n max-msg-rate 10/s\n</provider>\n",
+                                 &messages[0], &connects[0]);
+
+    ok &= play_provider_rate("its rate of connections", " max-msg-per-connection 3\n",
+                             "<provider p>\n mx .test\n max-connect-rate 2/s\n</provider>\n",
+                             &messages[1], &connects[1]);
+    printf("    %u messages, and %llu connections, in ten seconds\n", messages[0],
+           (unsigned long long)connects[1]);
+    return ok && messages[0] >= 100 && messages[0] <= 200 && connects[1] >= 38 && connects[1] <= 40;
+}
+
 static bool a_providers_limit_holds(void)
 {
     uint32_t bound = play_provider("a provider's limit for each source",
@@ -799,5 +851,6 @@ int main(void)
     ok &= a_rate_holds_over_moves();
     ok &= mail_rolls_up();
     ok &= a_providers_limit_holds();
+    ok &= a_providers_rates_hold();
     return ok ? 0 : 1;
 }

@@ -157,6 +157,11 @@ static void put_limit_rates(struct text *text, struct renewal *renewal)
         if (rng_one_in(rng, 2))
             put(text, "<limit r%u>\n scope %s\n %s\n</limit>\n", i, scopes[rng_below(rng, 10)],
                 rates[rng_below(rng, 8)]);
+    /* Whose hosts they are does not change: a stop that was imposed on a provider is his alone. */
+    put(text, "<provider p>\n mx .test\n%s</provider>\n",
+        rng_one_in(rng, 2)   ? ""
+        : rng_one_in(rng, 2) ? " max-msg-rate 40/min\n"
+                             : " max-msg-rate 2/s\n max-connect-rate 60/min\n");
     if (rng_one_in(rng, 4))
         put(text, "<domain *>\n source-ip-max-msg-rate 10.9.0.0/24 50/min\n"
                   " source-ip-max-connect-rate 10.9.0.0/25 20/min burst=5\n</domain>\n");

@@ -65,6 +65,36 @@ static void blocks(void **state)
     conf_unref(conf);
 }
 
+/* So many rates that all hold for what is below a.test, two of them each for another virtual MTA.
+ */
+static void put_crowd(char *text, size_t room, unsigned count, bool are_apart)
+{
+    static const char *const vmtas_of[] = {"virtual-mta a\n", "virtual-mta b\n"};
+    size_t used = 0;
+
+    for (unsigned i = 0; i < count; i++)
+        used += (size_t)snprintf(text + used, room - used,
+                                 "<limit r%u>\n%s max-msg-rate %u/s\n%s</limit>\n", i,
+                                 i % 2 ? "domain [*.]a.test,other.test\n" : "domain *.a.test\n",
+                                 i + 1, are_apart && i < 2 ? vmtas_of[i] : "");
+}
+
+static void a_queue_has_so_many_rates(void **state)
+{
+    struct findings findings;
+    char text[4096], whole[8192];
+
+    put_crowd(text, sizeof(text), 11, false);
+    conf_unref(load_with(text));
+    put_crowd(text, sizeof(text), 12, true);
+    conf_unref(load_with(text));
+    put_crowd(text, sizeof(text), 12, false);
+    snprintf(whole, sizeof(whole), "host-name t.test\n%s", text);
+    refuse(whole, &findings);
+    assert_non_null(strstr(findings.text, "<limit r11>: too many rates of <limit> blocks apply to "
+                                          "queue ?.a.test/{default}: 11 are possible"));
+}
+
 static void ids_last(void **state)
 {
     struct conf *before = load_with("<limit x>\nmax-smtp-out 1\n</limit>\n"
@@ -148,8 +178,9 @@ static void faults(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(blocks), cmocka_unit_test(ids_last), cmocka_unit_test(of_source),
-        cmocka_unit_test(hosts),  cmocka_unit_test(faults),
+        cmocka_unit_test(blocks),   cmocka_unit_test(a_queue_has_so_many_rates),
+        cmocka_unit_test(ids_last), cmocka_unit_test(of_source),
+        cmocka_unit_test(hosts),    cmocka_unit_test(faults),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
