@@ -25,7 +25,7 @@ virtual_mailbox_maps = texthash:{path}/users
 virtual_mailbox_base = {path}/mail
 virtual_uid_maps = static:{uid}
 virtual_gid_maps = static:{gid}
-smtpd_recipient_restrictions = reject_unauth_destination
+smtpd_recipient_restrictions = reject_unauth_destination {checks}
 smtpd_client_connection_count_limit = 0
 smtpd_peername_lookup = no
 '''
@@ -58,7 +58,8 @@ def is_installed():
 
 
 class Postfix:
-    def __init__(self, world, domains, users):
+    def __init__(self, world, domains, users, checks=''):
+        """checks: further smtpd_recipient_restrictions."""
         self.address = world.address()
         # Its users must reach the directory, whoever owns the directories above.
         self.path = os.path.join(world.short_path, 'postfix')
@@ -68,7 +69,7 @@ class Postfix:
             os.makedirs(os.path.join(self.path, name))
         shutil.chown(os.path.join(self.path, 'data'), 'postfix')
         shutil.chown(os.path.join(self.path, 'mail'), owner.pw_uid, owner.pw_gid)
-        values = {'path': self.path, 'address': self.address, 'domains': ' '.join(domains),
+        values = {'path': self.path, 'address': self.address, 'domains': ' '.join(domains), 'checks': checks,
                   'uid': owner.pw_uid, 'gid': owner.pw_gid}
         self.write('config/main.cf', MAIN.format(**values))
         self.write('config/master.cf', MASTER.format(**values))
@@ -86,6 +87,10 @@ class Postfix:
         return subprocess.run(['/usr/sbin/postfix', '-c', os.path.join(self.path, 'config'), verb],
                               check=check, timeout=60, stdout=subprocess.DEVNULL,
                               stderr=subprocess.DEVNULL)
+
+    def log(self):
+        with open(os.path.join(self.path, 'log'), encoding='utf-8') as file:
+            return file.read()
 
     def mail(self, user, count):
         """The user's messages once there are so many; None before."""
