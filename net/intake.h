@@ -74,12 +74,12 @@ struct intake_ops {
      * here or on another shard's loop, or closes it). NULL: never. */
     bool (*arrive)(void *taker, int fd, const char *listener_source);
     /* May this peer talk to us at all, and under which settings? 0, or negative with *ret_reply
-     * (421, 554). The asker copies **ret_source at once. */
+     * (421, 554). The asker copies **ret_source at once, and keeps *ret_pass for leave. */
     int (*admit)(void *taker, const struct ipaddr_port *peer, const struct ipaddr_port *local,
                  const char *listener_source, const struct conf_source **ret_source,
-                 struct intake_reply *ret_reply);
+                 uint64_t *ret_pass, struct intake_reply *ret_reply);
     /* The session that admit let in has ended. */
-    void (*leave)(void *taker);
+    void (*leave)(void *taker, uint64_t pass);
     /* 0 and a message, or negative and *ret_reply says why (452, 421, 550 …). sender->text is empty
      * for the null reverse path. Addresses come parsed, so that routing and wire cannot disagree
      * (A17); they live while the call runs. */

@@ -483,7 +483,7 @@ static void on_closed(struct stream *stream)
         if (session->source.log_connections)
             smtpd_note(session, INTAKE_NOTE_GONE, SLICE_EMPTY);
         server->stats.sessions_admitted--;
-        server->intake->leave(server->taker);
+        server->intake->leave(server->taker, session->pass);
     }
     list_remove(&session->link);
     slab_free(&server->sessions_slab, session->index);
@@ -512,7 +512,7 @@ static void admit(struct smtpd_session *session, const char *source_name)
     session->client.source = &session->source;
     session->client.listener_source = source_name;
     rc = server->intake->admit(server->taker, &session->client.peer, &session->client.local,
-                               source_name, &source, &reply);
+                               source_name, &source, &session->pass, &reply);
     if (rc >= 0) {
         session->source = *source;
         session->admitted = true;

@@ -257,6 +257,29 @@ static enum smtpd_reply_id parse_rcpt(struct smtpd_session *session, struct slic
     return parse_params(session, slice_after(arguments, used), NULL, 0, &params);
 }
 
+/* What can be noted of an address that is none, for the record of its bounce; false when that
+ * cannot be. */
+static bool keep_broken(struct slice arguments, struct address *ret_rcpt)
+{
+    static const struct slice nowhere = SLICE_LITERAL(CONF_DOMAIN_INVALID);
+    size_t end;
+
+    if (!skip_keyword(&arguments, SLICE_LITERAL("TO:")) || arguments.len == 0 ||
+        arguments.data[0] != '<')
+        return false;
+    arguments = slice_after(arguments, 1);
+    end = slice_find(arguments, '>');
+    if (end == 0 || end == arguments.len || end > ADDRESS_PATH_MAX - 2)
+        return false;
+    for (size_t i = 0; i < end; i++)
+        if (arguments.data[i] < ' ' || arguments.data[i] > '~')
+            return false;
+    *ret_rcpt = (struct address){.text = slice_of(arguments.data, end)};
+    memcpy(ret_rcpt->host, nowhere.data, nowhere.len);
+    ret_rcpt->host_bytes = (uint8_t)nowhere.len;
+    return true;
+}
+
 static void too_many_rcpts(struct smtpd_session *session)
 {
     if (session->source.too_many_rcpts_fails_message) {
@@ -276,7 +299,9 @@ static void on_rcpt(struct smtpd_session *session, struct slice arguments)
     struct address rcpt;
     enum smtpd_reply_id fault = parse_rcpt(session, arguments, &rcpt);
 
-    if (fault != SMTPD_NO_REPLY) {
+    if (fault != SMTPD_NO_REPLY &&
+        !(fault == SMTPD_BAD_RCPT && session->source.accept_invalid_rcpts &&
+          keep_broken(arguments, &rcpt))) {
         smtpd_fail(session, fault);
         return;
     }

@@ -110,6 +110,7 @@ struct smtpd_session {
     uint64_t octets_last_ns;
     uint64_t octets;
     uint64_t chunk_left;
+    uint64_t pass; /* of admit */
     struct intake_message *message;
     struct body_scan scan;
     /* Replies: [0, sending) is in flight, [sending, filled) follows. */

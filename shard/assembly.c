@@ -4,6 +4,7 @@
 #include "core/base/log.h"
 #include "core/base/mem.h"
 #include "core/base/must.h"
+#include "shard/guests.h"
 
 /* Slots of the rings; what does not fit waits with its sender. */
 #define SHARD_RING    1024
@@ -28,6 +29,7 @@ struct assembly {
     struct mailbox **from_control;
     struct io **all_loops;
     struct shard_load *loads;
+    struct guests *guests;
     struct published published;
     int recover_result;
 };
@@ -60,6 +62,7 @@ struct assembly *assembly_create(const struct assembly_options *options)
         mem_alloc_aligned(count * sizeof(struct shard_load), alignof(struct shard_load));
     for (uint16_t i = 0; i < count; i++)
         atomic_init(&assembly->loads[i].session_count, 0);
+    assembly->guests = mem_alloc_aligned(sizeof(struct guests), alignof(struct guests));
     return assembly;
 }
 
@@ -193,6 +196,7 @@ void assembly_wire(struct assembly *assembly)
             .to_shards = &assembly->mesh[i * count],
             .from_shards = &assembly->mesh_in[i * count],
             .loads = assembly->loads,
+            .guests = assembly->guests,
             .published = &assembly->published,
         };
 
@@ -258,6 +262,7 @@ void assembly_destroy(struct assembly *assembly)
     conf_unref(atomic_load_explicit(&assembly->published.conf, memory_order_relaxed));
     mem_free(assembly->mesh_in);
     mem_free(assembly->all_loops);
+    mem_free(assembly->guests);
     mem_free(assembly->loads);
     mem_free(assembly->shards);
     mem_free(assembly->loops);

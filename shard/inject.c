@@ -54,6 +54,23 @@ static bool is_queue_full(const struct shard *shard)
     return max > 0 && sum >= max;
 }
 
+/* Looked at once a second at most. */
+static bool is_memory_short(struct shard *shard)
+{
+    uint32_t percent_max = conf_global(shard->conf)->memory_percent_max;
+    uint64_t now_ns = io_now_ns(shard->io);
+
+    if (percent_max >= 100)
+        return false;
+    if (shard->memory_seen_ns == 0 || now_ns - shard->memory_seen_ns >= 1000000000) {
+        shard->memory_seen_ns = now_ns;
+        /* A system that does not say does not stop the mail. */
+        if (io_memory_used(shard->io, &shard->memory_percent) < 0)
+            shard->memory_percent = 0;
+    }
+    return shard->memory_percent > percent_max;
+}
+
 /* Why new mail cannot be taken now; false when it can. */
 static bool under_pressure(const struct shard *shard, struct intake_reply *reply)
 {
@@ -75,10 +92,12 @@ static bool under_pressure(const struct shard *shard, struct intake_reply *reply
 
 static int intake_admit(void *taker, const struct ipaddr_port *peer,
                         const struct ipaddr_port *local, const char *listener_source,
-                        const struct conf_source **ret_source, struct intake_reply *ret_reply)
+                        const struct conf_source **ret_source, uint64_t *ret_pass,
+                        struct intake_reply *ret_reply)
 {
     struct shard *shard = taker;
     const struct conf_source *source = conf_source(shard->conf, &peer->ip, listener_source);
+    struct guest guest;
 
     if (shard->stopping) {
         inject_reply(ret_reply, 421, 3, 2, "the system is shutting down");
@@ -88,17 +107,18 @@ static int intake_admit(void *taker, const struct ipaddr_port *peer,
         inject_reply(ret_reply, 554, 7, 1, "no SMTP service for this address");
         return E_REFUSED;
     }
-    if (!door_enter(shard)) {
+    if (!door_enter(shard, source, &guest)) {
         inject_reply(ret_reply, 421, 3, 2, "too many sessions, try again later");
         return E_FULL;
     }
     *ret_source = source;
+    *ret_pass = (uint64_t)guest.group_id << 1 | guest.is_reserved;
     return 0;
 }
 
-static void intake_leave(void *taker)
+static void intake_leave(void *taker, uint64_t pass)
 {
-    door_leave(taker);
+    door_leave(taker, (struct guest){.group_id = (uint32_t)(pass >> 1), .is_reserved = pass & 1});
 }
 
 /* A session keeps the settings that it came in with; but a way out that a reload has taken away
@@ -211,6 +231,10 @@ static int intake_begin(void *taker, const struct intake_client *client,
 
     if (under_pressure(shard, ret_reply))
         return E_FULL;
+    if (is_memory_short(shard)) {
+        inject_reply(ret_reply, 452, 3, 2, "too much of the machine's memory is in use, try later");
+        return E_FULL;
+    }
     intake = slab_alloc(&shard->intakes, &index);
     if (!intake) {
         inject_reply(ret_reply, 452, 3, 1, "too many messages, try again later");

@@ -255,6 +255,8 @@ void lease_slots_release(struct shard *shard, struct lease_slots *slots);
 /* Sessions. A slot is taken at once, or not. */
 bool lease_session_take(struct shard *shard);
 void lease_session_release(struct shard *shard);
+/* Whether lease_session_take would get one. */
+bool lease_session_has_place(const struct shard *shard);
 /* There is no slot at hand, but there may be elsewhere: to be asked for by lease_session_wait. */
 bool lease_session_must_wait(const struct shard *shard);
 /* session_answered comes once for each who waits, in order: there is a slot then, or none in any

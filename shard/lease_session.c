@@ -23,6 +23,13 @@ void lease_session_release(struct shard *shard)
     lease_settle(shard, share);
 }
 
+bool lease_session_has_place(const struct shard *shard)
+{
+    const struct lease_share *share = shard->leases.sessions;
+
+    return !share || lease_available(share) > 0;
+}
+
 bool lease_session_must_wait(const struct shard *shard)
 {
     const struct lease_share *share = shard->leases.sessions;

@@ -487,6 +487,22 @@ bool queues_can_send(const struct shard *shard, const struct queue *queue)
            queue->rest_until_ns <= now_ns && queue->site && queue->site_until_ns > now_ns;
 }
 
+/* Its recipients were taken although their addresses are broken. */
+static bool is_nowhere(const struct shard *shard, const struct queue *queue)
+{
+    return slice_equal(names_text(&shard->names, queue->name), SLICE_LITERAL(CONF_DOMAIN_INVALID));
+}
+
+static void fail_nowhere(struct shard *shard, struct queue *queue)
+{
+    static const uint8_t enhanced[3] = {5, 1, 3};
+    struct verdict verdict;
+
+    verdict_set_local(&verdict, VERDICT_DOMAIN, VERDICT_PERMANENT, VERDICT_AT_LOCAL, 553, enhanced,
+                      "the address of the recipient is broken");
+    queues_fail_all(shard, queue, &verdict, 0);
+}
+
 /* The configuration has no such virtual MTA any more: its mail waits until it is back, or until it
  * is too old. */
 static void wait_for_vmta(struct shard *shard, struct queue *queue)
@@ -559,6 +575,9 @@ void queues_reconsider(struct shard *shard, struct queue *queue)
         reason = is_put_off(queue->reason) ? queue->reason : WAIT_REST;
     else if (!queue->has_vmta) {
         wait_for_vmta(shard, queue);
+        return;
+    } else if (is_nowhere(shard, queue)) {
+        fail_nowhere(shard, queue);
         return;
     } else if (queue->settings.delivery == CONF_DELIVERY_DISCARD) {
         discard(shard, queue);

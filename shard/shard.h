@@ -30,6 +30,7 @@
 
 #define SHARD_COUNT_MAX 256
 
+struct guests;
 struct shard;
 
 struct shard_limits {
@@ -75,6 +76,7 @@ struct shard_wiring {
     struct mailbox *const *to_shards;   /* [count]; own entry NULL */
     struct mailbox *const *from_shards; /* [count]; own entry NULL */
     struct shard_load *loads;           /* [count] */
+    struct guests *guests;              /* of all shards */
     /* The newest snapshot; what shard_create was given, until it changes. */
     struct published *published;
 };

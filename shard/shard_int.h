@@ -50,6 +50,7 @@
 #include "net/smtpd.h"
 #include "shard/cold.h"
 #include "shard/deliver.h"
+#include "shard/door.h"
 #include "shard/expiry.h"
 #include "shard/firsts.h"
 #include "shard/flows.h"
@@ -111,19 +112,6 @@ enum shard_parcel_kind {
     SHARD_ARRIVAL_RETURN,  /* the same on its way home */
     SHARD_GATE_ASK,        /* struct gate_ask: asker to who is asked */
     SHARD_GATE_ANSWER,     /* the same on its way home */
-};
-
-/* ---- Ingress ------------------------------------------------------------------------------- */
-
-/* An accepted connection whose session begins elsewhere or later. Allocated by the shard that
- * accepted it, returned there. */
-struct arrival {
-    struct parcel parcel;
-    struct list link;        /* in arrivals_waiting of the shard where it is */
-    const char *source_name; /* the listener's, valid until the return */
-    uint32_t index;          /* in the slab of the shard that accepted it */
-    uint16_t home;           /* that shard */
-    int fd;                  /* -1: its session has begun */
 };
 
 /* ---- Home ---------------------------------------------------------------------------------- */
@@ -549,11 +537,10 @@ struct shard {
     uint32_t *pool_turns; /* round robin per pool position */
     uint32_t pool_turn_count;
 
-    /* door.c */
-    struct slab arrivals;
-    struct list arrivals_waiting; /* for a slot of total-max-smtp-in */
-
-    struct slab intakes; /* inject.c */
+    struct door door;
+    struct slab intakes;     /* inject.c */
+    uint64_t memory_seen_ns; /* when the machine's memory was looked at last */
+    uint32_t memory_percent;
 
     struct gate gate;
 
@@ -680,24 +667,6 @@ static inline void queue_count_deferred(struct shard *shard, struct queue *queue
 /* shard.c */
 /* A recipient comes from its home: taken now, in order when there is room, or sent back. */
 void shard_take_handoff(struct shard *shard, struct handoff *handoff);
-
-/* door.c */
-void door_init(struct shard *shard);
-void door_fini(struct shard *shard);
-/* The intake's arrive(). */
-bool door_arrive(void *taker, int fd, const char *listener_source);
-void door_on_arrival(struct shard *shard, struct arrival *arrival);
-void door_on_arrival_return(struct shard *shard, struct arrival *arrival);
-/* A session begins here: false when there are as many as may be, in all shards. Or one has ended.
- */
-bool door_enter(struct shard *shard);
-void door_leave(struct shard *shard);
-/* For the simulator: NULL when the shards' loads are what is there, else what is wrong. */
-const char *door_audit(struct shard *const *shards, uint16_t count);
-static inline bool door_is_idle(const struct shard *shard)
-{
-    return shard->arrivals.count_used == 0;
-}
 
 /* A parcel to another shard, with the version of the configuration that it follows from. */
 void shard_post(struct shard *shard, uint16_t to, struct parcel *parcel);

@@ -206,7 +206,9 @@ int build_snapshot(struct conf *conf, const struct tree *tree,
         build_included(&build);
         build_reply_lists(&build);
         build_rewrite_lists(&build);
-        rc = build_sources(&build);
+        rc = build_groups(&build);
+        if (rc == 0)
+            rc = build_sources(&build);
     }
     if (rc == 0)
         rc = build_providers(&build);

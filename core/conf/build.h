@@ -36,6 +36,8 @@ int build_macros(struct build *build);
 int build_blocks(struct build *build, const struct section *section, uint32_t layer);
 int build_vmtas(struct build *build);
 int build_sources(struct build *build);
+/* Before build_sources. 0, or -ENOMEM. */
+int build_groups(struct build *build);
 /* Needs the ids of virtual MTAs and pools, hence only for a tree without errors. */
 void build_source_effects(struct build *build);
 int build_intern(struct build *build);

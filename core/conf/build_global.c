@@ -172,8 +172,8 @@ static bool is_there(const struct build *build, const struct listener_list *list
 }
 
 static void add_listener(struct build *build, struct listener_list *list,
-                         const struct value_block *at, const char *source, const char *file,
-                         unsigned line)
+                         const struct value_block *at, const char *source, bool awaits_slot,
+                         const char *file, unsigned line)
 {
     struct ip_list addresses = expand_block(build, &at->block);
 
@@ -181,7 +181,7 @@ static void add_listener(struct build *build, struct listener_list *list,
         report_error(build->report, file, line,
                      "smtp-listener: this machine has no address in that block");
     for (uint32_t i = 0; i < addresses.count; i++) {
-        struct conf_listener listener = {{addresses.items[i], at->port}, source};
+        struct conf_listener listener = {{addresses.items[i], at->port}, source, awaits_slot};
 
         if (!can_be_local(&listener.at.ip))
             report_error(build->report, file, line,
@@ -197,6 +197,7 @@ static void add_listener_section(struct build *build, struct listener_list *list
 {
     static const struct directive row = {.name = "smtp-listener", .type = TYPE_LISTENER};
     struct entry_list sources = build_entries(build, section, STORE_LISTENER_SOURCE);
+    struct entry_list awaits = build_entries(build, section, STORE_LISTENER_AWAITS);
     struct value value;
     char why[VALUE_WHY_MAX];
 
@@ -207,6 +208,8 @@ static void add_listener_section(struct build *build, struct listener_list *list
     add_listener(build, list, value.block,
                  sources.count > 0 ? sources.items[sources.count - 1]->value.text
                                    : value.block->name,
+                 awaits.count > 0 ? awaits.items[awaits.count - 1]->value.number != 0
+                                  : build->conf->global.await_slot,
                  section->file, section->line);
 }
 
@@ -219,15 +222,16 @@ static void build_listeners(struct build *build)
     for (uint32_t i = 0; i < entries.count; i++) {
         const struct entry *entry = entries.items[i];
 
-        add_listener(build, &list, entry->value.block, entry->value.block->name, entry->file,
-                     entry->line);
+        add_listener(build, &list, entry->value.block, entry->value.block->name,
+                     build->conf->global.await_slot, entry->file, entry->line);
     }
     for (const struct section *child = top->children; child != NULL; child = child->next) {
         if (child->kind->scope == SCOPE_SMTP_LISTENER)
             add_listener_section(build, &list, child);
     }
     if (list.count == 0 && build->report->errors == 0) {
-        struct conf_listener everywhere = {.at = {.ip = {.family = IPADDR_V4}, .port = 25}};
+        struct conf_listener everywhere = {.at = {.ip = {.family = IPADDR_V4}, .port = 25},
+                                           .awaits_slot = build->conf->global.await_slot};
 
         push_listener(build, &list, &everywhere);
     }

@@ -4,6 +4,7 @@
 #include "core/base/must.h"
 #include "core/conf/block.h"
 #include "core/conf/field.h"
+#include "core/conf/group.h"
 #include "core/conf/included.h"
 #include "core/conf/pattern_list.h"
 #include "core/conf/rewrite_list.h"
@@ -190,6 +191,8 @@ static void check_entry(struct build *build, const struct entry *entry)
     else if (entry->row->offset == offsetof(struct conf_source, suppression_lists))
         while (value_next_item(&rest, &name))
             check_list(build, entry, name, address_list_find(build->conf, name) != NULL);
+    else if (entry->row->offset == offsetof(struct conf_source, source_group))
+        group_check(build, entry, rest);
     else if (entry->row->offset == offsetof(struct conf_source, remove_header))
         check_remove_header(build, entry);
 }
@@ -342,6 +345,8 @@ static void find_lists(struct conf *conf, struct conf_source *source)
     source->rewrites =
         source->rewrite_list ? rewrite_list_find(conf, slice_str(source->rewrite_list)) : NULL;
     source->included = included_find(conf, source->include_headers_from);
+    source->group_id =
+        source->source_group ? group_find(conf, slice_str(source->source_group)) : CONF_NONE;
     source->suppression_count = 0;
     if (source->suppression_lists != NULL) {
         lists = arena_alloc(&conf->arena, conf->address_list_count * sizeof(*lists));
@@ -450,7 +455,7 @@ void build_source_effects(struct build *build)
     size_t blocks = sources->block_count + 1;
     size_t names = sources->name_count + 1;
     struct effects effects = {.build = build};
-    struct conf_source preset = {0};
+    struct conf_source preset = {.group_id = CONF_NONE};
 
     effects.by_block = arena_alloc(&conf->arena, blocks * sizeof(*effects.by_block));
     effects.by_name = arena_alloc(&conf->arena, names * sizeof(*effects.by_name));

@@ -86,6 +86,7 @@ void conf_keep_running(struct conf *next, const struct conf *running, const char
 struct conf_listener {
     struct ipaddr_port at;
     const char *source_name; /* named source, or NULL */
+    bool awaits_slot;        /* who finds no place waits for one; a reload changes it */
 };
 
 struct conf_source_address {
@@ -129,6 +130,9 @@ struct conf_global {
     bool relay_debug;
     const char *include_headers_from; /* of virtual MTAs that have none of their own, or NULL */
     uint64_t total_max_smtp_in;
+    uint64_t reserved_smtp_in; /* worked out: of these, for source groups */
+    bool await_slot;
+    uint32_t memory_percent_max;
     uint64_t total_max_smtp_out;
     uint64_t hot_set_bytes;     /* hot-set-size: message bytes kept in memory, all shards */
     uint64_t outcome_commit_ms; /* outcomes are durable at latest after this */
@@ -227,6 +231,7 @@ struct conf_source {
     bool auto_qualify_domain;
     bool verp_default;
     bool too_many_rcpts_fails_message;
+    bool accept_invalid_rcpts;
     bool disconnect_on_transient_error;
     const char *bcc;         /* NULL = none */
     const char *feedback_id; /* template; NULL = none */
@@ -251,6 +256,8 @@ struct conf_source {
     struct slice included;                    /* header lines with CRLF; likewise */
     const char *include_headers_from;         /* the file they come from, or NULL */
     const char *pattern_list;                 /* the names of them */
+    const char *source_group;                 /* likewise, or NULL */
+    uint32_t group_id;                        /* worked out, or CONF_NONE */
     const char *suppression_lists;            /* between commas */
     uint32_t default_virtual_mta;             /* VMTA id, or CONF_NONE */
     uint32_t default_pool;                    /* pool id, or CONF_NONE */
@@ -266,6 +273,22 @@ struct conf_source {
  * with no <source> at all get the defaults: loopback only may relay. */
 const struct conf_source *conf_source(const struct conf *conf, const struct ipaddr *peer,
                                       const char *name);
+
+/* Ids of groups are below this, over the life of the process. */
+#define CONF_SOURCE_GROUPS_MAX 256u
+
+/* Sources that share limits of sessions. */
+struct conf_source_group {
+    uint32_t id; /* stable over snapshots for one name */
+    const char *name;
+    uint64_t max_smtp_in;      /* sessions, or CONF_UNLIMITED */
+    uint64_t reserved_smtp_in; /* of total-max-smtp-in, for nobody else */
+};
+
+/* NULL when the snapshot has no such group. */
+const struct conf_source_group *conf_source_group(const struct conf *conf, uint32_t id);
+/* Whether who connects to this address of ours, and finds no place, waits for one. */
+bool conf_awaits_slot(const struct conf *conf, const struct ipaddr_port *local);
 
 /* What a pattern list is asked about. */
 struct conf_pattern_question {
@@ -298,7 +321,9 @@ uint32_t conf_alias(const struct conf *conf, struct slice address,
                     const struct slice **ret_targets);
 /* Messages that name no virtual MTA that there is, and are taken all the same, are queued for this
  * name, which none has: they go by the fallback, or bounce. */
-#define CONF_VMTA_INVALID "{invalid}"
+#define CONF_VMTA_INVALID   "{invalid}"
+/* Likewise the domain of recipients whose address is broken, and who are taken all the same. */
+#define CONF_DOMAIN_INVALID "{invalid}"
 /* Whether the address, or its domain, is in the list. */
 bool conf_address_list_has(const struct conf_address_list *list, struct slice address,
                            struct regex_scratch *scratch);

@@ -16,6 +16,7 @@ enum intern_kind {
     INTERN_QUEUE, /* what queue-to names */
     INTERN_LIMIT, /* <limit> blocks and the lines that are limits */
     INTERN_PROVIDER,
+    INTERN_SOURCE_GROUP,
     INTERN_KINDS,
 };
 

@@ -116,6 +116,7 @@ static void keep_listeners(const struct keep *keep)
         listeners[i] = (struct conf_listener){
             .at = running->listeners[i].at,
             .source_name = copy_text(keep, running->listeners[i].source_name),
+            .awaits_slot = running->listeners[i].awaits_slot,
         };
     next->listeners = listeners;
     next->listener_count = running->listener_count;

@@ -112,6 +112,8 @@ struct conf {
     uint32_t address_list_count;
     struct conf_regex *regexes; /* of all lists, to be freed */
     struct source_table sources;
+    struct conf_source_group *groups;
+    uint32_t group_count;
     struct conf_acct_file *acct_files;
     uint32_t acct_file_count;
     struct conf_limit *limit_list; /* all, the last one first */

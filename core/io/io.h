@@ -257,6 +257,14 @@ int io_dir_list(struct io *io, const char *path, void (*each)(void *context, con
 /* Bytes an ordinary user could still write on the file system of path. */
 int io_space_free(struct io *io, const char *path, uint64_t *ret_bytes);
 
+/* ---- The machine --------------------------------------------------------------------------- */
+
+/* Share of its memory that is neither free nor to be had by dropping caches, 0 to 100. Three system
+ * calls; 0, or negative when the system does not say. */
+int io_memory_used(struct io *io, uint32_t *ret_percent);
+
+/* ---- Operations on files ------------------------------------------------------------------- */
+
 /* Asynchronous. done: bytes transferred (less than asked only at the end of the file), or the
  * reason. With durable, the write is on stable storage before done (RWF_DSYNC). */
 void io_read(struct io *io, struct io_op *op, int fd, void *data, uint32_t len, uint64_t offset);

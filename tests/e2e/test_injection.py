@@ -401,3 +401,35 @@ def test_a_stolen_account_is_slowed(relay):
     daemon.wait_for(10, delivered=10)
     log = daemon.program.log()
     assert log.count('more recipients than max-rcpt-in-rate') == 2, log
+
+
+def test_broken_recipients_may_be_taken_and_bounce(relay):
+    """Where the source has accept-invalid-recipients; with a row, and beside a good one."""
+    daemon, receiver = relay('accept-invalid-recipients yes')
+    client = Smtp(daemon.listen)
+    client.command('EHLO client.test')
+    client.envelope('a@sender.test', ['b@one.test', 'no one@two.test', 'nobody@-x-.test'])
+    for line in ('RCPT TO:c@one.test', 'RCPT TO:<>', 'RCPT TO:<d@one.test> SIZE=7'):
+        assert client.command(line)[0] in (501, 555), line
+    assert client.data(b'Subject: s\r\n\r\nx\r\n')[0] == 250
+    rows = {row['rcpt']: row for row in daemon.wait_for_rows(3)}
+    assert rows['b@one.test']['type'] == 'd'
+    for rcpt in ('no one@two.test', 'nobody@-x-.test'):
+        assert rows[rcpt]['type'] == 'b'
+        assert rows[rcpt]['dsnStatus'].startswith('5.1.3 ')
+    assert len(receiver.wait(1)) == 1
+
+
+def test_memory_of_the_machine_puts_injection_off(relay):
+    """It has more than one percent of it in use; a reload lifts the limit."""
+    daemon, _ = relay('max-message-hops 99\n</source>\nmax-memory-usage-percent 1\n<source 10.0.0.0/8>')
+    client = Smtp(daemon.listen)
+    client.command('EHLO client.test')
+    code, text = client.command('MAIL FROM:<a@sender.test>')
+    assert (code, text[:5]) == (452, '4.3.2')
+    with open(daemon.config_path, encoding='utf-8') as config:
+        config_text = config.read()
+    with open(daemon.config_path, 'w', encoding='utf-8') as config:
+        config.write(config_text.replace('percent 1\n', 'percent 100\n'))
+    assert daemon.cli('reload').returncode == 0
+    until(lambda: client.command('MAIL FROM:<a@sender.test>')[0] == 250, 10, 'mail is taken')

@@ -1,5 +1,6 @@
 """What several shards do together: sessions in even numbers on each, limits kept by all."""
 import re
+import select
 
 import pytest
 
@@ -72,7 +73,7 @@ def greeting_of_one_more(daemon):
 def test_A40_total_max_smtp_in_is_exact(world):
     """Sessions of all shards count: the tenth is let in and the eleventh is not, wherever they
     come; one that ends makes room for one."""
-    daemon = world.daemon('{base}total-max-smtp-in 10\n').start()
+    daemon = world.daemon('{base}total-max-smtp-in 10\nsmtp-await-slot no\n').start()
     for _ in range(3):
         clients = [Smtp(daemon.listen) for _ in range(10)]
         assert [client.greeting[0] for client in clients] == [220] * 10
@@ -86,6 +87,44 @@ def test_A40_total_max_smtp_in_is_exact(world):
         for client in clients:
             client.close()
         daemon.wait_for(10, sessions_in=0)
+
+
+def test_who_finds_no_place_waits_for_one(world):
+    """By a listener: without a greeting until somebody leaves, on whichever shard; a group's own
+    limit likewise, which lets others pass; and what is reserved for a group is there for it."""
+    daemon = world.daemon('{base}total-max-smtp-in 6\n<source-group few>\n    max-smtp-in 2\n'
+                          '</source-group>\n<source-group own>\n    reserved-smtp-in 2\n'
+                          '</source-group>\n<source 127.0.1.0/24>\n    source-group few\n</source>\n'
+                          '<source 127.0.2.0/24>\n    source-group own\n</source>\n').start()
+    few = [Smtp(daemon.listen, source='127.0.1.1') for _ in range(2)]
+    waiting = [Smtp(daemon.listen, source='127.0.1.1', wait=False) for _ in range(3)]
+    others = [Smtp(daemon.listen) for _ in range(2)]
+    more = Smtp(daemon.listen, wait=False)
+    own = [Smtp(daemon.listen, source='127.0.2.1') for _ in range(2)]
+    clients = few + others + own
+    assert [client.greeting[0] for client in clients] == [220] * 6
+    daemon.wait_for(10, sessions_in=6)
+    for client in [*waiting, more]:
+        client.socket.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            client.socket.recv(1)
+        client.socket.settimeout(20)
+    few[0].close()
+    # In order within a shard; which shard is first is chance.
+    first = select.select([client.socket for client in waiting], [], [], 20)[0]
+    assert len(first) == 1
+    lucky = next(client for client in waiting if client.socket is first[0])
+    waiting.remove(lucky)
+    assert lucky.reply()[0] == 220
+    others[0].close()
+    assert more.reply()[0] == 220
+    daemon.wait_for(10, sessions_in=6)
+    for client in [few[1], others[1], *own, more, lucky]:
+        client.close()
+    assert [client.reply()[0] for client in waiting] == [220] * 2
+    for client in waiting:
+        client.close()
+    daemon.wait_for(10, sessions_in=0)
 
 
 @pytest.mark.parametrize('limit', ['virtual-mta', '<limit l>\n    scope source-ip\n'

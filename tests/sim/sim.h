@@ -283,6 +283,8 @@ void sim_disk_faults_at(struct sim_world *world, const char *path);
  * always faster. UINT64_MAX, as at first, is none. */
 void sim_disk_quota(struct sim_world *world, uint64_t bytes);
 uint64_t sim_disk_used(const struct sim_world *world);
+/* What io_memory_used says from now on; 0 at first. */
+void sim_memory(struct sim_world *world, uint32_t percent);
 
 /* What a reader of the file would see, without time or faults; -ENOENT, or the count. */
 int64_t sim_disk_peek(struct sim_world *world, const char *path, void *data, size_t len,

@@ -375,6 +375,17 @@ int io_space_free(struct io *io, const char *path, uint64_t *ret_bytes)
     return 0;
 }
 
+void sim_memory(struct sim_world *world, uint32_t percent)
+{
+    world->memory_percent = percent;
+}
+
+int io_memory_used(struct io *io, uint32_t *ret_percent)
+{
+    *ret_percent = io->world->memory_percent;
+    return 0;
+}
+
 /* ---- Operations ------------------------------------------------------------------------------ */
 
 static void disk_is_done(struct sim_world *world, struct sim_event *event)

@@ -527,6 +527,7 @@ struct sim_world {
     struct rng test_rng;
     uint64_t now_ns;
     int64_t wall_offset_us;
+    uint32_t memory_percent;
     uint64_t step_count;
     uint64_t trace_hash;
     struct sim_queue queue;

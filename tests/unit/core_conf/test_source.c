@@ -57,6 +57,36 @@ static void loopback(void **state)
     conf_unref(conf);
 }
 
+static void groups(void **state)
+{
+    struct conf *conf =
+        load("total-max-smtp-in 5\nsmtp-await-slot no\n"
+             "<source-group g>\nmax-smtp-in 3\nreserved-smtp-in 2\n</source-group>\n"
+             "<smtp-listener 127.0.0.1:2525>\nawait-slot yes\n</smtp-listener>\n"
+             "smtp-listener 127.0.0.2:2525\n"
+             "<source 10.0.0.0/8>\nsource-group G\n</source>\n");
+    struct ipaddr_port at = {.port = 2525};
+    const struct conf_source_group *group;
+    struct findings findings;
+
+    assert_int_equal(source_of(conf, "192.0.2.1", NULL)->group_id, CONF_NONE);
+    group = conf_source_group(conf, source_of(conf, "10.0.0.1", NULL)->group_id);
+    assert_non_null(group);
+    assert_int_equal(group->max_smtp_in, 3);
+    assert_int_equal(group->reserved_smtp_in, 2);
+    assert_int_equal(conf_global(conf)->reserved_smtp_in, 2);
+    assert_int_equal(ipaddr_parse(slice_str("127.0.0.1"), &at.ip), 0);
+    assert_true(conf_awaits_slot(conf, &at));
+    assert_int_equal(ipaddr_parse(slice_str("127.0.0.2"), &at.ip), 0);
+    assert_false(conf_awaits_slot(conf, &at));
+    conf_unref(conf);
+    refuse("<source 10.0.0.0/8>\nsource-group none\n</source>\n", &findings);
+    assert_int_equal(findings.errors, 1);
+    refuse("total-max-smtp-in 5\n<source-group g>\nreserved-smtp-in 6\n</source-group>\n",
+           &findings);
+    assert_int_equal(findings.errors, 1);
+}
+
 /* The order in the file is the wrong one on purpose. */
 static void blocks_merge(void **state)
 {
@@ -233,6 +263,7 @@ int main(void)
         cmocka_unit_test(settings_that_need_the_header),
         cmocka_unit_test(names_of_ways_must_exist),
         cmocka_unit_test(virtual_mta_of_an_address),
+        cmocka_unit_test(groups),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -450,6 +450,14 @@ static void sync_of_nothing_fails(void **state)
     assert_int_equal(sync_and_wait(fd), -EBADF);
 }
 
+static void memory_in_use_is_known(void **state)
+{
+    uint32_t percent = UINT32_MAX;
+
+    assert_int_equal(io_memory_used(the_io, &percent), 0);
+    assert_true(percent <= 100);
+}
+
 const struct CMUnitTest file_tests[] = {
     WORLD_TEST(open_says_what_is_wrong),
     WORLD_TEST(what_is_written_is_read),
@@ -467,5 +475,6 @@ const struct CMUnitTest file_tests[] = {
     WORLD_TEST(lock_has_one_holder),
     WORLD_TEST(free_space_is_known),
     WORLD_TEST(sync_of_nothing_fails),
+    WORLD_TEST(memory_in_use_is_known),
 };
 const size_t file_test_count = sizeof(file_tests) / sizeof(file_tests[0]);

@@ -31,9 +31,11 @@ static int refusal(struct fake_intake *fake, enum fake_step step, struct intake_
     return E_REFUSED;
 }
 
+#define FAKE_PASS 77
+
 static int fake_admit(void *taker, const struct ipaddr_port *peer, const struct ipaddr_port *local,
                       const char *listener_source, const struct conf_source **ret_source,
-                      struct intake_reply *ret_reply)
+                      uint64_t *ret_pass, struct intake_reply *ret_reply)
 {
     struct fake_intake *fake = taker;
     int rc = refusal(fake, FAKE_ADMIT, ret_reply);
@@ -43,13 +45,15 @@ static int fake_admit(void *taker, const struct ipaddr_port *peer, const struct 
         return rc;
     fake->admitted_now++;
     *ret_source = &fake->source;
+    *ret_pass = FAKE_PASS;
     return 0;
 }
 
-static void fake_leave(void *taker)
+static void fake_leave(void *taker, uint64_t pass)
 {
     struct fake_intake *fake = taker;
 
+    must(pass == FAKE_PASS);
     must(fake->admitted_now > 0);
     fake->admitted_now--;
 }
