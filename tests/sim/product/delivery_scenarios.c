@@ -649,6 +649,38 @@ static bool one_connection_is_shared_by_many_shards(void)
     return ok;
 }
 
+/* One message an hour in all for receivers whose queues are spread over 16 shards. Over two days of
+ * looks at each minute: never two within an hour, and of what may go at least 95 % goes. */
+static bool one_an_hour_is_shared_by_many_shards(void)
+{
+    enum { SHARDS = 16, RECEIVERS = 24, HOURS = 48 };
+
+    static struct stage stage;
+    uint64_t seen, first, last_minute = 0;
+
+    raise_shards(&stage, "1/h for 16 shards", SHARDS, "", " max-smtp-msg-rate 1/h\n", "");
+    for (unsigned i = 0; i < RECEIVERS; i++)
+        add_receiver(&stage, i, KIND_SERVES, 20);
+    start_injecting(&stage, 0, 0, RECEIVERS);
+    run(&stage, 100, 4, 0);
+    first = seen = taken(&stage, 0, RECEIVERS);
+    for (uint64_t minute = 1; minute <= HOURS * 60; minute++) {
+        uint64_t now;
+
+        sim_run_for(stage.world, 60000 * MS_NS);
+        now = taken(&stage, 0, RECEIVERS);
+        if (now == seen)
+            continue;
+        check(&stage, now == seen + 1, "one at a time");
+        check(&stage, seen == first || minute >= last_minute + 60, "an hour after the one before");
+        last_minute = minute;
+        seen = now;
+    }
+    check(&stage, (seen - first) * 100 >= HOURS * 95, "used to 95 %");
+    printf("    %u of %u hours used\n", (unsigned)(seen - first), HOURS);
+    return strike(&stage);
+}
+
 /* A message every three seconds, ten in all: how many connections that takes. */
 static bool idle_connections_stay_as_long_as_wished(void)
 {
@@ -728,6 +760,7 @@ int main(void)
     ok &= messages_go_ahead_while_a_connection_comes_up();
     ok &= connections_last_where_all_want_more();
     ok &= one_connection_is_shared_by_many_shards();
+    ok &= one_an_hour_is_shared_by_many_shards();
     ok &= idle_connections_stay_as_long_as_wished();
     ok &= memory_of_an_idle_connection();
     return ok ? 0 : 1;
