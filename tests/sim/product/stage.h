@@ -1,0 +1,82 @@
+/*
+ * stage: the whole product in the simulated world with one virtual MTA, two injecting connections
+ * and plain receivers, each of a domain of its own, for scenes that are decided by counts.
+ *
+ * Owner: the scene. A stage lives from stage_raise() to stage_strike(); what does not hold is told
+ * to stage_check(), which counts it.
+ */
+#pragma once
+
+#include "tests/sim/product/product.h"
+
+#define MS_NS               1000000ull
+#define SECOND_NS           1000000000ull
+#define STAGE_RECEIVERS_MAX 100
+
+enum receiver_kind {
+    KIND_SERVES,
+    KIND_SILENT, /* takes the connection and never says a word */
+    KIND_DEAD,   /* nobody listens */
+    KIND_GONE,   /* packets are lost */
+};
+
+/* A receiver of its own domain d<number>.test. */
+struct receiver {
+    struct stage *stage;
+    struct sim_peer *peer; /* NULL = nobody listens */
+    enum receiver_kind kind;
+    uint32_t reply_ms; /* each reply's own */
+    uint32_t hanging;  /* so many connections, the first ones, say nothing after two messages */
+    uint32_t greeted;  /* so many connections, the first ones, get a greeting; 0 = all */
+    uint32_t opened;   /* connections so far */
+    uint32_t ready;    /* of which EHLO was answered */
+    uint32_t open;
+    uint32_t open_max;
+    uint32_t excess; /* connections beyond what a doubling allows */
+    uint64_t taken;  /* messages */
+};
+
+/* One injecting connection; sends what is wanted to domains [first, first + count) in turn. */
+struct injecting {
+    struct stage *stage;
+    uint32_t first, count;
+    uint32_t wanted;
+    uint32_t sent;
+    uint32_t greetings; /* 220, and the reply to EHLO */
+    uint32_t replies_left;
+    bool is_greeted;
+    bool is_busy;
+    struct sim_peer_conn *conn;
+};
+
+struct stage_options {
+    uint16_t shard_count;
+    uint64_t latency_ns; /* of each way; 0 = 5 ms */
+    const char *global;  /* lines of the configuration; NULL = none */
+    const char *vmta;    /* of the virtual MTA */
+    const char *domain;  /* of <domain *> */
+};
+
+struct stage {
+    const char *name;
+    struct sim_world *world;
+    struct product product;
+    struct conf *conf;
+    struct receiver receivers[STAGE_RECEIVERS_MAX];
+    struct sim_peer *injector;
+    struct injecting injecting[2];
+    unsigned failures;
+};
+
+void stage_check(struct stage *stage, bool holds, const char *what);
+void stage_raise(struct stage *stage, const char *name, const struct stage_options *options);
+void stage_add_receiver(struct stage *stage, unsigned number, enum receiver_kind kind,
+                        uint32_t reply_ms);
+/* Opens injecting connection `which`, for the domains [first, first + count). */
+void stage_inject(struct stage *stage, unsigned which, uint32_t first, uint32_t count);
+/* For so many tenths of a second, with so many messages more in each on either connection. */
+void stage_run(struct stage *stage, unsigned tenths, uint32_t first_more, uint32_t second_more);
+/* Messages that receivers [first, first + count) have. */
+uint64_t stage_taken(const struct stage *stage, unsigned first, unsigned count);
+/* Ends it and prints its name and the verdict: true = everything held. */
+bool stage_strike(struct stage *stage);
