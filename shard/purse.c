@@ -130,9 +130,23 @@ static void mint_free(struct shard *shard, struct purse_mint *mint)
     slab_free(&shard->purses.mints, mint->index);
 }
 
+/* The first places are those of queues that are away: it is their turn, and they have had it. */
+static void drop_away(struct purse *purse)
+{
+    while (!list_empty(&purse->waiting)) {
+        struct queue *queue = container_of(purse->waiting.next, struct queue, purse_link);
+
+        if (!queue->is_away)
+            return;
+        list_remove(&queue->purse_link);
+        queue->is_away = false;
+        queue->purse = NULL;
+    }
+}
+
 static bool is_of_no_use(const struct purse *purse)
 {
-    return purse->refs == 0 && purse->waiting_count == 0 && list_empty(&purse->lanes) &&
+    return purse->refs == 0 && list_empty(&purse->waiting) && list_empty(&purse->lanes) &&
            !purse->is_asking && !purse->is_settling && purse->held == 0 && purse->tail == 0 &&
            purse->returned == 0;
 }
@@ -149,7 +163,10 @@ void purse_tidy(struct shard *shard)
     for (uint32_t i = 0; i < TIDY_STEPS && i < purses->purses.count_grown; i++) {
         uint32_t at = purses->purse_hand++ % purses->purses.count_grown;
 
-        if (slab_is_live(&purses->purses, at) && is_of_no_use(slab_at(&purses->purses, at)))
+        if (!slab_is_live(&purses->purses, at))
+            continue;
+        drop_away(slab_at(&purses->purses, at));
+        if (is_of_no_use(slab_at(&purses->purses, at)))
             purse_free(shard, slab_at(&purses->purses, at));
     }
     for (uint32_t i = 0; i < TIDY_STEPS && i < purses->mints.count_grown; i++) {
@@ -189,6 +206,7 @@ struct purse *purse_obtain(struct shard *shard, const struct meter_key *key,
     purse->limit = limit_of(shard, key, quantity);
     purse->limit_ns = is_bound(&purse->limit) ? mint_limit_step_ns(&purse->limit) : 0;
     list_init(&purse->waiting);
+    list_init(&purse->express);
     list_init(&purse->lanes);
     io_timer_init(&purse->timer, on_purse_timer);
     return purse;
@@ -440,8 +458,12 @@ uint32_t purse_spare(const struct purse *purse, uint64_t now_ns)
     return purse->waiting_count > 0 ? 0 : unclaimed(purse, now_ns);
 }
 
-static struct queue *first_of(const struct purse *purse)
+/* Whose turn it is, of those in line; there are some. */
+static struct queue *first_of(struct purse *purse)
 {
+    if (!list_empty(&purse->express) && !purse->was_express)
+        return container_of(purse->express.next, struct queue, purse_express_link);
+    drop_away(purse);
     return container_of(purse->waiting.next, struct queue, purse_link);
 }
 
@@ -453,7 +475,8 @@ static uint32_t wanted(const struct purse *purse, uint32_t need)
     list_for_each (link, &purse->waiting) {
         const struct queue *queue = container_of(link, struct queue, purse_link);
 
-        sum += (uint64_t)queue->ready_count * rates_need(purse, queue);
+        if (!queue->is_away)
+            sum += (uint64_t)queue->ready_count * rates_need(purse, queue);
         if (sum >= most)
             break;
     }
@@ -542,8 +565,13 @@ static void wake_first(struct purse *purse)
 {
     struct queue *queue = first_of(purse);
 
-    list_remove(&queue->purse_link);
-    queue->purse = NULL;
+    purse->was_express = !list_empty(&queue->purse_express_link) && !purse->was_express;
+    list_remove(&queue->purse_express_link);
+    queue->is_away = purse->was_express;
+    if (!queue->is_away) {
+        list_remove(&queue->purse_link);
+        queue->purse = NULL;
+    }
     purse->waiting_count--;
     give_turn(purse, queue, io_now_ns(purse->shard->io));
     if (queue->parked)
@@ -560,13 +588,13 @@ static void wake_lanes(struct purse *purse)
         lane_serve_later(container_of(link, struct lane, purse_link));
 }
 
-static bool first_is_served(const struct purse *purse, uint64_t now_ns)
+static bool first_is_served(struct purse *purse, uint64_t now_ns)
 {
     return unclaimed(purse, now_ns) >= rates_need(purse, first_of(purse));
 }
 
 /* What is held is of no use to the first in line, and nobody is about to take it. */
-static bool holds_too_little(const struct purse *purse, uint64_t now_ns)
+static bool holds_too_little(struct purse *purse, uint64_t now_ns)
 {
     return purse->step_ns == 0 && purse->waiting_count > 0 && claimed(purse, now_ns) == 0 &&
            purse->held < rates_need(purse, first_of(purse));
@@ -647,20 +675,37 @@ bool purse_has(const struct purse *purse, const struct queue *queue, uint32_t co
            purse_spare(purse, now_ns) >= count;
 }
 
+bool purse_is_stood_at(const struct queue *queue)
+{
+    return queue->purse && !queue->is_away;
+}
+
+void purse_note_ready(struct queue *queue)
+{
+    if (purse_is_stood_at(queue) && list_empty(&queue->purse_express_link) &&
+        ready_has_light(queue))
+        list_push_back(&queue->purse->express, &queue->purse_express_link);
+}
+
 void purse_stand(struct purse *purse, struct queue *queue)
 {
     struct purse_turn *turn = turn_at(purse, queue);
+    bool has_place = queue->is_away && queue->purse == purse;
 
     if (turn)
         end_turn(purse->shard, turn);
+    queue->is_away = false;
     /* What it has of others is lost in a moment: it goes first, or those in two lines would pass
      * each other by for ever. */
+    if (rates_has_turn(queue) || !has_place)
+        list_remove(&queue->purse_link);
     if (rates_has_turn(queue))
         list_push_front(&purse->waiting, &queue->purse_link);
-    else
+    else if (!has_place)
         list_push_back(&purse->waiting, &queue->purse_link);
     queue->purse = purse;
     purse->waiting_count++;
+    purse_note_ready(queue);
     settle(purse);
 }
 
@@ -669,10 +714,12 @@ void purse_leave(struct shard *shard, struct queue *queue)
     for (uint32_t i = 0; i < PURSE_TURNS_MAX; i++)
         if (queue->turns[i].purse != 0)
             end_turn(shard, &queue->turns[i]);
-    if (list_empty(&queue->purse_link))
+    if (!queue->purse)
         return;
     list_remove(&queue->purse_link);
-    queue->purse->waiting_count--;
+    list_remove(&queue->purse_express_link);
+    queue->purse->waiting_count -= !queue->is_away;
+    queue->is_away = false;
     queue->purse = NULL;
 }
 

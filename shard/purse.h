@@ -8,7 +8,9 @@
  * the next question, and so do octets of messages that nobody took: of data volume successes alone
  * count.
  *
- * A queue stands in one line at a time. What it is woken for is kept for it (its turn) as long as a
+ * A queue stands in one line at a time. One that has mail of a light flow (flows.h) goes ahead
+ * every other time, and keeps its place for the rest: it is away until it comes back, or until that
+ * place is the first. What it is woken for is kept for it (its turn) as long as a
  * token is good, so that it can be had together with tokens of other purses.
  *
  * A rate is known by its meter's key (policy/scope.h): a virtual MTA's own, or one count of a
@@ -73,14 +75,16 @@ struct purse {
     uint64_t first_ns; /* time of the next one */
     uint64_t due_ns;   /* when the one behind those held can be had, as far as is known here */
     uint32_t held;
-    uint32_t tail;         /* tokens of the last grant behind the last one used */
-    uint64_t taken;        /* so far */
-    uint64_t returned;     /* octets, for the next question */
-    uint32_t turn_count;   /* tokens for queues that were woken for them … */
-    uint64_t turns_end_ns; /* … and have not come until now */
-    uint32_t waiting_count;
-    struct list waiting; /* queues, by purse_link */
-    struct list lanes;   /* that want to open a connection, by purse_link */
+    uint32_t tail;          /* tokens of the last grant behind the last one used */
+    uint64_t taken;         /* so far */
+    uint64_t returned;      /* octets, for the next question */
+    uint32_t turn_count;    /* tokens for queues that were woken for them … */
+    uint64_t turns_end_ns;  /* … and have not come until now */
+    uint32_t waiting_count; /* but for those that are away */
+    struct list waiting;    /* queues, by purse_link */
+    struct list express;    /* those with light mail, by purse_express_link */
+    bool was_express;       /* the last one that was woken */
+    struct list lanes;      /* that want to open a connection, by purse_link */
     struct purse_parcel ask;
     struct io_timer timer; /* a token's time comes, or is past */
     struct shard *shard;
@@ -143,6 +147,10 @@ uint32_t purse_usable(const struct purse *purse, uint64_t now_ns);
 uint32_t purse_spare(const struct purse *purse, uint64_t now_ns);
 /* The queue, in no line, stands in this one; it may be woken at once. */
 void purse_stand(struct purse *purse, struct queue *queue);
+/* Whether the queue stands in some line. */
+bool purse_is_stood_at(const struct queue *queue);
+/* Something of it became ready. */
+void purse_note_ready(struct queue *queue);
 /* The queue leaves the line that it stands in, if it does, and needs none of its turns. */
 void purse_leave(struct shard *shard, struct queue *queue);
 /* Uses tokens that purse_usable has promised at this time. */

@@ -84,6 +84,7 @@ void rates_init_queue(struct shard *shard, struct queue *queue)
     set_burst(&queue->connect_rate, &settings->max_connect_rate, began_ns);
     adopt_volume(queue, began_ns);
     list_init(&queue->purse_link);
+    list_init(&queue->purse_express_link);
 }
 
 void rates_adopt_queue(struct shard *shard, struct queue *queue)
@@ -342,8 +343,10 @@ bool rates_admit(struct shard *shard, struct queue *queue)
 {
     uint64_t now_ns = io_now_ns(shard->io), due_ns;
 
-    if (!list_empty(&queue->purse_link))
+    if (purse_is_stood_at(queue)) {
+        purse_note_ready(queue);
         return false;
+    }
     if (rate_allowed(&queue->msg_rate, now_ns) == 0) {
         queues_wait_until(shard, queue, rate_due_ns(&queue->msg_rate), WAIT_RATE);
         return false;
@@ -481,7 +484,7 @@ void rates_wait(struct shard *shard, struct queue *queue, const struct rates_way
     shard->rates.waits++;
     if (!list_empty(&queue->lane_link))
         lane_leave(queue);
-    if (!list_empty(&queue->purse_link))
+    if (purse_is_stood_at(queue))
         return;
     draws_find(shard, queue, way, &draws);
     purse = last_due(&draws, queue);

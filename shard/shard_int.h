@@ -297,10 +297,12 @@ struct queue {
     struct list local_link;     /* in shard.local_work */
     struct io_timer wake_timer; /* looks at the queue again at rest_until_ns */
     struct shard *shard;
-    struct delivery *parked;    /* read back, waits for that token with its connection; or NULL */
-    struct list purse_link;     /* waiting for a token, in the line of … */
-    struct purse *purse;        /* … this one */
-    struct ipaddr purse_source; /* for mail from there; family IPADDR_NONE = from anywhere */
+    struct delivery *parked; /* read back, waits for that token with its connection; or NULL */
+    struct list purse_link;  /* waiting for a token, in the line of … */
+    struct list purse_express_link; /* likewise, of those in a hurry */
+    bool is_away;                   /* only keeps its place there */
+    struct purse *purse;            /* … this one */
+    struct ipaddr purse_source;     /* for mail from there; family IPADDR_NONE = from anywhere */
     struct purse_turn turns[PURSE_TURNS_MAX]; /* what it was woken for */
     struct conf_queue settings;
     struct rate msg_rate;       /* recipients tried */
