@@ -104,6 +104,8 @@ static void take_settings(struct shard *shard, struct queue *queue)
     derive(shard, queue);
     queue->has_vmta = conf_vmta(shard->conf, queue->vmta_id) != NULL;
     rates_adopt_queue(shard, queue);
+    if (queue->reason == WAIT_WARMUP)
+        queue->rest_until_ns = 0;
     if (goes_elsewhere(shard, queue, &before))
         queue->site_until_ns = 0;
     rollup_end(shard, queue);

@@ -26,6 +26,7 @@ static const char *const ours[WAIT_REASON_COUNT] = {
     [WAIT_VMTA_RATE] = "max-smtp-msg-rate of the virtual MTA",
     [WAIT_CONNECT_RATE] = "max-connect-rate",
     [WAIT_VOLUME] = "max-data-volume-rate",
+    [WAIT_WARMUP] = "schedule of the <warm-up>",
     [WAIT_VMTA_VOLUME] = "max-smtp-data-volume-rate of the virtual MTA",
 };
 
@@ -94,6 +95,7 @@ static void put_detail(const struct explain_row *row, char *room, size_t room_by
     case WAIT_VMTA_RATE:
         put_rate(room, room_bytes, "max-smtp-msg-rate", &row->vmta_rate);
         break;
+    case WAIT_WARMUP:
     case WAIT_ORDER:
     case WAIT_RESOLVER:
         snprintf(room, room_bytes, "%s", row->order);

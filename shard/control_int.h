@@ -163,6 +163,9 @@ json_t *control_rcpts_tree(const struct gather *gather, uint32_t count_max);
 /* Standing orders, from REPORT_ORDERS. */
 json_t *control_orders_tree(const struct gather *gather, uint32_t count_max);
 void control_orders_text(const json_t *data, struct text_buffer *out);
+/* Books of warm-ups, from REPORT_WARMUP. */
+json_t *control_warmup_tree(const struct gather *gather, uint32_t count_max);
+void control_warmup_text(const json_t *data, struct text_buffer *out);
 void control_rows_text(const json_t *data, struct text_buffer *out);
 
 /* control_explain.c */

@@ -93,6 +93,15 @@ static void answer_orders(struct control *control, const struct verb_request *re
     answer->text = control_orders_text;
 }
 
+static void answer_warmup(struct control *control, const struct verb_request *request,
+                          const struct gather *gather, struct control_answer *answer)
+{
+    bool is_bounded = (request->given & VERB_BIT(OPTION_MAXITEMS)) != 0;
+
+    answer->data = control_warmup_tree(gather, is_bounded ? request->maxitems : UINT32_MAX);
+    answer->text = control_warmup_text;
+}
+
 static void answer_order(struct control *control, const struct verb_request *request,
                          const struct gather *gather, struct control_answer *answer)
 {
@@ -173,6 +182,7 @@ static const struct verb_handler handlers[VERB_COUNT] = {
     [VERB_EXPLAIN] = {REPORT_EXPLAIN, QUESTION_TIMEOUT_MS, answer_explain},
     [VERB_SHOW_IPS] = {REPORT_IPS, QUESTION_TIMEOUT_MS, answer_ips},
     [VERB_SHOW_ORDERS] = {REPORT_ORDERS, QUESTION_TIMEOUT_MS, answer_orders},
+    [VERB_SHOW_WARM_UP] = {REPORT_WARMUP, QUESTION_TIMEOUT_MS, answer_warmup},
     [VERB_DISABLE_SOURCE] = {REPORT_DISABLE, ORDER_TIMEOUT_MS, answer_order},
     [VERB_ENABLE_SOURCE] = {REPORT_ENABLE, ORDER_TIMEOUT_MS, answer_order},
     [VERB_BREAKER_RELEASE] = {REPORT_BREAKER_RELEASE, ORDER_TIMEOUT_MS, answer_order},

@@ -416,6 +416,8 @@ static void send_message(struct shard *shard, struct delivery *delivery)
         if (!park(shard, delivery))
             give_back_for_later(shard, delivery);
     } else {
+        warm_take(shard, delivery->connection->lane, delivery_queue(delivery), delivery->count,
+                  &delivery->warm);
         fill_transaction(shard, delivery);
         smtpc_send(delivery->connection->smtpc, &delivery->transaction);
     }
@@ -658,6 +660,7 @@ bool deliver_start_ahead(struct shard *shard, struct connection *connection, str
     is_taken = planted("shard/no-tokens-when-ahead") ||
                rates_take(shard, queue, &way, delivery->count, octets, &delivery->receipt);
     must(is_taken);
+    warm_take(shard, connection->lane, queue, delivery->count, &delivery->warm);
     connection->ahead = delivery;
     return true;
 }
@@ -759,6 +762,7 @@ void deliver_on_rcpt(struct shard *shard, struct delivery *delivery, uint32_t in
     if (delivery->feed)
         verdict = feed_verdict(delivery, verdict, &unreadable);
     react = replies_heed(shard, delivery->connection, queue, verdict);
+    warm_note(shard, &delivery->warm, delivery->connection, verdict);
     fate = timely_fate(shard, delivery->message, &queue->settings, queued, verdict,
                        settle_age_ms(shard, queued));
     /* A receiver that took nobody before it called this one too many would be asked for ever. */

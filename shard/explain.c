@@ -1,4 +1,5 @@
 /* What holds a queue back: the row that control makes sentences of. */
+#include "core/conf/warmup.h"
 #include "shard/report.h"
 #include "shard/shard_int.h"
 
@@ -86,6 +87,16 @@ static void add_holder(const struct shard *shard, const struct queue *queue,
     find_top(shard, share, row);
 }
 
+static void put_warmup(const struct shard *shard, const struct queue *queue,
+                       struct explain_row *row)
+{
+    const struct conf_warmup *section = warm_section(shard, queue);
+
+    if (section && queue->reason == WAIT_WARMUP)
+        snprintf(row->order, sizeof(row->order), "<warm-up %s> (%s:%u), see show warm-up",
+                 section->fits.name, section->fits.file, section->fits.line);
+}
+
 /* The order that keeps the queue from a source and ends first. */
 static void put_order(const struct shard *shard, const struct queue *queue, struct explain_row *row)
 {
@@ -125,6 +136,7 @@ void explain_queue(struct shard *shard, struct report *report, const struct queu
         row->rcpt_ms = (uint32_t)(queue->lane->demand.rcpt_ns / 1000000);
     }
     put_order(shard, queue, row);
+    put_warmup(shard, queue, row);
     if (outlook_holds(shard, queue)) {
         row->reason = WAIT_RESOLVER;
         snprintf(row->order, sizeof(row->order), "breaker resolver/%u: %s", shard->number,

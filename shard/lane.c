@@ -299,7 +299,7 @@ static struct lane *next_lane(struct shard *shard, struct queue *queue, bool wit
                                   : !site_has_family(queue->site, address->ip.family))
             continue;
         if (outage_until_ns(&queue->site->outage, &address->ip) > now_ns ||
-            orders_forbid(shard, queue, &address->ip))
+            orders_forbid(shard, queue, &address->ip) || warm_is_spent(shard, queue, &address->ip))
             continue;
         lane =
             with_connection ? lane_find(shard, queue, address) : lane_obtain(shard, queue, address);
@@ -345,7 +345,8 @@ bool lane_sent_on(struct shard *shard, struct lane *lane, struct queue *queue)
                      lane->provider != lane->site->provider) &&
                     !lane_serves(shard, lane, queue);
 
-    if ((!wanted || wanted == lane) && !is_stale && !orders_forbid(shard, queue, &lane->source))
+    if ((!wanted || wanted == lane) && !is_stale && !orders_forbid(shard, queue, &lane->source) &&
+        !warm_is_spent(shard, queue, &lane->source))
         return false;
     lane_step_out(queue);
     lane_enqueue(shard, queue);
@@ -389,7 +390,8 @@ static struct lane *lane_with_idle(struct shard *shard, struct queue *queue)
             !ipaddr_equal(&queue->purse_source, &vmta->addresses[i].ip))
             continue;
         if (lane && !list_empty(&lane->idle) && lane->parked_until_ns <= io_now_ns(shard->io) &&
-            !orders_forbid(shard, queue, &lane->source))
+            !orders_forbid(shard, queue, &lane->source) &&
+            !warm_is_spent(shard, queue, &lane->source))
             return lane;
     }
     return NULL;
@@ -416,6 +418,8 @@ void lane_enqueue(struct shard *shard, struct queue *queue)
     if (probe_holds(shard, queue))
         return;
     wanted = doubt_lane(shard, queue);
+    if (wanted && warm_is_spent(shard, queue, &wanted->source) && warm_wait(shard, queue))
+        return;
     lane = wanted ? wanted : rates_has_turn(queue) ? lane_with_idle(shard, queue) : NULL;
     if (!lane)
         lane = next_lane(shard, queue, false, &refused_until_ns);
@@ -431,7 +435,7 @@ void lane_enqueue(struct shard *shard, struct queue *queue)
             lane = better;
         }
     }
-    if (!lane && wait_for_order(shard, queue))
+    if (!lane && (warm_wait(shard, queue) || wait_for_order(shard, queue)))
         return;
     if (!lane && refused_until_ns != UINT64_MAX) {
         rest_refused(shard, queue, refused_until_ns);

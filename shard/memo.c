@@ -20,6 +20,7 @@ struct named_record {
     bool is_mode;
     bool is_loosening; /* is_mode: of its end */
     uint32_t cold;     /* the book that it is of; NONE = of none */
+    uint32_t warm;     /* likewise, of a <warm-up> */
     uint32_t standing; /* the standing order that it ends; NONE = it does not */
     uint8_t bytes[REPORT_NAME_MAX + ORDER_REASON_MAX + 64];
 };
@@ -54,6 +55,7 @@ static struct named_record *persist_key(struct shard *shard, struct slice key, s
     record->is_loosening = false;
     record->standing = NONE;
     record->cold = NONE;
+    record->warm = NONE;
     record->iov = (struct iovec){record->bytes, (size_t)bytes};
     record->request = (struct log_request){
         .parcel = {.kind = SPOOL_APPEND_NAMED, .from = shard->wiring.spool_client},
@@ -155,6 +157,21 @@ bool memo_cold(struct shard *shard, struct slice domain, uint32_t vmta_id, struc
     return true;
 }
 
+bool memo_warm(struct shard *shard, struct slice name, struct slice value, uint32_t book)
+{
+    char room[sizeof(WARM_LOG_KEY) + NAMES_BYTES_MAX];
+    struct text key = text_in(room, sizeof(room));
+    struct named_record *record;
+
+    text_put_literal(&key, WARM_LOG_KEY);
+    text_put(&key, name);
+    record = persist_key(shard, text_slice(&key), value, LOG_WANTS_SYNC);
+    if (!record)
+        return false;
+    record->warm = book;
+    return true;
+}
+
 void queues_on_named_answer(struct shard *shard, struct log_request *request)
 {
     struct named_record *record = container_of(request, struct named_record, request);
@@ -162,7 +179,7 @@ void queues_on_named_answer(struct shard *shard, struct log_request *request)
     struct queue *queue = record->queue == NONE ? NULL : slab_at(&shard->queues, record->queue);
     bool is_mode = record->is_mode, is_loosening = record->is_loosening;
     struct mode_order *order = record->order;
-    uint32_t standing = record->standing, cold = record->cold;
+    uint32_t standing = record->standing, cold = record->cold, warm = record->warm;
     int32_t status = request->status;
 
     if (report && status < 0)
@@ -174,6 +191,8 @@ void queues_on_named_answer(struct shard *shard, struct log_request *request)
         orders_on_logged(shard, standing, status);
     if (cold != NONE)
         cold_on_logged(shard, cold, status);
+    if (warm != NONE)
+        warm_on_logged(shard, warm, status);
     if (report)
         reports_on_persisted(shard, report);
     if (!queue)
@@ -203,6 +222,7 @@ void shard_recover_named(struct shard *shard, const struct log_named *named)
     struct slice rest = SLICE_LITERAL(REST_KEY), pause = SLICE_LITERAL(PAUSE_KEY);
     struct slice mode = SLICE_LITERAL(MODE_KEY), order = SLICE_LITERAL(ORDER_LOG_KEY);
     struct slice cold = SLICE_LITERAL(COLD_LOG_KEY), hold = SLICE_LITERAL(HOLD_LOG_KEY);
+    struct slice warm = SLICE_LITERAL(WARM_LOG_KEY);
     struct queue *queue;
     struct wire_reader r;
 
@@ -212,6 +232,10 @@ void shard_recover_named(struct shard *shard, const struct log_named *named)
     }
     if (slice_starts_nocase(named->key, hold)) {
         hold_recover(shard, slice_after(named->key, hold.len), named->value);
+        return;
+    }
+    if (slice_starts_nocase(named->key, warm)) {
+        warm_recover(shard, slice_after(named->key, warm.len), named->value);
         return;
     }
     if (slice_starts_nocase(named->key, order)) {

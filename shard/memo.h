@@ -33,4 +33,6 @@ bool queues_persist_order(struct shard *shard, struct slice key, struct slice va
  * room for it now. */
 bool memo_cold(struct shard *shard, struct slice domain, uint32_t vmta_id, struct slice value,
                uint32_t book);
+/* The same for the book of a <warm-up>; name: as in its key. */
+bool memo_warm(struct shard *shard, struct slice name, struct slice value, uint32_t book);
 void queues_on_named_answer(struct shard *shard, struct log_request *request);

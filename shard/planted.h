@@ -42,6 +42,7 @@
 
 /* Seen by tests/sim/product/warmup_scenario.c. */
 #define SHARD_PLANTED_WARMUPS(X) X("shard/cold-share-not-counted") X("shard/cold-book-forgotten")
+#define SHARD_PLANTED_WARM(X)    X("shard/warm-up-not-counted") X("shard/warm-up-forgotten")
 
 /* Seen by tests/unit/shard/lease_test.c: somebody is refused without need, no more. */
 #define SHARD_PLANTED_REFUSALS(X) X("shard/poll-brings-nothing")

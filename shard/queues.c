@@ -473,7 +473,7 @@ static bool is_put_off(uint8_t reason)
 {
     return reason == WAIT_RATE || reason == WAIT_VOLUME || reason == WAIT_SOURCE ||
            reason == WAIT_MEMORY || reason == WAIT_DISK || reason == WAIT_VMTA ||
-           reason == WAIT_ORDER || reason == WAIT_RESOLVER;
+           reason == WAIT_ORDER || reason == WAIT_RESOLVER || reason == WAIT_WARMUP;
 }
 
 bool queues_can_send(const struct shard *shard, const struct queue *queue)

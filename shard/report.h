@@ -30,6 +30,7 @@ enum report_kind {
     REPORT_MODE_NORMAL, /* orders like REPORT_PAUSE */
     REPORT_MODE_BACKOFF,
     REPORT_ORDERS,  /* an order_row per standing order */
+    REPORT_WARMUP,  /* a warm_row per book of a warm-up */
     REPORT_DISABLE, /* of a source address for a queue */
     REPORT_ENABLE,
     /* A standing hold of refusals: key as vmta_pattern/domain_pattern; `affected` counts holds. */
@@ -117,6 +118,7 @@ struct report_status {
     X(WAIT_MEMORY, "no memory to load messages")                                                   \
     X(WAIT_DISK, "outcomes cannot be written to the log")                                          \
     X(WAIT_ORDER, "standing orders keep it from its source addresses")                             \
+    X(WAIT_WARMUP, "its warm-up lets no more out for now")                                         \
     X(WAIT_VMTA, "the virtual MTA is not in the configuration any more")                           \
     X(WAIT_STOPPING, "the daemon is stopping")
 
@@ -175,7 +177,7 @@ struct explain_row {
     uint32_t limit_used;
     uint32_t limit_top_count;        /* of those, of the queue that has most … */
     char limit_top[REPORT_NAME_MAX]; /* … and its name; "" = none */
-    char order[640];                 /* WAIT_ORDER: the one that holds it, and why */
+    char order[640];                 /* WAIT_ORDER, WAIT_WARMUP: what holds it, and why */
     char last_error[256];
     uint64_t last_error_us;
 };
@@ -192,6 +194,19 @@ struct order_row {
     uint64_t until_us; /* 0 = it does not end by time */
     char who[REPORT_NAME_MAX];
     char reason[256];
+};
+
+/* A provider and a source address that is being warmed up for it, today. */
+struct warm_row {
+    char name[REPORT_NAME_MAX]; /* section/provider/address */
+    uint32_t step;              /* the first one is 1 */
+    uint32_t step_count;
+    uint64_t cap; /* recipients, like the others */
+    uint64_t granted;
+    uint64_t used;
+    uint64_t deferred;
+    uint64_t blocked;
+    char outlook[128];
 };
 
 struct rcpt_row {

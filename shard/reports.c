@@ -323,6 +323,11 @@ void reports_on_request(struct shard *shard, struct report *report)
         answer(shard, report);
         return;
     }
+    if (report->parcel.kind == REPORT_WARMUP) {
+        warm_report(shard, report);
+        answer(shard, report);
+        return;
+    }
     if (report->parcel.kind == REPORT_DISABLE || report->parcel.kind == REPORT_ENABLE) {
         report->pending = 1;
         if (report->parcel.kind == REPORT_DISABLE)

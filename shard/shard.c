@@ -83,6 +83,7 @@ struct shard *shard_create(struct io *io, const struct shard_options *options)
     cold_init(shard);
     holds_init(shard);
     outlook_init(shard);
+    warm_init(shard);
     triggers_init(&shard->triggers);
     site_init(shard);
     doubt_init(shard);
@@ -105,6 +106,7 @@ void shard_destroy(struct shard *shard)
     holds_fini(shard);
     orders_fini(shard);
     cold_fini(shard);
+    warm_fini(shard);
     modes_fini(shard);
     migrate_fini(shard);
     rates_fini(shard);
@@ -227,6 +229,10 @@ static void on_shard_parcel(void *context, struct parcel *parcel)
     case SHARD_COLD_ASK:
     case SHARD_COLD_ANSWER:
         cold_on_parcel(shard, parcel);
+        break;
+    case SHARD_WARM_ASK:
+    case SHARD_WARM_ANSWER:
+        warm_on_parcel(shard, parcel);
         break;
     case SHARD_LIST:
         reports_on_list(shard, container_of(parcel, struct report, parcel));

@@ -12,6 +12,7 @@
  *   ready.c    their recipients that may go, in fair turns between flows.c
  *   memo.c     what of them the log keeps over restarts
  *   cold.c     the share of mail that warms up another virtual MTA
+ *   warm.c     what warm-ups let out to a provider from an address
  *   modes.c    backoff mode of queues: entered, left, logged
  *   replies.c  what replies lead to by the queue's list of patterns
  *   orders.c   standing orders: sources that queues and providers are kept from
@@ -76,6 +77,7 @@
 #include "shard/site.h"
 #include "shard/tidy.h"
 #include "shard/triggers.h"
+#include "shard/warm.h"
 
 #define NONE UINT32_MAX
 
@@ -104,6 +106,8 @@ enum shard_parcel_kind {
     SHARD_HOLD_TOLD,       /* the same on its way back */
     SHARD_COLD_ASK,        /* struct cold_ask: shard to owner */
     SHARD_COLD_ANSWER,     /* the same on its way back */
+    SHARD_WARM_ASK,        /* struct warm_ask: shard to owner */
+    SHARD_WARM_ANSWER,     /* the same on its way back */
     SHARD_OUTCOME,         /* struct outcome_parcel: owner to home */
     SHARD_LIST,            /* struct report: rows on their way past all homes, for places */
     SHARD_LOCATE,          /* struct locate: owner to home: where does the message lie? */
@@ -487,6 +491,7 @@ struct delivery {
     struct delivery_wide *wide;
     uint32_t wide_index;
     struct rates_receipt receipt;
+    struct warm_receipt warm;
     /* From here on undefined until filled. */
     struct iovec content[MESSAGE_IOV_MAX];
     uint32_t few_rcpts[DELIVERY_FEW];
@@ -611,6 +616,7 @@ struct shard {
     struct holds holds;
     struct outlook outlook;
     struct cold cold;
+    struct warm warm;
     struct triggers triggers;
     struct list leaving;    /* queues that recipients leave, with ready ones */
     uint64_t left_deferred; /* deferred recipients of such queues */

@@ -575,7 +575,7 @@ static void lane_hold(struct shard *shard, struct queue *queue, bool is_express)
  * again. */
 static bool lane_may_start(struct shard *shard, struct lane *lane, struct queue *queue)
 {
-    if (!rates_admit(shard, queue))
+    if (!rates_admit(shard, queue) || !warm_admit(shard, lane, queue))
         return false;
     if (rates_get_token(shard, queue, &lane->source))
         return true;

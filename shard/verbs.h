@@ -71,6 +71,8 @@ enum verb_option {
     X(VERB_SHOW_ORDERS, "show orders", ARGUMENT_NONE, VERB_BIT(OPTION_MAXITEMS), 0,                \
       "sources that queues and providers are kept from, refusals that are held, why and until "    \
       "when")                                                                                      \
+    X(VERB_SHOW_WARM_UP, "show warm-up", ARGUMENT_NONE, VERB_BIT(OPTION_MAXITEMS), 0,              \
+      "what is let out today of each warm-up, and what comes tomorrow")                            \
     X(VERB_SHOW_SETTINGS, "show settings", ARGUMENT_ONE_QUEUE, 0, 0,                               \
       "every effective value of a queue and the line of the configuration that sets it")           \
     X(VERB_SHOW_OVERRIDES, "show overrides", ARGUMENT_NONE, 0, 0,                                  \

@@ -217,6 +217,8 @@ int build_snapshot(struct conf *conf, const struct tree *tree,
     if (rc == 0 && report->errors == 0)
         rc = build_limits(&build);
     if (rc == 0 && report->errors == 0)
+        rc = build_warmups(&build);
+    if (rc == 0 && report->errors == 0)
         rc = build_ways(&build);
     if (rc == 0 && report->errors == 0)
         rc = build_rollups(&build);

@@ -51,6 +51,10 @@ void build_source_limits(struct build *build, const struct section *section,
                          struct settings *settings);
 /* Needs the ids of virtual MTAs. 0, or -ENOMEM. */
 int build_limits(struct build *build);
+/* The mail that a limit or a warm-up fits, from the texts of its lists. 0, or -ENOMEM. */
+int build_limit_fits(struct build *build, struct conf_limit *limit);
+/* The <warm-up> sections; as build_limits. */
+int build_warmups(struct build *build);
 /* A <domain> block was read: keeps note of it when it hands mail on. */
 void build_way_note(struct build *build, const struct pattern *pattern, uint32_t layer,
                     const struct settings *settings);

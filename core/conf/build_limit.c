@@ -30,6 +30,7 @@ static struct conf_limit *limit_new(struct build *build, const char *name, const
     struct conf_limit *limit = arena_alloc(&conf->arena, sizeof(*limit));
 
     field_store_presets(limit, SCOPE_LIMIT, conf->presets);
+    limit->section = "limit";
     limit->name = name;
     limit->file = file;
     limit->line = line;
@@ -173,8 +174,8 @@ static struct conf_names names_of(struct build *build, const char *text)
 static void complain(struct build *build, const struct conf_limit *limit, const char *what,
                      const char *name)
 {
-    report_error(build->report, limit->file, limit->line, "<limit %.80s>: there is no <%s %.80s>",
-                 limit->name, what, name);
+    report_error(build->report, limit->file, limit->line, "<%s %.80s>: there is no <%s %.80s>",
+                 limit->section, limit->name, what, name);
 }
 
 static void find_vmtas(struct build *build, struct conf_limit *limit)
@@ -237,7 +238,8 @@ static int add_domain(void *context, struct slice text, bool from_macro)
     (void)from_macro;
     if (pattern_parse(text, room, &pattern) < 0) {
         report_error(list->build->report, list->limit->file, list->limit->line,
-                     "<limit %.80s>: \"%.*s\" is no domain pattern", list->limit->name, SHOW(text));
+                     "<%s %.80s>: \"%.*s\" is no domain pattern", list->limit->section,
+                     list->limit->name, SHOW(text));
         return report_is_full(list->build->report) ? E_FULL : 0;
     }
     pattern.name = slice_str(text_copy(list->build, pattern.name));
@@ -265,9 +267,16 @@ static int find_domains(struct build *build, struct conf_limit *limit)
         if (name.len > 0)
             rc = macro_expand(&build->macros, name, add_domain, &list);
     if (rc == E_SYNTAX)
-        report_error(build->report, limit->file, limit->line, "<limit %.80s>: %s", limit->name,
-                     build->macros.why);
+        report_error(build->report, limit->file, limit->line, "<%s %.80s>: %s", limit->section,
+                     limit->name, build->macros.why);
     return rc == E_SYNTAX || rc == E_FULL ? 0 : rc;
+}
+
+int build_limit_fits(struct build *build, struct conf_limit *limit)
+{
+    find_vmtas(build, limit);
+    find_pools(build, limit);
+    return find_domains(build, limit);
 }
 
 static uint32_t scopes_of(uint32_t words)
@@ -304,15 +313,13 @@ static int add_block(struct build *build, const struct section *section)
     limit->scopes = scopes_of(limit->scopes);
     limit->jobs = names_of(build, limit->job_text);
     limit->users = names_of(build, limit->user_text);
-    find_vmtas(build, limit);
-    find_pools(build, limit);
     if (conf_limit_is_of_message(limit) && limit->max_smtp_out != CONF_UNLIMITED)
         report_warning(build->report, section->file, section->line,
                        "<limit %.*s>: max-smtp-out by job, sender-domain or user is accepted but "
                        "has no effect yet",
                        SHOW(section->name));
     conf->limit_blocks[conf->limit_block_count++] = limit;
-    return find_domains(build, limit);
+    return build_limit_fits(build, limit);
 }
 
 /* ---- mx-connection-limit, ip-connection-limit ------------------------------------------------

@@ -3,6 +3,7 @@
 #include "core/base/must.h"
 #include "core/conf/conf.h"
 #include "core/conf/limit.h"
+#include "core/conf/warmup.h"
 
 #include <errno.h>
 
@@ -45,6 +46,7 @@
 #define IN_PROXY      SCOPE_BIT(SCOPE_PROXY)
 #define IN_VAULT      SCOPE_BIT(SCOPE_VAULT)
 #define IN_LIMIT      SCOPE_BIT(SCOPE_LIMIT)
+#define IN_WARMUP     SCOPE_BIT(SCOPE_WARMUP)
 #define IN_PROVIDER   SCOPE_BIT(SCOPE_PROVIDER)
 #define IN_LINES      SCOPE_BIT(SCOPE_LINES)
 #define IN_EVERYTHING (SCOPE_BIT(SCOPE_COUNT) - 1)
@@ -235,6 +237,7 @@ const char *scope_title(enum scope scope)
         [SCOPE_PROXY] = "<proxy>",
         [SCOPE_VAULT] = "<vault>",
         [SCOPE_LIMIT] = "<limit>",
+        [SCOPE_WARMUP] = "<warm-up>",
         [SCOPE_PROVIDER] = "<provider>",
         [SCOPE_LINES] = "a section of lines",
     };

@@ -32,6 +32,7 @@ enum scope {
     SCOPE_PROXY,
     SCOPE_VAULT,
     SCOPE_LIMIT,
+    SCOPE_WARMUP,
     SCOPE_PROVIDER,
     SCOPE_LINES, /* every section whose lines are no directives */
     SCOPE_COUNT,

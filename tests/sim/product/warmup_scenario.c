@@ -8,6 +8,12 @@
  * what is said to the disk. What is judged, by the day of the receiver's place: that no domain ever
  * got more by the cold virtual MTA than its day allows, the day of 25 hours too; that most of it
  * was used; and that all the rest came by the warm one.
+ *
+ * Then thirty days of a <warm-up> of one address at one provider that has both domains, with the
+ * same restarts: mail waits when the day has no room for it. On every fifth day the receiver defers
+ * one recipient in eight, on every seventh it turns one away because of our address. Judged are
+ * that the receiver never saw more than the day's cap, nor anybody outside the hours; that no step
+ * up follows a bad day; that there are never more steps than good days; and that it gets on.
  */
 #include "core/base/log.h"
 #include "core/base/planted.h"
@@ -30,7 +36,12 @@
 #define ZONE       "Europe/Berlin"
 #define AUTUMN_S   1792101660ull /* 2026-10-15 22:01 UTC, which is the 16th there */
 #define RAMP       "40/d,80/d,150/d,150/d,300/d,450/d,700/d"
-#define USED_LEAST 80 /* percent of a cap, over all days and domains */
+#define STEPS      "20,24,29,35,42,50,60,72,86,104,125"
+#define FROM_S     (8 * 3600)
+#define UNTIL_S    (20 * 3600)
+#define BACKLOG    150 /* recipients that wait, more or less; no mail comes meanwhile */
+#define STEP_LEAST 5   /* after thirty days, with all the bad ones */
+#define USED_LEAST 80  /* percent of a cap, over all days and domains */
 
 static const char *planted_bug; /* NULL = none */
 
@@ -60,8 +71,15 @@ struct stage {
     uint32_t sent;
     uint32_t taken;
     uint32_t lives;
-    int32_t days;  /* that are played */
-    uint32_t over; /* days of a domain above their cap */
+    int32_t days;             /* that are played */
+    uint32_t over;            /* days of a domain above their cap */
+    bool is_own;              /* the schedule is a <warm-up> */
+    uint32_t tried[DAYS + 2]; /* recipients, of both domains */
+    uint32_t done;            /* recipients that are delivered */
+    uint32_t at_night;        /* recipients outside the hours */
+    uint32_t step;            /* of yesterday */
+    uint32_t wrong_steps;     /* up after a bad day */
+    uint32_t good_days;
     unsigned failures;
 };
 
@@ -81,6 +99,81 @@ static int64_t wall_s(const struct stage *stage)
 static int32_t today(const struct stage *stage)
 {
     return zone_day(conf_zone(stage->conf), wall_s(stage), NULL) - stage->first_day;
+}
+
+/* ---- A <warm-up> ------------------------------------------------------------------------------
+ */
+
+static bool is_deferring(int32_t day)
+{
+    return day % 5 == 3;
+}
+
+static bool is_blocking(int32_t day)
+{
+    return day % 7 == 6;
+}
+
+/* What the receiver says to RCPT; it counts. */
+static const char *rcpt_reply(struct stage *stage)
+{
+    int32_t day = today(stage);
+    uint32_t second, nth;
+
+    if (day < 0 || day >= DAYS + 2)
+        return "250 2.1.5 ok";
+    zone_day(conf_zone(stage->conf), wall_s(stage), &second);
+    stage->at_night += second < FROM_S || second >= UNTIL_S;
+    nth = stage->tried[day]++;
+    if (is_deferring(day) && nth % 8 == 0)
+        return "451 4.3.0 busy, try again later";
+    if (is_blocking(day) && nth == 5)
+        return "550 5.7.1 Service unavailable; client host [10.9.0.2] blocked using "
+               "zen.spamhaus.org";
+    stage->done++;
+    return "250 2.1.5 ok";
+}
+
+/* The step that the product is on today. */
+static uint32_t step_of(const struct stage *stage)
+{
+    const struct product *product = &stage->product;
+
+    for (uint16_t i = 0; i < product->setup.shard_count; i++) {
+        struct shard *shard = product->shards[i];
+
+        for (uint32_t k = 0; k < shard->warm.books.count_grown; k++) {
+            const struct warm_book *book =
+                slab_is_live(&shard->warm.books, k) ? slab_at(&shard->warm.books, k) : NULL;
+
+            if (book && book->book.is_begun && book->book.day - stage->first_day == today(stage))
+                return book->book.step;
+        }
+    }
+    return UINT32_MAX;
+}
+
+/* At the end of a day. */
+static void judge_own_day(struct stage *stage)
+{
+    int32_t day = today(stage);
+    uint32_t step = step_of(stage);
+    bool was_bad = day > 0 && (is_deferring(day - 1) || is_blocking(day - 1));
+
+    check(stage, step < stage->cap_count, "the day has a step");
+    if (step >= stage->cap_count)
+        return;
+    stage->over += stage->tried[day] > stage->caps[step];
+    stage->wrong_steps += step > stage->step && (was_bad || step > stage->good_days);
+    stage->good_days += !is_deferring(day) && !is_blocking(day);
+    stage->step = step;
+    if (planted_bug != NULL)
+        return;
+    printf("day %2d: step %2u, cap %3llu, tried %3u%s\n", day, step,
+           (unsigned long long)stage->caps[step], stage->tried[day],
+           is_deferring(day)  ? ", one in eight deferred"
+           : is_blocking(day) ? ", one block"
+                              : "");
 }
 
 /* ---- The site -------------------------------------------------------------------------------- */
@@ -123,11 +216,16 @@ static void site_on_line(struct sim_peer_conn *conn, struct slice line)
         visit->is_cold = slice_starts_nocase(line, SLICE_LITERAL("EHLO cold"));
         sim_peer_printf(conn, "250 site.test\r\n");
     } else if (slice_starts_nocase(line, SLICE_LITERAL("RCPT"))) {
+        struct stage *stage = sim_peer_context(sim_peer_of(conn));
         size_t at = slice_find(line, '@');
 
+        if (stage->is_own) {
+            sim_peer_printf(conn, "%s\r\n", rcpt_reply(stage));
+            return;
+        }
         visit->rcpts[line.data[at + 2] - '0']++;
         /* An attempt counts, whatever becomes of it. */
-        count(sim_peer_context(sim_peer_of(conn)), visit);
+        count(stage, visit);
         sim_peer_printf(conn, "250 2.1.5 ok\r\n");
     } else if (slice_starts_nocase(line, SLICE_LITERAL("DATA"))) {
         visit->in_data = true;
@@ -231,6 +329,15 @@ static const char config[] = "host-name mta.test\nsmtp-listener 127.0.0.1:2525\n
                              "<virtual-mta cold>\n smtp-source-host 10.9.0.2 cold.test\n"
                              "</virtual-mta>\n";
 
+static const char own_config[] =
+    "host-name mta.test\nsmtp-listener 127.0.0.1:2525\n"
+    "warm-up-time-zone " ZONE "\n<spool /spool>\n</spool>\n"
+    "<source 127.0.0.1>\n always-allow-relaying yes\n default-virtual-mta cold\n</source>\n"
+    "<domain *>\n retry-after 10m\n bounce-after 90d\n</domain>\n"
+    "<virtual-mta cold>\n smtp-source-host 10.9.0.2 cold.test\n</virtual-mta>\n"
+    "<warm-up new-address>\n schedule " STEPS "\n send-hours 8:00-20:00\n"
+    " virtual-mta cold\n</warm-up>\n";
+
 static void start_life(struct stage *stage)
 {
     struct product_setup setup = {
@@ -259,8 +366,9 @@ static void raise_stage(struct stage *stage, uint64_t seed)
     };
 
     rng_init(&stage->rng, seed);
-    if (conf_load_text("warmup", config, NULL, report, NULL, &stage->conf) < 0 ||
-        conf_cold_ramp(slice_str(RAMP), stage->caps, &stage->cap_count) < 0)
+    if (conf_load_text("warmup", stage->is_own ? own_config : config, NULL, report, NULL,
+                       &stage->conf) < 0 ||
+        conf_cold_ramp(slice_str(stage->is_own ? STEPS : RAMP), stage->caps, &stage->cap_count) < 0)
         abort();
     stage->world = sim_world_create(seed, &options);
     sim_peer_listen(stage->world, &at, &site_handlers, stage);
@@ -284,7 +392,7 @@ static void half_an_hour(struct stage *stage, uint32_t messages)
     bool ends = rng_one_in(&stage->rng, 40);
 
     stage->wanted = stage->sent + messages;
-    for (uint32_t i = 0; i < 4; i++)
+    for (uint32_t i = 0; i < 4 && messages > 0; i++)
         sim_peer_connect(stage->injector, &client, &to);
     if (ends) {
         sim_run_for(stage->world, rng_below(&stage->rng, 2 * SECOND_NS));
@@ -337,39 +445,82 @@ static void thirty_days(struct stage *stage)
     check(stage, stage->warm[DAYS - 1] > 0, "the rest goes by the warm one");
 }
 
+static void thirty_days_of_our_own(struct stage *stage)
+{
+    uint32_t tried = 0;
+    int32_t day = 0;
+
+    while (day < stage->days) {
+        uint32_t second;
+
+        half_an_hour(stage, stage->taken * DOMAINS < stage->done + BACKLOG ? 15 : 0);
+        zone_day(conf_zone(stage->conf), wall_s(stage), &second);
+        if (second < 86400 - 2 * BATCH_S || today(stage) != day)
+            continue;
+        judge_own_day(stage);
+        tried += stage->tried[day++];
+    }
+    if (planted_bug != NULL)
+        return;
+    printf("%u lives, %u recipients taken, %u tried, %u outside the hours, step %u at last\n",
+           stage->lives, stage->taken * DOMAINS, tried, stage->at_night, stage->step);
+    check(stage, stage->over == 0, "no day is above its cap");
+    check(stage, stage->at_night == 0, "all is sent within the hours");
+    check(stage, stage->wrong_steps == 0, "a step up follows good days alone");
+    check(stage, stage->step >= STEP_LEAST, "it gets on");
+    check(stage, stage->lives >= 15, "there were restarts");
+}
+
 static void play(struct stage *stage, uint64_t seed, int32_t days)
 {
     stage->days = days;
     raise_stage(stage, seed);
     stage->first_day = zone_day(conf_zone(stage->conf), wall_s(stage), NULL);
     start_life(stage);
-    thirty_days(stage);
+    if (stage->is_own)
+        thirty_days_of_our_own(stage);
+    else
+        thirty_days(stage);
     product_crash(&stage->product, false);
     sim_world_destroy(stage->world);
     conf_unref(stage->conf);
 }
 
+/* Each bug must show; the number of those that did not. */
+static unsigned play_bugs(struct stage *stage, const char *const *names, size_t count, bool is_own)
+{
+    unsigned failures = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        planted_bug = names[i];
+        *stage = (struct stage){.is_own = is_own};
+        play(stage, 1, is_own ? DAYS_SHORT / 2 : DAYS_SHORT);
+        printf("%s: %u days above their cap\n", planted_bug, stage->over);
+        failures += stage->over == 0;
+    }
+    planted_bug = NULL;
+    return failures;
+}
+
 int main(int argc, char **argv)
 {
-    static const char *const planted_bugs[] = {
 #define PLANTED_NAME(name) name,
-        SHARD_PLANTED_WARMUPS(PLANTED_NAME)
+    static const char *const cold_bugs[] = {SHARD_PLANTED_WARMUPS(PLANTED_NAME)};
+    static const char *const own_bugs[] = {SHARD_PLANTED_WARM(PLANTED_NAME)};
 #undef PLANTED_NAME
-    };
+    uint64_t seed = argc > 1 ? strtoull(argv[1], NULL, 0) : 1;
     static struct stage stage;
     unsigned failures;
 
     setvbuf(stdout, NULL, _IOLBF, 0);
     log_set_sink(drop_log, NULL);
-    play(&stage, argc > 1 ? strtoull(argv[1], NULL, 0) : 1, DAYS);
+    play(&stage, seed, DAYS);
     failures = stage.failures;
-    for (size_t i = 0; i < sizeof(planted_bugs) / sizeof(planted_bugs[0]); i++) {
-        planted_bug = planted_bugs[i];
-        stage = (struct stage){0};
-        play(&stage, 1, DAYS_SHORT);
-        printf("%s: %u days above their cap\n", planted_bug, stage.over);
-        failures += stage.over == 0;
-    }
+    stage = (struct stage){.is_own = true};
+    play(&stage, seed, DAYS);
+    failures += stage.failures;
+    failures += play_bugs(&stage, cold_bugs, sizeof(cold_bugs) / sizeof(cold_bugs[0]), false);
+    failures += play_bugs(&stage, own_bugs, sizeof(own_bugs) / sizeof(own_bugs[0]), true);
     printf("thirty days of a warm-up: %s\n", failures ? "FAILED" : "ok");
     return failures ? 1 : 0;
 }
