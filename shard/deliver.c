@@ -410,6 +410,9 @@ static void send_message(struct shard *shard, struct delivery *delivery)
         return;
     if (!delivery->connection) {
         finish_local(shard, delivery);
+    } else if (warm_allowed(shard, delivery->connection->lane, delivery_queue(delivery)) <
+               delivery->count) {
+        give_back(shard, delivery);
     } else if (!rates_take(shard, delivery_queue(delivery), &way, delivery->count,
                            envelope_content_bytes(&delivery->message->envelope),
                            &delivery->receipt)) {
@@ -599,8 +602,9 @@ static uint32_t rcpt_count_max(const struct queue *queue, uint32_t allowed)
 
 bool deliver_start(struct shard *shard, struct connection *connection, struct queue *queue)
 {
-    uint32_t first_index = ready_peek(queue),
-             allowed = rates_allowed(shard, queue, &connection->lane->source);
+    uint32_t first_index = ready_peek(queue);
+    uint32_t allowed = warm_bound(shard, connection->lane, queue,
+                                  rates_allowed(shard, queue, &connection->lane->source));
     const struct queued *first;
     struct delivery *delivery;
 
@@ -643,7 +647,8 @@ bool deliver_start_ahead(struct shard *shard, struct connection *connection, str
     if (!first->is_hot)
         return false;
     octets = envelope_content_bytes(&first->hot->envelope);
-    allowed = rates_allowed_ahead(shard, queue, &connection->lane->source, octets);
+    allowed = warm_bound(shard, connection->lane, queue,
+                         rates_allowed_ahead(shard, queue, &connection->lane->source, octets));
     if (allowed == 0)
         return false;
     delivery = delivery_create(shard, queue, rcpt_count_max(queue, allowed));
@@ -671,6 +676,7 @@ struct queue *deliver_return(struct shard *shard, struct delivery *delivery)
 
     must(delivery->open == delivery->count);
     rates_settle(shard, queue, &delivery->receipt, false);
+    warm_pass(shard, &delivery->warm, delivery->count);
     delivery_cancel(shard, delivery, queue);
     return queue;
 }
