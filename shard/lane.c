@@ -468,6 +468,7 @@ uint64_t lane_rest_waiting(struct shard *shard, struct lane *lane, const struct 
     if (first_due_ns == UINT64_MAX)
         return 0;
     /* When they come back everything is tried anew. */
+    lane->unanswered_count = 0;
     for (uint32_t i = 0; i < lane->site->target_count; i++)
         lane->site->targets[i].dead_until_ns = 0;
     return first_due_ns;

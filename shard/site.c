@@ -310,6 +310,7 @@ static void on_ready(struct smtpc *smtpc, void *context)
     outage_end(&lane->site->outage, &lane->source);
     lane->refused_until_ns = 0;
     lane->refusal_count = 0;
+    lane->unanswered_count = 0;
     lane->connecting_count--;
     demand_on_connected(&lane->demand, io_now_ns(shard->io) - connection->busy_since_ns);
     connection->busy_since_ns = io_now_ns(shard->io);

@@ -94,8 +94,9 @@ struct lane {
     uint64_t watched_since_ns;
     uint32_t stuck_count; /* of open_count, at the last look while queues waited */
     uint32_t target_turn;
-    uint8_t standing; /* enum quota_kind: what is known of it when slots are short */
-    bool was_express; /* the turn before this one */
+    uint32_t unanswered_count; /* addresses that died since a connection stood or a rest began */
+    uint8_t standing;          /* enum quota_kind: what is known of it when slots are short */
+    bool was_express;          /* the turn before this one */
     uint64_t
         order_asked_ns; /* its claim is complete, and a probe's connection is asked for; 0 = not */
 };
@@ -232,7 +233,8 @@ void lane_release(struct shard *shard, struct lane *lane);
 /* target.c */
 /* The index of the address for the lane's next connection; NONE when none is alive. */
 uint32_t target_pick(struct lane *lane, uint64_t now_ns);
-/* The connection's address could not be reached. */
+/* The connection's address could not be reached: so is every one of the site's when that makes as
+ * many in a row as its queue tries before it rests. */
 void target_mark_dead(struct shard *shard, const struct connection *connection);
 /* A reply asks for the next host: this one is left alone for a while, and the connection ends with
  * its message. True when there is another. */

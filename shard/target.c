@@ -64,11 +64,22 @@ uint32_t target_pick(struct lane *lane, uint64_t now_ns)
 
 void target_mark_dead(struct shard *shard, const struct connection *connection)
 {
-    struct site *site = connection->lane->site;
+    struct lane *lane = connection->lane;
+    struct site *site = lane->site;
+    uint64_t now_ns = io_now_ns(shard->io), until_ns = now_ns + DEAD_TARGET_MS * 1000000ull;
+    bool is_enough;
 
-    for (uint32_t i = 0; i < site->target_count; i++)
-        if (is_same_target(&site->targets[i].at, &connection->target_at))
-            site->targets[i].dead_until_ns = io_now_ns(shard->io) + DEAD_TARGET_MS * 1000000ull;
+    for (uint32_t i = 0; i < site->target_count; i++) {
+        struct site_target *target = &site->targets[i];
+
+        if (!is_same_target(&target->at, &connection->target_at))
+            continue;
+        lane->unanswered_count += target->dead_until_ns <= now_ns;
+        target->dead_until_ns = until_ns;
+    }
+    is_enough = lane->unanswered_count >= connection->queue->settings.mx_connection_attempts;
+    for (uint32_t i = 0; i < site->target_count && is_enough; i++)
+        site->targets[i].dead_until_ns = until_ns;
 }
 
 bool target_pass_by(struct shard *shard, struct connection *connection)

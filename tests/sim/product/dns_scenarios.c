@@ -42,8 +42,9 @@ struct stage {
     struct sim_peer *receivers[2]; /* IPv4, IPv6 */
     struct rng rng;
     enum mood mood;
-    uint32_t gone_from; /* domains from this number on do not exist */
-    bool ipv6_is_worse; /* hosts with IPv6 have their own name, with a worse preference */
+    uint32_t gone_from;  /* domains from this number on do not exist */
+    uint32_t dead_hosts; /* so many MX hosts instead, at which nobody listens */
+    bool ipv6_is_worse;  /* hosts with IPv6 have their own name, with a worse preference */
     bool ipv6_is_better;
     bool ipv6_refuses;       /* by policy, at MAIL */
     uint64_t taken[2];       /* recipients, by family */
@@ -73,6 +74,14 @@ static void put_mx(struct dns_query *query, uint8_t preference, const char *host
 
 static void answer_mx(const struct stage *stage, struct dns_query *query)
 {
+    for (uint32_t i = 0; i < stage->dead_hosts; i++) {
+        char host[24];
+
+        snprintf(host, sizeof(host), "dead%u.test", i);
+        put_mx(query, (uint8_t)i, host);
+    }
+    if (stage->dead_hosts > 0)
+        return;
     if (stage->ipv6_is_worse || stage->ipv6_is_better) {
         put_mx(query, 10, stage->ipv6_is_better ? "six.test" : "four.test");
         put_mx(query, 20, stage->ipv6_is_better ? "four.test" : "six.test");
@@ -84,9 +93,16 @@ static void answer_mx(const struct stage *stage, struct dns_query *query)
 static void answer_address(struct dns_query *query)
 {
     bool is_ipv6 = query->type == DNS_AAAA;
+    uint8_t dead[4] = {10, 0, 1};
+    unsigned number;
 
     if (strcmp(query->name, is_ipv6 ? "four.test" : "six.test") == 0)
         return;
+    if (sscanf(query->name, "dead%u.test", &number) == 1) {
+        dead[3] = (uint8_t)number;
+        dns_answer_put(query, slice_of(dead, sizeof(dead)));
+        return;
+    }
     dns_answer_put(query,
                    is_ipv6 ? slice_of(receiver_ipv6.bytes, 16) : slice_of(receiver_ipv4.bytes, 4));
 }
@@ -464,6 +480,32 @@ static bool ipv6_and_ipv4(void)
     return all_good;
 }
 
+/* Of eight dead hosts as many are tried before the queue rests as mx-connection-attempts says, and
+ * as many again when the rest is over. */
+static bool dead_hosts_are_tried_so_often(uint32_t attempts)
+{
+    static struct stage stage;
+    struct cidr dead = {{IPADDR_V4, {10, 0, 1}}, 24};
+    uint64_t connects = 0;
+    char more[100], name[40];
+
+    snprintf(more, sizeof(more),
+             " <domain *>\n mx-connection-attempts %u\n retry-after 10m\n </domain>\n", attempts);
+    snprintf(name, sizeof(name), "mx-connection-attempts %u", attempts);
+    raise_stage(&stage, name, 1, more);
+    stage.dead_hosts = 8;
+    sim_route(stage.world, &dead, SIM_ROUTE_REFUSE);
+    run(&stage, 1, 1);
+    for (uint32_t round = 1; round <= 2; round++) {
+        run(&stage, round == 1 ? 10 : 12 * 60, 0);
+        connects = stage.product.shards[0]->totals.connects;
+        connects += stage.product.shards[1]->totals.connects;
+        check(&stage, connects == round * (attempts < 8 ? attempts : 8), "so many are tried");
+    }
+    printf("  %llu connects in two rounds\n", (unsigned long long)connects);
+    return strike(&stage);
+}
+
 int main(void)
 {
     bool all_good = true;
@@ -479,5 +521,7 @@ int main(void)
     all_good &= restart_between_the_answers();
     all_good &= without_witnesses_nothing_is_final();
     all_good &= ipv6_and_ipv4();
+    all_good &= dead_hosts_are_tried_so_often(3);
+    all_good &= dead_hosts_are_tried_so_often(10);
     return all_good ? 0 : 1;
 }
