@@ -90,7 +90,8 @@ static int write_config(struct relay *relay, const char *path)
             "smtp-listener %s:%u\n"
             "<spool %s/spool>\n</spool>\n"
             "<acct-file %s/acct.csv>\n    records d,b,t\n</acct-file>\n"
-            "<source 127.0.0.0/8>\n    always-allow-relaying yes\n    default-virtual-mta all\n"
+            "<source 127.0.0.0/8>\n    always-allow-relaying yes\n    suppress-local-dsn yes\n    "
+            "default-virtual-mta all\n"
             "</source>\n",
             relay->control_path, options->out_max, listen, options->listen.port, options->dir,
             options->dir);

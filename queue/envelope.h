@@ -17,6 +17,9 @@ enum envelope_flags {
     ENVELOPE_8BIT = 1,          /* content has octets above 127 */
     ENVELOPE_SMTPUTF8 = 2,      /* the sender asked for SMTPUTF8 */
     ENVELOPE_BODY_8BITMIME = 4, /* BODY=8BITMIME was declared */
+    ENVELOPE_NO_DSN = 8,        /* its source wants no failure notices */
+    ENVELOPE_RETURN_FULL = 16,  /* they bring back the whole message */
+    ENVELOPE_LOCAL = 32,        /* written here: a notice, or a copy */
 };
 
 #define ENVELOPE_RCPT_COUNT_MAX 20000

@@ -102,7 +102,7 @@ static void untake_rcpts(struct shard *shard, struct delivery *delivery, struct 
 
 static void delivery_free(struct shard *shard, struct delivery *delivery)
 {
-    must(!io_op_in_flight(&delivery->read_op) && !delivery->last);
+    must(!io_op_in_flight(&delivery->read_op) && !delivery->last && list_empty(&delivery->held));
     if (delivery->is_loaded)
         message_free(delivery->message);
     if (delivery->wide)
@@ -133,6 +133,7 @@ static struct delivery *delivery_create(struct shard *shard, struct queue *queue
     delivery->orcpts = delivery->few_orcpts;
     delivery->queue = queue->index;
     io_op_init(&delivery->read_op, on_read);
+    list_init(&delivery->held);
     take_rcpts(shard, delivery, queue, count_max);
     for (uint32_t i = 0; i < delivery->count; i++) {
         delivery->addresses[i] = SLICE_EMPTY;
@@ -246,8 +247,9 @@ static void settle_locally(struct shard *shard, struct delivery *delivery,
         if (delivery->local == LOCAL_EXPIRED)
             fate.category = "message-expired";
         parcel = settle_rcpt(shard, delivery->rcpts[i], &facts, verdict, &fate);
-        settle_send_home(shard, parcel);
+        notice_pass(shard, delivery, parcel);
     }
+    notice_end(shard, delivery);
     delivery_free(shard, delivery);
 }
 
@@ -799,7 +801,7 @@ void deliver_on_rcpt(struct shard *shard, struct delivery *delivery, uint32_t in
     /* The client may still be sending the message's bytes: the last claim is kept until it is done
      * with them. The others' outcomes go at once: a slow receiver keeps none from the log. */
     if (delivery->open > 0) {
-        settle_send_home(shard, parcel);
+        notice_pass(shard, delivery, parcel);
         return;
     }
     delivery->last = parcel;
@@ -810,8 +812,9 @@ void deliver_on_done(struct shard *shard, struct delivery *delivery)
     must(delivery->open == 0);
     rates_settle(shard, delivery_queue(delivery), &delivery->receipt, delivery->is_counted);
     if (delivery->last)
-        settle_send_home(shard, delivery->last);
+        notice_pass(shard, delivery, delivery->last);
     delivery->last = NULL;
+    notice_end(shard, delivery);
     if (!delivery->feed || !feed_must_wait(delivery))
         delivery_free(shard, delivery);
 }

@@ -349,6 +349,12 @@ static int intake_add_rcpt(struct intake_message *intake, const struct intake_cl
     return 0;
 }
 
+static uint32_t notice_flags(const struct conf_source *source)
+{
+    return (source->suppress_local_dsn ? ENVELOPE_NO_DSN : 0u) |
+           (source->dsn_return_default == CONF_DSN_FULL ? ENVELOPE_RETURN_FULL : 0u);
+}
+
 static void fill_envelope(struct intake_message *intake, struct slice rcpts)
 {
     struct shard *shard = intake->shard;
@@ -357,7 +363,7 @@ static void fill_envelope(struct intake_message *intake, struct slice rcpts)
     intake->message->envelope = (struct envelope){
         .message_id = intake->id,
         .accepted_us = intake->wall_us,
-        .flags = intake->flags,
+        .flags = intake->flags | notice_flags(&intake->source),
         .rcpt_count = intake->rcpt_count,
         .client_ip = intake->client_ip,
         .local_ip = intake->local_ip,

@@ -133,6 +133,15 @@ int message_buffer_need(struct message *message, uint32_t min_bytes)
     return result;
 }
 
+int message_buffer_owe(struct message *message, uint32_t min_bytes)
+{
+    uint32_t size;
+    uint8_t class = class_of(min_bytes, &size);
+    int result = add_buffer(message, class, size);
+
+    return result == 0 ? 0 : add_buffer(message, MESSAGE_BUFFER_CLASSES, size);
+}
+
 void message_buffers_drop(struct message *message, uint32_t first, uint32_t count)
 {
     must(first + count <= message->buffer_count);

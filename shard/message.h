@@ -78,6 +78,9 @@ int message_buffer_add(struct message *message, uint32_t min_bytes);
  * bytes_max.
  */
 int message_buffer_need(struct message *message, uint32_t min_bytes);
+/* The same for what must be kept whatever else is in memory: bytes_max does not count. The caller
+ * bounds how many there are. */
+int message_buffer_owe(struct message *message, uint32_t min_bytes);
 /* Frees `count` buffers from `first` on; the others move up. Not for a message that is hot. */
 void message_buffers_drop(struct message *message, uint32_t first, uint32_t count);
 static inline void message_buffer_drop_first(struct message *message)

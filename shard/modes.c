@@ -93,6 +93,8 @@ static void enter(struct shard *shard, struct queue *queue, uint64_t for_ms, con
     if (mode->is_backoff && !mode->is_leaving && !order)
         return;
     shard->mode_counts.entered += !mode->is_backoff;
+    if (!mode->is_backoff)
+        note_mode(shard, queue, reason);
     *mode = (struct queue_mode){
         .is_backoff = true, .since_ns = io_now_ns(shard->io), .since_us = io_wall_us(shard->io)};
     if (for_ms != CONF_UNLIMITED) {
@@ -112,6 +114,7 @@ static void enter(struct shard *shard, struct queue *queue, uint64_t for_ms, con
 static void loosen(struct shard *shard, struct queue *queue)
 {
     shard->mode_counts.left++;
+    note_mode(shard, queue, NULL);
     queue->mode = (struct queue_mode){0};
     take_effect(shard, queue);
 }

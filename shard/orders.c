@@ -30,7 +30,7 @@ static const char *const kind_texts[] = {
 #undef KIND_TEXT
 };
 
-static const char *order_kind_text(enum order_kind kind)
+const char *order_kind_text(enum order_kind kind)
 {
     return kind_texts[kind];
 }
@@ -457,15 +457,6 @@ static bool persist(struct shard *shard, struct order *order, bool is_end, struc
                                 report);
 }
 
-static void tell_log(const struct order *order, const char *what)
-{
-    char address[IPADDR_TEXT_MAX];
-
-    ipaddr_format(&order->facts.source, address);
-    log_warn("%s of %s for %s %s: %s", order_kind_text(order->facts.kind), address,
-             order->facts.who, what, order->facts.reason);
-}
-
 /* Ends it once the log has that; by the timer again when the log has no room. */
 static void loosen(struct shard *shard, struct order *order, struct report *report)
 {
@@ -488,7 +479,7 @@ void orders_on_logged(struct shard *shard, uint32_t index, int32_t status)
         io_timer_arm(shard->io, &order->timer, io_now_ns(shard->io) + LOG_WAIT_NS);
         return;
     }
-    tell_log(order, "is over");
+    note_order(shard, &order->facts, false);
     end(shard, order);
     shard->orders.ended++;
     order->has_news = true;
@@ -513,7 +504,7 @@ static void announce(struct shard *shard, struct order *order, struct report *re
 
     if (!is_logged)
         log_error("a standing order is not in the log: a restart forgets it");
-    tell_log(order, "begins");
+    note_order(shard, &order->facts, true);
     order->allowed = 0;
     order->has_news = true;
     shard->orders.begun++;

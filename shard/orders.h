@@ -140,6 +140,8 @@ struct orders {
     uint64_t forgotten; /* for want of memory */
 };
 
+/* Its word, in the log and on its key. */
+const char *order_kind_text(enum order_kind kind);
 void orders_init(struct shard *shard);
 void orders_fini(struct shard *shard);
 /* Queues that an order held look again; called each turn. */

@@ -482,8 +482,7 @@ bool queues_can_send(const struct shard *shard, const struct queue *queue)
 
     return queue->ready_count > 0 && queue->local == LOCAL_NONE && !queue->paused &&
            queue->has_vmta && !queue->hands_on && !shard->stopping &&
-           queue->settings.delivery != CONF_DELIVERY_DISCARD &&
-           !spool_health_holds_deliveries(spool_health(shard->wiring.spool)) &&
+           queue->settings.delivery != CONF_DELIVERY_DISCARD && !shard_holds_deliveries(shard) &&
            queue->rest_until_ns <= now_ns && queue->site && queue->site_until_ns > now_ns;
 }
 
@@ -532,8 +531,7 @@ bool queues_discards(const struct shard *shard, const struct queue *queue)
 {
     return queue->settings.delivery == CONF_DELIVERY_DISCARD && queue->stay == QUEUE_HERE &&
            !queue->hands_on && queue->has_vmta && !queue->paused && !shard->stopping &&
-           queue->rest_until_ns <= io_now_ns(shard->io) &&
-           !spool_health_holds_deliveries(spool_health(shard->wiring.spool));
+           queue->rest_until_ns <= io_now_ns(shard->io) && !shard_holds_deliveries(shard);
 }
 
 /* Its recipients end here, as fast as the queue's rates allow. */
@@ -541,7 +539,7 @@ static void discard(struct shard *shard, struct queue *queue)
 {
     if (!list_empty(&queue->lane_link))
         lane_leave(queue);
-    if (spool_health_holds_deliveries(spool_health(shard->wiring.spool))) {
+    if (shard_holds_deliveries(shard)) {
         queues_wait(shard, queue, LOG_WAIT_MS, WAIT_DISK);
         return;
     }
@@ -587,7 +585,7 @@ void queues_reconsider(struct shard *shard, struct queue *queue)
     else {
         /* Each says itself what it waits for. What is delivered while the log takes no outcome
          * could not be recorded and would be delivered again. */
-        if (spool_health_holds_deliveries(spool_health(shard->wiring.spool)))
+        if (shard_holds_deliveries(shard))
             queues_wait(shard, queue, LOG_WAIT_MS, WAIT_DISK);
         else if (!list_empty(&queue->lane_link))
             lane_note_ready(queue);

@@ -88,6 +88,8 @@ struct shard *shard_create(struct io *io, const struct shard_options *options)
     site_init(shard);
     doubt_init(shard);
     deliver_init(shard);
+    notice_init(shard);
+    note_init(shard);
     tidy_init(shard);
     return shard;
 }
@@ -98,6 +100,8 @@ void shard_destroy(struct shard *shard)
         return;
     tidy_fini(shard);
     deliver_fini(shard);
+    note_fini(shard);
+    notice_fini(shard);
     doubt_fini(shard);
     site_fini(shard);
     ips_fini(shard);
@@ -282,8 +286,10 @@ static void on_spool_parcel(void *context, struct parcel *parcel)
     case SPOOL_APPEND_COMMIT:
         if (request->flags & LOG_IS_COPY)
             compact_on_appended(shard, container_of(request, struct message, append));
-        else
+        else if (container_of(request, struct message, append)->intake)
             inject_on_appended(shard, container_of(request, struct message, append));
+        else
+            notice_on_appended(shard, container_of(request, struct message, append));
         break;
     case SPOOL_APPEND_OUTCOME:
         slab_free(&shard->outcomes, container_of(request, struct outcome_parcel, request)->index);
@@ -350,7 +356,7 @@ int shard_listen(struct shard *shard, int listen_fd, const char *source_name)
 static bool is_quiet(const struct shard *shard)
 {
     return shard->smtpd_stopped && door_is_idle(shard) && site_open_connections(shard) == 0 &&
-           shard->append_count == 0 && shard->outcomes.count_used == 0 &&
+           shard->append_count == 0 && shard->outcomes.count_used == notice_held_count(shard) &&
            shard->named_records.count_used == 0 && shard->deliveries.count_used == 0 &&
            compact_is_idle(shard);
 }

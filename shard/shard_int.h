@@ -31,6 +31,8 @@
  *   deliver.c  one transaction: load, send, results
  *   settle.c   what becomes of one recipient then
  *   feed.c     the content of a message in chunks, read while it is sent
+ *   note.c     notes to operators, gathered
+ *   notice.c   mail that the shard writes itself: failure notices, copies
  *   doubt.c    by which way a message went that may have been taken, or was greylisted
  *   ahead.c    the message that follows the one under way, in the same flight
  *   tidy.c     memory that nobody needs any more goes back to the system
@@ -64,6 +66,8 @@
 #include "shard/message.h"
 #include "shard/modes.h"
 #include "shard/names.h"
+#include "shard/note.h"
+#include "shard/notice.h"
 #include "shard/orders.h"
 #include "shard/outlook.h"
 #include "shard/policy/domain_fate.h"
@@ -229,6 +233,7 @@ struct outcome_parcel {
     uint16_t home;
     bool is_final;
     bool returns_claim; /* the owner no longer needs the hot message */
+    uint8_t notice;     /* enum notice_want: it goes home when that is durable */
     uint8_t bytes[OUTCOME_BYTES_MAX];
 };
 
@@ -481,6 +486,7 @@ struct delivery {
     uint8_t local_enhanced[3];
     struct log_place place;      /* where the message is being read */
     struct outcome_parcel *last; /* kept back until the client is done with the message */
+    struct list held;            /* outcomes that wait for a notice */
     struct shard *shard;
     struct feed *feed; /* of a message in chunks that was read back */
     struct smtpc_transaction transaction;
@@ -656,7 +662,17 @@ struct shard {
     struct slab wides;
     struct slab feeds;
     struct spool_reader *reader;
+
+    struct notices notices;
+    struct notes notes;
 };
+
+/* What would be delivered now could not be recorded, or not be told to its sender. */
+static inline bool shard_holds_deliveries(const struct shard *shard)
+{
+    return spool_health_holds_deliveries(spool_health(shard->wiring.spool)) ||
+           notice_is_full(shard);
+}
 
 /* Its recipients go elsewhere: after the queue itself, or to another one. */
 static inline bool queue_is_left(const struct queue *queue)

@@ -753,7 +753,7 @@ static void lane_serve(struct shard *shard, struct lane *lane)
     /* While connections stand they serve what is in line here; then other sources do. */
     if (lane->refused_until_ns > io_now_ns(shard->io) && lane->open_count == 0)
         lane_park(shard, lane, lane->refused_until_ns);
-    if (spool_health_holds_deliveries(spool_health(shard->wiring.spool))) {
+    if (shard_holds_deliveries(shard)) {
         lane_put_off(shard, lane, LANE_NO_LOG);
     } else {
         while (!list_empty(&lane->waiting) && !list_empty(&lane->idle))

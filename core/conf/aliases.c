@@ -153,10 +153,27 @@ void aliases_fini(struct conf *conf)
 
 /* ---- Asking ---------------------------------------------------------------------------------- */
 
+/* RFC 5321 4.5.1: mail to postmaster here must reach somebody. */
+static bool is_postmaster(const struct conf *conf, struct slice address)
+{
+    static const struct slice local = SLICE_LITERAL("postmaster@");
+
+    if (conf->postmaster_count == 0 || !slice_starts_nocase(address, local))
+        return false;
+    for (uint32_t i = 0; i < conf->own_name_count; i++)
+        if (slice_equal_nocase(slice_after(address, local.len), conf->own_names[i]))
+            return true;
+    return false;
+}
+
 uint32_t conf_alias(const struct conf *conf, struct slice address, const struct slice **ret_targets)
 {
     const struct alias *alias = conf->aliases != NULL ? find_alias(conf->aliases, address) : NULL;
 
+    if (alias == NULL && is_postmaster(conf, address)) {
+        *ret_targets = conf->postmasters;
+        return conf->postmaster_count;
+    }
     *ret_targets = alias != NULL ? alias->targets : NULL;
     return alias != NULL ? alias->target_count : 0;
 }

@@ -204,6 +204,7 @@ int build_snapshot(struct conf *conf, const struct tree *tree,
         build_relay(&build);
         build_aliases(&build);
         build_included(&build);
+        build_notices(&build);
         build_reply_lists(&build);
         build_rewrite_lists(&build);
         rc = build_groups(&build);

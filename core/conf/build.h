@@ -64,6 +64,8 @@ int build_ways(struct build *build);
 int build_rollups(struct build *build);
 /* The hosts of a roll-up, for its queue, where that has no route of its own. */
 void rollup_apply(const struct conf *conf, struct slice domain, struct conf_queue *queue);
+/* Postmasters, our names, and what notices are written with. */
+void build_notices(struct build *build);
 void build_spools(struct build *build);
 void build_acct_files(struct build *build);
 

@@ -146,6 +146,12 @@ struct conf_global {
     bool track_first_attempt;      /* track-time-first-attempt */
     bool allow_private_mx; /* destinations in private ranges learnt from DNS (default yes) */
     const char *warm_up_time_zone;
+    /* Templates of notices (core/mail/dsn.h); NULL = ours. */
+    const char *custom_dsn_from;
+    const char *dsn_failed_from;
+    const char *dsn_failed_subject;
+    const char *dsn_failed_body_from; /* the file */
+    struct slice dsn_failed_body;     /* its lines with CRLF */
 };
 
 const struct conf_global *conf_global(const struct conf *conf);
@@ -174,6 +180,13 @@ enum conf_require {
     CONF_REQUIRE_OFF,
     CONF_REQUIRE_WARN, /* a line in the log */
     CONF_REQUIRE_REJECT,
+};
+
+/* How much of a message its failure notice brings back. */
+enum conf_dsn_return {
+    CONF_DSN_HEADERS,
+    CONF_DSN_FULL,
+    CONF_DSN_SYSTEM, /* the header, as long as no message asks for more itself */
 };
 
 /* What messages of a source may set for themselves; bits as the choices of allow-message-settings
@@ -240,6 +253,8 @@ struct conf_source {
     const char *allow_virtual_mta;     /* names between commas; NULL = all */
     const char *invalid_vmta_fallback; /* NULL = none */
     const char *remove_header;         /* names between commas; NULL = none */
+    bool suppress_local_dsn;
+    uint32_t dsn_return_default; /* enum conf_dsn_return */
     bool add_received_header;
     bool hide_message_source;
     bool allow_chunking;
@@ -316,7 +331,8 @@ struct slice conf_rewrite(const struct conf_rewrite_list *list, struct slice sen
                           size_t room_bytes);
 /* Whether everybody may send to the address: relay-domain, relay-address. */
 bool conf_relays(const struct conf *conf, struct slice address, struct regex_scratch *scratch);
-/* How many addresses the mail for this one goes to; 0 when it is no alias. */
+/* How many addresses the mail for this one goes to; 0 when it is no alias. postmaster at one of our
+ * host names is one of those that `postmaster` names, unless an alias says otherwise. */
 uint32_t conf_alias(const struct conf *conf, struct slice address,
                     const struct slice **ret_targets);
 /* Messages that name no virtual MTA that there is, and are taken all the same, are queued for this
@@ -501,6 +517,13 @@ struct conf_queue {
     const char *max_cold_msg; /* counts by days, see cold.h; lives as long as the snapshot */
     const char *queue_to;     /* name of the queue that takes the mail, or NULL; see conf_way */
     const char *reroute_to;   /* likewise a virtual MTA or pool */
+    /* Notices. The first two count where the domain is the sender's. The texts live as long as the
+     * snapshot; NULL = nobody. */
+    bool deliver_local_dsn;
+    bool dsn_plain_text;
+    const char *bcc_upon_delivery;
+    const char *backoff_notify; /* addresses between commas, like the next */
+    const char *disabled_source_ip_notify;
     bool log_commands;
     bool log_connections;
     bool log_data;

@@ -121,6 +121,7 @@ enum directive_store {
     STORE_RATE,
     /* Gathered while the snapshot is built. */
     STORE_HOST_NAME,
+    STORE_POSTMASTER,
     STORE_NAME_SERVER,
     STORE_LISTENER,
     STORE_SPOOL,

@@ -105,6 +105,10 @@ struct conf {
     uint32_t reply_list_count;
     struct alias_table *aliases; /* NULL = none */
     struct included_file *included;
+    const struct slice *postmasters;
+    uint32_t postmaster_count;
+    const struct slice *own_names; /* all that host-name says, or the machine's */
+    uint32_t own_name_count;
     struct conf_address_list *relay; /* NULL = none */
     struct conf_rewrite_list *rewrite_lists;
     uint32_t rewrite_list_count;

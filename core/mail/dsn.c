@@ -3,7 +3,7 @@
 /* RFC 5322 2.1.1 allows 998 octets a line; what templates make of a header stays below. */
 #define HEADER_VALUE_MAX 900u
 /* What stands around the values, and for each recipient around his. */
-#define FRAME_BYTES      4096u
+#define FRAME_BYTES      2048u
 #define RCPT_FRAME_BYTES 512u
 /* What the variables of a body template make of it at most, more than it is. */
 #define BODY_GROWTH_MAX  4096u
@@ -390,7 +390,9 @@ static void put_original(struct writer *w, const struct dsn *dsn)
 size_t dsn_bytes_max(const struct dsn *dsn)
 {
     size_t bytes = FRAME_BYTES + 2 * HEADER_VALUE_MAX + dsn->host.len * 8 + dsn->sender.len +
-                   dsn->envelope_id.len + dsn->body.len * 2 + BODY_GROWTH_MAX;
+                   dsn->envelope_id.len +
+                   (dsn->body.len > 0 ? dsn->body.len * 2 + BODY_GROWTH_MAX : 0);
+    size_t content = 0;
 
     /* An address stands plainly in the text, and in the report with escapes. */
     for (uint32_t i = 0; i < dsn->rcpt_count; i++) {
@@ -399,9 +401,9 @@ size_t dsn_bytes_max(const struct dsn *dsn)
         bytes += RCPT_FRAME_BYTES + rcpt->address.len * 9 + rcpt->orcpt.len * 8 +
                  rcpt->diagnostic.len * 2 + rcpt->remote_mta.len * 2 + rcpt->status.len;
     }
-    for (uint32_t i = 0; dsn->returns_content && i < dsn->content_count; i++)
-        bytes += dsn->content[i].iov_len;
-    return bytes + (dsn->returns_content ? 0 : DSN_HEADER_MAX);
+    for (uint32_t i = 0; i < dsn->content_count; i++)
+        content += dsn->content[i].iov_len;
+    return bytes + (dsn->returns_content || content < DSN_HEADER_MAX ? content : DSN_HEADER_MAX);
 }
 
 void dsn_write(const struct dsn *dsn, struct text *text, struct dsn_facts *ret_facts)

@@ -111,7 +111,7 @@ class Daemon:
     def base(self):
         return (f'host-name relay.test\ncontrol-socket {self.control_path}\nshards 2\n'
                 f'smtp-listener {self.listen}:2525\ntotal-max-smtp-in 1000\n'
-                f'<source 127.0.0.0/8>\n    always-allow-relaying yes\n    default-virtual-mta v\n'
+                f'<source 127.0.0.0/8>\n    always-allow-relaying yes\n    suppress-local-dsn yes\n    default-virtual-mta v\n'
                 f'</source>\n'
                 f'<virtual-mta v>\n    smtp-source-host {self.source} v.relay.test\n'
                 f'</virtual-mta>\n'

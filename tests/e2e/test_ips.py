@@ -46,7 +46,7 @@ def sender(world, wires, name='daemon', sources=(1, 2), domains='', more=''):
     return world.daemon(
         f'host-name relay.test\ncontrol-socket {{daemon.control_path}}\nshards 2\n'
         f'smtp-listener {{daemon.listen}}:2525\n'
-        f'<source 127.0.0.0/8>\n    always-allow-relaying yes\n    default-virtual-mta v\n'
+        f'<source 127.0.0.0/8>\n    always-allow-relaying yes\n    suppress-local-dsn yes\n    default-virtual-mta v\n'
         f'</source>\n<virtual-mta v>\n{hosts}</virtual-mta>\n'
         f'<spool {{daemon.spool_path}}>\n    segment-size 2m\n</spool>\n'
         f'<acct-file {{daemon.acct_path}}>\n    records d,b\n</acct-file>\n{domains}'

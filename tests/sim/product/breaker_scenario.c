@@ -187,7 +187,8 @@ static void raise_stage(struct stage *stage)
     static const char config[] =
         "host-name mta.test\nsmtp-listener 127.0.0.1:2525\n<spool /spool>\n</spool>\n"
         "<provider big>\n mx .big.test\n</provider>\n"
-        "<source 127.0.0.1>\n always-allow-relaying yes\n default-virtual-mta v\n</source>\n"
+        "<source 127.0.0.1>\n always-allow-relaying yes\n suppress-local-dsn yes\n "
+        "default-virtual-mta v\n</source>\n"
         "<virtual-mta v>\n smtp-source-host 10.9.0.1 v.test\n</virtual-mta>\n"
         "<domain *>\n max-smtp-out 10\n retry-after 10m\n</domain>\n";
     const struct ipaddr_port at = {{IPADDR_V4, {10, 0, 0, 1}}, 25};

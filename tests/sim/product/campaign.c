@@ -170,7 +170,8 @@ static void configure(struct stage *stage, const char *vmta, const char *domain)
                    "host-name mta.test\nsmtp-listener 127.0.0.1:2525\nhot-set-size 64m\n"
                    "provider-pack on\n"
                    "total-max-smtp-out 2000\n<spool /spool>\n</spool>\n"
-                   "<source 127.0.0.1>\n always-allow-relaying yes\n default-virtual-mta pool\n"
+                   "<source 127.0.0.1>\n always-allow-relaying yes\n suppress-local-dsn yes\n "
+                   "default-virtual-mta pool\n"
                    " process-x-job yes\n max-message-size 10m\n</source>\n"
                    "<domain *>\n%s</domain>\n",
                    domain);

@@ -206,7 +206,8 @@ static void raise_stage(struct stage *stage, const char *name, uint32_t domain_c
     *stage = (struct stage){.name = name, .gone_from = UINT32_MAX};
     snprintf(config, sizeof(config),
              "host-name mta.test\nsmtp-listener 127.0.0.1:2525\n<spool /spool>\n</spool>\n"
-             "<source 127.0.0.1>\n always-allow-relaying yes\n default-virtual-mta v\n</source>\n"
+             "<source 127.0.0.1>\n always-allow-relaying yes\n suppress-local-dsn yes\n "
+             "default-virtual-mta v\n</source>\n"
              "<virtual-mta v>\n smtp-source-host 10.9.0.1 v.test\n%s</virtual-mta>\n",
              more);
     if (conf_load_text("sim", config, NULL, report, NULL, &stage->conf) < 0)

@@ -206,7 +206,8 @@ static const char *config_text(const char *vmta, const char *domain, const char 
 
     snprintf(text, sizeof(text),
              "host-name mta.test\nsmtp-listener 127.0.0.1:2525\n<spool /spool>\n</spool>\n"
-             "<source 127.0.0.1>\n always-allow-relaying yes\n default-virtual-mta v\n</source>\n"
+             "<source 127.0.0.1>\n always-allow-relaying yes\n suppress-local-dsn yes\n "
+             "default-virtual-mta v\n</source>\n"
              "<virtual-mta v>\n smtp-source-host 10.9.0.1 v1.test\n"
              " smtp-source-host 10.9.0.2 v2.test\n%s</virtual-mta>\n"
              "<domain *>\n retry-after 10m\n max-rcpt-per-transaction 100\n%s</domain>\n%s",

@@ -268,7 +268,8 @@ static void configure(struct stage *stage)
     at += snprintf(at, (size_t)(end - at),
                    "host-name mta.test\nsmtp-listener 127.0.0.1:2525\nhot-set-size 16m\n"
                    "total-max-smtp-out %u\n<spool /spool>\n</spool>\n"
-                   "<source 127.0.0.1>\n always-allow-relaying yes\n default-virtual-mta pool\n"
+                   "<source 127.0.0.1>\n always-allow-relaying yes\n suppress-local-dsn yes\n "
+                   "default-virtual-mta pool\n"
                    "</source>\n<domain *>\n max-smtp-out %u\n retry-after 10m\n"
                    " bounce-after 2d\n</domain>\n",
                    ALL_MAX, VMTA_MAX);

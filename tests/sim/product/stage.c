@@ -251,13 +251,13 @@ void stage_raise(struct stage *stage, const char *name, const struct stage_optio
     char *config;
 
     *stage = (struct stage){.name = name};
-    if (asprintf(
-            &config,
-            "host-name mta.test\nsmtp-listener 127.0.0.1:2525\n%s<spool /spool>\n</spool>\n"
-            "<source 127.0.0.1>\n always-allow-relaying yes\n default-virtual-mta v\n</source>\n"
-            "<virtual-mta v>\n smtp-source-host 10.9.0.1 v.test\n%s</virtual-mta>\n"
-            "<domain *>\n%s</domain>\n",
-            lines(options->global), lines(options->vmta), lines(options->domain)) < 0 ||
+    if (asprintf(&config,
+                 "host-name mta.test\nsmtp-listener 127.0.0.1:2525\n%s<spool /spool>\n</spool>\n"
+                 "<source 127.0.0.1>\n always-allow-relaying yes\n suppress-local-dsn yes\n "
+                 "default-virtual-mta v\n</source>\n"
+                 "<virtual-mta v>\n smtp-source-host 10.9.0.1 v.test\n%s</virtual-mta>\n"
+                 "<domain *>\n%s</domain>\n",
+                 lines(options->global), lines(options->vmta), lines(options->domain)) < 0 ||
         conf_load_text("sim", config, NULL, report, NULL, &stage->conf) < 0)
         abort();
     free(config);

@@ -664,7 +664,8 @@ static void load_conf(struct timeline *t)
         text, sizeof(text),
         "host-name mta.test\nsmtp-listener 127.0.0.1:2525\nsmtp-source-host 10.9.0.1 mta.test\n"
         "<spool /spool>\n</spool>\n"
-        "<source 127.0.0.1>\n always-allow-relaying yes\n default-virtual-mta v\n</source>\n"
+        "<source 127.0.0.1>\n always-allow-relaying yes\n suppress-local-dsn yes\n "
+        "default-virtual-mta v\n</source>\n"
         "<virtual-mta v>\n smtp-source-host 10.9.0.1 s1.test\n%s</virtual-mta>\n"
         "<domain *>\n max-smtp-out %u\n retry-after 10m\n connection-idle-timeout 5s\n"
         "%s%s%s</domain>\n%s%s%s%s%s%s",

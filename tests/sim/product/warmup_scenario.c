@@ -350,7 +350,8 @@ static void report(void *context, enum conf_severity severity, const char *file,
 static const char config[] =
     "host-name mta.test\nsmtp-listener 127.0.0.1:2525\n"
     "warm-up-time-zone " ZONE "\n<spool /spool>\n</spool>\n"
-    "<source 127.0.0.1>\n always-allow-relaying yes\n process-x-virtual-mta yes\n"
+    "<source 127.0.0.1>\n always-allow-relaying yes\n suppress-local-dsn yes\n "
+    "process-x-virtual-mta yes\n"
     " default-virtual-mta warm\n</source>\n"
     "<domain *>\n retry-after 10m\n bounce-after 90d\n</domain>\n"
     "<virtual-mta warm>\n smtp-source-host 10.9.0.1 warm.test\n cold-virtual-mta cold\n"

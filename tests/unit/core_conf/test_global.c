@@ -187,8 +187,8 @@ static void warnings(void **state)
         unsigned count;
     } cases[] = {
         {"run-as-root yes\n", "test:1: run-as-root is accepted and ignored:", 1},
-        {"postmaster a@example.com\npostmaster b@example.com\n",
-         "test:1: postmaster is accepted but has no effect yet", 1},
+        {"http-access 10/8 none\nhttp-access 11/8 none\n",
+         "test:1: http-access is accepted but has no effect yet", 1},
         {"<domain a>\nuse-dane yes\n</domain>\n<domain b>\nuse-dane no\n</domain>\n",
          "test:2: use-dane", 1},
         {"<domain a>\nlog-tls yes\n</domain>\n",

@@ -1,0 +1,439 @@
+#include "shard/notice.h"
+
+#include "core/base/log.h"
+#include "core/mail/dsn.h"
+#include "shard/planted.h"
+#include "shard/settle.h"
+#include "shard/shard_int.h"
+
+#define RETRY_NS          1000000000ull
+/* Recipients that one notice speaks of. */
+#define RCPTS_MAX         64u
+/* Of the original that is brought back whole; of a larger one, its header. */
+#define CONTENT_BYTES_MAX 49152u
+
+static void on_timer(struct io_timer *timer);
+
+void notice_init(struct shard *shard)
+{
+    slab_init(&shard->notices.slab, sizeof(struct notice), 65536);
+    list_init(&shard->notices.waiting);
+    io_timer_init(&shard->notices.timer, on_timer);
+}
+
+void notice_fini(struct shard *shard)
+{
+    const struct slab *slab = &shard->notices.slab;
+
+    io_timer_stop(shard->io, &shard->notices.timer);
+    for (uint32_t i = 0; i < slab->count_grown; i++)
+        if (slab_is_live(slab, i))
+            message_free(((struct notice *)slab_at(slab, i))->message);
+    slab_fini(&shard->notices.slab);
+}
+
+bool notice_is_full(const struct shard *shard)
+{
+    return shard->notices.slab.count_used >= NOTICES_OPEN_MAX;
+}
+
+uint32_t notice_held_count(const struct shard *shard)
+{
+    uint32_t count = 0;
+
+    for (const struct list *at = shard->notices.waiting.next; at != &shard->notices.waiting;
+         at = at->next) {
+        const struct notice *notice = container_of(at, const struct notice, link);
+
+        for (const struct list *held = notice->held.next; held != &notice->held; held = held->next)
+            count++;
+    }
+    return count;
+}
+
+/* ---- Appending ------------------------------------------------------------------------------- */
+
+static void release(struct shard *shard, struct list *held)
+{
+    while (!list_empty(held)) {
+        struct list *link = list_pop_front(held);
+
+        settle_send_home(shard, container_of(link, struct outcome_parcel, request.link));
+    }
+}
+
+static void wait(struct shard *shard, struct notice *notice)
+{
+    if (list_empty(&shard->notices.waiting))
+        io_timer_arm(shard->io, &shard->notices.timer, io_now_ns(shard->io) + RETRY_NS);
+    list_push_back(&shard->notices.waiting, &notice->link);
+}
+
+static void post(struct shard *shard, struct notice *notice)
+{
+    struct message *message = notice->message;
+
+    if (!home_reserve(shard, 1)) {
+        wait(shard, notice);
+        return;
+    }
+    message->append = (struct log_request){
+        .parcel = {.kind = SPOOL_APPEND_MESSAGE, .from = shard->wiring.spool_client},
+        .payload = message->payload,
+        .payload_count = message_payload(message),
+        .payload_bytes = message->bytes,
+        .message_id = message->envelope.message_id,
+    };
+    message->home = notice->index;
+    list_init(&message->append.link);
+    shard->append_count++;
+    mailbox_post(shard->wiring.to_spool, &message->append.parcel);
+}
+
+/* A stopped shard's spool may be gone. */
+static void on_timer(struct io_timer *timer)
+{
+    struct shard *shard = container_of(timer, struct shard, notices.timer);
+    struct list again;
+
+    if (shard->is_stopped)
+        return;
+    list_init(&again);
+    while (!list_empty(&shard->notices.waiting))
+        list_push_back(&again, list_pop_front(&shard->notices.waiting));
+    while (!list_empty(&again))
+        post(shard, container_of(list_pop_front(&again), struct notice, link));
+}
+
+void notice_on_appended(struct shard *shard, struct message *message)
+{
+    struct notice *notice = slab_at(&shard->notices.slab, message->home);
+
+    must(notice->message == message && shard->append_count > 0);
+    shard->append_count--;
+    home_unreserve(shard, 1);
+    if (message->append.status < 0) {
+        wait(shard, notice);
+        return;
+    }
+    shard->notices.written++;
+    shard->totals.accepted_messages++;
+    shard->totals.accepted_rcpts += message->envelope.rcpt_count;
+    shard->totals.accepted_bytes += envelope_content_bytes(&message->envelope);
+    home_register(shard, message);
+    release(shard, &notice->held);
+    slab_free(&shard->notices.slab, notice->index);
+}
+
+/* ---- Composing ------------------------------------------------------------------------------- */
+
+static struct slice way_out(const struct shard *shard, struct slice vmta)
+{
+    if (conf_vmta_named(shard->conf, vmta))
+        return vmta;
+    return slice_str(conf_vmta_name(shard->conf, CONF_VMTA_DEFAULT));
+}
+
+static void fill_envelope(struct shard *shard, const struct notice_mail *mail,
+                          struct envelope *envelope)
+{
+    *envelope = (struct envelope){
+        .message_id = shard->next_id++,
+        .accepted_us = io_wall_us(shard->io),
+        .flags = ENVELOPE_LOCAL | ENVELOPE_NO_DSN,
+        .rcpt_count = mail->rcpt_count,
+        .client_ip = {.family = IPADDR_V4, .bytes = {127, 0, 0, 1}},
+        .local_ip = {.family = IPADDR_V4, .bytes = {127, 0, 0, 1}},
+        .sender = mail->sender,
+        .vmta = way_out(shard, mail->vmta),
+        .source_type = SLICE_LITERAL("local"),
+        .client_helo = slice_str(conf_global(shard->conf)->host_name),
+        .rcpts = mail->rcpts,
+    };
+}
+
+bool notice_send(struct shard *shard, const struct notice_mail *mail,
+                 void (*write)(void *context, struct slice id, struct text *text,
+                               struct dsn_facts *ret_facts),
+                 void *context, struct list *held)
+{
+    struct message *message = message_alloc(&shard->pool);
+    struct envelope envelope;
+    struct message_buffer *buffer;
+    struct dsn_facts facts = {0};
+    struct notice *notice;
+    struct wire_writer w;
+    struct text text;
+    char id[14];
+    uint32_t index;
+
+    fill_envelope(shard, mail, &envelope);
+    notice = message ? slab_alloc(&shard->notices.slab, &index) : NULL;
+    if (!notice || message_buffer_owe(message, (uint32_t)(envelope_bytes_max(&envelope) +
+                                                          mail->content_bytes_max + 1)) < 0) {
+        if (notice)
+            slab_free(&shard->notices.slab, index);
+        message_free(message);
+        return false;
+    }
+    buffer = &message->buffers[0];
+    wire_writer_init(&w, buffer->data, buffer->size);
+    envelope_encode(&envelope, &w);
+    must(!w.failed);
+    buffer->used = (uint32_t)wire_written(&w);
+    must(envelope_decode(slice_of(buffer->data, buffer->used), &message->envelope) == 0);
+    inject_format_id(envelope.message_id, id);
+    text = text_in((char *)buffer->data + buffer->used, buffer->size - buffer->used);
+    write(context, slice_str(id), &text, &facts);
+    must(!text.is_cut);
+    message->envelope.body_bytes = (uint32_t)text.len;
+    message->envelope.stuffed_dots = facts.stuffed_dots;
+    message->envelope.flags |= facts.is_8bit ? ENVELOPE_8BIT : 0;
+    wire_writer_init(&w, buffer->data, buffer->used);
+    envelope_encode_counts(&message->envelope, &w);
+    buffer->used += (uint32_t)text.len;
+    message->bytes = buffer->used;
+    notice->message = message;
+    notice->index = index;
+    list_init(&notice->link);
+    list_init(&notice->held);
+    while (held && !list_empty(held))
+        list_push_back(&notice->held, list_pop_front(held));
+    post(shard, notice);
+    return true;
+}
+
+static bool put_rcpt(const struct address *address, struct wire_writer *w)
+{
+    struct envelope_rcpt rcpt = {
+        .address = address->text, .orcpt = SLICE_EMPTY, .host = address_host(address)};
+
+    envelope_put_rcpt(w, &rcpt);
+    return !w->failed;
+}
+
+bool notice_put_rcpt(struct slice text, struct wire_writer *w)
+{
+    struct address address;
+
+    return address_parse(text, ADDRESS_ALLOW_UTF8, &address) == 0 && !address.is_local_only &&
+           put_rcpt(&address, w);
+}
+
+/* ---- Failures -------------------------------------------------------------------------------- */
+
+struct failure {
+    struct dsn dsn;
+    struct dsn_rcpt rcpts[RCPTS_MAX];
+    struct iovec content[MESSAGE_IOV_MAX];
+};
+
+static void write_failure(void *context, struct slice id, struct text *text,
+                          struct dsn_facts *ret_facts)
+{
+    struct failure *failure = context;
+
+    failure->dsn.id = id;
+    dsn_write(&failure->dsn, text, ret_facts);
+}
+
+static void add_rcpt(struct failure *failure, const struct outcome_parcel *parcel)
+{
+    struct outcome outcome;
+    int result = outcome_decode(slice_of(parcel->iov.iov_base, parcel->iov.iov_len), &outcome);
+
+    must(result == 0);
+    failure->rcpts[failure->dsn.rcpt_count++] = (struct dsn_rcpt){
+        .address = outcome.rcpt,
+        .orcpt = outcome.orcpt,
+        .status = outcome.status,
+        .diagnostic = outcome.diag,
+        .remote_mta = outcome.dsn_mta,
+        .remote_ip = outcome.destination_ip,
+        .last_attempt_us = outcome.dsn_mta.len > 0 ? outcome.logged_us : 0,
+    };
+}
+
+static struct slice template(const char *text)
+{
+    return text ? slice_str(text) : SLICE_EMPTY;
+}
+
+/* Of a message that was read back in chunks nothing is at hand. */
+static void fill_failure(struct shard *shard, const struct delivery *delivery,
+                         const struct conf_queue *settings, struct failure *failure)
+{
+    const struct envelope *envelope = &delivery->message->envelope;
+    const struct conf_global *global = conf_global(shard->conf);
+    bool is_whole = !delivery->feed && delivery->place.large == 0 && !delivery->message->is_partial;
+
+    failure->dsn = (struct dsn){
+        .is_plain_text = settings->dsn_plain_text,
+        .returns_content =
+            (envelope->flags & ENVELOPE_RETURN_FULL) != 0 &&
+            envelope_content_bytes(envelope) + envelope->stuffed_dots <= CONTENT_BYTES_MAX,
+        .content_is_8bit = (envelope->flags & ENVELOPE_8BIT) != 0,
+        .host = slice_str(global->host_name),
+        .now_us = io_wall_us(shard->io),
+        .arrival_us = envelope->accepted_us,
+        .sender = envelope->sender,
+        .envelope_id = envelope->envelope_id,
+        .from =
+            template(global->dsn_failed_from ? global->dsn_failed_from : global->custom_dsn_from),
+        .subject = template(global->dsn_failed_subject),
+        .body = global->dsn_failed_body,
+        .rcpts = failure->rcpts,
+        .content = failure->content,
+        .content_count = is_whole ? message_content(delivery->message, failure->content) : 0,
+    };
+}
+
+/* Writes one notice of the outcomes in group, which wait for it. */
+static void send_failure(struct shard *shard, const struct delivery *delivery, struct list *group)
+{
+    const struct envelope *envelope = &delivery->message->envelope;
+    uint8_t rcpt_room[ADDRESS_PATH_MAX + ADDRESS_HOST_MAX + 16];
+    struct conf_queue settings;
+    struct address address;
+    struct failure failure;
+    struct notice_mail mail;
+    struct wire_writer w;
+
+    wire_writer_init(&w, rcpt_room, sizeof(rcpt_room));
+    if (planted("shard/failure-without-notice") ||
+        address_parse(envelope->sender, ADDRESS_ALLOW_UTF8, &address) < 0 ||
+        !put_rcpt(&address, &w)) {
+        release(shard, group);
+        return;
+    }
+    conf_queue(shard->conf, address_host(&address), conf_vmta_id(shard->conf, envelope->vmta),
+               &settings);
+    if (!settings.deliver_local_dsn) {
+        release(shard, group);
+        return;
+    }
+    fill_failure(shard, delivery, &settings, &failure);
+    for (const struct list *at = group->next; at != group; at = at->next)
+        add_rcpt(&failure, container_of(at, const struct outcome_parcel, request.link));
+    mail = (struct notice_mail){
+        .sender = SLICE_EMPTY,
+        .rcpts = slice_of(rcpt_room, wire_written(&w)),
+        .rcpt_count = 1,
+        .vmta = envelope->vmta,
+        .content_bytes_max = dsn_bytes_max(&failure.dsn),
+    };
+    if (!notice_send(shard, &mail, write_failure, &failure, group)) {
+        shard->notices.lost++;
+        log_error("no memory for a failure notice to %.*s", (int)envelope->sender.len,
+                  (const char *)envelope->sender.data);
+        release(shard, group);
+    }
+}
+
+/* ---- Copies ---------------------------------------------------------------------------------- */
+
+struct copy {
+    const struct message *message;
+    struct iovec content[MESSAGE_IOV_MAX];
+    uint32_t content_count;
+};
+
+static void write_copy(void *context, struct slice id, struct text *text,
+                       struct dsn_facts *ret_facts)
+{
+    const struct copy *copy = context;
+    const struct envelope *envelope = &copy->message->envelope;
+
+    (void)id;
+    for (uint32_t i = 0; i < copy->content_count; i++)
+        text_put(text, slice_of(copy->content[i].iov_base, copy->content[i].iov_len));
+    *ret_facts = (struct dsn_facts){.stuffed_dots = envelope->stuffed_dots,
+                                    .is_8bit = (envelope->flags & ENVELOPE_8BIT) != 0};
+}
+
+/* One copy, whatever number of recipients the receiver took the message for. */
+static void send_copy(struct shard *shard, const struct delivery *delivery, struct list *group)
+{
+    const struct queue *queue = slab_at(&shard->queues, delivery->queue);
+    const struct envelope *envelope = &delivery->message->envelope;
+    const char *bcc = queue->settings.bcc_upon_delivery;
+    uint8_t rcpt_room[ADDRESS_PATH_MAX + ADDRESS_HOST_MAX + 16];
+    struct copy copy = {.message = delivery->message};
+    struct notice_mail mail;
+    struct wire_writer w;
+    uint64_t bytes = envelope_content_bytes(envelope) + envelope->stuffed_dots;
+
+    wire_writer_init(&w, rcpt_room, sizeof(rcpt_room));
+    if (!bcc || bytes > CONTENT_BYTES_MAX || delivery->feed || delivery->place.large > 0 ||
+        delivery->message->is_partial || !notice_put_rcpt(slice_str(bcc), &w)) {
+        if (bcc)
+            log_warn("no copy of a message for %s: it is larger than 48 KB", bcc);
+        release(shard, group);
+        return;
+    }
+    copy.content_count = message_content(delivery->message, copy.content);
+    mail = (struct notice_mail){
+        .sender = SLICE_EMPTY,
+        .rcpts = slice_of(rcpt_room, wire_written(&w)),
+        .rcpt_count = 1,
+        .vmta = envelope->vmta,
+        .content_bytes_max = bytes,
+    };
+    if (!notice_send(shard, &mail, write_copy, &copy, group)) {
+        shard->notices.lost++;
+        log_error("no memory for a copy of a message for %s", bcc);
+        release(shard, group);
+    }
+}
+
+/* ---- Deliveries ------------------------------------------------------------------------------ */
+
+enum notice_want notice_wanted(const struct conf_queue *settings, const struct outcome *outcome,
+                               const struct message *message)
+{
+    uint32_t flags = message ? message->envelope.flags : ENVELOPE_LOCAL;
+
+    if ((outcome->flags & (OUTCOME_BY_OPERATOR | OUTCOME_DISCARDED)) || (flags & ENVELOPE_LOCAL))
+        return NOTICE_NONE;
+    if (outcome->kind == OUTCOME_DELIVERED)
+        return settings->bcc_upon_delivery ? NOTICE_COPY : NOTICE_NONE;
+    if (outcome->kind != OUTCOME_BOUNCED || (flags & ENVELOPE_NO_DSN) ||
+        message->envelope.sender.len == 0)
+        return NOTICE_NONE;
+    return NOTICE_OF_FAILURE;
+}
+
+void notice_pass(struct shard *shard, struct delivery *delivery, struct outcome_parcel *parcel)
+{
+    if (parcel->notice == NOTICE_NONE)
+        settle_send_home(shard, parcel);
+    else
+        list_push_back(&delivery->held, &parcel->request.link);
+}
+
+void notice_end(struct shard *shard, struct delivery *delivery)
+{
+    struct list failed, copied;
+    uint32_t count = 0;
+
+    if (list_empty(&delivery->held))
+        return;
+    list_init(&failed);
+    list_init(&copied);
+    while (!list_empty(&delivery->held)) {
+        struct list *link = list_pop_front(&delivery->held);
+        bool is_copy =
+            container_of(link, struct outcome_parcel, request.link)->notice == NOTICE_COPY;
+
+        list_push_back(is_copy ? &copied : &failed, link);
+        count += !is_copy;
+        if (count < RCPTS_MAX || is_copy)
+            continue;
+        send_failure(shard, delivery, &failed);
+        count = 0;
+    }
+    if (!list_empty(&failed))
+        send_failure(shard, delivery, &failed);
+    if (!list_empty(&copied))
+        send_copy(shard, delivery, &copied);
+}
