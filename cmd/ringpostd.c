@@ -518,6 +518,7 @@ static int run(struct daemon *daemon)
     log_info("ringpostd %s: %u shards, ready", RINGPOST_VERSION, daemon->plan.count);
     if (daemon->foreground)
         dprintf(STDERR_FILENO, "ready\n");
+    threads_stand_back("control");
     io_run(daemon->control_io);
     resolver_stop(daemon->resolver);
     pthread_join(resolver, NULL);

@@ -3,11 +3,17 @@
 #include "core/base/err.h"
 #include "core/base/log.h"
 
+#include <errno.h>
 #include <hwloc.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <unistd.h>
+
+/* A third of the weight of a shard: a reload or a long answer slows no delivery, and is not
+ * starved. */
+#define STAND_BACK_NICE 5
 
 /* jemalloc's control call; absent where the program runs on another allocator (sanitizers). */
 extern int mallctl(const char *name, void *old, size_t *old_len, void *new_value, size_t new_len)
@@ -92,4 +98,11 @@ void threads_settle(uint16_t cpu, const char *name)
     if (mallctl && (mallctl("arenas.create", &arena, &len, NULL, 0) != 0 ||
                     mallctl("thread.arena", NULL, NULL, &arena, sizeof(arena)) != 0))
         log_warn("%s: no memory arena of its own", name);
+}
+
+void threads_stand_back(const char *name)
+{
+    /* On Linux the niceness that setpriority() sets is the calling thread's alone. */
+    if (setpriority(PRIO_PROCESS, 0, STAND_BACK_NICE) != 0)
+        log_warn("%s: cannot stand back: %s", name, err_text(-errno));
 }

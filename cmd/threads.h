@@ -21,3 +21,6 @@ int threads_plan(const struct conf_global *global, struct threads_plan *ret_plan
 /* Binds the calling thread to the processor and gives it an arena. A failure is logged and the
  * thread goes on unpinned. */
 void threads_settle(uint16_t cpu, const char *name);
+/* From here on the calling thread gives way to others of this process where they want the same
+ * processor. It cannot be taken back without a privilege. A failure is logged. */
+void threads_stand_back(const char *name);
