@@ -31,6 +31,7 @@ struct intake_client {
     struct ipaddr_port peer;
     struct ipaddr_port local;
     struct slice helo;
+    struct slice type;                /* how it comes, for accounting: a constant; empty = "smtp" */
     bool esmtp;                       /* EHLO rather than HELO */
     const struct conf_source *source; /* settings as they were when admit() let the client in */
     const char *listener_source;      /* the listener's named source, or NULL */

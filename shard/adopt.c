@@ -9,6 +9,7 @@
 #include "core/base/mem.h"
 #include "core/conf/provider.h"
 #include "core/conf/rollup.h"
+#include "shard/pickup.h"
 #include "shard/place.h"
 #include "shard/planted.h"
 #include "shard/provider.h"
@@ -43,6 +44,7 @@ static void take(struct shard *shard)
     grow_pool_turns(shard);
     lease_adopt(shard);
     resolve_adopt(shard);
+    pickup_adopt(shard->pickup);
     smtpd_set_host_name(shard->smtpd, conf_global(shard->conf)->host_name);
 }
 

@@ -260,6 +260,7 @@ static int intake_begin(void *taker, const struct intake_client *client,
     intake->flags = (params->smtputf8 ? ENVELOPE_SMTPUTF8 : 0) |
                     (params->body_8bitmime ? ENVELOPE_BODY_8BITMIME : 0);
     intake->listener_source = client->listener_source;
+    intake->type = client->type.len > 0 ? client->type : SLICE_LITERAL("smtp");
     intake->is_esmtp = client->esmtp;
     follow_source(shard, client, &intake->source);
     *ret_message = intake;
@@ -373,7 +374,7 @@ static void fill_envelope(struct intake_message *intake, struct slice rcpts)
         .job_id = intake->job_id,
         .envelope_id = intake->envelope_id,
         .terms = intake->terms,
-        .source_type = SLICE_LITERAL("smtp"),
+        .source_type = intake->type,
         .client_helo = intake->helo,
         .rcpts = rcpts,
         .headers = intake->headers,

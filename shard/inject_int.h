@@ -100,6 +100,7 @@ struct intake_message {
     struct intake_gate gate;
     struct intake_refusal refusal; /* with the failure E_REFUSED */
     const char *listener_source;   /* valid until finish returns */
+    struct slice type;             /* constant */
     uint64_t pattern_path;         /* what the pattern list says of the first recipient */
     struct slice sender;
     struct slice helo;

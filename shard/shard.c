@@ -2,6 +2,7 @@
 
 #include "core/base/log.h"
 #include "core/base/mem.h"
+#include "shard/pickup.h"
 #include "shard/place.h"
 #include "shard/shard_int.h"
 
@@ -91,6 +92,7 @@ struct shard *shard_create(struct io *io, const struct shard_options *options)
     notice_init(shard);
     note_init(shard);
     tidy_init(shard);
+    shard->pickup = pickup_create(shard);
     return shard;
 }
 
@@ -98,6 +100,7 @@ void shard_destroy(struct shard *shard)
 {
     if (!shard)
         return;
+    pickup_destroy(shard->pickup);
     tidy_fini(shard);
     deliver_fini(shard);
     note_fini(shard);
@@ -355,8 +358,9 @@ int shard_listen(struct shard *shard, int listen_fd, const char *source_name)
 /* Nothing of this shard is under way: safe to end. */
 static bool is_quiet(const struct shard *shard)
 {
-    return shard->smtpd_stopped && door_is_idle(shard) && site_open_connections(shard) == 0 &&
-           shard->append_count == 0 && shard->outcomes.count_used == notice_held_count(shard) &&
+    return shard->smtpd_stopped && door_is_idle(shard) && pickup_is_idle(shard->pickup) &&
+           site_open_connections(shard) == 0 && shard->append_count == 0 &&
+           shard->outcomes.count_used == notice_held_count(shard) &&
            shard->named_records.count_used == 0 && shard->deliveries.count_used == 0 &&
            compact_is_idle(shard);
 }
@@ -420,6 +424,7 @@ void shard_stop(struct shard *shard, uint32_t grace_ms, void (*done)(void *conte
     shard->stopped = done;
     shard->stopped_context = context;
     smtpd_stop(shard->smtpd, on_smtpd_stopped, shard);
+    pickup_stop(shard->pickup);
     site_stop(shard);
     io_timer_arm(shard->io, &shard->stop_timer,
                  io_now_ns(shard->io) + (uint64_t)grace_ms * 1000000);

@@ -508,6 +508,8 @@ struct delivery {
 
 /* ---- The shard ----------------------------------------------------------------------------- */
 
+struct pickup;
+
 struct shard {
     struct io_actor actor; /* first */
     struct io *io;
@@ -551,7 +553,8 @@ struct shard {
     uint32_t pool_turn_count;
 
     struct door door;
-    struct slab intakes;     /* inject.c */
+    struct slab intakes; /* inject.c */
+    struct pickup *pickup;
     uint64_t memory_seen_ns; /* when the machine's memory was looked at last */
     uint32_t memory_percent;
 

@@ -119,8 +119,8 @@ const struct conf_source_address *build_source_hosts(struct build *build,
         const char *own = entries.items[i]->value.block->name;
 
         for (uint32_t j = 0; j < lists[i].count; j++)
-            addresses[(*ret_count)++] =
-                (struct conf_source_address){lists[i].items[j], own != NULL ? own : helo};
+            addresses[(*ret_count)++] = (struct conf_source_address){
+                .ip = lists[i].items[j], .helo = own != NULL ? own : helo};
     }
     return addresses;
 }
@@ -312,6 +312,39 @@ static void build_zone(struct build *build)
                      name, err_text(rc));
 }
 
+static const char *take_path(struct build *build, const struct entry *entry, struct slice *rest)
+{
+    struct slice word;
+    char *path;
+
+    if (value_next_word(rest, &word) <= 0 || word.len == 0 || word.data[0] != '/') {
+        report_error(build->report, entry->file, entry->line,
+                     "pickup: both folders are absolute paths");
+        return NULL;
+    }
+    path = arena_alloc(&build->conf->arena, word.len + 1);
+    memcpy(path, word.data, word.len);
+    return path;
+}
+
+static void build_pickup(struct build *build)
+{
+    struct entry_list lines = build_entries(build, &build->tree->top, STORE_PICKUP);
+    struct conf_global *global = &build->conf->global;
+    const struct entry *entry;
+    struct slice rest;
+
+    if (lines.count == 0)
+        return;
+    entry = lines.items[lines.count - 1];
+    rest = slice_str(entry->text);
+    global->pickup_folder = take_path(build, entry, &rest);
+    global->pickup_bad_folder = take_path(build, entry, &rest);
+    if (global->pickup_folder && global->pickup_bad_folder &&
+        strcmp(global->pickup_folder, global->pickup_bad_folder) == 0)
+        report_error(build->report, entry->file, entry->line, "pickup: both folders are the same");
+}
+
 void build_global(struct build *build)
 {
     struct conf_global *global = &build->conf->global;
@@ -322,6 +355,7 @@ void build_global(struct build *build)
     build_zone(build);
     build_names(build);
     build_listeners(build);
+    build_pickup(build);
     if (global->shard_count > 0 && global->shard_cpu_count > 0 &&
         global->shard_count != global->shard_cpu_count)
         report_error(build->report, build->tree->top.file, 0,

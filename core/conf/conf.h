@@ -129,6 +129,9 @@ struct conf_global {
     const char *invalid_vmta_fallback; /* NULL = none */
     bool relay_debug;
     const char *include_headers_from; /* of virtual MTAs that have none of their own, or NULL */
+    const char *pickup_folder;        /* NULL = none */
+    const char *pickup_bad_folder;
+    bool pickup_remove_dot;
     uint64_t total_max_smtp_in;
     uint64_t reserved_smtp_in; /* worked out: of these, for source groups */
     bool await_slot;

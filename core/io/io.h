@@ -239,6 +239,8 @@ enum io_file_flags {
 /* Synchronous calls, for start-up and for rare events (a new segment); negative on failure. */
 int io_file_open(struct io *io, const char *path, unsigned flags, int *ret_fd);
 int io_file_size(struct io *io, int fd, uint64_t *ret_bytes);
+/* When its content was altered last, by the wall clock. */
+int io_file_changed(struct io *io, int fd, uint64_t *ret_us);
 int io_file_truncate(struct io *io, int fd, uint64_t bytes);
 /* flock LOCK_EX without waiting, on the very descriptor; E_LOCKED when another holds it. */
 int io_file_lock(struct io *io, int fd);

@@ -58,6 +58,16 @@ int io_file_size(struct io *io, int fd, uint64_t *ret_bytes)
     return code;
 }
 
+int io_file_changed(struct io *io, int fd, uint64_t *ret_us)
+{
+    struct stat about;
+    int code = result_of(io, fstat(fd, &about));
+
+    if (code == 0)
+        *ret_us = (uint64_t)about.st_mtim.tv_sec * 1000000 + (uint64_t)about.st_mtim.tv_nsec / 1000;
+    return code;
+}
+
 int io_file_truncate(struct io *io, int fd, uint64_t bytes)
 {
     return result_of(io, ftruncate(fd, (off_t)bytes));

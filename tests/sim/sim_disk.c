@@ -222,6 +222,12 @@ int io_file_size(struct io *io, int fd, uint64_t *ret_bytes)
     return 0;
 }
 
+int io_file_changed(struct io *io, int fd, uint64_t *ret_us)
+{
+    *ret_us = file_at(io, fd)->inode->changed_us;
+    return 0;
+}
+
 /* ---- What calls and operations do to the file ------------------------------------------------ */
 
 static void check_alignment(const struct sim_file *file, const void *data, size_t len,

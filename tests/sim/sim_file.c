@@ -202,6 +202,7 @@ size_t sim_inode_write(struct sim_world *world, struct sim_inode *inode, const v
             memcpy(own_page(world, inode, index) + at, from + done, piece);
         done += piece;
     }
+    inode->changed_us = sim_wall_us(world);
     if (done > 0 && offset + done > inode->size) {
         inode->size = offset + done;
         inode->size_dirty = true;
@@ -231,6 +232,7 @@ void sim_inode_truncate(struct sim_world *world, struct sim_inode *inode, uint64
         memset(own_page(world, inode, bytes / SIM_PAGE_BYTES) + tail, 0, SIM_PAGE_BYTES - tail);
     inode->size_dirty = inode->size_dirty || inode->size != bytes;
     inode->size = bytes;
+    inode->changed_us = sim_wall_us(world);
 }
 
 /* ---- Sync ------------------------------------------------------------------------------------ */

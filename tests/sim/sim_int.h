@@ -386,6 +386,7 @@ struct sim_inode {
     uint32_t link_count; /* names as a program sees them */
     uint32_t open_count;
     uint64_t size;
+    uint64_t changed_us;
     uint64_t durable_size;
     bool size_dirty;
     struct sim_page *pages;

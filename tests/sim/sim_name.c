@@ -229,6 +229,7 @@ int sim_name_create(struct sim_world *world, const char *path, bool is_directory
         return r;
     inode = sim_inode_create(world, is_directory);
     inode->volume = sim_volume_of(world, room);
+    inode->changed_us = sim_wall_us(world);
     link_name(world, room, inode);
     push_change(world, SIM_CHANGE_CREATE, room, NULL, inode);
     *ret_inode = inode;

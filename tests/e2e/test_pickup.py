@@ -1,0 +1,113 @@
+"""Messages from a folder: taken durable and then removed; what is broken goes to the other folder."""
+import os
+import time
+
+from harness import until
+from test_peers import Receiver
+
+CONFIG = '''{{base}}
+pickup {inbox} {bad}
+<source {{{{pickup}}}}>
+    process-x-job yes
+</source>
+<domain *>
+    smtp-hosts [{receiver}]:2525
+</domain>
+'''
+MESSAGE = (b'x-sender: a@sender.test\nX-Receiver: <b@one.test>\nx-job: j1\nx-receiver: c@two.test\n'
+           b'Subject: s\n\nfirst\n.second\n..\nlast\n.\n')
+
+
+class Folder:
+    def __init__(self, world, more=''):
+        self.inbox, self.bad = world.path('inbox'), world.path('bad')
+        for path in (self.inbox, self.bad):
+            os.makedirs(path)
+        self.receiver = Receiver(world)
+        self.daemon = world.daemon(CONFIG.format(inbox=self.inbox, bad=self.bad,
+                                                 receiver=self.receiver.address) + more).start()
+
+    def put(self, name, octets, age=10):
+        """Moved in, as it is wanted; last altered so many seconds ago."""
+        path = os.path.join(os.path.dirname(self.inbox), name)
+        with open(path, 'wb') as file:
+            file.write(octets)
+        os.utime(path, (time.time() - age,) * 2)
+        os.rename(path, os.path.join(self.inbox, name))
+
+    def is_empty(self):
+        return os.listdir(self.inbox) == []
+
+
+def test_files_become_messages(world):
+    """Envelope, job, lines that end in LF, dots and a last dot that does not count; many of them."""
+    folder = Folder(world)
+    folder.put('one', MESSAGE)
+    rows = {row['rcpt']: row for row in folder.daemon.wait_for_rows(2)}
+    assert set(rows) == {'b@one.test', 'c@two.test'}
+    for row in rows.values():
+        assert (row['type'], row['orig'], row['jobId'], row['srcType']) == \
+            ('d', 'a@sender.test', 'j1', 'pickup')
+    content = folder.receiver.wait(2)[0][2]
+    assert content.startswith(b'Received: from pickup (127.0.0.1)')
+    assert content.endswith(b'Subject: s\r\n\r\nfirst\r\n.second\r\n..\r\nlast\r\n')
+    for number in range(200):
+        folder.put(f'many{number}', b'x-sender:\r\nx-receiver: d%d@one.test\r\n\r\ntext\r\n' %
+                   number)
+    folder.put('large', b'x-sender: a@sender.test\nx-receiver: large@one.test\n\n' +
+               (b'0123456789' * 7 + b'\n') * 20000)
+    folder.daemon.wait_for_rows(203, 30)
+    until(folder.is_empty, 10, 'the folder is empty')
+    assert os.listdir(folder.bad) == []
+
+
+def test_broken_files_go_to_the_bad_folder(world):
+    """With the reason in the log; what is still being written, hidden or a folder stays."""
+    folder = Folder(world)
+    broken = {
+        'no-sender': (b'x-receiver: b@one.test\n\nx\n', 'no x-sender before x-receiver'),
+        'no-receiver': (b'x-sender: a@sender.test\n\nx\n', 'does not begin with'),
+        'no-envelope': (b'Subject: s\n\nx\n', 'does not begin with'),
+        'bad-address': (b'x-sender: a@sender.test\nx-receiver: b@@one\n\nx\n', 'bad address in x-rec'),
+        'two-senders': (b'x-sender: a@b.test\nx-sender: a@b.test\n', 'two x-sender'),
+        'empty': (b'', 'it is empty'),
+        'long-line': (b'x-sender: a@b.test\nx-receiver: b@one.test\n\n' + b'x' * 2000, 'too long'),
+    }
+    for name, (octets, _) in broken.items():
+        folder.put(name, octets)
+    os.makedirs(os.path.join(folder.inbox, 'sub'))
+    folder.put('.hidden', MESSAGE)
+    until(lambda: sorted(os.listdir(folder.bad)) == sorted(broken), 10, 'all are moved')
+    log = folder.daemon.program.log()
+    for name, (octets, why) in broken.items():
+        line = next(line for line in log.split('\n') if f'pickup: {name} was moved' in line)
+        assert why in line
+        with open(os.path.join(folder.bad, name), 'rb') as file:
+            assert file.read() == octets
+    # Somebody writes: as long as that goes on the file is not looked at.
+    folder.put('growing', MESSAGE[:40], age=0)
+    for _ in range(4):
+        time.sleep(0.5)
+        with open(os.path.join(folder.inbox, 'growing'), 'ab') as file:
+            os.utime(file.fileno())
+    assert sorted(os.listdir(folder.inbox)) == ['.hidden', 'growing', 'sub']
+    with open(os.path.join(folder.inbox, 'growing'), 'ab') as file:
+        file.write(MESSAGE[40:])
+    folder.daemon.wait_for_rows(2)
+    until(lambda: sorted(os.listdir(folder.inbox)) == ['.hidden', 'sub'], 10, 'it is taken')
+
+
+def test_what_cannot_be_taken_now_stays(world):
+    """While the machine's memory is short; and the end of the daemon loses nothing."""
+    folder = Folder(world, 'max-memory-usage-percent 1\n')
+    folder.put('one', MESSAGE)
+    until(lambda: 'pickup: one cannot be taken now: 452' in folder.daemon.program.log(), 10, 'tried')
+    assert os.listdir(folder.inbox) == ['one'] and os.listdir(folder.bad) == []
+    assert folder.daemon.shutdown() == 0
+    with open(folder.daemon.config_path, encoding='utf-8') as config:
+        text = config.read()
+    with open(folder.daemon.config_path, 'w', encoding='utf-8') as config:
+        config.write(text.replace('percent 1\n', 'percent 100\n'))
+    folder.daemon.start()
+    assert len(folder.daemon.wait_for_rows(2)) == 2
+    until(folder.is_empty, 10, 'the folder is empty')
