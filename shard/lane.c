@@ -44,18 +44,41 @@ bool lane_serves(struct shard *shard, const struct lane *lane, struct queue *que
            scope_list_hash(&meters) == lane->meters_hash;
 }
 
+/* Bit n: somebody of rank n is in line. */
+static uint32_t ranks_of(const struct lane *lane)
+{
+    uint32_t mask = 0;
+
+    for (uint8_t rank = 0; rank < TURNS_RANKS; rank++)
+        mask |= (uint32_t)!list_empty(&lane->ranks[rank]) << rank;
+    return mask;
+}
+
 struct queue *lane_next(const struct lane *lane, bool *ret_is_express)
 {
+    uint8_t rank;
+
     *ret_is_express = !list_empty(&lane->express) && !lane->was_express;
     if (*ret_is_express)
         return container_of(lane->express.next, struct queue, express_link);
-    return list_empty(&lane->waiting) ? NULL
-                                      : container_of(lane->waiting.next, struct queue, lane_link);
+    if (list_empty(&lane->waiting))
+        return NULL;
+    rank = turns_next(&lane->turns, ranks_of(lane));
+    return container_of(lane->ranks[rank].next, struct queue, rank_link);
+}
+
+uint8_t lane_rank(const struct lane *lane)
+{
+    uint32_t ranks = ranks_of(lane);
+
+    return ranks == 0 ? TURNS_NORMAL : (uint8_t)(31 - __builtin_clz(ranks));
 }
 
 void lane_turn_over(struct shard *shard, struct queue *queue, bool is_express)
 {
     queue->lane->was_express = is_express;
+    if (!is_express)
+        turns_served(&queue->lane->turns, queue->rank);
     if (is_express && queue->ready_count > 0)
         list_remove(&queue->express_link);
     else
@@ -80,6 +103,7 @@ void lane_note_ready(struct queue *queue)
 void lane_step_out(struct queue *queue)
 {
     list_remove(&queue->lane_link);
+    list_remove(&queue->rank_link);
     list_remove(&queue->express_link);
 }
 
@@ -146,6 +170,8 @@ static struct lane *lane_obtain(struct shard *shard, struct queue *queue,
     lane->standing = site->is_failing ? QUOTA_SLOW : QUOTA_NEW;
     list_init(&lane->waiting);
     list_init(&lane->express);
+    for (uint8_t rank = 0; rank < TURNS_RANKS; rank++)
+        list_init(&lane->ranks[rank]);
     list_init(&lane->idle);
     list_init(&lane->busy);
     list_init(&lane->serve_link);
@@ -370,7 +396,9 @@ struct lane *lane_beside(struct shard *shard, struct queue *queue, uint32_t turn
 void lane_change(struct shard *shard, struct queue *queue, struct lane *lane)
 {
     lane_step_out(queue);
+    queue->rank = turns_rank(queue->settings.queue_priority);
     list_push_back(&lane->waiting, &queue->lane_link);
+    list_push_back(&lane->ranks[queue->rank], &queue->rank_link);
     queue->lane = lane;
     lane_note_ready(queue);
     queues_set_reason(shard, queue, WAIT_CONNECTION);

@@ -39,7 +39,7 @@ static struct lease_draws *draws_create(struct shard *shard, const struct scope_
 bool lease_claim_init(struct shard *shard, struct lease_claim *claim,
                       const struct scope_list *meters)
 {
-    *claim = (struct lease_claim){.kind = QUOTA_NEW};
+    *claim = (struct lease_claim){.kind = QUOTA_NEW, .rank = TURNS_NORMAL};
     list_init(&claim->link);
     claim->draws = draws_create(shard, meters);
     return claim->draws != NULL;
@@ -151,16 +151,18 @@ void lease_claim_rank(struct shard *shard, struct lease_claim *claim, enum quota
     settle_all(shard, claim->draws);
 }
 
-void lease_claim_hurry(struct shard *shard, struct lease_claim *claim, bool is_express)
+void lease_claim_hurry(struct shard *shard, struct lease_claim *claim, bool is_express,
+                       uint8_t rank)
 {
     bool is_in_line = lease_claim_is_in_line(claim);
     struct lease_share *share = is_in_line ? claim->draws->shares[claim->waits_for] : NULL;
 
-    if (claim->is_express == is_express)
+    if (claim->is_express == is_express && claim->rank == rank)
         return;
     if (is_in_line)
         lease_line_leave(shard, share, claim);
     claim->is_express = is_express;
+    claim->rank = rank;
     if (is_in_line)
         lease_line_join(shard, share, claim);
 }

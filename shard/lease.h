@@ -46,6 +46,7 @@
 #include "shard/meters.h"
 #include "shard/policy/pot.h"
 #include "shard/policy/quota.h"
+#include "shard/policy/turns.h"
 
 #define LEASE_HOLD_MS 50
 #define LEASE_TURN_MS 1000
@@ -96,9 +97,11 @@ struct lease_share {
     uint32_t asked;     /* of the sessions that wait, by the question that is away */
     struct quota quota; /* of claims and connections */
     uint64_t next_ticket;
-    struct list spare_link;                         /* in leases.spare: slots may lie idle */
-    struct list wait_link;                          /* in leases.waited_for */
-    struct list waiting[QUOTA_KINDS];               /* claims, in the order of their tickets */
+    struct list spare_link; /* in leases.spare: slots may lie idle */
+    struct list wait_link;  /* in leases.waited_for */
+    /* Claims, in the order of their tickets. */
+    struct list waiting[QUOTA_KINDS][TURNS_RANKS];
+    struct turns turns;
     struct list express[QUOTA_KINDS];               /* those that are in a hurry, likewise */
     bool was_express;                               /* the last one that was served */
     uint32_t waiting_at[QUOTA_KINDS][LEASE_LEVELS]; /* their number, by what they have already */
@@ -124,6 +127,7 @@ struct lease_claim {
     uint8_t kind; /* enum quota_kind */
     uint8_t waits_for;
     uint8_t level; /* of the connections that it was used for and that work */
+    uint8_t rank;  /* of the line that it stands in, see turns.h */
     bool is_express;
 };
 _Static_assert(LEASE_SHARES_MAX <= 16, "bits of has");
@@ -217,9 +221,10 @@ static inline bool lease_claim_is_begun(const struct lease_claim *claim)
 }
 /* What is known of it has changed: one in line stands last in the line of that kind. */
 void lease_claim_rank(struct shard *shard, struct lease_claim *claim, enum quota_kind kind);
-/* Whether it goes ahead of the others every other time, for the sake of those who wait for little.
- * One in line that begins to stands last among its like. */
-void lease_claim_hurry(struct shard *shard, struct lease_claim *claim, bool is_express);
+/* Whether it goes ahead of the others every other time, for the sake of those who wait for little;
+ * and its rank among the others (turns.h). One in line that changes stands last among its like. */
+void lease_claim_hurry(struct shard *shard, struct lease_claim *claim, bool is_express,
+                       uint8_t rank);
 /* Of the connections that it was used for so many are there and can be reckoned with. */
 void lease_claim_count(struct lease_claim *claim, uint32_t open_count);
 /* No connection is wanted any more: slots go back, the place in line too. */

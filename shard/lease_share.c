@@ -49,7 +49,8 @@ static void share_begin(const struct shard *shard, struct lease_share *share, st
     list_init(&share->spare_link);
     list_init(&share->wait_link);
     for (unsigned i = 0; i < QUOTA_KINDS; i++) {
-        list_init(&share->waiting[i]);
+        for (uint8_t rank = 0; rank < TURNS_RANKS; rank++)
+            list_init(&share->waiting[i][rank]);
         list_init(&share->express[i]);
         list_init(&share->idle[i]);
     }
@@ -476,8 +477,8 @@ _Static_assert(LEASE_LEVELS > 4 * 30 + 3, "levels of every count");
 
 void lease_line_join(struct shard *shard, struct lease_share *share, struct lease_claim *claim)
 {
-    struct list *line =
-        claim->is_express ? &share->express[claim->kind] : &share->waiting[claim->kind];
+    struct list *line = claim->is_express ? &share->express[claim->kind]
+                                          : &share->waiting[claim->kind][claim->rank];
 
     claim->ticket = share->next_ticket++;
     if (planted("shard/last-comes-first"))
@@ -501,35 +502,44 @@ void lease_line_leave(struct shard *shard, struct lease_share *share, struct lea
     shard->leases.claims_waiting--;
 }
 
-/* The better one of a claim, or NULL, and the first of a line: one in a hurry every other time,
- * else who came first. */
-static struct lease_claim *better(const struct lease_share *share, struct lease_claim *claim,
-                                  const struct list *line)
+/* Who came first: a claim, or NULL, or the first of a line. */
+static struct lease_claim *earlier(struct lease_claim *claim, const struct list *line)
 {
     struct lease_claim *first;
 
     if (list_empty(line))
         return claim;
     first = container_of(line->next, struct lease_claim, link);
-    if (!claim)
-        return first;
-    if (first->is_express != claim->is_express)
-        return first->is_express != share->was_express ? first : claim;
-    return first->ticket < claim->ticket ? first : claim;
+    return claim && claim->ticket < first->ticket ? claim : first;
 }
 
-/* The first in line of those that may have a slot; NULL when there is none. */
+/* Of the claims that are in no hurry and may have a slot, the first of the rank whose turn it is.
+ */
+static struct lease_claim *next_by_rank(const struct lease_share *share)
+{
+    struct lease_claim *firsts[TURNS_RANKS] = {NULL};
+    uint32_t mask = 0;
+
+    for (uint8_t kind = 0; kind < QUOTA_KINDS; kind++)
+        for (uint8_t rank = 0; rank < TURNS_RANKS; rank++) {
+            if (list_empty(&share->waiting[kind][rank]) || !lease_admits(share, kind))
+                continue;
+            firsts[rank] = earlier(firsts[rank], &share->waiting[kind][rank]);
+            mask |= 1u << rank;
+        }
+    return mask == 0 ? NULL : firsts[turns_next(&share->turns, mask)];
+}
+
+/* The first in line of those that may have a slot, one in a hurry every other time; NULL when there
+ * is none. */
 static struct lease_claim *line_next(const struct lease_share *share)
 {
-    struct lease_claim *next = NULL;
+    struct lease_claim *express = NULL, *next = next_by_rank(share);
 
-    for (unsigned kind = 0; kind < QUOTA_KINDS; kind++)
-        if ((!list_empty(&share->waiting[kind]) || !list_empty(&share->express[kind])) &&
-            lease_admits(share, kind)) {
-            next = better(share, next, &share->waiting[kind]);
-            next = better(share, next, &share->express[kind]);
-        }
-    return next;
+    for (uint8_t kind = 0; kind < QUOTA_KINDS; kind++)
+        if (!list_empty(&share->express[kind]) && lease_admits(share, kind))
+            express = earlier(express, &share->express[kind]);
+    return express && (!next || !share->was_express) ? express : next;
 }
 
 bool lease_line_has_next(const struct lease_share *share)
@@ -563,6 +573,8 @@ void lease_settle(struct shard *shard, struct lease_share *share)
         if (!claim)
             break;
         share->was_express = claim->is_express;
+        if (!claim->is_express)
+            turns_served(&share->turns, claim->rank);
         lease_line_leave(shard, share, claim);
         lease_take(share, claim, claim->waits_for);
         shard->leases.ready(claim);

@@ -130,18 +130,32 @@ static void mint_free(struct shard *shard, struct purse_mint *mint)
     slab_free(&shard->purses.mints, mint->index);
 }
 
-/* The first places are those of queues that are away: it is their turn, and they have had it. */
-static void drop_away(struct purse *purse)
+/* Out of the line, with its place. */
+static void step_out(struct queue *queue)
 {
-    while (!list_empty(&purse->waiting)) {
-        struct queue *queue = container_of(purse->waiting.next, struct queue, purse_link);
+    list_remove(&queue->purse_link);
+    list_remove(&queue->purse_rank_link);
+    list_remove(&queue->purse_express_link);
+    queue->is_away = false;
+    queue->purse = NULL;
+}
+
+/* The first places are those of queues that are away: it is their turn, and they have had it. */
+static void drop_away(struct list *line)
+{
+    while (!list_empty(line)) {
+        struct queue *queue = container_of(line->next, struct queue, purse_rank_link);
 
         if (!queue->is_away)
             return;
-        list_remove(&queue->purse_link);
-        queue->is_away = false;
-        queue->purse = NULL;
+        step_out(queue);
     }
+}
+
+static void drop_all_away(struct purse *purse)
+{
+    for (uint8_t rank = 0; rank < TURNS_RANKS; rank++)
+        drop_away(&purse->ranks[rank]);
 }
 
 static bool is_of_no_use(const struct purse *purse)
@@ -165,7 +179,7 @@ void purse_tidy(struct shard *shard)
 
         if (!slab_is_live(&purses->purses, at))
             continue;
-        drop_away(slab_at(&purses->purses, at));
+        drop_all_away(slab_at(&purses->purses, at));
         if (is_of_no_use(slab_at(&purses->purses, at)))
             purse_free(shard, slab_at(&purses->purses, at));
     }
@@ -207,6 +221,8 @@ struct purse *purse_obtain(struct shard *shard, const struct meter_key *key,
     purse->limit_ns = is_bound(&purse->limit) ? mint_limit_step_ns(&purse->limit) : 0;
     list_init(&purse->waiting);
     list_init(&purse->express);
+    for (uint8_t rank = 0; rank < TURNS_RANKS; rank++)
+        list_init(&purse->ranks[rank]);
     list_init(&purse->lanes);
     io_timer_init(&purse->timer, on_purse_timer);
     return purse;
@@ -461,10 +477,16 @@ uint32_t purse_spare(const struct purse *purse, uint64_t now_ns)
 /* Whose turn it is, of those in line; there are some. */
 static struct queue *first_of(struct purse *purse)
 {
+    uint32_t mask = 0;
+
     if (!list_empty(&purse->express) && !purse->was_express)
         return container_of(purse->express.next, struct queue, purse_express_link);
-    drop_away(purse);
-    return container_of(purse->waiting.next, struct queue, purse_link);
+    for (uint8_t rank = 0; rank < TURNS_RANKS; rank++) {
+        drop_away(&purse->ranks[rank]);
+        mask |= (uint32_t)!list_empty(&purse->ranks[rank]) << rank;
+    }
+    return container_of(purse->ranks[turns_next(&purse->turns, mask)].next, struct queue,
+                        purse_rank_link);
 }
 
 /* What the queues in line can use, as far as one question can be for them. */
@@ -566,11 +588,12 @@ static void wake_first(struct purse *purse)
     struct queue *queue = first_of(purse);
 
     purse->was_express = !list_empty(&queue->purse_express_link) && !purse->was_express;
-    list_remove(&queue->purse_express_link);
-    queue->is_away = purse->was_express;
-    if (!queue->is_away) {
-        list_remove(&queue->purse_link);
-        queue->purse = NULL;
+    if (purse->was_express) {
+        list_remove(&queue->purse_express_link);
+        queue->is_away = true;
+    } else {
+        turns_served(&purse->turns, queue->purse_rank);
+        step_out(queue);
     }
     purse->waiting_count--;
     give_turn(purse, queue, io_now_ns(purse->shard->io));
@@ -687,23 +710,37 @@ void purse_note_ready(struct queue *queue)
         list_push_back(&queue->purse->express, &queue->purse_express_link);
 }
 
+static void join(struct purse *purse, struct queue *queue, bool at_front)
+{
+    struct list *line;
+
+    step_out(queue);
+    queue->purse = purse;
+    queue->purse_rank = turns_rank(queue->settings.queue_priority);
+    list_push_back(&purse->waiting, &queue->purse_link);
+    line = &purse->ranks[queue->purse_rank];
+    if (at_front)
+        list_push_front(line, &queue->purse_rank_link);
+    else
+        list_push_back(line, &queue->purse_rank_link);
+}
+
 void purse_stand(struct purse *purse, struct queue *queue)
 {
     struct purse_turn *turn = turn_at(purse, queue);
-    bool has_place = queue->is_away && queue->purse == purse;
+    bool has_place = queue->is_away && queue->purse == purse, goes_first;
 
     if (turn)
         end_turn(purse->shard, turn);
     queue->is_away = false;
-    /* What it has of others is lost in a moment: it goes first, or those in two lines would pass
-     * each other by for ever. */
-    if (rates_has_turn(queue) || !has_place)
-        list_remove(&queue->purse_link);
-    if (rates_has_turn(queue))
-        list_push_front(&purse->waiting, &queue->purse_link);
-    else if (!has_place)
-        list_push_back(&purse->waiting, &queue->purse_link);
-    queue->purse = purse;
+    /* What it has of others is lost in a moment, or those in two lines would pass each other by for
+     * ever; and by now it has the connection, or the message read, for want of which its turn was
+     * of no use. */
+    goes_first = turn || rates_has_turn(queue);
+    if (!has_place || goes_first)
+        join(purse, queue, goes_first);
+    if (turn)
+        turns_missed(&purse->turns, queue->purse_rank);
     purse->waiting_count++;
     purse_note_ready(queue);
     settle(purse);
@@ -716,11 +753,8 @@ void purse_leave(struct shard *shard, struct queue *queue)
             end_turn(shard, &queue->turns[i]);
     if (!queue->purse)
         return;
-    list_remove(&queue->purse_link);
-    list_remove(&queue->purse_express_link);
     queue->purse->waiting_count -= !queue->is_away;
-    queue->is_away = false;
-    queue->purse = NULL;
+    step_out(queue);
 }
 
 void purse_take(struct purse *purse, struct queue *queue, uint32_t count)

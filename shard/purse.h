@@ -30,6 +30,7 @@
 #include "core/io/mailbox.h"
 #include "shard/policy/mint.h"
 #include "shard/policy/scope.h"
+#include "shard/policy/turns.h"
 
 struct lane;
 struct queue;
@@ -75,16 +76,18 @@ struct purse {
     uint64_t first_ns; /* time of the next one */
     uint64_t due_ns;   /* when the one behind those held can be had, as far as is known here */
     uint32_t held;
-    uint32_t tail;          /* tokens of the last grant behind the last one used */
-    uint64_t taken;         /* so far */
-    uint64_t returned;      /* octets, for the next question */
-    uint32_t turn_count;    /* tokens for queues that were woken for them … */
-    uint64_t turns_end_ns;  /* … and have not come until now */
-    uint32_t waiting_count; /* but for those that are away */
-    struct list waiting;    /* queues, by purse_link */
-    struct list express;    /* those with light mail, by purse_express_link */
-    bool was_express;       /* the last one that was woken */
-    struct list lanes;      /* that want to open a connection, by purse_link */
+    uint32_t tail;                  /* tokens of the last grant behind the last one used */
+    uint64_t taken;                 /* so far */
+    uint64_t returned;              /* octets, for the next question */
+    uint32_t turn_count;            /* tokens for queues that were woken for them … */
+    uint64_t turns_end_ns;          /* … and have not come until now */
+    uint32_t waiting_count;         /* but for those that are away */
+    struct list waiting;            /* queues, by purse_link */
+    struct list express;            /* those with light mail, by purse_express_link */
+    bool was_express;               /* the last one that was woken */
+    struct list ranks[TURNS_RANKS]; /* all of them, by purse_rank_link */
+    struct turns turns;
+    struct list lanes; /* that want to open a connection, by purse_link */
     struct purse_parcel ask;
     struct io_timer timer; /* a token's time comes, or is past */
     struct shard *shard;

@@ -134,6 +134,7 @@ struct queue *queues_obtain(struct shard *shard, struct slice domain, uint32_t v
     list_init(&queue->idle_link);
     list_init(&queue->lane_link);
     list_init(&queue->express_link);
+    list_init(&queue->rank_link);
     list_init(&queue->resolve_link);
     list_init(&queue->local_link);
     list_init(&queue->leave_link);

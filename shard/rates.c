@@ -85,6 +85,7 @@ void rates_init_queue(struct shard *shard, struct queue *queue)
     adopt_volume(queue, began_ns);
     list_init(&queue->purse_link);
     list_init(&queue->purse_express_link);
+    list_init(&queue->purse_rank_link);
 }
 
 void rates_adopt_queue(struct shard *shard, struct queue *queue)

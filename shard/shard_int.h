@@ -300,15 +300,19 @@ enum queued_state {
 struct queue {
     struct list idle_link; /* in shard.idle_queues while nothing keeps it */
     uint64_t idle_since_ns;
+    uint8_t rank; /* in the lines that it stands in; it takes that of its settings as it joins */
+    struct list rank_link;      /* among those of its rank at `lane` */
     struct list lane_link;      /* waiting at `lane` for a connection */
     struct list express_link;   /* likewise, and goes ahead every other time */
     struct list resolve_link;   /* waiting for a resolution */
     struct list local_link;     /* in shard.local_work */
     struct io_timer wake_timer; /* looks at the queue again at rest_until_ns */
     struct shard *shard;
-    struct delivery *parked; /* read back, waits for that token with its connection; or NULL */
-    struct list purse_link;  /* waiting for a token, in the line of … */
+    struct delivery *parked;     /* read back, waits for that token with its connection; or NULL */
+    struct list purse_rank_link; /* among those of its rank there */
+    struct list purse_link;      /* waiting for a token, in the line of … */
     struct list purse_express_link; /* likewise, of those in a hurry */
+    uint8_t purse_rank;             /* of the rank's line that it stands in there */
     bool is_away;                   /* only keeps its place there */
     struct purse *purse;            /* … this one */
     struct ipaddr purse_source;     /* for mail from there; family IPADDR_NONE = from anywhere */

@@ -688,7 +688,8 @@ static void lane_open_more(struct shard *shard, struct lane *lane)
     if (lane->refused_until_ns > now_ns)
         return;
     /* A lane that has connections serves by these what must not wait. */
-    lease_claim_hurry(shard, &lane->claim, lane->open_count == 0 && !list_empty(&lane->express));
+    lease_claim_hurry(shard, &lane->claim, lane->open_count == 0 && !list_empty(&lane->express),
+                      lane_rank(lane));
     while (!list_empty(&lane->waiting) && opened == LANE_OPENED &&
            (lease_claim_is_begun(&lane->claim) || growth_is_wanted(lane, now_ns))) {
         struct queue *queue = next_to_connect(shard, lane, now_ns);

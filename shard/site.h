@@ -62,11 +62,13 @@ struct site {
 /* Connections of one site from one source address. */
 struct lane {
     struct list site_link;
-    struct list serve_link; /* in shard.lanes_to_serve */
-    struct list order_link; /* waits for a connection of a probe, see orders.h */
-    struct list waiting;    /* queues */
-    struct list express;    /* those of them that have mail of a light flow (flows.h) */
-    struct list idle;       /* connections */
+    struct list serve_link;         /* in shard.lanes_to_serve */
+    struct list order_link;         /* waits for a connection of a probe, see orders.h */
+    struct list waiting;            /* queues */
+    struct list express;            /* those of them that have mail of a light flow (flows.h) */
+    struct list ranks[TURNS_RANKS]; /* all of them, by queue-priority */
+    struct turns turns;
+    struct list idle; /* connections */
     struct list busy;
     struct site *site;
     struct ipaddr source;
@@ -192,6 +194,8 @@ void lane_enqueue(struct shard *shard, struct queue *queue);
  * sake of a light flow, and keeps its place in the line for the others.
  */
 struct queue *lane_next(const struct lane *lane, bool *ret_is_express);
+/* The highest rank of those in line; the normal one when there are none. */
+uint8_t lane_rank(const struct lane *lane);
 /* The queue's turn is over: it stays in line, at its place or behind the others, while it has
  * something to send. */
 void lane_turn_over(struct shard *shard, struct queue *queue, bool is_express);

@@ -516,6 +516,7 @@ struct conf_queue {
     bool ignore_chunking;
     enum conf_pipeline_across pipeline_across_messages;
     bool ignore_8bitmime;
+    uint64_t queue_priority;  /* 0 to 100 */
     bool prefer_ipv6;         /* IPv4 first unless told otherwise */
     const char *max_cold_msg; /* counts by days, see cold.h; lives as long as the snapshot */
     const char *queue_to;     /* name of the queue that takes the mail, or NULL; see conf_way */

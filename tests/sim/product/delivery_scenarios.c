@@ -304,6 +304,72 @@ static bool one_connection_is_shared_by_many_shards(void)
     return ok;
 }
 
+/* Recipients of a domain that were tried. */
+static uint64_t tried_for(const struct stage *stage, unsigned number)
+{
+    const struct shard *shard = stage->product.shards[0];
+    char name[32];
+
+    snprintf(name, sizeof(name), "d%u.test", number);
+    for (uint32_t i = 0; i < shard->queues.count_grown; i++) {
+        const struct queue *queue =
+            slab_is_live(&shard->queues, i) ? slab_at(&shard->queues, i) : NULL;
+
+        if (queue && slice_equal(names_text(&shard->names, queue->name), slice_str(name)))
+            return queue->tried_count;
+    }
+    return 0;
+}
+
+/*
+ * Queues of four ranks, all of which have more than can go, at what they stand in line for: a
+ * connection of their receiver's, one of few that all receivers share, and the token of a rate.
+ * Each step of rank is worth several times the turns, and the last one has some.
+ */
+static bool ranks_have_turns_by_weight(void)
+{
+#define RANKS                                                                                      \
+    "<domain d0.test>\n queue-priority 80\n</domain>\n"                                            \
+    "<domain d1.test>\n queue-priority 70\n</domain>\n"                                            \
+    "<domain d3.test>\n queue-priority 20\n</domain>\n"
+    static const struct {
+        const char *name;
+        const char *vmta;
+        const char *domain;
+    } rows[] = {
+        {"ranks at a rate", " max-smtp-msg-rate 4/s\n", ""},
+        {"ranks at few connections", " max-smtp-out 1\n", " connection-idle-timeout 0\n"},
+        {"ranks at a receiver", " max-smtp-out 1\n", " smtp-hosts [10.1.0.1]:25\n"},
+    };
+    enum { QUEUES = 4, TENTHS = 2000 };
+    bool ok = true;
+
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        static struct stage stage;
+        uint64_t tried[QUEUES];
+
+        raise_stage(&stage, rows[i].name, RANKS, rows[i].vmta, rows[i].domain);
+        for (unsigned j = 0; j < QUEUES; j++)
+            stage_add_receiver(&stage, j, KIND_SERVES, 50);
+        stage_inject(&stage, 0, 0, QUEUES);
+        stage_run(&stage, 100, 4 * QUEUES, 0);
+        for (unsigned j = 0; j < QUEUES; j++)
+            tried[j] = tried_for(&stage, j);
+        stage_run(&stage, TENTHS, 4 * QUEUES, 0);
+        for (unsigned j = 0; j < QUEUES; j++)
+            tried[j] = tried_for(&stage, j) - tried[j];
+        for (unsigned j = 1; j < QUEUES; j++)
+            stage_check(&stage, tried[j - 1] >= 2 * tried[j], "more turns by rank");
+        stage_check(&stage, tried[QUEUES - 1] > 0, "the last one has its turn");
+        printf("    %llu, %llu, %llu and %llu tried\n", (unsigned long long)tried[0],
+               (unsigned long long)tried[1], (unsigned long long)tried[2],
+               (unsigned long long)tried[3]);
+        ok &= stage_strike(&stage);
+    }
+    return ok;
+#undef RANKS
+}
+
 /* Of so many hours, in how many a message came; never two within one. */
 static unsigned hours_used(struct stage *stage, unsigned receivers, unsigned hours)
 {
@@ -442,6 +508,7 @@ int main(void)
     ok &= connections_last_where_all_want_more();
     ok &= one_connection_is_shared_by_many_shards();
     ok &= one_an_hour_is_shared_by_many_shards();
+    ok &= ranks_have_turns_by_weight();
     ok &= idle_connections_stay_as_long_as_wished();
     ok &= memory_of_an_idle_connection();
     return ok ? 0 : 1;
