@@ -1,9 +1,10 @@
 /*
  * ringpost: the command line. Sends one verb to the daemon's control socket and prints its answer;
- * "test config" and "classify" need no daemon. Exit code: 0 done, 1 the daemon (or the check) says
- * no, 2 usage or no daemon to talk to.
+ * "test config", "classify" and "dkim-sign" need no daemon. Exit code: 0 done, 1 the daemon (or the
+ * check) says no, 2 usage or no daemon to talk to.
  */
 #include "cmd/classify.h"
+#include "cmd/dkim_sign.h"
 #include "core/conf/conf.h"
 #include "shard/verbs.h"
 
@@ -30,6 +31,7 @@ static void usage(FILE *to)
     fprintf(to,
             "usage: ringpost [--socket PATH] [--json|--dom] VERB...\n"
             "       ringpost classify [--help] ...\n"
+            "       ringpost dkim-sign [--help] ...\n"
             "       ringpost --help | --version\n"
             "\n%s  %-24s %s\n",
             help, "--socket PATH", "the daemon's control socket, " DEFAULT_SOCKET " otherwise");
@@ -271,6 +273,8 @@ int main(int argc, char **argv)
 
     if (argc > 1 && strcmp(argv[1], "classify") == 0)
         return classify_run(argc - 2, argv + 2);
+    if (argc > 1 && strcmp(argv[1], "dkim-sign") == 0)
+        return dkim_sign_run(argc - 2, argv + 2);
     if (!take_arguments(argc, argv, &arguments, &code))
         return code;
     if (verbs_quote(arguments.words, arguments.count, line, sizeof(line)) < 0) {
