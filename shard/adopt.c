@@ -45,6 +45,7 @@ static void take(struct shard *shard)
     lease_adopt(shard);
     resolve_adopt(shard);
     pickup_adopt(shard->pickup);
+    precache_start(shard);
     smtpd_set_host_name(shard->smtpd, conf_global(shard->conf)->host_name);
 }
 

@@ -84,6 +84,7 @@ struct shard *shard_create(struct io *io, const struct shard_options *options)
     cold_init(shard);
     holds_init(shard);
     outlook_init(shard);
+    precache_init(shard);
     warm_init(shard);
     triggers_init(&shard->triggers);
     site_init(shard);
@@ -124,6 +125,7 @@ void shard_destroy(struct shard *shard)
     door_fini(shard);
     smtpc_engine_destroy(shard->smtpc);
     smtpd_destroy(shard->smtpd);
+    precache_fini(shard);
     if (shard->dns)
         dns_destroy(shard->dns);
     spool_reader_destroy(shard->reader);
@@ -339,6 +341,7 @@ void shard_wire(struct shard *shard, const struct shard_wiring *wiring)
     shard->dns = dns_create(shard->io, wiring->to_resolver, wiring->from_resolver, shard->number,
                             65536, shard->limits.dns_in_flight_max);
     resolve_wire(shard);
+    precache_start(shard);
     io_attach(shard->io, &shard->actor);
 }
 

@@ -19,7 +19,7 @@
  *   hold.c     refusals for good that are kept back; outlook.c: the word of the resolver
  *   triggers.c how often a reply line was hit
  *   migrate.c  queues that go to another shard, and their recipients
- *   resolve.c  from a queue to its site: resolution
+ *   resolve.c  from a queue to its site: resolution; precache.c: ahead of its mail
  *   site.c     destinations, and the connections to them: opened, given to queues, ended
  *   lane.c     a site seen from a source address: by which lane a queue goes, its line
  *   growth.c   when a lane gets one connection more
@@ -73,6 +73,7 @@
 #include "shard/policy/domain_fate.h"
 #include "shard/policy/fate.h"
 #include "shard/policy/waits.h"
+#include "shard/precache.h"
 #include "shard/rates.h"
 #include "shard/ready.h"
 #include "shard/replies.h"
@@ -628,6 +629,7 @@ struct shard {
     struct orders orders;
     struct holds holds;
     struct outlook outlook;
+    struct precache precache;
     struct cold cold;
     struct warm warm;
     struct triggers triggers;

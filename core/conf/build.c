@@ -192,6 +192,7 @@ int build_snapshot(struct conf *conf, const struct tree *tree,
     conf->top = build_settings(&build, &tree->top, STORE_NOTHING);
     build_spools(&build);
     build_acct_files(&build);
+    build_precache(&build);
     macro_set_init(&build.macros, &conf->arena);
     rc = build_macros(&build);
     if (rc == 0)

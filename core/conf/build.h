@@ -68,6 +68,8 @@ void rollup_apply(const struct conf *conf, struct slice domain, struct conf_queu
 void build_notices(struct build *build);
 void build_spools(struct build *build);
 void build_acct_files(struct build *build);
+/* The <dns> sections, with the file that they name. */
+void build_precache(struct build *build);
 
 /* ---- For the parts ------------------------------------------------------------------------- */
 

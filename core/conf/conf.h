@@ -104,6 +104,15 @@ struct conf_spool {
 
 #define CONF_SPOOLS_MAX 7u
 
+/* <dns>: domains that are looked up ahead of their mail. */
+struct conf_precache {
+    const char *path; /* NULL = none */
+    uint64_t refresh_ms;
+    uint64_t domain_count_max;
+    const char *const *domains; /* live as long as the snapshot */
+    uint32_t domain_count;
+};
+
 struct conf_global {
     /* First host-name; the machine's name when none is given. Lives as long as the process. */
     const char *host_name;
@@ -155,6 +164,7 @@ struct conf_global {
     const char *dsn_failed_subject;
     const char *dsn_failed_body_from; /* the file */
     struct slice dsn_failed_body;     /* its lines with CRLF */
+    struct conf_precache precache;
 };
 
 const struct conf_global *conf_global(const struct conf *conf);

@@ -14,6 +14,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #define SECOND_NS    1000000000ull
 #define MINUTE_NS    (60 * SECOND_NS)
@@ -43,6 +44,7 @@ struct stage {
     struct rng rng;
     enum mood mood;
     uint32_t gone_from;  /* domains from this number on do not exist */
+    uint64_t questions;  /* for MX */
     uint32_t dead_hosts; /* so many MX hosts instead, at which nobody listens */
     bool ipv6_is_worse;  /* hosts with IPv6 have their own name, with a worse preference */
     bool ipv6_is_better;
@@ -109,10 +111,11 @@ static void answer_address(struct dns_query *query)
 
 static enum names_say on_question(void *context, struct dns_query *query)
 {
-    const struct stage *stage = context;
+    struct stage *stage = context;
     unsigned number = 0;
     bool is_domain = sscanf(query->name, "d%u.test", &number) == 1;
 
+    stage->questions += query->type == DNS_MX;
     if (stage->mood == MOOD_SILENT)
         return NAMES_SILENT;
     if (stage->mood == MOOD_FAILING) {
@@ -507,6 +510,43 @@ static bool dead_hosts_are_tried_so_often(uint32_t attempts)
     return strike(&stage);
 }
 
+/* Eight of ten domains are looked up at the start and again and again, by each shard. When the
+ * resolver falls silent then, the first mail to them goes, that to the others waits. */
+static bool precached_domains(void)
+{
+    static struct stage stage;
+    char path[] = "/tmp/ringpost-precached-XXXXXX", more[200];
+    int fd = mkstemp(path);
+    FILE *file = fd < 0 ? NULL : fdopen(fd, "w");
+
+    if (file == NULL)
+        abort();
+    for (unsigned i = 0; i < 10; i++)
+        fprintf(file, "%sd%u.test\n", i == 3 ? "# not this: " : "", i);
+    fclose(file);
+    /* The virtual MTA of the stage ends, and an empty one takes its end. */
+    snprintf(more, sizeof(more),
+             "</virtual-mta>\n<dns>\n precached-domains-file %s\n precached-max-domains 8\n"
+             " precached-domains-refresh-interval 1h\n</dns>\n<virtual-mta other>\n",
+             path);
+    raise_stage(&stage, "precached domains", 10, more);
+    unlink(path);
+    for (uint32_t i = 0; i < 10; i++)
+        stage.ledger.messages[i].domain = (uint16_t)i;
+    sim_run_for(stage.world, SECOND_NS);
+    check(&stage, stage.questions == 8 * SHARDS, "each shard has asked for them");
+    stage.mood = MOOD_SILENT;
+    run(&stage, 1, 10);
+    run(&stage, 10, 0);
+    check(&stage, taken(&stage) == 8, "mail to them goes, that to the others waits");
+    stage.mood = MOOD_GOOD;
+    run(&stage, 120 * 60, 0);
+    check(&stage, taken(&stage) == 10, "the others have theirs later");
+    check(&stage, stage.questions >= 2 * 8 * SHARDS, "they are looked up again");
+    printf("  %llu questions in two hours\n", (unsigned long long)stage.questions);
+    return strike(&stage);
+}
+
 int main(void)
 {
     bool all_good = true;
@@ -522,6 +562,7 @@ int main(void)
     all_good &= restart_between_the_answers();
     all_good &= without_witnesses_nothing_is_final();
     all_good &= ipv6_and_ipv4();
+    all_good &= precached_domains();
     all_good &= dead_hosts_are_tried_so_often(3);
     all_good &= dead_hosts_are_tried_so_often(10);
     return all_good ? 0 : 1;

@@ -204,6 +204,8 @@ static void warnings(void **state)
         {"<signals>\nanything at all\n</signals>\n", "<signals> is accepted and ignored", 1},
         {"<bounce-processor>\n<address-list>\ndomain x\n</address-list>\n</bounce-processor>\n",
          "test:1: <bounce-processor>", 1},
+        {"<dns>\nprecached-domains-file /nowhere/at/all\n</dns>\n",
+         "test:1: precached-domains-file /nowhere/at/all: No such file", 1},
         {"log-file /a\nlog-file /b\n", "test:2: log-file is given twice", 1},
         {"domain-macro a b\ndomain-macro A c\n", "test:2: domain-macro A is given again", 1},
         {"<acct-file |cat>\n</acct-file>\n", "test:1: <acct-file>", 1},
