@@ -96,6 +96,7 @@ static void put_detail(const struct explain_row *row, char *room, size_t room_by
         put_rate(room, room_bytes, "max-smtp-msg-rate", &row->vmta_rate);
         break;
     case WAIT_WARMUP:
+    case WAIT_HELD:
     case WAIT_ORDER:
     case WAIT_RESOLVER:
         snprintf(room, room_bytes, "%s", row->order);

@@ -19,6 +19,7 @@
 #define UNREADABLE_RETRY_MS 60000
 /* Until a message is read back once more that had to be put away again. */
 #define READ_AGAIN_MS       20
+#define HOLD_BACK_WAIT_MS   20
 
 static void on_read(struct io_op *op, int32_t result);
 
@@ -403,12 +404,71 @@ static bool is_timely(struct shard *shard, struct delivery *delivery)
     return false;
 }
 
+/* Put off, or on its way by the overflow. A claim on a message in memory ends at home first. False
+ * when there is no room for that now. */
+static bool hold_back_one(struct shard *shard, struct queue *queue, uint32_t index, uint64_t due_us,
+                          bool goes_over)
+{
+    const struct queued *queued = slab_at(&shard->queued, index);
+
+    queue->sending_count--;
+    if (goes_over || queued->is_hot) {
+        if (migrate_send_home(shard, index, goes_over))
+            return true;
+        ready_push(shard, queue, index, true);
+        return false;
+    }
+    queues_defer(shard, index, due_us);
+    return true;
+}
+
+/* Its sender's domain is being warmed up, and too little is left of the day or the hour: the last
+ * ones are held back until `left` remain. False when the delivery is over with that. */
+static bool hold_back(struct shard *shard, struct delivery *delivery, uint32_t left)
+{
+    struct connection *connection = delivery->connection;
+    struct queue *queue = delivery_queue(delivery);
+    uint32_t count = delivery->count - left;
+    bool goes_over, has_room = true;
+    uint64_t due_us =
+        warm_sender_put_off(shard, connection->lane, queue, delivery->message, count, &goes_over);
+
+    shard->outcomes_reserved -= count;
+    for (; count > 0; count--)
+        has_room &=
+            hold_back_one(shard, queue, delivery->rcpts[--delivery->count], due_us, goes_over);
+    delivery->open = delivery->count;
+    if (delivery->count > 0)
+        return true;
+    connection->delivery = NULL;
+    delivery_free(shard, delivery);
+    if (!has_room)
+        queues_wait(shard, queue, HOLD_BACK_WAIT_MS, WAIT_MEMORY);
+    site_connection_lost(shard, connection);
+    return false;
+}
+
+/* False when the sender's warm-up holds all of it back. Nobody of a message in memory goes alone: a
+ * claim that ends may be the last one on it. */
+static bool is_let_out(struct shard *shard, struct delivery *delivery)
+{
+    uint32_t left;
+
+    if (!delivery->connection)
+        return true;
+    left = warm_sender_allowed(shard, delivery->connection->lane, delivery_queue(delivery),
+                               delivery->message);
+    if (left >= delivery->count)
+        return true;
+    return hold_back(shard, delivery, delivery->is_loaded ? left : 0);
+}
+
 /* The message is in memory: off it goes. */
 static void send_message(struct shard *shard, struct delivery *delivery)
 {
     struct rates_way way = way_of(delivery);
 
-    if (!is_timely(shard, delivery))
+    if (!is_timely(shard, delivery) || !is_let_out(shard, delivery))
         return;
     if (!delivery->connection) {
         finish_local(shard, delivery);
@@ -421,8 +481,8 @@ static void send_message(struct shard *shard, struct delivery *delivery)
         if (!park(shard, delivery))
             give_back_for_later(shard, delivery);
     } else {
-        warm_take(shard, delivery->connection->lane, delivery_queue(delivery), delivery->count,
-                  &delivery->warm);
+        warm_take(shard, delivery->connection->lane, delivery_queue(delivery), delivery->message,
+                  delivery->count, &delivery->warm);
         fill_transaction(shard, delivery);
         smtpc_send(delivery->connection->smtpc, &delivery->transaction);
     }
@@ -602,6 +662,19 @@ static uint32_t rcpt_count_max(const struct queue *queue, uint32_t allowed)
     return count_max < SMTPC_RCPT_COUNT_MAX ? (uint32_t)count_max : SMTPC_RCPT_COUNT_MAX;
 }
 
+/* Of a message in memory no more than its sender's warm-up lets out, as far as that lets out any.
+ */
+static uint32_t sender_bound(struct shard *shard, const struct connection *connection,
+                             const struct queue *queue, const struct queued *first,
+                             uint32_t allowed)
+{
+    uint32_t left = UINT32_MAX;
+
+    if (first->is_hot)
+        left = warm_sender_allowed(shard, connection->lane, queue, first->hot);
+    return left > 0 && left < allowed ? left : allowed;
+}
+
 bool deliver_start(struct shard *shard, struct connection *connection, struct queue *queue)
 {
     uint32_t first_index = ready_peek(queue);
@@ -616,6 +689,7 @@ bool deliver_start(struct shard *shard, struct connection *connection, struct qu
     /* The tokens may be past when it has been read; one more is always to be had. */
     if (!first->is_hot && rates_count_rcpts(shard, queue, &connection->lane->source))
         allowed = 1;
+    allowed = sender_bound(shard, connection, queue, first, allowed);
     delivery = delivery_create(shard, queue, rcpt_count_max(queue, allowed));
     if (!delivery)
         return false;
@@ -651,7 +725,8 @@ bool deliver_start_ahead(struct shard *shard, struct connection *connection, str
     octets = envelope_content_bytes(&first->hot->envelope);
     allowed = warm_bound(shard, connection->lane, queue,
                          rates_allowed_ahead(shard, queue, &connection->lane->source, octets));
-    if (allowed == 0)
+    if (allowed == 0 || warm_sender_allowed(shard, connection->lane, queue, first->hot) <
+                            rcpt_count_max(queue, allowed))
         return false;
     delivery = delivery_create(shard, queue, rcpt_count_max(queue, allowed));
     if (!delivery)
@@ -667,7 +742,7 @@ bool deliver_start_ahead(struct shard *shard, struct connection *connection, str
     is_taken = planted("shard/no-tokens-when-ahead") ||
                rates_take(shard, queue, &way, delivery->count, octets, &delivery->receipt);
     must(is_taken);
-    warm_take(shard, connection->lane, queue, delivery->count, &delivery->warm);
+    warm_take(shard, connection->lane, queue, delivery->message, delivery->count, &delivery->warm);
     connection->ahead = delivery;
     return true;
 }

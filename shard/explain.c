@@ -87,14 +87,23 @@ static void add_holder(const struct shard *shard, const struct queue *queue,
     find_top(shard, share, row);
 }
 
-static void put_warmup(const struct shard *shard, const struct queue *queue,
-                       struct explain_row *row)
+/* What puts recipients off one by one: the queue itself waits for nothing. */
+static void put_hold(const struct shard *shard, const struct queue *queue, struct explain_row *row)
 {
-    const struct conf_warmup *section = warm_section(shard, queue);
+    char text[sizeof(row->order)];
 
-    if (section && queue->reason == WAIT_WARMUP)
-        snprintf(row->order, sizeof(row->order), "<warm-up %s> (%s:%u), see show warm-up",
-                 section->fits.name, section->fits.file, section->fits.line);
+    if (queue->reason != WAIT_WARMUP && queue->reason != WAIT_RETRY)
+        return;
+    warm_explain(shard, queue, text, sizeof(text));
+    if (text[0] != '\0') {
+        row->reason = WAIT_WARMUP;
+    } else if (queue->reason == WAIT_RETRY) {
+        hold_explain(shard, queue, text, sizeof(text));
+        if (text[0] != '\0')
+            row->reason = WAIT_HELD;
+    }
+    if (text[0] != '\0')
+        snprintf(row->order, sizeof(row->order), "%s", text);
 }
 
 /* The order that keeps the queue from a source and ends first. */
@@ -136,7 +145,7 @@ void explain_queue(struct shard *shard, struct report *report, const struct queu
         row->rcpt_ms = (uint32_t)(queue->lane->demand.rcpt_ns / 1000000);
     }
     put_order(shard, queue, row);
-    put_warmup(shard, queue, row);
+    put_hold(shard, queue, row);
     if (outlook_holds(shard, queue)) {
         row->reason = WAIT_RESOLVER;
         snprintf(row->order, sizeof(row->order), "breaker resolver/%u: %s", shard->number,

@@ -447,6 +447,38 @@ void hold_report(const struct shard *shard, struct report *report)
     }
 }
 
+static bool is_holding(const struct hold *hold)
+{
+    return hold->facts.state == BREAKER_OPEN || hold->facts.state == BREAKER_RECLASSIFIED;
+}
+
+void hold_explain(const struct shard *shard, const struct queue *queue, char *room,
+                  size_t room_bytes)
+{
+    uint64_t hash = queue->site ? hash_of_provider(queue->site->provider) : 0;
+    const struct hold *found = NULL;
+
+    room[0] = '\0';
+    for (uint32_t i = 0; i < shard->holds.slab.count_grown; i++) {
+        const struct hold *hold =
+            slab_is_live(&shard->holds.slab, i) ? slab_at(&shard->holds.slab, i) : NULL;
+
+        if (!hold || !is_holding(hold))
+            continue;
+        if (hold->hash == hash)
+            found = hold;
+        else if (!found && strncmp(hold->name, SENDER, strlen(SENDER)) == 0)
+            found = hold;
+    }
+    if (!found)
+        return;
+    if (found->hash == hash)
+        snprintf(room, room_bytes, "breaker %s: %s", found->name, found->facts.reason);
+    else
+        snprintf(room, room_bytes, "breaker %s, as far as its mail is of it: %s", found->name,
+                 found->facts.reason);
+}
+
 void hold_recover(struct shard *shard, struct slice name, struct slice value)
 {
     struct hold_facts facts = {0};

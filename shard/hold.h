@@ -96,6 +96,10 @@ void hold_judge(struct shard *shard, const struct delivery *delivery, const stru
 /* `breaker release|bounce|reclassify`: at the owner, and what all shards know of it. */
 void hold_on_verb(struct shard *shard, struct report *report);
 void hold_report(const struct shard *shard, struct report *report);
+/* What is held of the queue's mail, and why: by its provider, else by senders that this shard knows
+ * of, whose recipients the queue may have. Empty when nothing is. */
+void hold_explain(const struct shard *shard, const struct queue *queue, char *room,
+                  size_t room_bytes);
 /* The log's last word, after a restart. */
 void hold_recover(struct shard *shard, struct slice name, struct slice value);
 void hold_on_parcel(struct shard *shard, struct parcel *parcel);

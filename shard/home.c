@@ -9,6 +9,7 @@
 #include "core/base/err.h"
 #include "core/base/mem.h"
 #include "core/conf/rollup.h"
+#include "core/conf/warmup.h"
 #include "queue/terms.h"
 #include "shard/place.h"
 #include "shard/planted.h"
@@ -156,6 +157,16 @@ static void find_way(struct shard *shard, struct route *route)
     route->way_version = shard->version;
 }
 
+/* By the overflow of the queue's warm-up, when the recipient goes there; the base of the queue. */
+static uint16_t flow_over(const struct shard *shard, const struct home_rcpt *rcpt, uint64_t turn,
+                          struct conf_way *way)
+{
+    if (rcpt->is_over)
+        conf_way(shard->conf, way->domain,
+                 conf_warmup_overflow(shard->conf, way->domain, way->vmta_id, turn), turn, way);
+    return place_base(shard->place, way->domain, way->vmta_id);
+}
+
 /* The queue that a message's recipient goes to, and who has it, as far as is known. Of pools each
  * message has its own, whose owner is not remembered. */
 static uint16_t way_of(struct shard *shard, struct route *route, uint64_t message_id,
@@ -172,13 +183,14 @@ static uint16_t way_of(struct shard *shard, struct route *route, uint64_t messag
         rcpt->is_cold = cold_take(shard, route);
     if (rcpt->is_cold) {
         follow(shard, route, cold_vmta(shard, route->vmta_id, message_id), message_id, ret_way);
-        return place_base(shard->place, ret_way->domain, ret_way->vmta_id);
+        return flow_over(shard, rcpt, message_id, ret_way);
     }
     *ret_way = route->way;
-    if (!route->way.by_turn)
+    if (!route->way.by_turn && !rcpt->is_over)
         return route->owner;
-    follow(shard, route, route->vmta_id, message_id, ret_way);
-    return place_base(shard->place, ret_way->domain, ret_way->vmta_id);
+    if (route->way.by_turn)
+        follow(shard, route, route->vmta_id, message_id, ret_way);
+    return flow_over(shard, rcpt, message_id, ret_way);
 }
 
 /* The base of the domain has found out where its MX hosts' mail goes. By a newer configuration than
@@ -484,6 +496,7 @@ static void fill_known(struct shard *shard, struct handoff *handoff,
     handoff->owner = way_of(shard, route, home->id, rcpt, &way);
     handoff->parcel = (struct parcel){.kind = SHARD_HANDOFF, .from = shard->number};
     handoff->rolled_up = NULL;
+    handoff->goes_over = handoff->is_cooling = false;
     handoff->message_id = home->id;
     handoff->accepted_s = home->accepted_s;
     handoff->domain = way.domain;
@@ -520,7 +533,7 @@ static void note_owner(struct shard *shard, const struct home_rcpt *rcpt, struct
     struct route *route = slab_at(&shard->routes, rcpt->route);
 
     handoff->owner = owner;
-    if (!route->way.by_turn && !rcpt->is_cold)
+    if (!route->way.by_turn && !rcpt->is_cold && !rcpt->is_over)
         route->owner = owner;
 }
 
@@ -607,15 +620,30 @@ void home_on_handoff_return(struct shard *shard, struct handoff *handoff)
     slab_free(&shard->handoffs, handoff->index);
 }
 
+static void drop_claim(struct shard *shard, struct home_message *home)
+{
+    must(home->claims > 0 && home->hot);
+    if (--home->claims > 0)
+        return;
+    message_free(hot_of(shard, home));
+    home->hot = 0;
+}
+
 void home_on_handoff_back(struct shard *shard, struct handoff *handoff)
 {
-    const struct home_message *home = slab_at(&shard->home_messages, handoff->home_message);
+    struct home_message *home = slab_at(&shard->home_messages, handoff->home_message);
     struct home_rcpt *rcpt = slab_at(&shard->home_rcpts, handoff->home_rcpt);
     uint16_t owner = handoff->owner;
 
     must((uint8_t)home->id == (uint8_t)handoff->message_id && !rcpt->is_final);
     if (owner == OWNER_UNKNOWN && handoff->rolled_up != NULL)
         roll_up(shard, slab_at(&shard->routes, rcpt->route), handoff->rolled_up);
+    if (handoff->goes_over)
+        rcpt->is_over = 1;
+    if (handoff->is_cooling && handoff->hot) {
+        drop_claim(shard, home);
+        handoff->hot = NULL;
+    }
     fill_known(shard, handoff, home, rcpt);
     handoff->expires_s = expiry_of(shard, home, handoff->home_message);
     if (owner != OWNER_UNKNOWN)
@@ -627,15 +655,6 @@ void home_on_handoff_back(struct shard *shard, struct handoff *handoff)
 }
 
 /* ---- Outcomes -------------------------------------------------------------------------------- */
-
-static void drop_claim(struct shard *shard, struct home_message *home)
-{
-    must(home->claims > 0 && home->hot);
-    if (--home->claims > 0)
-        return;
-    message_free(hot_of(shard, home));
-    home->hot = 0;
-}
 
 static void post_outcome(struct shard *shard, struct outcome_parcel *outcome)
 {

@@ -1,5 +1,6 @@
 /* What a source requires of headers, as large receivers do of bulk senders. */
 #include "core/base/log.h"
+#include "shard/author.h"
 #include "shard/inject_int.h"
 
 static bool contains_nocase(struct slice text, struct slice part)
@@ -46,33 +47,6 @@ static struct slice domain_of(struct slice address)
     return at > 0 ? slice_after(address, at) : SLICE_EMPTY;
 }
 
-/* The one address of a From field (RFC 5322 3.6.2, one mailbox), or empty. */
-static struct slice from_address(struct slice from)
-{
-    bool is_quoted = false;
-    size_t open = from.len;
-    size_t brackets = 0;
-    size_t commas = 0;
-
-    for (size_t i = 0; i < from.len; i++) {
-        uint8_t octet = from.data[i];
-
-        if (is_quoted && octet == '\\')
-            i++;
-        else if (octet == '"')
-            is_quoted = !is_quoted;
-        else if (!is_quoted && octet == ',')
-            commas++;
-        else if (!is_quoted && octet == '<' && ++brackets > 0)
-            open = i + 1;
-    }
-    if (brackets > 1 || commas > 0)
-        return SLICE_EMPTY;
-    from = brackets == 1 ? slice_after(from, open) : from;
-    from.len = slice_find(from, brackets == 1 ? '>' : ' ');
-    return from;
-}
-
 /* Equal, or one lies below the other; a top-level domain alone is above nobody. */
 static bool is_aligned(struct slice a, struct slice b)
 {
@@ -88,7 +62,7 @@ static bool is_aligned(struct slice a, struct slice b)
 /* A message from nobody has nothing to be aligned with. */
 static bool is_from_aligned(const struct intake_message *intake, const struct inject_fields *fields)
 {
-    struct slice from = domain_of(from_address(fields->from));
+    struct slice from = author_of_from(fields->from);
 
     if (fields->from_count != 1 || from.len == 0)
         return false;

@@ -467,20 +467,53 @@ static void send_off(struct shard *shard, uint32_t queued_index, struct handoff 
         shard_post(shard, handoff->home, &handoff->parcel);
 }
 
-/* False when there is no room for more now. */
+/* What operators end here goes nowhere. */
+static bool may_let_over(const struct queue *queue)
+{
+    return queue->over_count > 0 && queue->local == LOCAL_NONE;
+}
+
+/* Of a queue that is left all of them; else those that go over. False when there is no room for
+ * more now. */
 static bool send_ready(struct shard *shard, struct queue *queue, uint32_t *budget)
 {
-    for (; queue->ready_count > 0; (*budget)--) {
+    for (; queue->ready_count > 0 && (queue_is_left(queue) || may_let_over(queue)); (*budget)--) {
         uint32_t index = ready_peek(queue);
         struct handoff *handoff =
             *budget > 0 ? lend(shard, queue, slab_at(&shard->queued, index)) : NULL;
 
         if (!handoff)
             return false;
+        handoff->goes_over = !queue_is_left(queue);
         ready_pop(shard, queue, index);
         queue->sending_count--;
+        if (handoff->goes_over)
+            queue->over_count--;
         send_off(shard, index, handoff);
     }
+    queue->over_count = 0;
+    return true;
+}
+
+void migrate_let_over(struct shard *shard, struct queue *queue, uint32_t count)
+{
+    queue->over_count = count;
+    if (list_empty(&queue->leave_link))
+        list_push_back(&shard->leaving, &queue->leave_link);
+}
+
+bool migrate_send_home(struct shard *shard, uint32_t queued_index, bool goes_over)
+{
+    const struct queued *queued = slab_at(&shard->queued, queued_index);
+    struct handoff *handoff = lend(shard, slab_at(&shard->queues, queued->queue), queued);
+
+    if (!handoff)
+        return false;
+    handoff->goes_over = goes_over;
+    handoff->is_cooling = !goes_over;
+    if (goes_over)
+        handoff->owner = OWNER_UNKNOWN;
+    send_off(shard, queued_index, handoff);
     return true;
 }
 

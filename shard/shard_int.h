@@ -148,13 +148,14 @@ struct home_rcpt {
     uint32_t route;
     uint32_t due_s;         /* wall clock seconds, rounded up; 0 = never attempted */
     uint16_t ordinal;       /* in the envelope */
-    uint16_t attempts : 14; /* HOME_ATTEMPTS_MAX stands for all above it */
+    uint16_t attempts : 13; /* HOME_ATTEMPTS_MAX stands for all above it */
+    uint16_t is_over : 1;   /* goes where the overflow of a warm-up goes, see warm.h */
     uint16_t is_cold : 1;   /* goes to the cold virtual MTA of its own, see cold.h */
     uint16_t is_final : 1;
 };
 _Static_assert(sizeof(struct home_rcpt) == 16, "memory of a queued recipient");
 
-#define HOME_ATTEMPTS_MAX 0x3fffu
+#define HOME_ATTEMPTS_MAX 0x1fffu
 
 /* Where recipients of (domain, VMTA, flow) go; interned while recipients use it, and a while
  * longer. */
@@ -206,6 +207,8 @@ struct handoff {
     uint16_t kilobytes;    /* of the message's record, rounded up; at most what fits */
     uint32_t first_s;      /* of the first attempt, wall clock; 0 = not known */
     const char *rolled_up; /* BACK, owner unknown: the queue of its MX hosts, or NULL */
+    bool goes_over;        /* likewise: its warm-up has no room for it */
+    bool is_cooling;       /* likewise: its claim on the message ends at home */
     struct doubt_way in_doubt;
 };
 
@@ -366,6 +369,7 @@ struct queue {
     uint16_t records_open;       /* named states at the log, unanswered */
     struct migration *migration; /* MOVING, until it can be posted */
     struct list leave_link;      /* leaving, with ready recipients: in shard.leaving */
+    uint32_t over_count;         /* ready ones that its warm-up has no room for: likewise */
     uint8_t reason;              /* enum wait_reason */
     bool paused;
     bool resolving;
@@ -868,6 +872,12 @@ uint16_t migrate_place(const struct shard *shard, struct queue *queue, uint64_t 
 void migrate_hand_on(struct shard *shard, struct queue *queue, bool hands_on);
 /* A queue that is not HERE, or hands its mail on, has something to do. */
 void migrate_reconsider(struct shard *shard, struct queue *queue);
+/* So many of the queue's ready recipients go by the overflow of its warm-up, soon. */
+void migrate_let_over(struct shard *shard, struct queue *queue, uint32_t count);
+/* A recipient that is in no list (it was popped, and is not being sent) goes home: to go by the
+ * overflow, or else to come back without a claim on its message. False when there is no room on the
+ * way now. */
+bool migrate_send_home(struct shard *shard, uint32_t queued_index, bool goes_over);
 /* A queue that was GONE is here again. */
 void migrate_revive(struct shard *shard, struct queue *queue);
 /* A named state of the queue is durable. */

@@ -1,9 +1,11 @@
 #include "shard/warm.h"
 
 #include "core/base/must.h"
+#include "core/base/text.h"
 #include "core/conf/provider.h"
 #include "core/conf/warmup.h"
 #include "core/mail/classify.h"
+#include "shard/author.h"
 #include "shard/planted.h"
 #include "shard/report.h"
 #include "shard/shard_int.h"
@@ -14,6 +16,8 @@
 #define LOG_WAIT_S        1       /* until a book is offered to the log again */
 #define ANSWER_WAIT_MS    20      /* until a queue looks whether the answer is there */
 #define LOOK_MAX_S        60      /* the configuration and the clock may change meanwhile */
+#define LOOK_OVER_S       2       /* where what comes meanwhile may have to go over */
+#define PUT_OFF_MAX_S     (4 * 3600)
 #define SECOND_US         1000000
 #define PROVIDER_TEXT_MAX 100u
 
@@ -40,32 +44,72 @@ static int64_t now_s(const struct shard *shard)
     return (int64_t)(io_wall_us(shard->io) / SECOND_US);
 }
 
-const struct conf_warmup *warm_section(const struct shard *shard, const struct queue *queue)
+static struct slice domain_of(const struct shard *shard, const struct queue *queue)
+{
+    return names_text(&shard->names, queue->name);
+}
+
+static const struct conf_warmup *section_of_queue(const struct shard *shard,
+                                                  const struct queue *queue)
 {
     if (conf_warmup_count(shard->conf) == 0)
         return NULL;
-    return conf_warmup_of(shard->conf, names_text(&shard->names, queue->name), queue->vmta_id);
+    return conf_warmup_of(shard->conf, domain_of(shard, queue), queue->vmta_id);
 }
 
 /* ---- Shares ---------------------------------------------------------------------------------- */
 
+/* What a section counts by; what does not count is 0 or empty. */
+struct subject {
+    const struct conf_warmup *section;
+    uint64_t provider;
+    struct ipaddr source;
+    struct slice sender;
+};
+
 struct share_key {
     uint64_t section;
     uint64_t provider;
-    const struct ipaddr *source;
+    uint64_t sender;
+    struct ipaddr source;
 };
 
-static struct share_key key_of(const struct conf_warmup *section, uint64_t provider,
-                               const struct ipaddr *source)
+static struct subject subject_of(const struct conf_warmup *section, uint64_t provider,
+                                 const struct ipaddr *source, struct slice sender)
+{
+    struct subject subject = {.section = section, .source = {.family = IPADDR_NONE}};
+
+    if ((section->scopes & CONF_WARMUP_PROVIDER) != 0)
+        subject.provider = provider;
+    if ((section->scopes & CONF_WARMUP_SOURCE_IP) != 0)
+        subject.source = *source;
+    if ((section->scopes & CONF_WARMUP_SENDER_DOMAIN) != 0)
+        subject.sender = sender;
+    return subject;
+}
+
+static uint64_t hash_of_section(const struct conf_warmup *section)
 {
     struct slice name = slice_str(section->fits.name);
 
-    return (struct share_key){hash_bytes_nocase(name.data, name.len), provider, source};
+    return hash_bytes_nocase(name.data, name.len);
+}
+
+static struct share_key key_of(const struct subject *subject)
+{
+    return (struct share_key){
+        .section = hash_of_section(subject->section),
+        .provider = subject->provider,
+        .sender =
+            subject->sender.len > 0 ? hash_bytes(subject->sender.data, subject->sender.len) : 0,
+        .source = subject->source,
+    };
 }
 
 static uint64_t hash_of(const struct share_key *key)
 {
-    return hash_combine(hash_combine(key->section, key->provider), ipaddr_hash(key->source));
+    return hash_combine(hash_combine(hash_combine(key->section, key->provider), key->sender),
+                        ipaddr_hash(&key->source));
 }
 
 static bool share_matches(uint32_t value, const void *key, void *context)
@@ -74,7 +118,7 @@ static bool share_matches(uint32_t value, const void *key, void *context)
     const struct share_key *wanted = key;
 
     return share->section == wanted->section && share->provider == wanted->provider &&
-           ipaddr_equal(&share->source, wanted->source);
+           share->sender == wanted->sender && ipaddr_equal(&share->source, &wanted->source);
 }
 
 static struct warm_share *find_share(const struct shard *shard, const struct share_key *key)
@@ -85,35 +129,55 @@ static struct warm_share *find_share(const struct shard *shard, const struct sha
     return index != TABLE_NONE ? slab_at(&shard->warm.shares, index) : NULL;
 }
 
-/* The same on every shard and after a restart, unlike the number of a provider that has a name. */
-static uint32_t name_book(struct shard *shard, const struct conf_warmup *section, uint64_t provider,
-                          const struct ipaddr *source)
+static void put_hash(struct text *text, uint64_t hash)
 {
-    const char *name = conf_provider_name(provider);
-    char room[NAMES_BYTES_MAX + 1], address[IPADDR_TEXT_MAX], number[24];
+    char number[24];
 
-    if (name == NULL || strlen(name) > PROVIDER_TEXT_MAX) {
-        uint64_t hash = name == NULL ? provider : hash_bytes(name, strlen(name));
+    snprintf(number, sizeof(number), "@%016llx", (unsigned long long)hash);
+    text_put_str(text, number);
+}
 
-        snprintf(number, sizeof(number), "@%016llx", (unsigned long long)hash);
-        name = number;
+/* The same on every shard and after a restart, unlike the number of a provider that has a name. */
+static uint32_t name_book(struct shard *shard, const struct subject *subject)
+{
+    char room[NAMES_BYTES_MAX + 1], address[IPADDR_TEXT_MAX];
+    struct text text = text_in(room, sizeof(room));
+
+    text_put_str(&text, subject->section->fits.name);
+    if (subject->provider != 0) {
+        const char *name = conf_provider_name(subject->provider);
+
+        text_put_char(&text, '/');
+        if (name != NULL && strlen(name) <= PROVIDER_TEXT_MAX)
+            text_put_str(&text, name);
+        else
+            put_hash(&text, name ? hash_bytes(name, strlen(name)) : subject->provider);
     }
-    ipaddr_format(source, address);
-    snprintf(room, sizeof(room), "%s/%s/%s", section->fits.name, name, address);
-    return names_get(&shard->names, slice_str(room));
+    if (subject->source.family != IPADDR_NONE) {
+        ipaddr_format(&subject->source, address);
+        text_put_char(&text, '/');
+        text_put_str(&text, address);
+    }
+    if (subject->sender.len > 0) {
+        text_put_char(&text, '/');
+        if (subject->sender.len <= PROVIDER_TEXT_MAX)
+            text_put(&text, subject->sender);
+        else
+            put_hash(&text, hash_bytes(subject->sender.data, subject->sender.len));
+    }
+    return names_get(&shard->names, text_slice(&text));
 }
 
 /* NULL when memory is short. */
-static struct warm_share *obtain_share(struct shard *shard, const struct conf_warmup *section,
-                                       uint64_t provider, const struct ipaddr *source)
+static struct warm_share *obtain_share(struct shard *shard, const struct subject *subject)
 {
-    struct share_key key = key_of(section, provider, source);
+    struct share_key key = key_of(subject);
     struct warm_share *share = find_share(shard, &key);
     uint32_t index, name;
 
     if (share)
         return share;
-    name = name_book(shard, section, provider, source);
+    name = name_book(shard, subject);
     if (name == NAME_NONE)
         return NULL;
     share = slab_alloc(&shard->warm.shares, &index);
@@ -124,11 +188,13 @@ static struct warm_share *obtain_share(struct shard *shard, const struct conf_wa
         return NULL;
     }
     share->section = key.section;
-    share->provider = provider;
-    share->source = *source;
+    share->provider = key.provider;
+    share->sender = key.sender;
+    share->source = key.source;
     share->key = name;
     share->index = index;
     share->again_s = INT64_MIN;
+    share->facts.rest = UINT64_MAX;
     list_init(&share->ask.link);
     return share;
 }
@@ -160,6 +226,16 @@ static void ask(struct shard *shard, struct warm_share *share, bool wants)
         shard_post(shard, owner, &ask->parcel);
 }
 
+/* Nothing is left here: asks for more, unless it is known that there is none yet. */
+static void want_more(struct shard *shard, struct warm_share *share)
+{
+    if (share->is_asking)
+        return;
+    share->left = 0;
+    if (now_s(shard) >= share->again_s)
+        ask(shard, share, true);
+}
+
 /* The book should know soon: of a block at once, of the rest when there may be no next question, or
  * when it has become much. */
 static bool has_to_report(const struct warm_share *share)
@@ -175,10 +251,12 @@ static void hear_answer(struct shard *shard, const struct warm_ask *given)
     struct warm_share *share = slab_at(&shard->warm.shares, given->share);
 
     share->is_asking = false;
+    share->facts = given->facts;
     if (given->wants) {
         share->day = given->day;
         share->block = given->count;
         share->left = given->count;
+        share->held -= given->count < share->held ? given->count : share->held;
         share->until_s = given->until_s;
         share->again_s = given->again_s;
     }
@@ -191,40 +269,64 @@ static void hear_answer(struct shard *shard, const struct warm_ask *given)
 static struct warm_share *share_of(struct shard *shard, const struct lane *lane,
                                    const struct queue *queue)
 {
-    const struct conf_warmup *section = warm_section(shard, queue);
+    const struct conf_warmup *section = section_of_queue(shard, queue);
+    struct subject subject;
 
-    return section ? obtain_share(shard, section, lane->site->provider, &lane->source) : NULL;
+    if (!section)
+        return NULL;
+    subject = subject_of(section, lane->site->provider, &lane->source, SLICE_EMPTY);
+    return obtain_share(shard, &subject);
+}
+
+/* False when no section counts it. *ret_share: NULL when memory is short. */
+static bool share_of_sender(struct shard *shard, const struct lane *lane, const struct queue *queue,
+                            const struct message *message, struct warm_share **ret_share,
+                            const struct conf_warmup **ret_section)
+{
+    const struct conf_warmup *section;
+    uint8_t room[AUTHOR_BYTES_MAX];
+    struct subject subject;
+    struct slice sender;
+
+    if (!conf_warmup_counts_senders(shard->conf))
+        return false;
+    sender = author_of(message, room);
+    section = conf_warmup_of_sender(shard->conf, domain_of(shard, queue), queue->vmta_id, sender);
+    if (!section || sender.len == 0)
+        return false;
+    subject = subject_of(section, lane->site->provider, &lane->source, sender);
+    *ret_share = obtain_share(shard, &subject);
+    *ret_section = section;
+    return true;
 }
 
 bool warm_admit(struct shard *shard, struct lane *lane, struct queue *queue)
 {
     struct warm_share *share;
 
-    if (!warm_section(shard, queue))
+    if (!section_of_queue(shard, queue))
         return true;
     share = share_of(shard, lane, queue);
     if (share && has_some(shard, share))
         return true;
-    if (share && !share->is_asking) {
-        share->left = 0;
-        if (now_s(shard) >= share->again_s)
-            ask(shard, share, true);
-    }
+    if (share)
+        want_more(shard, share);
     /* Then it is known, and where there is nothing here another address may have some. */
     queues_wait(shard, queue, ANSWER_WAIT_MS, WAIT_WARMUP);
     return false;
 }
 
-uint32_t warm_allowed(struct shard *shard, const struct lane *lane, const struct queue *queue)
+static uint32_t left_of(const struct shard *shard, const struct warm_share *share)
 {
-    const struct warm_share *share;
-
-    if (!warm_section(shard, queue))
-        return UINT32_MAX;
-    share = share_of(shard, lane, queue);
     if (!share || !has_some(shard, share))
         return 0;
     return share->left < UINT32_MAX ? (uint32_t)share->left : UINT32_MAX;
+}
+
+uint32_t warm_allowed(struct shard *shard, const struct lane *lane, const struct queue *queue)
+{
+    return section_of_queue(shard, queue) ? left_of(shard, share_of(shard, lane, queue))
+                                          : UINT32_MAX;
 }
 
 uint32_t warm_bound(struct shard *shard, const struct lane *lane, const struct queue *queue,
@@ -235,32 +337,96 @@ uint32_t warm_bound(struct shard *shard, const struct lane *lane, const struct q
     return left < allowed ? left : allowed;
 }
 
-void warm_take(struct shard *shard, const struct lane *lane, const struct queue *queue,
-               uint32_t count, struct warm_receipt *ret_receipt)
+uint32_t warm_sender_allowed(struct shard *shard, const struct lane *lane,
+                             const struct queue *queue, const struct message *message)
 {
-    struct warm_share *share = share_of(shard, lane, queue);
+    const struct conf_warmup *section;
+    struct warm_share *share;
 
-    *ret_receipt = (struct warm_receipt){0};
-    if (!share)
-        return;
-    must(share->left >= count);
-    share->left -= planted("shard/warm-up-not-counted") ? 0 : count;
-    *ret_receipt = (struct warm_receipt){.share = share->index + 1, .day = share->day};
+    if (!share_of_sender(shard, lane, queue, message, &share, &section))
+        return UINT32_MAX;
+    if (share && !has_some(shard, share))
+        want_more(shard, share);
+    return left_of(shard, share);
 }
 
-static void note(struct shard *shard, struct warm_share *share, int32_t day,
+/* The time that the next one to be put off may have its turn at, in wall clock microseconds. */
+static uint64_t turn_us(const struct warm_share *share)
+{
+    uint64_t latest_us = (uint64_t)share->held_until_s * SECOND_US;
+    uint64_t due_us = (uint64_t)share->again_s * SECOND_US + share->held * share->facts.pace_us;
+
+    return due_us < latest_us ? due_us : latest_us;
+}
+
+uint64_t warm_sender_put_off(struct shard *shard, const struct lane *lane,
+                             const struct queue *queue, const struct message *message,
+                             uint32_t count, bool *ret_goes_over)
+{
+    uint64_t wall_us = io_wall_us(shard->io);
+    const struct conf_warmup *section;
+    int64_t wall_s = now_s(shard);
+    struct warm_share *share;
+
+    *ret_goes_over = false;
+    if (!share_of_sender(shard, lane, queue, message, &share, &section) || !share)
+        return wall_us + SECOND_US;
+    if (share->is_asking || wall_s >= share->again_s)
+        return wall_us + ANSWER_WAIT_MS * 1000;
+    if (wall_s >= share->held_until_s) {
+        share->held = 0;
+        share->held_until_s = wall_s + PUT_OFF_MAX_S;
+    }
+    *ret_goes_over = section->overflow_count > 0 && share->held + count > share->facts.rest;
+    if (!*ret_goes_over)
+        share->held += count;
+    return turn_us(share);
+}
+
+static struct warm_part take(struct warm_share *share, uint32_t count)
+{
+    must(share->left >= count);
+    share->left -= planted("shard/warm-up-not-counted") ? 0 : count;
+    return (struct warm_part){.share = share->index + 1, .day = share->day};
+}
+
+void warm_take(struct shard *shard, const struct lane *lane, const struct queue *queue,
+               const struct message *message, uint32_t count, struct warm_receipt *ret_receipt)
+{
+    struct warm_share *share = share_of(shard, lane, queue);
+    const struct conf_warmup *section;
+
+    *ret_receipt = (struct warm_receipt){0};
+    if (share)
+        ret_receipt->parts[0] = take(share, count);
+    if (share_of_sender(shard, lane, queue, message, &share, &section) && share)
+        ret_receipt->parts[1] = take(share, count);
+}
+
+static void note(struct shard *shard, const struct warm_receipt *receipt,
                  const struct warm_news *news)
 {
-    /* Of a day that is over: to its book it is an attempt of which nothing is known. */
-    if (day != share->day)
-        return;
-    if (share->news.day != share->day)
-        share->news = (struct warm_news){.day = share->day};
-    share->news.used += news->used;
-    share->news.deferred += news->deferred;
-    share->news.blocked += news->blocked;
-    if (has_to_report(share))
-        ask(shard, share, false);
+    for (uint32_t i = 0; i < 2; i++) {
+        const struct warm_part *part = &receipt->parts[i];
+        struct warm_share *share =
+            part->share > 0 ? slab_at(&shard->warm.shares, part->share - 1) : NULL;
+
+        /* Of a day that is over: to its book it is an attempt of which nothing is known. */
+        if (!share || part->day != share->day)
+            continue;
+        if (share->news.day != share->day)
+            share->news = (struct warm_news){.day = share->day};
+        share->news.used += news->used;
+        share->news.deferred += news->deferred;
+        share->news.blocked += news->blocked;
+        if (has_to_report(share))
+            ask(shard, share, false);
+    }
+}
+
+static bool is_empty(const struct warm_receipt *receipt)
+{
+    return receipt->parts[0].share == 0 && receipt->parts[1].share == 0;
 }
 
 /* The receiver turns us away rather than the message. */
@@ -283,38 +449,34 @@ void warm_note(struct shard *shard, const struct warm_receipt *receipt,
                const struct connection *connection, const struct verdict *verdict)
 {
     struct warm_news news = {.used = 1};
-    struct warm_share *share;
 
-    if (receipt->share == 0)
+    if (is_empty(receipt))
         return;
-    share = slab_at(&shard->warm.shares, receipt->share - 1);
     if (verdict->class != VERDICT_SUCCESS) {
         news.deferred = verdict->class == VERDICT_TRANSIENT;
         news.blocked = is_block(shard, connection, verdict);
     }
-    note(shard, share, receipt->day, &news);
+    note(shard, receipt, &news);
 }
 
 void warm_pass(struct shard *shard, const struct warm_receipt *receipt, uint32_t count)
 {
-    struct warm_share *share;
-
-    if (receipt->share == 0)
-        return;
-    share = slab_at(&shard->warm.shares, receipt->share - 1);
-    note(shard, share, receipt->day, &(struct warm_news){.used = count});
+    if (!is_empty(receipt))
+        note(shard, receipt, &(struct warm_news){.used = count});
 }
 
 static const struct warm_share *spent_share(const struct shard *shard, const struct queue *queue,
                                             const struct ipaddr *source)
 {
-    const struct conf_warmup *section = warm_section(shard, queue);
+    const struct conf_warmup *section = section_of_queue(shard, queue);
     const struct warm_share *share;
+    struct subject subject;
     struct share_key key;
 
     if (!section || !queue->site)
         return NULL;
-    key = key_of(section, queue->site->provider, source);
+    subject = subject_of(section, queue->site->provider, source, SLICE_EMPTY);
+    key = key_of(&subject);
     share = find_share(shard, &key);
     if (!share || share->is_asking || has_some(shard, share) || now_s(shard) >= share->again_s)
         return NULL;
@@ -327,20 +489,34 @@ bool warm_is_spent(const struct shard *shard, const struct queue *queue,
     return spent_share(shard, queue, source) != NULL;
 }
 
+/* What the day has no room for any more, as far as this queue alone can tell. */
+static void overflow(struct shard *shard, struct queue *queue, uint64_t rest)
+{
+    if (queue->ready_count > rest)
+        migrate_let_over(shard, queue, queue->ready_count - (uint32_t)rest);
+}
+
 bool warm_wait(struct shard *shard, struct queue *queue)
 {
     const struct conf_vmta *vmta = conf_vmta(shard->conf, queue->vmta_id);
+    const struct conf_warmup *section = section_of_queue(shard, queue);
     int64_t wall_s = now_s(shard), wait_s = LOOK_MAX_S;
-    bool is_spent = false;
+    bool is_spent = false, is_all_spent = true;
+    uint64_t rest = 0;
 
-    if (!warm_section(shard, queue))
+    if (!section)
         return false;
+    if (section->overflow_count > 0)
+        wait_s = LOOK_OVER_S;
     for (uint32_t i = 0; vmta && i < vmta->address_count; i++) {
         const struct warm_share *share = spent_share(shard, queue, &vmta->addresses[i].ip);
 
-        if (!share)
+        if (!share) {
+            is_all_spent = false;
             continue;
+        }
         is_spent = true;
+        rest = share->facts.rest < UINT64_MAX - rest ? rest + share->facts.rest : UINT64_MAX;
         if (share->again_s - wall_s < wait_s)
             wait_s = share->again_s - wall_s;
     }
@@ -348,7 +524,54 @@ bool warm_wait(struct shard *shard, struct queue *queue)
         return false;
     queues_wait(shard, queue, (uint64_t)wait_s * 1000, WAIT_WARMUP);
     queues_expire(shard, queue);
+    if (section->overflow_count > 0 && is_all_spent)
+        overflow(shard, queue, rest);
     return true;
+}
+
+/* ---- What is said of them -------------------------------------------------------------------- */
+
+static void put_share(const struct shard *shard, const struct warm_share *share, struct text *text)
+{
+    const struct warm_facts *facts = &share->facts;
+    char line[128];
+    uint32_t second;
+
+    zone_day(conf_zone(shard->conf), share->again_s, &second);
+    snprintf(line, sizeof(line),
+             ": step %u, %llu of today's %llu recipients are let out, more at %02u:%02u",
+             facts->step + 1, (unsigned long long)facts->granted, (unsigned long long)facts->cap,
+             second / 3600, second / 60 % 60);
+    if (text->len > 0)
+        text_put_literal(text, "; ");
+    text_put_literal(text, "<warm-up> ");
+    text_put(text, names_text(&shard->names, share->key));
+    text_put_str(text, line);
+}
+
+void warm_explain(const struct shard *shard, const struct queue *queue, char *room,
+                  size_t room_bytes)
+{
+    struct slice domain = domain_of(shard, queue);
+    struct text text = text_in(room, room_bytes);
+
+    for (uint32_t i = 0; i < shard->warm.shares.count_grown; i++) {
+        const struct warm_share *share =
+            slab_is_live(&shard->warm.shares, i) ? slab_at(&shard->warm.shares, i) : NULL;
+        const struct conf_warmup *section;
+        struct slice key;
+
+        if (!share || has_some(shard, share) || share->facts.cap == 0 ||
+            now_s(shard) >= share->again_s || (share->sender != 0 && share->held == 0))
+            continue;
+        key = names_text(&shard->names, share->key);
+        section = conf_warmup_named(shard->conf, slice_of(key.data, slice_find(key, '/')));
+        if (!section || !conf_limit_fits(&section->fits, domain, queue->vmta_id) ||
+            (share->provider != 0 && queue->site && queue->site->provider != share->provider))
+            continue;
+        put_share(shard, share, &text);
+    }
+    text_end(&text);
 }
 
 /* ---- Books ----------------------------------------------------------------------------------- */
@@ -419,10 +642,32 @@ static void hours_of(const struct shard *shard, const struct conf_warmup *sectio
         is_whole ? zone_moment(zone, day + 1, 0) : zone_moment(zone, day, section->until_s);
 }
 
-static void answer(struct shard *shard, struct warm_ask *ask, int32_t day, uint64_t count,
-                   int64_t until_s, int64_t again_s)
+static struct warm_facts facts_of(const struct shard *shard, const struct warm_book *book)
 {
-    ask->day = day;
+    const struct conf_warmup *section = book ? section_of(shard, book) : NULL;
+    struct warm_facts facts = {.rest = UINT64_MAX};
+    struct warmup_schedule schedule;
+    int64_t from_s, until_s;
+
+    if (section == NULL)
+        return facts;
+    schedule = schedule_of(section);
+    hours_of(shard, section, book->book.day, &from_s, &until_s);
+    facts.cap = warmup_cap(&schedule, &book->book);
+    facts.granted = book->book.counts.granted;
+    facts.step = book->book.step;
+    if (section->until_s != 0)
+        facts.pace_us = (uint64_t)(until_s - from_s) * SECOND_US / facts.cap;
+    facts.rest =
+        facts.granted < facts.cap && now_s(shard) < until_s ? facts.cap - facts.granted : 0;
+    return facts;
+}
+
+static void answer(struct shard *shard, const struct warm_book *book, struct warm_ask *ask,
+                   uint64_t count, int64_t until_s, int64_t again_s)
+{
+    ask->facts = facts_of(shard, book);
+    ask->day = book ? book->book.day : 0;
     ask->count = count;
     ask->until_s = until_s;
     ask->again_s = again_s;
@@ -469,7 +714,7 @@ static void refuse_first(struct shard *shard, struct warm_book *book, int64_t ag
     struct list *link = list_pop_front(&book->asks);
 
     must(link != NULL);
-    answer(shard, container_of(link, struct warm_ask, link), book->book.day, 0, 0, again_s);
+    answer(shard, book, container_of(link, struct warm_ask, link), 0, 0, again_s);
 }
 
 /* The first of those that ask is served, as soon as the log has what is granted to it and what it
@@ -518,9 +763,9 @@ void warm_on_logged(struct shard *shard, uint32_t index, int32_t status)
         hours_of(shard, section, book->book.day, &from_s, &until_s);
     /* What the log could not take stays granted: whether a restart would know it is not known. */
     if (status < 0)
-        answer(shard, ask, book->book.day, 0, 0, now_s(shard) + LOG_WAIT_S);
+        answer(shard, book, ask, 0, 0, now_s(shard) + LOG_WAIT_S);
     else
-        answer(shard, ask, book->book.day, book->granted, until_s, INT64_MIN);
+        answer(shard, book, ask, book->granted, until_s, INT64_MIN);
     serve(shard, book);
 }
 
@@ -529,7 +774,7 @@ static void hear_ask(struct shard *shard, struct warm_ask *ask)
     struct warm_book *book = obtain_book(shard, ask->key);
 
     if (book == NULL) {
-        answer(shard, ask, 0, 0, 0, now_s(shard) + LOG_WAIT_S);
+        answer(shard, NULL, ask, 0, 0, now_s(shard) + LOG_WAIT_S);
         return;
     }
     list_push_back(&book->asks, &ask->link);

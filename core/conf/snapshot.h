@@ -129,6 +129,7 @@ struct conf {
     uint32_t limit_host_count;
     struct conf_warmup *warmups; /* in the order of the file */
     uint32_t warmup_count;
+    bool has_sender_warmups;
     struct table limit_by_id;
     struct slice noted_headers[CONF_NOTED_HEADERS_MAX]; /* texts of the files' layouts */
     uint32_t noted_header_count;

@@ -16,13 +16,47 @@ uint32_t conf_warmup_count(const struct conf *conf)
     return conf->warmup_count;
 }
 
+static bool is_of_message(const struct conf_warmup *warmup)
+{
+    return (warmup->scopes & CONF_WARMUP_SENDER_DOMAIN) != 0;
+}
+
 const struct conf_warmup *conf_warmup_of(const struct conf *conf, struct slice domain,
                                          uint32_t vmta_id)
 {
     for (uint32_t i = 0; i < conf->warmup_count; i++)
-        if (conf_limit_fits(&conf->warmups[i].fits, domain, vmta_id))
+        if (!is_of_message(&conf->warmups[i]) &&
+            conf_limit_fits(&conf->warmups[i].fits, domain, vmta_id))
             return &conf->warmups[i];
     return NULL;
+}
+
+bool conf_warmup_counts_senders(const struct conf *conf)
+{
+    return conf->has_sender_warmups;
+}
+
+const struct conf_warmup *conf_warmup_of_sender(const struct conf *conf, struct slice domain,
+                                                uint32_t vmta_id, struct slice sender)
+{
+    for (uint32_t i = 0; i < conf->warmup_count; i++)
+        if (is_of_message(&conf->warmups[i]) &&
+            conf_limit_fits(&conf->warmups[i].fits, domain, vmta_id) &&
+            conf_limit_fits(&conf->warmups[i].senders, sender, vmta_id))
+            return &conf->warmups[i];
+    return NULL;
+}
+
+uint32_t conf_warmup_overflow(const struct conf *conf, struct slice domain, uint32_t vmta_id,
+                              uint64_t turn)
+{
+    for (uint32_t i = 0; i < conf->warmup_count; i++) {
+        const struct conf_warmup *warmup = &conf->warmups[i];
+
+        if (warmup->overflow_count > 0 && conf_limit_fits(&warmup->fits, domain, vmta_id))
+            return warmup->overflow_ids[turn % warmup->overflow_count];
+    }
+    return vmta_id;
 }
 
 const struct conf_warmup *conf_warmup_named(const struct conf *conf, struct slice name)
@@ -182,14 +216,37 @@ static void check_numbers(struct build *build, const struct section *section,
     if (warmup->hours_text != NULL &&
         conf_warmup_hours(slice_str(warmup->hours_text), &warmup->from_s, &warmup->until_s) < 0)
         complain(build, section, "send-hours: no span of a day like 8:00-20:00");
-    if (warmup->scopes != both)
-        complain(build, section, "scope: it has to be provider,source-ip");
+    if (!is_of_message(warmup) && warmup->scopes != both)
+        complain(build, section,
+                 "scope: it has to be provider,source-ip, or sender-domain with any of them");
+    if (!is_of_message(warmup) && warmup->senders.domain_text != NULL)
+        complain(build, section, "sender-domain: that needs scope sender-domain");
+}
+
+static void find_overflow(struct build *build, const struct section *section,
+                          struct conf_warmup *warmup)
+{
+    struct slice name = slice_str(warmup->overflow_text);
+    const struct conf_vmta *vmta = conf_vmta_named(build->conf, name);
+    const struct conf_pool *pool = vmta == NULL ? conf_pool_named(build->conf, name) : NULL;
+
+    if (slice_equal_nocase(name, SLICE_LITERAL("wait")))
+        return;
+    if (vmta == NULL && (pool == NULL || pool->vmta_count == 0)) {
+        report_error(build->report, section->file, section->line,
+                     "<warm-up %.*s>: overflow: there is no virtual MTA or pool %.80s",
+                     SHOW(section->name), warmup->overflow_text);
+        return;
+    }
+    warmup->overflow_ids = vmta != NULL ? &vmta->id : pool->vmta_ids;
+    warmup->overflow_count = vmta != NULL ? 1 : pool->vmta_count;
 }
 
 static int add_section(struct build *build, const struct section *section)
 {
     struct conf *conf = build->conf;
     struct conf_warmup *warmup = &conf->warmups[conf->warmup_count];
+    int rc;
 
     if (conf->warmup_count == CONF_WARMUPS_MAX) {
         complain(build, section, "at most 64 can be used");
@@ -206,10 +263,48 @@ static int add_section(struct build *build, const struct section *section)
     warmup->fits.name = (const char *)section->name.data;
     warmup->fits.file = section->file;
     warmup->fits.line = section->line;
+    warmup->senders = (struct conf_limit){.section = "warm-up",
+                                          .name = warmup->fits.name,
+                                          .file = section->file,
+                                          .line = section->line};
     build_fields(build, section, warmup);
     check_numbers(build, section, warmup);
+    find_overflow(build, section, warmup);
+    conf->has_sender_warmups |= is_of_message(warmup);
     conf->warmup_count++;
-    return build_limit_fits(build, &warmup->fits);
+    rc = build_limit_fits(build, &warmup->fits);
+    return rc < 0 ? rc : build_limit_fits(build, &warmup->senders);
+}
+
+static bool may_fit_vmta(const struct conf_limit *fits, uint32_t vmta_id)
+{
+    for (uint32_t i = 0; fits->vmta_text != NULL && i < fits->vmta_count; i++)
+        if (fits->vmta_ids[i] == vmta_id)
+            return true;
+    for (uint32_t i = 0; fits->pool_text != NULL && i < fits->pool_vmta_count; i++)
+        if (fits->pool_vmta_ids[i] == vmta_id)
+            return true;
+    return fits->vmta_text == NULL && fits->pool_text == NULL;
+}
+
+/* Mail that went over goes over no second time: it might go round in a circle. */
+static void check_overflow(struct build *build, const struct conf_warmup *warmup)
+{
+    const struct conf *conf = build->conf;
+
+    for (uint32_t i = 0; i < warmup->overflow_count; i++)
+        for (uint32_t k = 0; k < conf->warmup_count; k++) {
+            const struct conf_warmup *next = &conf->warmups[k];
+
+            if (next->overflow_count == 0 || !may_fit_vmta(&next->fits, warmup->overflow_ids[i]))
+                continue;
+            report_error(
+                build->report, warmup->fits.file, warmup->fits.line,
+                "<warm-up %.64s>: overflow: mail of %.80s is itself under <warm-up %.64s>, "
+                "which overflows",
+                warmup->fits.name, conf_vmta(conf, warmup->overflow_ids[i])->name, next->fits.name);
+            return;
+        }
 }
 
 /* The first section that fits a queue counts: behind one that fits everything nothing does. */
@@ -220,7 +315,9 @@ static void lint_order(struct build *build)
     for (uint32_t i = 0; i + 1 < conf->warmup_count; i++) {
         const struct conf_limit *fits = &conf->warmups[i].fits, *next = &conf->warmups[i + 1].fits;
 
-        if (fits->domain_text == NULL && fits->vmta_text == NULL && fits->pool_text == NULL)
+        if (fits->domain_text == NULL && fits->vmta_text == NULL && fits->pool_text == NULL &&
+            conf->warmups[i].senders.domain_text == NULL &&
+            is_of_message(&conf->warmups[i]) == is_of_message(&conf->warmups[i + 1]))
             report_warning(build->report, next->file, next->line,
                            "<warm-up %.64s> never counts: <warm-up %.64s> before it fits all mail",
                            next->name, fits->name);
@@ -238,6 +335,8 @@ int build_warmups(struct build *build)
     for (const struct section *at = top->children; rc == 0 && at != NULL; at = at->next)
         if (at->kind->scope == SCOPE_WARMUP)
             rc = add_section(build, at);
+    for (uint32_t i = 0; rc == 0 && i < conf->warmup_count; i++)
+        check_overflow(build, &conf->warmups[i]);
     if (rc == 0 && build->options->lint)
         lint_order(build);
     return rc;

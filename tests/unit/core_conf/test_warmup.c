@@ -60,12 +60,41 @@ static void sections(void **state)
     conf_unref(conf);
 }
 
+/* One of queues and one of messages count side by side. */
+static void senders_and_overflow(void **state)
+{
+    struct conf *conf = load("<virtual-mta v>\nsmtp-source-host 192.0.2.1 a\n</virtual-mta>\n"
+                             "<virtual-mta w>\nsmtp-source-host 192.0.2.2 b\n</virtual-mta>\n"
+                             "<virtual-mta x>\nsmtp-source-host 192.0.2.3 c\n</virtual-mta>\n"
+                             "<virtual-mta-pool p>\nvirtual-mta w\nvirtual-mta x\n"
+                             "</virtual-mta-pool>\n"
+                             "<warm-up names>\nschedule 5\nscope sender-domain\n"
+                             "sender-domain new.test\n</warm-up>\n"
+                             "<warm-up address>\nschedule 7\nvirtual-mta v\noverflow p\n"
+                             "</warm-up>\n");
+    uint32_t v = conf_vmta_id(conf, slice_str("v")), w = conf_vmta_id(conf, slice_str("w"));
+    struct slice domain = slice_str("a.test");
+    const struct conf_warmup *found;
+
+    assert_true(conf_warmup_counts_senders(conf));
+    assert_string_equal(conf_warmup_of(conf, domain, v)->fits.name, "address");
+    assert_null(conf_warmup_of(conf, domain, w));
+    found = conf_warmup_of_sender(conf, domain, w, slice_str("new.test"));
+    assert_string_equal(found->fits.name, "names");
+    assert_null(conf_warmup_of_sender(conf, domain, w, slice_str("old.test")));
+    assert_int_equal(conf_warmup_overflow(conf, domain, v, 4), w);
+    assert_int_equal(conf_warmup_overflow(conf, domain, v, 5), conf_vmta_id(conf, slice_str("x")));
+    assert_int_equal(conf_warmup_overflow(conf, domain, w, 5), w);
+    conf_unref(conf);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(schedules),
         cmocka_unit_test(hours),
         cmocka_unit_test(sections),
+        cmocka_unit_test(senders_and_overflow),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -50,6 +50,8 @@ static struct stage {
     struct write kept[KEPT_MAX];
     uint32_t kept_count;
     uint64_t waited_ms;
+    uint32_t over_count;
+    struct message message;
     uint32_t tried[DAYS + 2];
 } stage;
 
@@ -138,6 +140,11 @@ static bool deliver(uint16_t from, uint16_t to)
     return true;
 }
 
+void migrate_let_over(struct shard *shard, struct queue *queue, uint32_t count)
+{
+    stage.over_count = count;
+}
+
 static void settle(void)
 {
     bool is_moving = true;
@@ -209,6 +216,7 @@ static void raise(const char *schedule, uint64_t seed, uint16_t count)
     rng_init(&stage.rng, seed);
     snprintf(text, sizeof(text),
              "<virtual-mta v>\nsmtp-source-host 192.0.2.1 a\n</virtual-mta>\n"
+             "<virtual-mta other>\nsmtp-source-host 192.0.2.2 b\n</virtual-mta>\n"
              "<warm-up w>\n%s\n</warm-up>\n",
              schedule);
     stage.conf = load(text);
@@ -237,7 +245,7 @@ static bool try_one(uint16_t number, const struct verdict *verdict)
 
     if (!warm_admit(shard, lane, queue) || warm_allowed(shard, lane, queue) == 0)
         return false;
-    warm_take(shard, lane, queue, 1, &receipt);
+    warm_take(shard, lane, queue, &stage.message, 1, &receipt);
     stage.tried[stage.wall_s / DAY_S]++;
     if (verdict != NULL)
         warm_note(shard, &receipt, &stage.connections[number], verdict);
@@ -367,6 +375,110 @@ static void the_queue_waits_for_what_comes_next(void **state)
     end();
 }
 
+/* What is more than the rest of the day goes over, and no more than that. */
+static void what_is_too_much_goes_over(void **state)
+{
+    raise("schedule 96\nsend-hours 0:00-24:00\nvirtual-mta v\noverflow other", 1, 1);
+    use_up(NULL, 0);
+    assert_in_range(stage.tried[0], 48, 50);
+    stage.queues[0].ready_count = 30;
+    assert_true(warm_wait(stage.shards[0], &stage.queues[0]));
+    assert_int_equal(stage.waited_ms, 2000);
+    assert_int_equal(stage.over_count, 0);
+    stage.queues[0].ready_count = 60;
+    assert_true(warm_wait(stage.shards[0], &stage.queues[0]));
+    assert_int_equal(stage.over_count, 60 - (96 - stage.tried[0]));
+    end();
+}
+
+static void explained_with_figures(void **state)
+{
+    char text[200];
+
+    raise("schedule 3,9", 1, 1);
+    warm_explain(stage.shards[0], &stage.queues[0], text, sizeof(text));
+    assert_string_equal(text, "");
+    use_up(NULL, 0);
+    warm_explain(stage.shards[0], &stage.queues[0], text, sizeof(text));
+    assert_string_equal(text, "<warm-up> w/@0000000000001267/192.0.2.1: step 1, 3 of today's 3 "
+                              "recipients are let out, more at 00:00");
+    end();
+}
+
+/* ---- Senders --------------------------------------------------------------------------------- */
+
+static void write_message(const char *text)
+{
+    static char room[512];
+    size_t len = strlen(text);
+
+    memcpy(room, text, len);
+    stage.message = (struct message){.buffer_count = 1};
+    stage.message.buffers[0] =
+        (struct message_buffer){.data = (uint8_t *)room, .used = (uint32_t)len};
+    stage.message.envelope.sender = SLICE_LITERAL("bounces@Mailer.test");
+}
+
+static uint32_t sender_allowed(void)
+{
+    /* What was used is reported first, then more is asked for. */
+    for (int i = 0; i < 2; i++) {
+        settle();
+        warm_sender_allowed(stage.shards[0], &stage.lanes[0], &stage.queues[0], &stage.message);
+    }
+    settle();
+    return warm_sender_allowed(stage.shards[0], &stage.lanes[0], &stage.queues[0], &stage.message);
+}
+
+static void senders_count_by_their_from(void **state)
+{
+    raise("schedule 128\nscope sender-domain\nsender-domain new.test", 1, 1);
+    write_message("Subject: a\r\nFrom: \"New, Ltd\" <a@New.test>\r\n\r\nFrom: b@old.test\r\n");
+    assert_int_equal(sender_allowed(), 2);
+    write_message("From: a@old.test\r\n\r\n");
+    assert_int_equal(sender_allowed(), UINT32_MAX);
+    /* Two addresses are none: it is the envelope's that counts. */
+    write_message("From: a@new.test, b@new.test\r\n\r\n");
+    assert_int_equal(sender_allowed(), UINT32_MAX);
+    stage.message.envelope.sender = SLICE_LITERAL("bounces@new.test");
+    assert_int_equal(sender_allowed(), 2);
+    end();
+}
+
+static uint64_t put_off(uint32_t count, bool *ret_goes_over)
+{
+    return warm_sender_put_off(stage.shards[0], &stage.lanes[0], &stage.queues[0], &stage.message,
+                               count, ret_goes_over) /
+           1000000;
+}
+
+/* Each until its turn may come; those beyond the rest of the day go over. */
+static void senders_wait_for_their_turn(void **state)
+{
+    struct warm_receipt receipt;
+    uint64_t first_s;
+    bool goes_over;
+
+    raise("schedule 24\nsend-hours 0:00-24:00\nscope sender-domain\nvirtual-mta v\noverflow other",
+          1, 1);
+    write_message("From: a@new.test\r\n\r\n");
+    while (sender_allowed() > 0) {
+        warm_take(stage.shards[0], &stage.lanes[0], &stage.queues[0], &stage.message, 1, &receipt);
+        warm_note(stage.shards[0], &receipt, &stage.connections[0], &taken);
+        stage.tried[0]++;
+    }
+    assert_int_equal(stage.tried[0], 13);
+    first_s = put_off(1, &goes_over);
+    assert_false(goes_over);
+    assert_in_range(first_s, stage.wall_s + 3600, stage.wall_s + 2 * 3600 + 1);
+    assert_int_equal(put_off(1, &goes_over), first_s + 3600);
+    put_off(8, &goes_over);
+    assert_false(goes_over);
+    put_off(2, &goes_over);
+    assert_true(goes_over);
+    end();
+}
+
 static void other_mail_is_not_counted(void **state)
 {
     raise("schedule 1\ndomain other.com", 1, 1);
@@ -444,6 +556,10 @@ int main(void)
         cmocka_unit_test(a_day_that_is_hardly_used_keeps_the_step),
         cmocka_unit_test(it_is_spread_over_the_hours),
         cmocka_unit_test(the_queue_waits_for_what_comes_next),
+        cmocka_unit_test(what_is_too_much_goes_over),
+        cmocka_unit_test(explained_with_figures),
+        cmocka_unit_test(senders_count_by_their_from),
+        cmocka_unit_test(senders_wait_for_their_turn),
         cmocka_unit_test(other_mail_is_not_counted),
         cmocka_unit_test(never_more_than_the_cap),
         cmocka_unit_test(bugs_are_seen),
