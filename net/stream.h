@@ -1,5 +1,5 @@
 /*
- * stream: one TCP connection's bytes, with room for a transform (TLS later) between it and the
+ * stream: one TCP connection's bytes, with room for a transform (net/tls) between it and the
  * protocol above.
  *
  * Embedded in its owner (a session); belongs to the loop's thread. Without a transform, received
@@ -29,11 +29,25 @@ struct stream_events {
  * is called again as long as it used or produced something; decode also with no wire bytes, to
  * hand out what it still holds. */
 struct stream_transform {
-    /* Consumes wire bytes, produces plain bytes. Returns 0 or negative. */
+    /* Consumes wire bytes, produces plain bytes. Returns 0, negative, STREAM_ENDED (the peer says
+     * nothing more; what follows is thrown away), or STREAM_LATER (nothing was used: the same
+     * octets come again in a later turn). It may call its owner, who may send and close. */
     int (*decode)(void *state, const uint8_t *wire, size_t wire_bytes, size_t *ret_used,
                   uint8_t *plain, size_t plain_room, size_t *ret_plain);
+    /* STREAM_LATER as above. */
     int (*encode)(void *state, const uint8_t *plain, size_t plain_bytes, size_t *ret_used,
                   uint8_t *wire, size_t wire_room, size_t *ret_wire);
+    /* NULL, or whether it has wire bytes to say of its own accord: encode is then called without
+     * plain bytes until it has no more. */
+    bool (*has_output)(const void *state);
+    /* NULL, or: we send nothing more, and what there is to be said of that is output now. */
+    void (*finish)(void *state);
+    bool marks_end; /* an end that decode has not told (STREAM_ENDED) is a loss: E_CUT_OFF */
+};
+
+enum {
+    STREAM_ENDED = 1,
+    STREAM_LATER = 2,
 };
 
 struct stream {
@@ -53,8 +67,8 @@ struct stream {
 /* Starts receiving. fd: connected. The stream owns fd from now on. */
 void stream_open(struct stream *stream, struct io *io, int fd, const struct stream_events *events);
 /* Puts a transform in; only while nothing is being sent. transform may be NULL (back to plain; not
- * from inside on_data). Octets that on_data did not use are read through the new transform. 0, or
- * -ENOMEM. */
+ * from inside on_data). Octets that on_data did not use are read through the new transform. What
+ * the transform has to say first is sent at once. 0, or -ENOMEM. */
 int stream_set_transform(struct stream *stream, const struct stream_transform *transform,
                          void *state);
 /* iov and bytes stay in place until on_sent; the array may be altered. */
@@ -64,5 +78,6 @@ bool stream_is_sending(const struct stream *stream);
 int stream_tcp_info(const struct stream *stream, struct io_tcp_info *ret_info);
 void stream_pause(struct stream *stream);
 void stream_resume(struct stream *stream);
-/* Ends everything; on_closed follows exactly once. */
+/* Ends everything; on_closed follows exactly once. A transform may say goodbye first, which takes
+ * at most a second. */
 void stream_close(struct stream *stream);

@@ -24,7 +24,8 @@
     X(E_REFUSED, 1013, "refused by policy")                                                        \
     X(E_LOW_SPACE, 1014, "too little free disk space")                                             \
     X(E_LATE, 1015, "the disk takes too long")                                                     \
-    X(E_FOREIGN, 1016, "a directory of the spool is missing, or belongs elsewhere")
+    X(E_FOREIGN, 1016, "a directory of the spool is missing, or belongs elsewhere")                \
+    X(E_CUT_OFF, 1017, "ended without a word of the end")
 
 enum err {
 #define ERR_ENUM(name, value, text) name = -(value),
