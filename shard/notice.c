@@ -13,11 +13,13 @@
 #define CONTENT_BYTES_MAX 49152u
 
 static void on_timer(struct io_timer *timer);
+static void write_put_off(struct shard *shard);
 
 void notice_init(struct shard *shard)
 {
     slab_init(&shard->notices.slab, sizeof(struct notice), 65536);
     list_init(&shard->notices.waiting);
+    list_init(&shard->notices.unwritten);
     io_timer_init(&shard->notices.timer, on_timer);
 }
 
@@ -34,20 +36,25 @@ void notice_fini(struct shard *shard)
 
 bool notice_is_full(const struct shard *shard)
 {
-    return shard->notices.slab.count_used >= NOTICES_OPEN_MAX;
+    return shard->notices.slab.count_used >= NOTICES_OPEN_MAX ||
+           !list_empty(&shard->notices.unwritten);
+}
+
+static uint32_t count_links(const struct list *head)
+{
+    uint32_t count = 0;
+
+    list_for_each (link, head)
+        count++;
+    return count;
 }
 
 uint32_t notice_held_count(const struct shard *shard)
 {
-    uint32_t count = 0;
+    uint32_t count = count_links(&shard->notices.unwritten);
 
-    for (const struct list *at = shard->notices.waiting.next; at != &shard->notices.waiting;
-         at = at->next) {
-        const struct notice *notice = container_of(at, const struct notice, link);
-
-        for (const struct list *held = notice->held.next; held != &notice->held; held = held->next)
-            count++;
-    }
+    list_for_each (link, &shard->notices.waiting)
+        count += count_links(&container_of(link, struct notice, link)->held);
     return count;
 }
 
@@ -62,11 +69,16 @@ static void release(struct shard *shard, struct list *held)
     }
 }
 
+static void arm(struct shard *shard)
+{
+    if (!io_timer_is_armed(&shard->notices.timer))
+        io_timer_arm(shard->io, &shard->notices.timer, io_now_ns(shard->io) + RETRY_NS);
+}
+
 static void wait(struct shard *shard, struct notice *notice)
 {
-    if (list_empty(&shard->notices.waiting))
-        io_timer_arm(shard->io, &shard->notices.timer, io_now_ns(shard->io) + RETRY_NS);
     list_push_back(&shard->notices.waiting, &notice->link);
+    arm(shard);
 }
 
 static void post(struct shard *shard, struct notice *notice)
@@ -103,6 +115,7 @@ static void on_timer(struct io_timer *timer)
         list_push_back(&again, list_pop_front(&shard->notices.waiting));
     while (!list_empty(&again))
         post(shard, container_of(list_pop_front(&again), struct notice, link));
+    write_put_off(shard);
 }
 
 void notice_on_appended(struct shard *shard, struct message *message)
@@ -199,6 +212,8 @@ bool notice_send(struct shard *shard, const struct notice_mail *mail,
     list_init(&notice->held);
     while (held && !list_empty(held))
         list_push_back(&notice->held, list_pop_front(held));
+    if (planted("shard/outcome-before-notice"))
+        release(shard, &notice->held);
     post(shard, notice);
     return true;
 }
@@ -237,20 +252,25 @@ static void write_failure(void *context, struct slice id, struct text *text,
     dsn_write(&failure->dsn, text, ret_facts);
 }
 
-static void add_rcpt(struct failure *failure, const struct outcome_parcel *parcel)
+static void read_outcome(const struct list *link, struct outcome *outcome)
 {
-    struct outcome outcome;
-    int result = outcome_decode(slice_of(parcel->iov.iov_base, parcel->iov.iov_len), &outcome);
+    const struct outcome_parcel *parcel =
+        container_of(link, const struct outcome_parcel, request.link);
+    int result = outcome_decode(slice_of(parcel->iov.iov_base, parcel->iov.iov_len), outcome);
 
     must(result == 0);
+}
+
+static void add_rcpt(struct failure *failure, const struct outcome *outcome)
+{
     failure->rcpts[failure->dsn.rcpt_count++] = (struct dsn_rcpt){
-        .address = outcome.rcpt,
-        .orcpt = outcome.orcpt,
-        .status = outcome.status,
-        .diagnostic = outcome.diag,
-        .remote_mta = outcome.dsn_mta,
-        .remote_ip = outcome.destination_ip,
-        .last_attempt_us = outcome.dsn_mta.len > 0 ? outcome.logged_us : 0,
+        .address = outcome->rcpt,
+        .orcpt = outcome->orcpt,
+        .status = outcome->status,
+        .diagnostic = outcome->diag,
+        .remote_mta = outcome->dsn_mta,
+        .remote_ip = outcome->destination_ip,
+        .last_attempt_us = outcome->dsn_mta.len > 0 ? outcome->logged_us : 0,
     };
 }
 
@@ -259,74 +279,103 @@ static struct slice template(const char *text)
     return text ? slice_str(text) : SLICE_EMPTY;
 }
 
-/* Of a message that was read back in chunks nothing is at hand. */
-static void fill_failure(struct shard *shard, const struct delivery *delivery,
+static void fill_failure(struct shard *shard, const struct outcome *first,
                          const struct conf_queue *settings, struct failure *failure)
 {
-    const struct envelope *envelope = &delivery->message->envelope;
     const struct conf_global *global = conf_global(shard->conf);
-    bool is_whole = !delivery->feed && delivery->place.large == 0 && !delivery->message->is_partial;
 
     failure->dsn = (struct dsn){
         .is_plain_text = settings->dsn_plain_text,
-        .returns_content =
-            (envelope->flags & ENVELOPE_RETURN_FULL) != 0 &&
-            envelope_content_bytes(envelope) + envelope->stuffed_dots <= CONTENT_BYTES_MAX,
-        .content_is_8bit = (envelope->flags & ENVELOPE_8BIT) != 0,
         .host = slice_str(global->host_name),
         .now_us = io_wall_us(shard->io),
-        .arrival_us = envelope->accepted_us,
-        .sender = envelope->sender,
-        .envelope_id = envelope->envelope_id,
+        .arrival_us = first->queued_us,
+        .sender = first->orig,
+        .envelope_id = first->envelope_id,
         .from =
             template(global->dsn_failed_from ? global->dsn_failed_from : global->custom_dsn_from),
         .subject = template(global->dsn_failed_subject),
         .body = global->dsn_failed_body,
         .rcpts = failure->rcpts,
-        .content = failure->content,
-        .content_count = is_whole ? message_content(delivery->message, failure->content) : 0,
     };
 }
 
-/* Writes one notice of the outcomes in group, which wait for it. */
+/* What comes back of the original; of one that was read back in chunks nothing is at hand. */
+static void add_content(const struct delivery *delivery, struct failure *failure)
+{
+    const struct message *message = delivery->message;
+    const struct envelope *envelope = &message->envelope;
+    uint64_t octets = envelope_content_bytes(envelope) + envelope->stuffed_dots;
+
+    if (delivery->feed || delivery->place.large > 0 || message->is_partial)
+        return;
+    failure->dsn.returns_content =
+        (envelope->flags & ENVELOPE_RETURN_FULL) != 0 && octets <= CONTENT_BYTES_MAX;
+    failure->dsn.content_is_8bit = (envelope->flags & ENVELOPE_8BIT) != 0;
+    failure->dsn.content = failure->content;
+    failure->dsn.content_count = message_content(message, failure->content);
+}
+
+/* No memory: the outcomes wait, and what they say themselves will be told later. */
+static void put_off(struct shard *shard, struct list *group)
+{
+    while (!list_empty(group))
+        list_push_back(&shard->notices.unwritten, list_pop_front(group));
+    arm(shard);
+}
+
+/* Writes one notice of the outcomes in group, which wait for it. delivery: NULL = it is gone. */
 static void send_failure(struct shard *shard, const struct delivery *delivery, struct list *group)
 {
-    const struct envelope *envelope = &delivery->message->envelope;
     uint8_t rcpt_room[ADDRESS_PATH_MAX + ADDRESS_HOST_MAX + 16];
     struct conf_queue settings;
     struct address address;
+    struct outcome outcome;
     struct failure failure;
     struct notice_mail mail;
     struct wire_writer w;
 
+    read_outcome(group->next, &outcome);
     wire_writer_init(&w, rcpt_room, sizeof(rcpt_room));
     if (planted("shard/failure-without-notice") ||
-        address_parse(envelope->sender, ADDRESS_ALLOW_UTF8, &address) < 0 ||
-        !put_rcpt(&address, &w)) {
+        address_parse(outcome.orig, ADDRESS_ALLOW_UTF8, &address) < 0 || !put_rcpt(&address, &w)) {
         release(shard, group);
         return;
     }
-    conf_queue(shard->conf, address_host(&address), conf_vmta_id(shard->conf, envelope->vmta),
+    conf_queue(shard->conf, address_host(&address), conf_vmta_id(shard->conf, outcome.vmta),
                &settings);
     if (!settings.deliver_local_dsn) {
         release(shard, group);
         return;
     }
-    fill_failure(shard, delivery, &settings, &failure);
-    for (const struct list *at = group->next; at != group; at = at->next)
-        add_rcpt(&failure, container_of(at, const struct outcome_parcel, request.link));
+    fill_failure(shard, &outcome, &settings, &failure);
+    if (delivery)
+        add_content(delivery, &failure);
     mail = (struct notice_mail){
         .sender = SLICE_EMPTY,
         .rcpts = slice_of(rcpt_room, wire_written(&w)),
         .rcpt_count = 1,
-        .vmta = envelope->vmta,
-        .content_bytes_max = dsn_bytes_max(&failure.dsn),
+        .vmta = outcome.vmta,
     };
-    if (!notice_send(shard, &mail, write_failure, &failure, group)) {
-        shard->notices.lost++;
-        log_error("no memory for a failure notice to %.*s", (int)envelope->sender.len,
-                  (const char *)envelope->sender.data);
-        release(shard, group);
+    list_for_each (link, group) {
+        read_outcome(link, &outcome);
+        add_rcpt(&failure, &outcome);
+    }
+    mail.content_bytes_max = dsn_bytes_max(&failure.dsn);
+    if (!notice_send(shard, &mail, write_failure, &failure, group))
+        put_off(shard, group);
+}
+
+static void write_put_off(struct shard *shard)
+{
+    struct list all, one;
+
+    list_init(&all);
+    while (!list_empty(&shard->notices.unwritten))
+        list_push_back(&all, list_pop_front(&shard->notices.unwritten));
+    while (!list_empty(&all)) {
+        list_init(&one);
+        list_push_back(&one, list_pop_front(&all));
+        send_failure(shard, NULL, &one);
     }
 }
 

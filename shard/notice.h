@@ -6,8 +6,9 @@
  * held here until the notice's append has been answered. So a failure is never without its notice,
  * and a crash between the two repeats the attempt and the notice: at most one double each crash.
  * Recipients of one transaction that fail share a notice. One that the spool does not take waits
- * and is tried again each second; while many wait, no delivery is started. A stop leaves what waits
- * undone: the log knows no outcome, and the attempt is made again after the start.
+ * and is tried again each second, and so is one that finds no memory, then without the original;
+ * while many wait, no delivery is started. A stop leaves what waits undone: the log knows no
+ * outcome, and the attempt is made again after the start.
  *
  * Nothing is written for the null sender, for mail that was written here, or for what an operator
  * deleted. All of it belongs to the shard's thread; mail that nobody wants a notice of costs a
@@ -47,9 +48,10 @@ struct notice {
 struct notices {
     struct slab slab;
     struct list waiting;
+    struct list unwritten; /* outcomes whose notice found no memory, by request.link */
     struct io_timer timer; /* what waits is tried again */
     uint64_t written;      /* durable */
-    uint64_t lost;         /* no memory could be had for them */
+    uint64_t lost;         /* copies for which there was no memory */
 };
 
 /* More than this many notices that are not durable yet: no further delivery is started. */

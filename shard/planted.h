@@ -38,7 +38,9 @@
     X("shard/no-tokens-when-ahead")                                                                \
     X("shard/disabled-source-is-used")                                                             \
     X("shard/order-not-told")                                                                      \
-    X("shard/probe-lends-too-much")
+    X("shard/probe-lends-too-much")                                                                \
+    X("shard/failure-without-notice")                                                              \
+    X("shard/outcome-before-notice")
 
 /* Seen by tests/sim/product/warmup_scenario.c. */
 #define SHARD_PLANTED_WARMUPS(X) X("shard/cold-share-not-counted") X("shard/cold-book-forgotten")

@@ -170,6 +170,29 @@ void ledger_doubt(struct ledger *ledger, uint32_t number, uint32_t ordinal)
     rcpt_at(ledger, number, ordinal)->reply_in_doubt = true;
 }
 
+void ledger_noticed(struct ledger *ledger, uint32_t number, uint32_t ordinal, uint64_t notice)
+{
+    struct ledger_rcpt *rcpt = rcpt_at(ledger, number, ordinal);
+    bool is_excused = false;
+
+    for (uint32_t i = 0; i < ledger->crash_count; i++)
+        is_excused |= ledger->crashes[i].at_ns >= ledger->messages[number].answered_ns;
+    if (rcpt->is_noticed && rcpt->notice != notice && !is_excused)
+        ledger_violation(ledger, number, "two notices of one failure");
+    ledger->notices_doubled += rcpt->is_noticed && rcpt->notice != notice;
+    ledger->notices += !rcpt->is_noticed;
+    rcpt->is_noticed = true;
+    rcpt->notice = notice;
+}
+
+static bool lacks_notice(const struct ledger_message *message)
+{
+    for (uint32_t i = 0; i < message->rcpt_count; i++)
+        if (message->rcpts[i].accepted_count == 0 && !message->rcpts[i].is_noticed)
+            return true;
+    return false;
+}
+
 static bool message_is_complete(const struct ledger_message *message)
 {
     for (uint32_t i = 0; i < message->rcpt_count; i++)
@@ -191,5 +214,7 @@ uint32_t ledger_check(struct ledger *ledger)
     for (uint32_t i = 0; i < ledger->count; i++)
         if (ledger->messages[i].answered_ns && !message_is_complete(&ledger->messages[i]))
             ledger_violation(ledger, i, "LOST: answered 250, neither delivered nor refused");
+        else if (ledger->messages[i].answered_ns && lacks_notice(&ledger->messages[i]))
+            ledger_violation(ledger, i, "refused, and its sender was never told");
     return ledger->violations;
 }

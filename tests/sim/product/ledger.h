@@ -32,6 +32,8 @@ struct ledger_rcpt {
     struct ledger_time deferred; /* a 4xx for this recipient, the last time; 0 = never */
     bool reply_in_doubt;         /* the last acceptance's reply may not have been seen */
     bool is_refused;             /* a 5xx was answered */
+    bool is_noticed;             /* its sender was told that it failed */
+    uint64_t notice;             /* by which message, a hash */
 };
 
 struct ledger_message {
@@ -61,6 +63,8 @@ struct ledger {
     uint32_t crash_count;
     uint32_t violations;
     uint32_t doubles_excused;
+    uint32_t notices; /* recipients whose failure was told */
+    uint32_t notices_doubled;
     bool is_quiet; /* count violations without printing: a planted bug is on */
 };
 
@@ -98,6 +102,9 @@ void ledger_accepted(struct ledger *ledger, uint32_t number, uint32_t ordinal,
                      struct ledger_time time);
 /* The connection ended right after the reply to an acceptance. */
 void ledger_doubt(struct ledger *ledger, uint32_t number, uint32_t ordinal);
+/* The sender got a notice that the recipient has failed; notice: which message it was. Another one
+ * for the same recipient is a violation unless there was a crash since the message was taken. */
+void ledger_noticed(struct ledger *ledger, uint32_t number, uint32_t ordinal, uint64_t notice);
 void ledger_violation(struct ledger *ledger, uint32_t number, const char *text);
 
 /* Every answered recipient was accepted or refused. */

@@ -53,6 +53,8 @@ struct totals {
     uint64_t crashes;
     uint64_t taken;
     uint64_t doubles;
+    uint64_t notices;
+    uint64_t notices_doubled;
     uint32_t longest_wait_percent;
 };
 
@@ -516,6 +518,8 @@ static void add_totals(const struct history *h, struct totals *totals)
     totals->crashes += h->ledger.crash_count;
     totals->taken += h->remote.transactions;
     totals->doubles += h->ledger.doubles_excused;
+    totals->notices += h->ledger.notices;
+    totals->notices_doubled += h->ledger.notices_doubled;
 }
 
 /* What receivers' models did; the first one does nothing but say yes. */
@@ -617,6 +621,8 @@ static int run_seeds(uint64_t first, uint64_t count, uint32_t messages)
     printf("lives %llu, crashes %llu, transactions taken %llu, excused doubles %llu\n",
            (unsigned long long)totals.lives, (unsigned long long)totals.crashes,
            (unsigned long long)totals.taken, (unsigned long long)totals.doubles);
+    printf("failures told to their senders %llu, %llu of them again after a crash\n",
+           (unsigned long long)totals.notices, (unsigned long long)totals.notices_doubled);
     printf("longest wait for a connection: %u %% of its bound\n", totals.longest_wait_percent);
     add_models(&totals.remote_models, &totals.tally);
     tally_print(&totals.tally);

@@ -9,6 +9,8 @@ static void on_rest_over(struct io_timer *timer)
 void remote_start(struct remote *remote, struct sim_world *world, struct ledger *ledger,
                   uint32_t receiver_count)
 {
+    const struct ipaddr_port postbox_at = {{IPADDR_V4, {10, 0, 200, 1}}, 25};
+
     remote->world = world;
     remote->ledger = ledger;
     remote->receiver_count = receiver_count;
@@ -24,6 +26,7 @@ void remote_start(struct remote *remote, struct sim_world *world, struct ledger 
             model_add(remote->models[i], remote->rules[i]);
         remote->receivers[i] = sim_peer_listen(world, &at, &receiver_handlers, remote);
     }
+    remote->postbox = sim_peer_listen(world, &postbox_at, &postbox_handlers, remote);
     remote->injector = sim_peer_create(world, &injector_handlers, remote);
     io_timer_init(&remote->rest, on_rest_over);
 }

@@ -90,6 +90,7 @@ struct remote {
     struct watch *watch; /* told of each connection; NULL = nobody */
     struct list owing;   /* receivers' connections that make their clients wait */
     uint64_t owed_max_ns;
+    struct sim_peer *postbox; /* of the senders, see postbox.c */
     struct sim_peer *injector;
     struct ipaddr_port product; /* where injectors connect */
     uint32_t session_count;     /* injectors' connections wanted */

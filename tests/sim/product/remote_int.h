@@ -5,3 +5,4 @@
 
 extern const struct sim_peer_handlers receiver_handlers;
 extern const struct sim_peer_handlers injector_handlers;
+extern const struct sim_peer_handlers postbox_handlers;

@@ -215,13 +215,14 @@ void renewal_draw(struct renewal *renewal, bool is_whole)
         "smtp-source-host 10.9.0.1 mta.test\nhot-set-size %llu\n"
         "total-max-smtp-out %llu\ntotal-max-smtp-in %llu\n"
         "<spool /spool>\n</spool>\n"
-        "<source 127.0.0.1>\n always-allow-relaying yes\n suppress-local-dsn yes\n "
+        "<source 127.0.0.1>\n always-allow-relaying yes\n "
         "default-virtual-mta pool\n%s</source>\n",
         (1ull << 20) << (2 * rng_below(rng, 4)),
         rng_one_in(rng, 2) ? (unsigned long long)rng_between(rng, 1, 8) : 1200,
         rng_one_in(rng, 4) ? (unsigned long long)rng_between(rng, 1, 12) : 100,
         renewal->has_jobs ? " process-x-job yes\n" : "");
     put_vmtas(&text, renewal, is_whole);
+    put(&text, "<domain sender.test>\n smtp-hosts [10.0.200.1]:25\n</domain>\n");
     put(&text,
         "<domain *>\n max-smtp-out %llu\n retry-after 10m,20m,40m\n"
         " pipeline-across-messages %s\n%s%s%s</domain>\n%s",
