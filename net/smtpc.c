@@ -6,6 +6,7 @@
  * from one place, connection_gone, when the loop holds no memory of ours or of the message any
  * more.
  */
+#include "net/proxy_header.h"
 #include "net/smtpc_int.h"
 
 #include "core/base/err.h"
@@ -310,6 +311,8 @@ static size_t on_stream_data(struct stream *stream, const uint8_t *data, size_t 
     struct smtpc *conn = container_of(stream, struct smtpc, stream);
     size_t at = 0;
 
+    if (conn->is_heralding && !conn->send_failed && conn->state != SMTPC_CLOSING)
+        return 0;
     while (at < len && conn->state != SMTPC_CLOSING) {
         size_t used = 0;
         enum reply_event event;
@@ -345,6 +348,13 @@ static void on_stream_sent(struct stream *stream, int32_t result)
         conn->flight->dot = result >= 0 ? SMTPC_DOT_SENT : SMTPC_DOT_FAILED;
     if (conn->state == SMTPC_CLOSING)
         return;
+    if (conn->is_heralding && result >= 0) {
+        /* What the receiver has said meanwhile was not read. */
+        conn->is_heralding = false;
+        conn->flight->buffer_used = 0;
+        stream_resume(&conn->stream);
+        return;
+    }
     if (result < 0) {
         /* The receiver may have said why before it closed: give its words a moment to arrive. */
         conn->send_failed = true;
@@ -393,8 +403,10 @@ static const struct stream_events stream_events = {
 
 static void fail_connect(struct smtpc *conn, int32_t result)
 {
-    /* Not one address at this source is free for this target: that is our side's trouble. */
-    enum verdict_scope scope = result == -EADDRNOTAVAIL ? VERDICT_SOURCE_IP : VERDICT_HOST;
+    /* Not one address at this source is free for this target, or its proxy cannot be reached: that
+     * is our side's trouble. */
+    enum verdict_scope scope =
+        result == -EADDRNOTAVAIL || conn->is_heralding ? VERDICT_SOURCE_IP : VERDICT_HOST;
 
     smtpc_fail(conn, SMTPC_NO_CONNECTION, err_text(result));
     conn->flight->verdict.scope = scope;
@@ -417,6 +429,10 @@ static void on_connect_done(struct io_op *op, int32_t result)
     conn->is_connected = true;
     smtpc_expect(conn->flight, SMTPC_GREETING, 0);
     smtpc_enter(conn, SMTPC_GREETING);
+    if (!conn->is_heralding)
+        return;
+    conn->flight->window[0] = (struct iovec){conn->flight->buffer, conn->flight->buffer_used};
+    stream_send(&conn->stream, conn->flight->window, 1);
 }
 
 /* ---- Flights ------------------------------------------------------------------------------- */
@@ -500,6 +516,7 @@ int smtpc_open(struct smtpc_engine *engine, const struct smtpc_options *options,
                const struct smtpc_events *events, void *context, struct smtpc **ret_conn)
 {
     uint32_t slot = 0;
+    const struct smtpc_via *via = options->via;
     struct smtpc *conn;
     int result;
     int fd = -1;
@@ -510,7 +527,9 @@ int smtpc_open(struct smtpc_engine *engine, const struct smtpc_options *options,
     if (conn == NULL)
         return E_FULL;
     conn->engine = engine;
-    result = smtpc_take_flight(conn) ? io_socket_open(engine->io, &options->source, &fd) : E_FULL;
+    result = smtpc_take_flight(conn)
+                 ? io_socket_open(engine->io, via ? &via->local : &options->source, &fd)
+                 : E_FULL;
     if (result < 0) {
         if (conn->flight != NULL)
             slab_free(&engine->flights, conn->flight->slot);
@@ -531,7 +550,12 @@ int smtpc_open(struct smtpc_engine *engine, const struct smtpc_options *options,
     conn->state = SMTPC_CONNECTING;
     arm_state(conn);
     io_op_init(&conn->connect_op, on_connect_done);
-    io_connect(engine->io, &conn->connect_op, fd, &conn->options.target);
+    if (via)
+        conn->flight->buffer_used = (uint32_t)proxy_header_write(
+            via->version, &options->source, &options->target, conn->flight->buffer);
+    conn->is_heralding = via != NULL;
+    conn->options.via = NULL;
+    io_connect(engine->io, &conn->connect_op, fd, via ? &via->server : &conn->options.target);
     *ret_conn = conn;
     return 0;
 }

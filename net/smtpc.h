@@ -66,10 +66,19 @@ enum smtpc_extension {
     SMTPC_STARTTLS = 128,
 };
 
+struct smtpc_via {
+    struct ipaddr local; /* the socket is bound to it; zeros of the server's family = any */
+    struct ipaddr_port server;
+    uint8_t version; /* of the PROXY protocol, 1 or 2 */
+};
+
 /* The texts must stay in place while the connection lives; the struct is copied. A time of 0 is the
  * default: RFC 5321 4.5.3.2, 30 s to connect, 5 s for QUIT. */
 struct smtpc_options {
-    struct ipaddr source;
+    struct ipaddr source; /* without via the socket is bound to it */
+    /* The connection goes to a proxy first, which connects from source to target. Read while it is
+     * opened and not later; NULL = straight. */
+    const struct smtpc_via *via;
     struct ipaddr_port target;
     const char *helo; /* belongs to the source address; at most 255 bytes */
     uint64_t connect_timeout_ms;

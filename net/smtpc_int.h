@@ -177,6 +177,7 @@ struct smtpc {
     bool has_taken;      /* some message was taken on this connection */
     bool tells_apart;    /* see smtpc_tells_apart */
     bool refuses_chunks; /* it offered CHUNKING and did not know BDAT */
+    bool is_heralding;   /* a proxy has not been told yet where the connection goes */
     bool is_sent_away;   /* 421 came before the receiver had seen anything of a later transaction */
     uint8_t cause;       /* enum smtpc_cause, of a verdict of ours */
     int32_t send_error;

@@ -308,8 +308,8 @@ static void rest_refused(struct shard *shard, struct queue *queue, uint64_t refu
  * made. *ret_refused_until_ns: when the first of the sources that were refused may ask again,
  * lowered where that is sooner.
  */
-static struct lane *next_lane(struct shard *shard, struct queue *queue, bool with_connection,
-                              uint64_t *ret_refused_until_ns)
+static struct lane *next_of_rank(struct shard *shard, struct queue *queue, uint32_t rank,
+                                 bool with_connection, uint64_t *ret_refused_until_ns)
 {
     const struct conf_vmta *vmta = conf_vmta(shard->conf, queue->vmta_id);
     uint64_t now_ns = io_now_ns(shard->io);
@@ -321,8 +321,9 @@ static struct lane *next_lane(struct shard *shard, struct queue *queue, bool wit
         struct lane *lane;
 
         /* When nothing is alive the first line says so. */
-        if (family != IPADDR_NONE ? address->ip.family != family
-                                  : !site_has_family(queue->site, address->ip.family))
+        if (address->rank != rank ||
+            (family != IPADDR_NONE ? address->ip.family != family
+                                   : !site_has_family(queue->site, address->ip.family)))
             continue;
         if (outage_until_ns(&queue->site->outage, &address->ip) > now_ns ||
             orders_forbid(shard, queue, &address->ip) || warm_is_spent(shard, queue, &address->ip))
@@ -336,6 +337,18 @@ static struct lane *next_lane(struct shard *shard, struct queue *queue, bool wit
             return lane;
     }
     return NULL;
+}
+
+/* The lowest rank that has one. */
+static struct lane *next_lane(struct shard *shard, struct queue *queue, bool with_connection,
+                              uint64_t *ret_refused_until_ns)
+{
+    const struct conf_vmta *vmta = conf_vmta(shard->conf, queue->vmta_id);
+    struct lane *lane = NULL;
+
+    for (uint32_t rank = 0; vmta && !lane && rank < vmta->rank_count; rank++)
+        lane = next_of_rank(shard, queue, rank, with_connection, ret_refused_until_ns);
+    return lane;
 }
 
 /* Whether the source may be used for the queue, and finds a host that is alive. */

@@ -169,26 +169,39 @@ static void connection_free(struct shard *shard, struct connection *connection)
     lane_serve_later(lane);
 }
 
-/* The name that the lane's source gives itself; it lives as long as the process. */
-static const char *helo_of(const struct shard *shard, const struct lane *lane, uint32_t vmta_id)
+/* How the lane's source connects: the name it gives itself, which lives as long as the process, and
+ * the proxy it lives on. */
+static void fill_source(const struct lane *lane, uint32_t vmta_id,
+                        struct smtpc_options *ret_options, struct smtpc_via *via)
 {
-    const struct conf_vmta *vmta = conf_vmta(shard->conf, vmta_id);
+    const struct conf *conf = lane->shard->conf;
+    const struct conf_vmta *vmta = conf_vmta(conf, vmta_id);
 
-    for (uint32_t i = 0; vmta && i < vmta->address_count; i++)
-        if (ipaddr_equal(&vmta->addresses[i].ip, &lane->source))
-            return vmta->addresses[i].helo;
-    return conf_global(shard->conf)->host_name;
+    ret_options->helo = conf_global(conf)->host_name;
+    for (uint32_t i = 0; vmta && i < vmta->address_count; i++) {
+        const struct conf_source_address *address = &vmta->addresses[i];
+
+        if (!ipaddr_equal(&address->ip, &lane->source))
+            continue;
+        ret_options->helo = address->helo;
+        if (!address->proxy)
+            return;
+        *via = (struct smtpc_via){address->proxy->local, address->proxy->server,
+                                  address->proxy->version};
+        ret_options->via = via;
+        return;
+    }
 }
 
 static void fill_options(const struct lane *lane, const struct queue *queue,
-                         const struct site_target *target, struct smtpc_options *ret_options)
+                         const struct site_target *target, struct smtpc_via *via,
+                         struct smtpc_options *ret_options)
 {
     const struct conf_queue *settings = &queue->settings;
 
     *ret_options = (struct smtpc_options){
         .source = lane->source,
         .target = target->at,
-        .helo = helo_of(lane->shard, lane, queue->vmta_id),
         .connect_timeout_ms = settings->connect_timeout_ms,
         .greeting_timeout_ms = settings->greeting_timeout_ms,
         .command_timeout_ms = settings->command_timeout_ms,
@@ -202,6 +215,7 @@ static void fill_options(const struct lane *lane, const struct queue *queue,
         .ignore_8bitmime = settings->ignore_8bitmime,
         .replace_421 = settings->replace_421,
     };
+    fill_source(lane, queue->vmta_id, ret_options, via);
     talk_options(settings, ret_options);
 }
 
@@ -248,6 +262,7 @@ static enum lane_opened lane_open(struct shard *shard, struct lane *lane, struct
     const struct site_target *target;
     struct connection *connection;
     struct smtpc_options options;
+    struct smtpc_via via;
     int result;
 
     if (target_index == NONE)
@@ -260,7 +275,8 @@ static enum lane_opened lane_open(struct shard *shard, struct lane *lane, struct
         return LANE_NO_ROOM;
     }
     target = &lane->site->targets[target_index];
-    fill_options(lane, queue, target, &options);
+    fill_options(lane, queue, target, &via, &options);
+    connection->has_proxy = options.via != NULL;
     result = smtpc_open(shard->smtpc, &options, &client_events, connection, &connection->smtpc);
     if (result < 0) {
         lease_slots_fini(shard, &connection->slots);
@@ -417,6 +433,9 @@ static void on_open_failed(struct shard *shard, struct connection *connection,
     }
     connection->queue = NULL;
     replies_act(shard, queue, &react, verdict);
+    if (connection->has_proxy && verdict->scope == VERDICT_SOURCE_IP &&
+        verdict->stage == VERDICT_AT_CONNECT)
+        lane_park(shard, lane, io_now_ns(shard->io) + LANE_SOURCE_PARK_MS * 1000000ull);
     queues_reconsider(shard, queue);
     /* Connections that stand prove that the site lives, whatever this attempt met. */
     if (target_pick(lane, io_now_ns(shard->io)) == NONE && list_empty(&lane->idle) &&

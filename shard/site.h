@@ -135,6 +135,7 @@ struct connection {
     uint64_t busy_since_ns; /* opened, or got its present transaction, or ended the one before */
     struct ips_place ips;
     bool is_ready;
+    bool has_proxy;
     bool ahead_counts;  /* ahead is another queue's, and counts among its connections */
     bool was_ahead;     /* something was sent ahead here */
     uint8_t talks;      /* enum talk_about, see talk.c */

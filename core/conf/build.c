@@ -198,6 +198,8 @@ int build_snapshot(struct conf *conf, const struct tree *tree,
     if (rc == 0)
         rc = build_vmtas(&build);
     if (rc == 0)
+        build_proxies(&build);
+    if (rc == 0)
         rc = build_blocks(&build, &tree->top, LAYER_GLOBAL);
     if (rc == 0) {
         build_pattern_lists(&build);

@@ -35,6 +35,8 @@ int build_macros(struct build *build);
 /* The <domain> blocks in a section. */
 int build_blocks(struct build *build, const struct section *section, uint32_t layer);
 int build_vmtas(struct build *build);
+/* After build_vmtas. */
+void build_proxies(struct build *build);
 int build_sources(struct build *build);
 /* Before build_sources. 0, or -ENOMEM. */
 int build_groups(struct build *build);

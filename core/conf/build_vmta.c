@@ -126,7 +126,8 @@ static void fill_addresses(struct build *build, const struct section *section,
         return;
     vmta->addresses = conf->vmtas[0].vmta.addresses;
     vmta->address_count = conf->vmtas[0].vmta.address_count;
-    if (!build->has_source_hosts)
+    if (!build->has_source_hosts && vmta->use_proxy == NULL && conf->global.use_proxy == NULL &&
+        build_entries(build, section, STORE_PROXY_SOURCE).count == 0)
         report_warning(build->report, section->file, section->line,
                        "<virtual-mta %.*s> has no smtp-source-host, nor has the top level; the "
                        "system chooses the address it sends from",
@@ -195,6 +196,10 @@ static void inherit_limits(struct vmta_slot *slot, const struct conf_vmta *limit
     slot->pool = settings;
     if (!slot->has_own_headers && slot->vmta.include_headers_from == NULL)
         slot->vmta.include_headers_from = limits->include_headers_from;
+    if (slot->vmta.use_proxy == NULL)
+        slot->vmta.use_proxy = limits->use_proxy;
+    if (slot->vmta.proxy_protocol == 0)
+        slot->vmta.proxy_protocol = limits->proxy_protocol;
     if (!slot->has_own_rewrites && slot->vmta.rewrite_list == NULL)
         slot->vmta.rewrite_list = limits->rewrite_list;
     if (!slot->has_own_connections && limits->max_smtp_out < slot->vmta.max_smtp_out) {

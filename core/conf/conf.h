@@ -89,8 +89,17 @@ struct conf_listener {
     bool awaits_slot;        /* who finds no place waits for one; a reload changes it */
 };
 
+/* Where connections go first that are to come from an address of the proxy's. */
+struct conf_proxy {
+    struct ipaddr local; /* they are bound to it here; all zeros = the system chooses */
+    struct ipaddr_port server;
+    uint8_t version; /* of the PROXY protocol, 1 or 2 */
+};
+
 struct conf_source_address {
-    struct ipaddr ip;
+    struct ipaddr ip;               /* that receivers see */
+    const struct conf_proxy *proxy; /* NULL = it is this machine's; lives as long as the snapshot */
+    uint32_t rank;                  /* one is used while no lower one can be */
     const char *helo; /* belongs to the address; never NULL; lives as long as the process */
 };
 
@@ -138,6 +147,7 @@ struct conf_global {
     const char *invalid_vmta_fallback; /* NULL = none */
     bool relay_debug;
     const char *include_headers_from; /* of virtual MTAs that have none of their own, or NULL */
+    const char *use_proxy;            /* names between commas; NULL = none */
     const char *pickup_folder;        /* NULL = none */
     const char *pickup_bad_folder;
     bool pickup_remove_dot;
@@ -376,6 +386,9 @@ struct conf_vmta {
     struct slice included;                      /* header lines with CRLF; likewise */
     const char *include_headers_from;           /* the file they come from, or NULL */
     uint32_t provider_tier;                     /* enum conf_provider_tier, see provider.h */
+    const char *use_proxy;                      /* names between commas, or NULL; likewise */
+    uint32_t proxy_protocol;                    /* 0 = as its proxies say */
+    uint32_t rank_count;                        /* of its addresses, 1 at least */
     const char *const *cold_names;              /* cold-virtual-mta, its own or its pool's */
     uint32_t cold_count;
 };

@@ -15,10 +15,6 @@ static const struct {
     {"macro that only an unused one names",
      "domain-macro a b.example,$c\ndomain-macro c d.example\n",
      "warning test:2: domain-macro c is not used"},
-    {"missing proxy",
-     "<virtual-mta a>\nsmtp-source-host 192.0.2.1 a\nuse-proxy p,q\n</virtual-mta>\n"
-     "<proxy p>\nserver 192.0.2.9:1\n</proxy>\n",
-     "warning test:3: use-proxy: there is no <proxy q>"},
     {"missing way out in backoff mode",
      "<domain *>\nbackoff-reroute-to-virtual-mta none\n</domain>\n",
      "test:2: backoff-reroute-to-virtual-mta: there is no <virtual-mta none>"},

@@ -190,13 +190,60 @@ static void references(void **state)
     conf_unref(NULL);
 }
 
+/* Whose addresses a virtual MTA has: a proxy's clients, in the place of its own or beside them. */
+static void proxies(void **state)
+{
+    static const char section[] =
+        "<proxy p>\nserver [2001:db8::9]:5000\nserver 192.0.2.9:5001 192.0.2.8\n"
+        "client 198.51.100.1 c1.test\nclient 198.51.100.2\nprotocol-version 2\n</proxy>\n"
+        "<proxy q>\nserver 192.0.2.9:5001\nclient 198.51.100.3\n</proxy>\n";
+    char text[2048];
+    struct findings findings;
+    const struct conf_vmta *vmta;
+    struct conf *conf;
+
+    snprintf(text, sizeof(text),
+             "%s<virtual-mta a>\nsmtp-source-host 127.0.0.1 a.test\n</virtual-mta>\n"
+             "<virtual-mta b>\nsmtp-source-host 127.0.0.2 b.test\nsmtp-proxy-source-host 127.0.0.1 "
+             "192.0.2.9:5001 198.51.100.4 b4.test\nproxy-protocol 2\n</virtual-mta>\n"
+             "<virtual-mta-pool v>\nvirtual-mta a\nuse-proxy p,q\n</virtual-mta-pool>\n",
+             section);
+    conf = load(text);
+    vmta = conf_vmta_named(conf, SLICE_LITERAL("a"));
+    assert_int_equal(vmta->address_count, 3);
+    assert_int_equal(vmta->rank_count, 2);
+    assert_string_equal(vmta->addresses[0].helo, "c1.test");
+    assert_int_equal(vmta->addresses[0].proxy->server.ip.family, IPADDR_V6);
+    assert_int_equal(vmta->addresses[0].proxy->version, 2);
+    assert_int_equal(vmta->addresses[1].proxy->server.port, 5001);
+    assert_int_equal(vmta->addresses[1].proxy->local.bytes[3], 8);
+    assert_int_equal(vmta->addresses[2].rank, 1);
+    assert_int_equal(vmta->addresses[2].proxy->version, 1);
+    assert_int_equal(vmta->addresses[2].proxy->local.bytes[0], 127);
+    vmta = conf_vmta_named(conf, SLICE_LITERAL("b"));
+    assert_int_equal(vmta->address_count, 2);
+    assert_null(vmta->addresses[0].proxy);
+    assert_int_equal(vmta->addresses[1].ip.bytes[3], 4);
+    assert_int_equal(vmta->addresses[1].proxy->version, 2);
+    conf_unref(conf);
+    refuse("use-proxy none\n", &findings);
+    refuse("use-proxy p\n<proxy p>\nserver 192.0.2.9:1\n</proxy>\n", &findings);
+    refuse("use-proxy p\n<proxy p>\nserver 192.0.2.9:0\nclient 192.0.2.1\n</proxy>\n", &findings);
+    refuse("smtp-proxy-source-host ::1 192.0.2.9:1 192.0.2.1 h.test\n", &findings);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(default_vmta),          cmocka_unit_test(source_hosts),
-        cmocka_unit_test(blocks_of_elsewhere),   cmocka_unit_test(pools),
-        cmocka_unit_test(one_pool_with_domains), cmocka_unit_test(ids_outlive_snapshots),
-        cmocka_unit_test(ids_from_many_threads), cmocka_unit_test(references),
+        cmocka_unit_test(default_vmta),
+        cmocka_unit_test(source_hosts),
+        cmocka_unit_test(blocks_of_elsewhere),
+        cmocka_unit_test(pools),
+        cmocka_unit_test(one_pool_with_domains),
+        cmocka_unit_test(ids_outlive_snapshots),
+        cmocka_unit_test(ids_from_many_threads),
+        cmocka_unit_test(references),
+        cmocka_unit_test(proxies),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
