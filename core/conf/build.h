@@ -89,7 +89,8 @@ void build_fields(struct build *build, const struct section *section, void *targ
 /* The settings of a block: those that write fields or are stored as `also`, then the others. */
 const struct settings *build_settings(struct build *build, const struct section *section,
                                       enum directive_store also);
-/* Source addresses of a section, or NULL and 0 when it has none. */
+/* Source addresses of a section, of the lines stored so, or NULL and 0 when it has none. */
 const struct conf_source_address *build_source_hosts(struct build *build,
                                                      const struct section *section,
-                                                     const char *helo, uint32_t *ret_count);
+                                                     enum directive_store store, const char *helo,
+                                                     uint32_t *ret_count);

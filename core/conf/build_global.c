@@ -91,9 +91,10 @@ static bool can_be_local(const struct ipaddr *ip)
 
 const struct conf_source_address *build_source_hosts(struct build *build,
                                                      const struct section *section,
-                                                     const char *helo, uint32_t *ret_count)
+                                                     enum directive_store store, const char *helo,
+                                                     uint32_t *ret_count)
 {
-    struct entry_list entries = build_entries(build, section, STORE_SOURCE_HOST);
+    struct entry_list entries = build_entries(build, section, store);
     struct ip_list *lists =
         arena_alloc(&build->conf->arena, entries.count * sizeof(struct ip_list));
     struct conf_source_address *addresses;
@@ -107,10 +108,10 @@ const struct conf_source_address *build_source_hosts(struct build *build,
         total += lists[i].count;
         if (lists[i].count == 0)
             report_error(build->report, entry->file, entry->line,
-                         "smtp-source-host: this machine has no address in that block");
+                         "%s: this machine has no address in that block", entry->row->name);
         else if (!can_be_local(&lists[i].items[0]))
             report_error(build->report, entry->file, entry->line,
-                         "smtp-source-host: nobody can connect from that address");
+                         "%s: nobody can connect from that address", entry->row->name);
     }
     if (total == 0)
         return NULL;

@@ -6,6 +6,9 @@
 #include "core/conf/show.h"
 
 #include <errno.h>
+#include <stdio.h>
+
+#define COLD_NAME_MAX 256
 
 static const char default_name[] = "{default}";
 
@@ -88,8 +91,8 @@ static int add_default(struct build *build)
     *slot = (struct vmta_slot){.layer = LAYER_NONE, .pool_layer = LAYER_NONE};
     slot->vmta.name = default_name;
     field_store_presets(&slot->vmta, SCOPE_VMTA, conf->presets);
-    slot->vmta.addresses =
-        build_source_hosts(build, &build->tree->top, helo, &slot->vmta.address_count);
+    slot->vmta.addresses = build_source_hosts(build, &build->tree->top, STORE_SOURCE_HOST, helo,
+                                              &slot->vmta.address_count);
     build->has_source_hosts = slot->vmta.address_count > 0;
     if (!build->has_source_hosts) {
         struct conf_source_address *any = arena_alloc(&conf->arena, sizeof(*any));
@@ -118,7 +121,7 @@ static void fill_addresses(struct build *build, const struct section *section,
     struct entry_list hosts = build_entries(build, section, STORE_HOST_NAME);
     const struct conf *conf = build->conf;
 
-    vmta->addresses = build_source_hosts(build, section,
+    vmta->addresses = build_source_hosts(build, section, STORE_SOURCE_HOST,
                                          hosts.count > 0 ? hosts.items[hosts.count - 1]->value.text
                                                          : conf->global.host_name,
                                          &vmta->address_count);
@@ -134,24 +137,66 @@ static void fill_addresses(struct build *build, const struct section *section,
                        SHOW(section->name));
 }
 
-/* The names of a section's cold virtual MTAs; what they stand for is looked up when mail goes. */
-static void take_cold(struct build *build, const struct section *section, struct conf_vmta *vmta)
+/* A virtual MTA of a section's auto-cold-virtual-mta lines, which has the settings of `like` but
+ * for its addresses. Its name, or NULL when there are no such lines. */
+static int add_auto_cold(struct build *build, const struct section *section,
+                         const struct vmta_slot *like, const char **ret_name)
+{
+    struct conf *conf = build->conf;
+    struct vmta_slot *slot = &conf->vmtas[conf->vmta_count];
+    char name[COLD_NAME_MAX];
+    int len = snprintf(name, sizeof(name), "%.*s-cold", SHOW(section->name));
+    struct conf_vmta cold = {0};
+
+    *ret_name = NULL;
+    cold.addresses = build_source_hosts(build, section, STORE_AUTO_COLD, conf->global.host_name,
+                                        &cold.address_count);
+    if (cold.address_count == 0)
+        return 0;
+    if (len >= (int)sizeof(name) || vmta_find(conf, slice_str(name)) != TABLE_NONE ||
+        pool_find(conf, slice_str(name)) != TABLE_NONE) {
+        report_error(build->report, section->file, section->line,
+                     "auto-cold-virtual-mta: there is a virtual MTA or pool %.80s already", name);
+        return 0;
+    }
+    *slot = *like;
+    slot->vmta.addresses = cold.addresses;
+    slot->vmta.address_count = cold.address_count;
+    slot->vmta.name = (const char *)arena_copy(&conf->arena, slice_of(name, (size_t)len + 1)).data;
+    /* The addresses are what it is about: those of the proxies are warm. */
+    slot->vmta.use_proxy = NULL;
+    slot->vmta.cold_names = NULL;
+    slot->vmta.cold_count = 0;
+    if (!table_insert(&conf->vmta_by_name, hash_name(slice_str(slot->vmta.name)), conf->vmta_count))
+        return -ENOMEM;
+    conf->vmta_count++;
+    *ret_name = slot->vmta.name;
+    return 0;
+}
+
+/* The names of a section's cold virtual MTAs, with the one that it makes itself (or NULL); what
+ * they stand for is looked up when mail goes. */
+static void take_cold(struct build *build, const struct section *section, const char *own,
+                      struct conf_vmta *vmta)
 {
     struct entry_list list = build_entries(build, section, STORE_COLD_MEMBER);
-    const char **names = arena_alloc(&build->conf->arena, list.count * sizeof(*names));
+    const char **names = arena_alloc(&build->conf->arena, (list.count + 1) * sizeof(*names));
 
-    if (list.count == 0)
+    if (list.count == 0 && own == NULL)
         return;
     for (uint32_t i = 0; i < list.count; i++)
         names[i] = list.items[i]->value.text;
+    if (own != NULL)
+        names[list.count] = own;
     vmta->cold_names = names;
-    vmta->cold_count = list.count;
+    vmta->cold_count = list.count + (own != NULL);
 }
 
 static int add_vmta(struct build *build, const struct section *section)
 {
     struct conf *conf = build->conf;
     struct vmta_slot *slot = &conf->vmtas[conf->vmta_count];
+    const char *cold;
     int rc;
 
     if (!name_is_free(build, section))
@@ -169,14 +214,16 @@ static int add_vmta(struct build *build, const struct section *section)
     build_fields(build, section, &slot->vmta);
     slot->own = build_settings(build, section, STORE_NOTHING);
     fill_addresses(build, section, &slot->vmta);
-    take_cold(build, section, &slot->vmta);
     rc = take_layer(build, section, &slot->layer);
     if (rc < 0)
         return rc;
     if (!table_insert(&conf->vmta_by_name, hash_name(section->name), conf->vmta_count))
         return -ENOMEM;
     conf->vmta_count++;
-    return 0;
+    rc = add_auto_cold(build, section, slot, &cold);
+    if (rc == 0)
+        take_cold(build, section, cold, &slot->vmta);
+    return rc;
 }
 
 /* ---- Pools --------------------------------------------------------------------------------- */
@@ -240,17 +287,32 @@ static void inherit_layer(struct build *build, const struct entry *entry, struct
     slot->pool_layer = layer;
 }
 
-static void add_members(struct build *build, const struct section *section, struct conf_pool *pool,
-                        uint32_t layer)
+/* The one that a pool makes has the pool's settings, as a member without any of its own. */
+static int add_pool_cold(struct build *build, const struct section *section,
+                         const struct conf_vmta *limits, uint32_t layer, const char **ret_name)
+{
+    struct vmta_slot like = {.layer = LAYER_NONE, .pool_layer = layer};
+
+    field_store_presets(&like.vmta, SCOPE_VMTA, build->conf->presets);
+    inherit_limits(&like, limits, build_settings(build, section, STORE_NOTHING));
+    inherit_tier(&like, section, limits);
+    return add_auto_cold(build, section, &like, ret_name);
+}
+
+static int add_members(struct build *build, const struct section *section, struct conf_pool *pool,
+                       uint32_t layer)
 {
     struct conf *conf = build->conf;
     struct entry_list members = build_entries(build, section, STORE_POOL_MEMBER);
     uint32_t *ids = arena_alloc(&conf->arena, members.count * sizeof(*ids));
     const struct settings *settings = build_settings(build, section, STORE_NOTHING);
     struct conf_vmta limits = {0};
+    const char *cold;
+    int rc;
 
     field_store_presets(&limits, SCOPE_POOL, conf->presets);
     build_fields(build, section, &limits);
+    rc = add_pool_cold(build, section, &limits, layer, &cold);
     pool->vmta_ids = ids;
     for (uint32_t i = 0; i < members.count; i++) {
         const struct entry *entry = members.items[i];
@@ -266,12 +328,13 @@ static void add_members(struct build *build, const struct section *section, stru
         inherit_limits(&conf->vmtas[position], &limits, settings);
         inherit_tier(&conf->vmtas[position], section, &limits);
         if (conf->vmtas[position].vmta.cold_count == 0)
-            take_cold(build, section, &conf->vmtas[position].vmta);
+            take_cold(build, section, cold, &conf->vmtas[position].vmta);
         inherit_layer(build, entry, &conf->vmtas[position], layer);
     }
     if (members.count == 0)
         report_error(build->report, section->file, section->line,
                      "<virtual-mta-pool %.*s> has no virtual-mta", SHOW(section->name));
+    return rc;
 }
 
 static int add_pool(struct build *build, const struct section *section)
@@ -287,7 +350,9 @@ static int add_pool(struct build *build, const struct section *section)
     if (rc < 0)
         return rc;
     *pool = (struct conf_pool){.name = (const char *)section->name.data};
-    add_members(build, section, pool, layer);
+    rc = add_members(build, section, pool, layer);
+    if (rc < 0)
+        return rc;
     if (!table_insert(&conf->pool_by_name, hash_name(section->name), conf->pool_count))
         return -ENOMEM;
     conf->pool_count++;
@@ -298,8 +363,9 @@ int build_vmtas(struct build *build)
 {
     const struct section *top = &build->tree->top;
     struct conf *conf = build->conf;
-    uint32_t vmtas = build_count_children(top, SCOPE_VMTA) + 1;
     uint32_t pools = build_count_children(top, SCOPE_POOL);
+    /* Each section may make a cold one besides. */
+    uint32_t vmtas = 2 * build_count_children(top, SCOPE_VMTA) + pools + 1;
     int rc;
 
     conf->vmtas = arena_alloc(&conf->arena, vmtas * sizeof(*conf->vmtas));

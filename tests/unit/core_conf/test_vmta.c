@@ -232,9 +232,40 @@ static void proxies(void **state)
     refuse("smtp-proxy-source-host ::1 192.0.2.9:1 192.0.2.1 h.test\n", &findings);
 }
 
+/* It has the settings of its section, and takes a share of that one's mail. */
+static void cold_ones_of_our_own(void **state)
+{
+    struct conf *conf =
+        load("<virtual-mta v>\nsmtp-source-host 192.0.2.1 a\nmax-smtp-out 7\n"
+             "auto-cold-virtual-mta 192.0.2.2 b.test\nauto-cold-virtual-mta 192.0.2.3 c.test\n"
+             "<domain *>\nmax-msg-rate 5/h\n</domain>\n</virtual-mta>\n"
+             "<virtual-mta w>\nsmtp-source-host 192.0.2.4 d\n</virtual-mta>\n"
+             "<virtual-mta-pool p>\nvirtual-mta v\nvirtual-mta w\nmax-smtp-out 3\n"
+             "auto-cold-virtual-mta 192.0.2.5 e.test\n</virtual-mta-pool>\n");
+    const struct conf_vmta *v = conf_vmta_named(conf, slice_str("v"));
+    const struct conf_vmta *w = conf_vmta_named(conf, slice_str("w"));
+    const struct conf_vmta *cold = conf_vmta_named(conf, slice_str("v-cold"));
+    struct conf_queue queue;
+
+    assert_int_equal(v->cold_count, 1);
+    assert_string_equal(v->cold_names[0], "v-cold");
+    assert_string_equal(w->cold_names[0], "p-cold");
+    assert_int_equal(cold->address_count, 2);
+    assert_string_equal(cold->addresses[1].helo, "c.test");
+    assert_int_equal(cold->max_smtp_out, 7);
+    assert_int_equal(cold->cold_count, 0);
+    conf_queue(conf, slice_str("a.test"), cold->id, &queue);
+    assert_int_equal(queue.max_msg_rate.count, 5);
+    cold = conf_vmta_named(conf, slice_str("p-cold"));
+    assert_int_equal(cold->max_smtp_out, 3);
+    assert_int_equal(conf_pool_named(conf, slice_str("p"))->vmta_count, 2);
+    conf_unref(conf);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(cold_ones_of_our_own),
         cmocka_unit_test(default_vmta),
         cmocka_unit_test(source_hosts),
         cmocka_unit_test(blocks_of_elsewhere),
