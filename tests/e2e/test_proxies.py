@@ -137,3 +137,16 @@ def test_a_source_that_lives_on_a_proxy(world):
     assert set(proxy.peers) == {here}
     until(lambda: proxy.headers, 5, 'a header')
     assert set(proxy.headers) == {f'PROXY TCP4 {client} {receiver.address} 0 2525\r\n'.encode()}
+
+
+def test_the_next_proxy_rests_while_the_first_works(world):
+    """Each message by a connection of its own: all come from the first one's client."""
+    proxy, clients = Proxy(world.address()), [world.address() for _ in range(2)]
+    daemon, _, _ = start(
+        world, '    use-proxy first,second\n    <domain *>\n        max-msg-per-connection 1\n'
+        '    </domain>', ''.join(
+            f'<proxy {name}>\n    server {proxy.address}:5000\n    client {client}\n</proxy>\n'
+            for name, client in zip(('first', 'second'), clients)))
+    for _ in range(6):
+        send(daemon, 0)
+    assert {row['dlvSourceIp'] for row in daemon.wait_for_rows(6)} == {clients[0]}
