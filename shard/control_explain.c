@@ -150,6 +150,23 @@ static json_t *shares_of(const struct explain_row *row)
     return array;
 }
 
+static json_t *events_of(const struct explain_row *row)
+{
+    json_t *array = json_array();
+
+    for (uint32_t i = 0; i < row->event_count; i++) {
+        const struct explain_event *event = &row->events[i];
+        json_t *object = json_object();
+
+        json_object_set_new(object, "time", control_time(event->at_us));
+        json_object_set_new(object, "type", json_string(event->is_mode ? "mode" : "error"));
+        json_object_set_new(object, "times", json_integer(event->times));
+        json_object_set_new(object, "text", control_string(event->text));
+        json_array_append_new(array, object);
+    }
+    return array;
+}
+
 static void set_number(json_t *object, const char *key, uint64_t value)
 {
     json_object_set_new(object, key, json_integer((json_int_t)value));
@@ -173,6 +190,7 @@ static void describe(json_t *data, const struct explain_row *row)
     json_object_set_new(data, "lastError", control_string(row->last_error));
     json_object_set_new(data, "lastErrorTime", control_time(row->last_error_us));
     json_object_set_new(data, "share", shares_of(row));
+    json_object_set_new(data, "event", events_of(row));
     json_object_set_new(data, "raise", limit != NULL ? json_string(limit) : json_null());
 }
 
@@ -188,6 +206,7 @@ static void describe_nothing(json_t *data, const struct verb_request *request)
     set_number(data, "conn", 0);
     json_object_set_new(data, "reason", json_string(wait_reason_text(WAIT_NOTHING)));
     json_object_set_new(data, "share", json_array());
+    json_object_set_new(data, "event", json_array());
     json_object_set_new(data, "raise", json_null());
 }
 
@@ -222,6 +241,19 @@ static long long number_of(const json_t *data, const char *key)
     return (long long)json_integer_value(json_object_get(data, key));
 }
 
+static void put_events(const json_t *data, struct text_buffer *out)
+{
+    const json_t *events = json_object_get(data, "event");
+
+    for (size_t i = 0; i < json_array_size(events); i++) {
+        const json_t *event = json_array_get(events, i);
+
+        text_format(out, "%s  %s %s, %lld times: %s\n", i == 0 ? "what happened lately:\n" : "",
+                    text_of(event, "time"), text_of(event, "type"), number_of(event, "times"),
+                    text_of(event, "text"));
+    }
+}
+
 void control_explain_text(const json_t *data, struct text_buffer *out)
 {
     const json_t *shares = json_object_get(data, "share");
@@ -247,6 +279,7 @@ void control_explain_text(const json_t *data, struct text_buffer *out)
         text_format(out, "%s%5.1f %%  %s\n", i == 0 ? "while something waited lately:\n" : "",
                     json_real_value(json_object_get(share, "pct")), text_of(share, "reason"));
     }
+    put_events(data, out);
     if (limit != NULL)
         text_format(out, "the receiver took everything meanwhile: %s can be raised\n", limit);
 }

@@ -120,6 +120,26 @@ static void put_order(const struct shard *shard, const struct queue *queue, stru
              order->facts.reason);
 }
 
+static void add_events(const struct queue *queue, struct explain_row *row)
+{
+    uint32_t skip = queue->event_count > EVENTS_SHOWN ? queue->event_count - EVENTS_SHOWN : 0;
+
+    list_for_each (link, &queue->events) {
+        const struct event *event = container_of(link, struct event, link);
+        struct explain_event *shown = &row->events[row->event_count];
+
+        if (skip > 0) {
+            skip--;
+            continue;
+        }
+        shown->at_us = event->at_us;
+        shown->times = event->times;
+        shown->is_mode = event->kind == EVENT_MODE;
+        memcpy(shown->text, event->text, sizeof(shown->text));
+        row->event_count++;
+    }
+}
+
 void explain_queue(struct shard *shard, struct report *report, const struct queue *queue)
 {
     struct explain_row *row = report_row_add(report, sizeof(*row));
@@ -146,6 +166,7 @@ void explain_queue(struct shard *shard, struct report *report, const struct queu
     }
     put_order(shard, queue, row);
     put_hold(shard, queue, row);
+    add_events(queue, row);
     if (outlook_holds(shard, queue)) {
         row->reason = WAIT_RESOLVER;
         snprintf(row->order, sizeof(row->order), "breaker resolver/%u: %s", shard->number,

@@ -93,8 +93,13 @@ static void enter(struct shard *shard, struct queue *queue, uint64_t for_ms, con
     if (mode->is_backoff && !mode->is_leaving && !order)
         return;
     shard->mode_counts.entered += !mode->is_backoff;
-    if (!mode->is_backoff)
+    if (!mode->is_backoff) {
+        char text[EVENT_TEXT_MAX];
+
+        snprintf(text, sizeof(text), "backoff: %s", reason);
+        events_note(shard, queue, EVENT_MODE, text);
         note_mode(shard, queue, reason);
+    }
     *mode = (struct queue_mode){
         .is_backoff = true, .since_ns = io_now_ns(shard->io), .since_us = io_wall_us(shard->io)};
     if (for_ms != CONF_UNLIMITED) {
@@ -115,6 +120,7 @@ static void loosen(struct shard *shard, struct queue *queue)
 {
     shard->mode_counts.left++;
     note_mode(shard, queue, NULL);
+    events_note(shard, queue, EVENT_MODE, "normal");
     queue->mode = (struct queue_mode){0};
     take_effect(shard, queue);
 }

@@ -131,6 +131,7 @@ struct queue *queues_obtain(struct shard *shard, struct slice domain, uint32_t v
     ready_init(&queue->ready);
     queue->reason_since_us = io_wall_us(shard->io);
     waits_init(&queue->waits, io_now_ns(shard->io));
+    list_init(&queue->events);
     list_init(&queue->idle_link);
     list_init(&queue->lane_link);
     list_init(&queue->express_link);
@@ -180,6 +181,7 @@ static void queue_free(struct shard *shard, struct queue *queue)
     forget_rest(shard, queue, true);
     io_timer_stop(shard->io, &queue->wake_timer);
     modes_stop(shard, queue);
+    events_forget(shard, queue);
     rates_forget_queue(shard, queue);
     rates_fini_queue(queue);
     list_remove(&queue->idle_link);
@@ -265,6 +267,7 @@ void queues_note_error(struct shard *shard, struct queue *queue, const struct ve
     snprintf(queue->last_error, sizeof(queue->last_error), "%.*s", (int)text.len,
              (const char *)text.data);
     queue->last_error_us = io_wall_us(shard->io);
+    events_note(shard, queue, EVENT_ERROR, queue->last_error);
 }
 
 /* ---- Recipients ------------------------------------------------------------------------------ */

@@ -14,6 +14,7 @@
 #include "core/obs/ip_figures.h"
 #include "queue/envelope.h"
 #include "queue/spool.h"
+#include "shard/events.h"
 
 #define REPORT_NAME_MAX 320 /* domain/vmta with NUL */
 
@@ -149,6 +150,13 @@ struct queue_row {
     uint64_t mode_until_us; /* 0 = it does not end by time */
 };
 
+struct explain_event {
+    uint64_t at_us;
+    uint32_t times;
+    bool is_mode; /* else an error */
+    char text[EVENT_TEXT_MAX];
+};
+
 /* What holds a queue back now, and did within the last minutes. */
 struct explain_row {
     char name[REPORT_NAME_MAX];
@@ -176,9 +184,11 @@ struct explain_row {
     char limit[400];
     uint64_t limit_max;
     uint32_t limit_used;
-    uint32_t limit_top_count;        /* of those, of the queue that has most … */
-    char limit_top[REPORT_NAME_MAX]; /* … and its name; "" = none */
-    char order[640];                 /* WAIT_ORDER, WAIT_WARMUP: what holds it, and why */
+    uint32_t limit_top_count;                  /* of those, of the queue that has most … */
+    char limit_top[REPORT_NAME_MAX];           /* … and its name; "" = none */
+    uint32_t event_count;                      /* the oldest first */
+    struct explain_event events[EVENTS_SHOWN]; /* of the last ones */
+    char order[640];                           /* WAIT_ORDER, WAIT_WARMUP: what holds it, and why */
     char last_error[256];
     uint64_t last_error_us;
 };

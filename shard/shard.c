@@ -84,6 +84,7 @@ struct shard *shard_create(struct io *io, const struct shard_options *options)
     cold_init(shard);
     holds_init(shard);
     outlook_init(shard);
+    events_init(shard);
     precache_init(shard);
     warm_init(shard);
     triggers_init(&shard->triggers);
@@ -112,6 +113,7 @@ void shard_destroy(struct shard *shard)
     lease_fini(shard);
     triggers_fini(&shard->triggers);
     holds_fini(shard);
+    events_fini(shard);
     orders_fini(shard);
     cold_fini(shard);
     warm_fini(shard);

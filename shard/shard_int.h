@@ -54,6 +54,7 @@
 #include "shard/cold.h"
 #include "shard/deliver.h"
 #include "shard/door.h"
+#include "shard/events.h"
 #include "shard/expiry.h"
 #include "shard/firsts.h"
 #include "shard/flows.h"
@@ -378,6 +379,8 @@ struct queue {
     uint8_t local_enhanced[3]; /* likewise */
     uint32_t local_left;       /* recipients it still concerns */
     char last_error[200];
+    struct list events; /* what happened to it lately, see events.h */
+    uint32_t event_count;
 };
 
 /* Whether the queue is this shard's; see migrate.c. */
@@ -633,6 +636,7 @@ struct shard {
     struct orders orders;
     struct holds holds;
     struct outlook outlook;
+    struct events events;
     struct precache precache;
     struct cold cold;
     struct warm warm;

@@ -492,6 +492,7 @@ struct conf_queue {
     uint64_t max_msg_per_connection;       /* CONF_UNLIMITED = no cap */
     uint64_t max_rcpt_per_transaction;
     uint64_t max_errors_per_connection;
+    uint64_t max_events_recorded;
     uint64_t mx_connection_attempts; /* addresses without an answer, in a row */
     uint64_t connection_idle_ms;
     uint64_t retry_ms[CONF_RETRY_STEPS_MAX]; /* retry-after: a list; the last one repeats */

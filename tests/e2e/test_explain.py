@@ -75,3 +75,21 @@ def test_a_receiver_that_is_away_and_an_operator(world):
     daemon.ask('pause', 'queue', 'away.test/v')
     assert 'paused' in until_reason(daemon, 'away.test/v', 'paused')['reason']
     assert daemon.ask('explain', 'other.test')['reason'] == 'nothing is waiting'
+
+
+def test_what_happened_to_a_queue(world):
+    """Errors and changes of its mode, the last three; equal ones in a row are one with a count."""
+    nobody = world.address()
+    daemon = world.daemon(f'{{base}}<domain *>\n    smtp-hosts [{nobody}]:2525\n'
+                          '    retry-after 1s\n    max-events-recorded 3\n</domain>\n').start()
+    fill(daemon, 'away.test', 1)
+    [event] = until(lambda: [event for event in daemon.ask('explain', 'away.test/v')['event']
+                             if event['times'] >= 2], 10, 'two errors that are equal')
+    assert event['type'] == 'error' and 'refused' in event['text']
+    for mode in 'backoff', 'normal', 'backoff':
+        assert daemon.ask('set', 'queue', 'away.test/v', f'--mode={mode}')['affected'] == 1
+    events = daemon.ask('explain', 'away.test/v')['event']
+    assert len(events) == 3
+    changes = [event['text'] for event in events if event['type'] == 'mode']
+    assert changes[-1].startswith('backoff: ') and 'normal' in changes
+    assert ' mode, 1 times: backoff: ' in daemon.cli('explain', 'away.test/v').stdout
