@@ -11,11 +11,15 @@
 #define RELOAD_DELAY_MAX_NS 50000000
 
 /* Steps between looks that cost more. */
-#define RECOUNT_EVERY    16
-#define LIMITS_EVERY     4
+#define RECOUNT_EVERY    6 /* of the looks at leases */
+#define LIMITS_EVERY     8
 #define OWNERS_EVERY     64
 #define RECIPIENTS_EVERY 256
 #define ORDERS_EVERY     7
+/* What is out of balance here stays so, which is why not every step needs a look; the numbers have
+ * no common factor with those of shards. */
+#define LEASES_EVERY     3
+#define PURSES_EVERY     17
 
 /* What was not drawn. Ample pools are for all shards together: a history costs their pages. */
 static struct shard_limits ample_limits(const struct product_setup *setup)
@@ -441,14 +445,15 @@ bool product_is_empty(const struct product *product)
 const char *product_audit(struct product *product)
 {
     uint32_t turn = ++product->audit_count, count = product->setup.shard_count;
-    uint32_t recount = turn % RECOUNT_EVERY == 0 ? turn / RECOUNT_EVERY % count : count;
+    uint32_t leases = turn / LEASES_EVERY;
+    uint32_t recount = leases % RECOUNT_EVERY == 0 ? leases / RECOUNT_EVERY % count : count;
     const char *text;
 
     if (!product->process)
         return NULL;
     if (product->reload_fault)
         return product->reload_fault;
-    text = lease_audit(product->shards, (uint16_t)count, recount);
+    text = turn % LEASES_EVERY == 0 ? lease_audit(product->shards, (uint16_t)count, recount) : NULL;
     if (!text)
         text = door_audit(product->shards, (uint16_t)count);
     if (!text && turn % LIMITS_EVERY == 0)
@@ -460,8 +465,9 @@ const char *product_audit(struct product *product)
         text = audit_orders(product->shards, (uint16_t)count);
     if (!text && turn % RECIPIENTS_EVERY == 0)
         text = audit_recipients(product->shards, (uint16_t)count);
-    if (!text)
-        text = purse_audit(product->shards, (uint16_t)count, (uint16_t)(turn % count));
+    if (!text && turn % PURSES_EVERY == 0)
+        text =
+            purse_audit(product->shards, (uint16_t)count, (uint16_t)(turn / PURSES_EVERY % count));
     if (!text)
         text = pace_look(&product->pace, product->lives, product->shards, (uint16_t)count);
     return text;
