@@ -250,7 +250,7 @@ static const char *sign(const struct message *message, const struct dkim_signatu
     uint8_t digest[SIGN_DIGEST_BYTES];
     uint64_t octets = hash_body(message, signature, limit, digest);
 
-    dkim_signature_open(signature, digest, octets, text);
+    dkim_signature_open(signature, digest, octets, text, NULL);
     sign_hash_init(&hash);
     dkim_picks_put(signature->picks, fields, signature->header_canon, &sink);
     dkim_header_put(signature->header_canon, text_slice(text), true, &sink);

@@ -6,6 +6,7 @@
 #include "cmd/classify.h"
 #include "cmd/dkim_sign.h"
 #include "core/conf/conf.h"
+#include "net/sign.h"
 #include "shard/verbs.h"
 
 #include <errno.h>
@@ -209,6 +210,7 @@ static int test_config(const struct verb_request *request)
 {
     const struct conf_load_options options = {
         .lint = true,
+        .key_ops = &sign_key_ops,
         .syntax_only = (request->given & VERB_BIT(OPTION_SYNTAX)) != 0,
     };
     struct findings findings = {0};

@@ -3,6 +3,7 @@
 #include "core/base/err.h"
 #include "core/base/mem.h"
 #include "core/base/must.h"
+#include "core/base/text.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -25,6 +26,7 @@
 #define FILE_BYTES_MAX 65536
 #define RSA_BITS_MIN   1024u
 #define RSA_BITS_MAX   4096u
+#define PEM_BYTES_MAX  8192 /* twice an RSA-4096 key */
 #define SEED_BYTES     32u
 
 /* Memory of BoringSSL: zeroed when it is freed. */
@@ -129,9 +131,39 @@ static int no_password(char *room, int size, int is_writing, void *context)
     return -1;
 }
 
+/*
+ * "-----BEGIN X-----", digits, "-----END X-----" however they are broken into lines: a header field
+ * folds them as it likes. The same with the line ends that PEM wants, in room; its length, or 0.
+ */
+static size_t mend_pem(struct slice text, char *room, size_t size)
+{
+    struct text out = text_in(room, size);
+    bool is_marker = false;
+    size_t dashes = 0;
+
+    for (size_t i = 0; i < text.len; i++) {
+        uint8_t octet = text.data[i];
+
+        if (octet <= ' ' && !(is_marker && octet == ' '))
+            continue;
+        dashes = octet == '-' ? dashes + 1 : 0;
+        if (dashes == 1 && !is_marker && out.len > 0)
+            text_put_char(&out, '\n');
+        text_put_char(&out, (char)octet);
+        if (dashes < 5)
+            continue;
+        dashes = 0;
+        is_marker = !is_marker;
+        if (!is_marker)
+            text_put_char(&out, '\n');
+    }
+    return out.is_cut ? 0 : out.len;
+}
+
 static int parse_pem(struct slice text, struct sign_key **ret_key, char why[SIGN_WHY_MAX])
 {
-    BIO *bio = BIO_new_mem_buf(text.data, (int)text.len);
+    char room[PEM_BYTES_MAX];
+    BIO *bio = BIO_new_mem_buf(room, (int)mend_pem(text, room, sizeof(room)));
     EVP_PKEY *pkey = bio ? PEM_read_bio_PrivateKey(bio, NULL, no_password, NULL) : NULL;
     int result =
         pkey ? take_pkcs8(pkey, ret_key, why)
@@ -139,6 +171,7 @@ static int parse_pem(struct slice text, struct sign_key **ret_key, char why[SIGN
 
     EVP_PKEY_free(pkey);
     BIO_free(bio);
+    OPENSSL_cleanse(room, sizeof(room));
     return result;
 }
 
@@ -290,6 +323,27 @@ int sign_key_public(const struct sign_key *key, char *room, size_t room_bytes)
     OPENSSL_free(octets);
     return 0;
 }
+
+static int load_for_conf(const char *path, void **ret_key, uint32_t *ret_algorithm,
+                         char why[CONF_KEY_WHY_MAX])
+{
+    struct sign_key *key;
+    int result = sign_key_load(path, &key, why);
+
+    if (result < 0)
+        return result;
+    *ret_key = key;
+    *ret_algorithm = key->kind == SIGN_RSA ? CONF_DKIM_RSA_SHA256 : CONF_DKIM_ED25519;
+    return 0;
+}
+
+static void drop_for_conf(void *key)
+{
+    sign_key_unref(key);
+}
+
+_Static_assert(CONF_KEY_WHY_MAX >= SIGN_WHY_MAX, "room for the reason");
+const struct conf_key_ops sign_key_ops = {load_for_conf, drop_for_conf};
 
 /* ---- Signatures -------------------------------------------------------------------------------
  */

@@ -10,6 +10,7 @@
 #pragma once
 
 #include "core/base/slice.h"
+#include "core/conf/dkim.h"
 
 #define SIGN_DIGEST_BYTES 32u
 #define SIGN_BYTES_MAX    512u /* RSA-4096 */
@@ -56,6 +57,9 @@ const char *sign_key_algorithm(const struct sign_key *key);
 size_t sign_key_bytes(const struct sign_key *key);
 /* The value of p= in the key's record: base64 in room, NUL at its end. 0 or E_TOO_LONG. */
 int sign_key_public(const struct sign_key *key, char *room, size_t room_bytes);
+
+/* The above for whoever loads a configuration. */
+extern const struct conf_key_ops sign_key_ops;
 
 /* ---- Signatures -------------------------------------------------------------------------------
  */

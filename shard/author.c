@@ -16,8 +16,7 @@ static struct slice domain_of(struct slice address)
     return at > 0 ? slice_after(address, at) : SLICE_EMPTY;
 }
 
-/* The one address of a From field (RFC 5322 3.6.2, one mailbox), or empty. */
-static struct slice from_address(struct slice from)
+struct slice author_mailbox(struct slice from)
 {
     bool is_quoted = false;
     size_t open = from.len;
@@ -45,7 +44,7 @@ static struct slice from_address(struct slice from)
 
 struct slice author_of_from(struct slice from)
 {
-    return domain_of(from_address(from));
+    return domain_of(author_mailbox(from));
 }
 
 static struct slice lower_case(struct slice name, uint8_t room[AUTHOR_BYTES_MAX])

@@ -13,6 +13,8 @@ struct message;
 
 #define AUTHOR_BYTES_MAX 255u
 
+/* The one address of a From or Sender field (its value; RFC 5322 3.6.2, one mailbox), or empty. */
+struct slice author_mailbox(struct slice from);
 /* The domain of a From field's one address (its value), or empty. */
 struct slice author_of_from(struct slice from);
 /* In lower case, cut after AUTHOR_BYTES_MAX octets; the bytes are in room. Empty when there is

@@ -8,6 +8,7 @@
 #include "core/base/err.h"
 #include "core/base/log.h"
 #include "core/base/mem.h"
+#include "net/sign.h"
 #include "shard/control_int.h"
 
 #include <stdio.h>
@@ -124,7 +125,8 @@ static bool begin(struct control *control, struct conf_files *files,
                   const struct history_entry *wish, struct findings *findings)
 {
     struct control_reload *state = &control->reload;
-    struct conf_load_options options = {.files = files, .files_only = files != NULL};
+    struct conf_load_options options = {
+        .files = files, .files_only = files != NULL, .key_ops = &sign_key_ops};
     const char *path = files != NULL ? conf_files_name(files, 0) : state->path;
     struct conf_override *overrides = overrides_for_load(&state->overrides, 0);
     struct conf *next;
@@ -177,6 +179,7 @@ static bool begin_with(struct control *control, struct overrides *list, uint32_t
         .files_only = true,
         .overrides = overrides,
         .override_count = list->count,
+        .key_ops = &sign_key_ops,
     };
     const char *path = conf_files_name(state->files, 0);
     struct conf *next = NULL;

@@ -204,6 +204,7 @@ void inject_free(struct intake_message *intake)
 
     inject_chunks_release(intake);
     inject_hold_release(intake);
+    inject_sign_release(intake);
     inject_gate_release(intake);
     home_unreserve(shard, intake->reserved);
     message_free(intake->message);
@@ -425,7 +426,7 @@ static int intake_start_body(struct intake_message *intake, const struct intake_
     intake->cookie = cookie;
     intake->chunks.resume = resume;
     conf_noted_headers(shard->conf, &noted_count);
-    intake->hold.is_on = intake->source.needs_header || noted_count > 0;
+    intake->hold.is_on = intake->source.needs_header || noted_count > 0 || conf_signs(shard->conf);
     intake->is_header_done = intake->hold.is_on;
     (void)client;
     if (intake->hold.is_on)
@@ -442,6 +443,12 @@ static int intake_start_body(struct intake_message *intake, const struct intake_
     return 0;
 }
 
+int inject_body_write(struct intake_message *intake, const uint8_t *data, size_t len)
+{
+    inject_sign_body(intake, data, len);
+    return inject_chunks_write(intake, data, len);
+}
+
 static int intake_write(struct intake_message *intake, const uint8_t *data, size_t len)
 {
     int result;
@@ -453,7 +460,7 @@ static int intake_write(struct intake_message *intake, const uint8_t *data, size
     else if (intake->hold.is_on)
         result = inject_hold_write(intake, data, len);
     else
-        result = inject_chunks_write(intake, data, len);
+        result = inject_body_write(intake, data, len);
     if (result < 0)
         intake->failure = result;
     return result;
@@ -583,16 +590,21 @@ void inject_finish_chunked(struct intake_message *intake)
 static void intake_finish(struct intake_message *intake, const struct intake_body_facts *facts,
                           intake_answer_fn *answer, void *asker, uint64_t cookie)
 {
-    struct message *message = intake->message;
-    struct intake_reply reply;
-
     intake->answer = answer;
     intake->asker = asker;
     intake->cookie = cookie;
     if (intake->hold.is_on && intake->failure == 0)
         intake->failure = inject_hold_finish(intake);
-    if (message->envelope.encoded_bytes > 0)
+    if (intake->message->envelope.encoded_bytes > 0)
         finish_envelope(intake, facts);
+    if (!inject_sign_wait(intake))
+        inject_finish_signed(intake);
+}
+
+void inject_finish_signed(struct intake_message *intake)
+{
+    struct intake_reply reply;
+
     if (inject_is_chunked(intake)) {
         inject_chunks_finish(intake);
         return;
@@ -659,12 +671,14 @@ const struct intake_ops inject_intake = {
 void inject_init(struct shard *shard)
 {
     gate_init(&shard->gate);
+    inject_sign_init(shard);
     slab_init(&shard->intakes, sizeof(struct intake_message), shard->limits.session_count_max * 2);
 }
 
 void inject_fini(struct shard *shard)
 {
     regex_scratch_free(shard->patterns_scratch);
+    inject_sign_fini(shard);
     slab_fini(&shard->intakes);
     gate_fini(&shard->gate);
 }

@@ -18,18 +18,18 @@ static void post(struct intake_message *intake)
 
 /* ---- Chunks ---------------------------------------------------------------------------------- */
 
-/* The chunk in the buffers [posted, end): all of them are closed. */
-static void post_chunk(struct intake_message *intake, uint32_t end)
+/* The chunk of that number in the buffers [from, end): all of them are closed. */
+static void post_chunk(struct intake_message *intake, uint32_t from, uint32_t end, uint32_t number)
 {
     struct intake_chunks *chunks = &intake->chunks;
     const struct message *message = intake->message;
     uint32_t parts = 1;
 
-    log_chunk_head_put(message->envelope.message_id, chunks->count, chunks->head);
+    log_chunk_head_put(message->envelope.message_id, number, chunks->head);
     chunks->payload[0] = (struct iovec){chunks->head, sizeof(chunks->head)};
     chunks->octets = 0;
     chunks->crc = 0;
-    for (uint32_t i = chunks->posted; i < end; i++) {
+    for (uint32_t i = from; i < end; i++) {
         const struct message_buffer *buffer = &message->buffers[i];
         uint32_t skip = i == 0 ? message->envelope.encoded_bytes : 0;
         uint32_t octets = buffer->used - skip;
@@ -41,7 +41,6 @@ static void post_chunk(struct intake_message *intake, uint32_t end)
         chunks->crc = crc32c(chunks->crc, buffer->data + skip, octets);
         chunks->octets += octets;
     }
-    chunks->posted = end;
     chunks->request = (struct log_request){
         .parcel = {.kind = SPOOL_APPEND_CHUNK, .from = intake->shard->wiring.spool_client},
         .payload = chunks->payload,
@@ -75,14 +74,37 @@ static int table_reserve(struct intake_message *intake)
 static void post_next(struct intake_message *intake)
 {
     struct intake_chunks *chunks = &intake->chunks;
+    uint32_t from;
 
-    if (chunks->is_out || chunks->posted == chunks->closed || intake->failure < 0)
+    if (chunks->is_out || intake->failure < 0)
         return;
+    if (chunks->posted == chunks->closed) {
+        /* The one that was kept comes last, when its signatures are in it. */
+        chunks->is_first_out = chunks->is_finishing && chunks->kept > 0;
+        if (chunks->is_first_out)
+            post_chunk(intake, 0, chunks->kept, 0);
+        return;
+    }
     intake->failure = table_reserve(intake);
     if (intake->failure < 0)
         return;
+    from = chunks->posted;
     /* The first chunk is posted as soon as it is full, so nothing else is closed then. */
-    post_chunk(intake, chunks->posted == 0 ? chunks->closed : chunks->posted + 1);
+    chunks->posted = from == 0 ? chunks->closed : from + 1;
+    post_chunk(intake, from, chunks->posted, chunks->count);
+}
+
+/* The header with the signatures is in the first chunk, and they are made when all of the body is
+ * there: it stays, and its place in the table is kept. */
+static void keep_first(struct intake_message *intake)
+{
+    struct intake_chunks *chunks = &intake->chunks;
+
+    intake->failure = table_reserve(intake);
+    chunks->kept = chunks->closed;
+    chunks->posted = chunks->closed;
+    chunks->durable = chunks->closed;
+    chunks->count = 1;
 }
 
 /* What is durable need not be in memory, but for the envelope. */
@@ -90,12 +112,14 @@ static void forget_durable(struct intake_message *intake)
 {
     struct intake_chunks *chunks = &intake->chunks;
     struct message *message = intake->message;
-    uint32_t gone = chunks->durable > 1 ? chunks->durable - 1 : 0;
+    uint32_t stays = chunks->kept > 0 ? chunks->kept : 1;
+    uint32_t gone = chunks->durable > stays ? chunks->durable - stays : 0;
 
     if (!message->is_partial || chunks->durable == 0)
         return;
-    message->buffers[0].used = message->envelope.encoded_bytes;
-    message_buffers_drop(message, 1, gone);
+    if (chunks->kept == 0)
+        message->buffers[0].used = message->envelope.encoded_bytes;
+    message_buffers_drop(message, stays, gone);
     chunks->durable -= gone;
     chunks->posted -= gone;
     chunks->closed -= gone;
@@ -106,12 +130,16 @@ static void close_chunk(struct intake_message *intake)
 {
     struct intake_chunks *chunks = &intake->chunks;
     struct message *message = intake->message;
+    bool is_first;
 
     /* The header is in the first chunk, or it is an odd one. */
     if (chunks->closed == 0 && !intake->is_header_done)
         intake->is_looping = inject_is_looping(intake);
+    is_first = chunks->closed == 0;
     chunks->closed = message->buffer_count;
     chunks->filled = 0;
+    if (is_first && intake->signing)
+        keep_first(intake);
     message->is_partial |=
         message_pool_is_tight(&intake->shard->pool) || message->buffer_count > HOT_BUFFERS_MAX;
     forget_durable(intake);
@@ -168,7 +196,13 @@ static int note_chunk(struct intake_message *intake)
     if (result < 0 && !planted("shard/failed-chunk-ignored"))
         return result == E_POISONED ? -EIO : result;
     intake->shard->chunk_counts.written++;
-    log_chunk_put(&chunk, chunks->table.data + TABLE_HEAD, chunks->count++);
+    if (chunks->is_first_out) {
+        log_chunk_put(&chunk, chunks->table.data + TABLE_HEAD, 0);
+        chunks->is_first_out = false;
+        chunks->kept = 0;
+    } else {
+        log_chunk_put(&chunk, chunks->table.data + TABLE_HEAD, chunks->count++);
+    }
     chunks->durable = chunks->posted;
     forget_durable(intake);
     return 0;
@@ -215,6 +249,7 @@ void inject_on_chunk(struct shard *shard, struct log_request *request)
 void inject_chunks_finish(struct intake_message *intake)
 {
     intake->chunks.is_finishing = true;
+    post_next(intake);
     if (!intake->chunks.is_out)
         inject_finish_chunked(intake);
 }
@@ -229,7 +264,8 @@ void inject_chunks_commit(struct intake_message *intake)
     uint32_t parts = 2;
     struct wire_writer w;
 
-    must(chunks->posted == chunks->closed && !chunks->is_out && chunks->count > 0);
+    must(chunks->posted == chunks->closed && !chunks->is_out && chunks->count > 0 &&
+         chunks->kept == 0);
     wire_writer_init(&w, chunks->table.data, TABLE_HEAD);
     wire_put_u32(&w, chunks->count);
     message->payload[0] = (struct iovec){message->buffers[0].data + message->payload_offset,
@@ -255,18 +291,19 @@ void inject_chunks_commit(struct intake_message *intake)
 void inject_chunks_end(struct intake_message *intake)
 {
     struct intake_chunks *chunks = &intake->chunks;
+    uint32_t absent = chunks->kept > 0 ? 1 : 0;
 
     chunks->is_over = true;
     if (chunks->is_out)
         return;
-    if (chunks->count == 0) {
+    if (chunks->count == absent) {
         inject_free(intake);
         return;
     }
     chunks->request = (struct log_request){
         .parcel = {.kind = SPOOL_DROP_CHUNKS, .from = intake->shard->wiring.spool_client},
-        .chunks = chunks->table.data + TABLE_HEAD,
-        .chunk_count = chunks->count,
+        .chunks = chunks->table.data + TABLE_HEAD + absent * LOG_CHUNK_BYTES,
+        .chunk_count = chunks->count - absent,
     };
     intake->shard->chunk_counts.dropped++;
     post(intake);

@@ -31,6 +31,8 @@ enum want {
     WANT_FEEDBACK_ID,
     WANT_UNSUBSCRIBE,
     WANT_UNSUBSCRIBE_POST,
+    WANT_DKIM_OPTIONS,
+    WANT_DKIM_KEY,
     WANT_REMOVED,
     WANT_COUNT_MAX = WANT_REMOVED + CONF_REMOVE_HEADERS_MAX,
 };
@@ -51,6 +53,8 @@ struct decision {
     char job_id[JOB_ID_BYTES_MAX + 1];
     char envelope_id[ENVELOPE_ID_BYTES_MAX + 1];
     uint8_t noted[OUTCOME_HEADERS_MAX];
+    struct inject_sign_wish wish;
+    char dkim_options[SETTINGS_BYTES_MAX];
 };
 
 static int refuse(struct intake_message *intake, uint16_t code, uint8_t subject, uint8_t detail,
@@ -85,6 +89,11 @@ static void fill_wants(struct decision *decision)
         want(decision, WANT_ENVELOPE_ID, SLICE_LITERAL("x-envid"), !source->retain_x_envid);
     if (source->process_x_schedule)
         want(decision, WANT_SCHEDULE, SLICE_LITERAL("x-schedule"), !source->retain_x_schedule);
+    if (source->process_x_dkim_options)
+        want(decision, WANT_DKIM_OPTIONS, SLICE_LITERAL("x-dkim-options"),
+             !source->retain_x_dkim_options);
+    if (source->process_x_dkim_key)
+        want(decision, WANT_DKIM_KEY, SLICE_LITERAL("x-dkim-key"), !source->retain_x_dkim_key);
     if (source->allow_message_settings)
         want(decision, WANT_SETTINGS, settings_name, true);
     want(decision, WANT_RECEIVED, SLICE_LITERAL("received"), source->remove_received_headers);
@@ -339,7 +348,27 @@ static int take_schedule(struct decision *decision)
     return why ? refuse(decision->intake, 554, 6, 0, why) : 0;
 }
 
-/* Both of the above, for the envelope. */
+/* How the message itself wants to be signed. */
+static int take_dkim(struct decision *decision)
+{
+    const struct header_want *options = found(decision, WANT_DKIM_OPTIONS);
+    const struct header_want *key = found(decision, WANT_DKIM_KEY);
+    char reason[SIGN_WHY_MAX];
+    const char *why = NULL;
+    int len;
+
+    if (options) {
+        len = unfold(options->first.value, decision->dkim_options, sizeof(decision->dkim_options));
+        why = len < 0 ? "x-dkim-options is too long or not printable"
+                      : inject_sign_wish_parse(slice_of(decision->dkim_options, (size_t)len),
+                                               &decision->wish);
+    }
+    if (!why && key && sign_key_parse(key->first.value, &decision->wish.key, reason) < 0)
+        why = "x-dkim-key holds no private key that can be used";
+    return why ? refuse(decision->intake, 554, 6, 0, why) : 0;
+}
+
+/* Settings and schedule, for the envelope. */
 static int take_terms(struct decision *decision)
 {
     struct wire_writer w;
@@ -418,7 +447,10 @@ static int scan(struct decision *decision)
 
 /* ---- On with the message --------------------------------------------------------------------- */
 
-/* What was held back, but for the cuts. */
+/*
+ * What was held back, but for the cuts. The header of a message that is signed ends with an empty
+ * line, so that whoever verifies it finds the end where we did (A04).
+ */
 static int write_held(struct decision *decision)
 {
     struct intake_message *intake = decision->intake;
@@ -428,14 +460,57 @@ static int write_held(struct decision *decision)
     int result = 0;
 
     for (uint32_t i = 0; i <= facts->cut_count && result >= 0; i++) {
-        size_t end = i < facts->cut_count ? facts->cuts[i].offset : held->used;
+        size_t end = i < facts->cut_count ? facts->cuts[i].offset : facts->header_octets;
 
         if (end > at)
             result = inject_chunks_write(intake, held->data + at, end - at);
         if (i < facts->cut_count)
             at = end + facts->cuts[i].octets;
     }
+    if (result >= 0 && (intake->signing || facts->end == HEADER_ENDS_EMPTY))
+        result = inject_chunks_write(intake, (const uint8_t *)"\r\n", 2);
+    if (result >= 0 && held->used > facts->body_offset)
+        result = inject_body_write(intake, held->data + facts->body_offset,
+                                   held->used - facts->body_offset);
     return result;
+}
+
+/* All that may refuse the message, then its beginning. 0 or negative. */
+static int take_all(struct decision *decision)
+{
+    int result = scan(decision);
+
+    if (result == 0)
+        result = check_requirements(decision);
+    if (result == 0)
+        result = take_terms(decision);
+    if (result == 0)
+        result = take_dkim(decision);
+    if (result == 0)
+        result = choose_route(decision);
+    if (result == 0)
+        result = take_job(decision);
+    return result == 0 ? take_envelope_id(decision) : result;
+}
+
+static int begin_content(struct decision *decision)
+{
+    struct intake_message *intake = decision->intake;
+    int result;
+
+    if (intake->source.dedup_window_ms > 0 && decision->wants[WANT_MESSAGE_ID].count == 1)
+        inject_gate_note(intake, intake->job_id, first_of(decision, WANT_MESSAGE_ID));
+    choose_additions(decision);
+    note_headers(decision);
+    result = inject_begin_content(intake);
+    /* They stand in the envelope now, and their texts here end with the call. */
+    intake->headers = SLICE_EMPTY;
+    intake->job_id = SLICE_EMPTY;
+    intake->envelope_id = SLICE_EMPTY;
+    intake->terms = SLICE_EMPTY;
+    if (result >= 0)
+        result = inject_sign_begin(intake, held_octets(intake), decision->facts, &decision->wish);
+    return result < 0 ? result : write_held(decision);
 }
 
 static int decide(struct intake_message *intake, bool is_whole)
@@ -452,30 +527,11 @@ static int decide(struct intake_message *intake, bool is_whole)
     if (!decision.facts)
         return E_FULL;
     fill_wants(&decision);
-    result = scan(&decision);
+    result = take_all(&decision);
     if (result == 0)
-        result = check_requirements(&decision);
-    if (result == 0)
-        result = take_terms(&decision);
-    if (result == 0)
-        result = choose_route(&decision);
-    if (result == 0)
-        result = take_job(&decision);
-    if (result == 0)
-        result = take_envelope_id(&decision);
-    if (result < 0)
-        return result;
-    if (intake->source.dedup_window_ms > 0 && decision.wants[WANT_MESSAGE_ID].count == 1)
-        inject_gate_note(intake, intake->job_id, first_of(&decision, WANT_MESSAGE_ID));
-    choose_additions(&decision);
-    note_headers(&decision);
-    result = inject_begin_content(intake);
-    /* They stand in the envelope now, and their texts here end with the call. */
-    intake->headers = SLICE_EMPTY;
-    intake->job_id = SLICE_EMPTY;
-    intake->envelope_id = SLICE_EMPTY;
-    intake->terms = SLICE_EMPTY;
-    return result < 0 ? result : write_held(&decision);
+        result = begin_content(&decision);
+    sign_key_unref(decision.wish.key);
+    return result;
 }
 
 /* The header ends in what is held, or with the message. */
@@ -531,7 +587,7 @@ int inject_hold_write(struct intake_message *intake, const uint8_t *data, size_t
         if (!header_edge_find(&hold->edge, slice_of(hold->octets.data, hold->octets.used)))
             continue;
         result = let_go(intake, false);
-        return result < 0 || len == 0 ? result : inject_chunks_write(intake, data, len);
+        return result < 0 || len == 0 ? result : inject_body_write(intake, data, len);
     }
     return 0;
 }

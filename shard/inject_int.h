@@ -13,6 +13,7 @@
 
 #include "core/mail/header_scan.h"
 #include "queue/terms.h"
+#include "shard/inject_sign.h"
 #include "shard/planted.h"
 #include "shard/shard_int.h"
 
@@ -37,7 +38,9 @@ struct intake_chunks {
     bool is_out;    /* one, or the drop, is at the spool */
     bool is_held;   /* the asker was told to pause */
     bool is_finishing;
-    bool is_over;                /* aborted or answered: what is durable is dropped */
+    bool is_first_out; /* the one at the spool is the first one, which was kept */
+    uint32_t kept;     /* buffers of the first chunk, which waits for its signatures; 0 = none */
+    bool is_over;      /* aborted or answered: what is durable is dropped */
     struct message_buffer table; /* u32 count, then entries; size 0 = none yet */
     intake_resume_fn *resume;
     uint32_t octets; /* of the one at the spool */
@@ -97,6 +100,7 @@ struct intake_message {
     bool is_esmtp;
     struct intake_chunks chunks;
     struct intake_hold hold;
+    struct intake_signing *signing; /* NULL = it is not signed */
     struct intake_gate gate;
     struct intake_refusal refusal; /* with the failure E_REFUSED */
     const char *listener_source;   /* valid until finish returns */
@@ -134,6 +138,8 @@ const struct conf_source *inject_source(const struct intake_message *intake);
 void inject_choose_default(struct intake_message *intake);
 /* The VMTA, or the pool's next one, of that name. False when there is none. */
 bool inject_choose_named(struct intake_message *intake, struct slice name);
+/* As intake_finish, when the signatures are there, or could not be. */
+void inject_finish_signed(struct intake_message *intake);
 /* The route is known: the envelope is encoded and the prefix written. 0 or negative. */
 int inject_begin_content(struct intake_message *intake);
 
@@ -243,6 +249,8 @@ void inject_note(void *taker, const struct intake_client *client, enum intake_no
 
 /* Writes the lines that we put in front of the content: 0 or negative. */
 int inject_prefix_write(struct intake_message *intake);
+/* One line more: as inject_chunks_write. */
+int inject_prefix_put(struct intake_message *intake, struct slice piece);
 
 /* inject_chunks.c */
 
@@ -253,6 +261,8 @@ static inline bool inject_is_chunked(const struct intake_message *intake)
 {
     return intake->chunks.closed > 0;
 }
+/* The same for octets behind the header, which signatures are about too. */
+int inject_body_write(struct intake_message *intake, const uint8_t *data, size_t len);
 /* The end of the content: inject_finish_chunked follows, now or later. */
 void inject_chunks_finish(struct intake_message *intake);
 /* Fills message.append with the commit record. */

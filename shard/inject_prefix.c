@@ -58,7 +58,7 @@ static void put_message_id(struct text *line, const struct intake_message *intak
     text_put_literal(line, ">\r\n");
 }
 
-static int write_piece(struct intake_message *intake, struct slice piece)
+int inject_prefix_put(struct intake_message *intake, struct slice piece)
 {
     int result = piece.len > 0 ? inject_chunks_write(intake, piece.data, piece.len) : 0;
 
@@ -95,7 +95,7 @@ static int write_feedback_id(struct intake_message *intake)
 {
     const char *template = inject_source(intake)->feedback_id;
     struct slice rest = template ? slice_str(template) : SLICE_EMPTY;
-    int result = rest.len > 0 ? write_piece(intake, SLICE_LITERAL("Feedback-ID: ")) : 0;
+    int result = rest.len > 0 ? inject_prefix_put(intake, SLICE_LITERAL("Feedback-ID: ")) : 0;
 
     while (rest.len > 0 && result >= 0) {
         struct slice piece;
@@ -105,10 +105,10 @@ static int write_feedback_id(struct intake_message *intake)
             used = 1 + slice_find(slice_after(rest, 1), '{');
             piece = slice_of(rest.data, used);
         }
-        result = write_piece(intake, piece);
+        result = inject_prefix_put(intake, piece);
         rest = slice_after(rest, used);
     }
-    return template && result >= 0 ? write_piece(intake, SLICE_LITERAL("\r\n")) : result;
+    return template && result >= 0 ? inject_prefix_put(intake, SLICE_LITERAL("\r\n")) : result;
 }
 
 /* Names in the configuration may be as long as its lines are. */
@@ -121,7 +121,7 @@ static int write_vmta(struct intake_message *intake)
     };
 
     for (size_t i = 0; i < sizeof(pieces) / sizeof(pieces[0]); i++) {
-        int result = write_piece(intake, pieces[i]);
+        int result = inject_prefix_put(intake, pieces[i]);
 
         if (result < 0)
             return result;
@@ -136,9 +136,9 @@ static int write_included(struct intake_message *intake)
     int result = 0;
 
     if (intake->source.include_headers_from)
-        result = write_piece(intake, inject_source(intake)->included);
+        result = inject_prefix_put(intake, inject_source(intake)->included);
     if (result >= 0 && vmta)
-        result = write_piece(intake, vmta->included);
+        result = inject_prefix_put(intake, vmta->included);
     return result;
 }
 
@@ -159,7 +159,7 @@ int inject_prefix_write(struct intake_message *intake)
         text_put_literal(&line, "\r\n");
     }
     must(!line.is_cut);
-    result = write_piece(intake, text_slice(&line));
+    result = inject_prefix_put(intake, text_slice(&line));
     if (result >= 0 && (intake->additions & INTAKE_ADD_FEEDBACK_ID))
         result = write_feedback_id(intake);
     if (result >= 0 && (intake->additions & INTAKE_ADD_VMTA))

@@ -230,3 +230,24 @@ size_t message_copy(const struct message *message, size_t offset, uint8_t *room,
     }
     return copied;
 }
+
+void message_overwrite(struct message *message, size_t offset, const void *data, size_t len)
+{
+    const uint8_t *from = data;
+
+    for (uint32_t i = 0; i < message->buffer_count && len > 0; i++) {
+        struct message_buffer *buffer = &message->buffers[i];
+        size_t part;
+
+        if (offset >= buffer->used) {
+            offset -= buffer->used;
+            continue;
+        }
+        part = buffer->used - offset < len ? buffer->used - offset : len;
+        memcpy(buffer->data + offset, from, part);
+        from += part;
+        len -= part;
+        offset = 0;
+    }
+    must(len == 0);
+}

@@ -103,3 +103,5 @@ uint32_t message_payload(struct message *message);
 uint32_t message_content(const struct message *message, struct iovec *iov);
 /* Copies payload octets from an offset on, up to room_bytes; returns how many. */
 size_t message_copy(const struct message *message, size_t offset, uint8_t *room, size_t room_bytes);
+/* The other way round: over what is there. Not for a message that is durable. */
+void message_overwrite(struct message *message, size_t offset, const void *data, size_t len);

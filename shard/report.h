@@ -55,6 +55,8 @@ enum report_kind {
     X(accepted_bytes)                                                                              \
     X(refused_messages)                                                                            \
     X(duplicate_messages)                                                                          \
+    X(dkim_signatures)                                                                             \
+    X(dkim_keys_missing)                                                                           \
     X(delivered)                                                                                   \
     X(bounced)                                                                                     \
     X(deferred)                                                                                    \

@@ -380,6 +380,7 @@ static void shard_turn(struct io_actor *actor)
     }
     adopt_turn(shard);
     take_waiting(shard);
+    inject_sign_turn(shard);
     home_turn(shard);
     compact_turn(shard);
     queues_turn(shard);
@@ -401,9 +402,9 @@ static bool shard_is_busy(struct io_actor *actor)
 {
     const struct shard *shard = container_of(actor, struct shard, actor);
 
-    return adopt_is_busy(shard) || home_is_busy(shard) || migrate_is_busy(shard) ||
-           compact_is_busy(shard) || orders_is_busy(shard) || outlook_is_busy(shard) ||
-           !list_empty(&shard->local_work) ||
+    return !list_empty(&shard->signings_due) || adopt_is_busy(shard) || home_is_busy(shard) ||
+           migrate_is_busy(shard) || compact_is_busy(shard) || orders_is_busy(shard) ||
+           outlook_is_busy(shard) || !list_empty(&shard->local_work) ||
            (!list_empty(&shard->lanes_to_serve) && !shard->is_starved);
 }
 

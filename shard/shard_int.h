@@ -565,7 +565,12 @@ struct shard {
     uint32_t pool_turn_count;
 
     struct door door;
-    struct slab intakes; /* inject.c */
+    struct slab intakes;  /* inject.c */
+    struct slab signings; /* inject_sign.c */
+    struct list signings_due;
+    struct sign_room *sign_room; /* NULL until something is signed */
+    const struct sign_backend *sign_backend;
+    uint64_t key_alert_ns; /* when a missing key was told last */
     struct pickup *pickup;
     uint64_t memory_seen_ns; /* when the machine's memory was looked at last */
     uint32_t memory_percent;
@@ -733,6 +738,8 @@ static inline bool adopt_is_busy(const struct shard *shard)
 void inject_on_gate_parcel(struct shard *shard, struct gate_ask *ask);
 void inject_init(struct shard *shard);
 void inject_fini(struct shard *shard);
+/* inject_sign.c: signs what waits, as much as a turn may. */
+void inject_sign_turn(struct shard *shard);
 extern const struct intake_ops inject_intake;
 void inject_on_appended(struct shard *shard, struct message *message);
 /* A chunk was appended or refused, or all of a message were dropped. */

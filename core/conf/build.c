@@ -7,6 +7,7 @@
 #include "core/conf/category_list.h"
 #include "core/conf/field.h"
 #include "core/conf/included.h"
+#include "core/conf/keys.h"
 #include "core/conf/lint.h"
 #include "core/conf/override.h"
 #include "core/conf/pattern_list.h"
@@ -207,6 +208,7 @@ int build_snapshot(struct conf *conf, const struct tree *tree,
         build_relay(&build);
         build_aliases(&build);
         build_included(&build);
+        build_keys(&build);
         build_notices(&build);
         build_reply_lists(&build);
         build_rewrite_lists(&build);

@@ -2,6 +2,7 @@
 
 #include "core/base/err.h"
 #include "core/conf/cold.h"
+#include "core/conf/keys.h"
 #include "core/conf/show.h"
 
 #include <errno.h>
@@ -110,6 +111,8 @@ int build_blocks(struct build *build, const struct section *section, uint32_t la
         block.settings = build_settings(build, at, STORE_NOTHING);
         warn_of_delivery(build, block.settings);
         check_ramp(build, block.settings);
+        for (uint32_t i = 0; i < block.settings->count; i++)
+            build_signing_check(build, &block.settings->items[i]);
         rc = macro_expand(&build->macros, at->name, add_pattern, &block);
         if (rc == E_SYNTAX)
             report_error(build->report, at->file, at->line, "<domain %.*s>: %s", SHOW(at->name),

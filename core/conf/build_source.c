@@ -324,7 +324,8 @@ struct source_uses {
 static bool needs_header(const struct conf_source *source)
 {
     return source->process_x_virtual_mta || source->process_x_job || source->process_x_envid ||
-           source->process_x_schedule || source->dedup_window_ms > 0 ||
+           source->process_x_schedule || source->process_x_dkim_options ||
+           source->process_x_dkim_key || source->dedup_window_ms > 0 ||
            source->allow_message_settings != 0 || source->remove_received_headers ||
            source->remove_header != NULL || source->require_list_unsubscribe != CONF_REQUIRE_OFF ||
            source->require_from_alignment != CONF_REQUIRE_OFF ||

@@ -8,6 +8,7 @@
 #include "core/conf/build.h"
 #include "core/conf/field.h"
 #include "core/conf/intern.h"
+#include "core/conf/keys.h"
 #include "core/conf/limit.h"
 #include "core/conf/override.h"
 #include "core/conf/pattern_list.h"
@@ -51,6 +52,7 @@ static void conf_free(struct conf *conf)
     for (const struct conf_regex *at = conf->regexes; at != NULL; at = at->next)
         regex_free(at->regex);
     aliases_fini(conf);
+    keys_fini(conf);
     address_lists_fini(conf);
     table_fini(&conf->vmta_by_id);
     table_fini(&conf->vmta_by_address);
@@ -151,7 +153,7 @@ static bool match_vmta_id(uint32_t value, const void *key, void *context)
     return conf->vmtas[value].vmta.id == *(const uint32_t *)key;
 }
 
-static const struct vmta_slot *slot_of(const struct conf *conf, uint32_t id)
+const struct vmta_slot *vmta_slot_of(const struct conf *conf, uint32_t id)
 {
     uint32_t position =
         table_find(&conf->vmta_by_id, hash_u64(id), match_vmta_id, &id, (void *)(uintptr_t)conf);
@@ -189,7 +191,7 @@ const struct conf_vmta *conf_vmta_at(const struct conf *conf, uint32_t position)
 
 const struct conf_vmta *conf_vmta(const struct conf *conf, uint32_t id)
 {
-    const struct vmta_slot *slot = slot_of(conf, id);
+    const struct vmta_slot *slot = vmta_slot_of(conf, id);
 
     return slot == NULL ? NULL : &slot->vmta;
 }
@@ -276,6 +278,12 @@ static void visit_blocks(const struct conf *conf, const struct vmta_slot *slot, 
     if (slot != NULL && slot->layer != LAYER_NONE)
         pattern_index_visit(&conf->domains, slot->layer, domain, visit, context);
     override_visit(conf, domain, slot != NULL ? slot->vmta.id : CONF_NONE, visit, context);
+}
+
+void conf_visit_blocks(const struct conf *conf, struct slice domain, uint32_t vmta_id,
+                       pattern_visit_fn *visit, void *context)
+{
+    visit_blocks(conf, vmta_slot_of(conf, vmta_id), domain, visit, context);
 }
 
 static const struct conf_category_list *categories_of_way(const struct vmta_slot *slot)
@@ -373,7 +381,7 @@ void conf_queue(const struct conf *conf, struct slice domain, uint32_t vmta_id,
 void conf_queue_at(const struct conf *conf, struct slice domain, uint32_t vmta_id,
                    uint64_t provider, struct conf_queue *ret_queue)
 {
-    const struct vmta_slot *slot = slot_of(conf, vmta_id);
+    const struct vmta_slot *slot = vmta_slot_of(conf, vmta_id);
     uint32_t tier = slot != NULL ? slot->vmta.provider_tier : conf->global.provider_tier;
 
     *ret_queue = conf->queue_preset;

@@ -16,6 +16,7 @@
 #include "core/base/ipaddr.h"
 #include "core/base/slice.h"
 #include "core/base/zone.h"
+#include "core/conf/dkim.h"
 #include "core/conf/files.h"
 #include "core/conf/reply_rule.h"
 
@@ -57,6 +58,7 @@ struct conf_load_options {
     bool is_pack;             /* the shipped pack itself, which is read once and kept for ever */
     const struct conf_override *overrides; /* of several for one keyword the last one counts */
     uint32_t override_count;
+    const struct conf_key_ops *key_ops; /* NULL: keys are not read; else it outlives the snapshot */
 };
 
 /*
@@ -251,6 +253,10 @@ struct conf_source {
     bool retain_x_job;
     bool process_x_envid;
     bool retain_x_envid;
+    bool process_x_dkim_options;
+    bool retain_x_dkim_options;
+    bool process_x_dkim_key;
+    bool retain_x_dkim_key;
     bool process_x_schedule;
     bool retain_x_schedule;
     bool remove_received_headers;
@@ -557,6 +563,7 @@ struct conf_queue {
     bool log_data;
     bool log_resolution;
     bool log_transfer_failures;
+    struct conf_signing signing;
     const struct conf_limit *provider_limits[CONF_PROVIDER_BOUNDS]; /* see provider.h */
     struct conf_limit_list source_limits[4]; /* source-ip-max-*, by enum conf_quantity */
     const struct conf_category_list *categories[CONF_CATEGORY_LISTS]; /* NULL = none */

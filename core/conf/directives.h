@@ -143,6 +143,7 @@ enum directive_store {
     STORE_RELAY_DOMAIN,
     STORE_RELAY_ADDRESS,
     STORE_ALIAS,
+    STORE_DOMAIN_KEY,
     STORE_PROVIDER,       /* read by provider_build.c */
     STORE_PROVIDER_LIMIT, /* likewise, by tiers */
     STORE_ACCT_FIELDS,

@@ -2,6 +2,7 @@
 
 #include "core/conf/cold.h"
 #include "core/conf/field.h"
+#include "core/conf/keys.h"
 #include "core/conf/reply_list.h"
 
 #include <stdarg.h>
@@ -93,6 +94,7 @@ static bool read_value(struct build *build, const struct conf_override *override
                  setting->text);
         return false;
     }
+    build_signing_check(build, setting);
     return true;
 }
 

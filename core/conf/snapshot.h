@@ -51,6 +51,8 @@ struct vmta_slot {
     bool has_own_headers;
     bool has_own_tier; /* or its pool's */
     bool has_own_volume;
+    struct conf_key_list keys;      /* its own */
+    struct conf_key_list pool_keys; /* of the last pool that has some */
 };
 
 /* A <source> block by address; parent is the next wider one, or the number of "none". */
@@ -135,6 +137,10 @@ struct conf {
     uint32_t noted_header_count;
     struct override_layer *overrides; /* the most general ones first */
     uint32_t override_count;
+    struct conf_key_list keys; /* of the top level */
+    struct loaded_key *loaded_keys;
+    const struct conf_key_ops *key_ops;
+    bool signs;    /* some <domain> block or override has mail signed */
     bool has_ways; /* some <domain> block hands mail on, see conf_way */
 };
 
@@ -143,6 +149,11 @@ bool conf_note_headers(struct conf *conf);
 uint32_t source_find_block(const struct source_table *sources, const struct ipaddr *ip,
                            unsigned max_bits);
 uint32_t source_find_name(const struct source_table *sources, struct slice name);
+/* NULL when the snapshot has none of that id. */
+const struct vmta_slot *vmta_slot_of(const struct conf *conf, uint32_t id);
+/* Each block that says something of the queue, the one that counts last. */
+void conf_visit_blocks(const struct conf *conf, struct slice domain, uint32_t vmta_id,
+                       pattern_visit_fn *visit, void *context);
 /* Position of a VMTA or pool, or TABLE_NONE. */
 uint32_t vmta_find(const struct conf *conf, struct slice name);
 uint32_t pool_find(const struct conf *conf, struct slice name);

@@ -2,6 +2,7 @@
 
 #include "core/base/must.h"
 
+#define LENGTH_DIGITS  10u
 #define LINE_COLUMNS   76u
 #define BASE64_COLUMNS 72u
 #define TIME_MAX_S     9999999999ull /* ten digits, as t= and x= are written (RFC 6376 3.5: 12) */
@@ -304,8 +305,10 @@ const char *dkim_signature_check(const struct dkim_signature *signature)
 
 void dkim_signature_open(const struct dkim_signature *signature,
                          const uint8_t body_hash[DKIM_BODY_HASH], uint64_t body_octets,
-                         struct text *text)
+                         struct text *text, struct dkim_places *ret_places)
 {
+    size_t start = text->len;
+    struct dkim_places places = {0};
     static const char *const canons[] = {[DKIM_RELAXED] = "relaxed", [DKIM_SIMPLE] = "simple"};
     char canon[20];
     struct text pair = text_in(canon, sizeof(canon));
@@ -322,16 +325,37 @@ void dkim_signature_open(const struct dkim_signature *signature,
         put_number(text, 't', signature->time_s, 10);
     if (signature->expires_s > 0)
         put_number(text, 'x', signature->expires_s, 10);
-    if (signature->has_length)
-        put_number(text, 'l', body_octets, 10);
+    if (signature->has_length) {
+        put_number(text, 'l', body_octets, LENGTH_DIGITS);
+        /* In front of the semicolon. */
+        places.length = (uint32_t)(text->len - start - 1 - LENGTH_DIGITS);
+    }
     if (signature->query.len > 0)
         put_tag(text, 'q', signature->query);
     if (signature->identity.len > 0)
         put_identity(text, signature->identity);
     put_names(text, signature->picks);
     text_put_literal(text, "\r\n\tbh=");
+    places.body_hash = (uint32_t)(text->len - start);
     put_base64(text, slice_of(body_hash, DKIM_BODY_HASH), 0);
     text_put_literal(text, ";\r\n\tb=");
+    if (ret_places)
+        *ret_places = places;
+}
+
+void dkim_signature_fill(const struct dkim_places *places, const uint8_t body_hash[DKIM_BODY_HASH],
+                         uint64_t body_octets, char *text)
+{
+    char room[64];
+    struct text value = text_in(room, sizeof(room));
+
+    put_base64(&value, slice_of(body_hash, DKIM_BODY_HASH), 0);
+    memcpy(text + places->body_hash, value.data, value.len);
+    if (places->length == 0)
+        return;
+    value = text_in(room, sizeof(room));
+    text_put_u64(&value, body_octets, LENGTH_DIGITS);
+    memcpy(text + places->length, value.data, LENGTH_DIGITS);
 }
 
 void dkim_signature_close(struct slice octets, struct text *text)

@@ -72,9 +72,18 @@ struct dkim_signature {
 
 /* Why there can be no such signature: NULL, or a constant text (RFC 6376 3.5, 3.6.1). */
 const char *dkim_signature_check(const struct dkim_signature *signature);
-/* The field up to "b=", without CRLF: what RFC 6376 3.7 hashes last. */
+/* Where in the text stands what is known last. */
+struct dkim_places {
+    uint32_t length;    /* of l='s ten digits; 0 = there is no l= */
+    uint32_t body_hash; /* of bh='s value */
+};
+
+/* The field up to "b=", without CRLF: what RFC 6376 3.7 hashes last. places: or NULL. */
 void dkim_signature_open(const struct dkim_signature *signature,
                          const uint8_t body_hash[DKIM_BODY_HASH], uint64_t body_octets,
-                         struct text *text);
+                         struct text *text, struct dkim_places *ret_places);
+/* Writes the hash and the length into such a text. */
+void dkim_signature_fill(const struct dkim_places *places, const uint8_t body_hash[DKIM_BODY_HASH],
+                         uint64_t body_octets, char *text);
 /* The value of b=, folded, and the last CRLF. */
 void dkim_signature_close(struct slice octets, struct text *text);

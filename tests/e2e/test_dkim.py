@@ -7,6 +7,8 @@ import subprocess
 
 import pytest
 from dkim_mail import Key, random_message, verdicts
+from harness import send_message, until
+from test_peers import Receiver
 
 CORPUS = os.path.join(os.path.dirname(__file__), '../../../shared/corpora/dkim/sign')
 
@@ -92,3 +94,195 @@ def test_vectors(world):
         assert f'bh={bh};'.encode() in signed, path
         signed_count += 1
     assert signed_count >= 10
+
+
+# ---- The daemon ----------------------------------------------------------------------------------
+
+CONFIG = '''{{base}}
+{keys}
+<virtual-mta w>
+    smtp-source-host {{daemon.source}} w.relay.test
+    {vmta}
+</virtual-mta>
+<source 127.0.0.0/8>
+    process-x-virtual-mta yes
+    add-message-id-header yes
+    {source}
+</source>
+<domain *>
+    smtp-hosts [{receiver}]:2525
+    dkim-sign yes
+    {domain}
+</domain>
+'''
+
+
+class Signer:
+    """A daemon that signs, its receiver, and what a verifier says."""
+
+    def __init__(self, world, keys='', domain='', vmta='', source=''):
+        self.receiver = Receiver(world)
+        self.parts = {'keys': keys, 'domain': domain, 'vmta': vmta, 'source': source}
+        self.daemon = world.daemon(self.config())
+        self.daemon.start()
+
+    def config(self):
+        return CONFIG.format(receiver=self.receiver.address, **self.parts)
+
+    def reload(self, **parts):
+        self.parts.update(parts)
+        self.daemon.write(self.config())
+        answer = self.daemon.cli('reload')
+        assert answer.returncode == 0, answer.stdout + answer.stderr
+
+    def send(self, message, rcpts=('b@one.test',)):
+        return send_message(self.daemon.listen, 'a@shop.example', list(rcpts), message)
+
+    def content(self, count):
+        """What the receiver got last, of so many messages."""
+        until(lambda: len(self.receiver.messages) >= count, 10, f'{count} messages')
+        return self.receiver.messages[count - 1][2]
+
+
+def signature_of(content):
+    field = content.split(b'DKIM-Signature:', 1)[1].split(b'\r\nX-End', 1)[0]
+    return b''.join(field.split(b';\r\n\tb=')[0].split())
+
+
+SIMPLE = b'From: a@shop.example\r\nSubject: x\r\nX-End: y\r\n\r\nbody\r\n'
+
+
+def test_random_messages_through_the_daemon(world):
+    """8-bit, long lines, empty bodies, odd headers; RSA and Ed25519 side by side."""
+    folder = world.path('')
+    rsa, ed = Key(world.program('ringpost'), folder, '2048'), \
+        Key(world.program('ringpost'), folder, 'ed25519')
+    signer = Signer(world, f'domain-key r1,shop.example,{rsa.path}\n'
+                           f'domain-key e1,shop.example,{ed.path}',
+                    'dkim-add-timestamp yes\ndkim-expire-after 1d\nsecond-dkim-sign yes\n'
+                    'second-dkim-algorithm ed25519-sha256\nsecond-dkim-headers-canon simple\n'
+                    'second-dkim-body-canon simple\nsecond-dkim-add-body-limit yes\n'
+                    'dkim-disallow-adding-headers Subject,To,List-Unsubscribe')
+    records = {'r1._domainkey.shop.example': rsa.record, 'e1._domainkey.shop.example': ed.record}
+    rng = random.Random(8463)
+    for i in range(60):
+        message = random_message(rng)
+        assert signer.send(message)[0] == 250
+        content = signer.content(i + 1)
+        assert verdicts(content, records) == [True, True], content
+        assert content.endswith(message), 'nothing of the message is altered'
+        assert b'i=news@mail.shop.example;' in b''.join(content.split())
+    # A header that does not end with an empty line gets one, and verifiers agree.
+    for i, odd in enumerate((b'From: a@shop.example\r\nno field here\r\nbody\r\n',
+                             b'From: a@shop.example\r\n'), 61):
+        assert signer.send(odd)[0] == 250
+        content = signer.content(i)
+        assert verdicts(content, records) == [True, True], content
+    assert signer.daemon.counters()['dkim_signatures'] == 124
+
+
+def test_large_messages(world):
+    """Of more than a chunk: the first chunk waits for the signature; after a restart too."""
+    key = Key(world.program('ringpost'), world.path(''), '2048')
+    signer = Signer(world, f'domain-key r1,*,{key.path}')
+    records = {'r1._domainkey.shop.example': key.record}
+    line = b'0123456789 abcdefghijklmnopqrstuvwxyz \r\n'
+    for i, size in enumerate((100_000, 500_000, 1_500_000, 5_000_000)):
+        message = SIMPLE + line * (size // len(line)) + b'.\r\n..\r\n'
+        reply = signer.send(message)
+        assert reply[0] == 250, (size, reply, signer.daemon.program.process.poll())
+        content = signer.content(i + 1)
+        assert content.endswith(message)
+        assert verdicts(content, records) == [True]
+
+
+def test_whose_key(world):
+    """The narrowest domain wins, the virtual MTA's before the top level's, its pool between."""
+    keys = {name: Key(world.program('ringpost'), world.path(''), 'ed25519', name)
+            for name in ('any', 'shop', 'sub', 'vmta')}
+    signer = Signer(world, '\n'.join(f'domain-key {name},{domain},{keys[name].path}'
+                                     for name, domain in (('any', '*'), ('shop', 'shop.example'),
+                                                          ('sub', 'sub.shop.example'))),
+                    'dkim-algorithm ed25519-sha256', f'domain-key vmta,shop.example,{keys["vmta"].path}')
+    cases = [(b'a@shop.example', b'', b's=shop;', b'd=shop.example;'),
+             (b'a@SHOP.example', b'', b's=shop;', b'd=shop.example;'),
+             (b'"A B" <a@x.sub.shop.example>', b'', b's=sub;', b'd=sub.shop.example;'),
+             (b'a@workshop.example', b'', b's=any;', b'd=workshop.example;'),
+             (b'a@sub.shop.example', b'x-virtual-mta: w\r\n', b's=vmta;', b'd=shop.example;'),
+             (b'a@else.example', b'x-virtual-mta: w\r\n', b's=any;', b'd=else.example;'),
+             (b'a@else.example\r\nSender: b@shop.example', b'', b's=shop;', b'i=b@shop.example;')]
+    for i, (sender, more, *wanted) in enumerate(cases):
+        assert signer.send(more + b'From: ' + sender + b'\r\nX-End: y\r\n\r\nx\r\n')[0] == 250
+        content = signer.content(i + 1)
+        for part in wanted:
+            assert part in signature_of(content), (sender, content)
+        name, domain = wanted[0][2:-1].decode(), signature_of(content).split(b';d=')[1].split(b';')[0]
+        assert verdicts(content, {f'{name}._domainkey.{domain.decode()}': keys[name].record}) == \
+            [True], content
+
+
+def test_a_missing_key_is_never_silent(world):
+    key = Key(world.program('ringpost'), world.path(''), 'ed25519')
+    signer = Signer(world, f'domain-key s1,else.example,{key.path}',
+                    'dkim-algorithm ed25519-sha256')
+    assert signer.send(SIMPLE)[0] == 451
+    assert 'no DKIM key to sign for the domain shop.example' in signer.daemon.program.log()
+    assert signer.daemon.counters()['dkim_keys_missing'] == 1
+    signer.reload(domain='dkim-algorithm ed25519-sha256\ndkim-missing-key reject')
+    assert signer.send(SIMPLE)[0] == 550
+    signer.reload(domain='dkim-algorithm ed25519-sha256\ndkim-missing-key send')
+    assert signer.send(SIMPLE)[0] == 250
+    assert b'DKIM-Signature' not in signer.content(1)
+    signer.reload(domain='dkim-algorithm ed25519-sha256\ndkim-identity-fallback @else.example')
+    assert signer.send(SIMPLE)[0] == 250
+    assert b'i=@else.example;' in signature_of(signer.content(2))
+
+
+def test_rotation_by_reload(world):
+    """The next message has the new key; a file that others may read is refused and nothing changes."""
+    old, new = (Key(world.program('ringpost'), world.path(''), 'ed25519', name)
+                for name in ('old', 'new'))
+    signer = Signer(world, f'domain-key s1,*,{old.path}', 'dkim-algorithm ed25519-sha256')
+    signer.send(SIMPLE)
+    assert b's=s1;' in signature_of(signer.content(1))
+    signer.reload(keys=f'domain-key s2,*,{new.path}')
+    signer.send(SIMPLE)
+    content = signer.content(2)
+    assert verdicts(content, {'s2._domainkey.shop.example': new.record}) == [True]
+    os.chmod(new.path, 0o644)
+    answer = signer.daemon.cli('reload')
+    assert answer.returncode == 1 and 'chmod 600' in answer.stdout + answer.stderr
+    signer.send(SIMPLE)
+    assert b's=s2;' in signature_of(signer.content(3))
+    # Nowhere: not in the log, in what the operator sees, nor in what is kept of configurations.
+    seen = signer.daemon.program.log().encode() + answer.stdout.encode() + \
+        signer.daemon.cli('show', 'status').stdout.encode()
+    for path in glob.glob(signer.daemon.path + '/**', recursive=True):
+        if os.path.isfile(path):
+            seen += open(path, 'rb').read()
+    for secret in old.secrets() + new.secrets():
+        assert secret not in seen
+
+
+def test_x_dkim_headers(world):
+    """A message may choose, and bring its own key, where the source lets it; neither leaves."""
+    keys = [Key(world.program('ringpost'), world.path(''), 'ed25519', name) for name in 'abc']
+    signer = Signer(world, f'domain-key a,shop.example,{keys[0].path}\n'
+                           f'domain-key b,shop.example,{keys[1].path}',
+                    'dkim-algorithm ed25519-sha256\ndkim-sign if-x-dkim-options-present',
+                    source='process-x-dkim-options yes\nprocess-x-dkim-key yes')
+    signer.send(SIMPLE)
+    assert b'DKIM-Signature' not in signer.content(1)
+    signer.send(b'x-dkim-options: s=b; d=shop.example;\r\n i=@news.shop.example; q=dns/txt\r\n' + SIMPLE)
+    content = signer.content(2)
+    assert verdicts(content, {'b._domainkey.shop.example': keys[1].record}) == [True]
+    assert b'i=@news.shop.example;' in signature_of(content) and b'q=dns/txt;' in content
+    pem = open(keys[2].path, 'rb').read().strip().replace(b'\n', b'\r\n ')
+    signer.send(b'x-dkim-options: s=c; d=own.example; i=@own.example\r\nx-dkim-key: ' + pem +
+                b'\r\n' + SIMPLE)
+    content = signer.content(3)
+    assert verdicts(content, {'c._domainkey.own.example': keys[2].record}) == [True]
+    for i in (1, 2):
+        assert b'x-dkim' not in signer.receiver.messages[i][2]
+    assert signer.send(b'x-dkim-options: nonsense\r\n' + SIMPLE)[0] == 554
+    assert signer.send(b'x-dkim-options: s=c\r\nx-dkim-key: none\r\n' + SIMPLE)[0] == 554

@@ -215,7 +215,7 @@ static void the_text_is_folded_and_of_one_length(void **state)
     static const uint8_t zeros[256];
     static struct dkim_picks picks;
     struct dkim_signature signature;
-    char room[2][4096];
+    char room[2][4096], filled[4096];
     size_t lens[2];
 
     dkim_pick_usual(fields, FIELD_COUNT, "x-odd", "Subject,To,Cc,Date,Message-ID,Sender,Reply-To",
@@ -226,7 +226,16 @@ static void the_text_is_folded_and_of_one_length(void **state)
         struct text text = text_in(room[i], sizeof(room[i]));
         size_t line = 0;
 
-        dkim_signature_open(&signature, zeros, i * 1234567890, &text);
+        struct dkim_places places;
+
+        /* Once from the start, once filled in later: the same. */
+        dkim_signature_open(&signature, zeros, i * 1234567890, &text, &places);
+        memcpy(filled, text.data, text.len);
+        filled[text.len] = '\0';
+        memset(filled + places.length, 'x', 10);
+        memset(filled + places.body_hash, 'x', 44);
+        dkim_signature_fill(&places, zeros, i * 1234567890, filled);
+        assert_memory_equal(filled, text.data, text.len);
         dkim_signature_close(slice_of(zeros, sizeof(zeros)), &text);
         assert_false(text.is_cut);
         lens[i] = text_end(&text);

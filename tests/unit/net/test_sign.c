@@ -28,9 +28,15 @@ static int parse(const char *text, struct sign_key **ret_key)
 
 static void a_seed_and_its_pem_are_one_key(void **state)
 {
-    static const char *const texts[] = {seed, seed_pem};
+    static const char *const texts[] = {
+        seed,
+        seed_pem,
+        /* As a header field folds it. */
+        " -----BEGIN PRIVATE KEY-----\r\n MC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK\r\n\t"
+        "9JLsLMREScVpezJpGXA7rAMcrn9g -----END PRIVATE KEY-----",
+    };
 
-    for (size_t i = 0; i < 2; i++) {
+    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
         struct sign_key *key = NULL;
         char room[128];
 

@@ -1,0 +1,250 @@
+#include "core/conf/keys.h"
+
+#include "core/conf/field.h"
+#include "core/conf/override.h"
+#include "core/conf/show.h"
+
+/* A key file that was read; several lines may name it. */
+struct loaded_key {
+    const char *path;
+    void *key;
+    uint32_t algorithm;
+    struct loaded_key *next;
+};
+
+/* ---- Reading --------------------------------------------------------------------------------- */
+
+static const struct loaded_key *load_file(struct build *build, const struct entry *entry,
+                                          const char *path)
+{
+    const struct conf_key_ops *ops = build->options->key_ops;
+    struct conf *conf = build->conf;
+    struct loaded_key *key;
+    char why[CONF_KEY_WHY_MAX] = "";
+
+    for (key = conf->loaded_keys; key != NULL; key = key->next) {
+        if (strcmp(key->path, path) == 0)
+            return key;
+    }
+    key = arena_alloc(&conf->arena, sizeof(*key));
+    *key = (struct loaded_key){.path = path, .next = conf->loaded_keys};
+    if (ops != NULL && !build->options->syntax_only &&
+        ops->load(path, &key->key, &key->algorithm, why) < 0)
+        report_error(build->report, entry->file, entry->line, "domain-key: %s: %s", path, why);
+    conf->key_ops = ops;
+    conf->loaded_keys = key;
+    return key;
+}
+
+static struct slice lower(struct arena *arena, struct slice text)
+{
+    struct slice copy = arena_copy(arena, text);
+
+    for (size_t i = 0; i < copy.len; i++) {
+        uint8_t *octet = (uint8_t *)(uintptr_t)copy.data + i;
+
+        if (*octet >= 'A' && *octet <= 'Z')
+            *octet = (uint8_t)(*octet + ('a' - 'A'));
+    }
+    return copy;
+}
+
+static bool is_name(struct slice name)
+{
+    for (size_t i = 0; i < name.len; i++) {
+        if (name.data[i] <= ' ' || name.data[i] >= 0x7f || strchr(";=:@*/", name.data[i]) != NULL)
+            return false;
+    }
+    return name.len > 0 && name.len <= 253;
+}
+
+/* SELECTOR,DOMAIN,FILE. False after what is wrong with it was told. */
+static bool read_line(struct build *build, const struct entry *entry, struct conf_domain_key *ret)
+{
+    struct arena *arena = &build->conf->arena;
+    struct slice rest = slice_str(entry->text);
+    struct slice parts[4];
+    uint32_t count = 0;
+
+    while (count < 4 && value_next_item(&rest, &parts[count]))
+        count++;
+    if (count != 3 || !is_name(parts[0]) ||
+        (!is_name(parts[1]) && !slice_equal(parts[1], SLICE_LITERAL("*"))) ||
+        parts[2].data[0] != '/') {
+        report_error(build->report, entry->file, entry->line,
+                     "domain-key wants SELECTOR,DOMAIN,FILE: names as they stand in the DNS, * for "
+                     "any domain, and an absolute path");
+        return false;
+    }
+    *ret = (struct conf_domain_key){
+        .selector = (const char *)arena_copy(arena, parts[0]).data,
+        .domain = lower(arena, parts[1]),
+        .path = (const char *)arena_copy(arena, parts[2]).data,
+    };
+    return true;
+}
+
+static struct conf_key_list read_section(struct build *build, const struct section *section)
+{
+    struct entry_list lines = build_entries(build, section, STORE_DOMAIN_KEY);
+    struct conf_domain_key *keys = arena_alloc(&build->conf->arena, lines.count * sizeof(*keys));
+    struct conf_key_list list = {keys, 0};
+
+    for (uint32_t i = 0; i < lines.count; i++) {
+        struct conf_domain_key *key = &keys[list.count];
+        const struct loaded_key *loaded;
+
+        if (!read_line(build, lines.items[i], key))
+            continue;
+        loaded = load_file(build, lines.items[i], key->path);
+        key->key = loaded->key;
+        key->algorithm = loaded->algorithm;
+        list.count++;
+    }
+    return list;
+}
+
+static void give_to_members(struct build *build, const struct section *section,
+                            struct conf_key_list list)
+{
+    struct conf *conf = build->conf;
+    uint32_t position = pool_find(conf, section->name);
+
+    if (list.count == 0 || position == TABLE_NONE)
+        return;
+    /* The members are positions still. */
+    for (uint32_t i = 0; i < conf->pools[position].vmta_count; i++)
+        conf->vmtas[conf->pools[position].vmta_ids[i]].pool_keys = list;
+}
+
+void build_keys(struct build *build)
+{
+    const struct section *top = &build->tree->top;
+    struct conf *conf = build->conf;
+
+    conf->keys = read_section(build, top);
+    for (const struct section *at = top->children; at != NULL; at = at->next) {
+        uint32_t position;
+
+        if (at->kind == NULL)
+            continue;
+        if (at->kind->scope == SCOPE_POOL)
+            give_to_members(build, at, read_section(build, at));
+        if (at->kind->scope != SCOPE_VMTA)
+            continue;
+        position = vmta_find(conf, at->name);
+        if (position != TABLE_NONE)
+            conf->vmtas[position].keys = read_section(build, at);
+    }
+}
+
+void keys_fini(struct conf *conf)
+{
+    for (struct loaded_key *key = conf->loaded_keys; key != NULL; key = key->next) {
+        if (key->key != NULL)
+            conf->key_ops->drop(key->key);
+    }
+}
+
+/* ---- What queues say ------------------------------------------------------------------------- */
+
+#define SIGNING_OFFSET offsetof(struct conf_queue, signing)
+
+static bool is_about_signing(const struct directive *row)
+{
+    return field_is_set_by(row) && (row->scopes & SCOPE_BIT(SCOPE_DOMAIN)) != 0 &&
+           row->offset >= SIGNING_OFFSET &&
+           row->offset < SIGNING_OFFSET + sizeof(struct conf_signing);
+}
+
+void build_signing_check(struct build *build, const struct setting *setting)
+{
+    if (!is_about_signing(setting->row) || setting->cleared)
+        return;
+    for (size_t i = 0; i < 2; i++) {
+        size_t offset = SIGNING_OFFSET + i * sizeof(struct conf_dkim);
+
+        if (setting->row->offset == offset + offsetof(struct conf_dkim, sign) &&
+            setting->value.number != CONF_DKIM_NO)
+            build->conf->signs = true;
+        if (setting->row->offset == offset + offsetof(struct conf_dkim, algorithm) &&
+            setting->value.number == CONF_DKIM_RSA_SHA1)
+            report_error(build->report, setting->file, setting->line,
+                         "%s: rsa-sha1 is not offered, no receiver counts it any more (RFC 8301); "
+                         "write rsa-sha256",
+                         setting->row->name);
+    }
+}
+
+bool conf_signs(const struct conf *conf)
+{
+    return conf->signs;
+}
+
+static void apply_signing(void *context, const struct settings *settings)
+{
+    /* Rows say where in a queue they write. */
+    char *queue = (char *)context - SIGNING_OFFSET;
+
+    for (uint32_t i = 0; i < settings->count; i++) {
+        if (is_about_signing(settings->items[i].row))
+            field_store(queue, settings->items[i].row, &settings->items[i].value);
+    }
+}
+
+void conf_signing(const struct conf *conf, struct slice domain, uint32_t vmta_id,
+                  struct conf_signing *ret_signing)
+{
+    *ret_signing = conf->queue_preset.signing;
+    conf_visit_blocks(conf, domain, vmta_id, apply_signing, ret_signing);
+}
+
+/* ---- Whose key ------------------------------------------------------------------------------- */
+
+/* How well a key fits: 0 = not at all, 1 = as one for any domain, more = by its domain. */
+static size_t fit_of(const struct conf_domain_key *key, struct slice domain)
+{
+    size_t more;
+
+    if (slice_equal(key->domain, SLICE_LITERAL("*")))
+        return 1;
+    if (key->domain.len > domain.len)
+        return 0;
+    more = domain.len - key->domain.len;
+    if (!slice_equal(slice_after(domain, more), key->domain))
+        return 0;
+    return more == 0 || domain.data[more - 1] == '.' ? 1 + key->domain.len : 0;
+}
+
+static const struct conf_domain_key *find_in(const struct conf_key_list *list, struct slice domain,
+                                             uint32_t algorithm, struct slice selector)
+{
+    const struct conf_domain_key *best = NULL;
+    size_t best_fit = 0;
+
+    for (uint32_t i = 0; i < list->count; i++) {
+        const struct conf_domain_key *key = &list->items[i];
+        size_t fit = fit_of(key, domain);
+
+        if (fit <= best_fit || key->key == NULL || key->algorithm != algorithm ||
+            (selector.len > 0 && !slice_equal_nocase(slice_str(key->selector), selector)))
+            continue;
+        best = key;
+        best_fit = fit;
+    }
+    return best;
+}
+
+const struct conf_domain_key *conf_domain_key(const struct conf *conf, uint32_t vmta_id,
+                                              struct slice domain, uint32_t algorithm,
+                                              struct slice selector)
+{
+    const struct vmta_slot *slot = vmta_slot_of(conf, vmta_id);
+    const struct conf_domain_key *key = NULL;
+
+    if (slot != NULL)
+        key = find_in(&slot->keys, domain, algorithm, selector);
+    if (key == NULL && slot != NULL)
+        key = find_in(&slot->pool_keys, domain, algorithm, selector);
+    return key != NULL ? key : find_in(&conf->keys, domain, algorithm, selector);
+}

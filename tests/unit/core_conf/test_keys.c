@@ -1,0 +1,184 @@
+/* domain-key and dkim-*: whose key it is, what queues say, what is refused; with keys of paper. */
+#include "core/base/err.h"
+#include "tests/unit/core_conf/unit.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static unsigned loaded, dropped;
+
+/* The algorithm stands in the name. */
+static int load_paper(const char *path, void **ret_key, uint32_t *ret_algorithm,
+                      char why[CONF_KEY_WHY_MAX])
+{
+    if (strstr(path, "bad")) {
+        snprintf(why, CONF_KEY_WHY_MAX, "it is bad");
+        return E_SYNTAX;
+    }
+    *ret_key = &loaded;
+    *ret_algorithm = strstr(path, "ed") ? CONF_DKIM_ED25519 : CONF_DKIM_RSA_SHA256;
+    loaded++;
+    return 0;
+}
+
+static void drop_paper(void *key)
+{
+    assert_ptr_equal(key, &loaded);
+    dropped++;
+}
+
+static const struct conf_key_ops paper = {load_paper, drop_paper};
+
+struct told {
+    char text[4096];
+};
+
+static void note(void *context, enum conf_severity severity, const char *file, unsigned line,
+                 const char *text)
+{
+    struct told *told = context;
+    size_t len = strlen(told->text);
+
+    if (severity == CONF_ERROR)
+        snprintf(told->text + len, sizeof(told->text) - len, "%u: %s\n", line, text);
+}
+
+static struct conf *load_text(const char *text, struct told *told)
+{
+    const struct conf_load_options options = {.key_ops = &paper};
+    struct conf *conf = NULL;
+
+    told->text[0] = '\0';
+    conf_load_text("test", text, &options, note, told, &conf);
+    return conf;
+}
+
+static const char *selector_of(const struct conf *conf, const char *vmta, const char *domain,
+                               uint32_t algorithm, const char *selector)
+{
+    const struct conf_domain_key *key =
+        conf_domain_key(conf, conf_vmta_named(conf, slice_str(vmta))->id, slice_str(domain),
+                        algorithm, slice_str(selector));
+
+    return key ? key->selector : "none";
+}
+
+static void the_nearest_key_is_taken(void **state)
+{
+    static const char text[] = "domain-key any,*,/k/1\n"
+                               "domain-key up,Shop.Example,/k/2\n"
+                               "domain-key down , news.shop.example , /k/2\n"
+                               "domain-key up2,shop.example,/k/2\n"
+                               "domain-key e,shop.example,/k/ed\n"
+                               "<virtual-mta v>\nsmtp-source-host 127.0.0.1 a.b\n"
+                               "domain-key mine,shop.example,/k/3\n</virtual-mta>\n"
+                               "<virtual-mta w>\nsmtp-source-host 127.0.0.1 a.b\n</virtual-mta>\n"
+                               "<virtual-mta-pool p>\nvirtual-mta v\nvirtual-mta w\n"
+                               "domain-key ours,*,/k/4\n</virtual-mta-pool>\n";
+    static const struct {
+        const char *vmta, *domain;
+        uint32_t algorithm;
+        const char *selector, *wanted;
+    } rows[] = {
+        {"{default}", "else.example", CONF_DKIM_RSA_SHA256, "", "any"},
+        {"{default}", "shop.example", CONF_DKIM_RSA_SHA256, "", "up"},
+        {"{default}", "a.shop.example", CONF_DKIM_RSA_SHA256, "", "up"},
+        {"{default}", "workshop.example", CONF_DKIM_RSA_SHA256, "", "any"},
+        {"{default}", "example", CONF_DKIM_RSA_SHA256, "", "any"},
+        {"{default}", "x.news.shop.example", CONF_DKIM_RSA_SHA256, "", "down"},
+        {"{default}", "shop.example", CONF_DKIM_RSA_SHA256, "UP2", "up2"},
+        {"{default}", "shop.example", CONF_DKIM_RSA_SHA256, "other", "none"},
+        {"{default}", "shop.example", CONF_DKIM_ED25519, "", "e"},
+        {"{default}", "else.example", CONF_DKIM_ED25519, "", "none"},
+        {"v", "news.shop.example", CONF_DKIM_RSA_SHA256, "", "mine"},
+        {"v", "else.example", CONF_DKIM_RSA_SHA256, "", "ours"},
+        {"v", "shop.example", CONF_DKIM_ED25519, "", "e"},
+        {"w", "shop.example", CONF_DKIM_RSA_SHA256, "", "ours"},
+    };
+    struct told told;
+    struct conf *conf;
+
+    loaded = dropped = 0;
+    conf = load_text(text, &told);
+    assert_string_equal(told.text, "");
+    assert_non_null(conf);
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+        assert_string_equal(
+            selector_of(conf, rows[i].vmta, rows[i].domain, rows[i].algorithm, rows[i].selector),
+            rows[i].wanted);
+    assert_false(conf_signs(conf));
+    /* A file that several lines name is read once. */
+    assert_int_equal(loaded, 5);
+    conf_unref(conf);
+    assert_int_equal(dropped, 5);
+}
+
+static void queues_say_how(void **state)
+{
+    static const char text[] =
+        "<domain *>\ndkim-sign yes\nsecond-dkim-algorithm ed25519-sha256\n"
+        "dkim-headers A, B\n</domain>\n"
+        "<domain a.example>\ndkim-sign no\nsecond-dkim-sign if-x-dkim-options-present\n"
+        "dkim-body-canon simple\ndkim-expire-after 1d\ndkim-missing-key reject\n</domain>\n";
+    struct conf_signing signing;
+    struct conf_queue queue;
+    struct told told;
+    struct conf *conf = load_text(text, &told);
+
+    assert_true(conf_signs(conf));
+    conf_signing(conf, SLICE_LITERAL("b.example"), 0, &signing);
+    assert_int_equal(signing.each[0].sign, CONF_DKIM_YES);
+    assert_int_equal(signing.each[1].sign, CONF_DKIM_NO);
+    assert_int_equal(signing.each[1].algorithm, CONF_DKIM_ED25519);
+    assert_int_equal(signing.missing_key, CONF_DKIM_DEFER);
+    assert_true(signing.each[0].expire_after_ms == CONF_UNLIMITED);
+    assert_string_equal(signing.each[0].identity, "sender-or-from");
+    assert_null(signing.each[0].fallback);
+    conf_signing(conf, SLICE_LITERAL("a.example"), 0, &signing);
+    assert_int_equal(signing.each[0].sign, CONF_DKIM_NO);
+    assert_int_equal(signing.each[0].body_canon, 1);
+    assert_int_equal(signing.each[0].header_canon, 0);
+    assert_int_equal(signing.each[1].sign, CONF_DKIM_IF_OPTIONS);
+    assert_int_equal(signing.each[0].expire_after_ms, 86400000);
+    assert_int_equal(signing.missing_key, CONF_DKIM_REJECT);
+    /* The same by the longer way. */
+    conf_queue(conf, SLICE_LITERAL("a.example"), 0, &queue);
+    assert_memory_equal(&queue.signing, &signing, sizeof(signing));
+    conf_unref(conf);
+}
+
+static void what_cannot_sign_is_refused(void **state)
+{
+    static const struct {
+        const char *text;
+        const char *why;
+    } rows[] = {
+        {"domain-key s,a.example\n", "1: domain-key wants SELECTOR,DOMAIN,FILE"},
+        {"domain-key s,a.example,/k,x\n", "1: domain-key wants"},
+        {"domain-key s,a.example,k\n", "1: domain-key wants"},
+        {"domain-key s;p=,a.example,/k\n", "1: domain-key wants"},
+        {"domain-key s,a.*,/k\n", "1: domain-key wants"},
+        {"domain-key s,*,/k/bad\n", "1: domain-key: /k/bad: it is bad"},
+        {"<domain *>\ndkim-algorithm rsa-sha1\n</domain>\n", "2: dkim-algorithm: rsa-sha1 is not"},
+        {"<domain *>\nsecond-dkim-algorithm rsa-sha1\n</domain>\n",
+         "2: second-dkim-algorithm: rsa"},
+    };
+
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct told told;
+
+        assert_null(load_text(rows[i].text, &told));
+        assert_non_null(strstr(told.text, rows[i].why));
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_nearest_key_is_taken),
+        cmocka_unit_test(queues_say_how),
+        cmocka_unit_test(what_cannot_sign_is_refused),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
