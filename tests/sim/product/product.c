@@ -4,6 +4,7 @@
 #include "core/mail/classify.h"
 #include "shard/shard_int.h"
 #include "tests/sim/product/audit.h"
+#include "tests/sim/product/signed.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -174,7 +175,8 @@ static void load_conf(struct product *product)
         product->conf = conf_ref(product->setup.conf);
         return;
     }
-    while (conf_load_text("sim", product->setup.config, NULL, report, NULL, &product->conf) < 0)
+    while (conf_load_text("sim", product->setup.config, &signed_load_options, report, NULL,
+                          &product->conf) < 0)
         continue;
 }
 
@@ -238,10 +240,11 @@ bool product_reload(struct product *product, const char *config)
         reload_is_under_way(&product->reload))
         return false;
     /* Once outside of any life: what it names for the first time outlives this one. */
-    if (conf_load_text("sim", config, NULL, report, NULL, &outside) == 0)
+    if (conf_load_text("sim", config, &signed_load_options, report, NULL, &outside) == 0)
         conf_unref(outside);
     sim_enter(product->process);
-    result = conf_load_text("sim", config, NULL, report, NULL, &product->reload_next);
+    result =
+        conf_load_text("sim", config, &signed_load_options, report, NULL, &product->reload_next);
     if (result == 0) {
         conf_keep_running(product->reload_next,
                           atomic_load(&assembly_published(product->assembly)->conf), "sim", report,

@@ -555,6 +555,7 @@ static uint32_t run_history(uint64_t seed, uint32_t messages, bool trace, struct
     h->remote.inject = true;
     h->remote.clients_leave = true;
     h->remote.has_jobs = h->renewal.has_jobs;
+    h->remote.is_signed = h->renewal.is_signed;
     h->remote.product = (struct ipaddr_port){{IPADDR_V4, {127, 0, 0, 1}}, 2525};
     remote_start(&h->remote, h->world, &h->ledger, RECEIVERS);
     h->remote.watch = &h->watch;

@@ -6,6 +6,7 @@
 #include "core/base/must.h"
 #include "core/io/io.h"
 #include "tests/sim/product/remote_int.h"
+#include "tests/sim/product/signed.h"
 #include "tests/sim/product/watch.h"
 
 #include <stdio.h>
@@ -38,6 +39,7 @@ struct receiving {
     uint64_t chunk_left; /* octets */
     bool in_content;     /* behind our own Received field, in the sender's lines */
     bool is_damaged;
+    struct signed_mail mail;
     uint32_t number; /* of the message arriving */
     uint32_t line;
     /* The last message taken, until the client does what it does only when it has read our reply:
@@ -445,6 +447,7 @@ static void start_content(struct receiving *r)
     r->in_content = false;
     r->content_asked = false;
     r->is_damaged = false;
+    memset(&r->mail, 0, sizeof(r->mail));
     r->line = 0;
 }
 
@@ -518,6 +521,8 @@ static void take(struct remote *remote, struct receiving *r, bool is_answered)
     if (r->is_damaged || !r->in_content ||
         ledger_line(r->number, r->line, expected, sizeof(expected)))
         ledger_violation(remote->ledger, r->number, "content is not what was sent");
+    if (remote->is_signed && !signed_mail_is_good(&r->mail))
+        ledger_violation(remote->ledger, r->number, "its signature is missing or wrong");
     for (uint32_t i = 0; i < r->rcpt_count; i++) {
         if (r->rcpts[i].number != r->number)
             ledger_violation(remote->ledger, r->number, "content of another message");
@@ -566,6 +571,8 @@ static void take_content(struct receiving *r, struct slice line)
 {
     char expected[256];
 
+    if (r->remote->is_signed)
+        signed_mail_put(&r->mail, line);
     if (!r->in_content) {
         const char name[] = "X-Sim-Number: ";
         uint64_t number;

@@ -96,6 +96,7 @@ struct remote {
     uint32_t session_count;     /* injectors' connections wanted */
     bool inject;                /* open sessions and send */
     bool has_jobs;              /* messages have an X-Job field, which must not arrive */
+    bool is_signed;             /* every message must have a signature, and it is verified */
     bool clients_leave;         /* some go away in the middle of a long message */
 };
 

@@ -2,6 +2,7 @@
 
 #include "core/base/must.h"
 #include "core/base/text.h"
+#include "tests/sim/product/signed.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -199,6 +200,7 @@ void renewal_init(struct renewal *renewal, struct rng *rng, uint64_t seed)
     renewal->has_jobs = rng_one_in(&renewal->rates_rng, 3);
     rng_init(&renewal->limits_rng, ~seed ^ 0x6c696d69);
     renewal->has_limits = rng_one_in(&renewal->limits_rng, 2);
+    renewal->is_signed = seed % 3 == 0;
     rng_init(&renewal->ways_rng, ~seed ^ 0x77617973);
     renewal->has_ways = rng_one_in(&renewal->ways_rng, 3);
     renewal_draw(renewal, false);
@@ -211,13 +213,13 @@ void renewal_draw(struct renewal *renewal, bool is_whole)
     struct conf *conf;
 
     put(&text,
-        "host-name mta.test\nsmtp-listener 127.0.0.1:2525\n"
+        "host-name mta.test\n%ssmtp-listener 127.0.0.1:2525\n"
         "smtp-source-host 10.9.0.1 mta.test\nhot-set-size %llu\n"
         "total-max-smtp-out %llu\ntotal-max-smtp-in %llu\n"
         "<spool /spool>\n</spool>\n"
         "<source 127.0.0.1>\n always-allow-relaying yes\n "
         "default-virtual-mta pool\n%s</source>\n",
-        (1ull << 20) << (2 * rng_below(rng, 4)),
+        renewal->is_signed ? SIGNED_KEY : "", (1ull << 20) << (2 * rng_below(rng, 4)),
         rng_one_in(rng, 2) ? (unsigned long long)rng_between(rng, 1, 8) : 1200,
         rng_one_in(rng, 4) ? (unsigned long long)rng_between(rng, 1, 12) : 100,
         renewal->has_jobs ? " process-x-job yes\n" : "");
@@ -225,14 +227,15 @@ void renewal_draw(struct renewal *renewal, bool is_whole)
     put(&text, "<domain sender.test>\n smtp-hosts [10.0.200.1]:25\n</domain>\n");
     put(&text,
         "<domain *>\n max-smtp-out %llu\n retry-after 10m,20m,40m\n"
-        " pipeline-across-messages %s\n%s%s%s</domain>\n%s",
+        " pipeline-across-messages %s\n%s%s%s%s</domain>\n%s",
         (unsigned long long)rng_between(rng, 1, 20),
         rng_one_in(rng, 3)   ? "auto"
         : rng_one_in(rng, 3) ? "no"
                              : "yes",
         draw_queue_rate(renewal, " max-msg-rate 10/s\n", " max-msg-rate 50/20s\n"),
         draw_queue_rate(renewal, " max-connect-rate 30/min\n", " max-connect-rate 4/20s\n"),
-        draw_replies(renewal, false), draw_replies(renewal, true));
+        renewal->is_signed ? SIGNED_DOMAIN : "", draw_replies(renewal, false),
+        draw_replies(renewal, true));
     if (rng_one_in(rng, 2))
         put(&text, "<domain d0.test>\n smtp-hosts [10.0.%u.1]:25;[10.0.1.1]:25\n</domain>\n",
             rng_one_in(rng, 3) ? 2 : 0);
@@ -249,7 +252,7 @@ void renewal_draw(struct renewal *renewal, bool is_whole)
     put_limit_rates(&text, renewal);
     text_end(&text);
     must(!text.is_cut);
-    if (conf_load_text("sim", renewal->text, NULL, report, NULL, &conf) < 0)
+    if (conf_load_text("sim", renewal->text, &signed_load_options, report, NULL, &conf) < 0)
         abort();
     conf_unref(conf);
 }

@@ -19,6 +19,7 @@ struct renewal {
     bool has_modes;
     bool has_rates;
     bool has_jobs;       /* in every configuration of the history, or in none */
+    bool is_signed;      /* likewise: all mail */
     struct rng ways_rng; /* likewise */
     bool has_ways;
     struct rng limits_rng; /* likewise */
