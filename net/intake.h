@@ -37,12 +37,21 @@ struct intake_client {
     const char *listener_source;      /* the listener's named source, or NULL */
 };
 
+/* RFC 3461 4.3: what failure notices bring back. */
+enum intake_return {
+    INTAKE_RETURN_UNSAID,
+    INTAKE_RETURN_HEADERS,
+    INTAKE_RETURN_FULL,
+};
+
 struct intake_params {
     bool smtputf8;
     bool body_8bitmime;
     uint64_t size_bytes; /* SIZE= declared, 0 = not */
+    uint8_t ret;         /* enum intake_return */
+    uint8_t notify;      /* of the recipient: enum dsn_notify, 0 = not said */
     struct slice envelope_id;
-    struct slice orcpt;
+    struct slice orcpt; /* "type;address", decoded */
 };
 
 struct intake_body_facts {

@@ -100,6 +100,15 @@ struct smtpc_options {
     bool ignore_8bitmime; /* BODY= is never said and 8-bit content never refused by ourselves */
 };
 
+/* Parameters of RFC 3461. */
+struct smtpc_dsn_request {
+    bool has_ret;
+    bool returns_full;          /* RET=FULL, else HDRS */
+    struct slice envelope_id;   /* empty = none; decoded, as what follows */
+    const struct slice *orcpts; /* one each recipient; empty = none */
+    const uint8_t *notifies;    /* likewise: enum dsn_notify, 0 = none */
+};
+
 /* One transaction. What it points to stays in place until on_transaction_done. A large content may
  * come piece by piece: then only the first is there, or nothing. Addresses are
  * checked once more: one that could break the command line is refused with a local verdict. */
@@ -114,6 +123,7 @@ struct smtpc_transaction {
     bool content_is_8bit;
     bool may_chunk; /* no dot is stuffed, and the receiver tells apart what it answers */
     bool wants_smtputf8;
+    const struct smtpc_dsn_request *dsn; /* NULL: nothing of it is said */
 };
 
 #define SMTPC_RCPT_COUNT_MAX  100

@@ -7,6 +7,7 @@
  * already, so neither side can wait for the other for ever.
  */
 #include "core/base/text.h"
+#include "core/mail/dsn_request.h"
 #include "net/smtpc_int.h"
 
 /* ---- The ring of expected replies ---------------------------------------------------------- */
@@ -132,6 +133,29 @@ static bool needs_smtputf8(const struct smtpc_transaction *transaction)
     return false;
 }
 
+static void put_mail_dsn(struct smtpc_flight *flight, const struct smtpc_dsn_request *dsn)
+{
+    char room[DSN_REQUEST_ENVID_MAX + 32];
+    struct text text = text_in(room, sizeof(room));
+
+    if (dsn->has_ret)
+        text_put(&text,
+                 dsn->returns_full ? SLICE_LITERAL(" RET=FULL") : SLICE_LITERAL(" RET=HDRS"));
+    dsn_request_put_envid(&text, dsn->envelope_id);
+    smtpc_put(flight, text_slice(&text));
+}
+
+static void put_rcpt_dsn(struct smtpc_flight *flight, const struct smtpc_dsn_request *dsn,
+                         uint32_t rcpt)
+{
+    char room[DSN_REQUEST_ORCPT_MAX + 64];
+    struct text text = text_in(room, sizeof(room));
+
+    dsn_request_put_notify(&text, dsn->notifies[rcpt]);
+    dsn_request_put_orcpt(&text, dsn->orcpts[rcpt]);
+    smtpc_put(flight, text_slice(&text));
+}
+
 void smtpc_write_mail(struct smtpc *conn)
 {
     const struct smtpc_transaction *transaction = writing(conn);
@@ -153,6 +177,8 @@ void smtpc_write_mail(struct smtpc *conn)
         PUT_LITERAL(flight, " BODY=8BITMIME");
     if ((conn->extensions & SMTPC_SMTPUTF8) != 0 && needs_smtputf8(transaction))
         PUT_LITERAL(flight, " SMTPUTF8");
+    if (transaction->dsn)
+        put_mail_dsn(flight, transaction->dsn);
     PUT_LITERAL(flight, "\r\n");
     smtpc_expect(flight, SMTPC_MAIL, 0);
     flight->next_command = SMTPC_RCPT;
@@ -166,7 +192,10 @@ void smtpc_write_rcpt(struct smtpc *conn)
 
     PUT_LITERAL(flight, "RCPT TO:<");
     smtpc_put(flight, transaction->rcpts[rcpt]);
-    PUT_LITERAL(flight, ">\r\n");
+    PUT_LITERAL(flight, ">");
+    if (transaction->dsn)
+        put_rcpt_dsn(flight, transaction->dsn, rcpt);
+    PUT_LITERAL(flight, "\r\n");
     smtpc_expect(flight, SMTPC_RCPT, rcpt);
     if (flight->next_rcpt == transaction->rcpt_count)
         flight->next_command = smtpc_goes_as_chunk(conn) ? SMTPC_BDAT : SMTPC_DATA;
@@ -195,12 +224,19 @@ static bool may_pipeline(const struct smtpc *conn)
            conn->flight->next_command >= SMTPC_RSET && conn->flight->next_command <= SMTPC_BDAT;
 }
 
+/* Room that the next command may need. */
+static uint32_t command_bytes_max(const struct smtpc *conn)
+{
+    return conn->flight->next_command == SMTPC_RCPT && writing(conn)->dsn ? SMTPC_RCPT_BYTES_MAX
+                                                                          : SMTPC_COMMAND_BYTES_MAX;
+}
+
 void smtpc_write_commands(struct smtpc *conn)
 {
     struct smtpc_flight *flight = conn->flight;
 
     flight->buffer_used = 0;
-    while (SMTPC_BUFFER_BYTES - flight->buffer_used >= SMTPC_COMMAND_BYTES_MAX) {
+    while (SMTPC_BUFFER_BYTES - flight->buffer_used >= command_bytes_max(conn)) {
         bool is_first = !smtpc_expects(flight);
 
         /* All have been refused before DATA left: there is nothing to ask for. */

@@ -94,6 +94,8 @@ extern const struct smtpc_state_row smtpc_states[SMTPC_STATE_COUNT];
 
 #define SMTPC_BUFFER_BYTES      2048
 #define SMTPC_COMMAND_BYTES_MAX 512 /* RFC 5321 4.5.3.1.4 and the parameters of the extensions */
+/* RCPT with NOTIFY and ORCPT, RFC 3461 4.1 and 4.2. */
+#define SMTPC_RCPT_BYTES_MAX    1024
 #define SMTPC_HELO_BYTES_MAX    255
 #define SMTPC_ADDRESS_BYTES_MAX 320          /* RFC 5321 4.5.3.1: 64 + 1 + 255 */
 #define SMTPC_EXPECTED_MAX      128          /* power of two; RSET, MAIL, 100 RCPT, DATA fit */

@@ -3,10 +3,10 @@
  * 6531).
  *
  * Owns the sessions of one loop; takes messages through an intake table. Offers PIPELINING, SIZE,
- * 8BITMIME, SMTPUTF8, ENHANCEDSTATUSCODES and CHUNKING. Only CRLF.CRLF ends DATA; bare CR, bare LF
- * and NUL in message data are refused with 554 5.6.0 or repaired, as the source says, never passed
- * on. Every failed step of a transaction but a refused recipient resets it (A12). Replies of a
- * pipelined flight leave in one send; input behind an end of data waits until that message is
+ * 8BITMIME, DSN, SMTPUTF8, ENHANCEDSTATUSCODES and CHUNKING. Only CRLF.CRLF ends DATA; bare CR,
+ * bare LF and NUL in message data are refused with 554 5.6.0 or repaired, as the source says, never
+ * passed on. Every failed step of a transaction but a refused recipient resets it (A12). Replies of
+ * a pipelined flight leave in one send; input behind an end of data waits until that message is
  * answered. A refused BDAT is answered at once and its octets are read and thrown away.
  * Bounds: sessions, command line 2048 octets, text line, recipients, message size, time per command
  * and for data (500 octets a second at least), refused commands, octets read in vain.

@@ -3,50 +3,101 @@
  */
 #include "core/base/err.h"
 #include "core/base/must.h"
+#include "core/mail/dsn_request.h"
 #include "net/smtpd_int.h"
 
 #include <stdio.h>
 
 /* ---- Parameters of MAIL and RCPT ------------------------------------------------------------- */
 
+/* What they say, and room for the text that params points to. */
+struct param_room {
+    struct intake_params params;
+    uint8_t text[DSN_REQUEST_ORCPT_MAX]; /* undefined until filled */
+};
+_Static_assert(DSN_REQUEST_ENVID_MAX <= DSN_REQUEST_ORCPT_MAX, "one room does for either");
+
 typedef enum smtpd_reply_id param_fn(const struct smtpd_session *session, struct slice value,
-                                     struct intake_params *params);
+                                     struct param_room *room);
 
 static enum smtpd_reply_id param_size(const struct smtpd_session *session, struct slice value,
-                                      struct intake_params *params)
+                                      struct param_room *room)
 {
-    if (value.len > 20 || slice_to_u64(value, UINT64_MAX, &params->size_bytes) < 0)
+    if (value.len > 20 || slice_to_u64(value, UINT64_MAX, &room->params.size_bytes) < 0)
         return SMTPD_BAD_PARAM;
-    return params->size_bytes > session->source.max_message_bytes ? SMTPD_TOO_BIG : SMTPD_NO_REPLY;
+    return room->params.size_bytes > session->source.max_message_bytes ? SMTPD_TOO_BIG
+                                                                       : SMTPD_NO_REPLY;
 }
 
 static enum smtpd_reply_id param_body(const struct smtpd_session *session, struct slice value,
-                                      struct intake_params *params)
+                                      struct param_room *room)
 {
-    params->body_8bitmime = slice_equal_nocase(value, SLICE_LITERAL("8BITMIME"));
-    if (params->body_8bitmime || slice_equal_nocase(value, SLICE_LITERAL("7BIT")))
+    room->params.body_8bitmime = slice_equal_nocase(value, SLICE_LITERAL("8BITMIME"));
+    if (room->params.body_8bitmime || slice_equal_nocase(value, SLICE_LITERAL("7BIT")))
         return SMTPD_NO_REPLY;
     return value.len == 0 ? SMTPD_BAD_PARAM : SMTPD_UNKNOWN_PARAM;
 }
 
 static enum smtpd_reply_id param_smtputf8(const struct smtpd_session *session, struct slice value,
-                                          struct intake_params *params)
+                                          struct param_room *room)
 {
     if (!session->source.allow_smtputf8)
         return SMTPD_UNKNOWN_PARAM;
-    params->smtputf8 = true;
+    room->params.smtputf8 = true;
     return value.data == NULL ? SMTPD_NO_REPLY : SMTPD_BAD_PARAM;
+}
+
+static enum smtpd_reply_id param_ret(const struct smtpd_session *session, struct slice value,
+                                     struct param_room *room)
+{
+    (void)session;
+    if (slice_equal_nocase(value, SLICE_LITERAL("FULL")))
+        room->params.ret = INTAKE_RETURN_FULL;
+    else if (slice_equal_nocase(value, SLICE_LITERAL("HDRS")))
+        room->params.ret = INTAKE_RETURN_HEADERS;
+    else
+        return SMTPD_BAD_PARAM;
+    return SMTPD_NO_REPLY;
+}
+
+static enum smtpd_reply_id param_envid(const struct smtpd_session *session, struct slice value,
+                                       struct param_room *room)
+{
+    (void)session;
+    return dsn_request_envid(value, room->text, &room->params.envelope_id) ? SMTPD_NO_REPLY
+                                                                           : SMTPD_BAD_PARAM;
+}
+
+static enum smtpd_reply_id param_notify(const struct smtpd_session *session, struct slice value,
+                                        struct param_room *room)
+{
+    (void)session;
+    return dsn_request_notify(value, &room->params.notify) ? SMTPD_NO_REPLY : SMTPD_BAD_PARAM;
+}
+
+static enum smtpd_reply_id param_orcpt(const struct smtpd_session *session, struct slice value,
+                                       struct param_room *room)
+{
+    (void)session;
+    return dsn_request_orcpt(value, room->text, &room->params.orcpt) ? SMTPD_NO_REPLY
+                                                                     : SMTPD_BAD_PARAM;
 }
 
 static const struct param {
     struct slice name;
     param_fn *take;
-} mail_params[] = {
-    {SLICE_LITERAL("SIZE"), param_size},
-    {SLICE_LITERAL("BODY"), param_body},
-    {SLICE_LITERAL("SMTPUTF8"), param_smtputf8},
+} mail_params[] =
+    {
+        {SLICE_LITERAL("SIZE"), param_size},         {SLICE_LITERAL("BODY"), param_body},
+        {SLICE_LITERAL("SMTPUTF8"), param_smtputf8}, {SLICE_LITERAL("RET"), param_ret},
+        {SLICE_LITERAL("ENVID"), param_envid},
+},
+  rcpt_params[] = {
+      {SLICE_LITERAL("NOTIFY"), param_notify},
+      {SLICE_LITERAL("ORCPT"), param_orcpt},
 };
 #define MAIL_PARAM_COUNT (sizeof(mail_params) / sizeof(mail_params[0]))
+#define RCPT_PARAM_COUNT (sizeof(rcpt_params) / sizeof(rcpt_params[0]))
 
 static bool is_keyword(struct slice name)
 {
@@ -80,12 +131,11 @@ static bool split_param(struct slice word, struct slice *ret_name, struct slice 
 }
 
 /*
- * Parameters behind a path: each begins with a blank. The first fault decides the reply; with an
- * empty table every well-formed parameter is unknown.
+ * Parameters behind a path: each begins with a blank. The first fault decides the reply.
  */
 static enum smtpd_reply_id parse_params(const struct smtpd_session *session, struct slice text,
                                         const struct param *table, size_t count,
-                                        struct intake_params *params)
+                                        struct param_room *room)
 {
     uint32_t seen = 0;
 
@@ -112,7 +162,7 @@ static enum smtpd_reply_id parse_params(const struct smtpd_session *session, str
         if ((seen & (1u << i)) != 0)
             return SMTPD_BAD_PARAM;
         seen |= 1u << i;
-        fault = table[i].take(session, value, params);
+        fault = table[i].take(session, value, room);
         if (fault != SMTPD_NO_REPLY)
             return fault;
     }
@@ -179,7 +229,7 @@ static void on_ehlo(struct smtpd_session *session, struct slice arguments)
         snprintf(size, sizeof(size), " %llu",
                  (unsigned long long)session->source.max_message_bytes);
     len = snprintf(lines, sizeof(lines),
-                   "250-%.255s\r\n250-PIPELINING\r\n250-SIZE%s\r\n250-8BITMIME\r\n%s%s"
+                   "250-%.255s\r\n250-PIPELINING\r\n250-SIZE%s\r\n250-8BITMIME\r\n250-DSN\r\n%s%s"
                    "250 ENHANCEDSTATUSCODES\r\n",
                    session->server->options.host_name, size,
                    session->source.allow_smtputf8 ? "250-SMTPUTF8\r\n" : "",
@@ -201,13 +251,14 @@ static bool skip_keyword(struct slice *arguments, struct slice keyword)
 static void on_mail(struct smtpd_session *session, struct slice arguments)
 {
     unsigned flags = ADDRESS_ALLOW_NULL;
-    struct intake_params params = {0};
+    struct param_room room;
     struct intake_reply reply = {0};
     struct address sender;
     size_t used = 0;
     enum smtpd_reply_id fault;
     int rc = E_SYNTAX;
 
+    room.params = (struct intake_params){0};
     if (session->source.allow_smtputf8)
         flags |= ADDRESS_ALLOW_UTF8;
     if (skip_keyword(&arguments, SLICE_LITERAL("FROM:")))
@@ -217,31 +268,30 @@ static void on_mail(struct smtpd_session *session, struct slice arguments)
         return;
     }
     fault =
-        parse_params(session, slice_after(arguments, used), mail_params, MAIL_PARAM_COUNT, &params);
-    if (fault == SMTPD_NO_REPLY && sender.is_utf8 && !params.smtputf8)
+        parse_params(session, slice_after(arguments, used), mail_params, MAIL_PARAM_COUNT, &room);
+    if (fault == SMTPD_NO_REPLY && sender.is_utf8 && !room.params.smtputf8)
         fault = SMTPD_NOT_ASCII;
     if (fault != SMTPD_NO_REPLY) {
         smtpd_fail(session, fault);
         return;
     }
-    rc = session->server->intake->begin(session->server->taker, &session->client, &sender, &params,
-                                        &session->message, &reply);
+    rc = session->server->intake->begin(session->server->taker, &session->client, &sender,
+                                        &room.params, &session->message, &reply);
     if (rc < 0) {
         session->message = NULL;
         smtpd_pass_on(session, &reply);
         return;
     }
-    session->smtputf8 = params.smtputf8;
+    session->smtputf8 = room.params.smtputf8;
     smtpd_enter(session, SMTPD_MAIL);
     smtpd_reply(session, SMTPD_SENDER_OK);
 }
 
 /* Why the recipient in arguments cannot be taken, or SMTPD_NO_REPLY and *ret_rcpt. */
 static enum smtpd_reply_id parse_rcpt(struct smtpd_session *session, struct slice arguments,
-                                      struct address *ret_rcpt)
+                                      struct address *ret_rcpt, struct param_room *room)
 {
     unsigned flags = ADDRESS_ALLOW_POSTMASTER | (session->smtputf8 ? ADDRESS_ALLOW_UTF8 : 0);
-    struct intake_params params = {0};
     size_t used = 0;
     int rc = E_SYNTAX;
 
@@ -254,7 +304,7 @@ static enum smtpd_reply_id parse_rcpt(struct smtpd_session *session, struct slic
             return SMTPD_BAD_RCPT;
         *ret_rcpt = session->server->postmaster;
     }
-    return parse_params(session, slice_after(arguments, used), NULL, 0, &params);
+    return parse_params(session, slice_after(arguments, used), rcpt_params, RCPT_PARAM_COUNT, room);
 }
 
 /* What can be noted of an address that is none, for the record of its bounce; false when that
@@ -294,11 +344,13 @@ static void too_many_rcpts(struct smtpd_session *session)
 
 static void on_rcpt(struct smtpd_session *session, struct slice arguments)
 {
-    struct intake_params params = {.smtputf8 = session->smtputf8};
+    struct param_room room;
     struct intake_reply reply = {0};
     struct address rcpt;
-    enum smtpd_reply_id fault = parse_rcpt(session, arguments, &rcpt);
+    enum smtpd_reply_id fault;
 
+    room.params = (struct intake_params){.smtputf8 = session->smtputf8};
+    fault = parse_rcpt(session, arguments, &rcpt, &room);
     if (fault != SMTPD_NO_REPLY &&
         !(fault == SMTPD_BAD_RCPT && session->source.accept_invalid_rcpts &&
           keep_broken(arguments, &rcpt))) {
@@ -309,7 +361,7 @@ static void on_rcpt(struct smtpd_session *session, struct slice arguments)
         too_many_rcpts(session);
         return;
     }
-    if (session->server->intake->add_rcpt(session->message, &session->client, &rcpt, &params,
+    if (session->server->intake->add_rcpt(session->message, &session->client, &rcpt, &room.params,
                                           &reply) < 0) {
         smtpd_pass_on(session, &reply);
         return;

@@ -12,17 +12,23 @@
  * type, client helo), u32 bytes of the recipient table, the table. A recipient: str16 address,
  * str16 orcpt, str8 host. The length comes first so that a reader knows how much of a record it
  * must fetch. Version 2 has str16 headers at the end and is written only where there are any;
- * version 3, of messages with terms, has str16 headers and str16 terms.
+ * version 3, of messages with terms, has str16 headers and str16 terms. Version 4, where NOTIFY or
+ * RET was said, is like 3, and terms may be empty; the upper four bits of the length of an orcpt
+ * are that recipient's NOTIFY.
  */
 #define ENVELOPE_VERSION         1
 #define ENVELOPE_VERSION_HEADERS 2
 #define ENVELOPE_VERSION_TERMS   3
+#define ENVELOPE_VERSION_NOTIFY  4
+#define NOTIFY_SHIFT             12
 #define ENVELOPE_FIXED_BYTES     (4 + 1 + 8 + 8 + 5 * 4 + 2 * 17 + 7 * 2 + 4 + 2 + 2)
 
 void envelope_put_rcpt(struct wire_writer *w, const struct envelope_rcpt *rcpt)
 {
     wire_put_str16(w, rcpt->address);
-    wire_put_str16(w, rcpt->orcpt);
+    must(rcpt->orcpt.len <= ENVELOPE_ORCPT_MAX && rcpt->notify < 16);
+    wire_put_u16(w, (uint16_t)(rcpt->orcpt.len | (unsigned)rcpt->notify << NOTIFY_SHIFT));
+    wire_put_bytes(w, rcpt->orcpt.data, rcpt->orcpt.len);
     wire_put_str8(w, rcpt->host);
 }
 
@@ -57,11 +63,14 @@ uint32_t envelope_flow(const struct envelope *envelope)
 bool envelope_rcpt_next(struct wire_reader *r, struct envelope_rcpt *ret_rcpt)
 {
     struct envelope_rcpt rcpt;
+    uint16_t orcpt;
 
     if (r->failed || wire_left(r) == 0)
         return false;
     rcpt.address = wire_get_str16(r);
-    rcpt.orcpt = wire_get_str16(r);
+    orcpt = wire_get_u16(r);
+    rcpt.notify = (uint8_t)(orcpt >> NOTIFY_SHIFT);
+    rcpt.orcpt = wire_get_bytes(r, orcpt & ENVELOPE_ORCPT_MAX);
     rcpt.host = wire_get_str8(r);
     if (r->failed)
         return false;
@@ -79,6 +88,8 @@ size_t envelope_bytes_max(const struct envelope *envelope)
 
 static uint8_t version_of(const struct envelope *envelope)
 {
+    if (envelope->flags & (ENVELOPE_NOTIFY | ENVELOPE_RETURN_SAID))
+        return ENVELOPE_VERSION_NOTIFY;
     if (envelope->terms.len > 0)
         return ENVELOPE_VERSION_TERMS;
     return envelope->headers.len > 0 ? ENVELOPE_VERSION_HEADERS : ENVELOPE_VERSION;
@@ -115,7 +126,7 @@ void envelope_encode(const struct envelope *envelope, struct wire_writer *w)
     wire_put_bytes(w, envelope->rcpts.data, envelope->rcpts.len);
     if (version_of(envelope) != ENVELOPE_VERSION)
         wire_put_str16(w, envelope->headers);
-    if (envelope->terms.len > 0)
+    if (version_of(envelope) >= ENVELOPE_VERSION_TERMS)
         wire_put_str16(w, envelope->terms);
     if (w->failed)
         return;
@@ -166,7 +177,7 @@ int envelope_decode(struct slice data, struct envelope *ret_envelope)
         return E_DAMAGED;
     wire_reader_init(&r, data.data + 4, e.encoded_bytes - 4);
     version = wire_get_u8(&r);
-    if (version < ENVELOPE_VERSION || version > ENVELOPE_VERSION_TERMS)
+    if (version < ENVELOPE_VERSION || version > ENVELOPE_VERSION_NOTIFY)
         return E_DAMAGED;
     e.message_id = wire_get_u64(&r);
     e.accepted_us = wire_get_u64(&r);
@@ -187,7 +198,7 @@ int envelope_decode(struct slice data, struct envelope *ret_envelope)
     e.rcpts = wire_get_bytes(&r, wire_get_u32(&r));
     if (version != ENVELOPE_VERSION)
         e.headers = wire_get_str16(&r);
-    if (version == ENVELOPE_VERSION_TERMS)
+    if (version >= ENVELOPE_VERSION_TERMS)
         e.terms = wire_get_str16(&r);
     if (r.failed || wire_left(&r) != 0)
         return E_DAMAGED;

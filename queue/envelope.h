@@ -20,9 +20,12 @@ enum envelope_flags {
     ENVELOPE_NO_DSN = 8,        /* its source wants no failure notices */
     ENVELOPE_RETURN_FULL = 16,  /* they bring back the whole message */
     ENVELOPE_LOCAL = 32,        /* written here: a notice, or a copy */
+    ENVELOPE_NOTIFY = 64,       /* its client said NOTIFY for some recipient */
+    ENVELOPE_RETURN_SAID = 128, /* ... and by RET what a notice brings back */
 };
 
 #define ENVELOPE_RCPT_COUNT_MAX 20000
+#define ENVELOPE_ORCPT_MAX      4095u
 
 struct envelope {
     uint64_t message_id;
@@ -49,9 +52,10 @@ struct envelope {
 
 struct envelope_rcpt {
     struct slice address; /* as it goes out between the angle brackets */
-    struct slice orcpt;
-    struct slice host; /* the domain for routing: lower-case A-label or literal; empty = exactly
-                          what stands behind the last '@' of address */
+    struct slice orcpt;   /* "type;address", decoded; at most ENVELOPE_ORCPT_MAX octets */
+    struct slice host;    /* the domain for routing: lower-case A-label or literal; empty = exactly
+                             what stands behind the last '@' of address */
+    uint8_t notify;       /* enum dsn_notify; 0 = the client has not said */
 };
 
 /*
@@ -63,7 +67,8 @@ uint32_t envelope_flow(const struct envelope *envelope);
 /* The domain for routing of a recipient, see `host`. */
 struct slice envelope_rcpt_host(const struct envelope_rcpt *rcpt);
 
-/* Appends one recipient to a table that becomes envelope.rcpts. */
+/* Appends one recipient to a table that becomes envelope.rcpts. One with notify needs the flag
+ * ENVELOPE_NOTIFY. */
 void envelope_put_rcpt(struct wire_writer *w, const struct envelope_rcpt *rcpt);
 /* Next recipient; false at the end. Start with a reader over envelope.rcpts. */
 bool envelope_rcpt_next(struct wire_reader *r, struct envelope_rcpt *ret_rcpt);

@@ -61,6 +61,7 @@ static bool has_room(struct shard *shard, struct delivery *delivery)
     delivery->rcpts = delivery->wide->rcpts;
     delivery->addresses = delivery->wide->addresses;
     delivery->orcpts = delivery->wide->orcpts;
+    delivery->notifies = delivery->wide->notifies;
     return true;
 }
 
@@ -132,6 +133,7 @@ static struct delivery *delivery_create(struct shard *shard, struct queue *queue
     delivery->rcpts = delivery->few_rcpts;
     delivery->addresses = delivery->few_addresses;
     delivery->orcpts = delivery->few_orcpts;
+    delivery->notifies = delivery->few_notifies;
     delivery->queue = queue->index;
     io_op_init(&delivery->read_op, on_read);
     list_init(&delivery->held);
@@ -139,6 +141,7 @@ static struct delivery *delivery_create(struct shard *shard, struct queue *queue
     for (uint32_t i = 0; i < delivery->count; i++) {
         delivery->addresses[i] = SLICE_EMPTY;
         delivery->orcpts[i] = SLICE_EMPTY;
+        delivery->notifies[i] = 0;
     }
     shard->outcomes_reserved += delivery->count;
     return delivery;
@@ -176,6 +179,7 @@ static void find_addresses(struct shard *shard, struct delivery *delivery)
         }
         delivery->addresses[i] = rcpt.address;
         delivery->orcpts[i] = rcpt.orcpt;
+        delivery->notifies[i] = rcpt.notify;
     }
 }
 
@@ -240,6 +244,7 @@ static void settle_locally(struct shard *shard, struct delivery *delivery,
             .address = delivery->addresses[i],
             .orcpt = delivery->orcpts[i],
             .flags = flags,
+            .notify = delivery->notifies[i],
         };
         struct fate fate =
             timely_fate(shard, delivery->message, &queue->settings, queued, verdict, age);
@@ -268,6 +273,24 @@ static void finish_local(struct shard *shard, struct delivery *delivery)
     queues_reconsider(shard, queue);
 }
 
+/* What the sender asked for of notices, for the receiver that can see to it; else NULL. */
+static const struct smtpc_dsn_request *dsn_request(struct delivery *delivery)
+{
+    const struct envelope *envelope = &delivery->message->envelope;
+
+    if ((smtpc_extensions(delivery->connection->smtpc) & SMTPC_DSN) == 0 ||
+        delivery_queue(delivery)->settings.ignore_dsn)
+        return NULL;
+    delivery->dsn = (struct smtpc_dsn_request){
+        .has_ret = (envelope->flags & ENVELOPE_RETURN_SAID) != 0,
+        .returns_full = (envelope->flags & ENVELOPE_RETURN_FULL) != 0,
+        .envelope_id = envelope->envelope_id,
+        .orcpts = delivery->orcpts,
+        .notifies = delivery->notifies,
+    };
+    return &delivery->dsn;
+}
+
 static void fill_transaction(struct shard *shard, struct delivery *delivery)
 {
     const struct envelope *envelope = &delivery->message->envelope;
@@ -288,6 +311,7 @@ static void fill_transaction(struct shard *shard, struct delivery *delivery)
          * What needs it in the addresses the client sees itself. */
         .wants_smtputf8 =
             (envelope->flags & ENVELOPE_SMTPUTF8) != 0 && (envelope->flags & ENVELOPE_8BIT) != 0,
+        .dsn = dsn_request(delivery),
     };
 }
 
@@ -834,6 +858,8 @@ void deliver_on_rcpt(struct shard *shard, struct delivery *delivery, uint32_t in
         .connection = delivery->connection,
         .address = delivery->addresses[index],
         .orcpt = delivery->orcpts[index],
+        .notify = delivery->notifies[index],
+        .dsn_is_passed_on = delivery->transaction.dsn != NULL,
     };
     struct outcome_parcel *parcel;
     struct verdict unreadable;

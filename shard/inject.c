@@ -259,7 +259,9 @@ static int intake_begin(void *taker, const struct intake_client *client,
     intake->client_ip = client->peer.ip;
     intake->local_ip = client->local.ip;
     intake->flags = (params->smtputf8 ? ENVELOPE_SMTPUTF8 : 0) |
-                    (params->body_8bitmime ? ENVELOPE_BODY_8BITMIME : 0);
+                    (params->body_8bitmime ? ENVELOPE_BODY_8BITMIME : 0) |
+                    (params->ret != INTAKE_RETURN_UNSAID ? ENVELOPE_RETURN_SAID : 0) |
+                    (params->ret == INTAKE_RETURN_FULL ? ENVELOPE_RETURN_FULL : 0);
     intake->listener_source = client->listener_source;
     intake->type = client->type.len > 0 ? client->type : SLICE_LITERAL("smtp");
     intake->is_esmtp = client->esmtp;
@@ -343,7 +345,7 @@ static int intake_add_rcpt(struct intake_message *intake, const struct intake_cl
     }
     if (inject_qualify(intake, rcpt, room, &qualified))
         rcpt = &qualified;
-    if (inject_put_aliased(intake, rcpt, params->orcpt) < 0) {
+    if (inject_put_aliased(intake, rcpt, params) < 0) {
         inject_reply(ret_reply, 452, 3, 1, "the queue is full, try again later");
         return E_FULL;
     }
@@ -351,10 +353,14 @@ static int intake_add_rcpt(struct intake_message *intake, const struct intake_cl
     return 0;
 }
 
-static uint32_t notice_flags(const struct conf_source *source)
+static uint32_t notice_flags(const struct intake_message *intake)
 {
+    const struct conf_source *source = &intake->source;
+    bool is_full =
+        (intake->flags & ENVELOPE_RETURN_SAID) == 0 && source->dsn_return_default == CONF_DSN_FULL;
+
     return (source->suppress_local_dsn ? ENVELOPE_NO_DSN : 0u) |
-           (source->dsn_return_default == CONF_DSN_FULL ? ENVELOPE_RETURN_FULL : 0u);
+           (is_full ? ENVELOPE_RETURN_FULL : 0u);
 }
 
 static void fill_envelope(struct intake_message *intake, struct slice rcpts)
@@ -365,7 +371,7 @@ static void fill_envelope(struct intake_message *intake, struct slice rcpts)
     intake->message->envelope = (struct envelope){
         .message_id = intake->id,
         .accepted_us = intake->wall_us,
-        .flags = intake->flags | notice_flags(&intake->source),
+        .flags = intake->flags | notice_flags(intake),
         .rcpt_count = intake->rcpt_count,
         .client_ip = intake->client_ip,
         .local_ip = intake->local_ip,

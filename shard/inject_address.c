@@ -18,16 +18,20 @@ bool inject_qualify(const struct intake_message *intake, const struct address *a
     return !text.is_cut && address_parse(text_slice(&text), ADDRESS_ALLOW_UTF8, ret_address) == 0;
 }
 
-int inject_put_rcpt(struct intake_message *intake, const struct address *rcpt, struct slice orcpt)
+static const struct intake_params nothing_asked = {0};
+
+int inject_put_rcpt(struct intake_message *intake, const struct address *rcpt,
+                    const struct intake_params *params)
 {
-    struct envelope_rcpt entry = {.address = rcpt->text, .orcpt = orcpt};
+    struct envelope_rcpt entry = {
+        .address = rcpt->text, .orcpt = params->orcpt, .notify = params->notify};
     struct message_buffer *buffer;
     struct wire_writer w;
 
     entry.host = address_host(rcpt);
     if (slice_equal(entry.host, rcpt->domain))
         entry.host = SLICE_EMPTY;
-    if (inject_rcpt_room(intake, rcpt->text.len + orcpt.len + entry.host.len + 8) < 0 ||
+    if (inject_rcpt_room(intake, rcpt->text.len + entry.orcpt.len + entry.host.len + 8) < 0 ||
         !home_reserve(intake->shard, 1))
         return E_FULL;
     intake->reserved++;
@@ -37,11 +41,12 @@ int inject_put_rcpt(struct intake_message *intake, const struct address *rcpt, s
     must(!w.failed);
     buffer->used += (uint32_t)wire_written(&w);
     intake->rcpt_count++;
+    intake->flags |= entry.notify != 0 ? ENVELOPE_NOTIFY : 0;
     return 0;
 }
 
 int inject_put_aliased(struct intake_message *intake, const struct address *rcpt,
-                       struct slice orcpt)
+                       const struct intake_params *params)
 {
     const struct slice *targets;
     uint32_t count = conf_alias(intake->shard->conf, rcpt->text, &targets);
@@ -49,21 +54,23 @@ int inject_put_aliased(struct intake_message *intake, const struct address *rcpt
     uint32_t rcpts_before = intake->rcpt_count, reserved_before = intake->reserved;
     char room[sizeof("rfc822;") + ADDRESS_PATH_MAX];
     struct text original = text_in(room, sizeof(room));
+    struct intake_params of_target = *params;
     int result = 0;
 
     if (count == 0)
-        return inject_put_rcpt(intake, rcpt, orcpt);
+        return inject_put_rcpt(intake, rcpt, params);
     if (rcpts_before + count > ENVELOPE_RCPT_COUNT_MAX)
         return E_FULL;
     /* RFC 3461 4.2: whom the mail was for. */
     text_put_literal(&original, "rfc822;");
     text_put(&original, rcpt->text);
+    if (params->orcpt.len == 0)
+        of_target.orcpt = text_slice(&original);
     for (uint32_t i = 0; i < count && result == 0; i++) {
         struct address target;
 
         if (address_parse(targets[i], ADDRESS_ALLOW_UTF8, &target) == 0)
-            result =
-                inject_put_rcpt(intake, &target, orcpt.len > 0 ? orcpt : text_slice(&original));
+            result = inject_put_rcpt(intake, &target, &of_target);
     }
     if (result == 0 && intake->rcpt_count > rcpts_before)
         return 0;
@@ -135,5 +142,5 @@ int inject_put_bcc(struct intake_message *intake)
     if (!bcc || intake->rcpt_count == ENVELOPE_RCPT_COUNT_MAX ||
         address_parse(slice_str(bcc), ADDRESS_ALLOW_UTF8, &address) < 0)
         return 0;
-    return inject_put_rcpt(intake, &address, SLICE_EMPTY);
+    return inject_put_rcpt(intake, &address, &nothing_asked);
 }

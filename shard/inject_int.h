@@ -227,10 +227,11 @@ int inject_rcpt_room(struct intake_message *intake, size_t bytes);
 bool inject_qualify(const struct intake_message *intake, const struct address *address, char *room,
                     struct address *ret_address);
 /* One recipient more: 0 or E_FULL. */
-int inject_put_rcpt(struct intake_message *intake, const struct address *rcpt, struct slice orcpt);
+int inject_put_rcpt(struct intake_message *intake, const struct address *rcpt,
+                    const struct intake_params *params);
 /* The same, or those that the address is an alias of: all of them, or none with E_FULL. */
 int inject_put_aliased(struct intake_message *intake, const struct address *rcpt,
-                       struct slice orcpt);
+                       const struct intake_params *params);
 /* The sender with the first recipient in it, composed in room[ADDRESS_PATH_MAX]; the sender itself
  * where there is none or the result would be too long for a path. */
 struct slice inject_verp(const struct intake_message *intake, char *room);

@@ -2,6 +2,7 @@
 
 #include "core/base/log.h"
 #include "core/mail/dsn.h"
+#include "core/mail/dsn_request.h"
 #include "shard/planted.h"
 #include "shard/settle.h"
 #include "shard/shard_int.h"
@@ -235,21 +236,21 @@ bool notice_put_rcpt(struct slice text, struct wire_writer *w)
            put_rcpt(&address, w);
 }
 
-/* ---- Failures -------------------------------------------------------------------------------- */
+/* ---- Reports --------------------------------------------------------------------------------- */
 
-struct failure {
+struct report_mail {
     struct dsn dsn;
     struct dsn_rcpt rcpts[RCPTS_MAX];
     struct iovec content[MESSAGE_IOV_MAX];
 };
 
-static void write_failure(void *context, struct slice id, struct text *text,
-                          struct dsn_facts *ret_facts)
+static void write_report(void *context, struct slice id, struct text *text,
+                         struct dsn_facts *ret_facts)
 {
-    struct failure *failure = context;
+    struct report_mail *report = context;
 
-    failure->dsn.id = id;
-    dsn_write(&failure->dsn, text, ret_facts);
+    report->dsn.id = id;
+    dsn_write(&report->dsn, text, ret_facts);
 }
 
 static void read_outcome(const struct list *link, struct outcome *outcome)
@@ -261,9 +262,9 @@ static void read_outcome(const struct list *link, struct outcome *outcome)
     must(result == 0);
 }
 
-static void add_rcpt(struct failure *failure, const struct outcome *outcome)
+static void add_rcpt(struct report_mail *report, const struct outcome *outcome)
 {
-    failure->rcpts[failure->dsn.rcpt_count++] = (struct dsn_rcpt){
+    report->rcpts[report->dsn.rcpt_count++] = (struct dsn_rcpt){
         .address = outcome->rcpt,
         .orcpt = outcome->orcpt,
         .status = outcome->status,
@@ -279,28 +280,33 @@ static struct slice template(const char *text)
     return text ? slice_str(text) : SLICE_EMPTY;
 }
 
-static void fill_failure(struct shard *shard, const struct outcome *first,
-                         const struct conf_queue *settings, struct failure *failure)
+static void fill_report(struct shard *shard, const struct outcome *first,
+                        const struct conf_queue *settings, struct report_mail *report)
 {
     const struct conf_global *global = conf_global(shard->conf);
+    bool is_failure = first->kind == OUTCOME_BOUNCED;
+    const char *from =
+        is_failure && global->dsn_failed_from ? global->dsn_failed_from : global->custom_dsn_from;
 
-    failure->dsn = (struct dsn){
+    report->dsn = (struct dsn){
+        .action = is_failure                         ? DSN_FAILED
+                  : first->kind == OUTCOME_DELIVERED ? DSN_RELAYED
+                                                     : DSN_DELAYED,
         .is_plain_text = settings->dsn_plain_text,
         .host = slice_str(global->host_name),
         .now_us = io_wall_us(shard->io),
         .arrival_us = first->queued_us,
         .sender = first->orig,
         .envelope_id = first->envelope_id,
-        .from =
-            template(global->dsn_failed_from ? global->dsn_failed_from : global->custom_dsn_from),
-        .subject = template(global->dsn_failed_subject),
-        .body = global->dsn_failed_body,
-        .rcpts = failure->rcpts,
+        .from = template(from),
+        .subject = is_failure ? template(global->dsn_failed_subject) : SLICE_EMPTY,
+        .body = is_failure ? global->dsn_failed_body : SLICE_EMPTY,
+        .rcpts = report->rcpts,
     };
 }
 
 /* What comes back of the original; of one that was read back in chunks nothing is at hand. */
-static void add_content(const struct delivery *delivery, struct failure *failure)
+static void add_content(const struct delivery *delivery, struct report_mail *report)
 {
     const struct message *message = delivery->message;
     const struct envelope *envelope = &message->envelope;
@@ -308,11 +314,13 @@ static void add_content(const struct delivery *delivery, struct failure *failure
 
     if (delivery->feed || delivery->place.large > 0 || message->is_partial)
         return;
-    failure->dsn.returns_content =
-        (envelope->flags & ENVELOPE_RETURN_FULL) != 0 && octets <= CONTENT_BYTES_MAX;
-    failure->dsn.content_is_8bit = (envelope->flags & ENVELOPE_8BIT) != 0;
-    failure->dsn.content = failure->content;
-    failure->dsn.content_count = message_content(message, failure->content);
+    /* RFC 3461 4.3: RET is about failures alone. */
+    report->dsn.returns_content = report->dsn.action == DSN_FAILED &&
+                                  (envelope->flags & ENVELOPE_RETURN_FULL) != 0 &&
+                                  octets <= CONTENT_BYTES_MAX;
+    report->dsn.content_is_8bit = (envelope->flags & ENVELOPE_8BIT) != 0;
+    report->dsn.content = report->content;
+    report->dsn.content_count = message_content(message, report->content);
 }
 
 /* No memory: the outcomes wait, and what they say themselves will be told later. */
@@ -323,14 +331,15 @@ static void put_off(struct shard *shard, struct list *group)
     arm(shard);
 }
 
-/* Writes one notice of the outcomes in group, which wait for it. delivery: NULL = it is gone. */
-static void send_failure(struct shard *shard, const struct delivery *delivery, struct list *group)
+/* Writes one notice of the outcomes in group, all of a kind; delivered and failed ones wait for it.
+ * delivery: NULL = it is gone. */
+static void send_report(struct shard *shard, const struct delivery *delivery, struct list *group)
 {
     uint8_t rcpt_room[ADDRESS_PATH_MAX + ADDRESS_HOST_MAX + 16];
     struct conf_queue settings;
     struct address address;
     struct outcome outcome;
-    struct failure failure;
+    struct report_mail report;
     struct notice_mail mail;
     struct wire_writer w;
 
@@ -347,9 +356,9 @@ static void send_failure(struct shard *shard, const struct delivery *delivery, s
         release(shard, group);
         return;
     }
-    fill_failure(shard, &outcome, &settings, &failure);
+    fill_report(shard, &outcome, &settings, &report);
     if (delivery)
-        add_content(delivery, &failure);
+        add_content(delivery, &report);
     mail = (struct notice_mail){
         .sender = SLICE_EMPTY,
         .rcpts = slice_of(rcpt_room, wire_written(&w)),
@@ -358,11 +367,16 @@ static void send_failure(struct shard *shard, const struct delivery *delivery, s
     };
     list_for_each (link, group) {
         read_outcome(link, &outcome);
-        add_rcpt(&failure, &outcome);
+        add_rcpt(&report, &outcome);
     }
-    mail.content_bytes_max = dsn_bytes_max(&failure.dsn);
-    if (!notice_send(shard, &mail, write_failure, &failure, group))
+    mail.content_bytes_max = dsn_bytes_max(&report.dsn);
+    if (report.dsn.action == DSN_DELAYED) {
+        if (!notice_send(shard, &mail, write_report, &report, NULL))
+            shard->notices.lost++;
+        release(shard, group);
+    } else if (!notice_send(shard, &mail, write_report, &report, group)) {
         put_off(shard, group);
+    }
 }
 
 static void write_put_off(struct shard *shard)
@@ -375,7 +389,7 @@ static void write_put_off(struct shard *shard)
     while (!list_empty(&all)) {
         list_init(&one);
         list_push_back(&one, list_pop_front(&all));
-        send_failure(shard, NULL, &one);
+        send_report(shard, NULL, &one);
     }
 }
 
@@ -437,52 +451,88 @@ static void send_copy(struct shard *shard, const struct delivery *delivery, stru
 
 /* ---- Deliveries ------------------------------------------------------------------------------ */
 
-enum notice_want notice_wanted(const struct conf_queue *settings, const struct outcome *outcome,
-                               const struct message *message)
+/*
+ * Whether the time for a notice of delay comes before the next attempt: a multiple of the interval
+ * since the message was accepted. So each interval has one notice, and nothing must be remembered.
+ */
+static bool is_told_of_delay(const struct conf_queue *settings, const struct outcome *outcome)
 {
-    uint32_t flags = message ? message->envelope.flags : ENVELOPE_LOCAL;
+    uint64_t every_us = settings->notify_of_delay_ms * 1000, accepted_us = outcome->queued_us;
+
+    if (settings->notify_of_delay_ms == 0 || settings->notify_of_delay_ms == CONF_UNLIMITED ||
+        outcome->logged_us < accepted_us)
+        return false;
+    return (outcome->due_us - accepted_us) / every_us >
+           (outcome->logged_us - accepted_us) / every_us;
+}
+
+enum notice_want notice_wanted(const struct conf_queue *settings, const struct outcome *outcome,
+                               const struct settle_facts *facts)
+{
+    uint32_t flags = facts->message ? facts->message->envelope.flags : ENVELOPE_LOCAL;
+    uint8_t notify = facts->notify;
 
     if ((outcome->flags & (OUTCOME_BY_OPERATOR | OUTCOME_DISCARDED)) || (flags & ENVELOPE_LOCAL))
         return NOTICE_NONE;
-    if (outcome->kind == OUTCOME_DELIVERED)
-        return settings->bcc_upon_delivery ? NOTICE_COPY : NOTICE_NONE;
-    if (outcome->kind != OUTCOME_BOUNCED || (flags & ENVELOPE_NO_DSN) ||
-        message->envelope.sender.len == 0)
+    if (outcome->kind == OUTCOME_DELIVERED && settings->bcc_upon_delivery)
+        return NOTICE_COPY;
+    if ((flags & ENVELOPE_NO_DSN) || facts->message->envelope.sender.len == 0)
         return NOTICE_NONE;
-    return NOTICE_OF_FAILURE;
+    switch (outcome->kind) {
+    case OUTCOME_DELIVERED:
+        return (notify & DSN_NOTIFY_SUCCESS) && !facts->dsn_is_passed_on ? NOTICE_OF_RELAY
+                                                                         : NOTICE_NONE;
+    case OUTCOME_TRANSIENT:
+        return (notify & DSN_NOTIFY_DELAY) && is_told_of_delay(settings, outcome) ? NOTICE_OF_DELAY
+                                                                                  : NOTICE_NONE;
+    default:
+        return notify == 0 || (notify & DSN_NOTIFY_FAILURE) ? NOTICE_OF_FAILURE : NOTICE_NONE;
+    }
 }
 
 void notice_pass(struct shard *shard, struct delivery *delivery, struct outcome_parcel *parcel)
 {
-    if (parcel->notice == NOTICE_NONE)
+    struct list delayed;
+
+    if (parcel->notice == NOTICE_NONE) {
         settle_send_home(shard, parcel);
-    else
+    } else if (parcel->notice == NOTICE_OF_DELAY) {
+        list_init(&delayed);
+        list_push_back(&delayed, &parcel->request.link);
+        send_report(shard, delivery, &delayed);
+    } else {
         list_push_back(&delivery->held, &parcel->request.link);
+    }
+}
+
+/* A report of those in the group, and the group is empty. */
+static void end_group(struct shard *shard, struct delivery *delivery, struct list *group,
+                      uint32_t *count)
+{
+    if (!list_empty(group))
+        send_report(shard, delivery, group);
+    *count = 0;
 }
 
 void notice_end(struct shard *shard, struct delivery *delivery)
 {
-    struct list failed, copied;
-    uint32_t count = 0;
+    struct list groups[NOTICE_COPY + 1];
+    uint32_t counts[NOTICE_COPY + 1] = {0};
 
     if (list_empty(&delivery->held))
         return;
-    list_init(&failed);
-    list_init(&copied);
+    for (uint32_t i = 0; i <= NOTICE_COPY; i++)
+        list_init(&groups[i]);
     while (!list_empty(&delivery->held)) {
         struct list *link = list_pop_front(&delivery->held);
-        bool is_copy =
-            container_of(link, struct outcome_parcel, request.link)->notice == NOTICE_COPY;
+        uint8_t want = container_of(link, struct outcome_parcel, request.link)->notice;
 
-        list_push_back(is_copy ? &copied : &failed, link);
-        count += !is_copy;
-        if (count < RCPTS_MAX || is_copy)
-            continue;
-        send_failure(shard, delivery, &failed);
-        count = 0;
+        list_push_back(&groups[want], link);
+        if (want != NOTICE_COPY && ++counts[want] == RCPTS_MAX)
+            end_group(shard, delivery, &groups[want], &counts[want]);
     }
-    if (!list_empty(&failed))
-        send_failure(shard, delivery, &failed);
-    if (!list_empty(&copied))
-        send_copy(shard, delivery, &copied);
+    end_group(shard, delivery, &groups[NOTICE_OF_FAILURE], &counts[NOTICE_OF_FAILURE]);
+    end_group(shard, delivery, &groups[NOTICE_OF_RELAY], &counts[NOTICE_OF_RELAY]);
+    if (!list_empty(&groups[NOTICE_COPY]))
+        send_copy(shard, delivery, &groups[NOTICE_COPY]);
 }

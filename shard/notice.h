@@ -22,6 +22,7 @@
 #include "core/obs/outcome.h"
 
 struct conf_queue;
+struct settle_facts;
 struct dsn_facts;
 struct delivery;
 struct message;
@@ -34,7 +35,9 @@ struct wire_writer;
 enum notice_want {
     NOTICE_NONE,
     NOTICE_OF_FAILURE,
-    NOTICE_COPY, /* bcc-upon-delivery */
+    NOTICE_OF_RELAY, /* delivered where nobody else can tell the sender */
+    NOTICE_COPY,     /* bcc-upon-delivery; goes before a notice of relay */
+    NOTICE_OF_DELAY, /* the outcome does not wait: it is not promised */
 };
 
 /* Mail in the making. Slab object. */
@@ -59,9 +62,9 @@ struct notices {
 
 void notice_init(struct shard *shard);
 void notice_fini(struct shard *shard);
-/* What the outcome of a recipient asks for; message: NULL when it could not be read. */
+/* What the outcome of a recipient asks for. */
 enum notice_want notice_wanted(const struct conf_queue *settings, const struct outcome *outcome,
-                               const struct message *message);
+                               const struct settle_facts *facts);
 /* The outcome goes home now, or is held by the delivery until notice_end. */
 void notice_pass(struct shard *shard, struct delivery *delivery, struct outcome_parcel *parcel);
 /* All recipients of the delivery are settled: writes what their outcomes ask for. The delivery's

@@ -145,7 +145,7 @@ static struct outcome_parcel *make_outcome(struct shard *shard, uint32_t queued_
     parcel->due_us = outcome.due_us;
     parcel->attempts = outcome.attempts;
     parcel->is_final = outcome_is_final(&outcome);
-    parcel->notice = (uint8_t)notice_wanted(&queue->settings, &outcome, facts->message);
+    parcel->notice = (uint8_t)notice_wanted(&queue->settings, &outcome, facts);
     parcel->home_message = queued->home_message;
     parcel->home_rcpt = queued->home_rcpt;
     parcel->home = queued->home;

@@ -26,7 +26,9 @@ struct settle_facts {
     const struct connection *connection; /* NULL: none was involved */
     struct slice address;
     struct slice orcpt;
-    uint8_t flags; /* enum outcome_flags */
+    uint8_t flags;         /* enum outcome_flags */
+    uint8_t notify;        /* enum dsn_notify */
+    bool dsn_is_passed_on; /* the receiver sees to what the sender asked for */
 };
 
 /*

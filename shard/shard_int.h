@@ -462,6 +462,7 @@ struct delivery_wide {
     uint32_t rcpts[SMTPC_RCPT_COUNT_MAX];
     struct slice addresses[SMTPC_RCPT_COUNT_MAX];
     struct slice orcpts[SMTPC_RCPT_COUNT_MAX];
+    uint8_t notifies[SMTPC_RCPT_COUNT_MAX];
 };
 
 #define DELIVERY_FEW 1
@@ -506,15 +507,18 @@ struct delivery {
     uint32_t *rcpts; /* queued indices */
     struct slice *addresses;
     struct slice *orcpts;
+    uint8_t *notifies; /* enum dsn_notify */
     struct delivery_wide *wide;
     uint32_t wide_index;
     struct rates_receipt receipt;
     struct warm_receipt warm;
     /* From here on undefined until filled. */
     struct iovec content[MESSAGE_IOV_MAX];
+    struct smtpc_dsn_request dsn;
     uint32_t few_rcpts[DELIVERY_FEW];
     struct slice few_addresses[DELIVERY_FEW];
     struct slice few_orcpts[DELIVERY_FEW];
+    uint8_t few_notifies[DELIVERY_FEW];
     char local_error[200]; /* the queue's last error at the start */
 };
 

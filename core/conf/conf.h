@@ -544,6 +544,7 @@ struct conf_queue {
     bool replace_421; /* report the refusal before it */
     bool ignore_pipelining;
     bool ignore_chunking;
+    bool ignore_dsn;
     enum conf_pipeline_across pipeline_across_messages;
     bool ignore_8bitmime;
     uint64_t queue_priority;  /* 0 to 100 */
@@ -554,6 +555,7 @@ struct conf_queue {
     /* Notices. The first two count where the domain is the sender's. The texts live as long as the
      * snapshot; NULL = nobody. */
     bool deliver_local_dsn;
+    uint64_t notify_of_delay_ms;
     bool dsn_plain_text;
     const char *bcc_upon_delivery;
     const char *backoff_notify; /* addresses between commas, like the next */

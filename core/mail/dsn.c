@@ -119,9 +119,7 @@ static void put_utf8_address(struct writer *w, struct slice address)
 static void put_address_field(struct writer *w, struct slice name, struct slice address)
 {
     put(w, name);
-    if (slice_find(address, ';') < address.len && slice_find(address, '"') == address.len) {
-        put_clean(w, address); /* it comes with its type */
-    } else if (is_ascii(address)) {
+    if (is_ascii(address)) {
         put_literal(w, "rfc822; ");
         put_clean(w, address);
     } else {
@@ -130,6 +128,41 @@ static void put_address_field(struct writer *w, struct slice name, struct slice 
     }
     put_literal(w, "\r\n");
 }
+
+/* It comes with its type. One of our own making can be UTF-8 (RFC 6533 section 3). */
+static void put_original_rcpt(struct writer *w, struct slice orcpt)
+{
+    size_t front = slice_find(orcpt, ';');
+
+    put_literal(w, "Original-Recipient: ");
+    if (is_ascii(orcpt) || front == orcpt.len) {
+        put_clean(w, orcpt);
+    } else {
+        put_literal(w, "utf-8;");
+        put_utf8_address(w, slice_after(orcpt, front + 1));
+    }
+    put_literal(w, "\r\n");
+}
+
+/* ---- Kinds of notices ------------------------------------------------------------------------ */
+
+static const struct {
+    struct slice action; /* RFC 3464 2.3.3 */
+    struct slice subject;
+    struct slice text;
+} action_texts[] = {
+    [DSN_FAILED] = {SLICE_LITERAL("failed"),
+                    SLICE_LITERAL("Delivery failed: your message was returned"),
+                    SLICE_LITERAL("Your message could not be delivered to the recipients below. No "
+                                  "further\r\nattempts are made.\r\n")},
+    [DSN_RELAYED] = {SLICE_LITERAL("relayed"), SLICE_LITERAL("Your message was relayed"),
+                     SLICE_LITERAL("Your message was handed to the receivers of the recipients "
+                                   "below, which do\r\nnot tell of its further way.\r\n")},
+    [DSN_DELAYED] = {SLICE_LITERAL("delayed"), SLICE_LITERAL("Delivery is delayed"),
+                     SLICE_LITERAL("Your message could not be delivered to the recipients below so "
+                                   "far.\r\nFurther attempts are made: you need not send it "
+                                   "again.\r\n")},
+};
 
 /* ---- Templates ------------------------------------------------------------------------------- */
 
@@ -229,7 +262,7 @@ static void put_header(struct writer *w, const struct dsn *dsn)
     if (dsn->subject.len > 0)
         put_template(w, dsn, dsn->subject, HEADER_VALUE_MAX);
     else
-        put_literal(w, "Delivery failed: your message was returned");
+        put(w, action_texts[dsn->action].subject);
     put_literal(w, "\r\n");
     put_identity(w, dsn->id, dsn->host, dsn->now_us);
     put_literal(w, "Auto-Submitted: auto-replied\r\n");
@@ -254,8 +287,8 @@ static void put_explanation(struct writer *w, const struct dsn *dsn)
     } else {
         put_literal(w, "This is the mail system at ");
         put_clean(w, dsn->host);
-        put_literal(w, ".\r\n\r\nYour message could not be delivered to the recipients below. No "
-                       "further\r\nattempts are made.\r\n");
+        put_literal(w, ".\r\n\r\n");
+        put(w, action_texts[dsn->action].text);
     }
     for (uint32_t i = 0; i < dsn->rcpt_count; i++) {
         const struct dsn_rcpt *rcpt = &dsn->rcpts[i];
@@ -291,13 +324,13 @@ static void put_remote(struct writer *w, const struct dsn_rcpt *rcpt)
 }
 
 /* RFC 3464 2.3. */
-static void put_rcpt(struct writer *w, const struct dsn_rcpt *rcpt)
+static void put_rcpt(struct writer *w, enum dsn_action action, const struct dsn_rcpt *rcpt)
 {
     put_literal(w, "\r\n");
     if (rcpt->orcpt.len > 0)
-        put_address_field(w, SLICE_LITERAL("Original-Recipient: "), rcpt->orcpt);
+        put_original_rcpt(w, rcpt->orcpt);
     put_address_field(w, SLICE_LITERAL("Final-Recipient: "), rcpt->address);
-    put_literal(w, "Action: failed\r\n");
+    put_field(w, SLICE_LITERAL("Action: "), action_texts[action].action);
     put_field(w, SLICE_LITERAL("Status: "), rcpt->status);
     put_remote(w, rcpt);
     put_field(w,
@@ -316,7 +349,7 @@ static void put_report(struct writer *w, const struct dsn *dsn)
         put_field(w, SLICE_LITERAL("Original-Envelope-Id: "), dsn->envelope_id);
     put_date(w, SLICE_LITERAL("Arrival-Date: "), dsn->arrival_us);
     for (uint32_t i = 0; i < dsn->rcpt_count; i++)
-        put_rcpt(w, &dsn->rcpts[i]);
+        put_rcpt(w, dsn->action, &dsn->rcpts[i]);
 }
 
 /* One octet of the original, which is dot-stuffed already. */

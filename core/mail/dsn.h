@@ -18,7 +18,7 @@
 
 struct dsn_rcpt {
     struct slice address;
-    struct slice orcpt;  /* "rfc822;a@b" or an address alone; empty = none */
+    struct slice orcpt;  /* "rfc822;a@b"; empty = none */
     struct slice status; /* "5.1.1" */
     struct slice diagnostic;
     struct slice remote_mta;  /* host name, or empty: nobody was asked, the diagnostic is ours */
@@ -26,8 +26,15 @@ struct dsn_rcpt {
     uint64_t last_attempt_us; /* wall clock */
 };
 
-/* Recipients whose delivery has failed for good, all of one message. */
+enum dsn_action {
+    DSN_FAILED,
+    DSN_RELAYED, /* to a receiver that does not send notices */
+    DSN_DELAYED,
+};
+
+/* Recipients who fared alike, all of one message. */
 struct dsn {
+    enum dsn_action action;
     bool is_plain_text;   /* the report's fields alone, as text/plain */
     bool returns_content; /* the whole original, not its header alone */
     bool content_is_8bit; /* the original has octets above 127 */

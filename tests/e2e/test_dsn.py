@@ -3,8 +3,10 @@ and mail to postmaster, copies of what is delivered, notes to operators."""
 import email
 import email.policy
 import os
+import socketserver
+import threading
 
-from harness import send_message, until
+from harness import Smtp, send_message, until
 from test_peers import Receiver
 
 BODY = b'Subject: s\r\nX-Note: \xc3\xbc\r\n\r\n.dot\r\nHello\r\n'
@@ -172,3 +174,104 @@ def test_operators_are_told(world):
 
 def told(play):
     return ''.join(message.get_payload() for _, _, message in play.mail(0))
+
+
+class Teller(socketserver.ThreadingTCPServer):
+    """A receiver that offers DSN, takes everything, and remembers what MAIL and RCPT said."""
+    allow_reuse_address = True
+    daemon_threads = True
+
+    def __init__(self, world):
+        self.address = world.address()
+        self.said = []
+        super().__init__((self.address, 2525), TellerSession)
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+        world.at_end.append(self.shutdown)
+
+
+class TellerSession(socketserver.StreamRequestHandler):
+    def handle(self):
+        self.wfile.write(b'220 teller.test\r\n')
+        in_data = False
+        for line in self.rfile:
+            line = line.decode().rstrip('\r\n')
+            if in_data:
+                in_data = line != '.'
+                if in_data:
+                    continue
+            in_data |= line == 'DATA'
+            if line.startswith(('MAIL', 'RCPT')):
+                self.server.said.append(line)
+            self.wfile.write(b'250-teller.test\r\n250-8BITMIME\r\n250 DSN\r\n' if line.startswith('EHLO') else
+                             b'354 go\r\n' if line == 'DATA' else b'250 2.0.0 ok\r\n')
+
+
+def ask(play, mail, rcpts):
+    """A message with these parameters of MAIL; rcpts: lines of RCPT behind "TO:"."""
+    client = Smtp(play.daemon.listen)
+    assert 'DSN' in client.command('EHLO client.test')[1]
+    assert client.command(f'MAIL FROM:<a@sender.test>{mail}')[0] == 250
+    for rcpt in rcpts:
+        assert client.command(f'RCPT TO:{rcpt}')[0] == 250, rcpt
+    assert client.data(BODY)[0] == 250
+    client.close()
+
+
+def test_senders_get_what_they_ask_for(world):
+    """RET, ENVID, NOTIFY and ORCPT, where the receiver does not offer DSN."""
+    play = Play(world)
+    ask(play, ' RET=FULL ENVID=Q+2B1',
+        ['<x@d.test> NOTIFY=NEVER', '<z@d.test> NOTIFY=SUCCESS,DELAY', '<quiet@d.test>',
+         '<y@d.test> NOTIFY=FAILURE ORCPT=rfc822;old+2By@e.test',
+         '<taken@d.test> NOTIFY=SUCCESS ORCPT=rfc822;new@e.test'])
+    told = {reports(message)[1]['Action']: message for *_, message in play.mail(2)}
+    assert sorted(told) == ['failed', 'relayed']
+    for action, orcpt, last in [('failed', 'rfc822;old+y@e.test', 'message/rfc822'),
+                                ('relayed', 'rfc822;new@e.test', 'text/rfc822-headers')]:
+        about, fields = reports(told[action])
+        assert about['Original-Envelope-Id'] == 'Q+1'
+        assert fields['Original-Recipient'] == orcpt
+        assert told[action].get_payload()[2].get_content_type() == last
+    play.daemon.wait_for(20, bounced=3, delivered=4, queued_rcpts=0)
+    assert len(play.home.wait(2)) == 2
+    rows = play.daemon.wait_for_rows(5)
+    assert {row['envId'] for row in rows if row['rcpt'].endswith('@d.test')} == {'Q+1'}
+    assert [row['orcpt'] for row in rows if row['rcpt'] == 'y@d.test'] == ['rfc822;old+y@e.test']
+
+
+def test_receivers_that_offer_it_are_told(world):
+    """They see to the notices then; with ignore-dsn we do."""
+    play = Play(world)
+    teller = Teller(world)
+    more = (f'<domain t.test>\nsmtp-hosts [{teller.address}]:2525\n%s\n</domain>\n')
+    with open(play.daemon.config_path, encoding='utf-8') as file:
+        text = file.read().replace('{', '{{').replace('}', '}}')
+    play.daemon.write(text + more % '')
+    assert play.daemon.cli('reload').returncode == 0
+    asked = ['<b@t.test> NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;c+2Bd@e.test', '<e@t.test>']
+    ask(play, ' RET=HDRS ENVID=Q+2B1', asked)
+    play.daemon.wait_for(20, delivered=2, queued_rcpts=0)
+    assert teller.said == ['MAIL FROM:<a@sender.test> BODY=8BITMIME RET=HDRS ENVID=Q+2B1',
+                           *(f'RCPT TO:{line}' for line in asked)]
+    assert not play.home.messages
+    play.daemon.write(text + more % 'ignore-dsn yes')
+    assert play.daemon.cli('reload').returncode == 0
+    ask(play, ' RET=HDRS ENVID=Q+2B1', asked)
+    assert reports(play.mail(1)[0][2])[1]['Action'] == 'relayed'
+    assert teller.said[-3:] == ['MAIL FROM:<a@sender.test> BODY=8BITMIME', 'RCPT TO:<b@t.test>',
+                                'RCPT TO:<e@t.test>']
+
+
+def test_who_waits_is_told(world):
+    """NOTIFY=DELAY: once for the interval that ends before the next attempt; others are not."""
+    play = Play(world, '', '<domain d.test>\nretry-after 1h\nnotify-of-delay-every 30m\n</domain>\n')
+    play.there.replies['late@d.test'] = '450 4.2.1 mailbox busy'
+    play.there.replies['later@d.test'] = '450 4.2.1 mailbox busy'
+    ask(play, '', ['<late@d.test> NOTIFY=DELAY', '<later@d.test> NOTIFY=FAILURE'])
+    [(_, _, message)] = play.mail(1)
+    _, fields = reports(message)
+    assert (fields['Action'], fields['Final-Recipient']) == ('delayed', 'rfc822; late@d.test')
+    assert fields['Status'] == '4.2.1'
+    play.daemon.wait_for(20, queued_rcpts=2, delivered=1)
+    assert play.daemon.shutdown() == 0
+    assert len(play.home.messages) == 1

@@ -111,6 +111,28 @@ static void golden_report(void **state)
     assert_false(facts.is_8bit);
 }
 
+static void other_kinds_say_so(void **state)
+{
+    struct dsn_rcpt rcpt = unknown_user;
+    struct dsn dsn = example(&rcpt);
+    struct dsn_facts facts;
+    const char *text;
+
+    dsn.action = DSN_RELAYED;
+    rcpt.orcpt = SLICE_LITERAL("rfc822;\"a b\"@old.test");
+    text = compose(&dsn, &facts);
+    assert_non_null(strstr(text, "Subject: Your message was relayed\r\n"));
+    assert_non_null(strstr(text, "Action: relayed\r\n"));
+    assert_non_null(strstr(text, "Original-Recipient: rfc822;\"a b\"@old.test\r\n"));
+    dsn.action = DSN_DELAYED;
+    rcpt.orcpt = SLICE_LITERAL("rfc822;\xc3\xbc@old.test");
+    text = compose(&dsn, &facts);
+    assert_non_null(strstr(text, "Subject: Delivery is delayed\r\n"));
+    assert_non_null(strstr(text, "Action: delayed\r\n"));
+    assert_non_null(strstr(text, "Original-Recipient: utf-8;\\x{FC}@old.test\r\n"));
+    assert_null(strstr(text, "failed"));
+}
+
 static void full_content_keeps_its_dots(void **state)
 {
     struct dsn dsn = example(&unknown_user);
@@ -275,6 +297,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(golden_report),
+        cmocka_unit_test(other_kinds_say_so),
         cmocka_unit_test(full_content_keeps_its_dots),
         cmocka_unit_test(plain_text_is_the_report_alone),
         cmocka_unit_test(templates_know_their_variables),

@@ -1,4 +1,5 @@
 /* The SMTP client's protocol: transactions, flights, extensions, refusals of ours. */
+#include "core/mail/dsn_request.h"
 #include "tests/unit/net/smtpc_stage.h"
 
 #define REFUSED(code) SAID(VERDICT_PERMANENT, code, VERDICT_AT_RCPT, VERDICT_RECIPIENT)
@@ -427,6 +428,31 @@ static void extensions_are_used_as_offered(void **state)
     stage_check_all(extension_scenes, sizeof(extension_scenes) / sizeof(extension_scenes[0]));
 }
 
+/* To a receiver that offers DSN; long ones leave in several writes. */
+static void what_is_asked_of_notices_is_said(void **state)
+{
+    static const struct slice orcpts[] = {SLICE_LITERAL("rfc822;old+0@example.org"), SLICE_EMPTY};
+    static const uint8_t notifies[] = {DSN_NOTIFY_SUCCESS | DSN_NOTIFY_DELAY, 0};
+    static const struct smtpc_dsn_request dsn = {.has_ret = true,
+                                                 .envelope_id = SLICE_LITERAL("Q 1"),
+                                                 .orcpts = orcpts,
+                                                 .notifies = notifies};
+    static const struct scene scene = {
+        .name = "parameters of RFC 3461",
+        .steps = {HELLO, OFFER("250-DSN\r\n250 PIPELINING\r\n"),
+                  EXPECT("MAIL FROM:<sender@out.example> RET=HDRS ENVID=Q+201"),
+                  EXPECT("RCPT TO:<r0@example.org> NOTIFY=SUCCESS,DELAY "
+                         "ORCPT=rfc822;old+2B0@example.org"),
+                  EXPECT("RCPT TO:<r1@example.org>"), DATA, OK, OK, OK, GO, MESSAGE, OK, BYE, END},
+        .rcpt_count = 2,
+        .transaction = {.dsn = &dsn},
+        .rcpts = {TAKEN},
+        FINISHED,
+    };
+
+    stage_check(&scene, 1, false);
+}
+
 static void what_was_offered_can_be_read(void **state)
 {
     static const struct scene scene = {
@@ -657,6 +683,7 @@ int main(void)
         cmocka_unit_test(a_421_is_explained),
         cmocka_unit_test(recipients_are_told_one_by_one),
         cmocka_unit_test(extensions_are_used_as_offered),
+        cmocka_unit_test(what_is_asked_of_notices_is_said),
         cmocka_unit_test(what_was_offered_can_be_read),
         cmocka_unit_test(transactions_follow_each_other),
     };

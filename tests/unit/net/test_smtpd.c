@@ -56,7 +56,7 @@ static void a_message_by_data(void **state)
     client_expect(&client, "221.");
     assert_string_equal(client.out, "220 mx.example ESMTP ringpost\r\n"
                                     "250-mx.example\r\n250-PIPELINING\r\n250-SIZE 10000000\r\n"
-                                    "250-8BITMIME\r\n250-SMTPUTF8\r\n250-CHUNKING\r\n"
+                                    "250-8BITMIME\r\n250-DSN\r\n250-SMTPUTF8\r\n250-CHUNKING\r\n"
                                     "250 ENHANCEDSTATUSCODES\r\n"
                                     "250 2.1.0 sender ok\r\n250 2.1.5 recipient ok\r\n"
                                     "354 end data with <CR><LF>.<CR><LF>\r\n250 2.0.0 id 1\r\n"

@@ -47,7 +47,7 @@ static const struct event events[] = {
 
     {"bad sender", "MAIL FROM:<old\r\n", "501", EMPTY, NONE},
     {"bad parameter", "MAIL FROM:<old@b.example> SIZE=x\r\n", "501", EMPTY, NONE},
-    {"unknown parameter", "MAIL FROM:<old@b.example> RET=FULL\r\n", "555", EMPTY, NONE},
+    {"unknown parameter", "MAIL FROM:<old@b.example> X=1\r\n", "555", EMPTY, NONE},
     {"too large", "MAIL FROM:<old@b.example> SIZE=99999999\r\n", "552", EMPTY, NONE},
     {"sender refused", SENDER, "450", EMPTY, FAKE_BEGIN},
     {"nested sender", SENDER RCPT SENDER, "250 250 503", EMPTY, NONE},

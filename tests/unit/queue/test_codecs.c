@@ -207,6 +207,45 @@ static void envelope_with_terms(void **state)
     assert_int_equal(envelope_decode(slice_of(room, len), &out), E_DAMAGED);
 }
 
+/* NOTIFY of each recipient and RET, with terms and without; and a record without them is the same
+ * octets as ever. */
+static void envelope_with_what_is_asked_of_notices(void **state)
+{
+    uint8_t room[2048], rcpts[256];
+    struct envelope_rcpt asking = {.address = SLICE_LITERAL("a@one.example"),
+                                   .orcpt = SLICE_LITERAL("rfc822;a@x"),
+                                   .notify = 15};
+    struct envelope_rcpt silent = {.address = SLICE_LITERAL("b@two.example")}, rcpt;
+    struct envelope in, out;
+    struct wire_writer w;
+    struct wire_reader r;
+    size_t len;
+
+    envelope_sample(room, sizeof(room), &in);
+    assert_int_equal(room[4], 1);
+    wire_writer_init(&w, rcpts, sizeof(rcpts));
+    envelope_put_rcpt(&w, &asking);
+    envelope_put_rcpt(&w, &silent);
+    in.rcpts = slice_of(rcpts, wire_written(&w));
+    in.flags |= ENVELOPE_NOTIFY | ENVELOPE_RETURN_SAID;
+    wire_writer_init(&w, room, envelope_bytes_max(&in));
+    envelope_encode(&in, &w);
+    assert_false(w.failed);
+    len = wire_written(&w);
+    assert_int_equal(room[4], 4);
+    assert_int_equal(envelope_decode(slice_of(room, len), &out), 0);
+    assert_int_equal(out.flags, in.flags);
+    assert_int_equal(out.terms.len, 0);
+    wire_reader_init(&r, out.rcpts.data, out.rcpts.len);
+    assert_true(envelope_rcpt_next(&r, &rcpt));
+    assert_int_equal(rcpt.notify, 15);
+    assert_true(slice_equal(rcpt.orcpt, asking.orcpt) && slice_equal(rcpt.address, asking.address));
+    assert_true(envelope_rcpt_next(&r, &rcpt));
+    assert_int_equal(rcpt.notify, 0);
+    for (size_t cut = 0; cut < len; cut++)
+        assert_int_equal(envelope_decode(slice_of(room, cut), &out), E_DAMAGED);
+}
+
 static void envelope_counts_can_come_later(void **state)
 {
     uint8_t room[2048];
@@ -599,6 +638,7 @@ int main(void)
         cmocka_unit_test(envelope_cut_anywhere_is_damaged),
         cmocka_unit_test(envelope_with_other_bytes_is_safe),
         cmocka_unit_test(envelope_with_terms),
+        cmocka_unit_test(envelope_with_what_is_asked_of_notices),
         cmocka_unit_test(envelope_counts_can_come_later),
         cmocka_unit_test(envelope_of_a_null_sender),
         cmocka_unit_test(outcome_comes_back),
