@@ -150,16 +150,21 @@ static json_t *shares_of(const struct explain_row *row)
     return array;
 }
 
-static json_t *events_of(const struct explain_row *row)
+static const char *const event_kind_texts[] = {
+    [EVENT_ERROR] = "error",       [EVENT_MODE] = "mode",       [EVENT_DELIVERED] = "delivered",
+    [EVENT_DEFERRED] = "deferred", [EVENT_BOUNCED] = "bounced",
+};
+
+static json_t *events_of(const struct explain_row *row, enum event_series series)
 {
     json_t *array = json_array();
 
-    for (uint32_t i = 0; i < row->event_count; i++) {
-        const struct explain_event *event = &row->events[i];
+    for (uint32_t i = 0; i < row->event_counts[series]; i++) {
+        const struct explain_event *event = &row->events[series][i];
         json_t *object = json_object();
 
         json_object_set_new(object, "time", control_time(event->at_us));
-        json_object_set_new(object, "type", json_string(event->is_mode ? "mode" : "error"));
+        json_object_set_new(object, "type", json_string(event_kind_texts[event->kind]));
         json_object_set_new(object, "times", json_integer(event->times));
         json_object_set_new(object, "text", control_string(event->text));
         json_array_append_new(array, object);
@@ -190,7 +195,8 @@ static void describe(json_t *data, const struct explain_row *row)
     json_object_set_new(data, "lastError", control_string(row->last_error));
     json_object_set_new(data, "lastErrorTime", control_time(row->last_error_us));
     json_object_set_new(data, "share", shares_of(row));
-    json_object_set_new(data, "event", events_of(row));
+    json_object_set_new(data, "event", events_of(row, EVENTS_OF_QUEUE));
+    json_object_set_new(data, "rcptEvent", events_of(row, EVENTS_OF_RCPTS));
     json_object_set_new(data, "raise", limit != NULL ? json_string(limit) : json_null());
 }
 
@@ -207,6 +213,7 @@ static void describe_nothing(json_t *data, const struct verb_request *request)
     json_object_set_new(data, "reason", json_string(wait_reason_text(WAIT_NOTHING)));
     json_object_set_new(data, "share", json_array());
     json_object_set_new(data, "event", json_array());
+    json_object_set_new(data, "rcptEvent", json_array());
     json_object_set_new(data, "raise", json_null());
 }
 
@@ -241,9 +248,9 @@ static long long number_of(const json_t *data, const char *key)
     return (long long)json_integer_value(json_object_get(data, key));
 }
 
-static void put_events(const json_t *data, struct text_buffer *out)
+static void put_events(const json_t *data, const char *key, struct text_buffer *out)
 {
-    const json_t *events = json_object_get(data, "event");
+    const json_t *events = json_object_get(data, key);
 
     for (size_t i = 0; i < json_array_size(events); i++) {
         const json_t *event = json_array_get(events, i);
@@ -279,7 +286,8 @@ void control_explain_text(const json_t *data, struct text_buffer *out)
         text_format(out, "%s%5.1f %%  %s\n", i == 0 ? "while something waited lately:\n" : "",
                     json_real_value(json_object_get(share, "pct")), text_of(share, "reason"));
     }
-    put_events(data, out);
+    put_events(data, "event", out);
+    put_events(data, "rcptEvent", out);
     if (limit != NULL)
         text_format(out, "the receiver took everything meanwhile: %s can be raised\n", limit);
 }

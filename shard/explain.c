@@ -120,13 +120,14 @@ static void put_order(const struct shard *shard, const struct queue *queue, stru
              order->facts.reason);
 }
 
-static void add_events(const struct queue *queue, struct explain_row *row)
+static void add_events(const struct queue *queue, enum event_series series, struct explain_row *row)
 {
-    uint32_t skip = queue->event_count > EVENTS_SHOWN ? queue->event_count - EVENTS_SHOWN : 0;
+    uint32_t count = queue->series[series].count;
+    uint32_t skip = count > EVENTS_SHOWN ? count - EVENTS_SHOWN : 0;
 
-    list_for_each (link, &queue->events) {
+    list_for_each (link, &queue->series[series].events) {
         const struct event *event = container_of(link, struct event, link);
-        struct explain_event *shown = &row->events[row->event_count];
+        struct explain_event *shown = &row->events[series][row->event_counts[series]];
 
         if (skip > 0) {
             skip--;
@@ -134,9 +135,9 @@ static void add_events(const struct queue *queue, struct explain_row *row)
         }
         shown->at_us = event->at_us;
         shown->times = event->times;
-        shown->is_mode = event->kind == EVENT_MODE;
+        shown->kind = event->kind;
         memcpy(shown->text, event->text, sizeof(shown->text));
-        row->event_count++;
+        row->event_counts[series]++;
     }
 }
 
@@ -166,7 +167,8 @@ void explain_queue(struct shard *shard, struct report *report, const struct queu
     }
     put_order(shard, queue, row);
     put_hold(shard, queue, row);
-    add_events(queue, row);
+    add_events(queue, EVENTS_OF_QUEUE, row);
+    add_events(queue, EVENTS_OF_RCPTS, row);
     if (outlook_holds(shard, queue)) {
         row->reason = WAIT_RESOLVER;
         snprintf(row->order, sizeof(row->order), "breaker resolver/%u: %s", shard->number,

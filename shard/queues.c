@@ -131,7 +131,7 @@ struct queue *queues_obtain(struct shard *shard, struct slice domain, uint32_t v
     ready_init(&queue->ready);
     queue->reason_since_us = io_wall_us(shard->io);
     waits_init(&queue->waits, io_now_ns(shard->io));
-    list_init(&queue->events);
+    events_init_queue(queue);
     list_init(&queue->idle_link);
     list_init(&queue->lane_link);
     list_init(&queue->express_link);

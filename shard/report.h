@@ -155,7 +155,7 @@ struct queue_row {
 struct explain_event {
     uint64_t at_us;
     uint32_t times;
-    bool is_mode; /* else an error */
+    uint8_t kind; /* enum event_kind */
     char text[EVENT_TEXT_MAX];
 };
 
@@ -188,9 +188,9 @@ struct explain_row {
     uint32_t limit_used;
     uint32_t limit_top_count;                  /* of those, of the queue that has most … */
     char limit_top[REPORT_NAME_MAX];           /* … and its name; "" = none */
-    uint32_t event_count;                      /* the oldest first */
-    struct explain_event events[EVENTS_SHOWN]; /* of the last ones */
-    char order[640];                           /* WAIT_ORDER, WAIT_WARMUP: what holds it, and why */
+    uint32_t event_counts[EVENT_SERIES_COUNT]; /* the oldest first */
+    struct explain_event events[EVENT_SERIES_COUNT][EVENTS_SHOWN]; /* of the last ones */
+    char order[640]; /* WAIT_ORDER, WAIT_WARMUP: what holds it, and why */
     char last_error[256];
     uint64_t last_error_us;
 };

@@ -175,6 +175,26 @@ void settle_send_home(struct shard *shard, struct outcome_parcel *parcel)
         shard_post(shard, parcel->home, &parcel->request.parcel);
 }
 
+/* What track-recipient-events remembers. */
+static void note_event(struct shard *shard, struct queue *queue, const struct settle_facts *facts,
+                       const struct verdict *verdict, const struct fate *fate)
+{
+    char room[EVENT_TEXT_MAX];
+    struct text text = text_in(room, sizeof(room));
+
+    if (!queue->settings.track_recipient_events)
+        return;
+    text_put(&text, facts->address);
+    text_put_literal(&text, ": ");
+    text_put(&text, verdict_text(verdict));
+    text_end(&text);
+    events_note(shard, queue,
+                fate->kind == FATE_DELIVERED ? EVENT_DELIVERED
+                : fate->kind == FATE_BOUNCED ? EVENT_BOUNCED
+                                             : EVENT_DEFERRED,
+                room);
+}
+
 struct outcome_parcel *settle_rcpt(struct shard *shard, uint32_t queued_index,
                                    const struct settle_facts *facts, const struct verdict *verdict,
                                    const struct fate *fate)
@@ -194,6 +214,7 @@ struct outcome_parcel *settle_rcpt(struct shard *shard, uint32_t queued_index,
     queues_cool(queued);
     if (facts->connection && queued->cold.attempts < UINT16_MAX)
         queued->cold.attempts++;
+    note_event(shard, queue, facts, verdict, fate);
     parcel = make_outcome(shard, queued_index, facts, verdict, fate);
     parcel->returns_claim = was_hot;
     if (parcel->is_final)

@@ -379,8 +379,7 @@ struct queue {
     uint8_t local_enhanced[3]; /* likewise */
     uint32_t local_left;       /* recipients it still concerns */
     char last_error[200];
-    struct list events; /* what happened to it lately, see events.h */
-    uint32_t event_count;
+    struct event_series_of_queue series[EVENT_SERIES_COUNT]; /* what happened to it lately */
 };
 
 /* Whether the queue is this shard's; see migrate.c. */

@@ -545,6 +545,7 @@ struct conf_queue {
     bool ignore_pipelining;
     bool ignore_chunking;
     bool ignore_dsn;
+    bool track_recipient_events;
     enum conf_pipeline_across pipeline_across_messages;
     bool ignore_8bitmime;
     uint64_t queue_priority;  /* 0 to 100 */

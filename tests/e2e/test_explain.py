@@ -1,5 +1,6 @@
 """`ringpost explain`: what holds a queue back, told while it does, with the receiver's share in it."""
 from harness import send_message, until
+from test_peers import Receiver
 
 TEXT = b'From: a@sender.test\r\nSubject: why\r\n\r\nHello\r\n'
 
@@ -93,3 +94,25 @@ def test_what_happened_to_a_queue(world):
     changes = [event['text'] for event in events if event['type'] == 'mode']
     assert changes[-1].startswith('backoff: ') and 'normal' in changes
     assert ' mode, 1 times: backoff: ' in daemon.cli('explain', 'away.test/v').stdout
+
+
+def test_what_happened_to_recipients(world):
+    """track-recipient-events: each kind, the last fifty of them, apart from the queue's own events."""
+    receiver = Receiver(world, {'late@d.test': '450 4.2.1 busy', 'never@d.test': '550 5.1.1 no'})
+    daemon = world.daemon(f'{{base}}<domain *>\n    smtp-hosts [{receiver.address}]:2525\n'
+                          '    retry-after 1h\n    max-events-recorded 0\n'
+                          '    track-recipient-events yes\n</domain>\n').start()
+    for rcpt in 'late@d.test', 'never@d.test', *(f'{i}@d.test' for i in range(49)):
+        assert send_message(daemon.listen, 'a@s.test', [rcpt], TEXT)[0] == 250
+        if rcpt == 'never@d.test':
+            daemon.wait_for(20, bounced=1, deferred=1)
+    daemon.wait_for(20, delivered=49)
+    answer = daemon.ask('explain', 'd.test/v')
+    assert answer['event'] == []
+    events = answer['rcptEvent']
+    assert len(events) == 50
+    assert [event['type'] for event in events if event['text'].startswith('never@d.test: 550')] + \
+        [event['type'] for event in events if event['text'].startswith('late@d.test: 450')] == \
+        [{'never': 'bounced', 'late': 'deferred'}[events[0]['text'].split('@')[0]]]
+    assert {event['type'] for event in events[1:]} == {'delivered'}
+    assert 'delivered, 1 times: 7@d.test: 250' in daemon.cli('explain', 'd.test/v').stdout
