@@ -1,5 +1,6 @@
 #include "shard/notice.h"
 
+#include "core/base/err.h"
 #include "core/base/log.h"
 #include "core/mail/dsn.h"
 #include "core/mail/dsn_request.h"
@@ -8,6 +9,8 @@
 #include "shard/shard_int.h"
 
 #define RETRY_NS          1000000000ull
+/* So long notices wait for space. A spool that is full of mail which fails would wait for ever. */
+#define SPACE_WAIT_NS     60000000000ull
 /* Recipients that one notice speaks of. */
 #define RCPTS_MAX         64u
 /* Of the original that is brought back whole; of a larger one, its header. */
@@ -119,6 +122,28 @@ static void on_timer(struct io_timer *timer)
     write_put_off(shard);
 }
 
+/* Whether the spool has refused notices for want of space for so long that they are given up. */
+static bool is_without_space(struct shard *shard, int status)
+{
+    uint64_t now_ns = io_now_ns(shard->io);
+
+    if (status != E_LOW_SPACE)
+        return false;
+    if (shard->notices.full_since_ns == 0)
+        shard->notices.full_since_ns = now_ns;
+    return now_ns - shard->notices.full_since_ns >= SPACE_WAIT_NS;
+}
+
+/* What the notice would have told stands in the accounting. */
+static void give_up(struct shard *shard, struct notice *notice)
+{
+    if (shard->notices.given_up++ == 0)
+        log_error("no space for notices: senders are not told of failures until there is some");
+    release(shard, &notice->held);
+    message_free(notice->message);
+    slab_free(&shard->notices.slab, notice->index);
+}
+
 void notice_on_appended(struct shard *shard, struct message *message)
 {
     struct notice *notice = slab_at(&shard->notices.slab, message->home);
@@ -127,9 +152,13 @@ void notice_on_appended(struct shard *shard, struct message *message)
     shard->append_count--;
     home_unreserve(shard, 1);
     if (message->append.status < 0) {
-        wait(shard, notice);
+        if (is_without_space(shard, message->append.status))
+            give_up(shard, notice);
+        else
+            wait(shard, notice);
         return;
     }
+    shard->notices.full_since_ns = 0;
     shard->notices.written++;
     shard->totals.accepted_messages++;
     shard->totals.accepted_rcpts += message->envelope.rcpt_count;

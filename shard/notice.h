@@ -7,8 +7,10 @@
  * and a crash between the two repeats the attempt and the notice: at most one double each crash.
  * Recipients of one transaction that fail share a notice. One that the spool does not take waits
  * and is tried again each second, and so is one that finds no memory, then without the original;
- * while many wait, no delivery is started. A stop leaves what waits undone: the log knows no
- * outcome, and the attempt is made again after the start.
+ * while many wait, no delivery is started. When the spool has had no space for notices for a
+ * minute, they are given up until it has: each outcome holds space that only its end sets free. A
+ * stop leaves what waits undone: the log knows no outcome, and the attempt is made again after the
+ * start.
  *
  * Nothing is written for the null sender, for mail that was written here, or for what an operator
  * deleted. All of it belongs to the shard's thread; mail that nobody wants a notice of costs a
@@ -55,6 +57,9 @@ struct notices {
     struct io_timer timer; /* what waits is tried again */
     uint64_t written;      /* durable */
     uint64_t lost;         /* copies for which there was no memory */
+    uint64_t given_up;     /* for which there was no space for a minute */
+    uint64_t
+        full_since_ns; /* the first refusal for want of space since one was written; 0 = none */
 };
 
 /* More than this many notices that are not durable yet: no further delivery is started. */

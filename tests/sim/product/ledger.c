@@ -211,10 +211,13 @@ bool ledger_is_complete(const struct ledger *ledger)
 
 uint32_t ledger_check(struct ledger *ledger)
 {
+    uint64_t given_up = 0;
+
     for (uint32_t i = 0; i < ledger->count; i++)
         if (ledger->messages[i].answered_ns && !message_is_complete(&ledger->messages[i]))
             ledger_violation(ledger, i, "LOST: answered 250, neither delivered nor refused");
-        else if (ledger->messages[i].answered_ns && lacks_notice(&ledger->messages[i]))
+        else if (ledger->messages[i].answered_ns && lacks_notice(&ledger->messages[i]) &&
+                 given_up++ >= ledger->notices_given_up)
             ledger_violation(ledger, i, "refused, and its sender was never told");
     return ledger->violations;
 }

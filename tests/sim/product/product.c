@@ -152,6 +152,7 @@ static void count_done(struct product *product)
         events->chunks_fed += product->shards[i]->chunk_counts.fed;
         events->chunks_moved += product->shards[i]->chunk_counts.moved;
         events->sessions_moved += product->shards[i]->totals.sessions_moved;
+        events->notices_given_up += product->shards[i]->notices.given_up;
     }
 }
 

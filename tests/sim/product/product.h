@@ -39,6 +39,7 @@
     X(token_waits, "messages read back that waited for a token with their connection")             \
     X(cold_reads, "messages read back from the log")                                               \
     X(sessions_moved, "injectors' connections, to a shard with fewer")                             \
+    X(notices_given_up, "for want of space")                                                       \
     X(chunks_written, "of messages larger than one")                                               \
     X(chunks_dropped, "messages given up after some of their chunks were durable")                 \
     X(chunks_fed, "read while their message was sent")                                             \
