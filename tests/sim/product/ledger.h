@@ -64,7 +64,7 @@ struct ledger {
     uint32_t violations;
     uint32_t doubles_excused;
     uint64_t notices_given_up; /* by the product, for want of space: so many may be missing */
-    uint32_t notices; /* recipients whose failure was told */
+    uint32_t notices;          /* recipients whose failure was told */
     uint32_t notices_doubled;
     bool is_quiet; /* count violations without printing: a planted bug is on */
 };
