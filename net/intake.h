@@ -33,8 +33,25 @@ struct intake_client {
     struct slice helo;
     struct slice type;                /* how it comes, for accounting: a constant; empty = "smtp" */
     bool esmtp;                       /* EHLO rather than HELO */
+    bool is_secured;                  /* by TLS */
+    const char *user;                 /* who logged in, or NULL; kept by the process */
     const struct conf_source *source; /* settings as they were when admit() let the client in */
-    const char *listener_source;      /* the listener's named source, or NULL */
+    const char *listener_source;      /* the listener's named source, or the user's, or NULL */
+};
+
+/* Somebody says who they are. */
+struct intake_login {
+    struct slice user;      /* at most 255 octets, as the secret */
+    struct slice secret;    /* the password, or the digest of CRAM-MD5 */
+    struct slice challenge; /* of CRAM-MD5; empty = the secret is the password */
+};
+
+/* Who it is. Pointers to settings live while the call runs. */
+struct intake_identity {
+    const char *user;                 /* lives as long as the process; NULL = the reply says no */
+    const char *source_name;          /* the named source that counts from now on; likewise */
+    const struct conf_source *source; /* its settings for this client */
+    struct intake_reply reply;
 };
 
 /* RFC 3461 4.3: what failure notices bring back. */
@@ -67,6 +84,9 @@ typedef void intake_resume_fn(void *asker, uint64_t cookie);
 /* Of write: the octets were taken, but their like comes faster than it can be stored. */
 #define INTAKE_PAUSE 1
 
+/* identity->reply is for the client in any case. */
+typedef void intake_login_fn(void *asker, uint64_t cookie, const struct intake_identity *identity);
+
 /* What a session has to say for the log, where its source wants that. */
 enum intake_note {
     INTAKE_NOTE_CONNECTED,
@@ -88,6 +108,10 @@ struct intake_ops {
     int (*admit)(void *taker, const struct ipaddr_port *peer, const struct ipaddr_port *local,
                  const char *listener_source, const struct conf_source **ret_source,
                  uint64_t *ret_pass, struct intake_reply *ret_reply);
+    /* Whether these words are right. The answer comes exactly once, now or later, also when the
+     * client has gone. NULL: nobody can log in. */
+    void (*login)(void *taker, const struct intake_client *client, const struct intake_login *login,
+                  intake_login_fn *answer, void *asker, uint64_t cookie);
     /* The session that admit let in has ended. */
     void (*leave)(void *taker, uint64_t pass);
     /* 0 and a message, or negative and *ret_reply says why (452, 421, 550 …). sender->text is empty

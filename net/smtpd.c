@@ -21,7 +21,7 @@
 #define ACCEPT_RETRY_NS     (100 * NS_PER_MS)
 #define ERROR_COUNT_DEFAULT 20
 #define TEXT_OCTETS_DEFAULT 1000
-#define BUFFERS_PER_SESSION 2
+#define BUFFERS_PER_SESSION 3
 
 struct listener {
     struct list link;
@@ -254,7 +254,7 @@ static input_fn *const inputs[SMTPD_STATE_COUNT] = {
     [SMTPD_READY] = smtpd_command_input, [SMTPD_MAIL] = smtpd_command_input,
     [SMTPD_RCPT] = smtpd_command_input,  [SMTPD_DATA] = smtpd_data_input,
     [SMTPD_CHUNK] = smtpd_chunk_input,   [SMTPD_CHUNKED] = smtpd_command_input,
-    [SMTPD_LEAVING] = linger_input,
+    [SMTPD_AUTH] = smtpd_command_input,  [SMTPD_LEAVING] = linger_input,
 };
 
 static bool takes_input(const struct smtpd_session *session)
@@ -346,7 +346,7 @@ static void on_end(struct stream *stream, int32_t reason)
     session->peer_ended = true;
     if (reason < 0) {
         smtpd_close(session);
-    } else if (session->state != SMTPD_WAIT) {
+    } else if (session->state != SMTPD_WAIT && session->state != SMTPD_LOGIN) {
         /* What was answered still goes out; a half message is dropped. */
         if (session->state != SMTPD_LEAVING)
             smtpd_leave(session, false);
@@ -479,6 +479,7 @@ static void on_closed(struct stream *stream)
         slab_free(&server->buffers, session->replies_index);
     if (session->line != NULL)
         slab_free(&server->buffers, session->line_index);
+    smtpd_auth_drop(session);
     if (session->admitted) {
         if (session->source.log_connections)
             smtpd_note(session, INTAKE_NOTE_GONE, SLICE_EMPTY);

@@ -221,6 +221,7 @@ static void on_ehlo(struct smtpd_session *session, struct slice arguments)
 {
     char size[32] = "";
     char lines[SMTPD_REPLY_ROOM];
+    struct slice offer = smtpd_auth_offer(session);
     int len;
 
     if (!take_helo(session, arguments, true))
@@ -228,12 +229,14 @@ static void on_ehlo(struct smtpd_session *session, struct slice arguments)
     if (session->source.max_message_bytes != CONF_UNLIMITED)
         snprintf(size, sizeof(size), " %llu",
                  (unsigned long long)session->source.max_message_bytes);
-    len = snprintf(lines, sizeof(lines),
-                   "250-%.255s\r\n250-PIPELINING\r\n250-SIZE%s\r\n250-8BITMIME\r\n250-DSN\r\n%s%s"
-                   "250 ENHANCEDSTATUSCODES\r\n",
-                   session->server->options.host_name, size,
-                   session->source.allow_smtputf8 ? "250-SMTPUTF8\r\n" : "",
-                   session->source.allow_chunking ? "250-CHUNKING\r\n" : "");
+    len = snprintf(
+        lines, sizeof(lines),
+        "250-%.255s\r\n250-PIPELINING\r\n250-SIZE%s\r\n250-8BITMIME\r\n250-DSN\r\n%s%s%s%.*s%s"
+        "250 ENHANCEDSTATUSCODES\r\n",
+        session->server->options.host_name, size,
+        session->source.allow_smtputf8 ? "250-SMTPUTF8\r\n" : "",
+        session->source.allow_chunking ? "250-CHUNKING\r\n" : "", offer.len > 0 ? "250-AUTH" : "",
+        (int)offer.len, (const char *)offer.data, offer.len > 0 ? "\r\n" : "");
     smtpd_put(session, lines, (size_t)len);
 }
 
@@ -442,7 +445,7 @@ static const struct verb {
     {"VRFY", ANYWHERE, on_vrfy},
     {"HELP", ANYWHERE, on_help},
     {"EXPN", ANYWHERE, on_known},
-    {"AUTH", ANYWHERE, on_known},
+    {"AUTH", ANYWHERE, smtpd_on_auth},
     {"ETRN", ANYWHERE, on_known},
     {"TURN", ANYWHERE, on_known},
 };
@@ -500,6 +503,14 @@ static bool has_control(struct slice line)
     return found;
 }
 
+/* The line without the secret that AUTH may bring along. */
+static struct slice fit_to_log(struct slice line, struct slice word, struct slice arguments)
+{
+    if (!slice_equal_nocase(word, SLICE_LITERAL("AUTH")))
+        return line;
+    return slice_of(line.data, (size_t)(arguments.data - line.data) + slice_find(arguments, ' '));
+}
+
 /* line: with its LF. */
 static void run_line(struct smtpd_session *session, struct slice line)
 {
@@ -509,6 +520,11 @@ static void run_line(struct smtpd_session *session, struct slice line)
 
     smtpd_touch(session);
     line.len--;
+    if (session->state == SMTPD_AUTH) {
+        smtpd_auth_line(session, slice_of(line.data, line.len - (line.len > 0 &&
+                                                                 line.data[line.len - 1] == '\r')));
+        return;
+    }
     if (line.len > 0 && line.data[line.len - 1] == '\r') {
         line.len--;
     } else {
@@ -519,10 +535,10 @@ static void run_line(struct smtpd_session *session, struct slice line)
         smtpd_fail(session, SMTPD_BAD_LINE);
         return;
     }
-    if (session->source.log_commands)
-        smtpd_note(session, INTAKE_NOTE_COMMAND, line);
     word = slice_of(line.data, slice_find(line, ' '));
     arguments = slice_trim(slice_after(line, word.len));
+    if (session->source.log_commands)
+        smtpd_note(session, INTAKE_NOTE_COMMAND, fit_to_log(line, word, arguments));
     if (word.len == 4) {
         folded = fold_word(word.data);
         for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++) {

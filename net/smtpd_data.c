@@ -15,18 +15,10 @@ static const uint8_t bad_findings = BODY_BARE_CR | BODY_BARE_LF | BODY_NUL;
 
 /* ---- The taker's side ------------------------------------------------------------------------ */
 
-static uint64_t cookie_of(const struct smtpd_session *session)
-{
-    struct slab_handle handle = slab_handle(&session->server->sessions_slab, session->index);
-
-    return (uint64_t)handle.generation << 32 | handle.index;
-}
-
 static void on_answer(void *asker, uint64_t cookie, const struct intake_reply *reply)
 {
     struct smtpd *server = asker;
-    struct slab_handle handle = {(uint32_t)cookie, (uint32_t)(cookie >> 32)};
-    struct smtpd_session *session = slab_get(&server->sessions_slab, handle);
+    struct smtpd_session *session = smtpd_of_cookie(server, cookie);
 
     if (session == NULL || session->state != SMTPD_WAIT)
         return;
@@ -47,8 +39,7 @@ static void on_answer(void *asker, uint64_t cookie, const struct intake_reply *r
 static void on_resume(void *asker, uint64_t cookie)
 {
     struct smtpd *server = asker;
-    struct slab_handle handle = {(uint32_t)cookie, (uint32_t)(cookie >> 32)};
-    struct smtpd_session *session = slab_get(&server->sessions_slab, handle);
+    struct smtpd_session *session = smtpd_of_cookie(server, cookie);
     uint64_t now_ns = io_now_ns(server->io);
 
     if (session == NULL || !session->is_held)
@@ -72,7 +63,7 @@ static void finish(struct smtpd_session *session)
     smtpd_enter(session, SMTPD_WAIT);
     session->message = NULL;
     session->server->intake->finish(message, &facts, on_answer, session->server,
-                                    cookie_of(session));
+                                    smtpd_cookie(session));
 }
 
 /* A message that was refused by us before the taker had all of it. */
@@ -91,7 +82,7 @@ static bool start_body(struct smtpd_session *session, unsigned scan_flags)
     struct intake_reply reply = {0};
 
     if (session->server->intake->start_body(session->message, &session->client, on_resume,
-                                            session->server, cookie_of(session), &reply) < 0) {
+                                            session->server, smtpd_cookie(session), &reply) < 0) {
         if (smtpd_pass_on(session, &reply))
             smtpd_reset(session);
         return false;

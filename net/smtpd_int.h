@@ -5,6 +5,7 @@
  *   NEW → START → READY → MAIL → RCPT → DATA → WAIT → READY
  *                             RCPT → CHUNK ⇄ CHUNKED, CHUNK → WAIT
  *   a refused BDAT: START, READY, MAIL, RCPT, CHUNKED → CHUNK (octets thrown away) → START, READY
+ *   READY → AUTH ⇄ AUTH → LOGIN → READY, AUTH → READY
  *   RSET, EHLO and every failed step → READY, with nothing left of the transaction (A12)
  *   every state → LEAVING (the last reply leaves) → CLOSING; every state → CLOSING
  */
@@ -20,7 +21,9 @@
 #define SMTPD_STATE_TABLE(X)                                                                       \
     X(NEW, GREETING, TO(START) | TO(LEAVING))                                                      \
     X(START, COMMAND, TO(START) | TO(READY) | TO(CHUNK) | TO(LEAVING))                             \
-    X(READY, COMMAND, TO(READY) | TO(MAIL) | TO(CHUNK) | TO(LEAVING))                              \
+    X(READY, COMMAND, TO(READY) | TO(AUTH) | TO(MAIL) | TO(CHUNK) | TO(LEAVING))                   \
+    X(AUTH, COMMAND, TO(AUTH) | TO(LOGIN) | TO(READY) | TO(LEAVING))                               \
+    X(LOGIN, NONE, TO(READY) | TO(LEAVING))                                                        \
     X(MAIL, COMMAND, TO(READY) | TO(RCPT) | TO(CHUNK) | TO(LEAVING))                               \
     X(RCPT, COMMAND, TO(READY) | TO(RCPT) | TO(DATA) | TO(CHUNK) | TO(LEAVING))                    \
     X(DATA, OCTETS, TO(READY) | TO(WAIT) | TO(LEAVING))                                            \
@@ -58,11 +61,16 @@ enum smtpd_state {
     X(SMTPD_LINE_TOO_LONG, "500 5.5.2 line too long, closing connection")                          \
     X(SMTPD_BAD_ARGUMENT, "501 5.5.4 syntax error in argument")                                    \
     X(SMTPD_BAD_SIZE, "501 5.5.4 bad chunk size, closing connection")                              \
+    X(SMTPD_AUTH_CANCELLED, "501 5.7.0 login given up")                                            \
+    X(SMTPD_AUTH_MALFORMED, "501 5.5.2 this is no answer in base64")                               \
     X(SMTPD_BAD_PARAM, "501 5.5.4 bad or repeated parameter")                                      \
     X(SMTPD_BAD_SENDER, "501 5.1.7 bad sender address syntax")                                     \
     X(SMTPD_BAD_RCPT, "501 5.1.3 bad recipient address syntax")                                    \
     X(SMTPD_NOT_OFFERED, "502 5.5.1 command not implemented")                                      \
     X(SMTPD_BAD_ORDER, "503 5.5.1 bad sequence of commands")                                       \
+    X(SMTPD_NO_MECHANISM, "504 5.5.4 no such mechanism here")                                      \
+    X(SMTPD_WRONG_LOGIN, "535 5.7.8 user or password is wrong")                                    \
+    X(SMTPD_NEEDS_TLS, "538 5.7.11 this login needs an encrypted connection")                      \
     X(SMTPD_NO_RCPT, "554 5.5.1 no valid recipients")                                              \
     X(SMTPD_TOO_BIG, "552 5.3.4 message size exceeds the limit")                                   \
     X(SMTPD_RCPTS_FAIL, "552 5.5.3 too many recipients, the message is refused")                   \
@@ -83,6 +91,8 @@ enum smtpd_reply_id {
 #define SMTPD_BUFFER_BYTES 2048
 /* Room for the largest reply (EHLO) and a 421 behind it. */
 #define SMTPD_REPLY_ROOM   768
+
+struct auth_server;
 
 struct smtpd_session {
     struct smtpd *server;
@@ -121,6 +131,8 @@ struct smtpd_session {
     uint32_t replies_sending;
     uint32_t line_index;
     uint32_t line_filled;
+    struct auth_server *auth; /* a login in the making, in a buffer of its own, or NULL */
+    uint32_t auth_index;
     struct iovec replies_iov;
     struct io_timer timer;
     struct stream stream;
@@ -179,6 +191,36 @@ static inline void smtpd_note(struct smtpd_session *session, enum intake_note ki
 
 /* smtpd_command.c: each returns the octets used; 0 = none can be used now. */
 size_t smtpd_command_input(struct smtpd_session *session, const uint8_t *data, size_t len);
+
+/* smtpd_auth.c */
+/* " PLAIN LOGIN CRAM-MD5", those that may be used now; empty = AUTH is not to be had. */
+struct slice smtpd_auth_offer(const struct smtpd_session *session);
+void smtpd_on_auth(struct smtpd_session *session, struct slice arguments);
+/* In AUTH: the client's answer, without its end. */
+void smtpd_auth_line(struct smtpd_session *session, struct slice line);
+/* Wipes what is kept of a login. */
+void smtpd_auth_drop(struct smtpd_session *session);
+/* Whether nobody can read along. */
+static inline bool smtpd_is_encrypted(const struct smtpd_session *session)
+{
+    return session->client.is_secured;
+}
+
+/* Which of all sessions this one is, for answers that come later. */
+static inline uint64_t smtpd_cookie(const struct smtpd_session *session)
+{
+    struct slab_handle handle = slab_handle(&session->server->sessions_slab, session->index);
+
+    return (uint64_t)handle.generation << 32 | handle.index;
+}
+
+/* NULL when it is gone. */
+static inline struct smtpd_session *smtpd_of_cookie(struct smtpd *server, uint64_t cookie)
+{
+    struct slab_handle handle = {(uint32_t)cookie, (uint32_t)(cookie >> 32)};
+
+    return slab_get(&server->sessions_slab, handle);
+}
 
 /* smtpd_data.c */
 size_t smtpd_data_input(struct smtpd_session *session, const uint8_t *data, size_t len);

@@ -14,14 +14,16 @@
  * must fetch. Version 2 has str16 headers at the end and is written only where there are any;
  * version 3, of messages with terms, has str16 headers and str16 terms. Version 4, where NOTIFY or
  * RET was said, is like 3, and terms may be empty; the upper four bits of the length of an orcpt
- * are that recipient's NOTIFY.
+ * are that recipient's NOTIFY. Version 5, of messages of users
+ * who logged in, is like 4, with str16 user behind that.
  */
 #define ENVELOPE_VERSION         1
 #define ENVELOPE_VERSION_HEADERS 2
 #define ENVELOPE_VERSION_TERMS   3
 #define ENVELOPE_VERSION_NOTIFY  4
+#define ENVELOPE_VERSION_USER    5
 #define NOTIFY_SHIFT             12
-#define ENVELOPE_FIXED_BYTES     (4 + 1 + 8 + 8 + 5 * 4 + 2 * 17 + 7 * 2 + 4 + 2 + 2)
+#define ENVELOPE_FIXED_BYTES     (4 + 1 + 8 + 8 + 5 * 4 + 2 * 17 + 7 * 2 + 4 + 2 + 2 + 2)
 
 void envelope_put_rcpt(struct wire_writer *w, const struct envelope_rcpt *rcpt)
 {
@@ -83,11 +85,13 @@ size_t envelope_bytes_max(const struct envelope *envelope)
     return ENVELOPE_FIXED_BYTES + envelope->sender.len + envelope->vmta.len + envelope->pool.len +
            envelope->job_id.len + envelope->envelope_id.len + envelope->source_type.len +
            envelope->client_helo.len + envelope->rcpts.len + envelope->headers.len +
-           envelope->terms.len;
+           envelope->terms.len + envelope->user.len;
 }
 
 static uint8_t version_of(const struct envelope *envelope)
 {
+    if (envelope->user.len > 0)
+        return ENVELOPE_VERSION_USER;
     if (envelope->flags & (ENVELOPE_NOTIFY | ENVELOPE_RETURN_SAID))
         return ENVELOPE_VERSION_NOTIFY;
     if (envelope->terms.len > 0)
@@ -128,6 +132,8 @@ void envelope_encode(const struct envelope *envelope, struct wire_writer *w)
         wire_put_str16(w, envelope->headers);
     if (version_of(envelope) >= ENVELOPE_VERSION_TERMS)
         wire_put_str16(w, envelope->terms);
+    if (envelope->user.len > 0)
+        wire_put_str16(w, envelope->user);
     if (w->failed)
         return;
     bytes = (size_t)(w->at - start);
@@ -177,7 +183,7 @@ int envelope_decode(struct slice data, struct envelope *ret_envelope)
         return E_DAMAGED;
     wire_reader_init(&r, data.data + 4, e.encoded_bytes - 4);
     version = wire_get_u8(&r);
-    if (version < ENVELOPE_VERSION || version > ENVELOPE_VERSION_NOTIFY)
+    if (version < ENVELOPE_VERSION || version > ENVELOPE_VERSION_USER)
         return E_DAMAGED;
     e.message_id = wire_get_u64(&r);
     e.accepted_us = wire_get_u64(&r);
@@ -200,6 +206,8 @@ int envelope_decode(struct slice data, struct envelope *ret_envelope)
         e.headers = wire_get_str16(&r);
     if (version >= ENVELOPE_VERSION_TERMS)
         e.terms = wire_get_str16(&r);
+    if (version == ENVELOPE_VERSION_USER)
+        e.user = wire_get_str16(&r);
     if (r.failed || wire_left(&r) != 0)
         return E_DAMAGED;
     if (e.rcpt_count > ENVELOPE_RCPT_COUNT_MAX || !rcpts_fit(&e))

@@ -47,6 +47,7 @@ struct envelope {
     struct slice rcpts;     /* encoded recipients; walk with envelope_rcpt_next */
     struct slice headers;   /* that accounting files quote, see core/obs/noted_header.h */
     struct slice terms;     /* encoded, see terms.h; empty = the settings of its queues hold */
+    struct slice user;      /* who logged in to hand it over, or empty */
     uint32_t encoded_bytes; /* of the whole envelope, set by decode */
 };
 

@@ -238,7 +238,8 @@ static enum gate_answer count_rcpts(struct gate *gate, const struct gate_ask *as
     count->is_refusing = sum + ask->rcpt_count > ask->limit;
     if (count->is_refusing)
         return was_refusing ? GATE_NO : GATE_NO_FIRST;
-    count->parts[count->part % (GATE_SPANS + 1)] += ask->rcpt_count;
+    if (ask->kind == GATE_COUNT)
+        count->parts[count->part % (GATE_SPANS + 1)] += ask->rcpt_count;
     return GATE_YES;
 }
 
@@ -253,6 +254,7 @@ void gate_decide(struct gate *gate, struct gate_ask *ask, uint64_t now_ms)
         ask->answer = GATE_YES;
         break;
     case GATE_COUNT:
+    case GATE_LOOK:
         ask->answer = count_rcpts(gate, ask, now_ms);
         break;
     }

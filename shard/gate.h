@@ -1,7 +1,7 @@
 /*
  * gate: what must be asked in one place before a message is taken, whichever shard it came in on:
  * whether its recipients have had it already (dedup-window), and whether its source may inject so
- * many (max-rcpt-in-rate).
+ * many (max-rcpt-in-rate). Failed logins are counted here too (login.h).
  *
  * Who is asked follows from a hash, so nothing about it is agreed. A question is a parcel that its
  * asker lends and that comes back as the answer; where asker and asked are one shard no parcel
@@ -35,7 +35,8 @@ struct gate_key {
 enum gate_kind {
     GATE_CLAIM,  /* of the keys: which are known? The others become pending */
     GATE_SETTLE, /* what this message claimed is known from now on, or is nothing */
-    GATE_COUNT,  /* recipients more, if they may be */
+    GATE_COUNT,  /* recipients more, if they may be; failed logins likewise */
+    GATE_LOOK,   /* could so many more be counted? */
 };
 
 enum gate_answer {
@@ -50,6 +51,8 @@ enum gate_answer {
 struct gate_ask {
     struct parcel parcel;
     void *context; /* the asker's */
+    /* Who gets the answer; NULL = the message that is the context. */
+    void (*on_answer)(struct gate_ask *ask);
     struct gate_key *keys;
     uint32_t key_count;
     uint32_t rcpt_count;

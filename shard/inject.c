@@ -265,6 +265,7 @@ static int intake_begin(void *taker, const struct intake_client *client,
     intake->listener_source = client->listener_source;
     intake->type = client->type.len > 0 ? client->type : SLICE_LITERAL("smtp");
     intake->is_esmtp = client->esmtp;
+    intake->user = client->user;
     follow_source(shard, client, &intake->source);
     *ret_message = intake;
     return 0;
@@ -293,11 +294,13 @@ static int may_relay(const struct intake_message *intake, struct slice rcpt,
 {
     const struct slice *targets;
 
-    if (intake->source.always_allow_relaying && !intake->source.require_auth)
+    bool may_send = !intake->source.require_auth || intake->user;
+
+    if (intake->source.always_allow_relaying && may_send)
         return 0;
     if (inject_lists_relay(intake, rcpt) || conf_alias(intake->shard->conf, rcpt, &targets) > 0)
         return 0;
-    if (intake->source.require_auth)
+    if (!may_send)
         /* RFC 4954 section 6. To take the mail all the same would make an open relay. */
         inject_reply(ret_reply, 530, 7, 0, "authentication required");
     else if (conf_global(intake->shard->conf)->relay_debug)
@@ -385,6 +388,7 @@ static void fill_envelope(struct intake_message *intake, struct slice rcpts)
         .client_helo = intake->helo,
         .rcpts = rcpts,
         .headers = intake->headers,
+        .user = intake->user ? slice_str(intake->user) : SLICE_EMPTY,
     };
 }
 
@@ -665,6 +669,7 @@ const struct intake_ops inject_intake = {
     .note = inject_note,
     .arrive = door_arrive,
     .admit = intake_admit,
+    .login = login_ask,
     .leave = intake_leave,
     .begin = intake_begin,
     .add_rcpt = intake_add_rcpt,
@@ -678,6 +683,7 @@ void inject_init(struct shard *shard)
 {
     gate_init(&shard->gate);
     inject_sign_init(shard);
+    login_init(shard);
     slab_init(&shard->intakes, sizeof(struct intake_message), shard->limits.session_count_max * 2);
 }
 
@@ -686,5 +692,6 @@ void inject_fini(struct shard *shard)
     regex_scratch_free(shard->patterns_scratch);
     inject_sign_fini(shard);
     slab_fini(&shard->intakes);
+    login_fini(shard);
     gate_fini(&shard->gate);
 }

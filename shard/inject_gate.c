@@ -13,22 +13,33 @@ static void step(struct intake_message *intake);
 
 static void on_answer(struct intake_message *intake);
 
-static void dispatch(struct intake_message *intake, uint64_t hash)
+static void pass_answer(struct gate_ask *ask)
 {
-    struct gate_ask *ask = &intake->gate.ask;
-    struct shard *shard = intake->shard;
+    if (ask->on_answer)
+        ask->on_answer(ask);
+    else
+        on_answer(ask->context);
+}
+
+void inject_gate_dispatch(struct shard *shard, struct gate_ask *ask, uint64_t hash)
+{
     uint16_t owner = (uint16_t)(hash_u64(hash) % shard->count);
 
-    ask->context = intake;
     ask->asker = shard->number;
     if (owner == shard->number) {
         gate_decide(&shard->gate, ask, io_now_ns(shard->io) / 1000000);
-        on_answer(intake);
+        pass_answer(ask);
         return;
     }
     shard->append_count++;
     ask->parcel = (struct parcel){.kind = SHARD_GATE_ASK, .from = shard->number};
     shard_post(shard, owner, &ask->parcel);
+}
+
+static void dispatch(struct intake_message *intake, uint64_t hash)
+{
+    intake->gate.ask.context = intake;
+    inject_gate_dispatch(intake->shard, &intake->gate.ask, hash);
 }
 
 void inject_on_gate_parcel(struct shard *shard, struct gate_ask *ask)
@@ -41,7 +52,7 @@ void inject_on_gate_parcel(struct shard *shard, struct gate_ask *ask)
     }
     must(shard->append_count > 0);
     shard->append_count--;
-    on_answer(ask->context);
+    pass_answer(ask);
 }
 
 /* ---- Claims ---------------------------------------------------------------------------------- */
@@ -199,6 +210,8 @@ static void on_answer(struct intake_message *intake)
     case GATE_SETTLE:
         inject_end(intake);
         break;
+    case GATE_LOOK:
+        must(false);
     }
 }
 

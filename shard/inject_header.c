@@ -237,18 +237,21 @@ static int choose_route(struct decision *decision)
     return 0;
 }
 
-/* Nobody has logged in, so {auth} is nobody. */
-static struct slice job_prefix(const struct conf_source *source)
+/* {auth} is the user, or nobody where none has logged in. */
+static struct slice job_prefix(const struct decision *decision)
 {
-    struct slice prefix = source->jobid_prefix ? slice_str(source->jobid_prefix) : SLICE_EMPTY;
+    const char *text = decision->source->jobid_prefix, *user = decision->intake->user;
+    struct slice prefix = text ? slice_str(text) : SLICE_EMPTY;
 
-    return slice_equal_nocase(prefix, SLICE_LITERAL("{auth}")) ? SLICE_EMPTY : prefix;
+    if (!slice_equal_nocase(prefix, SLICE_LITERAL("{auth}")))
+        return prefix;
+    return user ? slice_str(user) : SLICE_EMPTY;
 }
 
 static int take_job(struct decision *decision)
 {
     const struct header_want *job = found(decision, WANT_JOB);
-    struct slice prefix = job_prefix(decision->source);
+    struct slice prefix = job_prefix(decision);
     struct text room = text_in(decision->job_id, sizeof(decision->job_id));
     char value[JOB_ID_BYTES_MAX];
     int len;

@@ -98,6 +98,7 @@ struct intake_message {
     bool is_looping;
     bool is_header_done; /* loops were looked for while the header was held */
     bool is_esmtp;
+    const char *user; /* who logged in, or NULL; lives as long as the process */
     struct intake_chunks chunks;
     struct intake_hold hold;
     struct intake_signing *signing; /* NULL = it is not signed */
@@ -167,6 +168,8 @@ void inject_gate_note(struct intake_message *intake, struct slice job_id, struct
 void inject_gate_pass(struct intake_message *intake);
 /* True when a question is out, or was answered, that ends the intake. */
 bool inject_gate_settle(struct intake_message *intake, bool is_accepted);
+/* Asks the gate where that hash has its place; the answer comes to ask->on_answer, now or later. */
+void inject_gate_dispatch(struct shard *shard, struct gate_ask *ask, uint64_t hash);
 void inject_gate_release(struct intake_message *intake);
 
 /* inject_lists.c: only for sources that have lists */

@@ -18,6 +18,8 @@ static void put_client(struct text *line, const struct intake_message *intake)
     text_put_str(line, intake->flags & ENVELOPE_SMTPUTF8 ? "UTF8SMTP"
                        : intake->is_esmtp                ? "ESMTP"
                                                          : "SMTP");
+    if (intake->user) /* RFC 3848 */
+        text_put_char(line, 'A');
 }
 
 /* The message's id, with what tells machines apart that count alike. */

@@ -204,8 +204,8 @@ static void draw_on(struct shard *shard, struct draws *draws, const struct conf_
         add_draw(shard, draws, &key, PURSE_OCTETS);
 }
 
-/* Whether what the limit counts by is known of the message. Nobody logs in yet, so none counts by
- * users. */
+/* Whether what the limit counts by is known of the message: nobody is the user of mail that came
+ * without a login. */
 static bool is_known(const struct conf_limit *limit, const struct rates_way *way,
                      const struct scope_facts *facts)
 {
@@ -213,7 +213,7 @@ static bool is_known(const struct conf_limit *limit, const struct rates_way *way
         return false;
     if (!conf_limit_is_of_message(limit))
         return true;
-    return way->message && (limit->scopes & CONF_SCOPE_USER) == 0 &&
+    return way->message && ((limit->scopes & CONF_SCOPE_USER) == 0 || facts->user.len > 0) &&
            conf_limit_fits_message(limit, facts->job, facts->user);
 }
 
@@ -233,7 +233,7 @@ static void draw_on_blocks(struct shard *shard, struct queue *queue, const struc
         .domain = names_text(&shard->names, queue->name),
         .job = way->message ? way->message->envelope.job_id : SLICE_EMPTY,
         .sender_domain = way->message ? domain_of(way->message->envelope.sender) : SLICE_EMPTY,
-        .user = SLICE_EMPTY,
+        .user = way->message ? way->message->envelope.user : SLICE_EMPTY,
     };
 
     for (; blocks != 0; blocks &= blocks - 1) {

@@ -73,6 +73,7 @@ static void fill_outcome(struct shard *shard, const struct queued *queued,
         outcome->envelope_id = envelope->envelope_id;
         outcome->source_type = envelope->source_type;
         outcome->headers = envelope->headers;
+        outcome->user = envelope->user;
         if (fate->kind == FATE_DELIVERED)
             outcome->size_bytes = envelope_content_bytes(envelope);
     }

@@ -63,6 +63,7 @@
 #include "shard/hold.h"
 #include "shard/lease.h"
 #include "shard/limits.h"
+#include "shard/login.h"
 #include "shard/memo.h"
 #include "shard/message.h"
 #include "shard/modes.h"
@@ -579,6 +580,7 @@ struct shard {
     uint32_t memory_percent;
 
     struct gate gate;
+    struct login_desk logins;
 
     /* home.c */
     struct slab home_messages;

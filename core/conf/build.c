@@ -215,6 +215,8 @@ int build_snapshot(struct conf *conf, const struct tree *tree,
         rc = build_groups(&build);
         if (rc == 0)
             rc = build_sources(&build);
+        if (rc == 0)
+            rc = build_users(&build);
     }
     if (rc == 0)
         rc = build_providers(&build);

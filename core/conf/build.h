@@ -40,6 +40,8 @@ void build_proxies(struct build *build);
 int build_sources(struct build *build);
 /* Before build_sources. 0, or -ENOMEM. */
 int build_groups(struct build *build);
+/* The <smtp-user> sections; after build_sources. 0, or -ENOMEM. */
+int build_users(struct build *build);
 /* Needs the ids of virtual MTAs and pools, hence only for a tree without errors. */
 void build_source_effects(struct build *build);
 int build_intern(struct build *build);

@@ -475,6 +475,9 @@ void build_source_effects(struct build *build)
     preset.always_allow_relaying = true;
     *effective_at(sources, true, 0, 0) = preset;
     fill_all(&effects, true);
+    for (size_t i = 0; i < 2 * blocks * names; i++)
+        sources->effective[i].offers_auth =
+            sources->effective[i].allow_auth && conf->user_count > 0;
 }
 
 const struct conf_source *conf_source(const struct conf *conf, const struct ipaddr *peer,

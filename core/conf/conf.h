@@ -241,7 +241,12 @@ struct acct_csv_layout;
 struct conf_source {
     bool smtp_service;
     bool always_allow_relaying;
-    bool require_auth; /* nobody can log in yet, so nothing is taken */
+    bool require_auth;
+    bool allow_auth;
+    bool offers_auth; /* worked out: it is allowed, and there is somebody who may log in */
+    bool allow_unencrypted_plain_auth;
+    bool require_starttls_before_auth;
+    struct conf_rate auth_failure_rate; /* of one client address */
     bool needs_header; /* worked out: some setting below looks into the header of a message */
     bool process_x_virtual_mta;
     bool retain_x_virtual_mta;
@@ -317,6 +322,39 @@ struct conf_source {
  * with no <source> at all get the defaults: loopback only may relay. */
 const struct conf_source *conf_source(const struct conf *conf, const struct ipaddr *peer,
                                       const char *name);
+
+/* PBKDF2 with HMAC-SHA-256, one block of 32 octets. */
+struct conf_password_hash {
+    uint32_t iterations; /* 0 = the password is plain text */
+    uint8_t salt_bytes;
+    uint8_t salt[64];
+    uint8_t key[32];
+};
+
+#define CONF_PASSWORD_ITERATIONS_MAX 1000000u
+#define CONF_USER_TEXT_MAX           255 /* octets of a name and of a password */
+
+enum conf_user_method {
+    CONF_USER_BY_PASSWORD,
+    CONF_USER_BY_SYSTEM,
+    CONF_USER_BY_CERTIFICATE,
+};
+
+/* Somebody who may log in: <smtp-user>. */
+struct conf_smtp_user {
+    const char *name;     /* lives as long as the process, as source does */
+    const char *source;   /* named source that counts for it, or NULL */
+    const char *password; /* NULL where it is hashed */
+    uint32_t method;      /* enum conf_user_method */
+    struct conf_password_hash hash;
+    struct conf_rate max_rcpt_in_rate;
+    uint64_t rcpt_in_key; /* worked out */
+};
+
+/* NULL when there is none of that name; ASCII case is ignored. */
+const struct conf_smtp_user *conf_smtp_user(const struct conf *conf, struct slice name);
+/* The most iterations that a user's hash has: what a login takes, whoever it is. */
+uint32_t conf_login_iterations(const struct conf *conf);
 
 /* Ids of groups are below this, over the life of the process. */
 #define CONF_SOURCE_GROUPS_MAX 256u

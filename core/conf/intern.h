@@ -17,6 +17,8 @@ enum intern_kind {
     INTERN_LIMIT, /* <limit> blocks and the lines that are limits */
     INTERN_PROVIDER,
     INTERN_SOURCE_GROUP,
+    INTERN_SMTP_USER,
+    INTERN_SOURCE, /* those that users name */
     INTERN_KINDS,
 };
 

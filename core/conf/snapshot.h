@@ -120,6 +120,9 @@ struct conf {
     struct source_table sources;
     struct conf_source_group *groups;
     uint32_t group_count;
+    struct conf_smtp_user *users;
+    uint32_t user_count;
+    uint32_t login_iterations;
     struct conf_acct_file *acct_files;
     uint32_t acct_file_count;
     struct conf_limit *limit_list; /* all, the last one first */

@@ -667,7 +667,7 @@ static const struct csv_column {
     COLUMN(timeFirstAttempt, IN_DELIVERY, put_first_attempt),
     COLUMN(dlvTlsProtocol, IN_DELIVERY, put_nothing),
     COLUMN(dlvTlsCipher, IN_DELIVERY, put_nothing),
-    COLUMN(rcvSmtpUser, IN_BOTH, put_nothing),
+    COLUMN(rcvSmtpUser, IN_BOTH, put_text_at, AT(user)),
     COLUMN(userString, IN_BOTH, put_user_string),
     COLUMN(timeImprinted, IN_DELIVERY, put_nothing),
 #undef AT

@@ -7,10 +7,12 @@
  * Encoding: u8 version (1), u8 kind, u8 flags, u16 attempts, u32 recipient ordinal, u64 message id,
  * due, logged, queued, size, the two addresses (u8 family, then 0, 4 or 16 bytes), then the slices
  * in the order of the struct, each as str16. Version 2 has u64 first attempt and str16 headers
- * behind that, and is written only where one of them is there.
+ * behind that, and is written only where one of them is there; version 3 has str16 user behind
+ * these.
  */
 #define OUTCOME_VERSION       1
 #define OUTCOME_VERSION_EXTRA 2
+#define OUTCOME_VERSION_USER  3
 
 static struct slice cut(struct slice text)
 {
@@ -28,10 +30,13 @@ static bool kind_is_known(uint8_t kind)
 int outcome_encode(const struct outcome *o, void *room, size_t room_bytes)
 {
     struct wire_writer w;
-    bool has_extra = o->first_attempt_us != 0 || o->headers.len > 0;
+    size_t user_bytes;
+    bool has_extra = o->first_attempt_us != 0 || o->headers.len > 0 || o->user.len > 0;
 
     wire_writer_init(&w, room, room_bytes < OUTCOME_BYTES_MAX ? room_bytes : OUTCOME_BYTES_MAX);
-    wire_put_u8(&w, has_extra ? OUTCOME_VERSION_EXTRA : OUTCOME_VERSION);
+    wire_put_u8(&w, o->user.len > 0 ? OUTCOME_VERSION_USER
+                    : has_extra     ? OUTCOME_VERSION_EXTRA
+                                    : OUTCOME_VERSION);
     wire_put_u8(&w, o->kind);
     wire_put_u8(&w, o->flags);
     wire_put_u16(&w, o->attempts);
@@ -61,7 +66,11 @@ int outcome_encode(const struct outcome *o, void *room, size_t room_bytes)
     if (has_extra) {
         wire_put_u64(&w, o->first_attempt_us);
         /* The rest is what recovery needs; these are left out where there is too little room. */
-        wire_put_str16(&w, (size_t)(w.end - w.at) < 2 + o->headers.len ? SLICE_EMPTY : o->headers);
+        user_bytes = o->user.len > 0 ? 2 + o->user.len : 0;
+        wire_put_str16(&w, (size_t)(w.end - w.at) < 2 + o->headers.len + user_bytes ? SLICE_EMPTY
+                                                                                    : o->headers);
+        if (o->user.len > 0)
+            wire_put_str16(&w, o->user);
     }
     return w.failed ? E_TOO_LONG : (int)wire_written(&w);
 }
@@ -74,7 +83,7 @@ int outcome_decode(struct slice data, struct outcome *ret_outcome)
 
     wire_reader_init(&r, data.data, data.len);
     version = wire_get_u8(&r);
-    if (version != OUTCOME_VERSION && version != OUTCOME_VERSION_EXTRA)
+    if (version < OUTCOME_VERSION || version > OUTCOME_VERSION_USER)
         return E_DAMAGED;
     o.kind = wire_get_u8(&r);
     o.flags = wire_get_u8(&r);
@@ -102,9 +111,11 @@ int outcome_decode(struct slice data, struct outcome *ret_outcome)
     o.job_id = wire_get_str16(&r);
     o.envelope_id = wire_get_str16(&r);
     o.queue = wire_get_str16(&r);
-    if (version == OUTCOME_VERSION_EXTRA) {
+    if (version >= OUTCOME_VERSION_EXTRA) {
         o.first_attempt_us = wire_get_u64(&r);
         o.headers = wire_get_str16(&r);
+        if (version == OUTCOME_VERSION_USER)
+            o.user = wire_get_str16(&r);
     }
     if (r.failed || wire_left(&r) != 0 || !kind_is_known(o.kind))
         return E_DAMAGED;

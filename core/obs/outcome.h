@@ -59,6 +59,7 @@ struct outcome {
     /* What only some configurations ask for. */
     uint64_t first_attempt_us; /* wall clock; 0 = not known */
     struct slice headers;      /* fields of the message, see noted_header.h */
+    struct slice user;         /* who logged in to hand it over */
 };
 
 static inline bool outcome_is_final(const struct outcome *outcome)

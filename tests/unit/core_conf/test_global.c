@@ -195,8 +195,6 @@ static void warnings(void **state)
          "test:2: log-tls is accepted but has no effect yet", 1},
         {"<source 0/0>\nallow-starttls yes\n</source>\n",
          "test:2: allow-starttls is accepted but has no effect yet", 1},
-        {"<smtp-user u>\npassword x\n</smtp-user>\n<smtp-user v>\npassword y\n</smtp-user>\n",
-         "test:1: <smtp-user u>", 1},
         {"<email-patterns>\na b\n</email-patterns>\n<email-patterns>\n\n</email-patterns>\n",
          "test:4: <email-patterns> is accepted", 2},
         {"<signals>\nanything at all\n</signals>\n", "<signals> is accepted and ignored", 1},

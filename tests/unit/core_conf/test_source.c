@@ -57,6 +57,56 @@ static void loopback(void **state)
     conf_unref(conf);
 }
 
+#define USER(more) "<smtp-user u>\n" more "</smtp-user>\n"
+#define SALTED     "{pbkdf2-sha256}1000$c2FsdHNhbHQ=$"
+#define KEY        "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
+
+static void users(void **state)
+{
+    static const char *const wrong[] = {
+        USER(""),
+        USER("password \"\"\n"),
+        USER("password x\nauthentication-method system\n"),
+        USER("authentication-method certificate\n"),
+        USER("password x\nsource none\n"),
+        USER("password x\n") USER("password y\n"),
+        USER("password \"" SALTED "\"\n"),
+        USER("password \"{pbkdf2-sha256}0$c2FsdHNhbHQ=$" KEY "\"\n"),
+        USER("password \"{pbkdf2-sha256}1000001$c2FsdHNhbHQ=$" KEY "\"\n"),
+        USER("password \"{pbkdf2-sha256}1000$c2FsdA==$" KEY "\"\n"),
+        USER("password \"" SALTED KEY "AAAA\"\n"),
+    };
+    struct findings findings;
+    struct conf *conf = load("<source in>\nrequire-auth yes\n</source>\n"
+                             "<source 10.0.0.0/8>\nallow-auth no\n</source>\n"
+                             "<smtp-user Anna>\npassword x\nsource in\n</smtp-user>\n" USER(
+                                 "password \"" SALTED KEY "\"\n"));
+    const struct conf_smtp_user *user = conf_smtp_user(conf, SLICE_LITERAL("anna"));
+
+    assert_non_null(user);
+    assert_string_equal(user->name, "Anna");
+    assert_string_equal(user->source, "in");
+    assert_string_equal(user->password, "x");
+    user = conf_smtp_user(conf, SLICE_LITERAL("u"));
+    assert_null(user->password);
+    assert_null(user->source);
+    assert_int_equal(user->hash.iterations, 1000);
+    assert_int_equal(user->hash.salt_bytes, 8);
+    assert_int_equal(conf_login_iterations(conf), 1000);
+    assert_null(conf_smtp_user(conf, SLICE_LITERAL("x")));
+    assert_true(source_of(conf, "192.0.2.1", NULL)->offers_auth);
+    assert_false(source_of(conf, "10.0.0.1", NULL)->offers_auth);
+    conf_unref(conf);
+    conf = load("");
+    assert_false(source_of(conf, "192.0.2.1", NULL)->offers_auth);
+    conf_unref(conf);
+    conf = load("<source {auth}>\n</source>\n" USER("password x\n"));
+    assert_string_equal(conf_smtp_user(conf, SLICE_LITERAL("u"))->source, "{auth}");
+    conf_unref(conf);
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
+        refuse(wrong[i], &findings);
+}
+
 static void groups(void **state)
 {
     struct conf *conf =
@@ -263,6 +313,7 @@ int main(void)
         cmocka_unit_test(settings_that_need_the_header),
         cmocka_unit_test(names_of_ways_must_exist),
         cmocka_unit_test(virtual_mta_of_an_address),
+        cmocka_unit_test(users),
         cmocka_unit_test(groups),
     };
 

@@ -58,6 +58,28 @@ static void fake_leave(void *taker, uint64_t pass)
     fake->admitted_now--;
 }
 
+/* Who says "u" and "p" is right; by CRAM-MD5 who says 32 times "d". */
+static void fake_login(void *taker, const struct intake_client *client,
+                       const struct intake_login *login, intake_login_fn *answer, void *asker,
+                       uint64_t cookie)
+{
+    static const char digest[] = "dddddddddddddddddddddddddddddddd";
+    struct fake_intake *fake = taker;
+    struct slice wanted = slice_str(login->challenge.len > 0 ? digest : "p");
+    bool is_right =
+        slice_equal(login->user, SLICE_LITERAL("u")) && slice_equal(login->secret, wanted);
+    struct intake_identity identity = {.reply = {.code = 535, .enhanced = {5, 7, 8}}};
+
+    must(client->user == NULL && client->esmtp);
+    fake->logins++;
+    if (is_right)
+        identity = (struct intake_identity){.user = "u",
+                                            .source_name = "of users",
+                                            .source = &fake->source_of_users,
+                                            .reply = {.code = 235, .enhanced = {2, 7, 0}}};
+    answer(asker, cookie, &identity);
+}
+
 static void copy_text(char *room, size_t room_bytes, struct slice text)
 {
     must(text.len < room_bytes);
@@ -91,6 +113,7 @@ static int fake_begin(void *taker, const struct intake_client *client, const str
     fake->open = open;
     fake->begun++;
     copy_text(open->message.sender, sizeof(open->message.sender), sender->text);
+    open->message.user = client->user;
     copy_text(open->message.helo, sizeof(open->message.helo), client->helo);
     open->message.esmtp = client->esmtp;
     open->message.smtputf8 = params->smtputf8;
@@ -244,6 +267,7 @@ static void fake_abort(struct intake_message *message)
 
 const struct intake_ops fake_intake_ops = {
     .admit = fake_admit,
+    .login = fake_login,
     .leave = fake_leave,
     .begin = fake_begin,
     .add_rcpt = fake_add_rcpt,

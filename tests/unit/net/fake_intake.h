@@ -31,6 +31,7 @@ struct fake_message {
     char hosts[FAKE_RCPT_COUNT_MAX][256];
     uint32_t rcpt_count;
     char helo[256];
+    const char *user; /* NULL = nobody */
     bool esmtp;
     bool smtputf8;
     bool body_8bitmime;
@@ -42,6 +43,8 @@ struct fake_message {
 
 struct fake_intake {
     struct conf_source source;
+    struct conf_source source_of_users; /* of "u", whose password is "p" */
+    uint64_t logins;                    /* asked for */
     /* code 0 in a refusal that is switched on means: close without a reply. */
     bool refuses[FAKE_STEP_COUNT];
     struct intake_reply refusals[FAKE_STEP_COUNT];

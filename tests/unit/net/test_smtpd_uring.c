@@ -184,7 +184,7 @@ static void messages_flow_without_an_allocation(void **state)
     connect_client();
     wait_lines(1);
     say("EHLO x\r\n", 8);
-    wait_lines(7);
+    wait_lines(8);
     for (unsigned i = 0; i < MESSAGES; i++) {
         /* The first few fill slabs. */
         if (i == 10) {

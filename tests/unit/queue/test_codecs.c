@@ -178,7 +178,7 @@ static void envelope_with_other_bytes_is_safe(void **state)
     }
 }
 
-static void envelope_with_terms(void **state)
+static void check_terms_and_user(const struct slice *user)
 {
     uint8_t room[2048], terms[64];
     struct envelope in, out;
@@ -190,6 +190,7 @@ static void envelope_with_terms(void **state)
     wire_writer_init(&w, terms, sizeof(terms));
     terms_encode(&said, &w);
     in.terms = slice_of(terms, wire_written(&w));
+    in.user = *user;
     wire_writer_init(&w, room, envelope_bytes_max(&in));
     envelope_encode(&in, &w);
     assert_false(w.failed);
@@ -200,11 +201,20 @@ static void envelope_with_terms(void **state)
     assert_int_equal(terms_decode(out.terms, &heard), 0);
     assert_int_equal(heard.expires_us, 77);
     assert_int_equal(heard.windows[0].until_us, 9);
+    assert_true(slice_equal(out.user, *user));
     for (size_t cut = 0; cut < len; cut++)
         assert_int_equal(envelope_decode(slice_of(room, cut), &out), E_DAMAGED);
     /* A tag that this build does not know. */
-    room[len - in.terms.len] = 99;
+    room[len - in.terms.len - (user->len > 0 ? 2 + user->len : 0)] = 99;
     assert_int_equal(envelope_decode(slice_of(room, len), &out), E_DAMAGED);
+}
+
+static void envelope_with_terms(void **state)
+{
+    static const struct slice nobody, user = SLICE_LITERAL("anna");
+
+    check_terms_and_user(&nobody);
+    check_terms_and_user(&user);
 }
 
 /* NOTIFY of each recipient and RET, with terms and without; and a record without them is the same

@@ -1,0 +1,137 @@
+"""Logging in: injectors at ringpost, as Python's smtplib does it."""
+import base64
+import hashlib
+import smtplib
+
+import pytest
+
+from harness import Smtp, until
+from test_peers import Receiver
+
+KEY = hashlib.pbkdf2_hmac('sha256', b'hashed words', b'salt of eight', 5000)
+HASH = f"{{pbkdf2-sha256}}5000${base64.b64encode(b'salt of eight').decode()}$" \
+       f"{base64.b64encode(KEY).decode()}"
+CONFIG = '''{base}
+<source 127.0.0.0/8>
+    always-allow-relaying no
+    log-commands yes
+    SOURCE
+</source>
+<source members>
+    always-allow-relaying yes
+    require-auth yes
+    process-x-job yes
+    jobid-prefix {{auth}}
+</source>
+<smtp-user anna>
+    password "plain words"
+    source members
+</smtp-user>
+<smtp-user hans>
+    password "HASH"
+    source members
+    max-rcpt-in-rate 2/h
+</smtp-user>
+<smtp-user guest>
+    password "of no use"
+</smtp-user>
+<domain *>
+    smtp-hosts [RECEIVER]:2525
+</domain>
+'''
+MESSAGE = 'Subject: x\r\nX-Job: 7\r\n\r\nbody\r\n'
+
+
+@pytest.fixture(name='relay')
+def relay_fixture(world):
+    """A daemon with users, whose source has these settings, and what its receiver gets."""
+    def start(source):
+        receiver = Receiver(world)
+        text = CONFIG.replace('SOURCE', source).replace('RECEIVER', receiver.address)
+        hashed = HASH.replace('{', '{{').replace('}', '}}')
+        return world.daemon(text.replace('HASH', hashed)).start(), receiver
+
+    return start
+
+
+def log_in(daemon, mechanism, user, password):
+    """smtplib with one mechanism alone; the connection."""
+    client = smtplib.SMTP(daemon.listen, 2525, timeout=20)
+    client.ehlo('client.test')
+    client.user, client.password = user, password
+    code, text = client.auth(mechanism, getattr(client, 'auth_' + mechanism.lower()
+                                                .replace('-', '_')))
+    return client, code, text
+
+
+def refusal(daemon, mechanism, user, password):
+    with pytest.raises(smtplib.SMTPAuthenticationError) as error:
+        log_in(daemon, mechanism, user, password)
+    return error.value.smtp_code, error.value.smtp_error
+
+
+def test_logins(relay):
+    """Each mechanism; who logged in stands in header, job and accounting; nobody else may send."""
+    daemon, receiver = relay('allow-unencrypted-plain-auth yes')
+    for mechanism, user, password in [('PLAIN', 'anna', 'plain words'),
+                                      ('LOGIN', 'anna', 'plain words'),
+                                      ('CRAM-MD5', 'anna', 'plain words'),
+                                      ('PLAIN', 'hans', 'hashed words'),
+                                      ('LOGIN', 'HANS', 'hashed words')]:
+        client, code, _ = log_in(daemon, mechanism, user, password)
+        assert code == 235
+        assert client.sendmail('a@sender.test', ['b@one.test'], MESSAGE) == {}
+        client.quit()
+    rows = daemon.wait_for_rows(5)
+    assert sorted(row['jobId'] for row in rows) == ['anna7'] * 3 + ['hans7'] * 2
+    assert all(b' with ESMTPA ' in content or b' with ESMTPA\r' in content
+               for _, _, content, _ in receiver.wait(5))
+    # The third recipient is more than the user's own rate.
+    client, _, _ = log_in(daemon, 'PLAIN', 'hans', 'hashed words')
+    with pytest.raises(smtplib.SMTPDataError) as error:
+        client.sendmail('a@sender.test', ['b@one.test'], MESSAGE)
+    assert error.value.smtp_code == 452
+    # Wrong, unknown, hashed without the password at hand: one answer.
+    for mechanism, user, password in [('PLAIN', 'anna', 'plain word'), ('LOGIN', 'nobody', 'x'),
+                                      ('CRAM-MD5', 'anna', 'x'), ('CRAM-MD5', 'nobody', ''),
+                                      ('CRAM-MD5', 'hans', 'hashed words'),
+                                      ('PLAIN', 'hans', 'plain words')]:
+        assert refusal(daemon, mechanism, user, password) == \
+            (535, b'5.7.8 user or password is wrong')
+    # Without a login, and with one whose source lets nobody relay.
+    client = Smtp(daemon.listen)
+    assert client.command('EHLO client.test')[1].split('\n').count('AUTH PLAIN LOGIN CRAM-MD5') == 1
+    assert client.command('MAIL FROM:<a@sender.test>')[0] == 250
+    assert client.command('RCPT TO:<b@one.test>')[0] == 550
+    guest, code, _ = log_in(daemon, 'PLAIN', 'guest', 'of no use')
+    assert code == 235 and guest.mail('a@sender.test')[0] == 250
+    assert guest.rcpt('b@one.test')[0] == 550
+    secrets = [b'plain words', b'hashed words', b'of no use', HASH.encode(), KEY]
+    secrets += [base64.b64encode(b'\0' + user + b'\0' + password) for user, password in
+                [(b'anna', b'plain words'), (b'hans', b'hashed words')]]
+    secrets += [base64.b64encode(secret) for secret in secrets[:3]]
+    log = daemon.program.log()
+    assert 'AUTH PLAIN' in log and 'AUTH LOGIN' in log
+    told = log.encode() + str(rows).encode()
+    assert not [secret for secret in secrets if secret in told]
+
+
+def test_passwords_in_the_clear_and_failures(relay):
+    """Without TLS only what hides the password; after three failures in the hour nothing."""
+    daemon, _ = relay('smtp-max-auth-failure-rate 3/h')
+    client = Smtp(daemon.listen)
+    assert 'AUTH CRAM-MD5' in client.command('EHLO client.test')[1].split('\n')
+    assert client.command('AUTH PLAIN AGEAYg==')[0] == 538
+    assert client.command('AUTH XOAUTH2')[0] == 504
+    for _ in range(3):
+        assert refusal(daemon, 'CRAM-MD5', 'anna', 'wrong')[0] == 535
+    assert refusal(daemon, 'CRAM-MD5', 'anna', 'plain words')[0] == 454
+    until(lambda: 'smtp-max-auth-failure-rate' in daemon.program.log(), 5, 'a line of the log')
+
+
+def test_starttls_first(relay):
+    """With require-starttls-before-auth nothing is offered in the clear."""
+    daemon, _ = relay('allow-unencrypted-plain-auth yes\nrequire-starttls-before-auth yes')
+    client = Smtp(daemon.listen)
+    assert 'AUTH' not in client.command('EHLO client.test')[1]
+    assert client.command('AUTH CRAM-MD5')[0] == 538
