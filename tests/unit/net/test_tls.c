@@ -622,6 +622,9 @@ int main(void)
         cmocka_unit_test(an_idle_connection_is_small),
         cmocka_unit_test(contexts_say_what_is_wrong),
     };
+    int failures;
 
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    failures = cmocka_run_group_tests(tests, NULL, NULL);
+    paper_end();
+    return failures;
 }

@@ -12,8 +12,13 @@
 #include <openssl/x509v3.h>
 #include <stdio.h>
 
+#define PAPERS_MAX 256
+
 static EVP_PKEY *authority_key;
 static X509 *authority;
+/* The texts that were handed out. */
+static BIO *papers[PAPERS_MAX];
+static unsigned paper_count;
 
 static EVP_PKEY *make_key(void)
 {
@@ -68,6 +73,8 @@ static struct slice text_of(BIO *bio)
     const uint8_t *data;
     size_t len;
 
+    must(paper_count < PAPERS_MAX);
+    papers[paper_count++] = bio;
     must(BIO_mem_contents(bio, &data, &len) == 1);
     return slice_of(data, len);
 }
@@ -95,4 +102,14 @@ struct slice paper_make(const struct paper_wish *wish)
     X509_free(certificate);
     EVP_PKEY_free(key);
     return text_of(bio);
+}
+
+void paper_end(void)
+{
+    while (paper_count > 0)
+        BIO_free(papers[--paper_count]);
+    X509_free(authority);
+    EVP_PKEY_free(authority_key);
+    authority = NULL;
+    authority_key = NULL;
 }

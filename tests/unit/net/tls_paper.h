@@ -1,6 +1,6 @@
 /*
- * tls_paper: keys and certificates for tests, made in memory. One thread; texts live until the end
- * of the process.
+ * tls_paper: keys and certificates for tests, made in memory. One thread; texts live until
+ * paper_end().
  */
 #pragma once
 
@@ -20,3 +20,5 @@ struct paper_wish {
 struct slice paper_authority(void);
 /* PEM: certificate and key. */
 struct slice paper_make(const struct paper_wish *wish);
+/* Frees all of it, the texts handed out too. */
+void paper_end(void);
