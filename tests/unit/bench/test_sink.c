@@ -412,7 +412,7 @@ static void garbage_and_floods(void **state)
 /* Each flight's replies come late together, and the flights do not wait for each other. */
 static void a_long_way(void **state)
 {
-    static const char *const rules[] = {"lag 200"};
+    static const char *const rules[] = {"lag 500"};
     struct sink *sink = *state;
     uint64_t start_ns;
     uint64_t took_ns;
@@ -424,13 +424,12 @@ static void a_long_way(void **state)
         say(sink, "MAIL FROM:<a@b>\r\nRSET\r\n");
         process_sleep_ms(5);
     }
-    hear_nothing(sink, 20);
     for (int i = 0; i < 20; i++)
         hear(sink, "250 2.1.0 Ok\r\n250 2.0.0 Ok\r\n");
     took_ns = process_now_ns() - start_ns;
-    assert_true(took_ns >= 200000000);
-    /* One after the other they would take 4 s. */
-    assert_true(took_ns < 2000000000);
+    assert_true(took_ns >= 500000000);
+    /* One after the other they would take 10 s. */
+    assert_true(took_ns < 5000000000);
     say(sink, "QUIT\r\n");
     hear(sink, "221 2.0.0 Bye\r\n");
     hear_the_end(sink);
