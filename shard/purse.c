@@ -8,6 +8,11 @@
 #define WANTED_RCPTS_MAX  4096
 #define WANTED_OCTETS_MAX (4u << 20)
 #define TIDY_STEPS        16u
+/* How long a token is kept for a queue that waits for a scarcer one. Less than what a fresh token
+ * has left (RATE_LATE_NS less MINT_AHEAD_NS), so that it comes in time to who has that one. */
+#define KEPT_BESIDE_NS    2500000ull
+/* Of a line, to find a place by age; behind these, it is as far as it was looked for. */
+#define PLACES_LOOKED_AT  64u
 
 static void on_purse_timer(struct io_timer *timer);
 static void mint_speak(struct shard *shard, struct purse_mint *mint);
@@ -580,6 +585,7 @@ static void give_turn(struct purse *purse, struct queue *queue, uint64_t now_ns)
     *turn = (struct purse_turn){purse->index + 1, count};
     purse->turn_count = claimed(purse, now_ns) + count;
     purse->turns_end_ns = now_ns + RATE_LATE_NS;
+    purse->gives_back = false;
 }
 
 /* The first in line may go on: it finds a token, if it comes as long as that is good. */
@@ -629,6 +635,7 @@ static void settle(struct purse *purse)
 {
     struct shard *shard = purse->shard;
     uint64_t now_ns = io_now_ns(shard->io);
+    bool is_over;
 
     /* Who is woken may take its token, or stand in line again, here and now. */
     if (purse->is_settling)
@@ -641,11 +648,14 @@ static void settle(struct purse *purse)
     if (!list_empty(&purse->lanes) && unclaimed(purse, now_ns) > 0)
         wake_lanes(purse);
     purse->is_settling = false;
-    if (purse->held == 0 || holds_too_little(purse, now_ns))
+    is_over = purse->gives_back && now_ns > purse->turns_end_ns && purse->waiting_count == 0;
+    if (purse->held == 0 || is_over || holds_too_little(purse, now_ns))
         ask(purse);
     if (purse->held == 0)
         return;
-    if (purse->first_ns > now_ns)
+    if (purse->gives_back && purse->turns_end_ns >= now_ns)
+        io_timer_arm(shard->io, &purse->timer, purse->turns_end_ns + 1);
+    else if (purse->first_ns > now_ns)
         io_timer_arm(shard->io, &purse->timer, purse->first_ns);
     else
         io_timer_arm(shard->io, &purse->timer, purse->first_ns + RATE_LATE_NS + 1);
@@ -710,19 +720,63 @@ void purse_note_ready(struct queue *queue)
         list_push_back(&queue->purse->express, &queue->purse_express_link);
 }
 
-static void join(struct purse *purse, struct queue *queue, bool at_front)
+static uint64_t since(const struct list *link)
 {
-    struct list *line;
+    return container_of(link, struct queue, purse_rank_link)->purse_since_ns;
+}
 
+/* Who has waited longer for its tokens stands before the others, wherever it comes from: places in
+ * several lines would be had at the cost of those who stand in one. */
+static void take_place(struct list *line, struct queue *queue, bool is_at_front)
+{
+    struct list *link = &queue->purse_rank_link, *before = line->next, *behind = line->prev;
+    uint32_t steps = 0;
+
+    while (is_at_front && before != line && since(before) <= queue->purse_since_ns &&
+           steps < PLACES_LOOKED_AT) {
+        before = before->next;
+        steps++;
+    }
+    if (is_at_front && steps < PLACES_LOOKED_AT) {
+        list_push_back(before, link);
+        return;
+    }
+    for (steps = 0;
+         behind != line && since(behind) > queue->purse_since_ns && steps < PLACES_LOOKED_AT;
+         steps++)
+        behind = behind->prev;
+    list_push_front(behind, link);
+}
+
+static void join(struct purse *purse, struct queue *queue, bool is_at_front)
+{
     step_out(queue);
     queue->purse = purse;
     queue->purse_rank = turns_rank(queue->settings.queue_priority);
     list_push_back(&purse->waiting, &queue->purse_link);
-    line = &purse->ranks[queue->purse_rank];
-    if (at_front)
-        list_push_front(line, &queue->purse_rank_link);
-    else
-        list_push_back(line, &queue->purse_rank_link);
+    take_place(&purse->ranks[queue->purse_rank], queue, is_at_front);
+}
+
+/* What the queue has beside waits for a scarcer token only for a moment. Two shards, each with one
+ * of two tokens that it keeps until it is past, would never have both; the order is the same on all
+ * of them. */
+static void keep_for_a_moment(const struct purse *purse, const struct queue *queue)
+{
+    uint64_t end_ns = io_now_ns(purse->shard->io) + KEPT_BESIDE_NS;
+
+    for (uint32_t i = 0; i < PURSE_TURNS_MAX; i++) {
+        struct purse *beside = queue->turns[i].purse == 0 ? NULL
+                                                          : slab_at(&purse->shard->purses.purses,
+                                                                    queue->turns[i].purse - 1);
+
+        if (!beside || beside == purse || beside->step_ns == 0 || beside->gives_back ||
+            beside->limit_ns >= purse->limit_ns || beside->turn_count > queue->turns[i].count ||
+            beside->turns_end_ns <= end_ns)
+            continue;
+        beside->gives_back = true;
+        beside->turns_end_ns = end_ns;
+        io_timer_arm(purse->shard->io, &beside->timer, end_ns + 1);
+    }
 }
 
 void purse_stand(struct purse *purse, struct queue *queue)
@@ -733,6 +787,8 @@ void purse_stand(struct purse *purse, struct queue *queue)
     if (turn)
         end_turn(purse->shard, turn);
     queue->is_away = false;
+    if (queue->purse_since_ns == 0)
+        queue->purse_since_ns = io_now_ns(purse->shard->io);
     /* What it has of others is lost in a moment, or those in two lines would pass each other by for
      * ever; and by now it has the connection, or the message read, for want of which its turn was
      * of no use. */
@@ -744,6 +800,8 @@ void purse_stand(struct purse *purse, struct queue *queue)
     purse->waiting_count++;
     purse_note_ready(queue);
     settle(purse);
+    if (queue->purse == purse)
+        keep_for_a_moment(purse, queue);
 }
 
 void purse_leave(struct shard *shard, struct queue *queue)

@@ -11,7 +11,9 @@
  * A queue stands in one line at a time. One that has mail of a light flow (flows.h) goes ahead
  * every other time, and keeps its place for the rest: it is away until it comes back, or until that
  * place is the first. What it is woken for is kept for it (its turn) as long as a
- * token is good, so that it can be had together with tokens of other purses.
+ * token is good, so that it can be had together with tokens of other purses; for a moment only, if
+ * one of these is scarcer. Lines are in the order of how long queues have waited since their last
+ * message, so that nobody comes from one line to the front of another for ever.
  *
  * A rate is known by its meter's key (policy/scope.h): a virtual MTA's own, or one count of a
  * limit. A purse is made when something here first draws on it, a mint when it is first asked; both
@@ -70,6 +72,7 @@ struct purse {
     uint16_t owner;
     bool is_asking;
     bool is_settling; /* queues are being woken */
+    bool gives_back;  /* what is held is kept until turns_end_ns for one that waits elsewhere */
     struct mint_limit limit;
     uint64_t limit_ns; /* between tokens, by the configuration; 0 = no bound any more */
     uint64_t step_ns;  /* between those held; 0 = all are for one time */

@@ -361,16 +361,26 @@ bool rates_admit(struct shard *shard, struct queue *queue)
     return false;
 }
 
+/* Whether one of two has its next token later, as far as is known here. What other shards have had
+ * of them since is not: of two that may be due the scarcer one. */
+static bool is_due_later(const struct purse *a, const struct purse *b, uint64_t now_ns)
+{
+    if (a->due_ns <= now_ns && b->due_ns <= now_ns)
+        return a->limit_ns > b->limit_ns;
+    return a->due_ns > b->due_ns;
+}
+
 /* Of those that lack what the queue needs, the one that has it last; NULL when none does. */
 static struct purse *last_due(const struct draws *draws, const struct queue *queue)
 {
+    uint64_t now_ns = draws->count > 0 ? io_now_ns(draws->purses[0]->shard->io) : 0;
     struct purse *last = NULL;
 
     for (uint32_t i = 0; i < draws->count; i++) {
         struct purse *purse = draws->purses[i];
 
         if (!purse_has(purse, queue, rates_need(purse, queue)) &&
-            (!last || purse->due_ns > last->due_ns))
+            (!last || is_due_later(purse, last, now_ns)))
             last = purse;
     }
     return last;
@@ -672,6 +682,9 @@ bool rates_take(struct shard *shard, struct queue *queue, const struct rates_way
         !take_bounded(shard, queue, &draws, rcpt_count, octets, &receipt))
         return false;
     queue->octets_short = 0;
+    /* One that goes ahead of its turn has waited on for that. */
+    if (!queue->is_away)
+        queue->purse_since_ns = 0;
     shard->rates.taken += rcpt_count;
     queue->tried_count += rcpt_count;
     queue->tried_octets += octets;

@@ -316,6 +316,7 @@ struct queue {
     struct shard *shard;
     struct delivery *parked;     /* read back, waits for that token with its connection; or NULL */
     struct list purse_rank_link; /* among those of its rank there */
+    uint64_t purse_since_ns;     /* it waits for tokens since then; 0 = it does not */
     struct list purse_link;      /* waiting for a token, in the line of … */
     struct list purse_express_link; /* likewise, of those in a hurry */
     uint8_t purse_rank;             /* of the rank's line that it stands in there */

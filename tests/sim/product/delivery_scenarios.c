@@ -428,6 +428,64 @@ static bool one_an_hour_is_shared_by_many_shards(void)
     return ok;
 }
 
+/* Messages a second that many queues on many shards get out of several scarce rates; the one that
+ * bounds them is used to 95 %, and none of them starves. */
+static bool scarce_rates_meet(void)
+{
+    static const struct {
+        const char *name;
+        uint16_t shard_count;
+        const char *global;
+        const char *vmta;
+        unsigned step_ms; /* between two messages, by the tightest of them */
+    } rows[] = {
+        {"1/s beside 20/s, 3 shards", 3, "<limit a>\n max-msg-rate 20/s\n</limit>\n",
+         " max-smtp-msg-rate 1/s\n", 1010},
+        {"5/s beside 7/s and 1/s of each", 4,
+         "<limit a>\n max-msg-rate 7/s\n</limit>\n"
+         "<limit b>\n scope domain\n max-msg-rate 1/s\n</limit>\n",
+         " max-smtp-msg-rate 5/s\n", 202},
+        {"10/s beside 1/s of each", 4,
+         "<limit a>\n max-msg-rate 10/s\n</limit>\n"
+         "<limit b>\n scope domain\n max-msg-rate 1/s\n</limit>\n",
+         "", 101},
+        {"20/min of each beside 20/s", 4,
+         "<limit a>\n max-msg-rate 20/s\n</limit>\n"
+         "<limit b>\n scope domain\n max-msg-rate 20/min\n</limit>\n",
+         "", 125},
+    };
+    enum { RECEIVERS = 24, SECONDS = 60 };
+    bool ok = true;
+
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        static struct stage stage;
+        uint64_t first, taken, least = UINT64_MAX, before[RECEIVERS];
+        unsigned may = SECONDS * 1000 / rows[i].step_ms;
+
+        stage_raise(
+            &stage, rows[i].name,
+            &(struct stage_options){rows[i].shard_count, 0, rows[i].global, rows[i].vmta, NULL});
+        for (unsigned j = 0; j < RECEIVERS; j++)
+            stage_add_receiver(&stage, j, KIND_SERVES, 20);
+        stage_inject(&stage, 0, 0, RECEIVERS);
+        stage_run(&stage, 200, 6, 0);
+        first = stage_taken(&stage, 0, RECEIVERS);
+        for (unsigned j = 0; j < RECEIVERS; j++)
+            before[j] = stage.receivers[j].taken;
+        stage_run(&stage, SECONDS * 10, 0, 0);
+        taken = stage_taken(&stage, 0, RECEIVERS) - first;
+        for (unsigned j = 0; j < RECEIVERS; j++)
+            if (stage.receivers[j].taken - before[j] < least)
+                least = stage.receivers[j].taken - before[j];
+        stage_check(&stage, taken * 100 >= (uint64_t)may * 95, "used to 95 %");
+        stage_check(&stage, least * RECEIVERS * 3 >= may, "a third of its part for each");
+        printf("    %llu of %u went, %llu of one queue at least\n", (unsigned long long)taken, may,
+               (unsigned long long)least);
+        ok &= stage_strike(&stage);
+    }
+    return ok;
+}
+
 /* A message every three seconds, ten in all: how many connections that takes. */
 static bool idle_connections_stay_as_long_as_wished(void)
 {
@@ -508,6 +566,7 @@ int main(void)
     ok &= connections_last_where_all_want_more();
     ok &= one_connection_is_shared_by_many_shards();
     ok &= one_an_hour_is_shared_by_many_shards();
+    ok &= scarce_rates_meet();
     ok &= ranks_have_turns_by_weight();
     ok &= idle_connections_stay_as_long_as_wished();
     ok &= memory_of_an_idle_connection();
