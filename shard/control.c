@@ -23,6 +23,8 @@
 #define END_POLL_NS        10000000ull
 #define END_GRACE_NS       1000000000ull
 #define STOP_MARGIN_MS     30000u
+/* Beyond that, where transfers are not broken off: what bounds one of them (smtpc.h), doubled. */
+#define TRANSFER_MS        3600000u
 
 /* ---- Connections ----------------------------------------------------------------------------- */
 
@@ -339,12 +341,16 @@ void control_shutdown(struct control *control, uint32_t grace_ms)
         .parcel = {.kind = REPORT_STOP},
         .grace_ms = grace_ms,
     };
+    uint32_t timeout_ms;
 
     if (control->phase != CONTROL_RUNNING)
         return;
     control->phase = CONTROL_STOPPING;
     io_timer_stop(control->io, &control->sample_timer);
-    gather_start(control, &question, grace_ms + STOP_MARGIN_MS, on_shards_stopped, NULL);
+    timeout_ms = grace_ms + STOP_MARGIN_MS;
+    if (conf_keeps_transfers(control->conf) && timeout_ms < UINT32_MAX - TRANSFER_MS)
+        timeout_ms += TRANSFER_MS;
+    gather_start(control, &question, timeout_ms, on_shards_stopped, NULL);
 }
 
 void control_on_stopped(struct control *control, void (*stopped)(void *context), void *context)

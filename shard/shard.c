@@ -412,9 +412,10 @@ static void on_stop_timer(struct io_timer *timer)
 {
     struct shard *shard = container_of(timer, struct shard, stop_timer);
 
-    log_warn("shard %u: deliveries still under way at the end of the grace are cut off",
-             shard->number);
-    site_abort(shard);
+    uint32_t count = site_abort(shard);
+
+    log_warn("shard %u: the grace is over, %u deliveries under way are cut off", shard->number,
+             count);
 }
 
 static void on_smtpd_stopped(void *context)

@@ -876,9 +876,26 @@ void site_stop(struct shard *shard)
     }
 }
 
-void site_abort(struct shard *shard)
+static bool is_to_end(const struct connection *connection)
 {
-    for (uint32_t i = 0; i < shard->connections.count_grown; i++)
-        if (slab_is_live(&shard->connections, i))
-            smtpc_abort(((struct connection *)slab_at(&shard->connections, i))->smtpc);
+    return connection->delivery && !smtpc_is_idle(connection->smtpc) &&
+           !connection->queue->settings.allow_cancel_during_transfer;
+}
+
+uint32_t site_abort(struct shard *shard)
+{
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < shard->connections.count_grown; i++) {
+        const struct connection *connection;
+
+        if (!slab_is_live(&shard->connections, i))
+            continue;
+        connection = slab_at(&shard->connections, i);
+        if (is_to_end(connection))
+            continue;
+        count += connection->delivery != NULL;
+        smtpc_abort(connection->smtpc);
+    }
+    return count;
 }

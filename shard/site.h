@@ -181,8 +181,10 @@ void site_connection_lost(struct shard *shard, struct connection *connection);
 void site_end_connections(struct shard *shard, struct lane *lane);
 /* Idle connections end in order; busy ones when their message is done. */
 void site_stop(struct shard *shard);
-/* Every connection ends now. */
-void site_abort(struct shard *shard);
+/* Every connection ends now, but for those that send a message of a queue with
+ * `allow-cancel-during-transfer no`: they end with it. Returns how many messages were broken off.
+ */
+uint32_t site_abort(struct shard *shard);
 uint32_t site_open_connections(const struct shard *shard);
 
 /* lane.c */

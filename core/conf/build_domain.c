@@ -49,6 +49,24 @@ struct block {
     uint32_t layer;
 };
 
+static void note_transfers(struct conf *conf, const struct settings *settings)
+{
+    for (uint32_t i = 0; i < settings->count; i++) {
+        const struct setting *setting = &settings->items[i];
+
+        conf->keeps_transfers |=
+            setting->row->store == STORE_BOOL &&
+            (setting->row->scopes & SCOPE_BIT(SCOPE_DOMAIN)) != 0 &&
+            setting->row->offset == offsetof(struct conf_queue, allow_cancel_during_transfer) &&
+            !setting->cleared && setting->value.number == 0;
+    }
+}
+
+bool conf_keeps_transfers(const struct conf *conf)
+{
+    return conf->keeps_transfers;
+}
+
 static int add_pattern(void *context, struct slice text, bool from_macro)
 {
     struct block *block = context;
@@ -57,6 +75,7 @@ static int add_pattern(void *context, struct slice text, bool from_macro)
 
     if (pattern_parse(text, room, &pattern) == 0) {
         build_way_note(block->build, &pattern, block->layer, block->settings);
+        note_transfers(block->build->conf, block->settings);
         return pattern_index_add(&block->build->conf->domains, block->layer, &pattern,
                                  block->settings, from_macro);
     }

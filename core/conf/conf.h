@@ -584,6 +584,7 @@ struct conf_queue {
     bool ignore_chunking;
     bool ignore_dsn;
     bool track_recipient_events;
+    bool allow_cancel_during_transfer;
     enum conf_pipeline_across pipeline_across_messages;
     bool ignore_8bitmime;
     uint64_t queue_priority;  /* 0 to 100 */
@@ -617,6 +618,9 @@ struct conf_queue {
  */
 void conf_queue(const struct conf *conf, struct slice domain, uint32_t vmta_id,
                 struct conf_queue *ret_queue);
+
+/* Some block has allow-cancel-during-transfer no. */
+bool conf_keeps_transfers(const struct conf *conf);
 
 /* ---- Queues that hand their mail on ---------------------------------------------------------- */
 

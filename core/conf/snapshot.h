@@ -143,7 +143,8 @@ struct conf {
     struct conf_key_list keys; /* of the top level */
     struct loaded_key *loaded_keys;
     const struct conf_key_ops *key_ops;
-    bool signs;    /* some <domain> block or override has mail signed */
+    bool signs; /* some <domain> block or override has mail signed */
+    bool keeps_transfers;
     bool has_ways; /* some <domain> block hands mail on, see conf_way */
 };
 

@@ -127,3 +127,18 @@ def test_expiry_counts_from_the_first_acceptance(world):
     assert row['type'] == 'b' and '4.4.7' in row['dsnStatus'], row
     assert 4.9 <= took <= 10
     assert daemon.counters()['queued_rcpts'] == 0
+
+
+@pytest.mark.parametrize('allowed, queued', [('yes', 1), ('no', 0)])
+def test_a_shutdown_and_a_message_on_its_way(world, allowed, queued):
+    """At the end of the grace it is broken off, to be sent again, or may end."""
+    sink = world.sink('--rule', 'dot delay=3000')
+    daemon = world.daemon(f'{{base}}<domain *>\n    smtp-hosts [{sink.address}]:2525\n'
+                          f'    allow-cancel-during-transfer {allowed}\n</domain>\n').start()
+    send(daemon, 'a@d.test')
+    daemon.wait_for(20, connections_out=1)
+    assert daemon.cli('shutdown', '--grace=1s').returncode == 0
+    assert daemon.program.process.wait(40) == 0
+    assert f'{queued} deliveries under way are cut off' in daemon.program.last_words()
+    daemon.start()
+    assert f'{queued} messages and {queued} recipients queued' in daemon.program.last_words()
