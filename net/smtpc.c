@@ -545,6 +545,7 @@ int smtpc_open(struct smtpc_engine *engine, const struct smtpc_options *options,
     conn->held_first = SMTPC_NO_HELD;
     conn->options = *options;
     fill_defaults(&conn->options);
+    smtpc_keep_login(conn, options->login);
     io_timer_init(&conn->timer, on_timer);
     smtpc_start_deadline(conn);
     conn->state = SMTPC_CONNECTING;

@@ -8,6 +8,7 @@
  * reply lines, session time (A22, A23).
  *
  *   CONNECTING → GREETING → EHLO (→ HELO) → IDLE → (RSET →) MAIL → RCPT → DATA → BODY → DOT → IDLE
+ *   EHLO → AUTH → IDLE, where there is a login
  *   IDLE → QUIT → CLOSING; every state → CLOSING by loss, timeout or smtpc_abort
  *   GREETING, EHLO, HELO → QUIT when the receiver wants no mail
  *   RCPT → BDAT → IDLE where the message goes as a chunk
@@ -66,6 +67,15 @@ enum smtpc_extension {
     SMTPC_STARTTLS = 128,
 };
 
+#define SMTPC_LOGIN_TEXT_MAX 255
+
+/* Who we are to the receiver; each text at most SMTPC_LOGIN_TEXT_MAX octets. */
+struct smtpc_login {
+    struct slice user;
+    struct slice password;
+    bool may_show_password; /* without TLS, to whoever reads along */
+};
+
 struct smtpc_via {
     struct ipaddr local; /* the socket is bound to it; zeros of the server's family = any */
     struct ipaddr_port server;
@@ -79,6 +89,9 @@ struct smtpc_options {
     /* The connection goes to a proxy first, which connects from source to target. Read while it is
      * opened and not later; NULL = straight. */
     const struct smtpc_via *via;
+    /* NULL = nobody; likewise. A receiver that does not take the login gets no mail, and the
+     * connection ends with a transient verdict at VERDICT_AT_AUTH. */
+    const struct smtpc_login *login;
     struct ipaddr_port target;
     const char *helo; /* belongs to the source address; at most 255 bytes */
     uint64_t connect_timeout_ms;

@@ -56,9 +56,15 @@ void smtpc_note(struct smtpc *conn, enum smtpc_note kind, struct slice text)
         conn->events->on_note(conn, conn->context, kind, text);
 }
 
+/* What a login says is nobody's business. */
 static void note_commands(struct smtpc *conn)
 {
-    smtpc_note(conn, SMTPC_NOTE_COMMAND, slice_of(conn->flight->buffer, conn->flight->buffer_used));
+    const struct smtpc_flight *flight = conn->flight;
+
+    if (smtpc_expects(flight) && expected_state(flight) == SMTPC_AUTH)
+        smtpc_note(conn, SMTPC_NOTE_COMMAND, SLICE_LITERAL("AUTH (what it says is not shown)"));
+    else
+        smtpc_note(conn, SMTPC_NOTE_COMMAND, slice_of(flight->buffer, flight->buffer_used));
 }
 
 /* The parts of the window from first on that are the message's. */
@@ -84,6 +90,7 @@ void smtpc_put(struct smtpc_flight *flight, struct slice s)
 
 void smtpc_write_ehlo(struct smtpc *conn)
 {
+    conn->auth_offers = 0;
     PUT_LITERAL(conn->flight, "EHLO ");
     smtpc_put(conn->flight, slice_str(conn->options.helo));
     PUT_LITERAL(conn->flight, "\r\n");

@@ -5,6 +5,7 @@
  * smtpc_states.c  one small function per state: what a reply means
  * smtpc_flight.c  commands into flights, the ring of expected replies, the body in windows
  * smtpc_chunk.c   the message as one chunk, behind its commands
+ * smtpc_auth.c    AUTH, where there is a login
  * smtpc_ahead.c   the transaction whose commands leave behind the body of the one before
  *
  * A connection that is not IDLE holds a flight: the buffer of commands, the ring of expectations,
@@ -39,9 +40,12 @@
     X(GREETING, SMTPC_TIME(greeting_timeout_ms), VERDICT_AT_GREETING, VERDICT_HOST, NULL,          \
       smtpc_on_greeting, SMTPC_TO(EHLO) | SMTPC_TO(QUIT) | SMTPC_TO(CLOSING))                      \
     X(EHLO, SMTPC_TIME(command_timeout_ms), VERDICT_AT_EHLO, VERDICT_HOST, smtpc_write_ehlo,       \
-      smtpc_on_ehlo, SMTPC_TO(HELO) | SMTPC_TO(IDLE) | SMTPC_TO(QUIT) | SMTPC_TO(CLOSING))         \
+      smtpc_on_ehlo,                                                                               \
+      SMTPC_TO(HELO) | SMTPC_TO(AUTH) | SMTPC_TO(IDLE) | SMTPC_TO(QUIT) | SMTPC_TO(CLOSING))       \
     X(HELO, SMTPC_TIME(command_timeout_ms), VERDICT_AT_EHLO, VERDICT_HOST, smtpc_write_helo,       \
       smtpc_on_helo, SMTPC_TO(IDLE) | SMTPC_TO(QUIT) | SMTPC_TO(CLOSING))                          \
+    X(AUTH, SMTPC_TIME(command_timeout_ms), VERDICT_AT_AUTH, VERDICT_HOST, smtpc_write_auth,       \
+      smtpc_on_auth, SMTPC_TO(IDLE) | SMTPC_TO(QUIT) | SMTPC_TO(CLOSING))                          \
     X(IDLE, SMTPC_NO_TIMEOUT, VERDICT_AT_IDLE, VERDICT_SESSION, NULL, NULL,                        \
       SMTPC_TO(RSET) | SMTPC_TO(MAIL) | SMTPC_TO(LOCAL) | SMTPC_TO(QUIT) | SMTPC_TO(CLOSING))      \
     X(LOCAL, SMTPC_NO_TIMEOUT, VERDICT_AT_LOCAL, VERDICT_MESSAGE, NULL, NULL,                      \
@@ -142,6 +146,10 @@ struct smtpc_flight {
     struct reply_parser reply;
     struct verdict
         verdict; /* why the connection ends; made before QUIT or CLOSING; code 0 = none */
+    uint8_t login_user_bytes; /* until the receiver has taken the login */
+    uint8_t login_password_bytes;
+    char login_user[SMTPC_LOGIN_TEXT_MAX];
+    char login_password[SMTPC_LOGIN_TEXT_MAX];
     uint32_t buffer_used;
     uint8_t buffer[SMTPC_BUFFER_BYTES];
 };
@@ -180,8 +188,13 @@ struct smtpc {
     bool tells_apart;    /* see smtpc_tells_apart */
     bool refuses_chunks; /* it offered CHUNKING and did not know BDAT */
     bool is_heralding;   /* a proxy has not been told yet where the connection goes */
-    bool is_sent_away;   /* 421 came before the receiver had seen anything of a later transaction */
-    uint8_t cause;       /* enum smtpc_cause, of a verdict of ours */
+    bool wants_login;    /* and has not logged in yet */
+    bool shows_password; /* without TLS too */
+    uint8_t auth_offers; /* AUTH_BIT of each mechanism */
+    uint8_t auth_mechanism;
+    uint8_t auth_prompts; /* the receiver's so far */
+    bool is_sent_away; /* 421 came before the receiver had seen anything of a later transaction */
+    uint8_t cause;     /* enum smtpc_cause, of a verdict of ours */
     int32_t send_error;
     int32_t connect_result;      /* -EINPROGRESS until it is known */
     int32_t tcp_info_result;     /* of the look at the end */
@@ -235,6 +248,7 @@ static inline const struct smtpc_state_row *smtpc_row(const struct smtpc *conn)
     X(SMTPC_TIMED_OUT, 421, 4, 4, 2, "no answer in time")                                          \
     X(SMTPC_TOO_SLOW, 421, 4, 4, 2, "the receiver takes too long in all")                          \
     X(SMTPC_VIOLATION, 421, 4, 5, 0, "protocol violation")                                         \
+    X(SMTPC_NO_LOGIN, 421, 4, 7, 0, "no login is possible")                                        \
     X(SMTPC_NO_MEMORY, 421, 4, 3, 0, "no memory left for the conversation")                        \
     X(SMTPC_ABORTED, 421, 4, 3, 0, "ended by ourselves")
 
@@ -350,6 +364,24 @@ void smtpc_drop_held(struct smtpc *conn);
 /* The connection is gone: was the current transaction not begun in the receiver's eyes? */
 bool smtpc_is_untouched(const struct smtpc *conn);
 
+/* ---- smtpc_auth.c -------------------------------------------------------------------------- */
+
+/* Copies what is to be said into the flight; NULL = there is no login. */
+void smtpc_keep_login(struct smtpc *conn, const struct smtpc_login *login);
+/* The argument of EHLO's AUTH. */
+void smtpc_note_mechanisms(struct smtpc *conn, struct slice names);
+/* The opening is over: goes on to AUTH, or to the end where that cannot be. False: there is no
+ * login, or it has been taken. */
+bool smtpc_log_in(struct smtpc *conn);
+void smtpc_write_auth(struct smtpc *conn);
+void smtpc_on_auth(struct smtpc *conn, uint32_t rcpt);
+
+/* Whether nobody can read along. */
+static inline bool smtpc_is_encrypted(const struct smtpc *conn)
+{
+    return false;
+}
+
 /* ---- smtpc_states.c ------------------------------------------------------------------------ */
 
 /* A complete reply stands in the flight. */
@@ -366,6 +398,8 @@ void smtpc_report_open(struct smtpc *conn, const struct verdict *verdict);
 void smtpc_report_refusal(struct smtpc *conn);
 /* The transaction is over and all are reported: IDLE again. */
 void smtpc_finish(struct smtpc *conn);
+/* Opened: the connection takes transactions, once it has logged in. */
+void smtpc_make_ready(struct smtpc *conn);
 /* Says QUIT; the verdict is made already. */
 void smtpc_say_quit(struct smtpc *conn);
 void smtpc_make_extension_texts(struct smtpc_engine *engine);

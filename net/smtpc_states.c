@@ -80,12 +80,14 @@ void smtpc_finish(struct smtpc *conn)
     smtpc_enter(conn, SMTPC_QUIT);
 }
 
-static void make_ready(struct smtpc *conn)
+void smtpc_make_ready(struct smtpc *conn)
 {
     if (conn->has_surplus) {
         smtpc_fail(conn, SMTPC_VIOLATION, "a reply before its command");
         return;
     }
+    if (smtpc_log_in(conn))
+        return;
     smtpc_enter(conn, SMTPC_IDLE);
     smtpc_drop_flight(conn);
     conn->events->on_ready(conn, conn->context);
@@ -292,6 +294,8 @@ static void note_extension(struct smtpc *conn, struct slice line)
         argument = slice_after(keyword, end + 1);
         keyword.len = end;
     }
+    if (slice_equal_nocase(keyword, SLICE_LITERAL("AUTH")))
+        smtpc_note_mechanisms(conn, argument);
     for (unsigned i = 0; i < SMTPC_EXTENSION_COUNT; i++) {
         if (!slice_equal_nocase(keyword, slice_str(extension_names[i])))
             continue;
@@ -317,7 +321,7 @@ void smtpc_on_ehlo(struct smtpc *conn, uint32_t rcpt)
     case ANSWER_YES:
         if (conn->flight->reply.line_count > 1)
             note_extension(conn, reply_line(&conn->flight->reply));
-        make_ready(conn);
+        smtpc_make_ready(conn);
         break;
     case ANSWER_NO:
         if (conn->flight->reply.code < 500) {
@@ -337,7 +341,7 @@ void smtpc_on_helo(struct smtpc *conn, uint32_t rcpt)
 {
     switch (answer_of(conn)) {
     case ANSWER_YES:
-        make_ready(conn);
+        smtpc_make_ready(conn);
         break;
     case ANSWER_NO:
         end_refused(conn);

@@ -35,13 +35,30 @@ static bool has_address(const struct conf_vmta *vmta, const struct ipaddr *sourc
     return false;
 }
 
+/* What a lane's connections have in common besides their addresses: what they draw on, and who they
+ * are to the receiver. */
+static uint64_t kind_of(const struct queue *queue, const struct scope_list *meters)
+{
+    const struct conf_queue *settings = &queue->settings;
+    struct slice user, password;
+    uint64_t hash = scope_list_hash(meters);
+
+    if (!settings->auth_username)
+        return hash;
+    user = slice_str(settings->auth_username);
+    password = settings->auth_password ? slice_str(settings->auth_password) : SLICE_EMPTY;
+    hash = hash_combine(hash, hash_bytes(user.data, user.len));
+    hash = hash_combine(hash, hash_bytes(password.data, password.len));
+    return hash_combine(hash, settings->use_unencrypted_plain_auth);
+}
+
 bool lane_serves(struct shard *shard, const struct lane *lane, struct queue *queue)
 {
     struct scope_list meters;
 
     return queue->site && has_address(conf_vmta(shard->conf, queue->vmta_id), &lane->source) &&
            limits_of(shard, queue, &lane->source, &meters) &&
-           scope_list_hash(&meters) == lane->meters_hash;
+           kind_of(queue, &meters) == lane->meters_hash;
 }
 
 /* Bit n: somebody of rank n is in line. */
@@ -133,7 +150,7 @@ static struct lane *lane_find(struct shard *shard, struct queue *queue,
 
     if (!limits_of(shard, queue, &address->ip, &meters))
         return NULL;
-    return find_at(queue->site, &address->ip, scope_list_hash(&meters));
+    return find_at(queue->site, &address->ip, kind_of(queue, &meters));
 }
 
 static struct lane *lane_obtain(struct shard *shard, struct queue *queue,
@@ -146,7 +163,7 @@ static struct lane *lane_obtain(struct shard *shard, struct queue *queue,
 
     if (!limits_of(shard, queue, &address->ip, &meters))
         return NULL;
-    lane = find_at(site, &address->ip, scope_list_hash(&meters));
+    lane = find_at(site, &address->ip, kind_of(queue, &meters));
     if (lane)
         return lane;
     lane = slab_alloc(&shard->lanes, &index);
@@ -160,7 +177,7 @@ static struct lane *lane_obtain(struct shard *shard, struct queue *queue,
     lane->shard = shard;
     lane->site = site;
     lane->source = address->ip;
-    lane->meters_hash = scope_list_hash(&meters);
+    lane->meters_hash = kind_of(queue, &meters);
     lane->hosts_mask = limits_of_hosts(shard, site);
     lane->provider = site->provider;
     demand_init(&lane->demand);

@@ -195,7 +195,7 @@ static void fill_source(const struct lane *lane, uint32_t vmta_id,
 
 static void fill_options(const struct lane *lane, const struct queue *queue,
                          const struct site_target *target, struct smtpc_via *via,
-                         struct smtpc_options *ret_options)
+                         struct smtpc_login *login, struct smtpc_options *ret_options)
 {
     const struct conf_queue *settings = &queue->settings;
 
@@ -217,6 +217,12 @@ static void fill_options(const struct lane *lane, const struct queue *queue,
     };
     fill_source(lane, queue->vmta_id, ret_options, via);
     talk_options(settings, ret_options);
+    if (!settings->auth_username)
+        return;
+    login->user = slice_str(settings->auth_username);
+    login->password = slice_str(settings->auth_password ? settings->auth_password : "");
+    login->may_show_password = settings->use_unencrypted_plain_auth;
+    ret_options->login = login;
 }
 
 enum lane_opened {
@@ -262,6 +268,7 @@ static enum lane_opened lane_open(struct shard *shard, struct lane *lane, struct
     const struct site_target *target;
     struct connection *connection;
     struct smtpc_options options;
+    struct smtpc_login login;
     struct smtpc_via via;
     int result;
 
@@ -275,7 +282,7 @@ static enum lane_opened lane_open(struct shard *shard, struct lane *lane, struct
         return LANE_NO_ROOM;
     }
     target = &lane->site->targets[target_index];
-    fill_options(lane, queue, target, &via, &options);
+    fill_options(lane, queue, target, &via, &login, &options);
     connection->has_proxy = options.via != NULL;
     result = smtpc_open(shard->smtpc, &options, &client_events, connection, &connection->smtpc);
     if (result < 0) {

@@ -73,7 +73,7 @@ struct lane {
     struct site *site;
     struct ipaddr source;
     /* What its connections count on: they serve only queues that draw on the very same meters. */
-    uint64_t meters_hash;     /* scope_list_hash; 0 = none */
+    uint64_t meters_hash;     /* scope_list_hash, 0 = none; and of the login, see lane.c */
     uint64_t hosts_mask;      /* limits_of_hosts, when the lane was made */
     uint64_t provider;        /* likewise the site's */
     struct lease_claim claim; /* on slots for the next connection */

@@ -580,6 +580,9 @@ struct conf_queue {
     bool smtp_421_means_mx_unavailable;
     bool smtp_553_means_invalid_mailbox;
     bool replace_421; /* report the refusal before it */
+    const char *auth_username; /* NULL = no login; these live as long as the snapshot */
+    const char *auth_password;
+    bool use_unencrypted_plain_auth;
     bool ignore_pipelining;
     bool ignore_chunking;
     bool ignore_dsn;

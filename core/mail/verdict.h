@@ -37,7 +37,8 @@ enum verdict_class {
     X(VERDICT_AT_BODY, "sending the message")                                                      \
     X(VERDICT_AT_DOT, "end of message")                                                            \
     X(VERDICT_AT_IDLE, "between messages")                                                         \
-    X(VERDICT_AT_LOCAL, "local decision")
+    X(VERDICT_AT_LOCAL, "local decision")                                                          \
+    X(VERDICT_AT_AUTH, "logging in")
 
 enum verdict_stage {
 #define VERDICT_STAGE_ENUM(name, text) name,

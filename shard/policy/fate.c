@@ -118,6 +118,11 @@ enum fate_route fate_of_session(const struct verdict *verdict, const struct conf
     case VERDICT_AT_GREETING:
     case VERDICT_AT_EHLO:
         return (verdict->flags & VERDICT_FROM_REPLY) != 0 ? FATE_REFUSED : FATE_NEXT_TARGET;
+    case VERDICT_AT_AUTH:
+        /* It answers, and does not know us. That is no fault of the host, which others may use. */
+        return (verdict->flags & VERDICT_FROM_REPLY) != 0 || verdict->enhanced[1] == 7
+                   ? FATE_REFUSED
+                   : FATE_NEXT_TARGET;
     default:
         return FATE_CLOSE_ONLY;
     }

@@ -4,8 +4,9 @@ import hashlib
 import smtplib
 
 import pytest
+from aiosmtpd.smtp import AuthResult
 
-from harness import Smtp, until
+from harness import Smtp, send_message, until
 from test_peers import Receiver
 
 KEY = hashlib.pbkdf2_hmac('sha256', b'hashed words', b'salt of eight', 5000)
@@ -135,3 +136,55 @@ def test_starttls_first(relay):
     client = Smtp(daemon.listen)
     assert 'AUTH' not in client.command('EHLO client.test')[1]
     assert client.command('AUTH CRAM-MD5')[0] == 538
+
+
+class Guarded(Receiver):
+    """Takes mail of "me" with "my words" alone, by the mechanisms that are given."""
+
+    def __init__(self, world, exclude=(), password=b'my words'):
+        def is_right(server, session, envelope, mechanism, data):
+            self.tried.append(mechanism)
+            return AuthResult(success=data.login == b'me' and data.password == password,
+                              handled=False)
+
+        self.tried = []
+        super().__init__(world, authenticator=is_right, auth_require_tls=False,
+                         auth_required=True, auth_exclude_mechanism=exclude)
+
+
+@pytest.mark.parametrize('mechanism, other', [('PLAIN', 'LOGIN'), ('LOGIN', 'PLAIN')])
+def test_at_a_receiver(world, mechanism, other):
+    """Ours is the login that the receiver wants; a refused one puts the mail off."""
+    receiver = Guarded(world, exclude=[other])
+    config = f'''{{base}}
+<domain *>
+    smtp-hosts [{receiver.address}]:2525
+    auth-username me
+    auth-password "my words"
+    use-unencrypted-plain-auth yes
+    log-commands yes
+</domain>
+<domain wrong.test>
+    auth-password "others' words"
+    retry-after 1h
+    bounce-upon-5xx-greeting yes
+</domain>
+<domain hidden.test>
+    use-unencrypted-plain-auth no
+    retry-after 1h
+</domain>
+'''
+    daemon = world.daemon(config).start()
+    for domain in ('one.test', 'wrong.test', 'hidden.test'):
+        assert send_message(daemon.listen, 'a@sender.test', [f'b@{domain}'],
+                            b'Subject: x\r\n\r\nx\r\n')[0] == 250
+    receiver.wait(1)
+    assert [row['rcpt'] for row in daemon.wait_for_rows(1)] == ['b@one.test']
+    until(lambda: len(receiver.tried) >= 2, 10, 'the login that is refused')
+    for queue, reason in [('wrong.test/v', '535 5.7.8'), ('hidden.test/v', 'without TLS')]:
+        until(lambda q=queue, r=reason: r in daemon.ask('explain', q)['lastError'], 12, reason)
+    assert receiver.tried[0] == mechanism
+    assert len(receiver.messages) == 1 and len(daemon.rows()) == 1
+    log = daemon.program.log()
+    assert 'my words' not in log and base64.b64encode(b'my words').decode() not in log
+    assert base64.b64encode(b'\0me\0my words').decode() not in log
