@@ -579,7 +579,7 @@ struct conf_queue {
     bool bounce_upon_5xx_greeting;
     bool smtp_421_means_mx_unavailable;
     bool smtp_553_means_invalid_mailbox;
-    bool replace_421; /* report the refusal before it */
+    bool replace_421;          /* report the refusal before it */
     const char *auth_username; /* NULL = no login; these live as long as the snapshot */
     const char *auth_password;
     bool use_unencrypted_plain_auth;
