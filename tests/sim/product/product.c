@@ -428,6 +428,15 @@ uint64_t product_rcpts_let_through(const struct product *product)
     return count;
 }
 
+uint64_t product_notices_given_up(const struct product *product)
+{
+    uint64_t count = product->events.notices_given_up;
+
+    for (uint16_t i = 0; product->process && i < product->setup.shard_count; i++)
+        count += product->shards[i]->notices.given_up;
+    return count;
+}
+
 bool product_is_empty(const struct product *product)
 {
     for (uint16_t i = 0; i < product->setup.shard_count; i++) {

@@ -133,6 +133,8 @@ bool product_is_empty(const struct product *product);
 uint64_t product_queued(const struct product *product);
 /* Recipients that rates have let through in this life. */
 uint64_t product_rcpts_let_through(const struct product *product);
+/* In all lives, this one included. */
+uint64_t product_notices_given_up(const struct product *product);
 /* Sums the limits that shards share (shard/lease.h): NULL, or what is wrong. */
 const char *product_audit(struct product *product);
 /* What every shard and queue is doing, to standard error. */
