@@ -152,7 +152,6 @@ static void count_done(struct product *product)
         events->chunks_fed += product->shards[i]->chunk_counts.fed;
         events->chunks_moved += product->shards[i]->chunk_counts.moved;
         events->sessions_moved += product->shards[i]->totals.sessions_moved;
-        events->notices_given_up += product->shards[i]->notices.given_up;
     }
 }
 
@@ -428,15 +427,6 @@ uint64_t product_rcpts_let_through(const struct product *product)
     return count;
 }
 
-uint64_t product_notices_given_up(const struct product *product)
-{
-    uint64_t count = product->events.notices_given_up;
-
-    for (uint16_t i = 0; product->process && i < product->setup.shard_count; i++)
-        count += product->shards[i]->notices.given_up;
-    return count;
-}
-
 bool product_is_empty(const struct product *product)
 {
     for (uint16_t i = 0; i < product->setup.shard_count; i++) {
@@ -455,6 +445,20 @@ bool product_is_empty(const struct product *product)
 }
 
 /* Sums at every step; the connections themselves are counted on one shard at a time, in turn. */
+/* At each step, since some ends leave nothing to be asked. */
+static void count_given_up(struct product *product)
+{
+    uint64_t count = 0;
+
+    if (product->given_up_life != product->lives)
+        product->given_up = 0;
+    product->given_up_life = product->lives;
+    for (uint16_t i = 0; i < product->setup.shard_count; i++)
+        count += product->shards[i]->notices.given_up;
+    product->events.notices_given_up += count - product->given_up;
+    product->given_up = count;
+}
+
 const char *product_audit(struct product *product)
 {
     uint32_t turn = ++product->audit_count, count = product->setup.shard_count;
@@ -466,6 +470,7 @@ const char *product_audit(struct product *product)
         return NULL;
     if (product->reload_fault)
         return product->reload_fault;
+    count_given_up(product);
     text = turn % LEASES_EVERY == 0 ? lease_audit(product->shards, (uint16_t)count, recount) : NULL;
     if (!text)
         text = door_audit(product->shards, (uint16_t)count);

@@ -107,6 +107,8 @@ struct product {
     struct pace pace;
     struct limits_audit limits;
     bool spool_closed;
+    uint64_t given_up; /* notices of the life given_up_life */
+    uint64_t given_up_life;
     uint16_t shards_before; /* of the last life that came up; 0 = none yet */
     /* Summed over lives. */
     uint64_t lives;
@@ -133,8 +135,6 @@ bool product_is_empty(const struct product *product);
 uint64_t product_queued(const struct product *product);
 /* Recipients that rates have let through in this life. */
 uint64_t product_rcpts_let_through(const struct product *product);
-/* In all lives, this one included. */
-uint64_t product_notices_given_up(const struct product *product);
 /* Sums the limits that shards share (shard/lease.h): NULL, or what is wrong. */
 const char *product_audit(struct product *product);
 /* What every shard and queue is doing, to standard error. */

@@ -583,7 +583,7 @@ static uint32_t run_history(uint64_t seed, uint32_t messages, bool trace, struct
         if (!life_until_crash(h))
             break;
     last_life(h);
-    h->ledger.notices_given_up = product_notices_given_up(&h->product);
+    h->ledger.notices_given_up = h->product.events.notices_given_up;
     violations = ledger_check(&h->ledger);
     *ret_hash = sim_trace_hash(h->world);
     if (totals)
