@@ -129,8 +129,10 @@ static bool is_without_space(struct shard *shard, int status)
 
     if (status != E_LOW_SPACE)
         return false;
-    if (shard->notices.full_since_ns == 0)
+    /* What waits is tried again each second: a refusal after a pause is another shortage. */
+    if (now_ns - shard->notices.full_at_ns > SPACE_WAIT_NS)
         shard->notices.full_since_ns = now_ns;
+    shard->notices.full_at_ns = now_ns;
     return now_ns - shard->notices.full_since_ns >= SPACE_WAIT_NS;
 }
 
@@ -158,7 +160,7 @@ void notice_on_appended(struct shard *shard, struct message *message)
             wait(shard, notice);
         return;
     }
-    shard->notices.full_since_ns = 0;
+    shard->notices.full_at_ns = 0;
     shard->notices.written++;
     shard->totals.accepted_messages++;
     shard->totals.accepted_rcpts += message->envelope.rcpt_count;

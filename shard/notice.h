@@ -53,13 +53,13 @@ struct notice {
 struct notices {
     struct slab slab;
     struct list waiting;
-    struct list unwritten; /* outcomes whose notice found no memory, by request.link */
-    struct io_timer timer; /* what waits is tried again */
-    uint64_t written;      /* durable */
-    uint64_t lost;         /* copies for which there was no memory */
-    uint64_t given_up;     /* for which there was no space for a minute */
-    uint64_t
-        full_since_ns; /* the first refusal for want of space since one was written; 0 = none */
+    struct list unwritten;  /* outcomes whose notice found no memory, by request.link */
+    struct io_timer timer;  /* what waits is tried again */
+    uint64_t written;       /* durable */
+    uint64_t lost;          /* copies for which there was no memory */
+    uint64_t given_up;      /* for which there was no space for a minute */
+    uint64_t full_since_ns; /* the first refusal for want of space of those in a row */
+    uint64_t full_at_ns;    /* the last one; 0 = a notice was written since */
 };
 
 /* More than this many notices that are not durable yet: no further delivery is started. */
