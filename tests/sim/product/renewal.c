@@ -214,7 +214,7 @@ void renewal_draw(struct renewal *renewal, bool is_whole)
 
     put(&text,
         "host-name mta.test\n%ssmtp-listener 127.0.0.1:2525\n"
-        "smtp-source-host 10.9.0.1 mta.test\nhot-set-size %llu\n"
+        "smtp-source-host 10.9.0.5 mta.test\nhot-set-size %llu\n"
         "total-max-smtp-out %llu\ntotal-max-smtp-in %llu\n"
         "<spool /spool>\n</spool>\n"
         "<source 127.0.0.1>\n always-allow-relaying yes\n "

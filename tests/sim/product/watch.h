@@ -26,7 +26,7 @@
 #include "tests/sim/product/product.h"
 #include "tests/sim/product/remote.h"
 
-#define WATCH_SOURCES  4 /* addresses of all virtual MTAs: 10.9.0.<1…4> */
+#define WATCH_SOURCES  5 /* 10.9.0.<1…4> of virtual MTAs, 5 of {default}, which sends notices */
 #define WATCH_SPAN_NS  300000000ull
 #define WATCH_SLACK_NS 5000000000ull
 
