@@ -139,6 +139,9 @@ static enum verdict_stage stage_of(const struct smtpc *conn, enum smtpc_cause ca
 
     if (cause == SMTPC_LOST && is_later && conn->flight != NULL && !conn->flight->had_reply)
         return VERDICT_AT_IDLE;
+    /* It is found out behind EHLO, before AUTH is said. */
+    if (cause == SMTPC_NO_LOGIN)
+        return VERDICT_AT_AUTH;
     return smtpc_row(conn)->stage;
 }
 

@@ -144,7 +144,7 @@ static int open_file(struct pickup *pickup, const char *name, int *ret_fd, uint6
     int rc;
 
     path_of(path, sizeof(path), pickup->folder, name);
-    rc = io_file_open(io, path, IO_FILE_READ, ret_fd);
+    rc = io_file_open(io, path, IO_FILE_READ | IO_FILE_REGULAR, ret_fd);
     if (rc < 0)
         return rc;
     rc = io_file_changed(io, *ret_fd, &changed_us);

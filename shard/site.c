@@ -419,7 +419,8 @@ static void on_open_failed(struct shard *shard, struct connection *connection,
         queues_reconsider(shard, queue);
         return;
     }
-    lane->site->is_failing = true;
+    /* A login that is refused says nothing of the site, where others may log in. */
+    lane->site->is_failing |= verdict->stage != VERDICT_AT_AUTH;
     standing_set(lane, QUOTA_SLOW);
     shard->totals.connect_failures++;
     queues_note_error(shard, queue, verdict);

@@ -234,6 +234,7 @@ enum io_file_flags {
     IO_FILE_DIRECT = 16,   /* O_DIRECT: 4096-byte alignment of memory, offset and length */
     IO_FILE_APPEND = 32,
     IO_FILE_WORLD_READABLE = 64, /* with CREATE: mode 0644 */
+    IO_FILE_REGULAR = 128,       /* anything else is E_UNKNOWN, and not waited for (a pipe) */
 };
 
 /* Synchronous calls, for start-up and for rare events (a new segment); negative on failure. */

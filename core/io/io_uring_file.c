@@ -25,6 +25,18 @@ static int result_of(struct io *io, int returned)
 
 /* ---- Synchronous --------------------------------------------------------------------------- */
 
+/* Of a file that was opened without waiting for it: 0 when it is an ordinary one, which io_uring
+ * then serves as any other; else negative. */
+static int make_regular(struct io *io, int fd)
+{
+    struct stat about;
+    int code = result_of(io, fstat(fd, &about));
+
+    if (code == 0 && !S_ISREG(about.st_mode))
+        code = E_UNKNOWN;
+    return code < 0 ? code : result_of(io, fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK));
+}
+
 int io_file_open(struct io *io, const char *path, unsigned flags, int *ret_fd)
 {
     int how = O_CLOEXEC | O_NOCTTY;
@@ -40,10 +52,19 @@ int io_file_open(struct io *io, const char *path, unsigned flags, int *ret_fd)
     how |= flags & IO_FILE_EXCLUSIVE ? O_EXCL : 0;
     how |= flags & IO_FILE_DIRECT ? O_DIRECT : 0;
     how |= flags & IO_FILE_APPEND ? O_APPEND : 0;
+    how |= flags & IO_FILE_REGULAR ? O_NONBLOCK : 0;
     io_count_call(io);
     fd = open(path, how, flags & IO_FILE_WORLD_READABLE ? 0644 : 0600);
     if (fd < 0)
         return -errno;
+    if (flags & IO_FILE_REGULAR) {
+        int code = make_regular(io, fd);
+
+        if (code < 0) {
+            close(fd);
+            return code;
+        }
+    }
     *ret_fd = fd;
     return 0;
 }

@@ -1,5 +1,7 @@
 #include "core/mail/dkim_canon.h"
 
+#include "core/mail/header_scan.h"
+
 static const uint8_t crlf[] = {'\r', '\n'};
 static const uint8_t blank[] = {' '};
 
@@ -120,20 +122,6 @@ void dkim_body_end(struct dkim_body *body, const struct dkim_sink *sink)
 
 /* ---- Header fields --------------------------------------------------------------------------- */
 
-static bool is_white(uint8_t octet)
-{
-    return octet == ' ' || octet == '\t' || octet == '\r' || octet == '\n';
-}
-
-static struct slice trim_folded(struct slice s)
-{
-    while (s.len > 0 && is_white(s.data[0]))
-        s = slice_after(s, 1);
-    while (s.len > 0 && is_white(s.data[s.len - 1]))
-        s.len--;
-    return s;
-}
-
 static void put_name(struct slice name, const struct dkim_sink *sink)
 {
     for (size_t i = 0; i < name.len; i++) {
@@ -152,10 +140,10 @@ static void put_words(struct slice value, const struct dkim_sink *sink)
     while (value.len > 0) {
         size_t word = 0, gap;
 
-        while (word < value.len && !is_white(value.data[word]))
+        while (word < value.len && !header_is_white(value.data[word]))
             word++;
         gap = word;
-        while (gap < value.len && is_white(value.data[gap]))
+        while (gap < value.len && header_is_white(value.data[gap]))
             gap++;
         sink->put(sink->context, value.data, word);
         if (gap < value.len)
@@ -174,9 +162,9 @@ void dkim_header_put(enum dkim_canon canon, struct slice field, bool is_last,
         return;
     }
     colon = slice_find(field, ':');
-    put_name(trim_folded(slice_of(field.data, colon)), sink);
+    put_name(header_trim_folded(slice_of(field.data, colon)), sink);
     if (colon < field.len)
-        put_words(trim_folded(slice_after(field, colon + 1)), sink);
+        put_words(header_trim_folded(slice_after(field, colon + 1)), sink);
     if (!is_last)
         sink->put(sink->context, crlf, sizeof(crlf));
 }

@@ -24,16 +24,16 @@ static bool starts_blank(struct slice rest)
     return rest.len > 0 && (rest.data[0] == ' ' || rest.data[0] == '\t');
 }
 
-static bool is_white(uint8_t octet)
+bool header_is_white(uint8_t octet)
 {
     return octet == ' ' || octet == '\t' || octet == '\r' || octet == '\n';
 }
 
-static struct slice trim_folded(struct slice s)
+struct slice header_trim_folded(struct slice s)
 {
-    while (s.len > 0 && is_white(s.data[0]))
+    while (s.len > 0 && header_is_white(s.data[0]))
         s = slice_after(s, 1);
-    while (s.len > 0 && is_white(s.data[s.len - 1]))
+    while (s.len > 0 && header_is_white(s.data[s.len - 1]))
         s.len--;
     return s;
 }
@@ -101,7 +101,7 @@ bool header_walk_next(struct header_walk *walk, struct header_field *ret_field)
     if (field.octets == 0)
         return false;
     field.value.len = (size_t)(rest.data + field.octets - field.value.data);
-    field.value = trim_folded(field.value);
+    field.value = header_trim_folded(field.value);
     walk->at += field.octets;
     walk->end = HEADER_GOES_ON;
     *ret_field = field;

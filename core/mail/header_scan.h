@@ -26,6 +26,11 @@ struct header_field {
     size_t octets; /* continuation lines and the final CRLF included */
 };
 
+/* White space of a folded field: blank, tab, CR, LF. */
+bool header_is_white(uint8_t octet);
+/* Without it at both ends. */
+struct slice header_trim_folded(struct slice s);
+
 struct header_walk {
     struct slice octets;
     size_t at;

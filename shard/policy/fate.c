@@ -109,20 +109,21 @@ bool fate_is_ipv6_refusal(const struct verdict *verdict)
 
 enum fate_route fate_of_session(const struct verdict *verdict, const struct conf_queue *settings)
 {
+    bool is_reply = (verdict->flags & VERDICT_FROM_REPLY) != 0;
+
     if (verdict->scope == VERDICT_SOURCE_IP)
         return FATE_REST_SOURCE;
-    if (verdict->code == 421 && settings->smtp_421_means_mx_unavailable)
+    if (verdict->code == 421 && settings->smtp_421_means_mx_unavailable &&
+        (is_reply || verdict->stage != VERDICT_AT_AUTH))
         return FATE_NEXT_TARGET;
     switch (verdict->stage) {
     case VERDICT_AT_CONNECT:
     case VERDICT_AT_GREETING:
     case VERDICT_AT_EHLO:
-        return (verdict->flags & VERDICT_FROM_REPLY) != 0 ? FATE_REFUSED : FATE_NEXT_TARGET;
+        return is_reply ? FATE_REFUSED : FATE_NEXT_TARGET;
     case VERDICT_AT_AUTH:
         /* It answers, and does not know us. That is no fault of the host, which others may use. */
-        return (verdict->flags & VERDICT_FROM_REPLY) != 0 || verdict->enhanced[1] == 7
-                   ? FATE_REFUSED
-                   : FATE_NEXT_TARGET;
+        return is_reply || verdict->enhanced[1] == 7 ? FATE_REFUSED : FATE_NEXT_TARGET;
     default:
         return FATE_CLOSE_ONLY;
     }

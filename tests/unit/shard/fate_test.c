@@ -199,6 +199,9 @@ static void session_fates(void **state)
         {VERDICT_SESSION, VERDICT_AT_RCPT, 421, true, false, FATE_CLOSE_ONLY},
         {VERDICT_SESSION, VERDICT_AT_RCPT, 421, true, true, FATE_NEXT_TARGET},
         {VERDICT_SESSION, VERDICT_AT_DOT, 0, false, true, FATE_CLOSE_ONLY},
+        {VERDICT_HOST, VERDICT_AT_AUTH, 535, true, false, FATE_REFUSED},
+        {VERDICT_HOST, VERDICT_AT_AUTH, 421, true, true, FATE_NEXT_TARGET},
+        {VERDICT_HOST, VERDICT_AT_AUTH, 421, false, false, FATE_NEXT_TARGET}, /* lost */
     };
 
     (void)state;
@@ -211,6 +214,20 @@ static void session_fates(void **state)
 
         queue.smtp_421_means_mx_unavailable = cases[i].means_unavailable;
         assert_int_equal(fate_of_session(&verdict, &queue), cases[i].route);
+    }
+}
+
+/* No login that may be used: the host is well, whatever a 421 of its own would mean. */
+static void a_login_that_cannot_be_made(void **state)
+{
+    struct verdict verdict = {
+        .scope = VERDICT_HOST, .stage = VERDICT_AT_AUTH, .code = 421, .enhanced = {4, 7, 0}};
+    struct conf_queue queue = settings;
+
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) {
+        queue.smtp_421_means_mx_unavailable = i > 0;
+        assert_int_equal(fate_of_session(&verdict, &queue), FATE_REFUSED);
     }
 }
 
@@ -403,6 +420,7 @@ int main(void)
         cmocka_unit_test(recipients_own_delays),
         cmocka_unit_test(lost_messages),
         cmocka_unit_test(session_fates),
+        cmocka_unit_test(a_login_that_cannot_be_made),
         cmocka_unit_test(places),
         cmocka_unit_test(places_last_over_reloads),
         cmocka_unit_test(pools_are_dealt_evenly),
