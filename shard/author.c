@@ -49,12 +49,8 @@ struct slice author_of_from(struct slice from)
 
 static struct slice lower_case(struct slice name, uint8_t room[AUTHOR_BYTES_MAX])
 {
-    size_t len = name.len < AUTHOR_BYTES_MAX ? name.len : AUTHOR_BYTES_MAX;
-
-    for (size_t i = 0; i < len; i++)
-        room[i] = (uint8_t)(name.data[i] >= 'A' && name.data[i] <= 'Z' ? name.data[i] + ('a' - 'A')
-                                                                       : name.data[i]);
-    return slice_of(room, len);
+    return slice_lower(
+        slice_of(name.data, name.len < AUTHOR_BYTES_MAX ? name.len : AUTHOR_BYTES_MAX), room);
 }
 
 struct slice author_of(const struct message *message, uint8_t room[AUTHOR_BYTES_MAX])

@@ -128,16 +128,6 @@ static struct slice value_of(const struct sign_room *room, struct slice name)
 
 /* ---- Identities ------------------------------------------------------------------------------ */
 
-/* Folds are white space like any other here. */
-static struct slice trim_folded(struct slice s)
-{
-    while (s.len > 0 && s.data[0] <= ' ')
-        s = slice_after(s, 1);
-    while (s.len > 0 && s.data[s.len - 1] <= ' ')
-        s.len--;
-    return s;
-}
-
 /* "local@domain" with the domain as it stands in the DNS, "@domain" without local; false: no
  * address. */
 static bool put_identity(struct slice text, char identity[IDENTITY_MAX], struct slice *ret_domain)
@@ -177,10 +167,10 @@ static bool find_identity(const struct choice *choice, struct slice said,
         field = value_of(choice->room, SLICE_LITERAL("Sender"));
     else if (!slice_equal_nocase(said, SLICE_LITERAL("strict-from")))
         return put_identity(said, identity, ret_domain);
-    field = trim_folded(field);
+    field = header_trim_folded(field);
     if (field.len == 0)
-        field = trim_folded(value_of(choice->room, SLICE_LITERAL("From")));
-    return put_identity(trim_folded(author_mailbox(field)), identity, ret_domain);
+        field = header_trim_folded(value_of(choice->room, SLICE_LITERAL("From")));
+    return put_identity(header_trim_folded(author_mailbox(field)), identity, ret_domain);
 }
 
 /* ---- Keys ------------------------------------------------------------------------------------ */
@@ -189,11 +179,7 @@ static void put_lower(struct slice text, char *room, size_t size)
 {
     size_t len = text.len < size ? text.len : size - 1;
 
-    for (size_t i = 0; i < len; i++) {
-        char octet = (char)text.data[i];
-
-        room[i] = octet >= 'A' && octet <= 'Z' ? (char)(octet + ('a' - 'A')) : octet;
-    }
+    slice_lower(slice_of(text.data, len), room);
     room[len] = '\0';
 }
 

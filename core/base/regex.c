@@ -31,11 +31,6 @@ struct regex_scratch {
     pcre2_match_data *data;
 };
 
-static uint8_t lower(uint8_t c)
-{
-    return c >= 'A' && c <= 'Z' ? c + 32 : c;
-}
-
 static uint16_t gram_of(uint8_t a, uint8_t b, uint8_t c)
 {
     uint32_t mixed = (uint32_t)a << 16 | (uint32_t)b << 8 | c;
@@ -136,7 +131,7 @@ static enum quantifier take_quantifier(struct filter *filter)
 
 static bool take_letter(struct filter *filter, struct sequence *sequence)
 {
-    uint8_t c = lower(filter->rest.data[0]);
+    uint8_t c = slice_lower_octet(filter->rest.data[0]);
     enum quantifier quantifier;
 
     filter->rest = slice_after(filter->rest, 1);
@@ -165,7 +160,7 @@ static bool take_escape(struct filter *filter, struct sequence *sequence)
 
     if (filter->rest.len < 2)
         return false;
-    c = lower(filter->rest.data[1]);
+    c = slice_lower_octet(filter->rest.data[1]);
     if (memchr("dswbhvraz", c, 9) != NULL)
         return take_other(filter, sequence, 2);
     if ((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'))
@@ -397,7 +392,7 @@ void regex_subject_set(struct regex_subject *subject, struct slice text)
     subject->text = text;
     memset(subject->grams, 0, sizeof(subject->grams));
     for (size_t i = 0; i < text.len; i++) {
-        uint8_t c = lower(text.data[i]);
+        uint8_t c = slice_lower_octet(text.data[i]);
         uint16_t gram = gram_of(a, b, c);
 
         if (i >= 2)

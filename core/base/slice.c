@@ -2,9 +2,13 @@
 
 #include "core/base/err.h"
 
-static uint8_t fold(uint8_t c)
+struct slice slice_lower(struct slice s, void *room)
 {
-    return c >= 'A' && c <= 'Z' ? (uint8_t)(c + 32) : c;
+    uint8_t *octets = room;
+
+    for (size_t i = 0; i < s.len; i++)
+        octets[i] = slice_lower_octet(s.data[i]);
+    return slice_of(octets, s.len);
 }
 
 bool slice_equal_nocase(struct slice a, struct slice b)
@@ -12,7 +16,7 @@ bool slice_equal_nocase(struct slice a, struct slice b)
     if (a.len != b.len)
         return false;
     for (size_t i = 0; i < a.len; i++) {
-        if (fold(a.data[i]) != fold(b.data[i]))
+        if (slice_lower_octet(a.data[i]) != slice_lower_octet(b.data[i]))
             return false;
     }
     return true;

@@ -39,7 +39,14 @@ static inline struct slice slice_after(struct slice s, size_t skip)
     return (struct slice){s.data + skip, s.len - skip};
 }
 
-/* ASCII case only: octets above 127 compare as they are. */
+/* ASCII case only, here and below: octets above 127 stay and compare as they are. */
+static inline uint8_t slice_lower_octet(uint8_t c)
+{
+    return c >= 'A' && c <= 'Z' ? (uint8_t)(c + ('a' - 'A')) : c;
+}
+
+/* s with small letters in room, which has s.len octets and may be those of s. */
+struct slice slice_lower(struct slice s, void *room);
 bool slice_equal_nocase(struct slice a, struct slice b);
 bool slice_starts_nocase(struct slice s, struct slice prefix);
 /* Without leading and trailing blanks and tabs. */

@@ -2,11 +2,6 @@
 
 #define NAME_MAX_OCTETS 64
 
-static uint8_t lower(uint8_t c)
-{
-    return c >= 'A' && c <= 'Z' ? (uint8_t)(c + ('a' - 'A')) : c;
-}
-
 static unsigned least(unsigned a, unsigned b)
 {
     return a < b ? a : b;
@@ -27,11 +22,12 @@ static unsigned distance(struct slice a, struct slice b)
 
         row[0] = i;
         for (unsigned j = 1; j <= b.len; j++) {
-            uint8_t x = lower(a.data[i - 1]);
-            uint8_t y = lower(b.data[j - 1]);
+            uint8_t x = slice_lower_octet(a.data[i - 1]);
+            uint8_t y = slice_lower_octet(b.data[j - 1]);
 
             row[j] = least(least(above[j] + 1, row[j - 1] + 1), above[j - 1] + (x != y));
-            if (i > 1 && j > 1 && x == lower(b.data[j - 2]) && y == lower(a.data[i - 2]))
+            if (i > 1 && j > 1 && x == slice_lower_octet(b.data[j - 2]) &&
+                y == slice_lower_octet(a.data[i - 2]))
                 row[j] = least(row[j], before[j - 2] + 1);
         }
         before = above;

@@ -36,19 +36,6 @@ static const struct loaded_key *load_file(struct build *build, const struct entr
     return key;
 }
 
-static struct slice lower(struct arena *arena, struct slice text)
-{
-    struct slice copy = arena_copy(arena, text);
-
-    for (size_t i = 0; i < copy.len; i++) {
-        uint8_t *octet = (uint8_t *)(uintptr_t)copy.data + i;
-
-        if (*octet >= 'A' && *octet <= 'Z')
-            *octet = (uint8_t)(*octet + ('a' - 'A'));
-    }
-    return copy;
-}
-
 static bool is_name(struct slice name)
 {
     for (size_t i = 0; i < name.len; i++) {
@@ -78,7 +65,7 @@ static bool read_line(struct build *build, const struct entry *entry, struct con
     }
     *ret = (struct conf_domain_key){
         .selector = (const char *)arena_copy(arena, parts[0]).data,
-        .domain = lower(arena, parts[1]),
+        .domain = slice_lower(parts[1], arena_alloc(arena, parts[1].len + 1)),
         .path = (const char *)arena_copy(arena, parts[2]).data,
     };
     return true;

@@ -63,13 +63,8 @@ static bool is_domain(struct slice name)
 
 static struct slice lower_into(char room[PATTERN_TEXT_MAX], struct slice text)
 {
-    for (size_t i = 0; i < text.len; i++) {
-        uint8_t c = text.data[i];
-
-        room[i] = (char)(c >= 'A' && c <= 'Z' ? c + ('a' - 'A') : c);
-    }
     room[text.len] = '\0';
-    return slice_of(room, text.len);
+    return slice_lower(text, room);
 }
 
 /* "[192.0.2.0/24]", "[IPv6:2001:db8::1]"; text is without the brackets. */

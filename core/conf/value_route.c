@@ -22,11 +22,7 @@ static const char *lower_copy(struct arena *arena, struct slice text)
 {
     char *copy = arena_alloc(arena, text.len + 1);
 
-    for (size_t i = 0; i < text.len; i++) {
-        uint8_t c = text.data[i];
-
-        copy[i] = (char)(c >= 'A' && c <= 'Z' ? c + ('a' - 'A') : c);
-    }
+    slice_lower(text, copy);
     return copy;
 }
 

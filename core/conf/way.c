@@ -189,12 +189,7 @@ static int keep_name(struct setting *setting)
     size_t len = strlen(setting->value.text);
     uint32_t id;
 
-    for (size_t i = 0; i < len; i++) {
-        char c = setting->value.text[i];
-
-        room[i] = (char)(c >= 'A' && c <= 'Z' ? c + ('a' - 'A') : c);
-    }
-    if (intern_name(INTERN_QUEUE, slice_of(room, len), &id) < 0)
+    if (intern_name(INTERN_QUEUE, slice_lower(slice_of(setting->value.text, len), room), &id) < 0)
         return -ENOMEM;
     setting->value.text = intern_text(INTERN_QUEUE, id);
     return 0;

@@ -137,11 +137,6 @@ static int parse_quoted_string(struct slice text, unsigned flags, size_t *ret_us
     return 0;
 }
 
-static uint8_t to_lower(uint8_t octet)
-{
-    return octet >= 'A' && octet <= 'Z' ? (uint8_t)(octet | 0x20) : octet;
-}
-
 /* Labels of letters, digits and hyphens. Returns the length of the lower-cased copy in ret_host. */
 static int ascii_host(struct slice text, char *ret_host)
 {
@@ -153,7 +148,7 @@ static int ascii_host(struct slice text, char *ret_host)
     for (size_t i = 0; i <= text.len; i++) {
         if (i < text.len && (octet_classes[text.data[i]] & IN_LABEL) != 0) {
             common &= octet_classes[text.data[i]];
-            ret_host[i] = (char)to_lower(text.data[i]);
+            ret_host[i] = (char)slice_lower_octet(text.data[i]);
             continue;
         }
         if (i < text.len && text.data[i] != '.')

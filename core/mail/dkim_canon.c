@@ -125,10 +125,8 @@ void dkim_body_end(struct dkim_body *body, const struct dkim_sink *sink)
 static void put_name(struct slice name, const struct dkim_sink *sink)
 {
     for (size_t i = 0; i < name.len; i++) {
-        uint8_t octet = name.data[i];
+        uint8_t octet = slice_lower_octet(name.data[i]);
 
-        if (octet >= 'A' && octet <= 'Z')
-            octet = (uint8_t)(octet + ('a' - 'A'));
         sink->put(sink->context, &octet, 1);
     }
     sink->put(sink->context, (const uint8_t *)":", 1);
