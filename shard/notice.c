@@ -139,8 +139,10 @@ static bool is_without_space(struct shard *shard, int status)
 /* What the notice would have told stands in the accounting. */
 static void give_up(struct shard *shard, struct notice *notice)
 {
-    if (shard->notices.given_up++ == 0)
+    if (!shard->notices.are_given_up)
         log_error("no space for notices: senders are not told of failures until there is some");
+    shard->notices.are_given_up = true;
+    shard->notices.given_up++;
     release(shard, &notice->held);
     message_free(notice->message);
     slab_free(&shard->notices.slab, notice->index);
@@ -161,6 +163,7 @@ void notice_on_appended(struct shard *shard, struct message *message)
         return;
     }
     shard->notices.full_at_ns = 0;
+    shard->notices.are_given_up = false;
     shard->notices.written++;
     shard->totals.accepted_messages++;
     shard->totals.accepted_rcpts += message->envelope.rcpt_count;

@@ -59,6 +59,7 @@ struct notices {
     uint64_t lost;          /* copies for which there was no memory */
     uint64_t given_up;      /* for which there was no space for a minute */
     uint64_t full_since_ns; /* the first refusal for want of space of those in a row */
+    bool are_given_up;      /* and the log says so */
     uint64_t full_at_ns;    /* the last one; 0 = a notice was written since */
 };
 

@@ -553,6 +553,37 @@ static bool memory_of_an_idle_connection(void)
     return stage_strike(&stage);
 }
 
+/* Nobody listens until the disk is full of mail that is given up then: its notices find no space,
+ * and only its own end makes some. With space again, senders are told as ever. */
+static bool a_full_disk_comes_free(void)
+{
+    static struct stage stage;
+    const struct notices *notices;
+    uint64_t written;
+
+    stage_raise(&stage, "a disk full of mail that fails",
+                &(struct stage_options){.shard_count = 1,
+                                        .latency_ns = MS_NS / 10,
+                                        .domain = " bounce-after 30m\n retry-after 1m\n",
+                                        .tells_senders = true});
+    notices = &stage.product.shards[0]->notices;
+    stage_add_receiver(&stage, 0, KIND_DEAD, 0);
+    stage_inject(&stage, 0, 0, 1);
+    sim_disk_limit(stage.world, 16 << 20);
+    stage_run(&stage, 600, 100, 0);
+    stage_check(&stage, stage.injecting[0].is_put_off, "the disk is full");
+    sim_run_for(stage.world, 7200 * SECOND_NS);
+    stage_check(&stage, notices->given_up > 0, "notices are given up");
+    stage_check(&stage, product_is_empty(&stage.product), "all mail has come to its end");
+    written = notices->written;
+    stage_inject(&stage, 1, 0, 1);
+    stage_run(&stage, 50, 0, 2);
+    sim_run_for(stage.world, 3600 * SECOND_NS);
+    stage_check(&stage, notices->written == written + 100, "senders are told again");
+    printf("    %llu given up\n", (unsigned long long)notices->given_up);
+    return stage_strike(&stage);
+}
+
 int main(void)
 {
     bool ok = true;
@@ -570,5 +601,6 @@ int main(void)
     ok &= ranks_have_turns_by_weight();
     ok &= idle_connections_stay_as_long_as_wished();
     ok &= memory_of_an_idle_connection();
+    ok &= a_full_disk_comes_free();
     return ok ? 0 : 1;
 }

@@ -176,7 +176,8 @@ static void inject_more(struct injecting *injecting)
 {
     uint32_t domain;
 
-    if (!injecting->is_greeted || injecting->is_busy || injecting->sent == injecting->wanted)
+    if (!injecting->is_greeted || injecting->is_busy || injecting->is_put_off ||
+        injecting->sent == injecting->wanted)
         return;
     domain = injecting->first + injecting->sent++ % injecting->count;
     injecting->is_busy = true;
@@ -191,6 +192,9 @@ static void on_injector_line(struct sim_peer_conn *conn, struct slice line)
 
     /* Told to go when it has had nothing to send for long. */
     if (!injecting->is_busy && slice_starts_nocase(line, SLICE_LITERAL("421")))
+        return;
+    injecting->is_put_off |= line.data[0] == '4';
+    if (injecting->is_put_off)
         return;
     must(line.len > 3 && (line.data[0] == '2' || line.data[0] == '3'));
     if (line.data[3] == '-')
@@ -253,11 +257,12 @@ void stage_raise(struct stage *stage, const char *name, const struct stage_optio
     *stage = (struct stage){.name = name};
     if (asprintf(&config,
                  "host-name mta.test\nsmtp-listener 127.0.0.1:2525\n%s<spool /spool>\n</spool>\n"
-                 "<source 127.0.0.1>\n always-allow-relaying yes\n suppress-local-dsn yes\n "
+                 "<source 127.0.0.1>\n always-allow-relaying yes\n suppress-local-dsn %s\n "
                  "default-virtual-mta v\n</source>\n"
                  "<virtual-mta v>\n smtp-source-host 10.9.0.1 v.test\n%s</virtual-mta>\n"
                  "<domain *>\n%s</domain>\n",
-                 lines(options->global), lines(options->vmta), lines(options->domain)) < 0 ||
+                 lines(options->global), options->tells_senders ? "no" : "yes",
+                 lines(options->vmta), lines(options->domain)) < 0 ||
         conf_load_text("sim", config, NULL, report, NULL, &stage->conf) < 0)
         abort();
     free(config);

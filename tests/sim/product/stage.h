@@ -46,6 +46,7 @@ struct injecting {
     uint32_t replies_left;
     bool is_greeted;
     bool is_busy;
+    bool is_put_off; /* by a 4xx: it sends no more */
     struct sim_peer_conn *conn;
 };
 
@@ -55,6 +56,7 @@ struct stage_options {
     const char *global;  /* lines of the configuration; NULL = none */
     const char *vmta;    /* of the virtual MTA */
     const char *domain;  /* of <domain *> */
+    bool tells_senders;  /* of failures */
 };
 
 struct stage {
