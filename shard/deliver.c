@@ -111,6 +111,7 @@ static void delivery_free(struct shard *shard, struct delivery *delivery)
         slab_free(&shard->wides, delivery->wide_index);
     if (delivery->feed)
         feed_free(shard, delivery->feed);
+    heading_free(delivery);
     slab_free(&shard->deliveries, delivery->index);
 }
 
@@ -291,21 +292,33 @@ static const struct smtpc_dsn_request *dsn_request(struct delivery *delivery)
     return &delivery->dsn;
 }
 
-static void fill_transaction(struct shard *shard, struct delivery *delivery)
+/* What the client is given of the content at once. */
+static uint32_t fill_content(struct delivery *delivery)
+{
+    if (delivery->feed)
+        return 0;
+    return delivery->heading.replaced > 0 ? heading_content(delivery, delivery->content)
+                                          : message_content(delivery->message, delivery->content);
+}
+
+/* 0, or E_FULL when there is no memory for its header. */
+static int fill_transaction(struct shard *shard, struct delivery *delivery)
 {
     const struct envelope *envelope = &delivery->message->envelope;
+    struct queue *queue = delivery_queue(delivery);
 
+    if (!delivery->feed && heading_is_edited(queue) && heading_make(queue, delivery) < 0)
+        return E_FULL;
     find_addresses(shard, delivery);
     delivery->transaction = (struct smtpc_transaction){
         .sender = envelope->sender,
         .rcpts = delivery->addresses,
         .rcpt_count = delivery->count,
         .content = delivery->content,
-        .content_count = delivery->feed ? 0 : message_content(delivery->message, delivery->content),
+        .content_count = fill_content(delivery),
         .content_goes_on = delivery->feed != NULL,
         .content_bytes = envelope_content_bytes(envelope),
-        .may_chunk = envelope->stuffed_dots == 0 &&
-                     ahead_may_chunk(delivery->connection, delivery_queue(delivery)),
+        .may_chunk = envelope->stuffed_dots == 0 && ahead_may_chunk(delivery->connection, queue),
         .content_is_8bit = (envelope->flags & ENVELOPE_8BIT) != 0,
         /* Asking for it binds only a message that needs it: ASCII alone may go to any receiver.
          * What needs it in the addresses the client sees itself. */
@@ -313,6 +326,7 @@ static void fill_transaction(struct shard *shard, struct delivery *delivery)
             (envelope->flags & ENVELOPE_SMTPUTF8) != 0 && (envelope->flags & ENVELOPE_8BIT) != 0,
         .dsn = dsn_request(delivery),
     };
+    return 0;
 }
 
 /* The connection went while the message was being read, or others used the tokens of the queue's
@@ -337,6 +351,16 @@ static void give_back_for_later(struct shard *shard, struct delivery *delivery)
     if (is_loaded && queue->stay == QUEUE_HERE && queue->ready_count > 0 &&
         queue->rest_until_ns <= io_now_ns(shard->io))
         queues_wait(shard, queue, READ_AGAIN_MS, WAIT_RATE);
+}
+
+/* There is no memory for its header. */
+static void give_back_for_room(struct shard *shard, struct delivery *delivery)
+{
+    struct queue *queue = delivery_queue(delivery);
+
+    rates_settle(shard, queue, &delivery->receipt, false);
+    give_back(shard, delivery);
+    queues_wait(shard, queue, READ_AGAIN_MS, WAIT_MEMORY);
 }
 
 static struct rates_way way_of(const struct delivery *delivery)
@@ -504,10 +528,11 @@ static void send_message(struct shard *shard, struct delivery *delivery)
                            &delivery->receipt)) {
         if (!park(shard, delivery))
             give_back_for_later(shard, delivery);
+    } else if (fill_transaction(shard, delivery) < 0) {
+        give_back_for_room(shard, delivery);
     } else {
         warm_take(shard, delivery->connection->lane, delivery_queue(delivery), delivery->message,
                   delivery->count, &delivery->warm);
-        fill_transaction(shard, delivery);
         smtpc_send(delivery->connection->smtpc, &delivery->transaction);
     }
 }
@@ -757,8 +782,8 @@ bool deliver_start_ahead(struct shard *shard, struct connection *connection, str
         return false;
     delivery->connection = connection;
     delivery->message = first->hot;
-    fill_transaction(shard, delivery);
-    if (!smtpc_send_ahead(connection->smtpc, &delivery->transaction)) {
+    if (fill_transaction(shard, delivery) < 0 ||
+        !smtpc_send_ahead(connection->smtpc, &delivery->transaction)) {
         delivery_cancel(shard, delivery, queue);
         return false;
     }

@@ -86,10 +86,14 @@ const struct verdict *feed_verdict(const struct delivery *delivery, const struct
 {
     static const uint8_t enhanced[3] = {5, 3, 0};
 
-    if (delivery->feed->error != E_DAMAGED || (verdict->flags & VERDICT_FROM_REPLY) != 0)
+    int error = delivery->feed->error;
+
+    if ((error != E_DAMAGED && error != E_TOO_LONG) || (verdict->flags & VERDICT_FROM_REPLY) != 0)
         return verdict;
     verdict_set_local(room, VERDICT_MESSAGE, VERDICT_PERMANENT, VERDICT_AT_LOCAL, 554, enhanced,
-                      "the message cannot be read back from the queue: %s", err_text(E_DAMAGED));
+                      error == E_TOO_LONG ? "its header, of which fields are to be removed: %s"
+                                          : "the message cannot be read back from the queue: %s",
+                      err_text(error));
     return room;
 }
 
@@ -112,21 +116,51 @@ static void read_chunk(struct shard *shard, struct delivery *delivery)
             chunk.octets, log_chunk_octets_at(&chunk));
 }
 
+/* Octets that are to leave, behind `count` parts; returns how many there are then, or negative. */
+static int put_part(struct delivery *delivery, int count, const uint8_t *data, uint32_t octets,
+                    bool is_last)
+{
+    struct queue *queue = slab_at(&delivery->shard->queues, delivery->queue);
+    struct iovec *part = &delivery->feed->parts[count];
+    int result;
+
+    *part = (struct iovec){(void *)data, octets};
+    if (!heading_is_edited(queue))
+        return count + (octets > 0);
+    result = heading_feed(queue, delivery, part->iov_base, octets, is_last, part);
+    return result < 0 ? result : count + (part->iov_len > 0);
+}
+
+/* The end of the content, behind `count` parts. */
+static void send_rest(struct delivery *delivery, int count)
+{
+    const struct slice rest = delivery->feed->commit.rest;
+
+    count = put_part(delivery, count, rest.data, (uint32_t)rest.len, true);
+    if (count < 0)
+        give_up(delivery, count);
+    else
+        smtpc_continue(delivery->connection->smtpc, delivery->feed->parts, (uint32_t)count, false);
+}
+
 /* The last chunk leaves with the rest, so that the end of the content is in one piece. */
 static void send_chunk(struct delivery *delivery, uint32_t octets)
 {
     struct feed *feed = delivery->feed;
     bool is_last = ++feed->next == feed->commit.chunk_count;
-    uint32_t count = 1;
+    int count = put_part(delivery, 0, delivery->message->buffers[BUFFER_CHUNK].data, octets, false);
 
-    feed->parts[0] = (struct iovec){delivery->message->buffers[BUFFER_CHUNK].data, octets};
-    if (is_last && feed->commit.rest.len > 0)
-        feed->parts[count++] =
-            (struct iovec){(void *)feed->commit.rest.data, feed->commit.rest.len};
     /* What was found is sound: another move, hours later, is no damage. */
     feed->located_count = 0;
     delivery->shard->chunk_counts.fed++;
-    smtpc_continue(delivery->connection->smtpc, feed->parts, count, !is_last);
+    if (count < 0)
+        give_up(delivery, count);
+    else if (is_last)
+        send_rest(delivery, count);
+    else if (count == 0)
+        read_chunk(delivery->shard, delivery);
+    else
+        smtpc_continue(delivery->connection->smtpc, feed->parts, (uint32_t)count, true);
 }
 
 void feed_on_content(struct shard *shard, struct delivery *delivery)
@@ -137,8 +171,7 @@ void feed_on_content(struct shard *shard, struct delivery *delivery)
         read_chunk(shard, delivery);
         return;
     }
-    feed->parts[0] = (struct iovec){(void *)feed->commit.rest.data, feed->commit.rest.len};
-    smtpc_continue(delivery->connection->smtpc, feed->parts, feed->commit.rest.len > 0, false);
+    send_rest(delivery, 0);
 }
 
 /* ---- Elsewhere now --------------------------------------------------------------------------- */

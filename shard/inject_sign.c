@@ -27,7 +27,9 @@ struct wanted {
 struct sign_room {
     uint32_t wanted_count;
     uint32_t field_count;
+    uint32_t removed_count;
     struct wanted wanted[INTAKE_SIGNATURES_MAX];
+    const char *removed[INTAKE_SIGNATURES_MAX]; /* what queues of its recipients leave out */
     struct dkim_field fields[FIELDS_MAX];
     struct dkim_picks picks;
     char text[DKIM_TEXT_MAX];
@@ -308,6 +310,24 @@ static int add_wanted(struct choice *choice, const struct conf_dkim *dkim, bool 
     return 0;
 }
 
+/* Nobody's signature speaks of fields that some recipients will not see. */
+static int add_removed(struct choice *choice, const char *names)
+{
+    struct sign_room *room = choice->room;
+
+    for (uint32_t i = 0; i < room->removed_count; i++) {
+        if (text_equal(room->removed[i], names))
+            return 0;
+    }
+    if (!names)
+        return 0;
+    if (room->removed_count == INTAKE_SIGNATURES_MAX)
+        return refuse(choice->intake, 550,
+                      "its recipients' headers differ in too many ways, send it in parts");
+    room->removed[room->removed_count++] = names;
+    return 0;
+}
+
 /* What the queues of all recipients want. */
 static int choose(struct choice *choice)
 {
@@ -320,6 +340,7 @@ static int choose(struct choice *choice)
     int result = 0;
 
     choice->room->wanted_count = 0;
+    choice->room->removed_count = 0;
     wire_reader_init(&r, envelope->rcpts.data, envelope->rcpts.len);
     while (result == 0 && envelope_rcpt_next(&r, &rcpt)) {
         struct slice host = envelope_rcpt_host(&rcpt);
@@ -335,6 +356,8 @@ static int choose(struct choice *choice)
         conf_signing(conf, way.domain, way.vmta_id, &signing);
         for (unsigned i = 0; i < 2 && result == 0; i++)
             result = add_wanted(choice, &signing.each[i], i == 0, signing.missing_key);
+        if (result == 0)
+            result = add_removed(choice, signing.removed);
     }
     return result;
 }
@@ -413,6 +436,8 @@ static int begin_signature(struct choice *choice, const struct wanted *wanted)
     if (!dkim_pick_usual(room->fields, room->field_count, wanted->dkim.headers, wanted->dkim.closed,
                          &room->picks))
         return E_TOO_LONG;
+    for (uint32_t i = 0; i < room->removed_count; i++)
+        dkim_picks_drop(&room->picks, room->removed[i]);
     fill_signature(choice, wanted, &signature);
     why = check(&signature);
     if (why) {

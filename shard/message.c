@@ -133,13 +133,23 @@ int message_buffer_need(struct message *message, uint32_t min_bytes)
     return result;
 }
 
-int message_buffer_owe(struct message *message, uint32_t min_bytes)
+int message_pool_owe(struct message_pool *pool, uint32_t min_bytes,
+                     struct message_buffer *ret_buffer)
 {
     uint32_t size;
     uint8_t class = class_of(min_bytes, &size);
-    int result = add_buffer(message, class, size);
+    int result = take(pool, ret_buffer, class, size);
 
-    return result == 0 ? 0 : add_buffer(message, MESSAGE_BUFFER_CLASSES, size);
+    return result == 0 ? 0 : take(pool, ret_buffer, MESSAGE_BUFFER_CLASSES, size);
+}
+
+int message_buffer_owe(struct message *message, uint32_t min_bytes)
+{
+    int result =
+        message_pool_owe(message->pool, min_bytes, &message->buffers[message->buffer_count]);
+
+    message->buffer_count += result == 0;
+    return result;
 }
 
 void message_buffers_drop(struct message *message, uint32_t first, uint32_t count)

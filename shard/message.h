@@ -90,6 +90,9 @@ static inline void message_buffer_drop_first(struct message *message)
 /* A buffer outside of any message, with room for min_bytes. 0 or E_FULL. */
 int message_pool_take(struct message_pool *pool, uint32_t min_bytes,
                       struct message_buffer *ret_buffer);
+/* The same as message_buffer_owe does it. */
+int message_pool_owe(struct message_pool *pool, uint32_t min_bytes,
+                     struct message_buffer *ret_buffer);
 void message_pool_give(struct message_pool *pool, struct message_buffer *buffer);
 /* Appends to the payload, adding buffers as needed. 0, E_FULL, or E_TOO_LONG when the buffers'
  * number is exhausted. */

@@ -30,6 +30,7 @@
  *   rates.c    limits on how often and how much, as a queue meets them
  *   deliver.c  one transaction: load, send, results
  *   settle.c   what becomes of one recipient then
+ *   heading.c  the header of a message as its queue delivers it
  *   feed.c     the content of a message in chunks, read while it is sent
  *   note.c     notes to operators, gathered
  *   notice.c   mail that the shard writes itself: failure notices, copies
@@ -60,6 +61,7 @@
 #include "shard/flows.h"
 #include "shard/gate.h"
 #include "shard/growth.h"
+#include "shard/heading.h"
 #include "shard/hold.h"
 #include "shard/lease.h"
 #include "shard/limits.h"
@@ -503,6 +505,7 @@ struct delivery {
     struct list held;            /* outcomes that wait for a notice */
     struct shard *shard;
     struct feed *feed; /* of a message in chunks that was read back */
+    struct heading heading;
     struct smtpc_transaction transaction;
     /* In the arrays of few, or in `wide` once there are more. */
     uint32_t *rcpts; /* queued indices */
@@ -514,7 +517,7 @@ struct delivery {
     struct rates_receipt receipt;
     struct warm_receipt warm;
     /* From here on undefined until filled. */
-    struct iovec content[MESSAGE_IOV_MAX];
+    struct iovec content[MESSAGE_IOV_MAX + 1]; /* a header of its own before it */
     struct smtpc_dsn_request dsn;
     uint32_t few_rcpts[DELIVERY_FEW];
     struct slice few_addresses[DELIVERY_FEW];

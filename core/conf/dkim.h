@@ -48,6 +48,8 @@ struct conf_dkim {
 struct conf_signing {
     struct conf_dkim each[2]; /* the second one is second-dkim-* */
     uint32_t missing_key;     /* enum conf_dkim_missing */
+    /* remove-header: names between commas, or NULL. What a queue takes out must not be signed. */
+    const char *removed;
 };
 
 struct conf_key_ops {

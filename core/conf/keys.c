@@ -144,10 +144,25 @@ static bool is_about_signing(const struct directive *row)
            row->offset < SIGNING_OFFSET + sizeof(struct conf_signing);
 }
 
+static void check_removed(struct build *build, const struct setting *setting)
+{
+    struct slice rest = slice_str(setting->value.text);
+    struct slice name;
+    uint32_t count = 0;
+
+    while (conf_next_name(&rest, &name))
+        count++;
+    if (count > CONF_REMOVE_HEADERS_MAX)
+        report_error(build->report, setting->file, setting->line, "%s: at most %u names, not %u",
+                     setting->row->name, CONF_REMOVE_HEADERS_MAX, count);
+}
+
 void build_signing_check(struct build *build, const struct setting *setting)
 {
     if (!is_about_signing(setting->row) || setting->cleared)
         return;
+    if (setting->row->offset == offsetof(struct conf_queue, signing.removed))
+        check_removed(build, setting);
     for (size_t i = 0; i < 2; i++) {
         size_t offset = SIGNING_OFFSET + i * sizeof(struct conf_dkim);
 

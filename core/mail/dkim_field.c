@@ -122,6 +122,18 @@ bool dkim_pick_usual(const struct dkim_field *fields, uint32_t field_count, cons
     return has_from;
 }
 
+void dkim_picks_drop(struct dkim_picks *picks, const char *names)
+{
+    uint32_t kept = 0;
+
+    for (uint32_t i = 0; i < picks->count; i++) {
+        if (slice_equal_nocase(picks->at[i].name, SLICE_LITERAL("From")) ||
+            !has_name(names, picks->at[i].name))
+            picks->at[kept++] = picks->at[i];
+    }
+    picks->count = kept;
+}
+
 void dkim_picks_put(const struct dkim_picks *picks, const struct dkim_field *fields,
                     enum dkim_canon canon, const struct dkim_sink *sink)
 {

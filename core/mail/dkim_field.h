@@ -50,6 +50,9 @@ bool dkim_pick_listed(const struct dkim_field *fields, uint32_t field_count, con
  */
 bool dkim_pick_usual(const struct dkim_field *fields, uint32_t field_count, const char *more,
                      const char *closed, struct dkim_picks *ret_picks);
+/* Takes every pick of these names (between commas) out again, but for From, which must be signed.
+ */
+void dkim_picks_drop(struct dkim_picks *picks, const char *names);
 /* The picked fields to the sink, in the order of h=. */
 void dkim_picks_put(const struct dkim_picks *picks, const struct dkim_field *fields,
                     enum dkim_canon canon, const struct dkim_sink *sink);

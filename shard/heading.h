@@ -1,0 +1,43 @@
+/*
+ * heading: the header of a message as its queue delivers it. What lies in the log and in memory is
+ * never altered, as other recipients and other shards have it too: the header is copied, edited,
+ * and leaves in the place of the octets that it stands for.
+ *
+ * Of a message that is read in chunks while it is sent, the chunks belong to the delivery and are
+ * edited where they are; a header that goes on behind the first chunk is gathered. The copy is of
+ * the size of the header or a little more, one for each delivery under way. Belongs to the shard's
+ * thread.
+ */
+#pragma once
+
+#include "shard/message.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct delivery;
+struct queue;
+
+/* Of a header in chunks; as what a source holds back. */
+#define HEADING_BYTES_MAX 262144u
+
+struct heading {
+    struct message_buffer octets; /* the edited beginning of the content; size 0 = there is none */
+    uint32_t replaced;            /* octets of the stored content that it stands for */
+    bool is_over;                 /* in chunks: the end of the header has been passed */
+};
+
+/* Whether its messages leave with another header than they are stored with. */
+bool heading_is_edited(const struct queue *queue);
+/* For a message that is in memory as a whole. 0, or E_FULL. */
+int heading_make(const struct queue *queue, struct delivery *delivery);
+void heading_free(struct delivery *delivery);
+/* As message_content, with room for one part more. */
+uint32_t heading_content(const struct delivery *delivery, struct iovec *iov);
+/*
+ * For a message in chunks: the next octets of its content, which may be edited; is_last: there are
+ * no more. *ret_part is what may leave now. 0; E_FULL, or E_TOO_LONG when the header is larger than
+ * HEADING_BYTES_MAX.
+ */
+int heading_feed(const struct queue *queue, struct delivery *delivery, uint8_t *data,
+                 uint32_t octets, bool is_last, struct iovec *ret_part);
