@@ -122,6 +122,7 @@ static struct purse_mint *find_mint(const struct purses *purses, const struct me
 static void purse_free(struct shard *shard, struct purse *purse)
 {
     io_timer_stop(shard->io, &purse->timer);
+    list_remove(&purse->used_link);
     table_remove(&shard->purses.purse_by_key, hash_of(&purse->key, purse->quantity), purse->index);
     slab_free(&shard->purses.purses, purse->index);
 }
@@ -171,7 +172,7 @@ static bool is_of_no_use(const struct purse *purse)
 }
 
 /* A few steps over the slabs now and then: what nobody needs does not pile up. */
-void purse_tidy(struct shard *shard)
+static void tidy(struct shard *shard)
 {
     struct purses *purses = &shard->purses;
     uint64_t now_ns = io_now_ns(shard->io);
@@ -229,6 +230,7 @@ struct purse *purse_obtain(struct shard *shard, const struct meter_key *key,
     for (uint8_t rank = 0; rank < TURNS_RANKS; rank++)
         list_init(&purse->ranks[rank]);
     list_init(&purse->lanes);
+    list_init(&purse->used_link);
     io_timer_init(&purse->timer, on_purse_timer);
     return purse;
 }
@@ -323,6 +325,7 @@ void purse_init(struct shard *shard)
     slab_init(&shard->purses.mints, sizeof(struct purse_mint), count_max);
     table_init(&shard->purses.purse_by_key);
     table_init(&shard->purses.mint_by_key);
+    list_init(&shard->purses.used);
 }
 
 void purse_fini(struct shard *shard)
@@ -833,7 +836,25 @@ void purse_take(struct purse *purse, struct queue *queue, uint32_t count)
     purse->tail = purse->held;
     if (purse->step_ns == 0 && count > 0)
         purse->due_ns = now_ns + (uint64_t)count * purse->limit_ns;
-    settle(purse);
+    if (list_empty(&purse->used_link))
+        list_push_back(&purse->shard->purses.used, &purse->used_link);
+}
+
+bool purse_is_busy(const struct shard *shard)
+{
+    return !list_empty(&shard->purses.used);
+}
+
+void purse_turn(struct shard *shard)
+{
+    struct list batch, *link;
+
+    list_init(&batch);
+    while ((link = list_pop_front(&shard->purses.used)))
+        list_push_back(&batch, link);
+    while ((link = list_pop_front(&batch)))
+        settle(container_of(link, struct purse, used_link));
+    tidy(shard);
 }
 
 void purse_stand_lane(struct purse *purse, struct lane *lane)

@@ -90,7 +90,8 @@ struct purse {
     bool was_express;               /* the last one that was woken */
     struct list ranks[TURNS_RANKS]; /* all of them, by purse_rank_link */
     struct turns turns;
-    struct list lanes; /* that want to open a connection, by purse_link */
+    struct list lanes;     /* that want to open a connection, by purse_link */
+    struct list used_link; /* in purses.used */
     struct purse_parcel ask;
     struct io_timer timer; /* a token's time comes, or is past */
     struct shard *shard;
@@ -129,6 +130,7 @@ struct purses {
     struct slab mints;
     struct table purse_by_key;
     struct table mint_by_key;
+    struct list used;    /* purses that something was taken of since the last turn */
     uint32_t purse_hand; /* looked at next for being of no use any more */
     uint32_t mint_hand;
     uint32_t to_tidy;    /* made, since somebody looked for others */
@@ -143,8 +145,11 @@ void purse_release(struct purse *purse);
 /* NULL when there is none. */
 struct purse *purse_find(const struct shard *shard, const struct meter_key *key,
                          enum purse_quantity quantity);
-/* Frees a few that are of no use any more; to be called now and then. */
-void purse_tidy(struct shard *shard);
+/* Serves the lines of purses that something was taken of, and frees a few that are of no use any
+ * more. */
+void purse_turn(struct shard *shard);
+/* The next turn has to come soon. */
+bool purse_is_busy(const struct shard *shard);
 /* Whether so many are there for the queue now, ahead of nobody in line. */
 bool purse_has(const struct purse *purse, const struct queue *queue, uint32_t count);
 /* How many may be used now. */
@@ -159,7 +164,8 @@ bool purse_is_stood_at(const struct queue *queue);
 void purse_note_ready(struct queue *queue);
 /* The queue leaves the line that it stands in, if it does, and needs none of its turns. */
 void purse_leave(struct shard *shard, struct queue *queue);
-/* Uses tokens that purse_usable has promised at this time. */
+/* Uses tokens that purse_usable has promised at this time. Nobody is woken before the next turn: it
+ * could take what the caller has yet to take of other purses. */
 void purse_take(struct purse *purse, struct queue *queue, uint32_t count);
 /* The lane, in no line, is served when there is a token for a connection; it keeps none for it. */
 void purse_stand_lane(struct purse *purse, struct lane *lane);

@@ -804,7 +804,7 @@ void site_turn(struct shard *shard)
 {
     struct list batch, *link;
 
-    purse_tidy(shard);
+    purse_turn(shard);
     /* A lane that asks to be served again while it is served has its next chance next turn. */
     list_init(&batch);
     shard->is_starved = false;
