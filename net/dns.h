@@ -26,6 +26,7 @@ enum dns_type {
     DNS_A = 1,
     DNS_MX = 15,
     DNS_AAAA = 28,
+    DNS_TLSA = 52,
 };
 
 enum dns_status {
@@ -55,7 +56,7 @@ struct dns_query {
     uint16_t data_bytes;
     /* Records: u16 length (little-endian), then rdata. A: 4 octets, AAAA: 16. MX: u16 preference
      * (big-endian, as on the wire), then the exchange in text, lower case, no trailing dot; "" =
-     * the root (null MX, RFC 7505). */
+     * the root (null MX, RFC 7505). TLSA: as on the wire (RFC 6698 2.1). */
     uint8_t data[DNS_DATA_MAX];
     /* owner's */
     uint32_t slot;
@@ -101,3 +102,5 @@ void dns_doubt_denials(struct dns *dns);
 
 /* Next record of an answer; start with *cursor = 0. */
 bool dns_record_next(const struct dns_query *answer, uint16_t *cursor, struct slice *ret_rdata);
+/* The same of the data of an answer that somebody keeps. */
+bool dns_records_next(struct slice data, uint16_t *cursor, struct slice *ret_rdata);

@@ -6,6 +6,7 @@
 #define MX_PREFERENCE 2 /* bytes in front of the exchange */
 #define RECORD_HEAD   2 /* length in front of each record */
 #define WIRE_NAME_MAX 255
+#define TLSA_HEAD     3 /* usage, selector, matching type */
 
 /* ---- Names --------------------------------------------------------------------------------- */
 
@@ -106,6 +107,8 @@ static bool is_good(uint16_t type, struct slice rdata)
         return rdata.len == 16;
     case DNS_MX:
         return is_good_mx(rdata);
+    case DNS_TLSA:
+        return rdata.len > TLSA_HEAD;
     default:
         return false;
     }
@@ -153,12 +156,11 @@ bool dns_answer_put_wire(struct dns_query *answer, struct slice rdata)
     return dns_answer_put(answer, slice_of(record, MX_PREFERENCE + (size_t)len));
 }
 
-/* The record at *cursor of so many bytes; false at the end, or where lengths make no sense. */
-static bool next_record(const uint8_t *data, uint16_t bytes, uint16_t *cursor,
-                        struct slice *ret_rdata)
+/* False at the end, or where lengths make no sense. */
+bool dns_records_next(struct slice data, uint16_t *cursor, struct slice *ret_rdata)
 {
-    size_t left = *cursor <= bytes ? (size_t)(bytes - *cursor) : 0;
-    const uint8_t *at = data + *cursor;
+    size_t left = *cursor <= data.len ? data.len - *cursor : 0;
+    const uint8_t *at = data.data + *cursor;
     size_t len;
 
     if (left < RECORD_HEAD)
@@ -173,7 +175,7 @@ static bool next_record(const uint8_t *data, uint16_t bytes, uint16_t *cursor,
 
 bool dns_record_next(const struct dns_query *answer, uint16_t *cursor, struct slice *ret_rdata)
 {
-    return next_record(answer->data, answer->data_bytes, cursor, ret_rdata);
+    return dns_records_next(slice_of(answer->data, answer->data_bytes), cursor, ret_rdata);
 }
 
 void dns_answer_check(struct dns_query *answer)
@@ -185,7 +187,8 @@ void dns_answer_check(struct dns_query *answer)
     /* Good records move up to the front: the writer never overtakes the reader. */
     answer->record_count = 0;
     answer->data_bytes = 0;
-    while (answer->status == DNS_OK && next_record(answer->data, bytes, &cursor, &rdata))
+    while (answer->status == DNS_OK &&
+           dns_records_next(slice_of(answer->data, bytes), &cursor, &rdata))
         dns_answer_put(answer, rdata);
     if (answer->status > DNS_TIMEOUT || (answer->status == DNS_OK && answer->record_count == 0))
         answer->status = DNS_FAILURE;

@@ -189,6 +189,8 @@ static void a28_answers_that_contradict_themselves(void **state)
         {DNS_MX, DNS_OK, "\2\0\0\0", 4, DNS_OK, 1},
         {DNS_MX, DNS_OK, "\4\0\0\0MX", 6, DNS_FAILURE, 0}, /* not in our form */
         {DNS_MX, DNS_OK, "\5\0\0\0a.b", 7, DNS_OK, 1},
+        {DNS_TLSA, DNS_OK, "\3\0\3\1\1", 5, DNS_FAILURE, 0},
+        {DNS_TLSA, DNS_OK, "\4\0\3\1\1\0", 6, DNS_OK, 1},
     };
 
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {

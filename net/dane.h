@@ -1,0 +1,40 @@
+/*
+ * dane: TLSA records, and whether a receiver's certificates are those that they name.
+ *
+ * RFC 6698, RFC 7671, and what RFC 7672 makes of them for SMTP: usages 2 (DANE-TA) and 3 (DANE-EE)
+ * count, 0 and 1 are unusable. Records are one slice in the form of struct dns_query's data; that
+ * they were validated is the caller's business. Pure but for allocations of BoringSSL's own, which
+ * are gone when a call returns; any thread. Records and certificates are hostile: whatever cannot
+ * be read matches nothing.
+ *
+ * Never: looks into DNS, trusts an authority that the records do not name, minds names and dates
+ * of a certificate that usage 3 names.
+ */
+#pragma once
+
+#include "core/base/slice.h"
+
+#include <stdint.h>
+
+/* Further certificates of a chain are not looked at. */
+#define DANE_CHAIN_COUNT_MAX 16
+#define DANE_WHY_MAX         160
+
+enum dane_worth {
+    DANE_NOTHING,  /* no record */
+    DANE_UNUSABLE, /* records, none of which we can use: TLS it must be, by whatever certificate */
+    DANE_USABLE,   /* at least one: TLS it must be, and a certificate that matches */
+};
+
+/* What the receiver has shown. */
+struct dane_peer {
+    const struct slice *chain; /* DER, its own certificate first */
+    uint32_t chain_count;
+    const char *const *names; /* usage 2: the certificate has to be for one of them */
+    uint32_t name_count;
+    uint64_t now_s; /* usage 2: the date, seconds since 1970 */
+};
+
+enum dane_worth dane_worth_of(struct slice records);
+/* Whether one usable record names it. If not, why has the reason in words. */
+bool dane_matches(struct slice records, const struct dane_peer *peer, char why[DANE_WHY_MAX]);
