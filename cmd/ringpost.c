@@ -7,6 +7,7 @@
 #include "cmd/dkim_sign.h"
 #include "core/conf/conf.h"
 #include "net/sign.h"
+#include "net/tls.h"
 #include "shard/verbs.h"
 
 #include <errno.h>
@@ -211,6 +212,7 @@ static int test_config(const struct verb_request *request)
     const struct conf_load_options options = {
         .lint = true,
         .key_ops = &sign_key_ops,
+        .tls_ops = &tls_conf_ops,
         .syntax_only = (request->given & VERB_BIT(OPTION_SYNTAX)) != 0,
     };
     struct findings findings = {0};

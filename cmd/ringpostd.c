@@ -13,6 +13,7 @@
 #include "core/io/io_uring.h"
 #include "net/resolver.h"
 #include "net/sign.h"
+#include "net/tls.h"
 #include "shard/assembly.h"
 #include "shard/overrides.h"
 
@@ -479,8 +480,10 @@ static void report(void *context, enum conf_severity severity, const char *file,
 /* What an operator has set for a time holds from the first message on. */
 static void apply_overrides(struct daemon *daemon)
 {
-    struct conf_load_options load = {
-        .files = daemon->config_files, .files_only = true, .key_ops = &sign_key_ops};
+    struct conf_load_options load = {.files = daemon->config_files,
+                                     .files_only = true,
+                                     .key_ops = &sign_key_ops,
+                                     .tls_ops = &tls_conf_ops};
     struct conf_override *list;
     struct overrides overrides;
     struct conf *conf;
@@ -587,7 +590,8 @@ int main(int argc, char **argv)
                                             {"version", no_argument, NULL, 'v'},
                                             {"help", no_argument, NULL, 'h'},
                                             {0}};
-    struct conf_load_options load = {.files = conf_files_new(), .key_ops = &sign_key_ops};
+    struct conf_load_options load = {
+        .files = conf_files_new(), .key_ops = &sign_key_ops, .tls_ops = &tls_conf_ops};
     static struct daemon daemon;
     const char *config = NULL;
     int option;

@@ -16,6 +16,8 @@
 #include <errno.h>
 #include <openssl/bio.h>
 #include <openssl/err.h>
+#include <openssl/pool.h>
+#include <openssl/sha.h>
 #include <openssl/x509.h>
 
 #define HELD_BYTES_MIN 1024
@@ -421,4 +423,17 @@ const char *tls_failure(const struct tls *tls)
 bool tls_is_distrusted(const struct tls *tls)
 {
     return tls->is_distrusted;
+}
+
+bool tls_peer_digest(const struct tls *tls, uint8_t ret_digest[TLS_DIGEST_BYTES])
+{
+    const STACK_OF(CRYPTO_BUFFER) *chain =
+        tls->is_secured ? SSL_get0_peer_certificates(tls->ssl) : NULL;
+    const CRYPTO_BUFFER *leaf;
+
+    if (chain == NULL || sk_CRYPTO_BUFFER_num(chain) == 0)
+        return false;
+    leaf = sk_CRYPTO_BUFFER_value(chain, 0);
+    SHA256(CRYPTO_BUFFER_data(leaf), CRYPTO_BUFFER_len(leaf), ret_digest);
+    return true;
 }

@@ -9,8 +9,8 @@
  * What it wants to say outside of a send of the owner's (handshake, alerts, close-notify) is held
  * here until the stream fetches it.
  *
- * Never: early data, renegotiation, SSLv3, files (certificates come as PEM text), the clock of the
- * system (validity is judged at the loop's). Each connection and record costs allocations of
+ * Never: early data, renegotiation, SSLv3, files but through tls_conf_ops, the clock of the system
+ * (validity is judged at the loop's). Each connection and record costs allocations of
  * BoringSSL's own, which core/base/mem does not count.
  */
 #pragma once
@@ -19,9 +19,15 @@
 #include "core/io/io.h"
 #include "net/stream.h"
 
+struct conf_tls_ops;
 struct tls;
+struct tls_authorities;
+struct tls_certificate;
 struct tls_context;
 struct tls_engine;
+
+#define TLS_WHY_MAX      160
+#define TLS_DIGEST_BYTES 32 /* SHA-256 */
 
 /* ---- Engine -------------------------------------------------------------------------------- */
 
@@ -41,6 +47,26 @@ struct tls_stats {
 
 void tls_stats_read(const struct tls_engine *engine, struct tls_stats *ret_stats);
 
+/* ---- Certificates and authorities ------------------------------------------------------------ */
+
+/*
+ * A chain, leaf first, and its key; or whom to trust. Made once and read-only then: any thread,
+ * and contexts keep what they need of them. PEM; password: of the key, NULL = none. 0; or E_SYNTAX
+ * with a text in why, -ENOMEM. The key's octets are zeroed with the last one who has it.
+ */
+int tls_certificate_parse(struct slice pem, const char *password, bool needs_key,
+                          struct tls_certificate **ret_certificate, char why[TLS_WHY_MAX]);
+/* NULL is fine for both. */
+void tls_certificate_free(struct tls_certificate *certificate);
+void tls_authorities_free(struct tls_authorities *authorities);
+int tls_authorities_parse(struct slice pem, struct tls_authorities **ret_authorities,
+                          char why[TLS_WHY_MAX]);
+/* Of the leaf: SHA-256 of its DER. */
+const uint8_t *tls_certificate_digest(const struct tls_certificate *certificate);
+
+/* Files, for conf_load; what it loads is a struct tls_certificate or tls_authorities. */
+extern const struct conf_tls_ops tls_conf_ops;
+
 /* ---- Contexts ------------------------------------------------------------------------------ */
 
 enum tls_version {
@@ -50,21 +76,19 @@ enum tls_version {
     TLS_VERSION_1_3 = 8,
 };
 
-/* Texts are copied. */
+/* Nothing of it is needed any more once a context is made. */
 struct tls_settings {
     bool is_server;
+    bool asks;     /* server: clients for a certificate, whichever it is; see tls_peer_digest */
     bool verifies; /* client: chain, dates and name of the server. Server: of clients that show a
                       certificate, which they are asked for then. */
     bool resumes;  /* client: keeps sessions and takes them up again */
     /* Bits; 0 = 1.2 and 1.3. TLS has no gaps: of several the run that ends with the newest. */
     unsigned versions;
-    const char *ciphers;      /* OpenSSL's language, for 1.2 and older; NULL = the library's */
-    struct slice certificate; /* PEM: the chain, leaf first, and its key; empty = none */
-    const char *password;     /* of the key; NULL = none */
-    struct slice authorities; /* PEM: whom to trust; needed with verifies */
+    const char *ciphers; /* OpenSSL's language, for 1.2 and older; NULL = the library's */
+    const struct tls_certificate *certificate; /* NULL = none */
+    const struct tls_authorities *authorities; /* needed with verifies */
 };
-
-#define TLS_WHY_MAX 160
 
 /* 0; E_SYNTAX with a text in why (what of the settings is no good); -ENOMEM. */
 int tls_context_create(struct tls_engine *engine, const struct tls_settings *settings,
@@ -101,3 +125,5 @@ const char *tls_cipher(const struct tls *tls);
 const char *tls_failure(const struct tls *tls);
 /* Whether it failed because of the peer's certificate. */
 bool tls_is_distrusted(const struct tls *tls);
+/* The digest of the certificate that the peer has shown; false when it has shown none. */
+bool tls_peer_digest(const struct tls *tls, uint8_t ret_digest[TLS_DIGEST_BYTES]);

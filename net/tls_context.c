@@ -1,5 +1,5 @@
 /*
- * Engine, contexts from PEM text, and sessions kept for resumption.
+ * Engine, contexts, and sessions kept for resumption.
  */
 #include "core/base/err.h"
 #include "core/base/hash.h"
@@ -7,15 +7,12 @@
 #include "net/tls_int.h"
 
 #include <errno.h>
-#include <openssl/bio.h>
 #include <openssl/err.h>
 #include <openssl/hmac.h>
-#include <openssl/pem.h>
 #include <openssl/pool.h>
 #include <openssl/rand.h>
 #include <openssl/x509.h>
 #include <pthread.h>
-#include <stdio.h>
 #include <sys/time.h>
 
 /* ---- Engine ---------------------------------------------------------------------------------- */
@@ -134,95 +131,31 @@ static enum ssl_verify_result_t trust(SSL *ssl, uint8_t *ret_alert)
     return ssl_verify_ok;
 }
 
-static int complain(char why[TLS_WHY_MAX], const char *what)
+static int use_certificate(SSL_CTX *ssl, const struct tls_certificate *certificate,
+                           char why[TLS_WHY_MAX])
 {
-    uint32_t error = ERR_peek_last_error();
-    const char *reason = error != 0 ? ERR_reason_error_string(error) : NULL;
+    for (size_t i = 0; i < sk_X509_num(certificate->chain); i++) {
+        X509 *each = sk_X509_value(certificate->chain, i);
 
-    snprintf(why, TLS_WHY_MAX, "%s%s%s", what, reason != NULL ? ": " : "",
-             reason != NULL ? reason : "");
-    ERR_clear_error();
-    return E_SYNTAX;
-}
-
-static int give_password(char *room, int room_bytes, int is_for_writing, void *context)
-{
-    const char *password = context;
-    size_t len = password != NULL ? strlen(password) : 0;
-
-    if (len > (size_t)room_bytes)
-        return 0;
-    memcpy(room, password != NULL ? password : "", len);
-    return (int)len;
-}
-
-/* The leaf, then the rest of its chain. */
-static int use_chain(SSL_CTX *ssl, BIO *bio, char why[TLS_WHY_MAX])
-{
-    X509 *certificate;
-    uint32_t count = 0;
-
-    while ((certificate = PEM_read_bio_X509(bio, NULL, NULL, NULL)) != NULL) {
-        bool is_taken = count == 0 ? SSL_CTX_use_certificate(ssl, certificate) == 1
-                                   : SSL_CTX_add1_chain_cert(ssl, certificate) == 1;
-
-        X509_free(certificate);
-        count++;
-        if (!is_taken)
-            return complain(why, "a certificate cannot be used");
+        if ((i == 0 ? SSL_CTX_use_certificate(ssl, each) : SSL_CTX_add1_chain_cert(ssl, each)) != 1)
+            return tls_complain(why, "a certificate cannot be used");
     }
-    if (count == 0)
-        return complain(why, "no certificate in the file");
-    ERR_clear_error();
+    if (certificate->key == NULL || SSL_CTX_use_PrivateKey(ssl, certificate->key) != 1)
+        return tls_complain(why, "the private key cannot be used");
     return 0;
 }
 
-static int use_key(SSL_CTX *ssl, BIO *bio, const char *password, char why[TLS_WHY_MAX])
+static int use_authorities(SSL_CTX *ssl, const struct tls_settings *settings)
 {
-    EVP_PKEY *key = PEM_read_bio_PrivateKey(bio, NULL, give_password, (void *)(uintptr_t)password);
-    int rc = 0;
+    const struct tls_authorities *authorities = settings->authorities;
 
-    if (key == NULL)
-        return complain(why, "no private key in the file, or a wrong password");
-    if (SSL_CTX_use_PrivateKey(ssl, key) != 1 || SSL_CTX_check_private_key(ssl) != 1)
-        rc = complain(why, "the private key does not belong to the certificate");
-    EVP_PKEY_free(key);
-    return rc;
-}
-
-static int use_certificate(SSL_CTX *ssl, const struct tls_settings *settings, char why[TLS_WHY_MAX])
-{
-    BIO *bio = BIO_new_mem_buf(settings->certificate.data, (int)settings->certificate.len);
-    int rc = bio != NULL ? use_chain(ssl, bio, why) : -ENOMEM;
-
-    BIO_free(bio);
-    if (rc < 0)
-        return rc;
-    bio = BIO_new_mem_buf(settings->certificate.data, (int)settings->certificate.len);
-    rc = bio != NULL ? use_key(ssl, bio, settings->password, why) : -ENOMEM;
-    BIO_free(bio);
-    return rc;
-}
-
-static int use_authorities(SSL_CTX *ssl, const struct tls_settings *settings, char why[TLS_WHY_MAX])
-{
-    BIO *bio = BIO_new_mem_buf(settings->authorities.data, (int)settings->authorities.len);
-    X509 *certificate;
-    uint32_t count = 0;
-
-    if (bio == NULL)
-        return -ENOMEM;
-    while ((certificate = PEM_read_bio_X509(bio, NULL, NULL, NULL)) != NULL) {
-        X509_STORE_add_cert(SSL_CTX_get_cert_store(ssl), certificate);
-        if (settings->is_server)
-            SSL_CTX_add_client_CA(ssl, certificate);
-        X509_free(certificate);
-        count++;
+    must(authorities != NULL);
+    X509_STORE_up_ref(authorities->store);
+    SSL_CTX_set_cert_store(ssl, authorities->store);
+    for (size_t i = 0; settings->is_server && i < sk_X509_num(authorities->list); i++) {
+        if (SSL_CTX_add_client_CA(ssl, sk_X509_value(authorities->list, i)) != 1)
+            return -ENOMEM;
     }
-    BIO_free(bio);
-    if (count == 0)
-        return complain(why, "no certificate of an authority in the file");
-    ERR_clear_error();
     return 0;
 }
 
@@ -246,11 +179,13 @@ static bool set_versions(SSL_CTX *ssl, unsigned versions)
 /* Sessions are good for connections with the very same settings only. */
 static uint64_t key_of(const struct tls_settings *settings)
 {
-    uint64_t key = hash_u64((uint64_t)settings->versions << 8 | (uint64_t)settings->verifies << 1 |
-                            (uint64_t)settings->is_server);
+    uint64_t key = hash_u64((uint64_t)settings->versions << 8 | (uint64_t)settings->asks << 2 |
+                            (uint64_t)settings->verifies << 1 | (uint64_t)settings->is_server);
 
-    key = hash_combine(key, hash_bytes(settings->certificate.data, settings->certificate.len));
-    key = hash_combine(key, hash_bytes(settings->authorities.data, settings->authorities.len));
+    if (settings->certificate != NULL)
+        key = hash_combine(key, settings->certificate->hash);
+    if (settings->authorities != NULL)
+        key = hash_combine(key, ~settings->authorities->hash);
     if (settings->ciphers != NULL)
         key = hash_combine(key, hash_bytes(settings->ciphers, strlen(settings->ciphers)));
     return key;
@@ -307,21 +242,21 @@ static int fill(struct tls_context *context, const struct tls_settings *settings
     SSL_CTX_set_current_time_cb(ssl, tell_time);
     SSL_CTX_set_mode(ssl, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
     if (!set_versions(ssl, settings->versions))
-        return complain(why, "no such version of TLS");
+        return tls_complain(why, "no such version of TLS");
     if (settings->ciphers != NULL && SSL_CTX_set_cipher_list(ssl, settings->ciphers) != 1)
-        return complain(why, "the list of cipher suites has none that is known");
-    if (settings->certificate.len > 0)
-        rc = use_certificate(ssl, settings, why);
+        return tls_complain(why, "the list of cipher suites has none that is known");
+    if (settings->certificate != NULL)
+        rc = use_certificate(ssl, settings->certificate, why);
     else if (settings->is_server)
-        return complain(why, "a server needs a certificate");
+        return tls_complain(why, "a server needs a certificate");
     if (rc < 0)
         return rc;
     set_sessions(context);
     if (settings->verifies) {
         SSL_CTX_set_verify(ssl, SSL_VERIFY_PEER, NULL);
-        return use_authorities(ssl, settings, why);
+        return use_authorities(ssl, settings);
     }
-    SSL_CTX_set_custom_verify(ssl, SSL_VERIFY_NONE, trust);
+    SSL_CTX_set_custom_verify(ssl, settings->asks ? SSL_VERIFY_PEER : SSL_VERIFY_NONE, trust);
     return 0;
 }
 
@@ -329,7 +264,7 @@ int tls_context_create(struct tls_engine *engine, const struct tls_settings *set
                        char why[TLS_WHY_MAX], struct tls_context **ret_context)
 {
     /* Whoever looks into no certificate needs no parser of them. */
-    bool has_x509 = settings->is_server || settings->verifies || settings->certificate.len > 0;
+    bool has_x509 = settings->is_server || settings->verifies || settings->certificate != NULL;
     struct tls_context *context = mem_try_alloc(sizeof(*context));
     int rc = -ENOMEM;
 

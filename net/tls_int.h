@@ -2,7 +2,8 @@
  * tls_int: what the files of the TLS transform share; nobody else includes it.
  *
  * tls.c          one connection: handshake, records, alerts
- * tls_context.c  engine, contexts from PEM text, kept sessions
+ * tls_context.c  engine, contexts, kept sessions
+ * tls_certificate.c  certificates, keys and authorities from PEM text and files
  */
 #pragma once
 
@@ -24,6 +25,19 @@ struct tls_kept {
     uint64_t key;
     uint32_t count;
     SSL_SESSION *sessions[TLS_SESSIONS_PER_KEY];
+};
+
+struct tls_certificate {
+    STACK_OF(X509) * chain; /* leaf first */
+    EVP_PKEY *key;          /* NULL where none was needed */
+    uint64_t hash;          /* of the text */
+    uint8_t digest[TLS_DIGEST_BYTES];
+};
+
+struct tls_authorities {
+    X509_STORE *store;
+    STACK_OF(X509) * list;
+    uint64_t hash;
 };
 
 struct tls_engine {
@@ -69,6 +83,9 @@ struct tls {
     bool is_distrusted;
     const char *failure; /* static text, or NULL */
 };
+
+/* tls_certificate.c: E_SYNTAX, with what is wrong and what the library says of it in why. */
+int tls_complain(char why[TLS_WHY_MAX], const char *what);
 
 /* tls_context.c */
 /* The newest session kept for the key, with a reference for the caller; NULL when there is none. */

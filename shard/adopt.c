@@ -39,6 +39,7 @@ static void take(struct shard *shard)
     shard->conf = conf_ref(atomic_load_explicit(&published->conf, memory_order_acquire));
     shard->version = atomic_load_explicit(&published->version, memory_order_acquire);
     shard->adopt_cursor = 0;
+    contexts_drop(shard);
     place_update(shard->place, shard->conf);
     rates_adopt(shard);
     grow_pool_turns(shard);
@@ -155,6 +156,7 @@ void adopt_turn(struct shard *shard)
         return;
     if (shard->conf_before) {
         site_adopt(shard);
+        contexts_drop(shard); /* queues may have wanted some by its terms */
         conf_unref(shard->conf_before);
         shard->conf_before = NULL;
     }

@@ -9,6 +9,7 @@
 #include "core/base/log.h"
 #include "core/base/mem.h"
 #include "net/sign.h"
+#include "net/tls.h"
 #include "shard/control_int.h"
 
 #include <stdio.h>
@@ -125,8 +126,10 @@ static bool begin(struct control *control, struct conf_files *files,
                   const struct history_entry *wish, struct findings *findings)
 {
     struct control_reload *state = &control->reload;
-    struct conf_load_options options = {
-        .files = files, .files_only = files != NULL, .key_ops = &sign_key_ops};
+    struct conf_load_options options = {.files = files,
+                                        .files_only = files != NULL,
+                                        .key_ops = &sign_key_ops,
+                                        .tls_ops = &tls_conf_ops};
     const char *path = files != NULL ? conf_files_name(files, 0) : state->path;
     struct conf_override *overrides = overrides_for_load(&state->overrides, 0);
     struct conf *next;
@@ -180,6 +183,7 @@ static bool begin_with(struct control *control, struct overrides *list, uint32_t
         .overrides = overrides,
         .override_count = list->count,
         .key_ops = &sign_key_ops,
+        .tls_ops = &tls_conf_ops,
     };
     const char *path = conf_files_name(state->files, 0);
     struct conf *next = NULL;

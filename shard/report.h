@@ -75,6 +75,10 @@ enum report_kind {
     X(connect_failures)                                                                            \
     X(cold_reads)                                                                                  \
     X(sessions_moved)                                                                              \
+    X(tls_handshakes)                                                                              \
+    X(tls_resumed)                                                                                 \
+    X(tls_failures)                                                                                \
+    X(tls_steps_put_off)                                                                           \
     X(turns)                                                                                       \
     X(system_calls)                                                                                \
     X(completions)                                                                                 \
@@ -88,6 +92,8 @@ enum report_kind {
     X(waiting_rcpts)                                                                               \
     X(sessions_in)                                                                                 \
     X(connections_out)                                                                             \
+    X(tls_connections)                                                                             \
+    X(tls_sessions_kept)                                                                           \
     X(queues)                                                                                      \
     X(queued_bytes)                                                                                \
     X(hot_bytes)

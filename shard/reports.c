@@ -35,9 +35,11 @@ static void add_status(struct shard *shard, struct report *report)
 {
     struct report_status now = shard->totals;
     struct smtpd_stats smtpd;
+    struct tls_stats tls;
     struct io_stats io;
 
     smtpd_stats_read(shard->smtpd, &smtpd);
+    contexts_stats(shard, &tls);
     io_stats_read(shard->io, &io);
     now.turns = io.turns;
     now.system_calls = io.system_calls;
@@ -47,6 +49,12 @@ static void add_status(struct shard *shard, struct report *report)
     now.queued_rcpts = shard->queued.count_used;
     now.sessions_in = smtpd.sessions_now;
     now.connections_out = site_open_connections(shard);
+    now.tls_handshakes = tls.handshakes;
+    now.tls_resumed = tls.resumed;
+    now.tls_failures = tls.failures;
+    now.tls_steps_put_off = tls.put_off;
+    now.tls_connections = tls.open_count;
+    now.tls_sessions_kept = tls.session_count;
     now.hot_bytes = shard->pool.bytes_used;
     now.sent_chunked = smtpc_engine_chunk_count(shard->smtpc);
     now.allocations = mem_alloc_count() - shard->allocations_before;

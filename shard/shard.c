@@ -72,6 +72,7 @@ struct shard *shard_create(struct io *io, const struct shard_options *options)
     smtpd.session_count_max = shard->limits.session_count_max;
     shard->smtpd = smtpd_create(io, &smtpd, &inject_intake, shard);
     shard->smtpc = smtpc_engine_create(io, shard->limits.connection_count_max);
+    contexts_init(shard);
     door_init(shard);
     inject_init(shard);
     home_init(shard);
@@ -127,6 +128,7 @@ void shard_destroy(struct shard *shard)
     door_fini(shard);
     smtpc_engine_destroy(shard->smtpc);
     smtpd_destroy(shard->smtpd);
+    contexts_fini(shard);
     precache_fini(shard);
     if (shard->dns)
         dns_destroy(shard->dns);

@@ -3,6 +3,7 @@
  *
  *   shard.c    creation, wiring, the turn, dispatch of parcels
  *   door.c     which shard an injector's connection goes to
+ *   contexts.c TLS: the engine, and contexts of the current snapshot
  *   adopt.c    a new snapshot of the configuration takes the place of the old one
  *   inject.c   the intake table: from an SMTP session to an append
  *   inject_chunks.c  messages that are larger than a chunk, written while they arrive
@@ -53,6 +54,7 @@
 #include "net/smtpc.h"
 #include "net/smtpd.h"
 #include "shard/cold.h"
+#include "shard/contexts.h"
 #include "shard/deliver.h"
 #include "shard/door.h"
 #include "shard/events.h"
@@ -535,6 +537,7 @@ struct shard {
     struct io *io;
     struct conf *conf;
     struct place *place; /* of conf */
+    struct contexts contexts;
 
     /* adopt.c */
     uint32_t version;         /* of conf */

@@ -5,6 +5,7 @@
 #include "core/base/must.h"
 #include "core/conf/aliases.h"
 #include "core/conf/category_list.h"
+#include "core/conf/certificates.h"
 #include "core/conf/field.h"
 #include "core/conf/included.h"
 #include "core/conf/keys.h"
@@ -49,16 +50,29 @@ uint32_t build_count_children(const struct section *section, enum scope scope)
     return count;
 }
 
-static const struct value *value_of(const struct build *build, const struct entry *entry)
+static struct value value_of(struct build *build, const struct entry *entry)
 {
-    return entry->cleared ? &build->conf->presets[directive_position(entry->row)] : &entry->value;
+    struct value value = entry->value;
+
+    if (entry->cleared)
+        return build->conf->presets[directive_position(entry->row)];
+    if (certificates_are_about(entry->row))
+        certificates_resolve(build, entry->row, entry->file, entry->line, &value);
+    return value;
+}
+
+void build_field(struct build *build, const struct entry *entry, void *target)
+{
+    struct value value = value_of(build, entry);
+
+    field_store(target, entry->row, &value);
 }
 
 void build_fields(struct build *build, const struct section *section, void *target)
 {
     for (const struct entry *entry = section->entries; entry != NULL; entry = entry->next) {
         if (field_is_set_by(entry->row))
-            field_store(target, entry->row, value_of(build, entry));
+            build_field(build, entry, target);
     }
 }
 
@@ -67,10 +81,10 @@ static bool has_effect(const struct entry *entry, enum directive_store also)
     return field_is_set_by(entry->row) || (also != STORE_NOTHING && entry->row->store == also);
 }
 
-static struct setting setting_of(const struct build *build, const struct entry *entry)
+static struct setting setting_of(struct build *build, const struct entry *entry)
 {
     return (struct setting){.row = entry->row,
-                            .value = *value_of(build, entry),
+                            .value = value_of(build, entry),
                             .text = entry->text,
                             .file = entry->file,
                             .line = entry->line,

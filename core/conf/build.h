@@ -86,6 +86,8 @@ struct entry_list {
 struct entry_list build_entries(struct build *build, const struct section *section,
                                 enum directive_store store);
 uint32_t build_count_children(const struct section *section, enum scope scope);
+/* Writes the field that an entry sets. */
+void build_field(struct build *build, const struct entry *entry, void *target);
 /* Writes all fields that the entries of a section set; "" writes the default. */
 void build_fields(struct build *build, const struct section *section, void *target);
 /* The settings of a block: those that write fields or are stored as `also`, then the others. */

@@ -149,6 +149,14 @@ static void push_listener(struct build *build, struct listener_list *list,
     list->items[list->count++] = *listener;
 }
 
+static bool is_same_tls(const struct conf_tls_in *a, const struct conf_tls_in *b)
+{
+    return a->certificate == b->certificate && a->authorities == b->authorities &&
+           (a->ciphers == NULL) == (b->ciphers == NULL) &&
+           (a->ciphers == NULL || strcmp(a->ciphers, b->ciphers) == 0) &&
+           conf_tls_versions(a) == conf_tls_versions(b) && a->is_immediate == b->is_immediate;
+}
+
 /* One that is there already: harmless where both say the same, as files of tools often do. */
 static bool is_there(const struct build *build, const struct listener_list *list,
                      const struct conf_listener *listener, const char *file, unsigned line)
@@ -157,7 +165,8 @@ static bool is_there(const struct build *build, const struct listener_list *list
         const struct conf_listener *other = &list->items[i];
         bool is_same =
             (other->source_name == NULL) == (listener->source_name == NULL) &&
-            (!other->source_name || strcmp(other->source_name, listener->source_name) == 0);
+            (!other->source_name || strcmp(other->source_name, listener->source_name) == 0) &&
+            is_same_tls(&other->tls, &listener->tls);
 
         if (other->at.port != listener->at.port || !ipaddr_equal(&other->at.ip, &listener->at.ip))
             continue;
@@ -166,14 +175,15 @@ static bool is_there(const struct build *build, const struct listener_list *list
                            "smtp-listener: address and port are given twice; once is enough");
         else
             report_error(build->report, file, line,
-                         "smtp-listener: address and port are given twice, with another source");
+                         "smtp-listener: address and port are given twice, with another source "
+                         "or other terms of TLS");
         return true;
     }
     return false;
 }
 
 static void add_listener(struct build *build, struct listener_list *list,
-                         const struct value_block *at, const char *source, bool awaits_slot,
+                         const struct value_block *at, const struct conf_listener *like,
                          const char *file, unsigned line)
 {
     struct ip_list addresses = expand_block(build, &at->block);
@@ -182,14 +192,53 @@ static void add_listener(struct build *build, struct listener_list *list,
         report_error(build->report, file, line,
                      "smtp-listener: this machine has no address in that block");
     for (uint32_t i = 0; i < addresses.count; i++) {
-        struct conf_listener listener = {{addresses.items[i], at->port}, source, awaits_slot};
+        struct conf_listener listener = *like;
 
+        listener.at = (struct ipaddr_port){addresses.items[i], at->port};
         if (!can_be_local(&listener.at.ip))
             report_error(build->report, file, line,
                          "smtp-listener: nobody can listen on that address");
         if (!is_there(build, list, &listener, file, line))
             push_listener(build, list, &listener);
     }
+}
+
+/* What says that TLS is spoken, and with which versions, must leave something to be spoken. */
+static void check_tls(struct build *build, const struct conf_tls_in *tls, const char *file,
+                      unsigned line)
+{
+    uint32_t versions = conf_tls_versions(tls);
+    uint32_t run = versions;
+
+    while (run != 0 && (run & 1) == 0)
+        run >>= 1;
+    if (versions == 0)
+        report_error(build->report, file, line,
+                     "no version of TLS is left to speak with injectors; allow 1.2 or 1.3");
+    else if ((run & (run + 1)) != 0)
+        report_error(build->report, file, line,
+                     "the versions of TLS that injectors may use have a gap, which TLS cannot say");
+    if (tls->is_immediate && tls->certificate == NULL)
+        report_error(build->report, file, line,
+                     "immediate-tls needs a certificate: tls-certificate here, or "
+                     "smtp-server-tls-certificate");
+}
+
+/* What a section does not say, or takes back by "", is as the top level has it. */
+static void build_listener_tls(struct build *build, const struct section *section,
+                               struct conf_listener *listener)
+{
+    const struct conf_listener like = *listener;
+
+    for (const struct entry *entry = section->entries; entry != NULL; entry = entry->next) {
+        if (!field_is_set_by(entry->row))
+            continue;
+        if (entry->cleared)
+            field_take(listener, &like, entry->row, &build->conf->arena);
+        else
+            build_field(build, entry, listener);
+    }
+    check_tls(build, &listener->tls, section->file, section->line);
 }
 
 /* <smtp-listener CIDR:PORT>, the long form with directives inside. */
@@ -199,6 +248,7 @@ static void add_listener_section(struct build *build, struct listener_list *list
     static const struct directive row = {.name = "smtp-listener", .type = TYPE_LISTENER};
     struct entry_list sources = build_entries(build, section, STORE_LISTENER_SOURCE);
     struct entry_list awaits = build_entries(build, section, STORE_LISTENER_AWAITS);
+    struct conf_listener like = {.tls = build->conf->global.tls_in};
     struct value value;
     char why[VALUE_WHY_MAX];
 
@@ -206,35 +256,36 @@ static void add_listener_section(struct build *build, struct listener_list *list
         report_error(build->report, section->file, section->line, "<smtp-listener>: %s", why);
         return;
     }
-    add_listener(build, list, value.block,
-                 sources.count > 0 ? sources.items[sources.count - 1]->value.text
-                                   : value.block->name,
-                 awaits.count > 0 ? awaits.items[awaits.count - 1]->value.number != 0
-                                  : build->conf->global.await_slot,
-                 section->file, section->line);
+    build_listener_tls(build, section, &like);
+    like.source_name =
+        sources.count > 0 ? sources.items[sources.count - 1]->value.text : value.block->name;
+    like.awaits_slot = awaits.count > 0 ? awaits.items[awaits.count - 1]->value.number != 0
+                                        : build->conf->global.await_slot;
+    add_listener(build, list, value.block, &like, section->file, section->line);
 }
 
 static void build_listeners(struct build *build)
 {
     const struct section *top = &build->tree->top;
     struct entry_list entries = build_entries(build, top, STORE_LISTENER);
+    struct conf_listener like = {.awaits_slot = build->conf->global.await_slot,
+                                 .tls = build->conf->global.tls_in};
     struct listener_list list = {0};
 
     for (uint32_t i = 0; i < entries.count; i++) {
         const struct entry *entry = entries.items[i];
 
-        add_listener(build, &list, entry->value.block, entry->value.block->name,
-                     build->conf->global.await_slot, entry->file, entry->line);
+        like.source_name = entry->value.block->name;
+        add_listener(build, &list, entry->value.block, &like, entry->file, entry->line);
     }
     for (const struct section *child = top->children; child != NULL; child = child->next) {
         if (child->kind->scope == SCOPE_SMTP_LISTENER)
             add_listener_section(build, &list, child);
     }
     if (list.count == 0 && build->report->errors == 0) {
-        struct conf_listener everywhere = {.at = {.ip = {.family = IPADDR_V4}, .port = 25},
-                                           .awaits_slot = build->conf->global.await_slot};
-
-        push_listener(build, &list, &everywhere);
+        like.source_name = NULL;
+        like.at = (struct ipaddr_port){.ip = {.family = IPADDR_V4}, .port = 25};
+        push_listener(build, &list, &like);
     }
     build->conf->global.listeners = list.items;
     build->conf->global.listener_count = list.count;
@@ -355,6 +406,7 @@ void build_global(struct build *build)
     check_host_id(build);
     build_zone(build);
     build_names(build);
+    check_tls(build, &global->tls_in, build->tree->top.file, 0);
     build_listeners(build);
     build_pickup(build);
     if (global->shard_count > 0 && global->shard_cpu_count > 0 &&

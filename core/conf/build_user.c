@@ -62,7 +62,12 @@ static void check_user(struct build *build, const struct section *section,
         refuse(build, section,
                "authentication-method certificate is not built yet: nobody looks at certificates "
                "of clients; give the user a password");
-    else if (password.len == 0)
+    else if (user->method == CONF_USER_BY_CERTIFICATE && user->certificate == NULL)
+        refuse(build, section, "a tls-certificate is missing");
+    else if (user->method == CONF_USER_BY_CERTIFICATE && password.len > 0)
+        refuse(build, section,
+               "it has a password, which authentication-method certificate does not ask for");
+    else if (user->method == CONF_USER_BY_PASSWORD && password.len == 0)
         refuse(build, section, "a password is missing");
     if (!slice_starts_nocase(password, prefix))
         return;
@@ -109,6 +114,8 @@ static int add_user(struct build *build, const struct section *section)
     rc = intern_for(INTERN_SMTP_USER, section->name, &user->name);
     if (rc < 0)
         return rc;
+    if (user->method == CONF_USER_BY_CERTIFICATE)
+        conf->has_certificate_users = true;
     if (user->hash.iterations > conf->login_iterations)
         conf->login_iterations = user->hash.iterations;
     conf->user_count++;
@@ -136,6 +143,19 @@ const struct conf_smtp_user *conf_smtp_user(const struct conf *conf, struct slic
         if (slice_equal_nocase(slice_str(conf->users[i].name), name))
             return &conf->users[i];
     return NULL;
+}
+
+bool conf_asks_certificates(const struct conf *conf)
+{
+    return conf->has_certificate_users;
+}
+
+const uint8_t *conf_user_digest(const struct conf *conf, const struct conf_smtp_user *user)
+{
+    if (user->method != CONF_USER_BY_CERTIFICATE || user->certificate == NULL ||
+        user->certificate->loaded == NULL)
+        return NULL;
+    return conf->tls_ops->digest_of(user->certificate->loaded);
 }
 
 uint32_t conf_login_iterations(const struct conf *conf)

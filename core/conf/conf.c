@@ -6,6 +6,7 @@
 #include "core/base/must.h"
 #include "core/base/regex.h"
 #include "core/conf/build.h"
+#include "core/conf/certificates.h"
 #include "core/conf/field.h"
 #include "core/conf/intern.h"
 #include "core/conf/keys.h"
@@ -53,6 +54,7 @@ static void conf_free(struct conf *conf)
         regex_free(at->regex);
     aliases_fini(conf);
     keys_fini(conf);
+    certificates_fini(conf);
     address_lists_fini(conf);
     table_fini(&conf->vmta_by_id);
     table_fini(&conf->vmta_by_address);

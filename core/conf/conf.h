@@ -16,6 +16,7 @@
 #include "core/base/ipaddr.h"
 #include "core/base/slice.h"
 #include "core/base/zone.h"
+#include "core/conf/certificate.h"
 #include "core/conf/dkim.h"
 #include "core/conf/files.h"
 #include "core/conf/reply_rule.h"
@@ -59,6 +60,7 @@ struct conf_load_options {
     const struct conf_override *overrides; /* of several for one keyword the last one counts */
     uint32_t override_count;
     const struct conf_key_ops *key_ops; /* NULL: keys are not read; else it outlives the snapshot */
+    const struct conf_tls_ops *tls_ops; /* likewise certificates */
 };
 
 /*
@@ -85,10 +87,20 @@ void conf_keep_running(struct conf *next, const struct conf *running, const char
 
 /* ---- Global settings ----------------------------------------------------------------------- */
 
+/* How TLS is spoken with injectors. */
+struct conf_tls_in {
+    const struct conf_certificate *certificate; /* NULL = not at all */
+    const struct conf_authorities *authorities; /* of clients' certificates; NULL = no matter */
+    const char *ciphers;                        /* NULL = the library's */
+    bool allows[4];                             /* by the order of enum conf_tls_version */
+    bool is_immediate;                          /* a handshake comes first */
+};
+
 struct conf_listener {
     struct ipaddr_port at;
     const char *source_name; /* named source, or NULL */
-    bool awaits_slot;        /* who finds no place waits for one; a reload changes it */
+    bool awaits_slot;        /* who finds no place waits for one; a reload changes it, and TLS */
+    struct conf_tls_in tls;
 };
 
 /* Where connections go first that are to come from an address of the proxy's. */
@@ -177,6 +189,7 @@ struct conf_global {
     const char *dsn_failed_body_from; /* the file */
     struct slice dsn_failed_body;     /* its lines with CRLF */
     struct conf_precache precache;
+    struct conf_tls_in tls_in; /* of listeners that say nothing */
 };
 
 const struct conf_global *conf_global(const struct conf *conf);
@@ -342,10 +355,11 @@ enum conf_user_method {
 
 /* Somebody who may log in: <smtp-user>. */
 struct conf_smtp_user {
-    const char *name;     /* lives as long as the process, as source does */
-    const char *source;   /* named source that counts for it, or NULL */
-    const char *password; /* NULL where it is hashed */
-    uint32_t method;      /* enum conf_user_method */
+    const char *name;                           /* lives as long as the process, as source does */
+    const char *source;                         /* named source that counts for it, or NULL */
+    const char *password;                       /* NULL where it is hashed */
+    uint32_t method;                            /* enum conf_user_method */
+    const struct conf_certificate *certificate; /* or NULL; without a key */
     struct conf_password_hash hash;
     struct conf_rate max_rcpt_in_rate;
     uint64_t rcpt_in_key; /* worked out */
@@ -371,6 +385,15 @@ struct conf_source_group {
 const struct conf_source_group *conf_source_group(const struct conf *conf, uint32_t id);
 /* Whether who connects to this address of ours, and finds no place, waits for one. */
 bool conf_awaits_slot(const struct conf *conf, const struct ipaddr_port *local);
+
+/* How TLS is spoken with who connects to this address of ours; lives as long as the snapshot. */
+const struct conf_tls_in *conf_tls_in(const struct conf *conf, const struct ipaddr_port *local);
+/* Bits of enum conf_tls_version. */
+uint32_t conf_tls_versions(const struct conf_tls_in *tls);
+/* Whether somebody logs in by certificate, so that clients are to be asked for theirs. */
+bool conf_asks_certificates(const struct conf *conf);
+/* The certificate that the user must show, CONF_DIGEST_BYTES; NULL = none will do. */
+const uint8_t *conf_user_digest(const struct conf *conf, const struct conf_smtp_user *user);
 
 /* What a pattern list is asked about. */
 struct conf_pattern_question {

@@ -119,6 +119,10 @@ enum directive_store {
     STORE_BACKOFF_RETRY,
     STORE_NO_MX,
     STORE_RATE,
+    STORE_CERTIFICATE, /* with its key */
+    STORE_USER_CERTIFICATE,
+    STORE_AUTHORITIES,
+    STORE_CIPHERS,
     /* Gathered while the snapshot is built. */
     STORE_HOST_NAME,
     STORE_POSTMASTER,

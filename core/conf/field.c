@@ -81,6 +81,16 @@ static void store_rate(void *field, const struct value *value)
         (struct conf_rate){value->number, value->interval_ms, value->burst};
 }
 
+static void store_certificate(void *field, const struct value *value)
+{
+    *(const struct conf_certificate **)field = value->certificate;
+}
+
+static void store_authorities(void *field, const struct value *value)
+{
+    *(const struct conf_authorities **)field = value->authorities;
+}
+
 typedef void store_fn(void *field, const struct value *value);
 
 static store_fn *const stores[STORE_COUNT] = {
@@ -95,6 +105,10 @@ static store_fn *const stores[STORE_COUNT] = {
     [STORE_RATE] = store_rate,
     [STORE_RCPT_RETRY] = store_rcpt_retry,
     [STORE_BACKOFF_RETRY] = store_backoff_retry,
+    [STORE_CERTIFICATE] = store_certificate,
+    [STORE_USER_CERTIFICATE] = store_certificate,
+    [STORE_AUTHORITIES] = store_authorities,
+    [STORE_CIPHERS] = store_text,
 };
 
 bool field_is_set_by(const struct directive *row)
@@ -119,6 +133,11 @@ static size_t plain_bytes(enum directive_store store)
         return sizeof(uint32_t);
     case STORE_U64:
         return sizeof(uint64_t);
+    case STORE_CERTIFICATE:
+    case STORE_USER_CERTIFICATE:
+    case STORE_AUTHORITIES:
+    case STORE_CIPHERS:
+        return sizeof(void *);
     default:
         must(false);
         return 0;

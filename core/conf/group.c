@@ -79,7 +79,9 @@ static bool is_any(const struct ipaddr *ip)
     return memcmp(ip->bytes, zero.bytes, sizeof(zero.bytes)) == 0;
 }
 
-bool conf_awaits_slot(const struct conf *conf, const struct ipaddr_port *local)
+/* NULL when there is none. */
+static const struct conf_listener *listener_of(const struct conf *conf,
+                                               const struct ipaddr_port *local)
 {
     const struct conf_listener *best = NULL;
 
@@ -89,9 +91,32 @@ bool conf_awaits_slot(const struct conf *conf, const struct ipaddr_port *local)
         if (listener->at.port != local->port)
             continue;
         if (ipaddr_equal(&listener->at.ip, &local->ip))
-            return listener->awaits_slot;
+            return listener;
         if (is_any(&listener->at.ip))
             best = listener;
     }
-    return best ? best->awaits_slot : conf->global.await_slot;
+    return best;
+}
+
+bool conf_awaits_slot(const struct conf *conf, const struct ipaddr_port *local)
+{
+    const struct conf_listener *listener = listener_of(conf, local);
+
+    return listener ? listener->awaits_slot : conf->global.await_slot;
+}
+
+const struct conf_tls_in *conf_tls_in(const struct conf *conf, const struct ipaddr_port *local)
+{
+    const struct conf_listener *listener = listener_of(conf, local);
+
+    return listener ? &listener->tls : &conf->global.tls_in;
+}
+
+uint32_t conf_tls_versions(const struct conf_tls_in *tls)
+{
+    uint32_t versions = 0;
+
+    for (uint32_t i = 0; i < 4; i++)
+        versions |= tls->allows[i] ? 1u << i : 0;
+    return versions;
 }

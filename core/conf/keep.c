@@ -111,12 +111,14 @@ static void keep_listeners(const struct keep *keep)
     if (is_same)
         return;
     tell(keep, keyword_of(STORE_LISTENER));
+    /* What may change about them is as the new snapshot has it, whose files alone stay. */
     listeners = arena_alloc(&keep->next->arena, running->listener_count * sizeof(*listeners));
     for (uint32_t i = 0; i < running->listener_count; i++)
         listeners[i] = (struct conf_listener){
             .at = running->listeners[i].at,
             .source_name = copy_text(keep, running->listeners[i].source_name),
             .awaits_slot = running->listeners[i].awaits_slot,
+            .tls = *conf_tls_in(keep->next, &running->listeners[i].at),
         };
     next->listeners = listeners;
     next->listener_count = running->listener_count;

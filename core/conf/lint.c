@@ -2,6 +2,7 @@
 
 #include "core/base/hash.h"
 #include "core/base/mem.h"
+#include "core/conf/certificates.h"
 #include "core/conf/show.h"
 
 #include <errno.h>
@@ -136,7 +137,7 @@ static struct slice file_in(const struct entry *entry)
     struct slice rest = slice_str(entry->text);
     struct slice item = SLICE_EMPTY;
 
-    if (row->type == TYPE_PATH && row->store == STORE_NOTHING)
+    if (row->type == TYPE_PATH && (row->store == STORE_NOTHING || row->store == STORE_AUTHORITIES))
         return slice_str(entry->value.text);
     if (strcmp(row->name, "domain-key") == 0) {
         while (value_next_item(&rest, &item))
@@ -154,7 +155,9 @@ static void check_file(struct build *build, const struct entry *entry)
     struct slice file = file_in(entry);
     char path[PATH_MAX];
 
-    if (file.len == 0 || file.len >= sizeof(path))
+    /* Who reads certificates has found out. */
+    if (file.len == 0 || file.len >= sizeof(path) ||
+        (certificates_are_about(entry->row) && build->options->tls_ops != NULL))
         return;
     memcpy(path, file.data, file.len);
     path[file.len] = '\0';

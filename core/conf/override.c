@@ -1,5 +1,6 @@
 #include "core/conf/override.h"
 
+#include "core/conf/certificates.h"
 #include "core/conf/cold.h"
 #include "core/conf/field.h"
 #include "core/conf/keys.h"
@@ -54,7 +55,8 @@ static const struct directive *find_row(struct build *build, const struct direct
                  near != NULL ? near : "", near != NULL ? "\"?" : "");
         return NULL;
     }
-    if (row->effect == EFFECT_DONE && field_is_set_by(row) && !is_way(row))
+    if (row->effect == EFFECT_DONE && field_is_set_by(row) && !is_way(row) &&
+        !certificates_are_about(row))
         return row;
     complain(build, override, "%s cannot be overridden: %s", row->name,
              row->effect != EFFECT_DONE ? "it has no effect"

@@ -143,6 +143,9 @@ struct conf {
     struct conf_key_list keys; /* of the top level */
     struct loaded_key *loaded_keys;
     const struct conf_key_ops *key_ops;
+    struct loaded_file *loaded_files; /* certificates and authorities */
+    const struct conf_tls_ops *tls_ops;
+    bool has_certificate_users;
     bool signs; /* some <domain> block or override has mail signed */
     bool keeps_transfers;
     bool has_ways; /* some <domain> block hands mail on, see conf_way */

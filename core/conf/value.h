@@ -44,6 +44,9 @@ struct value {
         const struct value_block *block;
         const struct value_route *route;
         const struct value_macro *macro;
+        /* These two once certificates_resolve has seen the text. */
+        const struct conf_certificate *certificate;
+        const struct conf_authorities *authorities;
     };
 };
 

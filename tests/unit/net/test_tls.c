@@ -20,6 +20,7 @@
 #define S(n)       ((uint64_t)(n)*1000000000)
 #define BYTES_MAX  200000
 #define PAIR_COUNT 200
+#define PAPERS_MAX 1024
 #define NAME       "mx.example.net"
 
 /* One end of a connection. It sends `out` once it is secured. */
@@ -204,11 +205,44 @@ static int64_t world_now_s(void)
     return (int64_t)(io_wall_us(io) / 1000000);
 }
 
-static struct slice good_paper(void)
+static struct tls_certificate *certificates[PAPERS_MAX];
+static struct tls_authorities *authorities;
+static uint32_t certificate_count;
+
+/* Lives until free_papers. */
+static struct tls_certificate *certificate_of(struct slice pem)
+{
+    char why[TLS_WHY_MAX] = "";
+    struct tls_certificate **room = &certificates[certificate_count++];
+
+    assert_true(certificate_count <= PAPERS_MAX);
+    if (tls_certificate_parse(pem, NULL, true, room, why) < 0)
+        fail_msg("%s", why);
+    return *room;
+}
+
+static struct tls_certificate *good_paper(void)
 {
     struct paper_wish wish = {.name = NAME, .until_s = 4000000000};
 
-    return paper_make(&wish);
+    return certificate_of(paper_make(&wish));
+}
+
+static struct tls_authorities *paper_trust(void)
+{
+    char why[TLS_WHY_MAX];
+
+    if (authorities == NULL)
+        assert_int_equal(tls_authorities_parse(paper_authority(), &authorities, why), 0);
+    return authorities;
+}
+
+static void free_papers(void)
+{
+    while (certificate_count > 0)
+        tls_certificate_free(certificates[--certificate_count]);
+    tls_authorities_free(authorities);
+    authorities = NULL;
 }
 
 static void use_contexts(const struct tls_settings *client, const struct tls_settings *server)
@@ -336,7 +370,7 @@ static void certificates_are_checked_where_it_is_asked_for(void **state)
 
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]) * 2; i++) {
         bool verifies = i % 2 == 0;
-        struct tls_settings client = {.verifies = verifies, .authorities = paper_authority()};
+        struct tls_settings client = {.verifies = verifies, .authorities = paper_trust()};
         struct tls_settings server = {.is_server = true};
         struct paper_wish wish = {.name = cases[i / 2].name,
                                   .is_self_signed = cases[i / 2].is_self_signed};
@@ -346,7 +380,7 @@ static void certificates_are_checked_where_it_is_asked_for(void **state)
         make_world(i + 1, false);
         wish.from_s = world_now_s() + cases[i / 2].from_s;
         wish.until_s = world_now_s() + cases[i / 2].until_s;
-        server.certificate = paper_make(&wish);
+        server.certificate = certificate_of(paper_make(&wish));
         use_contexts(&client, &server);
         pair = connect_pair();
         sim_run_for(world, S(5));
@@ -462,8 +496,7 @@ static void sessions_are_taken_up_again(void **state)
 {
     struct tls_settings server = {.is_server = true, .certificate = good_paper()};
     struct tls_settings client = {.resumes = true};
-    struct tls_settings strict = {
-        .resumes = true, .verifies = true, .authorities = paper_authority()};
+    struct tls_settings strict = {.resumes = true, .verifies = true, .authorities = paper_trust()};
     struct tls_context *opportunistic;
     struct tls_stats stats;
     uint32_t session_count;
@@ -579,7 +612,7 @@ static void an_idle_connection_is_small(void **state)
 
 static void contexts_say_what_is_wrong(void **state)
 {
-    struct slice paper = good_paper();
+    struct tls_certificate *paper = good_paper();
     struct tls_context *context = NULL;
     char why[TLS_WHY_MAX];
     const struct {
@@ -587,14 +620,9 @@ static void contexts_say_what_is_wrong(void **state)
         const char *why;
     } cases[] = {
         {{.is_server = true}, "a server needs a certificate"},
-        {{.is_server = true, .certificate = SLICE_LITERAL("nothing")},
-         "no certificate in the file: NO_START_LINE"},
-        {{.is_server = true, .certificate = paper_authority()},
-         "no private key in the file, or a wrong password: NO_START_LINE"},
         {{.ciphers = "NONE-SUCH"},
          "the list of cipher suites has none that is known: "
          "NO_CIPHER_MATCH"},
-        {{.verifies = true}, "no certificate of an authority in the file: NO_START_LINE"},
     };
 
     make_world(1, false);
@@ -609,6 +637,49 @@ static void contexts_say_what_is_wrong(void **state)
     finish();
 }
 
+/* Of files that a configuration may name by mistake. */
+static void certificates_say_what_is_wrong(void **state)
+{
+    static const char locked[] = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n"
+                                 "-----END ENCRYPTED PRIVATE KEY-----\n";
+    struct paper_wish wish = {.name = NAME, .until_s = 4000000000};
+    struct tls_certificate *certificate = NULL;
+    struct tls_authorities *trust = NULL;
+    char text[16384], why[TLS_WHY_MAX];
+    struct slice leaf = paper_authority();
+    struct slice other;
+    int len;
+
+    assert_int_equal(tls_certificate_parse(SLICE_LITERAL("nothing"), NULL, true, &certificate, why),
+                     E_SYNTAX);
+    assert_string_equal(why, "there is no certificate in it: NO_START_LINE");
+    assert_int_equal(tls_certificate_parse(leaf, NULL, true, &certificate, why), E_SYNTAX);
+    assert_string_equal(why, "there is no private key in it: NO_START_LINE");
+    len = snprintf(text, sizeof(text), "%.*s%s", (int)leaf.len, (const char *)leaf.data, locked);
+    assert_int_equal(
+        tls_certificate_parse(slice_of(text, (size_t)len), NULL, true, &certificate, why),
+        E_SYNTAX);
+    assert_non_null(strstr(why, "the private key needs a password"));
+    assert_int_equal(
+        tls_certificate_parse(slice_of(text, (size_t)len), "x", true, &certificate, why), E_SYNTAX);
+    assert_non_null(strstr(why, "the password is not that of the private key"));
+    /* The key behind another's certificate. */
+    len = snprintf(text, sizeof(text), "%.*s", (int)leaf.len, (const char *)leaf.data);
+    other = paper_make(&wish);
+    len += snprintf(text + len, sizeof(text) - (size_t)len, "%.*s", (int)other.len,
+                    (const char *)other.data);
+    assert_int_equal(
+        tls_certificate_parse(slice_of(text, (size_t)len), NULL, true, &certificate, why),
+        E_SYNTAX);
+    assert_non_null(strstr(why, "the private key does not belong to the first certificate"));
+    assert_null(certificate);
+    /* A user's has no key here. */
+    assert_int_equal(tls_certificate_parse(paper_authority(), NULL, false, &certificate, why), 0);
+    tls_certificate_free(certificate);
+    assert_int_equal(tls_authorities_parse(SLICE_EMPTY, &trust, why), E_SYNTAX);
+    assert_string_equal(why, "there is no certificate of an authority in it: NO_START_LINE");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -621,10 +692,12 @@ int main(void)
         cmocka_unit_test(handshakes_are_spread_over_turns),
         cmocka_unit_test(an_idle_connection_is_small),
         cmocka_unit_test(contexts_say_what_is_wrong),
+        cmocka_unit_test(certificates_say_what_is_wrong),
     };
     int failures;
 
     failures = cmocka_run_group_tests(tests, NULL, NULL);
+    free_papers();
     paper_end();
     return failures;
 }
