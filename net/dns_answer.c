@@ -83,19 +83,21 @@ static int name_from_wire(struct slice wire, char *room)
 
 /* ---- Records ------------------------------------------------------------------------------- */
 
-static bool is_good_mx(struct slice rdata)
+/* A name in the form that dns_name_normalise makes. */
+static bool is_good_name(struct slice name)
 {
     char room[DNS_NAME_MAX + 1];
-    struct slice exchange;
-    int len;
+    int len = dns_name_normalise(name, room);
 
+    return len >= 0 && slice_equal(slice_of(room, (size_t)len), name);
+}
+
+static bool is_good_mx(struct slice rdata)
+{
     if (rdata.len < MX_PREFERENCE)
         return false;
-    exchange = dns_mx_exchange(rdata);
-    if (exchange.len == 0)
-        return true;
-    len = dns_name_normalise(exchange, room);
-    return len >= 0 && slice_equal(slice_of(room, (size_t)len), exchange);
+    rdata = dns_mx_exchange(rdata);
+    return rdata.len == 0 || is_good_name(rdata);
 }
 
 static bool is_good(uint16_t type, struct slice rdata)
@@ -109,6 +111,10 @@ static bool is_good(uint16_t type, struct slice rdata)
         return is_good_mx(rdata);
     case DNS_TLSA:
         return rdata.len > TLSA_HEAD;
+    case DNS_PTR:
+        return is_good_name(rdata);
+    case DNS_TXT:
+        return true;
     default:
         return false;
     }
@@ -140,13 +146,11 @@ bool dns_answer_put(struct dns_query *answer, struct slice rdata)
     return true;
 }
 
-bool dns_answer_put_wire(struct dns_query *answer, struct slice rdata)
+static bool put_wire_mx(struct dns_query *answer, struct slice rdata)
 {
     uint8_t record[MX_PREFERENCE + DNS_NAME_MAX + 1];
     int len;
 
-    if (answer->type != DNS_MX)
-        return dns_answer_put(answer, rdata);
     if (rdata.len < MX_PREFERENCE)
         return false;
     len = name_from_wire(slice_after(rdata, MX_PREFERENCE), (char *)record + MX_PREFERENCE);
@@ -154,6 +158,46 @@ bool dns_answer_put_wire(struct dns_query *answer, struct slice rdata)
         return false;
     memcpy(record, rdata.data, MX_PREFERENCE);
     return dns_answer_put(answer, slice_of(record, MX_PREFERENCE + (size_t)len));
+}
+
+static bool put_wire_name(struct dns_query *answer, struct slice rdata)
+{
+    char name[DNS_NAME_MAX + 1];
+    int len = name_from_wire(rdata, name);
+
+    return len > 0 && dns_answer_put(answer, slice_of(name, (size_t)len));
+}
+
+/* RFC 1035 3.3.14: strings with their lengths. What they say together counts (RFC 7208 3.3). */
+static bool put_wire_text(struct dns_query *answer, struct slice rdata)
+{
+    uint8_t joined[DNS_DATA_MAX];
+    size_t used = 0;
+
+    while (rdata.len > 0) {
+        size_t len = rdata.data[0];
+
+        if (len >= rdata.len || used + len > sizeof(joined))
+            return false;
+        memcpy(joined + used, rdata.data + 1, len);
+        used += len;
+        rdata = slice_after(rdata, 1 + len);
+    }
+    return dns_answer_put(answer, slice_of(joined, used));
+}
+
+bool dns_answer_put_wire(struct dns_query *answer, struct slice rdata)
+{
+    switch (answer->type) {
+    case DNS_MX:
+        return put_wire_mx(answer, rdata);
+    case DNS_PTR:
+        return put_wire_name(answer, rdata);
+    case DNS_TXT:
+        return put_wire_text(answer, rdata);
+    default:
+        return dns_answer_put(answer, rdata);
+    }
 }
 
 /* False at the end, or where lengths make no sense. */

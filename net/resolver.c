@@ -131,14 +131,32 @@ static void fill_mx(struct dns_query *query, const struct ub_result *result)
     }
 }
 
+/* Those that begin with a version come first: a domain may have more texts than there is room for,
+ * and most of the others prove to somebody whose domain it is. */
+static void fill_text(struct dns_query *query, const struct ub_result *result)
+{
+    for (unsigned others = 0; others < 2; others++) {
+        for (unsigned i = 0; result->data[i] != NULL; i++) {
+            struct slice record = record_of(result, i);
+            bool has_version = record.len > 2 && memcmp(record.data + 1, "v=", 2) == 0;
+
+            if (has_version != (others != 0))
+                dns_answer_put_wire(query, record);
+        }
+    }
+}
+
 static void fill(struct dns_query *query, const struct ub_result *result)
 {
+    bool is_sorted = query->type == DNS_MX || query->type == DNS_TXT;
+
     query->is_secure = result->secure != 0;
     query->ttl_s = result->ttl > 0 ? (uint32_t)result->ttl : 0;
     if (query->status == DNS_OK && query->type == DNS_MX)
         fill_mx(query, result);
-    for (unsigned i = 0;
-         query->status == DNS_OK && query->type != DNS_MX && result->data[i] != NULL; i++)
+    if (query->status == DNS_OK && query->type == DNS_TXT)
+        fill_text(query, result);
+    for (unsigned i = 0; query->status == DNS_OK && !is_sorted && result->data[i] != NULL; i++)
         dns_answer_put_wire(query, record_of(result, i));
     /* All records malformed: the domain's servers are at fault, and may be mended (A28). */
     if (query->status == DNS_OK && query->record_count == 0)
@@ -343,6 +361,8 @@ static int set_options(struct resolver *resolver)
         {"infra-cache-max-rtt:", "2000"},
         /* Resolvers on the same machine are common, and libunbound would never ask them. */
         {"do-not-query-localhost:", "no"},
+        /* Reverse names of injectors in private networks stand with their owner's servers. */
+        {"unblock-lan-zones:", "yes"},
     };
 
     for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++) {
@@ -391,10 +411,13 @@ static int set_servers(struct resolver *resolver, const struct resolver_options 
 /* The first call that uses the settings: what is wrong with them shows here. */
 static int settle(struct resolver *resolver)
 {
-    /* RFC 6761 keeps "test." for tests, and those of our users look it up in servers of theirs;
-     * libunbound would answer by itself that there is nothing. */
+    /* RFC 6761 keeps "test." for tests, and those of our users look it up in servers of theirs, as
+     * they do the names of this machine; libunbound would answer by itself that there is nothing.
+     */
     int error = ub_ctx_zone_remove(resolver->unbound, "test.");
 
+    if (error == 0)
+        error = ub_ctx_zone_remove(resolver->unbound, "127.in-addr.arpa.");
     if (error != 0) {
         log_error("resolver: settings: %s", ub_strerror(error));
         return E_REFUSED;

@@ -203,6 +203,7 @@ void inject_free(struct intake_message *intake)
     struct shard *shard = intake->shard;
 
     inject_chunks_release(intake);
+    inject_check_release(intake);
     inject_hold_release(intake);
     inject_sign_release(intake);
     inject_gate_release(intake);
@@ -267,6 +268,11 @@ static int intake_begin(void *taker, const struct intake_client *client,
     intake->is_esmtp = client->esmtp;
     intake->user = client->user;
     follow_source(shard, client, &intake->source);
+    if (!inject_check_begin(intake, client, sender)) {
+        inject_free(intake);
+        inject_reply(ret_reply, 452, 3, 1, "too many messages are being checked, try again later");
+        return E_FULL;
+    }
     *ret_message = intake;
     return 0;
 }
@@ -436,7 +442,8 @@ static int intake_start_body(struct intake_message *intake, const struct intake_
     intake->cookie = cookie;
     intake->chunks.resume = resume;
     conf_noted_headers(shard->conf, &noted_count);
-    intake->hold.is_on = intake->source.needs_header || noted_count > 0 || conf_signs(shard->conf);
+    intake->hold.is_on =
+        intake->source.needs_header || noted_count > 0 || conf_signs(shard->conf) || intake->check;
     intake->is_header_done = intake->hold.is_on;
     (void)client;
     if (intake->hold.is_on)
@@ -597,18 +604,49 @@ void inject_finish_chunked(struct intake_message *intake)
     inject_gate_pass(intake);
 }
 
+static void finish_content(struct intake_message *intake)
+{
+    if (intake->hold.is_on && intake->failure == 0)
+        intake->failure = inject_hold_finish(intake);
+    if (intake->message->envelope.encoded_bytes > 0)
+        finish_envelope(intake, &intake->facts);
+    if (!inject_sign_wait(intake))
+        inject_finish_signed(intake);
+}
+
 static void intake_finish(struct intake_message *intake, const struct intake_body_facts *facts,
                           intake_answer_fn *answer, void *asker, uint64_t cookie)
 {
     intake->answer = answer;
     intake->asker = asker;
     intake->cookie = cookie;
-    if (intake->hold.is_on && intake->failure == 0)
-        intake->failure = inject_hold_finish(intake);
-    if (intake->message->envelope.encoded_bytes > 0)
-        finish_envelope(intake, facts);
-    if (!inject_sign_wait(intake))
-        inject_finish_signed(intake);
+    intake->facts = *facts;
+    if (intake->failure == 0 && inject_check_is_open(intake)) {
+        intake->is_finishing = true;
+        intake->shard->append_count++;
+        return;
+    }
+    finish_content(intake);
+}
+
+void inject_on_checked(struct intake_message *intake)
+{
+    int result;
+
+    if (intake->is_finishing) {
+        must(intake->shard->append_count > 0);
+        intake->shard->append_count--;
+        finish_content(intake);
+        return;
+    }
+    if (!intake->hold.is_ready)
+        return;
+    result = intake->failure < 0 ? intake->failure : inject_hold_let_go(intake);
+    if (result < 0)
+        intake->failure = result;
+    /* A chunk that is on its way resumes it when it is written. */
+    if (result != INTAKE_PAUSE)
+        intake->chunks.resume(intake->asker, intake->cookie);
 }
 
 void inject_finish_signed(struct intake_message *intake)
@@ -682,6 +720,7 @@ const struct intake_ops inject_intake = {
 void inject_init(struct shard *shard)
 {
     gate_init(&shard->gate);
+    inject_check_init(shard);
     inject_sign_init(shard);
     login_init(shard);
     slab_init(&shard->intakes, sizeof(struct intake_message), shard->limits.session_count_max * 2);
@@ -691,6 +730,7 @@ void inject_fini(struct shard *shard)
 {
     regex_scratch_free(shard->patterns_scratch);
     inject_sign_fini(shard);
+    inject_check_fini(shard);
     slab_fini(&shard->intakes);
     login_fini(shard);
     gate_fini(&shard->gate);

@@ -33,6 +33,7 @@ enum want {
     WANT_UNSUBSCRIBE_POST,
     WANT_DKIM_OPTIONS,
     WANT_DKIM_KEY,
+    WANT_RESULTS,
     WANT_REMOVED,
     WANT_COUNT_MAX = WANT_REMOVED + CONF_REMOVE_HEADERS_MAX,
 };
@@ -104,6 +105,12 @@ static void fill_wants(struct decision *decision)
     want(decision, WANT_FEEDBACK_ID, SLICE_LITERAL("feedback-id"), false);
     want(decision, WANT_UNSUBSCRIBE, SLICE_LITERAL("list-unsubscribe"), false);
     want(decision, WANT_UNSUBSCRIBE_POST, SLICE_LITERAL("list-unsubscribe-post"), false);
+    if (source->check_spf || source->check_iprev || source->check_mfrom) {
+        want(decision, WANT_RESULTS, SLICE_LITERAL("authentication-results"), true);
+        decision->wants[WANT_RESULTS].strips = inject_check_is_ours;
+        decision->wants[WANT_RESULTS].context =
+            conf_global(decision->intake->shard->conf)->host_name;
+    }
     decision->want_count = WANT_REMOVED;
     while (source->remove_header && decision->want_count < WANT_COUNT_MAX &&
            conf_next_name(&rest, &name)) {
@@ -111,8 +118,12 @@ static void fill_wants(struct decision *decision)
 
         *listed = (struct header_want){.name = name, .strip = true};
         /* The first of two that want the same field gets it. */
-        for (uint32_t i = WANT_RECEIVED; i < WANT_REMOVED; i++)
-            decision->wants[i].strip |= slice_equal_nocase(decision->wants[i].name, name);
+        for (uint32_t i = WANT_RECEIVED; i < WANT_REMOVED; i++) {
+            if (!slice_equal_nocase(decision->wants[i].name, name))
+                continue;
+            decision->wants[i].strip = true;
+            decision->wants[i].strips = NULL;
+        }
     }
 }
 
@@ -481,8 +492,10 @@ static int write_held(struct decision *decision)
 /* All that may refuse the message, then its beginning. 0 or negative. */
 static int take_all(struct decision *decision)
 {
-    int result = scan(decision);
+    int result = inject_check_judge(decision->intake);
 
+    if (result == 0)
+        result = scan(decision);
     if (result == 0)
         result = check_requirements(decision);
     if (result == 0)
@@ -587,12 +600,23 @@ int inject_hold_write(struct intake_message *intake, const uint8_t *data, size_t
         hold->octets.used += (uint32_t)part;
         data += part;
         len -= part;
-        if (!header_edge_find(&hold->edge, slice_of(hold->octets.data, hold->octets.used)))
+        if (hold->is_ready ||
+            !header_edge_find(&hold->edge, slice_of(hold->octets.data, hold->octets.used)))
             continue;
+        if (inject_check_is_open(intake)) {
+            hold->is_ready = true;
+            continue;
+        }
         result = let_go(intake, false);
         return result < 0 || len == 0 ? result : inject_body_write(intake, data, len);
     }
-    return 0;
+    return hold->is_ready ? INTAKE_PAUSE : 0;
+}
+
+int inject_hold_let_go(struct intake_message *intake)
+{
+    intake->hold.is_ready = false;
+    return let_go(intake, false);
 }
 
 int inject_hold_finish(struct intake_message *intake)

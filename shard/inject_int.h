@@ -13,6 +13,7 @@
 
 #include "core/mail/header_scan.h"
 #include "queue/terms.h"
+#include "shard/inject_check.h"
 #include "shard/inject_sign.h"
 #include "shard/planted.h"
 #include "shard/shard_int.h"
@@ -53,6 +54,7 @@ struct intake_chunks {
 /* The header while it is held back. */
 struct intake_hold {
     bool is_on;
+    bool is_ready; /* the header is complete, and waits for what is found out about its sender */
     struct header_edge edge;
     struct message_buffer octets; /* size 0 = none yet */
 };
@@ -98,10 +100,13 @@ struct intake_message {
     bool is_looping;
     bool is_header_done; /* loops were looked for while the header was held */
     bool is_esmtp;
+    bool is_finishing; /* the message is complete, and waits likewise */
+    struct intake_body_facts facts;
     const char *user; /* who logged in, or NULL; lives as long as the process */
     struct intake_chunks chunks;
     struct intake_hold hold;
     struct intake_signing *signing; /* NULL = it is not signed */
+    struct intake_check *check;     /* NULL = it is not checked */
     struct intake_gate gate;
     struct intake_refusal refusal; /* with the failure E_REFUSED */
     const char *listener_source;   /* valid until finish returns */
@@ -141,6 +146,8 @@ void inject_choose_default(struct intake_message *intake);
 bool inject_choose_named(struct intake_message *intake, struct slice name);
 /* As intake_finish, when the signatures are there, or could not be. */
 void inject_finish_signed(struct intake_message *intake);
+/* Everything is found out about the sender. */
+void inject_on_checked(struct intake_message *intake);
 /* The route is known: the envelope is encoded and the prefix written. 0 or negative. */
 int inject_begin_content(struct intake_message *intake);
 
@@ -148,8 +155,10 @@ int inject_begin_content(struct intake_message *intake);
 
 /* As inject_chunks_write, while intake->hold.is_on. */
 int inject_hold_write(struct intake_message *intake, const uint8_t *data, size_t len);
-/* The message ended inside of its header: 0 or negative. */
+/* The message ended inside of its header, or its header waited: 0 or negative. */
 int inject_hold_finish(struct intake_message *intake);
+/* The header waits no more: as inject_chunks_write. */
+int inject_hold_let_go(struct intake_message *intake);
 void inject_hold_release(struct intake_message *intake);
 
 /* It may be appended: nothing stands against it any more. */

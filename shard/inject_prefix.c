@@ -146,9 +146,9 @@ static int write_included(struct intake_message *intake)
 
 int inject_prefix_write(struct intake_message *intake)
 {
-    char room[2048], name[14];
+    char room[CHECK_FIELD_MAX], name[14];
     struct text line = text_in(room, sizeof(room));
-    int result;
+    int result = inject_prefix_put(intake, inject_check_field(intake, room));
 
     inject_format_id(intake->id, name);
     if (intake->source.add_received_header)
@@ -161,7 +161,8 @@ int inject_prefix_write(struct intake_message *intake)
         text_put_literal(&line, "\r\n");
     }
     must(!line.is_cut);
-    result = inject_prefix_put(intake, text_slice(&line));
+    if (result >= 0)
+        result = inject_prefix_put(intake, text_slice(&line));
     if (result >= 0 && (intake->additions & INTAKE_ADD_FEEDBACK_ID))
         result = write_feedback_id(intake);
     if (result >= 0 && (intake->additions & INTAKE_ADD_VMTA))

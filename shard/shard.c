@@ -433,6 +433,7 @@ void shard_stop(struct shard *shard, uint32_t grace_ms, void (*done)(void *conte
     shard->stopped = done;
     shard->stopped_context = context;
     smtpd_stop(shard->smtpd, on_smtpd_stopped, shard);
+    inject_check_stop(shard);
     pickup_stop(shard->pickup);
     site_stop(shard);
     io_timer_arm(shard->io, &shard->stop_timer,

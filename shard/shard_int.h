@@ -579,6 +579,8 @@ struct shard {
     struct slab intakes;  /* inject.c */
     struct slab signings; /* inject_sign.c */
     struct list signings_due;
+    struct slab checks;
+    struct list checks_open;
     struct sign_room *sign_room; /* NULL until something is signed */
     const struct sign_backend *sign_backend;
     uint64_t key_alert_ns; /* when a missing key was told last */
@@ -752,6 +754,8 @@ void inject_init(struct shard *shard);
 void inject_fini(struct shard *shard);
 /* inject_sign.c: signs what waits, as much as a turn may. */
 void inject_sign_turn(struct shard *shard);
+/* inject_check.c: the shard stops, and nothing more is waited for. */
+void inject_check_stop(struct shard *shard);
 extern const struct intake_ops inject_intake;
 void inject_on_appended(struct shard *shard, struct message *message);
 /* A chunk was appended or refused, or all of a message were dropped. */

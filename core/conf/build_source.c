@@ -323,7 +323,8 @@ struct source_uses {
 
 static bool needs_header(const struct conf_source *source)
 {
-    return source->process_x_virtual_mta || source->process_x_job || source->process_x_envid ||
+    return source->check_spf || source->check_iprev || source->check_mfrom ||
+           source->process_x_virtual_mta || source->process_x_job || source->process_x_envid ||
            source->process_x_schedule || source->process_x_dkim_options ||
            source->process_x_dkim_key || source->dedup_window_ms > 0 ||
            source->allow_message_settings != 0 || source->remove_received_headers ||
@@ -469,6 +470,8 @@ void build_source_effects(struct build *build)
     find_parents(sources);
     field_store_presets(&preset, SCOPE_SOURCE, conf->presets);
     apply_default_vmta(conf, NULL, &preset);
+    preset.check_mfrom = conf->global.check_mfrom;
+    preset.needs_header = needs_header(&preset);
     *effective_at(sources, false, 0, 0) = preset;
     fill_all(&effects, false);
     /* What runs on this machine may send, until a source that matches it says otherwise. */

@@ -160,6 +160,7 @@ struct conf_global {
     uint64_t spool_rcpts_max;          /* 0 = as many as there is memory for */
     const char *invalid_vmta_fallback; /* NULL = none */
     bool relay_debug;
+    bool check_mfrom;                 /* of sources that do not say otherwise */
     const char *include_headers_from; /* of virtual MTAs that have none of their own, or NULL */
     const char *use_proxy;            /* names between commas; NULL = none */
     const char *pickup_folder;        /* NULL = none */
@@ -309,6 +310,17 @@ struct conf_source {
     bool log_connections;
     bool log_commands;
     bool log_data;
+    bool check_spf;
+    bool check_iprev;
+    bool check_mfrom;
+    bool trace_spf;
+    bool trace_iprev;
+    bool reject_spf_temperror;
+    bool reject_spf_permerror;
+    bool reject_spf_fail;
+    bool reject_iprev_temperror;
+    bool reject_iprev_permerror;
+    bool reject_iprev_fail;
     bool has_lists;                           /* worked out: one of the two below is there */
     const struct conf_pattern_list *patterns; /* NULL = none */
     const struct conf_address_list *const *suppressions; /* [suppression_count] */

@@ -143,7 +143,7 @@ static int note_field(const struct header_field *field, struct header_want *want
             continue;
         if (want->count++ == 0)
             want->first = *field;
-        if (!want->strip)
+        if (!want->strip || (want->strips && !want->strips(want->context, field->value)))
             return 0;
         if (facts->cut_count == HEADER_CUT_COUNT_MAX)
             return E_RANGE;

@@ -62,7 +62,10 @@ bool header_edge_find(struct header_edge *edge, struct slice octets);
 /* What the caller wants to know about one name (ASCII case ignored). */
 struct header_want {
     struct slice name;
-    bool strip;                /* every occurrence becomes a cut */
+    bool strip; /* every occurrence becomes a cut */
+    /* NULL, or which of them do, by their value. */
+    bool (*strips)(const void *context, struct slice value);
+    const void *context;
     uint32_t count;            /* out */
     struct header_field first; /* out; valid when count > 0 */
 };

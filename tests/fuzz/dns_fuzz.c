@@ -19,11 +19,12 @@ static void check_records(const struct dns_query *answer)
         count++;
         must(answer->type != DNS_A || rdata.len == 4);
         must(answer->type != DNS_AAAA || rdata.len == 16);
-        if (answer->type == DNS_MX && dns_mx_exchange(rdata).len > 0) {
-            int room_len = dns_name_normalise(dns_mx_exchange(rdata), room);
+        if (answer->type == DNS_MX || answer->type == DNS_PTR) {
+            struct slice name = answer->type == DNS_MX ? dns_mx_exchange(rdata) : rdata;
+            int room_len = name.len > 0 ? dns_name_normalise(name, room) : 0;
 
-            must(room_len > 0);
-            must(slice_equal(slice_of(room, (size_t)room_len), dns_mx_exchange(rdata)));
+            must(room_len > 0 || answer->type == DNS_MX);
+            must(room_len >= 0 && slice_equal(slice_of(room, (size_t)room_len), name));
         }
     }
     must(cursor == answer->data_bytes && count == answer->record_count);
@@ -32,11 +33,11 @@ static void check_records(const struct dns_query *answer)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
-    static const uint16_t types[] = {DNS_A, DNS_MX, DNS_AAAA};
+    static const uint16_t types[] = {DNS_A, DNS_MX, DNS_AAAA, DNS_PTR, DNS_TXT};
     static struct dns_query answer;
     char room[DNS_NAME_MAX + 1];
 
-    for (unsigned i = 0; i < 3; i++) {
+    for (unsigned i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
         answer.type = types[i];
         answer.status = DNS_OK;
         answer.record_count = 0;

@@ -225,13 +225,16 @@ static void settings_that_need_the_header(void **state)
         const char *line;
         bool needs;
     } rows[] = {
-        {"process-x-virtual-mta yes", true}, {"process-x-job yes", true},
-        {"process-x-envid yes", true},       {"remove-received-headers yes", true},
-        {"remove-header A,B", true},         {"add-message-id-header yes", true},
-        {"add-date-header yes", true},       {"add-date-header override", true},
-        {"add-date-header no", false},       {"add-x-virtual-mta-header yes", false},
-        {"retain-x-job yes", false},         {"hide-message-source yes", false},
-        {"jobid-header X-Other", false},     {"remove-header \"\"", false},
+        {"process-x-virtual-mta yes", true},  {"process-x-job yes", true},
+        {"process-x-envid yes", true},        {"remove-received-headers yes", true},
+        {"remove-header A,B", true},          {"add-message-id-header yes", true},
+        {"add-date-header yes", true},        {"add-date-header override", true},
+        {"add-date-header no", false},        {"add-x-virtual-mta-header yes", false},
+        {"retain-x-job yes", false},          {"hide-message-source yes", false},
+        {"jobid-header X-Other", false},      {"remove-header \"\"", false},
+        {"check-spf-inbound yes", true},      {"check-iprev-inbound yes", true},
+        {"check-mfrom-inbound yes", true},    {"trace-spf-check yes", false},
+        {"reject-spf-check-fail yes", false},
     };
 
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
@@ -246,6 +249,19 @@ static void settings_that_need_the_header(void **state)
         assert_false(source_of(conf, "192.0.2.1", NULL)->needs_header);
         conf_unref(conf);
     }
+}
+
+static void a_check_for_all_sources_but_those_that_say_otherwise(void **state)
+{
+    struct conf *conf = load("check-mfrom-inbound yes\n"
+                             "<source 10/8>\ncheck-mfrom-inbound no\n</source>\n");
+
+    assert_true(source_of(conf, "192.0.2.1", NULL)->check_mfrom);
+    assert_true(source_of(conf, "192.0.2.1", NULL)->needs_header);
+    assert_true(source_of(conf, "127.0.0.1", NULL)->check_mfrom);
+    assert_false(source_of(conf, "10.0.0.1", NULL)->check_mfrom);
+    assert_false(source_of(conf, "10.0.0.1", NULL)->needs_header);
+    conf_unref(conf);
 }
 
 static void names_of_ways_must_exist(void **state)
@@ -311,6 +327,7 @@ int main(void)
         cmocka_unit_test(names_override),
         cmocka_unit_test(default_virtual_mta),
         cmocka_unit_test(settings_that_need_the_header),
+        cmocka_unit_test(a_check_for_all_sources_but_those_that_say_otherwise),
         cmocka_unit_test(names_of_ways_must_exist),
         cmocka_unit_test(virtual_mta_of_an_address),
         cmocka_unit_test(users),

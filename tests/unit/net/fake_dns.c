@@ -21,6 +21,10 @@ static void put_record(struct dns_query *query, const struct fake_record *record
         must(dns_answer_put(query, slice_of(bytes, strcmp(exchange, " .") == 0 ? 2 : 2 + len)));
         return;
     }
+    if (query->type == DNS_TXT || query->type == DNS_PTR) {
+        must(dns_answer_put(query, slice_str(record->data)));
+        return;
+    }
     must(ipaddr_parse(slice_str(record->data), &ip) == 0);
     must(dns_answer_put(query, slice_of(ip.bytes, query->type == DNS_A ? 4 : 16)));
 }

@@ -9,8 +9,8 @@
 struct fake_record {
     const char *name;
     enum dns_type type;
-    const char
-        *data; /* "10 mx.example" (exchange "." = the root), an address, or NULL = a status */
+    const char *data; /* "10 mx.example" (exchange "." = the root), an address, a name or text; NULL
+                         = a status */
     enum dns_status status; /* with data NULL */
     uint32_t ttl_s;         /* 0 = 300 */
 };

@@ -1,0 +1,182 @@
+"""Checks of who hands mail in, against a real resolver (unbound): SPF, reverse names, the sender's
+domain; what is refused, and what the message says that goes on."""
+import re
+
+import pytest
+
+import dns_servers
+from dns_servers import Mute, Resolver
+from harness import Smtp
+from test_peers import Receiver
+
+CONFIG = '''{{base}}name-server {resolver}:5353
+resolver-timeout 1s
+check-mfrom-inbound yes
+<source 127.0.0.0/8>
+    check-spf-inbound yes
+    check-iprev-inbound yes
+</source>
+<source {strict}>
+    trace-spf-check yes
+    trace-iprev-check yes
+    reject-spf-check-fail yes
+    reject-spf-check-permerror yes
+    reject-spf-check-temperror yes
+    reject-iprev-check-fail yes
+    reject-iprev-check-permerror yes
+    reject-iprev-check-temperror yes
+</source>
+<domain *>
+    smtp-hosts [{receiver}]:2525
+</domain>
+'''
+MESSAGE = (b'Authentication-Results: other.test; spf=fail\r\n'
+           b'Authentication-Results: (nice \\) try) "RELAY.test" 1;\r\n\tspf=pass\r\n'
+           b'authentication-results: relay.test (x); dkim=pass\r\n'
+           b'Authentication-Results: relay.test.other.test; dkim=pass\r\n'
+           b'From: a@sender.test\r\nSubject: x\r\n\r\nbody\r\n')
+
+
+@pytest.fixture(autouse=True)
+def need_servers():
+    missing = dns_servers.missing('unbound')
+    if missing:
+        pytest.skip(f'not installed: {missing}')
+
+
+def reverse(address):
+    return '.'.join(reversed(address.split('.'))) + '.in-addr.arpa'
+
+
+def send(daemon, client, sender, octets=MESSAGE):
+    session = Smtp(daemon.listen, source=client)
+    assert session.command('EHLO helo.test')[0] == 250
+    session.envelope(sender, ['b@one.test'])
+    reply = session.data(octets)
+    session.close()
+    return reply
+
+
+def unfold(field):
+    return re.sub(r'\s+', ' ', field).strip()
+
+
+def results(content):
+    """The Authentication-Results fields, unfolded, ours first."""
+    header = content.split(b'\r\n\r\n')[0].decode()
+    return [unfold(value) for value in
+            re.findall(r'^authentication-results:((?:.*\r?\n?)(?:[ \t].*\r?\n?)*)', header,
+                       re.IGNORECASE | re.MULTILINE)]
+
+
+@pytest.fixture(name='relay')
+def relay_fixture(world):
+    """A daemon that checks; its receiver; addresses of clients by what their names are worth."""
+    clients = {name: world.address() for name in ['good', 'lying', 'nameless', 'dead', 'lenient']}
+    good, silent = clients['good'], Mute(world)
+    texts = {'pass.test': f'v=spf1 ip4:{good} ip4:{clients["lenient"]} -all',
+             'fail.test': 'v=spf1 -all', 'broken.test': 'v=spf1 moo',
+             'long.test': 'v=spf1' + ' ip4:192.0.2.2' * 16 +
+                          f'" " ip4:{good} -all',
+             'helo.test': 'v=spf1 a:good.test -all', 'soft.test': 'v=spf1 ~all'}
+    lines = ['    local-zone: "127.in-addr.arpa." static',
+             '    local-zone: "silent.test." transparent',
+             f'    local-zone: "{reverse(clients["dead"])}." transparent',
+             *(f"    local-data: '{name}. TXT \"{text}\"'" for name, text in texts.items())]
+    records = ['good.test. A ' + good, 'other.test. A 192.0.2.1',
+               *(f'{name}. MX 10 good.test.' for name in texts if name != 'fail.test'),
+               f'{reverse(good)}. PTR good.test.', f'{reverse(clients["lying"])}. PTR other.test.']
+    resolver = Resolver(world, *records, more='\n'.join(lines), stubs={
+        'silent.test.': silent.at, f'{reverse(clients["dead"])}.': silent.at})
+    receiver = Receiver(world)
+    daemon = world.daemon(CONFIG.format(resolver=resolver.address, receiver=receiver.address,
+                                        strict=good) +
+                          ''.join(f'<source {clients[name]}>\n'
+                                  '    reject-iprev-check-fail yes\n'
+                                  '    reject-iprev-check-permerror yes\n'
+                                  '    reject-iprev-check-temperror yes\n</source>\n'
+                                  for name in ['lying', 'nameless', 'dead']))
+    return daemon.start(), receiver, clients
+
+
+def test_what_is_accepted_says_what_was_found_out(relay):
+    daemon, receiver, clients = relay
+    good, lenient = clients['good'], clients['lenient']
+    spf = 'smtp.mailfrom='
+    for client, sender, wanted in [
+            (good, 'a@pass.test', [f'spf=pass (ip4:{good}) {spf}pass.test',
+                                   f'iprev=pass (good.test) policy.iprev={good}',
+                                   f'x-mfrom=pass {spf}pass.test']),
+            (good, 'a@long.test', [f'spf=pass (ip4:{good}) {spf}long.test',
+                                   f'iprev=pass (good.test) policy.iprev={good}',
+                                   f'x-mfrom=pass {spf}long.test']),
+            (good, '', ['spf=pass (a:good.test) smtp.helo=helo.test',
+                        f'iprev=pass (good.test) policy.iprev={good}']),
+            (lenient, 'a@fail.test', [f'spf=fail (-all) {spf}fail.test',
+                                      f'iprev=permerror policy.iprev={lenient}',
+                                      f'x-mfrom=fail {spf}fail.test']),
+            (lenient, 'a@nowhere.test', [f'spf=none {spf}nowhere.test',
+                                         f'iprev=permerror policy.iprev={lenient}',
+                                         f'x-mfrom=fail {spf}nowhere.test']),
+            (lenient, 'a@broken.test', [
+                f'spf=permerror (the record is not well-formed) {spf}broken.test',
+                f'iprev=permerror policy.iprev={lenient}', f'x-mfrom=pass {spf}broken.test']),
+            (lenient, 'a@[192.0.2.1]', [f'spf=none {spf}"[192.0.2.1]"',
+                                        f'iprev=permerror policy.iprev={lenient}',
+                                        f'x-mfrom=fail {spf}"[192.0.2.1]"'])]:
+        before = len(receiver.messages)
+        code, text = send(daemon, client, sender)
+        assert code == 250, text
+        content = receiver.wait(before + 1)[-1][2]
+        assert content.startswith(b'Authentication-Results: relay.test;\r\n\t')
+        # Ours on top, forged ones gone, those of others whole.
+        assert results(content) == ['; '.join(['relay.test', *wanted]), 'other.test; spf=fail',
+                                    'relay.test.other.test; dkim=pass'], content
+    log = daemon.program.log()
+    assert f'SPF of pass.test: ip4:{good} matches' in log
+    assert f'SPF pass: ip4:{good}' in log and 'iprev name: good.test leads back' in log
+    assert 'SPF of fail.test' not in log
+
+
+def test_what_is_refused(relay):
+    daemon, receiver, clients = relay
+    for name, sender, wanted in [('good', 'a@fail.test', (550, '5.7.23 ')),
+                                 ('good', 'a@broken.test', (550, '5.7.24 ')),
+                                 ('good', 'a@silent.test', (451, '4.7.24 ')),
+                                 ('lying', 'a@fail.test', (550, '5.7.25 ')),
+                                 ('nameless', 'a@pass.test', (550, '5.7.25 ')),
+                                 ('dead', 'a@pass.test', (451, '4.7.25 '))]:
+        code, text = send(daemon, clients[name], sender)
+        assert (code, text[:7]) == wanted, (name, sender, code, text)
+    # What is none of these reasons is no reason.
+    assert send(daemon, clients['good'], 'a@soft.test')[0] == 250
+    assert len(receiver.wait(1)) == 1
+    assert daemon.counters()['refused_messages'] == 6
+
+
+def test_a_long_message_waits_for_the_answers(relay):
+    """The header stands still while the body comes: nothing is lost or told twice, in chunks too."""
+    daemon, receiver, clients = relay
+    body = b''.join(b'%070d\r\n' % line for line in range(6000))
+    session = Smtp(daemon.listen, source=clients['lenient'], timeout=40)
+    assert session.command('EHLO helo.test')[0] == 250
+    for way in range(2):
+        session.envelope(f'a@{way}.silent.test', ['b@one.test'])
+        if way:
+            octets = MESSAGE + body
+            code, text = session.bdat(octets[:100], octets[100:300000], octets[300000:])
+        else:
+            code, text = session.data(MESSAGE + body)
+        assert code == 250, text
+        content = receiver.wait(way + 1)[-1][2]
+        assert results(content)[0].startswith('relay.test; spf=temperror (')
+        assert content.split(b'\r\n\r\n', 1)[1] == b'body\r\n' + body
+    session.close()
+    # One who does not wait leaves nothing behind.
+    session = Smtp(daemon.listen, source=clients['lenient'])
+    session.command('EHLO helo.test')
+    session.envelope('a@silent.test', ['b@one.test'])
+    session.command('DATA')
+    session.send(MESSAGE + body[:5000])
+    session.close()
+    assert daemon.shutdown() == 0
