@@ -123,6 +123,37 @@ static void a28_mx_rdata_from_the_wire(void **state)
     }
 }
 
+static void a28_texts_and_names_from_the_wire(void **state)
+{
+    static const struct {
+        enum dns_type type;
+        struct slice wire;
+        const char *record; /* NULL = refused */
+    } cases[] = {
+        {DNS_TXT, SLICE_LITERAL("\3v=s\3pf1\0"), "v=spf1"},
+        {DNS_TXT, SLICE_LITERAL("\0"), ""},
+        {DNS_TXT, SLICE_LITERAL("\4abc"), NULL},
+        {DNS_TXT, SLICE_LITERAL("\3abc\1"), NULL},
+        {DNS_PTR, SLICE_LITERAL("\1A\7eXample\0"), "a.example"},
+        {DNS_PTR, SLICE_LITERAL("\0"), NULL},
+        {DNS_PTR, SLICE_LITERAL("\3a(b\0"), NULL},
+        {DNS_PTR, SLICE_LITERAL("\1a\300\0"), NULL},
+    };
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct dns_query answer = {.type = (uint16_t)cases[i].type};
+        bool is_taken = dns_answer_put_wire(&answer, cases[i].wire);
+        uint16_t cursor = 0;
+        struct slice record;
+
+        assert_true(is_taken == (cases[i].record != NULL));
+        if (!is_taken)
+            continue;
+        assert_true(dns_record_next(&answer, &cursor, &record));
+        assert_true(slice_equal(record, slice_str(cases[i].record)));
+    }
+}
+
 static void a28_addresses_have_their_length(void **state)
 {
     static const uint8_t bytes[32];
@@ -130,7 +161,7 @@ static void a28_addresses_have_their_length(void **state)
     for (size_t len = 0; len <= sizeof(bytes); len++) {
         struct dns_query a = {.type = DNS_A};
         struct dns_query aaaa = {.type = DNS_AAAA};
-        struct dns_query other = {.type = 16};
+        struct dns_query other = {.type = 99};
 
         assert_int_equal(dns_answer_put_wire(&a, slice_of(bytes, len)), len == 4);
         assert_int_equal(dns_answer_put_wire(&aaaa, slice_of(bytes, len)), len == 16);
@@ -629,6 +660,7 @@ int main(void)
         cmocka_unit_test(names_take_one_form),
         cmocka_unit_test(long_names_are_refused),
         cmocka_unit_test(a28_mx_rdata_from_the_wire),
+        cmocka_unit_test(a28_texts_and_names_from_the_wire),
         cmocka_unit_test(a28_addresses_have_their_length),
         cmocka_unit_test(a28_a_thousand_records_are_cut),
         cmocka_unit_test(a28_answers_that_contradict_themselves),
