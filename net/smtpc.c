@@ -139,9 +139,11 @@ static enum verdict_stage stage_of(const struct smtpc *conn, enum smtpc_cause ca
 
     if (cause == SMTPC_LOST && is_later && conn->flight != NULL && !conn->flight->had_reply)
         return VERDICT_AT_IDLE;
-    /* It is found out behind EHLO, before AUTH is said. */
+    /* These two are found out behind EHLO, before AUTH or STARTTLS is said. */
     if (cause == SMTPC_NO_LOGIN)
         return VERDICT_AT_AUTH;
+    if (cause == SMTPC_NO_TLS)
+        return VERDICT_AT_TLS;
     return smtpc_row(conn)->stage;
 }
 
@@ -274,6 +276,7 @@ static void connection_gone(struct smtpc *conn)
         conn->events->on_transaction_done(conn, conn->context, false);
     }
     conn->events->on_closed(conn, conn->context, verdict);
+    tls_close(conn->tls);
     if (conn->flight != NULL)
         slab_free(&engine->flights, conn->flight->slot);
     slab_free(&engine->connections, conn->slot);
@@ -316,6 +319,9 @@ static size_t on_stream_data(struct stream *stream, const uint8_t *data, size_t 
 
     if (conn->is_heralding && !conn->send_failed && conn->state != SMTPC_CLOSING)
         return 0;
+    /* The handshake's octets go to the transform, once it is in place. */
+    if (conn->state == SMTPC_TLS)
+        smtpc_fail_clear(conn);
     while (at < len && conn->state != SMTPC_CLOSING) {
         size_t used = 0;
         enum reply_event event;
@@ -368,6 +374,8 @@ static void on_stream_sent(struct stream *stream, int32_t result)
             smtpc_arm_ms(conn, SMTPC_GRACE_MS);
     } else if (conn->state == SMTPC_IDLE) {
         smtpc_drop_flight(conn);
+    } else if (conn->state == SMTPC_TLS) {
+        smtpc_begin_tls(conn);
     } else if (conn->state == SMTPC_BODY) {
         smtpc_on_window_sent(conn);
     } else if (conn->flight != NULL && conn->flight->reply_waits) {
@@ -387,6 +395,8 @@ static void on_stream_end(struct stream *stream, int32_t reason)
         (conn->flight == NULL || !reply_is_partial(&conn->flight->reply))) {
         set_success(conn, "the receiver ended the connection between messages");
         smtpc_close(conn);
+    } else if (conn->state == SMTPC_TLS) {
+        smtpc_fail_handshake(conn, reason);
     } else {
         smtpc_fail(conn, SMTPC_LOST, reason < 0 ? err_text(reason) : "closed by the receiver");
     }

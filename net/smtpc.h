@@ -8,6 +8,7 @@
  * reply lines, session time (A22, A23).
  *
  *   CONNECTING → GREETING → EHLO (→ HELO) → IDLE → (RSET →) MAIL → RCPT → DATA → BODY → DOT → IDLE
+ *   EHLO → STARTTLS → TLS → EHLO, where TLS is wanted and offered; refused: on from EHLO
  *   EHLO → AUTH → IDLE, where there is a login
  *   IDLE → QUIT → CLOSING; every state → CLOSING by loss, timeout or smtpc_abort
  *   GREETING, EHLO, HELO → QUIT when the receiver wants no mail
@@ -52,7 +53,9 @@
 #include "core/io/io.h"
 #include "core/mail/verdict.h"
 
-struct smtpc;        /* one connection */
+struct smtpc; /* one connection */
+struct tls;
+struct tls_events;
 struct smtpc_engine; /* the connections of one loop */
 
 /* What the receiver offered. */
@@ -73,7 +76,13 @@ enum smtpc_extension {
 struct smtpc_login {
     struct slice user;
     struct slice password;
-    bool may_show_password; /* without TLS, to whoever reads along */
+    bool may_show_password; /* without TLS too, to whoever reads along */
+};
+
+enum smtpc_tls_level {
+    SMTPC_TLS_NEVER,
+    SMTPC_TLS_MAY,  /* where it is offered and not refused */
+    SMTPC_TLS_MUST, /* else no mail is said: a transient verdict at VERDICT_AT_TLS */
 };
 
 struct smtpc_via {
@@ -86,13 +95,13 @@ struct smtpc_via {
  * default: RFC 5321 4.5.3.2, 30 s to connect, 5 s for QUIT. */
 struct smtpc_options {
     struct ipaddr source; /* without via the socket is bound to it */
+    struct ipaddr_port target;
     /* The connection goes to a proxy first, which connects from source to target. Read while it is
      * opened and not later; NULL = straight. */
     const struct smtpc_via *via;
     /* NULL = nobody; likewise. A receiver that does not take the login gets no mail, and the
      * connection ends with a transient verdict at VERDICT_AT_AUTH. */
     const struct smtpc_login *login;
-    struct ipaddr_port target;
     const char *helo; /* belongs to the source address; at most 255 bytes */
     uint64_t connect_timeout_ms;
     uint64_t greeting_timeout_ms;
@@ -111,6 +120,7 @@ struct smtpc_options {
     bool note_commands;   /* on_note is told what both sides say */
     bool note_data;       /* … and the messages */
     bool ignore_8bitmime; /* BODY= is never said and 8-bit content never refused by ourselves */
+    uint8_t tls; /* enum smtpc_tls_level; a handshake that fails ends the connection at each */
 };
 
 /* Parameters of RFC 3461. */
@@ -173,6 +183,10 @@ struct smtpc_events {
     /* All of the content that is there has been sent, and more was announced: smtpc_continue is to
      * follow, from inside or later, or smtpc_abort. The content before is no longer referred to. */
     void (*on_content)(struct smtpc *conn, void *context);
+    /* TLS is about to begin, where the options want it: to make the connection's state, by tls_open
+     * with these events and conn as the owner. It is the client's then. 0 or negative. */
+    int (*open_tls)(struct smtpc *conn, void *context, const struct tls_events *events,
+                    struct tls **ret_tls);
     /* For a log, where the options ask for it; NULL: nothing is told. Nothing of the connection's
      * may be called from inside. */
     void (*on_note)(struct smtpc *conn, void *context, enum smtpc_note kind, struct slice text);
@@ -212,6 +226,8 @@ unsigned smtpc_extensions(const struct smtpc *conn); /* enum smtpc_extension */
 bool smtpc_tells_apart(const struct smtpc *conn);
 /* It offered CHUNKING and does not know BDAT; also inside on_rcpt and on_closed. */
 bool smtpc_refuses_chunks(const struct smtpc *conn);
+/* What is known of TLS, also inside on_closed; NULL = none was begun. */
+const struct tls *smtpc_tls(const struct smtpc *conn);
 uint64_t smtpc_size_limit(const struct smtpc *conn); /* SIZE's argument, 0 = none given */
 /* "PIPELINING,SIZE,8BITMIME" as offered, in the table's order; valid while the engine lives. */
 struct slice smtpc_extension_text(const struct smtpc *conn);

@@ -5,6 +5,7 @@
  * smtpc_states.c  one small function per state: what a reply means
  * smtpc_flight.c  commands into flights, the ring of expected replies, the body in windows
  * smtpc_chunk.c   the message as one chunk, behind its commands
+ * smtpc_tls.c     STARTTLS, where TLS is wanted
  * smtpc_auth.c    AUTH, where there is a login
  * smtpc_ahead.c   the transaction whose commands leave behind the body of the one before
  *
@@ -19,6 +20,7 @@
 #include "core/mail/reply.h"
 #include "net/smtpc.h"
 #include "net/stream.h"
+#include "net/tls.h"
 
 /* ---- States -------------------------------------------------------------------------------- */
 
@@ -41,9 +43,15 @@
       smtpc_on_greeting, SMTPC_TO(EHLO) | SMTPC_TO(QUIT) | SMTPC_TO(CLOSING))                      \
     X(EHLO, SMTPC_TIME(command_timeout_ms), VERDICT_AT_EHLO, VERDICT_HOST, smtpc_write_ehlo,       \
       smtpc_on_ehlo,                                                                               \
-      SMTPC_TO(HELO) | SMTPC_TO(AUTH) | SMTPC_TO(IDLE) | SMTPC_TO(QUIT) | SMTPC_TO(CLOSING))       \
+      SMTPC_TO(HELO) | SMTPC_TO(STARTTLS_SAID) | SMTPC_TO(AUTH) | SMTPC_TO(IDLE) |                 \
+          SMTPC_TO(QUIT) | SMTPC_TO(CLOSING))                                                      \
     X(HELO, SMTPC_TIME(command_timeout_ms), VERDICT_AT_EHLO, VERDICT_HOST, smtpc_write_helo,       \
       smtpc_on_helo, SMTPC_TO(IDLE) | SMTPC_TO(QUIT) | SMTPC_TO(CLOSING))                          \
+    X(STARTTLS_SAID, SMTPC_TIME(command_timeout_ms), VERDICT_AT_TLS, VERDICT_HOST,                 \
+      smtpc_write_starttls, smtpc_on_starttls,                                                     \
+      SMTPC_TO(TLS) | SMTPC_TO(AUTH) | SMTPC_TO(IDLE) | SMTPC_TO(QUIT) | SMTPC_TO(CLOSING))        \
+    X(TLS, SMTPC_TIME(command_timeout_ms), VERDICT_AT_TLS, VERDICT_HOST, NULL, NULL,               \
+      SMTPC_TO(EHLO) | SMTPC_TO(CLOSING))                                                          \
     X(AUTH, SMTPC_TIME(command_timeout_ms), VERDICT_AT_AUTH, VERDICT_HOST, smtpc_write_auth,       \
       smtpc_on_auth, SMTPC_TO(IDLE) | SMTPC_TO(QUIT) | SMTPC_TO(CLOSING))                          \
     X(IDLE, SMTPC_NO_TIMEOUT, VERDICT_AT_IDLE, VERDICT_SESSION, NULL, NULL,                        \
@@ -170,6 +178,7 @@ struct smtpc_held {
 struct smtpc {
     struct smtpc_engine *engine;
     struct smtpc_flight *flight; /* NULL = IDLE or LOCAL, and no word of the receiver's */
+    struct tls *tls;             /* NULL = none was begun */
     const struct smtpc_events *events;
     void *context;
     uint32_t slot;
@@ -193,13 +202,14 @@ struct smtpc {
     uint8_t auth_offers; /* AUTH_BIT of each mechanism */
     uint8_t auth_mechanism;
     uint8_t auth_prompts; /* the receiver's so far */
+    bool is_tls_refused;  /* STARTTLS was offered and then refused */
     bool is_sent_away; /* 421 came before the receiver had seen anything of a later transaction */
     uint8_t cause;     /* enum smtpc_cause, of a verdict of ours */
     int32_t send_error;
-    int32_t connect_result;      /* -EINPROGRESS until it is known */
-    int32_t tcp_info_result;     /* of the look at the end */
-    struct io_tcp_info tcp_info; /* what it saw */
+    int32_t connect_result;  /* -EINPROGRESS until it is known */
+    int32_t tcp_info_result; /* of the look at the end */
     uint32_t transaction_count;
+    struct io_tcp_info tcp_info; /* what it saw */
     uint64_t size_limit;
     uint64_t deadline_ns;     /* of the opening or of the transaction (A22) */
     uint64_t body_started_ns; /* the deadline stands still while the body makes progress */
@@ -248,6 +258,7 @@ static inline const struct smtpc_state_row *smtpc_row(const struct smtpc *conn)
     X(SMTPC_TIMED_OUT, 421, 4, 4, 2, "no answer in time")                                          \
     X(SMTPC_TOO_SLOW, 421, 4, 4, 2, "the receiver takes too long in all")                          \
     X(SMTPC_VIOLATION, 421, 4, 5, 0, "protocol violation")                                         \
+    X(SMTPC_NO_TLS, 454, 4, 7, 5, "TLS could not be begun")                                        \
     X(SMTPC_NO_LOGIN, 421, 4, 7, 0, "no login is possible")                                        \
     X(SMTPC_NO_MEMORY, 421, 4, 3, 0, "no memory left for the conversation")                        \
     X(SMTPC_ABORTED, 421, 4, 3, 0, "ended by ourselves")
@@ -376,11 +387,21 @@ bool smtpc_log_in(struct smtpc *conn);
 void smtpc_write_auth(struct smtpc *conn);
 void smtpc_on_auth(struct smtpc *conn, uint32_t rcpt);
 
+/* ---- smtpc_tls.c --------------------------------------------------------------------------- */
+
+/* Behind EHLO or HELO: goes on to STARTTLS, or to the end where TLS is needed and not offered.
+ * False: the connection goes on as it is. */
+bool smtpc_start_tls(struct smtpc *conn);
+void smtpc_write_starttls(struct smtpc *conn);
+void smtpc_on_starttls(struct smtpc *conn, uint32_t rcpt);
+/* In TLS: begins the handshake as soon as nothing is being sent any more. */
+void smtpc_begin_tls(struct smtpc *conn);
+/* In TLS: the stream has ended. */
+void smtpc_fail_handshake(struct smtpc *conn, int32_t reason);
+/* Something came in the clear that is no handshake. */
+void smtpc_fail_clear(struct smtpc *conn);
 /* Whether nobody can read along. */
-static inline bool smtpc_is_encrypted(const struct smtpc *conn)
-{
-    return false;
-}
+bool smtpc_is_encrypted(const struct smtpc *conn);
 
 /* ---- smtpc_states.c ------------------------------------------------------------------------ */
 

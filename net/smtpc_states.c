@@ -86,7 +86,7 @@ void smtpc_make_ready(struct smtpc *conn)
         smtpc_fail(conn, SMTPC_VIOLATION, "a reply before its command");
         return;
     }
-    if (smtpc_log_in(conn))
+    if (smtpc_start_tls(conn) || smtpc_log_in(conn))
         return;
     smtpc_enter(conn, SMTPC_IDLE);
     smtpc_drop_flight(conn);

@@ -38,7 +38,8 @@ enum verdict_class {
     X(VERDICT_AT_DOT, "end of message")                                                            \
     X(VERDICT_AT_IDLE, "between messages")                                                         \
     X(VERDICT_AT_LOCAL, "local decision")                                                          \
-    X(VERDICT_AT_AUTH, "logging in")
+    X(VERDICT_AT_AUTH, "logging in")                                                               \
+    X(VERDICT_AT_TLS, "starting TLS")
 
 enum verdict_stage {
 #define VERDICT_STAGE_ENUM(name, text) name,

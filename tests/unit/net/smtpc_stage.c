@@ -29,6 +29,14 @@ struct stage {
     uint64_t bodies_bytes; /* of the bodies before this one */
     bool waits;
     bool is_over; /* the receiver has closed */
+    bool is_deaf;
+    struct tls_engine *tls_engine;
+    struct tls_context *tls_context;
+    struct tls *tls;
+    uint8_t wire[INPUT_MAX]; /* received and not decoded yet */
+    size_t wire_len;
+    struct tls_engine *client_tls_engine;
+    struct tls_context *client_tls_context;
     /* the client */
     struct sim_process *process;
     struct io *io;
@@ -128,6 +136,101 @@ static bool play_body(struct stage *stage)
     return true;
 }
 
+/* ---- The receiver's TLS: the transform by hand, without a stream ----------------------------- */
+
+/* Sends what the transform makes of the text, and what it has to say itself. */
+static void send_secured(struct stage *stage, struct slice text)
+{
+    uint8_t room[32 * 1024];
+    size_t used, made;
+
+    do {
+        used = made = 0;
+        (void)tls_transform.encode(stage->tls, text.data, text.len, &used, room, sizeof(room),
+                                   &made);
+        sim_peer_send(stage->conn, room, made);
+        text = slice_after(text, used);
+    } while (used > 0 || made > 0);
+}
+
+static void say(struct stage *stage, const char *text)
+{
+    if (stage->tls != NULL)
+        send_secured(stage, slice_str(text));
+    else
+        sim_peer_send(stage->conn, text, strlen(text));
+}
+
+static void on_peer_secured(struct tls *tls, void *owner)
+{
+}
+
+static void start_peer_tls(struct stage *stage)
+{
+    static const struct tls_events events = {.on_secured = on_peer_secured};
+
+    assert_int_equal(tls_open(stage->tls_context, NULL, 0, &events, stage, &stage->tls), 0);
+}
+
+/* Decodes into the input what has come. */
+static void decode_wire(struct stage *stage)
+{
+    size_t used, made;
+    int rc;
+
+    do {
+        used = made = 0;
+        rc = tls_transform.decode(stage->tls, stage->wire, stage->wire_len, &used,
+                                  stage->input + stage->input_len,
+                                  sizeof(stage->input) - stage->input_len, &made);
+        memmove(stage->wire, stage->wire + used, stage->wire_len - used);
+        stage->wire_len -= used;
+        stage->input_len += made;
+    } while (rc == 0 && (used > 0 || made > 0));
+    if (stage->conn != NULL)
+        send_secured(stage, SLICE_EMPTY);
+}
+
+static void make_peer_tls(struct stage *stage)
+{
+    char why[TLS_WHY_MAX];
+
+    stage->tls_engine = tls_engine_create(sim_peer_io(stage->peer));
+    assert_int_equal(
+        tls_context_create(stage->tls_engine, stage->scene->tls_server, why, &stage->tls_context),
+        0);
+}
+
+static int open_client_tls(struct smtpc *conn, void *context, const struct tls_events *events,
+                           struct tls **ret_tls)
+{
+    struct stage *stage = context;
+
+    assert_ptr_equal(conn, stage->client);
+    return tls_open(stage->client_tls_context, "mx.example.net", 25, events, conn, ret_tls);
+}
+
+static void make_client_tls(struct stage *stage)
+{
+    char why[TLS_WHY_MAX];
+
+    if (stage->scene->tls_client == NULL)
+        return;
+    stage->client_tls_engine = tls_engine_create(stage->io);
+    assert_int_equal(tls_context_create(stage->client_tls_engine, stage->scene->tls_client, why,
+                                        &stage->client_tls_context),
+                     0);
+}
+
+static void drop_peer_tls(struct stage *stage)
+{
+    tls_close(stage->tls);
+    tls_context_free(stage->tls_context);
+    tls_engine_destroy(stage->tls_engine);
+}
+
+/* ---- Steps ----------------------------------------------------------------------------------- */
+
 static void wait_for(struct stage *stage, uint64_t ms)
 {
     struct io *io = sim_peer_io(stage->peer);
@@ -143,7 +246,13 @@ static bool play_step(struct stage *stage)
 
     switch (step->kind) {
     case STEP_SEND:
-        sim_peer_send(stage->conn, step->text, strlen(step->text));
+        say(stage, step->text);
+        return true;
+    case STEP_DEAF:
+        stage->is_deaf = true;
+        return true;
+    case STEP_TLS:
+        start_peer_tls(stage);
         return true;
     case STEP_FLOOD:
         for (uint64_t i = 0; i < step->n; i++)
@@ -222,15 +331,21 @@ static void on_peer_data(struct sim_peer_conn *conn, struct slice data)
 {
     struct stage *stage = sim_peer_context(sim_peer_of(conn));
 
-    if (stage->is_over)
+    if (stage->is_over || stage->is_deaf)
         return;
     while (data.len > 0) {
         size_t room = sizeof(stage->input) - stage->input_len;
         size_t len = data.len < room ? data.len : room;
 
         assert_true(len > 0);
-        memcpy(stage->input + stage->input_len, data.data, len);
-        stage->input_len += len;
+        if (stage->tls != NULL) {
+            memcpy(stage->wire + stage->wire_len, data.data, len);
+            stage->wire_len += len;
+            decode_wire(stage);
+        } else {
+            memcpy(stage->input + stage->input_len, data.data, len);
+            stage->input_len += len;
+        }
         data = slice_after(data, len);
         play_on(stage);
     }
@@ -418,6 +533,11 @@ static void on_closed(struct smtpc *conn, void *context, const struct verdict *v
     assert_false(stage->in_transaction);
     stage->play->closed_count++;
     stage->play->closed = *verdict;
+    if (smtpc_tls(conn) != NULL) {
+        snprintf(stage->play->tls_protocol, sizeof(stage->play->tls_protocol), "%s",
+                 tls_protocol(smtpc_tls(conn)));
+        stage->play->was_distrusted = tls_is_distrusted(smtpc_tls(conn));
+    }
     stage->play->transaction_count = smtpc_transaction_count(conn);
     stage->play->lasted_ns = sim_now_ns(stage->world) - stage->started_ns;
     stage->client = NULL;
@@ -431,6 +551,7 @@ static const struct smtpc_events client_events = {
     .on_returned = on_returned,
     .on_ending = on_ending,
     .on_content = on_content,
+    .open_tls = open_client_tls,
 };
 
 static uint64_t content_bytes_of(const struct scene *scene)
@@ -546,6 +667,11 @@ void stage_play(const struct scene *scene, uint64_t seed, bool with_faults, stru
         scene->weather(stage.world);
     fill_transaction(&stage);
     stage.peer = sim_peer_listen(stage.world, &target, &handlers, &stage);
+    if (scene->tls_server != NULL) {
+        sim_enter(sim_peer_process(stage.peer));
+        make_peer_tls(&stage);
+        sim_leave(sim_peer_process(stage.peer));
+    }
     stage.process = sim_process_create(stage.world);
     sim_enter(stage.process);
     sim_io_create(stage.world, stage.process, &stage.io);
@@ -553,6 +679,7 @@ void stage_play(const struct scene *scene, uint64_t seed, bool with_faults, stru
     blocks = sim_mem_blocks(stage.process);
     sim_enter(stage.process);
     stage.engine = smtpc_engine_create(stage.io, 4);
+    make_client_tls(&stage);
     sim_leave(stage.process);
     stage.started_ns = sim_now_ns(stage.world);
     io_timer_init(&stage.piece_timer, on_piece_timer);
@@ -574,7 +701,12 @@ void stage_play(const struct scene *scene, uint64_t seed, bool with_faults, stru
     io_timer_stop(stage.io, &stage.piece_timer);
     mem_free(stage.piece);
     smtpc_engine_destroy(stage.engine);
+    tls_context_free(stage.client_tls_context);
+    tls_engine_destroy(stage.client_tls_engine);
     sim_leave(stage.process);
+    sim_enter(sim_peer_process(stage.peer));
+    drop_peer_tls(&stage);
+    sim_leave(sim_peer_process(stage.peer));
     assert_true(sim_mem_blocks(stage.process) == blocks);
     sim_world_destroy(stage.world);
 }

@@ -9,6 +9,7 @@
 #pragma once
 
 #include "net/smtpc.h"
+#include "net/tls.h"
 #include "tests/sim/sim.h"
 
 #include "tests/unit/core_base/unit.h"
@@ -26,6 +27,8 @@ enum step_kind {
     STEP_HALF_CLOSE,
     STEP_PAUSE, /* reads nothing any more */
     STEP_PROBE, /* n milliseconds in which nothing may arrive */
+    STEP_TLS,   /* from here on the receiver speaks TLS */
+    STEP_DEAF,  /* from here on what arrives is thrown away */
 };
 
 struct step {
@@ -46,6 +49,8 @@ struct step {
 #define FLOOD(bytes, count) STEP(STEP_FLOOD, bytes, count)
 #define WAIT_MS(ms)         STEP(STEP_WAIT, NULL, ms)
 #define PROBE_MS(ms)        STEP(STEP_PROBE, NULL, ms)
+#define DEAF                STEP(STEP_DEAF, NULL, 0)
+#define START_TLS           STEP(STEP_TLS, NULL, 0)
 #define CLOSE               STEP(STEP_CLOSE, NULL, 0)
 #define RESET               STEP(STEP_RESET, NULL, 0)
 #define HALF_CLOSE          STEP(STEP_HALF_CLOSE, NULL, 0)
@@ -113,6 +118,9 @@ struct scene {
     unsigned piece_aborts; /* instead of handing over this one the owner aborts; 0 = none */
     void (*tune)(struct smtpc_options *options);
     void (*weather)(struct sim_world *world); /* before the client opens its connection */
+    /* Contexts of the receiver, for START_TLS, and of the client. */
+    const struct tls_settings *tls_server;
+    const struct tls_settings *tls_client;
     /* Of the first transaction, one by one; the last row stands for the rest. */
     struct expected_verdict rcpts[4];
     struct expected_verdict second[4]; /* of the second; code 0 = not checked */
@@ -149,6 +157,8 @@ struct play {
     uint64_t lasted_ns;
     unsigned steps_played;
     bool script_ended;
+    char tls_protocol[16]; /* at the end, "" = none was secured */
+    bool was_distrusted;
     char trouble[256];   /* the script's complaint */
     uint64_t body_bytes; /* of all bodies of the script */
     uint64_t body_hash;  /* of the bytes, by stage_hash */

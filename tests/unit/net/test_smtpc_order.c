@@ -34,6 +34,11 @@ uint64_t io_now_ns(const struct io *io)
     return io->now_ns;
 }
 
+uint64_t io_wall_us(const struct io *io)
+{
+    return io->now_ns / 1000;
+}
+
 void io_timer_init(struct io_timer *timer, void (*on_fire)(struct io_timer *timer))
 {
     wheel_timer_init(&timer->node);
@@ -88,6 +93,14 @@ void stream_open(struct stream *opened, struct io *io, int fd, const struct stre
 {
     *opened = (struct stream){.io = io, .events = events, .fd = fd};
     stream = opened;
+}
+
+int stream_set_transform(struct stream *changed, const struct stream_transform *transform,
+                         void *state)
+{
+    must(!is_sending);
+    changed->transform = transform;
+    return 0;
 }
 
 void stream_send(struct stream *sender, struct iovec *iov, uint32_t iov_count)
@@ -468,6 +481,65 @@ static void a_refusal_stands_though_what_went_along_failed(void **state)
     smtpc_engine_destroy(engine);
 }
 
+/* ---- STARTTLS -------------------------------------------------------------------------------- */
+
+static int open_count;
+
+/* As far as this file goes: that it is asked for at the right moment. */
+static int open_tls(struct smtpc *conn, void *context, const struct tls_events *events,
+                    struct tls **ret_tls)
+{
+    assert_false(is_sending);
+    open_count++;
+    return -ENOMEM;
+}
+
+static void start_tls(void)
+{
+    static const struct smtpc_events events = {
+        .on_ready = on_ready, .on_closed = on_closed, .open_tls = open_tls};
+    struct smtpc_options options = {.helo = "me", .tls = SMTPC_TLS_MAY};
+
+    is_sending = is_paused = is_closing = false;
+    closed_count = 0;
+    open_count = 0;
+    world.now_ns = 1000000000;
+    wheel_init(&world.wheel, world.now_ns);
+    engine = smtpc_engine_create(&world, 1);
+    assert_int_equal(smtpc_open(engine, &options, &events, NULL, &client), 0);
+    connecting->done(connecting, 0);
+    say("220 hi\r\n");
+    sent(9);
+    say("250-x\r\n250 STARTTLS\r\n");
+    assert_string_equal(outgoing, "STARTTLS\r\n");
+}
+
+static void the_handshake_waits_for_the_end_of_the_send(void **state)
+{
+    start_tls();
+    say("220 go\r\n");
+    assert_int_equal(open_count, 0);
+    sent(10);
+    assert_int_equal(open_count, 1);
+    assert_true(is_closing);
+    stream->events->on_closed(stream);
+    assert_int_equal(closed_count, 1);
+    smtpc_engine_destroy(engine);
+}
+
+static void what_comes_before_the_handshake_ends_it(void **state)
+{
+    start_tls();
+    say("220 go\r\n");
+    say("250 AUTH PLAIN\r\n");
+    assert_true(is_closing);
+    sent(10);
+    assert_int_equal(open_count, 0);
+    stream->events->on_closed(stream);
+    assert_int_equal(closed_count, 1);
+    smtpc_engine_destroy(engine);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -483,6 +555,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(all_replies_wait_for_the_end_of_the_send, start, stop),
         cmocka_unit_test_setup(a_failed_send_with_commands_behind_the_dot_leaves_doubt, start),
         cmocka_unit_test_setup(a_refusal_stands_though_what_went_along_failed, start),
+        cmocka_unit_test(the_handshake_waits_for_the_end_of_the_send),
+        cmocka_unit_test(what_comes_before_the_handshake_ends_it),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
