@@ -10,6 +10,7 @@
 #include "net/tls.h"
 
 #include "core/base/hash.h"
+#include "core/base/ipaddr.h"
 #include "core/base/mem.h"
 #include "net/tls_int.h"
 
@@ -322,11 +323,14 @@ const struct stream_transform tls_transform = {
 /* Addresses are no names: RFC 6066 3 knows none in SNI. */
 static bool set_name(struct tls *tls, const char *name, bool verifies)
 {
+    X509_VERIFY_PARAM *param = SSL_get0_param(tls->ssl);
+    struct ipaddr ip;
+
+    if (ipaddr_parse(slice_str(name), &ip) == 0)
+        return !verifies || X509_VERIFY_PARAM_set1_ip_asc(param, name) == 1;
     if (SSL_set_tlsext_host_name(tls->ssl, name) != 1)
         return false;
-    if (!verifies)
-        return true;
-    return X509_VERIFY_PARAM_set1_host(SSL_get0_param(tls->ssl), name, strlen(name)) == 1;
+    return !verifies || X509_VERIFY_PARAM_set1_host(param, name, strlen(name)) == 1;
 }
 
 static bool prepare(struct tls *tls, const struct tls_context *context, const char *name)

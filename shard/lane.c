@@ -35,14 +35,16 @@ static bool has_address(const struct conf_vmta *vmta, const struct ipaddr *sourc
     return false;
 }
 
-/* What a lane's connections have in common besides their addresses: what they draw on, and who they
- * are to the receiver. */
+/* What a lane's connections have in common besides their addresses: what they draw on, how they are
+ * secured, and who they are to the receiver. */
 static uint64_t kind_of(const struct queue *queue, const struct scope_list *meters)
 {
     const struct conf_queue *settings = &queue->settings;
     struct slice user, password;
-    uint64_t hash = scope_list_hash(meters);
+    uint64_t hash = scope_list_hash(meters), tls_key = tls_out_key(queue);
 
+    if (tls_key != 0)
+        hash = hash_combine(hash, tls_key);
     if (!settings->auth_username)
         return hash;
     user = slice_str(settings->auth_username);
@@ -178,6 +180,7 @@ static struct lane *lane_obtain(struct shard *shard, struct queue *queue,
     lane->site = site;
     lane->source = address->ip;
     lane->meters_hash = kind_of(queue, &meters);
+    lane->tls_key = tls_out_key(queue);
     lane->hosts_mask = limits_of_hosts(shard, site);
     lane->provider = site->provider;
     demand_init(&lane->demand);
@@ -227,11 +230,16 @@ static bool site_has_family(const struct site *site, uint8_t family)
     return site->has_family[family == IPADDR_V6];
 }
 
-/* The preference of the best address of a family that is alive; NONE when none is. */
-static uint32_t site_best(const struct site *site, uint8_t family, uint64_t now_ns)
+/* The preference of the queue's best address of a family that is alive; NONE when none is. */
+static uint32_t site_best(const struct shard *shard, const struct queue *queue, uint8_t family,
+                          uint64_t now_ns)
 {
+    const struct site *site = queue->site;
+    uint64_t tls_key = tls_out_key(queue);
+
     for (uint32_t i = 0; i < site->target_count && site_has_family(site, family); i++)
-        if (site->targets[i].at.ip.family == family && site->targets[i].dead_until_ns <= now_ns)
+        if (site->targets[i].at.ip.family == family &&
+            target_is_alive(shard, &site->targets[i], tls_key, now_ns))
             return site->targets[i].preference;
     return NONE;
 }
@@ -275,9 +283,9 @@ static uint8_t queue_family(struct shard *shard, const struct queue *queue, uint
     uint32_t best_of_first = NONE, best_of_second = NONE;
 
     if (has_source(shard, queue, first, now_ns))
-        best_of_first = site_best(site, first, now_ns);
+        best_of_first = site_best(shard, queue, first, now_ns);
     if (has_source(shard, queue, second, now_ns))
-        best_of_second = site_best(site, second, now_ns);
+        best_of_second = site_best(shard, queue, second, now_ns);
     if (best_of_first == NONE && best_of_second == NONE)
         return IPADDR_NONE;
     if (site->avoid_ipv6_until_ns > now_ns && best_of_first != NONE && best_of_second != NONE)
@@ -374,7 +382,7 @@ static bool is_reachable(const struct shard *shard, const struct queue *queue,
 {
     uint64_t now_ns = io_now_ns(shard->io);
 
-    return site_best(queue->site, source->family, now_ns) != NONE &&
+    return site_best(shard, queue, source->family, now_ns) != NONE &&
            outage_until_ns(&queue->site->outage, source) <= now_ns &&
            !orders_forbid(shard, queue, source);
 }
@@ -527,6 +535,7 @@ uint64_t lane_rest_waiting(struct shard *shard, struct lane *lane, const struct 
         return 0;
     /* When they come back everything is tried anew. */
     lane->unanswered_count = 0;
+    tls_out_forget(shard, lane);
     for (uint32_t i = 0; i < lane->site->target_count; i++)
         lane->site->targets[i].dead_until_ns = 0;
     return first_due_ns;

@@ -30,6 +30,16 @@ static bool is_unwanted(const struct queue *queue, const struct outcome *outcome
     return (queue->settings.unwanted_records & kind) != 0;
 }
 
+static void fill_tls(const struct connection *connection, struct outcome *outcome)
+{
+    const struct tls *tls = smtpc_tls(connection->smtpc);
+
+    if (!tls)
+        return;
+    outcome->tls_protocol = slice_str(tls_protocol(tls));
+    outcome->tls_cipher = slice_str(tls_cipher(tls));
+}
+
 static void fill_outcome(struct shard *shard, const struct queued *queued,
                          const struct settle_facts *facts, const struct verdict *verdict,
                          const struct fate *fate, struct outcome *outcome)
@@ -61,6 +71,7 @@ static void fill_outcome(struct shard *shard, const struct queued *queued,
         if (facts->connection->host != NAME_NONE)
             outcome->dsn_mta = names_text(&shard->names, facts->connection->host);
         outcome->esmtp = smtpc_extension_text(facts->connection->smtpc);
+        fill_tls(facts->connection, outcome);
     }
     if (facts->message) {
         const struct envelope *envelope = &facts->message->envelope;

@@ -3,6 +3,7 @@
  *
  *   shard.c    creation, wiring, the turn, dispatch of parcels
  *   door.c     which shard an injector's connection goes to
+ *   tls_out.c  TLS with receivers: how, and what is remembered of hosts
  *   contexts.c TLS: the engine, and contexts of the current snapshot
  *   adopt.c    a new snapshot of the configuration takes the place of the old one
  *   inject.c   the intake table: from an SMTP session to an append
@@ -87,6 +88,7 @@
 #include "shard/shard.h"
 #include "shard/site.h"
 #include "shard/tidy.h"
+#include "shard/tls_out.h"
 #include "shard/triggers.h"
 #include "shard/warm.h"
 
@@ -538,6 +540,7 @@ struct shard {
     struct conf *conf;
     struct place *place; /* of conf */
     struct contexts contexts;
+    struct tls_out tls_out;
 
     /* adopt.c */
     uint32_t version;         /* of conf */

@@ -214,6 +214,7 @@ static void fill_options(const struct lane *lane, const struct queue *queue,
         .ignore_chunking = settings->ignore_chunking,
         .ignore_8bitmime = settings->ignore_8bitmime,
         .replace_421 = settings->replace_421,
+        .tls = tls_out_level(lane->shard, lane, queue, &target->at),
     };
     fill_source(lane, queue->vmta_id, ret_options, via);
     talk_options(settings, ret_options);
@@ -284,6 +285,7 @@ static enum lane_opened lane_open(struct shard *shard, struct lane *lane, struct
     target = &lane->site->targets[target_index];
     fill_options(lane, queue, target, &via, &login, &options);
     connection->has_proxy = options.via != NULL;
+    connection->tls_level = options.tls;
     result = smtpc_open(shard->smtpc, &options, &client_events, connection, &connection->smtpc);
     if (result < 0) {
         lease_slots_fini(shard, &connection->slots);
@@ -402,6 +404,16 @@ static void connection_done(struct shard *shard, struct connection *connection, 
     queues_reconsider(shard, queue);
 }
 
+/* No address is left that the lane could try. */
+static void lane_on_unreached(struct shard *shard, struct lane *lane, const struct verdict *verdict)
+{
+    uint64_t due_ns = lane_rest_waiting(shard, lane, verdict);
+
+    /* What fails for its TLS is out of reach for those alone who need that. */
+    if (verdict->stage != VERDICT_AT_TLS)
+        outage_note(&lane->site->outage, &lane->source, due_ns);
+}
+
 /* A connection that never became ready: the next address, or rest when there is none. */
 static void on_open_failed(struct shard *shard, struct connection *connection,
                            const struct verdict *verdict)
@@ -419,8 +431,9 @@ static void on_open_failed(struct shard *shard, struct connection *connection,
         queues_reconsider(shard, queue);
         return;
     }
-    /* A login that is refused says nothing of the site, where others may log in. */
-    lane->site->is_failing |= verdict->stage != VERDICT_AT_AUTH;
+    /* A login that is refused, or TLS that fails, says nothing of the site: others may want none.
+     */
+    lane->site->is_failing |= verdict->stage != VERDICT_AT_AUTH && verdict->stage != VERDICT_AT_TLS;
     standing_set(lane, QUOTA_SLOW);
     shard->totals.connect_failures++;
     queues_note_error(shard, queue, verdict);
@@ -435,6 +448,9 @@ static void on_open_failed(struct shard *shard, struct connection *connection,
         else
             target_on_refused(shard, connection, verdict);
         break;
+    case FATE_NO_TLS:
+        tls_out_on_failed(shard, connection);
+        break;
     case FATE_REST_SOURCE:
     case FATE_CLOSE_ONLY:
         break;
@@ -448,7 +464,7 @@ static void on_open_failed(struct shard *shard, struct connection *connection,
     /* Connections that stand prove that the site lives, whatever this attempt met. */
     if (target_pick(lane, io_now_ns(shard->io)) == NONE && list_empty(&lane->idle) &&
         lane->open_count == 1)
-        outage_note(&lane->site->outage, &lane->source, lane_rest_waiting(shard, lane, verdict));
+        lane_on_unreached(shard, lane, verdict);
 }
 
 static void on_rcpt(struct smtpc *smtpc, void *context, uint32_t index,
@@ -558,6 +574,7 @@ static const struct smtpc_events client_events = {
     .on_returned = on_returned,
     .on_ending = on_ending,
     .on_content = on_content,
+    .open_tls = tls_out_open,
     .on_note = talk_note,
 };
 

@@ -73,7 +73,8 @@ struct lane {
     struct site *site;
     struct ipaddr source;
     /* What its connections count on: they serve only queues that draw on the very same meters. */
-    uint64_t meters_hash;     /* scope_list_hash, 0 = none; and of the login, see lane.c */
+    uint64_t meters_hash;     /* scope_list_hash, 0 = none; of the login and of TLS, see lane.c */
+    uint64_t tls_key;         /* tls_out_key of its queues */
     uint64_t hosts_mask;      /* limits_of_hosts, when the lane was made */
     uint64_t provider;        /* likewise the site's */
     struct lease_claim claim; /* on slots for the next connection */
@@ -139,6 +140,7 @@ struct connection {
     bool ahead_counts;  /* ahead is another queue's, and counts among its connections */
     bool was_ahead;     /* something was sent ahead here */
     uint8_t talks;      /* enum talk_about, see talk.c */
+    uint8_t tls_level;  /* enum smtpc_tls_level */
     bool is_leaving;    /* the configuration has no use for it: it ends with its message */
     bool has_delivered; /* a message, as far as the order was told */
     bool goes_on;       /* is not bound by site.closes */
@@ -238,6 +240,9 @@ bool lane_leave_ipv6(struct shard *shard, const struct connection *connection,
 void lane_release(struct shard *shard, struct lane *lane);
 
 /* target.c */
+/* Whether a connection with those terms of TLS (tls_out_key) may be tried there. */
+bool target_is_alive(const struct shard *shard, const struct site_target *target, uint64_t tls_key,
+                     uint64_t now_ns);
 /* The index of the address for the lane's next connection; NONE when none is alive. */
 uint32_t target_pick(struct lane *lane, uint64_t now_ns);
 /* The connection's address could not be reached: so is every one of the site's when that makes as

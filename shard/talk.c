@@ -1,6 +1,6 @@
 /*
  * What queues want in the log of their connections: log-connections, log-commands, log-data,
- * log-transfer-failures; and log-resolution.
+ * log-tls, log-transfer-failures; and log-resolution.
  *
  * Connections serve several queues, so the one that a connection was opened for decides. Each line
  * names both ends, so that the lines of many connections can be told apart; octets that are no
@@ -16,6 +16,7 @@
 enum talk_about {
     TALK_CONNECTIONS = 1,
     TALK_FAILURES = 2,
+    TALK_TLS = 4,
 };
 
 void talk_options(const struct conf_queue *settings, struct smtpc_options *options)
@@ -49,7 +50,8 @@ void talk_opened(struct shard *shard, struct connection *connection)
     struct text text = text_in(room, sizeof(room));
 
     connection->talks = (uint8_t)((settings->log_connections ? TALK_CONNECTIONS : 0) |
-                                  (settings->log_transfer_failures ? TALK_FAILURES : 0));
+                                  (settings->log_transfer_failures ? TALK_FAILURES : 0) |
+                                  (settings->log_tls ? TALK_TLS : 0));
     if (!settings->log_connections)
         return;
     queues_put_name(shard, connection->queue, &text);
@@ -60,8 +62,29 @@ void talk_opened(struct shard *shard, struct connection *connection)
     say(connection, "opening for ", text_slice(&text));
 }
 
+static void tell_tls(const struct connection *connection)
+{
+    const struct tls *tls = smtpc_tls(connection->smtpc);
+    char room[128];
+    struct text text = text_in(room, sizeof(room));
+
+    if (tls) {
+        text_put_str(&text, tls_protocol(tls));
+        text_put_char(&text, ' ');
+        text_put_str(&text, tls_cipher(tls));
+        text_put_str(&text, tls_is_resumed(tls) ? ", resumed" : "");
+    } else if (smtpc_extensions(connection->smtpc) & SMTPC_STARTTLS) {
+        text_put_literal(&text, "none, though it is offered");
+    } else {
+        text_put_literal(&text, "none is offered");
+    }
+    say(connection, "TLS: ", text_slice(&text));
+}
+
 void talk_ready(const struct connection *connection)
 {
+    if (connection->talks & TALK_TLS)
+        tell_tls(connection);
     if (connection->talks & TALK_CONNECTIONS)
         say(connection, "ready: ", smtpc_extension_text(connection->smtpc));
 }
@@ -76,6 +99,8 @@ static bool is_lost_in_message(const struct verdict *verdict)
 
 void talk_closed(const struct connection *connection, const struct verdict *verdict)
 {
+    if ((connection->talks & TALK_TLS) && verdict->stage == VERDICT_AT_TLS)
+        say(connection, "TLS: ", verdict_text(verdict));
     if (connection->talks & TALK_CONNECTIONS)
         say(connection, "closed: ", verdict_text(verdict));
     else if ((connection->talks & TALK_FAILURES) && is_lost_in_message(verdict))

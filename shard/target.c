@@ -18,10 +18,17 @@ static bool is_same_target(const struct ipaddr_port *a, const struct ipaddr_port
     return ipaddr_equal(&a->ip, &b->ip) && a->port == b->port;
 }
 
+bool target_is_alive(const struct shard *shard, const struct site_target *target, uint64_t tls_key,
+                     uint64_t now_ns)
+{
+    return target->dead_until_ns <= now_ns && !tls_out_is_shut(shard, &target->at, tls_key);
+}
+
 static bool is_alive(const struct lane *lane, const struct site_target *target, uint64_t now_ns,
                      bool avoid)
 {
-    return target->dead_until_ns <= now_ns && target->at.ip.family == lane->source.family &&
+    return target_is_alive(lane->shard, target, lane->tls_key, now_ns) &&
+           target->at.ip.family == lane->source.family &&
            !(avoid && is_same_target(&target->at, &lane->avoided));
 }
 

@@ -618,6 +618,15 @@ struct conf_queue {
     const char *auth_username; /* NULL = no login; these live as long as the snapshot */
     const char *auth_password;
     bool use_unencrypted_plain_auth;
+    /* TLS with receivers; the files live as long as the snapshot. */
+    bool use_starttls;
+    bool require_starttls;
+    bool reuse_ssl_session;
+    bool tls_allows[4];                             /* by the order of enum conf_tls_version */
+    const char *tls_ciphers;                        /* NULL = the library's */
+    const struct conf_certificate *tls_certificate; /* shown to who asks; NULL = none */
+    const struct conf_authorities *tls_authorities; /* NULL = nobody's chain is judged */
+    bool log_tls;
     bool ignore_pipelining;
     bool ignore_chunking;
     bool ignore_dsn;

@@ -8,11 +8,12 @@
  * due, logged, queued, size, the two addresses (u8 family, then 0, 4 or 16 bytes), then the slices
  * in the order of the struct, each as str16. Version 2 has u64 first attempt and str16 headers
  * behind that, and is written only where one of them is there; version 3 has str16 user behind
- * these.
+ * these, version 4 str16 protocol and cipher of TLS behind that.
  */
 #define OUTCOME_VERSION       1
 #define OUTCOME_VERSION_EXTRA 2
 #define OUTCOME_VERSION_USER  3
+#define OUTCOME_VERSION_TLS   4
 
 static struct slice cut(struct slice text)
 {
@@ -30,13 +31,16 @@ static bool kind_is_known(uint8_t kind)
 int outcome_encode(const struct outcome *o, void *room, size_t room_bytes)
 {
     struct wire_writer w;
-    size_t user_bytes;
-    bool has_extra = o->first_attempt_us != 0 || o->headers.len > 0 || o->user.len > 0;
+    size_t behind_bytes;
+    bool has_tls = o->tls_protocol.len > 0;
+    bool has_user = o->user.len > 0 || has_tls;
+    bool has_extra = o->first_attempt_us != 0 || o->headers.len > 0 || has_user;
 
     wire_writer_init(&w, room, room_bytes < OUTCOME_BYTES_MAX ? room_bytes : OUTCOME_BYTES_MAX);
-    wire_put_u8(&w, o->user.len > 0 ? OUTCOME_VERSION_USER
-                    : has_extra     ? OUTCOME_VERSION_EXTRA
-                                    : OUTCOME_VERSION);
+    wire_put_u8(&w, has_tls     ? OUTCOME_VERSION_TLS
+                    : has_user  ? OUTCOME_VERSION_USER
+                    : has_extra ? OUTCOME_VERSION_EXTRA
+                                : OUTCOME_VERSION);
     wire_put_u8(&w, o->kind);
     wire_put_u8(&w, o->flags);
     wire_put_u16(&w, o->attempts);
@@ -66,11 +70,16 @@ int outcome_encode(const struct outcome *o, void *room, size_t room_bytes)
     if (has_extra) {
         wire_put_u64(&w, o->first_attempt_us);
         /* The rest is what recovery needs; these are left out where there is too little room. */
-        user_bytes = o->user.len > 0 ? 2 + o->user.len : 0;
-        wire_put_str16(&w, (size_t)(w.end - w.at) < 2 + o->headers.len + user_bytes ? SLICE_EMPTY
-                                                                                    : o->headers);
-        if (o->user.len > 0)
+        behind_bytes = (has_user ? 2 + o->user.len : 0) +
+                       (has_tls ? 4 + cut(o->tls_protocol).len + cut(o->tls_cipher).len : 0);
+        wire_put_str16(&w, (size_t)(w.end - w.at) < 2 + o->headers.len + behind_bytes ? SLICE_EMPTY
+                                                                                      : o->headers);
+        if (has_user)
             wire_put_str16(&w, o->user);
+        if (has_tls) {
+            wire_put_str16(&w, cut(o->tls_protocol));
+            wire_put_str16(&w, cut(o->tls_cipher));
+        }
     }
     return w.failed ? E_TOO_LONG : (int)wire_written(&w);
 }
@@ -83,7 +92,7 @@ int outcome_decode(struct slice data, struct outcome *ret_outcome)
 
     wire_reader_init(&r, data.data, data.len);
     version = wire_get_u8(&r);
-    if (version < OUTCOME_VERSION || version > OUTCOME_VERSION_USER)
+    if (version < OUTCOME_VERSION || version > OUTCOME_VERSION_TLS)
         return E_DAMAGED;
     o.kind = wire_get_u8(&r);
     o.flags = wire_get_u8(&r);
@@ -114,8 +123,12 @@ int outcome_decode(struct slice data, struct outcome *ret_outcome)
     if (version >= OUTCOME_VERSION_EXTRA) {
         o.first_attempt_us = wire_get_u64(&r);
         o.headers = wire_get_str16(&r);
-        if (version == OUTCOME_VERSION_USER)
+        if (version >= OUTCOME_VERSION_USER)
             o.user = wire_get_str16(&r);
+        if (version == OUTCOME_VERSION_TLS) {
+            o.tls_protocol = wire_get_str16(&r);
+            o.tls_cipher = wire_get_str16(&r);
+        }
     }
     if (r.failed || wire_left(&r) != 0 || !kind_is_known(o.kind))
         return E_DAMAGED;

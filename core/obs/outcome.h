@@ -60,6 +60,8 @@ struct outcome {
     uint64_t first_attempt_us; /* wall clock; 0 = not known */
     struct slice headers;      /* fields of the message, see noted_header.h */
     struct slice user;         /* who logged in to hand it over */
+    struct slice tls_protocol; /* "TLSv1.3", where the connection was secured */
+    struct slice tls_cipher;   /* IANA's name of the suite */
 };
 
 static inline bool outcome_is_final(const struct outcome *outcome)

@@ -114,7 +114,7 @@ enum fate_route fate_of_session(const struct verdict *verdict, const struct conf
     if (verdict->scope == VERDICT_SOURCE_IP)
         return FATE_REST_SOURCE;
     if (verdict->code == 421 && settings->smtp_421_means_mx_unavailable &&
-        (is_reply || verdict->stage != VERDICT_AT_AUTH))
+        (is_reply || (verdict->stage != VERDICT_AT_AUTH && verdict->stage != VERDICT_AT_TLS)))
         return FATE_NEXT_TARGET;
     switch (verdict->stage) {
     case VERDICT_AT_CONNECT:
@@ -124,6 +124,9 @@ enum fate_route fate_of_session(const struct verdict *verdict, const struct conf
     case VERDICT_AT_AUTH:
         /* It answers, and does not know us. That is no fault of the host, which others may use. */
         return is_reply || verdict->enhanced[1] == 7 ? FATE_REFUSED : FATE_NEXT_TARGET;
+    case VERDICT_AT_TLS:
+        /* 421 is about the connection; anything else, about TLS there. */
+        return is_reply && verdict->code == 421 ? FATE_REFUSED : FATE_NO_TLS;
     default:
         return FATE_CLOSE_ONLY;
     }

@@ -45,6 +45,7 @@ uint64_t fate_retry_delay_ms(const struct conf_queue *settings, uint32_t attempt
 /* What a failure of the way to a host asks of the connections there. */
 enum fate_route {
     FATE_NEXT_TARGET, /* this address of this host rests, the next one is tried */
+    FATE_NO_TLS,      /* TLS could not be begun: without, or at another host; see tls_out.h */
     FATE_REST_SOURCE, /* our source address rests (bind failed) */
     FATE_REFUSED,     /* the host answers, and does not want this source now: the source rests
                          here, and no other host is asked in its place; another source may be */

@@ -228,21 +228,40 @@ static void test_words(void **state)
     assert_non_null(memmem(play.closed.text, play.closed.text_bytes, "not offer STARTTLS", 18));
 }
 
+static struct tls_certificate *papers[2];
+static struct tls_authorities *trust;
+
+static struct tls_certificate *certificate_of(const struct paper_wish *wish)
+{
+    struct tls_certificate *certificate = NULL;
+    char why[TLS_WHY_MAX];
+
+    assert_int_equal(tls_certificate_parse(paper_make(wish), NULL, true, &certificate, why), 0);
+    return certificate;
+}
+
 static int make_settings(void **state)
 {
+    char why[TLS_WHY_MAX];
     struct paper_wish good = {.name = NAME, .until_s = 4000000000};
     struct paper_wish late = {.name = NAME, .until_s = 1000000000};
 
-    server = (struct tls_settings){.is_server = true, .certificate = paper_make(&good)};
+    papers[0] = certificate_of(&good);
+    papers[1] = certificate_of(&late);
+    assert_int_equal(tls_authorities_parse(paper_authority(), &trust, why), 0);
+    server = (struct tls_settings){.is_server = true, .certificate = papers[0]};
     old_server = server;
     old_server.versions = TLS_VERSION_1_0;
-    late_server = (struct tls_settings){.is_server = true, .certificate = paper_make(&late)};
-    strict_client = (struct tls_settings){.verifies = true, .authorities = paper_authority()};
+    late_server = (struct tls_settings){.is_server = true, .certificate = papers[1]};
+    strict_client = (struct tls_settings){.verifies = true, .authorities = trust};
     return 0;
 }
 
 static int drop_settings(void **state)
 {
+    tls_certificate_free(papers[0]);
+    tls_certificate_free(papers[1]);
+    tls_authorities_free(trust);
     paper_end();
     return 0;
 }
