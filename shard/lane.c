@@ -305,7 +305,8 @@ bool lane_leave_ipv6(struct shard *shard, const struct connection *connection,
     uint64_t now_ns = io_now_ns(shard->io);
 
     if (connection->lane->source.family != IPADDR_V6 || site != queue->site ||
-        !has_source(shard, queue, IPADDR_V4, now_ns) || site_best(site, IPADDR_V4, now_ns) == NONE)
+        !has_source(shard, queue, IPADDR_V4, now_ns) ||
+        site_best(shard, queue, IPADDR_V4, now_ns) == NONE)
         return false;
     site->avoid_ipv6_until_ns = now_ns + AVOID_IPV6_MS * 1000000ull;
     return true;

@@ -1,5 +1,6 @@
 #include "shard/tls_out.h"
 
+#include "core/base/err.h"
 #include "shard/shard_int.h"
 
 #include <errno.h>

@@ -191,8 +191,6 @@ static void warnings(void **state)
          "test:1: http-access is accepted but has no effect yet", 1},
         {"<domain a>\nuse-dane yes\n</domain>\n<domain b>\nuse-dane no\n</domain>\n",
          "test:2: use-dane", 1},
-        {"<domain a>\nlog-tls yes\n</domain>\n",
-         "test:2: log-tls is accepted but has no effect yet", 1},
         {"<source 0/0>\nallow-starttls yes\n</source>\n",
          "test:2: allow-starttls is accepted but has no effect yet", 1},
         {"<email-patterns>\na b\n</email-patterns>\n<email-patterns>\n\n</email-patterns>\n",

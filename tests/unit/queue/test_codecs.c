@@ -355,6 +355,32 @@ static void outcome_comes_back(void **state)
     assert_true(outcome_is_final(&out));
 }
 
+/* What only some records have, each behind the other; cut anywhere it is damaged. */
+static void outcome_with_tls_comes_back(void **state)
+{
+    static const struct slice users[] = {SLICE_LITERAL("anna"), SLICE_LITERAL("")};
+
+    for (size_t i = 0; i < 2; i++) {
+        struct outcome in = outcome_full();
+        struct outcome out;
+        uint8_t room[OUTCOME_BYTES_MAX];
+        int len;
+
+        in.user = users[i];
+        in.headers = SLICE_LITERAL("h");
+        in.tls_protocol = SLICE_LITERAL("TLSv1.3");
+        in.tls_cipher = SLICE_LITERAL("TLS_AES_128_GCM_SHA256");
+        len = outcome_encode(&in, room, sizeof(room));
+        assert_true(len > 0);
+        assert_int_equal(outcome_decode(slice_of(room, (size_t)len), &out), 0);
+        assert_true(slice_equal(out.user, in.user) && slice_equal(out.headers, in.headers));
+        assert_true(slice_equal(out.tls_protocol, in.tls_protocol));
+        assert_true(slice_equal(out.tls_cipher, in.tls_cipher));
+        for (int cut = 0; cut < len; cut++)
+            assert_int_equal(outcome_decode(slice_of(room, (size_t)cut), &out), E_DAMAGED);
+    }
+}
+
 static void outcome_cut_anywhere_is_damaged(void **state)
 {
     struct outcome in = outcome_full();
@@ -652,6 +678,7 @@ int main(void)
         cmocka_unit_test(envelope_counts_can_come_later),
         cmocka_unit_test(envelope_of_a_null_sender),
         cmocka_unit_test(outcome_comes_back),
+        cmocka_unit_test(outcome_with_tls_comes_back),
         cmocka_unit_test(outcome_cut_anywhere_is_damaged),
         cmocka_unit_test(outcome_texts_are_cut_and_addresses_are_not),
         cmocka_unit_test(outcome_with_other_bytes_is_safe),

@@ -202,6 +202,10 @@ static void session_fates(void **state)
         {VERDICT_HOST, VERDICT_AT_AUTH, 535, true, false, FATE_REFUSED},
         {VERDICT_HOST, VERDICT_AT_AUTH, 421, true, true, FATE_NEXT_TARGET},
         {VERDICT_HOST, VERDICT_AT_AUTH, 421, false, false, FATE_NEXT_TARGET}, /* lost */
+        {VERDICT_HOST, VERDICT_AT_TLS, 454, true, false, FATE_NO_TLS},
+        {VERDICT_HOST, VERDICT_AT_TLS, 454, false, true, FATE_NO_TLS},
+        {VERDICT_HOST, VERDICT_AT_TLS, 421, false, true, FATE_NO_TLS}, /* lost in the handshake */
+        {VERDICT_HOST, VERDICT_AT_TLS, 421, true, false, FATE_REFUSED},
     };
 
     (void)state;
