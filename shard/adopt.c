@@ -96,14 +96,12 @@ static void derive(struct shard *shard, struct queue *queue)
         provider_set(shard, queue->site);
     conf_queue_at(shard->conf, names_text(&shard->names, queue->name), queue->vmta_id,
                   provider_of_queue(queue), &queue->settings);
-    modes_apply(queue);
+    modes_apply(shard, queue);
 }
 
 static void take_settings(struct shard *shard, struct queue *queue)
 {
     struct conf_queue before = queue->settings;
-    struct slice domain = names_text(&shard->names, queue->name);
-    bool is_former; /* what came here is no other queue's name: its mail goes to its domains' */
 
     derive(shard, queue);
     queue->has_vmta = conf_vmta(shard->conf, queue->vmta_id) != NULL;
@@ -113,8 +111,7 @@ static void take_settings(struct shard *shard, struct queue *queue)
     if (goes_elsewhere(shard, queue, &before))
         queue->site_until_ns = 0;
     rollup_end(shard, queue);
-    is_former = queue->is_rollup && !conf_is_rollup(shard->conf, domain);
-    migrate_hand_on(shard, queue, is_former || queues_hand_on(shard, domain, queue->vmta_id));
+    migrate_hand_on(shard, queue, queues_hand_on(shard, queue));
 }
 
 void adopt_ahead(struct shard *shard, struct queue *queue)
@@ -131,6 +128,7 @@ void adopt_settings(struct shard *shard, struct queue *queue)
     }
     derive(shard, queue);
     rates_adopt_queue(shard, queue);
+    migrate_hand_on(shard, queue, queues_hand_on(shard, queue));
 }
 
 static void adopt_queue(struct shard *shard, struct queue *queue)

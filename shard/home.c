@@ -17,6 +17,7 @@
 #include "shard/shard_int.h"
 
 /* Parcels a turn hands out at most, so that a message of thousands of recipients shares a turn. */
+#define ORDINAL_MASK         0x7fff
 #define HANDOFFS_PER_TURN    512
 /* Backlog towards another shard above which handing out waits. */
 #define HANDOFF_BACKLOG_MAX  1024
@@ -157,14 +158,25 @@ static void find_way(struct shard *shard, struct route *route)
     route->way_version = shard->version;
 }
 
-/* By the overflow of the queue's warm-up, when the recipient goes there; the base of the queue. */
+/* By the overflow of the queue's warm-up, when the recipient goes there, and on from queues that
+ * are or were in backoff mode; the base of the queue. */
 static uint16_t flow_over(const struct shard *shard, const struct home_rcpt *rcpt, uint64_t turn,
                           struct conf_way *way)
 {
+    bool leads_on = true;
+
     if (rcpt->is_over)
         conf_way(shard->conf, way->domain,
                  conf_warmup_overflow(shard->conf, way->domain, way->vmta_id, turn), turn, way);
+    for (unsigned i = 0; leads_on && i < rcpt->backed_off; i++)
+        leads_on = conf_way_in_backoff(shard->conf, turn, way);
     return place_base(shard->place, way->domain, way->vmta_id);
+}
+
+/* The route's way is not the whole of the recipient's. */
+static bool goes_further(const struct home_rcpt *rcpt)
+{
+    return rcpt->is_over || rcpt->backed_off > 0;
 }
 
 /* The queue that a message's recipient goes to, and who has it, as far as is known. Of pools each
@@ -186,7 +198,7 @@ static uint16_t way_of(struct shard *shard, struct route *route, uint64_t messag
         return flow_over(shard, rcpt, message_id, ret_way);
     }
     *ret_way = route->way;
-    if (!route->way.by_turn && !rcpt->is_over)
+    if (!route->way.by_turn && !goes_further(rcpt))
         return route->owner;
     if (route->way.by_turn)
         follow(shard, route, route->vmta_id, message_id, ret_way);
@@ -403,9 +415,9 @@ static bool register_message(struct shard *shard, struct message *message)
     }
     wire_reader_init(&reader, envelope->rcpts.data, envelope->rcpts.len);
     while (envelope_rcpt_next(&reader, &rcpt)) {
-        if (rcpt_add(
-                shard, home, &last, route_get(shard, envelope_rcpt_host(&rcpt), vmta_id, flow),
-                (struct home_rcpt){.ordinal = (uint16_t)ordinal++, .due_s = seconds_up(due_us)}))
+        if (rcpt_add(shard, home, &last, route_get(shard, envelope_rcpt_host(&rcpt), vmta_id, flow),
+                     (struct home_rcpt){.ordinal = ordinal++ & ORDINAL_MASK,
+                                        .due_s = seconds_up(due_us)}))
             continue;
         home_free(shard, home, index);
         return false;
@@ -465,7 +477,7 @@ int shard_recover_message(struct shard *shard, const struct log_message_state *s
     }
     wire_reader_init(&reader, state->rcpts.data, state->rcpts.len);
     while (log_state_rcpt_next(&reader, &rcpt)) {
-        struct home_rcpt facts = {.ordinal = (uint16_t)ordinal++,
+        struct home_rcpt facts = {.ordinal = ordinal++ & ORDINAL_MASK,
                                   .due_s = seconds_up(rcpt.due_us),
                                   .attempts = attempts_kept(rcpt.attempts),
                                   .is_final = rcpt.is_final};
@@ -496,7 +508,7 @@ static void fill_known(struct shard *shard, struct handoff *handoff,
     handoff->owner = way_of(shard, route, home->id, rcpt, &way);
     handoff->parcel = (struct parcel){.kind = SHARD_HANDOFF, .from = shard->number};
     handoff->rolled_up = NULL;
-    handoff->goes_over = handoff->is_cooling = false;
+    handoff->goes_over = handoff->is_cooling = handoff->backs_off = false;
     handoff->message_id = home->id;
     handoff->accepted_s = home->accepted_s;
     handoff->domain = way.domain;
@@ -533,7 +545,7 @@ static void note_owner(struct shard *shard, const struct home_rcpt *rcpt, struct
     struct route *route = slab_at(&shard->routes, rcpt->route);
 
     handoff->owner = owner;
-    if (!route->way.by_turn && !rcpt->is_cold && !rcpt->is_over)
+    if (!route->way.by_turn && !rcpt->is_cold && !goes_further(rcpt))
         route->owner = owner;
 }
 
@@ -640,6 +652,8 @@ void home_on_handoff_back(struct shard *shard, struct handoff *handoff)
         roll_up(shard, slab_at(&shard->routes, rcpt->route), handoff->rolled_up);
     if (handoff->goes_over)
         rcpt->is_over = 1;
+    if (handoff->backs_off && rcpt->backed_off < CONF_BACKOFF_STEPS_MAX)
+        rcpt->backed_off++;
     if (handoff->is_cooling && handoff->hot) {
         drop_claim(shard, home);
         handoff->hot = NULL;

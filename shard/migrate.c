@@ -23,7 +23,9 @@
  * a better one. The base orders pauses, and its mailbox keeps them behind the queue they are about.
  *
  * A queue whose mail the configuration gives to another one (conf_way) keeps none: its recipients
- * go home by the same way, wherever the queue is, and home knows which queue they go to.
+ * go home by the same way, wherever the queue is, and home knows which queue they go to. So does
+ * one with backoff-reroute-to-virtual-mta while it is in backoff mode; only the queue knows of its
+ * mode, so each recipient comes there first, and home is told to send it one step further.
  *
  * Nothing of it is on disk: after a restart every queue is at its base.
  */
@@ -272,6 +274,7 @@ static void on_taken(struct shard *shard, struct queue *queue)
     queue->stay = QUEUE_GONE;
     queue->paused = false;
     queue->mode = (struct queue_mode){0};
+    modes_apply(shard, queue);
     queue->rest_is_logged = false;
     queue->rest_failures = 0;
     queue->rest_until_ns = 0;
@@ -415,7 +418,7 @@ void migrate_hand_on(struct shard *shard, struct queue *queue, bool hands_on)
     if (!hands_on || queue->stay != QUEUE_HERE)
         return;
     leave_lines(shard, queue);
-    queues_set_reason(shard, queue, WAIT_MOVE);
+    queues_set_reason(shard, queue, WAIT_HANDED_ON);
 }
 
 /* A parcel for the recipient's way home; NULL when there is none now, or no room on the way. */
@@ -443,6 +446,7 @@ static struct handoff *lend(struct shard *shard, const struct queue *queue,
         .lender = shard->number,
         .owner = owner,
         .rolled_up = owner == OWNER_UNKNOWN ? queue->rolled_up : NULL,
+        .backs_off = owner == OWNER_UNKNOWN && queue->backs_off && !queue->rolled_up,
     };
     return handoff;
 }
@@ -511,8 +515,10 @@ bool migrate_send_home(struct shard *shard, uint32_t queued_index, bool goes_ove
         return false;
     handoff->goes_over = goes_over;
     handoff->is_cooling = !goes_over;
-    if (goes_over)
+    if (goes_over) {
         handoff->owner = OWNER_UNKNOWN;
+        handoff->backs_off = false;
+    }
     send_off(shard, queued_index, handoff);
     return true;
 }

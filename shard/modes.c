@@ -25,12 +25,15 @@ void modes_init_queue(struct queue *queue)
     io_timer_init(&queue->mode_timer, on_mode_timer);
 }
 
-void modes_apply(struct queue *queue)
+void modes_apply(const struct shard *shard, struct queue *queue)
 {
     struct conf_queue *settings = &queue->settings;
 
+    queue->backs_off = false;
     if (!queue->mode.is_backoff)
         return;
+    queue->backs_off = conf_hands_on_in_backoff(shard->conf, names_text(&shard->names, queue->name),
+                                                queue->vmta_id);
     settings->max_smtp_out = settings->backoff_max_smtp_out;
     settings->max_msg_rate = settings->backoff_max_msg_rate;
     settings->max_connect_rate = settings->backoff_max_connect_rate;

@@ -55,8 +55,9 @@ struct mode_order {
 void modes_init(struct shard *shard);
 void modes_fini(struct shard *shard);
 void modes_init_queue(struct queue *queue);
-/* The queue's settings were derived anew: those of its mode count. */
-void modes_apply(struct queue *queue);
+/* The queue's settings were derived anew: those of its mode count, and whether it hands its mail on
+ * in it. */
+void modes_apply(const struct shard *shard, struct queue *queue);
 /* What the reply says of the mode of the queue. */
 void modes_on_reply(struct shard *shard, struct queue *queue, const struct react *react,
                     const struct verdict *verdict);

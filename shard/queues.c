@@ -97,11 +97,16 @@ struct queue *queues_find(struct shard *shard, struct slice domain, uint32_t vmt
     return index == TABLE_NONE ? NULL : slab_at(&shard->queues, index);
 }
 
-bool queues_hand_on(const struct shard *shard, struct slice domain, uint32_t vmta_id)
+/* What came to a former roll-up queue is no other queue's name: its mail goes to its domains'. */
+bool queues_hand_on(const struct shard *shard, const struct queue *queue)
 {
+    struct slice domain = names_text(&shard->names, queue->name);
     struct conf_way way;
 
-    conf_way(shard->conf, domain, vmta_id, 0, &way);
+    if (queue->rolled_up != NULL || queue->backs_off ||
+        (queue->is_rollup && !conf_is_rollup(shard->conf, domain)))
+        return true;
+    conf_way(shard->conf, domain, queue->vmta_id, 0, &way);
     return way.is_elsewhere;
 }
 
@@ -144,8 +149,8 @@ struct queue *queues_obtain(struct shard *shard, struct slice domain, uint32_t v
     queue->has_vmta = conf_vmta(shard->conf, vmta_id) != NULL;
     conf_queue(shard->conf, domain, vmta_id, &queue->settings);
     queue->is_guest = place_base(shard->place, domain, vmta_id) != shard->number;
-    queue->hands_on = queues_hand_on(shard, domain, vmta_id);
     queue->is_rollup = conf_is_rollup(shard->conf, domain);
+    queue->hands_on = queues_hand_on(shard, queue);
     modes_init_queue(queue);
     rates_init_queue(shard, queue);
     return queue;

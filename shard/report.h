@@ -119,6 +119,7 @@ struct report_status {
     X(WAIT_VMTA_VOLUME, "the rate of data volume of the virtual MTA is reached")                   \
     X(WAIT_DNS, "the destination is being looked up")                                              \
     X(WAIT_MOVE, "on its way to the shard that serves the destination")                            \
+    X(WAIT_HANDED_ON, "its mail goes to another queue")                                            \
     X(WAIT_RETRY, "recipients wait for their next attempt")                                        \
     X(WAIT_REST, "the destination could not be reached; resting")                                  \
     X(WAIT_RESOLVER, "the resolver fails for domains known to exist; its word is not taken")       \

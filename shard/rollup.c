@@ -46,8 +46,7 @@ void rollup_end(struct shard *shard, struct queue *queue)
         return;
     queue->rolled_up = NULL;
     queue->site_until_ns = 0;
-    migrate_hand_on(shard, queue,
-                    queues_hand_on(shard, names_text(&shard->names, queue->name), queue->vmta_id));
+    migrate_hand_on(shard, queue, queues_hand_on(shard, queue));
 }
 
 bool rollup_is_over(const struct shard *shard, const struct queue *queue)

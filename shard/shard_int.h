@@ -154,16 +154,18 @@ _Static_assert(sizeof(struct home_message) == 48, "memory of a queued message");
 struct home_rcpt {
     uint32_t next;
     uint32_t route;
-    uint32_t due_s;         /* wall clock seconds, rounded up; 0 = never attempted */
-    uint16_t ordinal;       /* in the envelope */
-    uint16_t attempts : 13; /* HOME_ATTEMPTS_MAX stands for all above it */
-    uint16_t is_over : 1;   /* goes where the overflow of a warm-up goes, see warm.h */
-    uint16_t is_cold : 1;   /* goes to the cold virtual MTA of its own, see cold.h */
+    uint32_t due_s;        /* wall clock seconds, rounded up; 0 = never attempted */
+    uint16_t ordinal : 15; /* in the envelope */
     uint16_t is_final : 1;
+    uint16_t attempts : 12;  /* HOME_ATTEMPTS_MAX stands for all above it */
+    uint16_t backed_off : 2; /* so often queues in backoff mode have handed it on */
+    uint16_t is_over : 1;    /* goes where the overflow of a warm-up goes, see warm.h */
+    uint16_t is_cold : 1;    /* goes to the cold virtual MTA of its own, see cold.h */
 };
 _Static_assert(sizeof(struct home_rcpt) == 16, "memory of a queued recipient");
 
-#define HOME_ATTEMPTS_MAX 0x1fffu
+#define HOME_ATTEMPTS_MAX 0xfffu
+_Static_assert(CONF_BACKOFF_STEPS_MAX < 1 << 2, "steps are counted in 2 bits");
 
 /* Where recipients of (domain, VMTA, flow) go; interned while recipients use it, and a while
  * longer. */
@@ -216,6 +218,7 @@ struct handoff {
     uint32_t first_s;      /* of the first attempt, wall clock; 0 = not known */
     const char *rolled_up; /* BACK, owner unknown: the queue of its MX hosts, or NULL */
     bool goes_over;        /* likewise: its warm-up has no room for it */
+    bool backs_off;        /* likewise: the queue is in backoff mode */
     bool is_cooling;       /* likewise: its claim on the message ends at home */
     struct doubt_way in_doubt;
 };
@@ -369,6 +372,7 @@ struct queue {
     bool rests_by_dns;     /* the last rest began with the DNS's word, see outlook.h */
     bool is_guest;         /* another shard is the base */
     bool hands_on;         /* its mail is given to another queue */
+    bool backs_off;        /* ... as long as it is in backoff mode */
     bool is_rollup;        /* domains roll up to it */
     const char *rolled_up; /* to that of its MX hosts (rollup.h), or NULL */
     uint64_t rolled_until_ns;
@@ -830,8 +834,9 @@ void queues_drop(struct shard *shard, uint32_t queued_index);
 struct queue *queues_find(struct shard *shard, struct slice domain, uint32_t vmta_id);
 /* The queue, made if need be, as this shard's; NULL when there is no room. */
 struct queue *queues_obtain(struct shard *shard, struct slice domain, uint32_t vmta_id);
-/* Whether the configuration gives the mail of such a queue to another one. */
-bool queues_hand_on(const struct shard *shard, struct slice domain, uint32_t vmta_id);
+/* Whether the configuration gives the mail of the queue to another one, be it by the queue's MX
+ * hosts or by its mode. */
+bool queues_hand_on(const struct shard *shard, const struct queue *queue);
 /* Nothing may keep the queue any more: it is freed in a while, unless it is needed again. */
 void queues_release(struct shard *shard, struct queue *queue);
 /* About the size of the next message's content, rounded up; 0 when there is none. */

@@ -639,6 +639,7 @@ struct conf_queue {
     const char *max_cold_msg; /* counts by days, see cold.h; lives as long as the snapshot */
     const char *queue_to;     /* name of the queue that takes the mail, or NULL; see conf_way */
     const char *reroute_to;   /* likewise a virtual MTA or pool */
+    const char *backoff_reroute_to; /* likewise, in backoff mode; see conf_way_in_backoff */
     /* Notices. The first two count where the domain is the sender's. The texts live as long as the
      * snapshot; NULL = nobody. */
     bool deliver_local_dsn;
@@ -689,6 +690,19 @@ struct conf_way {
  */
 void conf_way(const struct conf *conf, struct slice domain, uint32_t vmta_id, uint64_t turn,
               struct conf_way *ret_way);
+
+/* How often mail is handed on by queues in backoff mode at most. */
+#define CONF_BACKOFF_STEPS_MAX 3
+
+/*
+ * Whether a queue hands its mail on while it is in backoff mode, and else keeps it. Not when the
+ * mail could then go round in a circle, or on more than CONF_BACKOFF_STEPS_MAX times, which
+ * conf_load refuses where it sees it.
+ */
+bool conf_hands_on_in_backoff(const struct conf *conf, struct slice domain, uint32_t vmta_id);
+/* From the queue at the end of the way on to the one that takes its mail over in backoff mode;
+ * false: none does. */
+bool conf_way_in_backoff(const struct conf *conf, uint64_t turn, struct conf_way *way);
 
 /* ---- Where settings come from ---------------------------------------------------------------- */
 

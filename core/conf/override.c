@@ -37,8 +37,10 @@ complain(struct build *build, const struct conf_override *override, const char *
 /* Both lead mail into other queues, which the file alone may do: there circles are looked for. */
 static bool is_way(const struct directive *row)
 {
-    return row->store == STORE_TEXT && (row->offset == offsetof(struct conf_queue, queue_to) ||
-                                        row->offset == offsetof(struct conf_queue, reroute_to));
+    return row->store == STORE_TEXT &&
+           (row->offset == offsetof(struct conf_queue, queue_to) ||
+            row->offset == offsetof(struct conf_queue, reroute_to) ||
+            row->offset == offsetof(struct conf_queue, backoff_reroute_to));
 }
 
 static const struct directive *find_row(struct build *build, const struct directive_index *index,

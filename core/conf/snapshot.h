@@ -148,7 +148,8 @@ struct conf {
     bool has_certificate_users;
     bool signs; /* some <domain> block or override has mail signed */
     bool keeps_transfers;
-    bool has_ways; /* some <domain> block hands mail on, see conf_way */
+    bool has_ways;         /* some <domain> block hands mail on, see conf_way */
+    bool has_backoff_ways; /* likewise, in backoff mode */
 };
 
 /* Gathers noted_headers from the accounting files; false when they are too many. */

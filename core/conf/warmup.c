@@ -287,6 +287,14 @@ static bool may_fit_vmta(const struct conf_limit *fits, uint32_t vmta_id)
     return fits->vmta_text == NULL && fits->pool_text == NULL;
 }
 
+const char *conf_warmup_with_overflow(const struct conf *conf, uint32_t vmta_id)
+{
+    for (uint32_t i = 0; i < conf->warmup_count; i++)
+        if (conf->warmups[i].overflow_count > 0 && may_fit_vmta(&conf->warmups[i].fits, vmta_id))
+            return conf->warmups[i].fits.name;
+    return NULL;
+}
+
 /* Mail that went over goes over no second time: it might go round in a circle. */
 static void check_overflow(struct build *build, const struct conf_warmup *warmup)
 {

@@ -52,6 +52,8 @@ const struct conf_warmup *conf_warmup_of_sender(const struct conf *conf, struct 
  * turns; vmta_id itself when it waits. */
 uint32_t conf_warmup_overflow(const struct conf *conf, struct slice domain, uint32_t vmta_id,
                               uint64_t turn);
+/* The name of one that mail of the virtual MTA may be under and that overflows, or NULL. */
+const char *conf_warmup_with_overflow(const struct conf *conf, uint32_t vmta_id);
 /* NULL when there is none of that name. */
 const struct conf_warmup *conf_warmup_named(const struct conf *conf, struct slice name);
 

@@ -1,13 +1,16 @@
 /*
- * Queues that hand their mail on: queue-to and reroute-to-virtual-mta.
+ * Queues that hand their mail on: queue-to and reroute-to-virtual-mta, and in backoff mode
+ * backoff-reroute-to-virtual-mta.
  *
  * One step is by the settings of the queue where the mail is, so a chain of steps is followed queue
- * by queue. A chain that has no end is refused when the file is read: each block that hands mail on
- * is followed from a domain that it speaks of, by every virtual MTA that could make a difference.
+ * by queue. Which queues are in backoff mode nobody knows here: chains end even if all are. A chain
+ * that has no end is refused when the file is read: each block that hands mail on is followed from
+ * a domain that it speaks of, by every virtual MTA that could make a difference.
  */
 #include "core/conf/build.h"
 #include "core/conf/intern.h"
 #include "core/conf/show.h"
+#include "core/conf/warmup.h"
 
 #include <errno.h>
 
@@ -41,28 +44,48 @@ struct step {
     const struct conf_pool *pool; /* else a member of this pool, or NULL: the mail stays */
 };
 
-static struct step step_from(const struct conf *conf, struct slice domain, uint32_t vmta_id)
+/* To a virtual MTA or a pool; target may be NULL. */
+static struct step step_to(const struct conf *conf, const char *target, uint32_t vmta_id)
 {
     struct step step = {0};
-    struct conf_queue queue;
     struct slice name;
 
-    conf_queue(conf, domain, vmta_id, &queue);
-    if (queue.queue_to != NULL && !slice_equal(slice_str(queue.queue_to), domain)) {
-        step.queue = queue.queue_to;
+    if (target == NULL)
         return step;
-    }
-    if (queue.reroute_to == NULL)
-        return step;
-    name = slice_str(queue.reroute_to);
+    name = slice_str(target);
     step.vmta = conf_vmta_named(conf, name);
     if (step.vmta == NULL)
         step.pool = conf_pool_named(conf, name);
     if (step.vmta != NULL && step.vmta->id == vmta_id)
         step.vmta = NULL;
-    if (step.pool != NULL && has_member(step.pool, vmta_id))
+    if (step.pool != NULL && (step.pool->vmta_count == 0 || has_member(step.pool, vmta_id)))
         step.pool = NULL;
     return step;
+}
+
+static struct step step_from(const struct conf *conf, struct slice domain, uint32_t vmta_id)
+{
+    struct conf_queue queue;
+
+    conf_queue(conf, domain, vmta_id, &queue);
+    if (queue.queue_to != NULL && !slice_equal(slice_str(queue.queue_to), domain))
+        return (struct step){.queue = queue.queue_to};
+    return step_to(conf, queue.reroute_to, vmta_id);
+}
+
+static struct step step_in_backoff(const struct conf *conf, struct slice domain, uint32_t vmta_id)
+{
+    struct conf_queue queue;
+
+    if (!conf->has_backoff_ways)
+        return (struct step){0};
+    conf_queue(conf, domain, vmta_id, &queue);
+    return step_to(conf, queue.backoff_reroute_to, vmta_id);
+}
+
+static bool leads_on(const struct step *step)
+{
+    return step->queue != NULL || step->vmta != NULL || step->pool != NULL;
 }
 
 /* Mail whose virtual MTA the snapshot has not goes by the fallback, if there is one. */
@@ -111,6 +134,67 @@ void conf_way(const struct conf *conf, struct slice domain, uint32_t vmta_id, ui
     }
 }
 
+bool conf_way_in_backoff(const struct conf *conf, uint64_t turn, struct conf_way *way)
+{
+    struct step step = step_in_backoff(conf, way->domain, way->vmta_id);
+    bool by_turn = way->by_turn || step.pool != NULL;
+    uint32_t vmta_id;
+
+    if (!leads_on(&step))
+        return false;
+    vmta_id = step.vmta != NULL ? step.vmta->id : step.pool->vmta_ids[turn % step.pool->vmta_count];
+    conf_way(conf, way->domain, vmta_id, turn, way);
+    way->by_turn |= by_turn;
+    way->is_elsewhere = true;
+    return true;
+}
+
+#define NONE_IN_BACKOFF UINT32_MAX
+
+/* Whether every way from here ends, with so many steps of queues in backoff mode among the others,
+ * when all are, or with NONE_IN_BACKOFF. Of one with too many branches nobody knows. */
+static bool ends(const struct conf *conf, struct slice domain, uint32_t vmta_id,
+                 uint32_t steps_left, uint32_t backoffs_left, uint32_t *budget)
+{
+    struct step step;
+
+    if (*budget == 0)
+        return true;
+    (*budget)--;
+    step = step_from(conf, domain, vmta_id);
+    if (!leads_on(&step)) {
+        if (backoffs_left != NONE_IN_BACKOFF)
+            step = step_in_backoff(conf, domain, vmta_id);
+        if (!leads_on(&step))
+            return true;
+        if (backoffs_left == 0)
+            return false;
+        backoffs_left--;
+    }
+    if (steps_left == 0)
+        return false;
+    steps_left--;
+    if (step.queue != NULL)
+        return ends(conf, slice_str(step.queue), vmta_id, steps_left, backoffs_left, budget);
+    if (step.vmta != NULL)
+        return ends(conf, domain, step.vmta->id, steps_left, backoffs_left, budget);
+    for (uint32_t i = 0; i < step.pool->vmta_count; i++)
+        if (!ends(conf, domain, step.pool->vmta_ids[i], steps_left, backoffs_left, budget))
+            return false;
+    return true;
+}
+
+bool conf_hands_on_in_backoff(const struct conf *conf, struct slice domain, uint32_t vmta_id)
+{
+    struct step step = step_in_backoff(conf, domain, vmta_id);
+    struct step always = step_from(conf, domain, vmta_id);
+    uint32_t budget = BRANCH_MAX;
+
+    return leads_on(&step) && !leads_on(&always) &&
+           ends(conf, domain, vmta_id, STEPS_MAX - 1, CONF_BACKOFF_STEPS_MAX, &budget) &&
+           budget > 0;
+}
+
 /* ---- When the file is read ------------------------------------------------------------------- */
 
 static bool sets(const struct setting *setting, size_t offset)
@@ -129,18 +213,33 @@ static bool is_reroute(const struct setting *setting)
     return sets(setting, offsetof(struct conf_queue, reroute_to));
 }
 
-/* The line of the block that hands mail on, or NULL; queue-to comes first. */
+static bool is_backoff_reroute(const struct setting *setting)
+{
+    return sets(setting, offsetof(struct conf_queue, backoff_reroute_to));
+}
+
+/* The line of the block that hands mail on, or NULL; queue-to comes first, backoff mode last. */
 static const struct setting *line_of(const struct settings *settings)
 {
     const struct setting *line = NULL;
 
     for (uint32_t i = 0; i < settings->count; i++) {
-        if (is_queue_to(&settings->items[i]))
-            return &settings->items[i];
-        if (is_reroute(&settings->items[i]))
-            line = &settings->items[i];
+        const struct setting *setting = &settings->items[i];
+
+        if (is_queue_to(setting))
+            return setting;
+        if (is_reroute(setting) || (is_backoff_reroute(setting) && line == NULL))
+            line = setting;
     }
     return line;
+}
+
+static const struct setting *backoff_line_of(const struct settings *settings)
+{
+    for (uint32_t i = 0; i < settings->count; i++)
+        if (is_backoff_reroute(&settings->items[i]))
+            return &settings->items[i];
+    return NULL;
 }
 
 /* A domain that the pattern speaks of and that hardly has a narrower block. */
@@ -214,31 +313,6 @@ static int keep_names(struct build *build, const struct settings *settings)
     return 0;
 }
 
-/* Whether every way from here ends. */
-static bool ends(const struct conf *conf, struct slice domain, uint32_t vmta_id,
-                 uint32_t steps_left, uint32_t *budget)
-{
-    struct step step;
-
-    if (*budget == 0)
-        return true;
-    (*budget)--;
-    step = step_from(conf, domain, vmta_id);
-    if (step.queue == NULL && step.vmta == NULL && step.pool == NULL)
-        return true;
-    if (steps_left == 0)
-        return false;
-    if (step.queue != NULL)
-        return ends(conf, slice_str(step.queue), vmta_id, steps_left - 1, budget);
-    if (step.vmta != NULL)
-        return ends(conf, domain, step.vmta->id, steps_left - 1, budget);
-    for (uint32_t i = 0; i < step.pool->vmta_count; i++) {
-        if (!ends(conf, domain, step.pool->vmta_ids[i], steps_left - 1, budget))
-            return false;
-    }
-    return true;
-}
-
 static bool is_seen_by(const struct way_block *block, const struct vmta_slot *slot)
 {
     return block->layer == LAYER_GLOBAL || block->layer == slot->layer ||
@@ -267,7 +341,8 @@ static bool *find_targets(struct build *build)
     for (const struct way_block *block = build->ways; block != NULL; block = block->next) {
         /* One block may stand for many domains. */
         for (uint32_t i = 0; block->settings != before && i < block->settings->count; i++) {
-            if (is_reroute(&block->settings->items[i]))
+            if (is_reroute(&block->settings->items[i]) ||
+                is_backoff_reroute(&block->settings->items[i]))
                 mark_targets(conf, &block->settings->items[i], is_target);
         }
         before = block->settings;
@@ -295,21 +370,67 @@ static uint32_t choose_starts(struct build *build, uint32_t *starts)
     return count;
 }
 
-static void check_block(struct build *build, const struct way_block *block, const uint32_t *starts,
-                        uint32_t start_count)
+/* Whether mail that the block speaks of goes round by the keywords that always count, or else in
+ * backoff mode. */
+static bool check_from(struct build *build, const struct way_block *block,
+                       const struct vmta_slot *slot)
 {
     const struct setting *line = line_of(block->settings);
+    const struct setting *backoff_line = backoff_line_of(block->settings);
+    uint32_t budget = BRANCH_MAX;
 
-    for (uint32_t i = 0; i < start_count; i++) {
-        const struct vmta_slot *slot = &build->conf->vmtas[starts[i]];
-        uint32_t budget = BRANCH_MAX;
-
-        if (!is_seen_by(block, slot) ||
-            ends(build->conf, block->example, slot->vmta.id, STEPS_MAX - 1, &budget))
-            continue;
+    if (line != backoff_line && !ends(build->conf, block->example, slot->vmta.id, STEPS_MAX - 1,
+                                      NONE_IN_BACKOFF, &budget)) {
         report_error(build->report, line->file, line->line,
                      "%s %.80s: the mail would go round in a circle, or by more than %d queues",
                      line->row->name, line->value.text, STEPS_MAX);
+        return false;
+    }
+    budget = BRANCH_MAX;
+    if (!build->conf->has_backoff_ways || ends(build->conf, block->example, slot->vmta.id,
+                                               STEPS_MAX - 1, CONF_BACKOFF_STEPS_MAX, &budget))
+        return true;
+    report_error(build->report, line->file, line->line,
+                 "%s %.80s: with all queues in backoff mode the mail would go round in a circle, "
+                 "or on more than %d times",
+                 line->row->name, line->value.text, CONF_BACKOFF_STEPS_MAX);
+    return false;
+}
+
+static void check_block(struct build *build, const struct way_block *block, const uint32_t *starts,
+                        uint32_t start_count)
+{
+    for (uint32_t i = 0; i < start_count; i++) {
+        const struct vmta_slot *slot = &build->conf->vmtas[starts[i]];
+
+        if (is_seen_by(block, slot) && !check_from(build, block, slot))
+            return;
+    }
+}
+
+/* Who takes over in backoff mode exists, and lets the mail go by no overflow: it might go round in
+ * a circle. */
+static void check_takeover(struct build *build, const struct setting *line)
+{
+    struct slice name = slice_str(line->value.text);
+    const struct conf_vmta *vmta = conf_vmta_named(build->conf, name);
+    const struct conf_pool *pool = vmta == NULL ? conf_pool_named(build->conf, name) : NULL;
+    uint32_t count = vmta != NULL ? 1 : pool != NULL ? pool->vmta_count : 0;
+
+    if (count == 0)
+        report_error(build->report, line->file, line->line,
+                     "%s: there is no virtual MTA or pool %.80s", line->row->name,
+                     line->value.text);
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t vmta_id = vmta != NULL ? vmta->id : pool->vmta_ids[i];
+        const char *warmup = conf_warmup_with_overflow(build->conf, vmta_id);
+
+        if (warmup == NULL)
+            continue;
+        report_error(build->report, line->file, line->line,
+                     "%s %.80s: mail of %.80s is under <warm-up %.64s>, which overflows",
+                     line->row->name, line->value.text, conf_vmta_name(build->conf, vmta_id),
+                     warmup);
         return;
     }
 }
@@ -328,7 +449,14 @@ int build_ways(struct build *build)
         if (rc < 0)
             return rc;
     }
-    conf->has_ways = true;
+    for (const struct way_block *block = build->ways; block != NULL; block = block->next) {
+        const struct setting *backoff_line = backoff_line_of(block->settings);
+
+        conf->has_backoff_ways |= backoff_line != NULL;
+        conf->has_ways |= line_of(block->settings) != backoff_line;
+        if (backoff_line != NULL)
+            check_takeover(build, backoff_line);
+    }
     starts = arena_alloc(&conf->arena, conf->vmta_count * sizeof(*starts));
     start_count = choose_starts(build, starts);
     for (const struct way_block *block = build->ways; block != NULL; block = block->next)

@@ -722,6 +722,69 @@ static bool mail_rolls_up(void)
     return strike(&stage);
 }
 
+/* ---- Backoff mode ---------------------------------------------------------------------------- */
+
+/* Recipients that wait in queues of that virtual MTA, over all shards. */
+static uint32_t waiting_by(const struct stage *stage, const char *vmta)
+{
+    uint32_t count = 0;
+
+    for (uint16_t i = 0; i < stage->product.setup.shard_count; i++)
+        for (uint32_t j = 0; j < stage->product.shards[i]->queues.count_grown; j++) {
+            const struct queue *queue = queue_at(stage, i, j);
+
+            if (queue &&
+                strcmp(conf_vmta_name(stage->product.shards[i]->conf, queue->vmta_id), vmta) == 0)
+                count += queue->ready_count + queue->deferred_count;
+        }
+    return count;
+}
+
+#define OF_SOURCE_3 3
+#define OF_SOURCE_4 4
+
+/*
+ * A queue in backoff mode hands its mail on, what waits and what is new, and the queue that takes
+ * it over does the same when it is in backoff mode. After the mode new mail stays with its own,
+ * and what was handed on stays where it is.
+ */
+static bool backoff_mode_hands_on(void)
+{
+    static struct stage stage;
+    const struct receiver *receiver = &stage.receivers[0];
+
+    raise_stage(&stage, "backoff mode hands the mail on", SHARDS);
+    product_reload(
+        &stage.product,
+        config_text("<domain *>\n backoff-reroute-to-virtual-mta w\n</domain>\n",
+                    " smtp-pattern-list l\n backoff-retry-after 10m\n",
+                    "<smtp-pattern-list l>\n"
+                    " reply /4.7.1 later/ mode=backoff,backoff-to-normal-after=5m\n"
+                    "</smtp-pattern-list>\n"
+                    "<virtual-mta w>\n smtp-source-host 10.9.0.3 w.test\n"
+                    "<domain *>\n backoff-reroute-to-virtual-mta x\n</domain>\n</virtual-mta>\n"
+                    "<virtual-mta x>\n smtp-source-host 10.9.0.4 x.test\n</virtual-mta>\n"));
+    sim_run_for(stage.world, SECOND_NS);
+    stage.receivers[0].defers = true;
+    inject(&stage, 20, 1, 20);
+    check(&stage, waiting_by(&stage, "v") == 0, "nothing waits where the mode began");
+    order(&stage, queues_schedule);
+    sim_run_for(stage.world, 20 * SECOND_NS);
+    check(&stage, waiting_by(&stage, "w") == 0, "nor where it was taken over and refused");
+    check(&stage, waiting_by(&stage, "x") == 20, "all of it waits at the end of the chain");
+    stage.receivers[0].defers = false;
+    inject(&stage, 10, 1, 20);
+    check(&stage, receiver->taken[OF_SOURCE_4] == 10, "new mail goes there too");
+    sim_run_for(stage.world, 310 * SECOND_NS);
+    inject(&stage, 10, 1, 20);
+    check(&stage, taken(&stage) == 20 && sum(receiver->taken) - receiver->taken[OF_SOURCE_4] == 10,
+          "after the mode new mail stays with its own");
+    check(&stage, receiver->taken[OF_SOURCE_3] == 0, "and does not go the way of the mode");
+    sim_run_for(stage.world, 1500 * SECOND_NS);
+    check(&stage, receiver->taken[OF_SOURCE_4] == 30, "what was handed on goes from there");
+    return strike(&stage);
+}
+
 /* ---- Limits of providers --------------------------------------------------------------------- */
 
 /* The most connections that stand from one source address, over all shards. */
@@ -851,6 +914,7 @@ int main(void)
     ok &= doubt_goes_along();
     ok &= a_rate_holds_over_moves();
     ok &= mail_rolls_up();
+    ok &= backoff_mode_hands_on();
     ok &= a_providers_limit_holds();
     ok &= a_providers_rates_hold();
     return ok ? 0 : 1;

@@ -92,6 +92,8 @@ static void put_vmtas(struct text *text, struct renewal *renewal, bool is_whole)
     /* One of them may be missing, or none. */
     uint64_t missing = is_whole ? VMTAS : rng_below(rng, 2 * VMTAS);
 
+    renewal->missing = missing;
+
     for (unsigned i = 0; i < VMTAS; i++)
         if (i != missing)
             put(text,
@@ -191,6 +193,18 @@ static void put_ways(struct text *text, struct renewal *renewal)
             targets[rng_below(rng, 4)]);
 }
 
+/* In backoff mode the mail goes by one of the virtual MTAs. Not together with other ways, by which
+ * it might come back. */
+static void put_backoff_ways(struct text *text, struct renewal *renewal)
+{
+    struct rng *rng = &renewal->ways_rng;
+
+    if (!renewal->has_modes || renewal->has_ways || rng_one_in(rng, 3))
+        return;
+    put(text, "<domain *>\n backoff-reroute-to-virtual-mta v%u\n</domain>\n",
+        renewal->missing == 0 ? 2 : 1);
+}
+
 void renewal_init(struct renewal *renewal, struct rng *rng, uint64_t seed)
 {
     renewal->rng = rng;
@@ -248,6 +262,7 @@ void renewal_draw(struct renewal *renewal, bool is_whole)
             draw_queue_rate(renewal, " max-connect-rate 20/min burst=5\n",
                             " max-data-volume-rate 10m/h\n"));
     put_ways(&text, renewal);
+    put_backoff_ways(&text, renewal);
     put_limits(&text, renewal);
     put_limit_rates(&text, renewal);
     text_end(&text);

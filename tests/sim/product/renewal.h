@@ -22,6 +22,7 @@ struct renewal {
     bool is_signed;      /* likewise: all mail */
     struct rng ways_rng; /* likewise */
     bool has_ways;
+    uint64_t missing;      /* the virtual MTA that the text leaves out, counted from 0; or none */
     struct rng limits_rng; /* likewise */
     bool has_limits;
     char text[8192]; /* that the life at hand works with, or will in a moment */

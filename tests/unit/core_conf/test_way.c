@@ -119,12 +119,83 @@ static void circles_are_refused(void **state)
         strstr(findings.text, "error test:2: queue-to: \"a/b\" is the name of no queue"));
 }
 
+/* The way in backoff mode, by the virtual MTA's name; NULL: the queue keeps its mail. */
+static const char *backoff_way_of(const struct conf *conf, const char *domain, const char *vmta,
+                                  uint64_t turn)
+{
+    struct conf_way way = way_of(conf, domain, vmta, turn);
+
+    if (!conf_hands_on_in_backoff(conf, slice_str(domain), way.vmta_id))
+        return NULL;
+    assert_true(conf_way_in_backoff(conf, turn, &way));
+    assert_true(way.is_elsewhere && slice_equal(way.domain, slice_str(domain)));
+    return conf_vmta_name(conf, way.vmta_id);
+}
+
+/* The keyword counts only where mail stays; the mail goes on from there as any other's would. */
+static void backoff_mode_leads_elsewhere(void **state)
+{
+    struct conf *conf = load(
+        with_vmtas("<domain *>\nbackoff-reroute-to-virtual-mta a\n</domain>\n"
+                   "<domain y.com>\nbackoff-reroute-to-virtual-mta P\n</domain>\n"
+                   "<domain z.com>\nbackoff-reroute-to-virtual-mta a\nqueue-to y.com\n</domain>\n"
+                   "<domain w.com>\nbackoff-reroute-to-virtual-mta \"\"\n</domain>\n"
+                   "<domain x.com>\nbackoff-reroute-to-virtual-mta \"\"\n</domain>\n"
+                   "<virtual-mta-pool q>\nvirtual-mta a\n<domain x.com>\n"
+                   "reroute-to-virtual-mta c\n</domain>\n</virtual-mta-pool>\n"
+                   "<virtual-mta d>\n<domain x.com>\nbackoff-reroute-to-virtual-mta a\n"
+                   "</domain>\n</virtual-mta>\n"));
+
+    assert_way(conf, "v.com", "b", "v.com", "b");
+    assert_string_equal(backoff_way_of(conf, "v.com", "b", 0), "a");
+    assert_null(backoff_way_of(conf, "v.com", "a", 0));
+    assert_string_equal(backoff_way_of(conf, "y.com", "a", 0), "b");
+    assert_string_equal(backoff_way_of(conf, "y.com", "a", 1), "c");
+    assert_null(backoff_way_of(conf, "y.com", "c", 1));
+    assert_string_equal(backoff_way_of(conf, "x.com", "d", 0), "c");
+    assert_false(conf_hands_on_in_backoff(conf, SLICE_LITERAL("z.com"), 0));
+    assert_null(backoff_way_of(conf, "w.com", "b", 0));
+    conf_unref(conf);
+}
+
+static void backoff_circles_are_refused(void **state)
+{
+    static const char *const texts[] = {
+        "<virtual-mta d>\n<domain *>\nbackoff-reroute-to-virtual-mta a\n</domain>\n</virtual-mta>\n"
+        "<domain x.com>\nbackoff-reroute-to-virtual-mta d\n</domain>\n",
+        "<domain *>\nbackoff-reroute-to-virtual-mta a\n</domain>\n<virtual-mta-pool q>\n"
+        "virtual-mta a\n<domain *>\nbackoff-reroute-to-virtual-mta p\n</domain>\n"
+        "</virtual-mta-pool>\n",
+        "<domain *>\nbackoff-reroute-to-virtual-mta a\n</domain>\n<virtual-mta-pool q>\n"
+        "virtual-mta a\n<domain *>\nreroute-to-virtual-mta b\n</domain>\n</virtual-mta-pool>\n",
+    };
+    struct findings findings;
+
+    for (size_t i = 0; i < COUNT_OF(texts); i++) {
+        refuse(with_vmtas(texts[i]), &findings);
+        assert_non_null(
+            strstr(findings.text, "in backoff mode the mail would go round in a circle"));
+    }
+    refuse("<domain x.com>\nbackoff-reroute-to-virtual-mta none\n</domain>\n", &findings);
+    assert_non_null(strstr(findings.text, "error test:2: backoff-reroute-to-virtual-mta: there is "
+                                          "no virtual MTA or pool none"));
+    refuse(with_vmtas("<domain x.com>\nbackoff-reroute-to-virtual-mta a\n</domain>\n"
+                      "<warm-up w>\nvirtual-mta a\nschedule 10,20\noverflow b\n</warm-up>\n"),
+           &findings);
+    assert_non_null(strstr(findings.text, "mail of a is under <warm-up w>, which overflows"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(nothing_is_handed_on),    cmocka_unit_test(chains),
-        cmocka_unit_test(blocks_of_virtual_mtas),  cmocka_unit_test(pools_take_turns),
-        cmocka_unit_test(names_outlive_snapshots), cmocka_unit_test(circles_are_refused),
+        cmocka_unit_test(nothing_is_handed_on),
+        cmocka_unit_test(chains),
+        cmocka_unit_test(blocks_of_virtual_mtas),
+        cmocka_unit_test(pools_take_turns),
+        cmocka_unit_test(names_outlive_snapshots),
+        cmocka_unit_test(circles_are_refused),
+        cmocka_unit_test(backoff_mode_leads_elsewhere),
+        cmocka_unit_test(backoff_circles_are_refused),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
