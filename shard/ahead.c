@@ -152,7 +152,7 @@ void ahead_return(struct shard *shard, struct connection *connection, const stru
     /* No attempt, but what the receiver said is worth showing. */
     if ((verdict->flags & VERDICT_FROM_REPLY) != 0)
         queues_note_error(shard, queue, verdict);
-    react = replies_heed(shard, connection, queue, verdict);
+    react = replies_heed(shard, connection, queue, NULL, verdict);
     if (react.actions & CONF_REPLY_SKIP_MX)
         target_pass_by(shard, connection);
     replies_act(shard, queue, &react, verdict);

@@ -98,6 +98,7 @@ static void put_detail(const struct explain_row *row, char *room, size_t room_by
     case WAIT_WARMUP:
     case WAIT_HELD:
     case WAIT_ORDER:
+    case WAIT_MAIL_ORDER:
     case WAIT_HANDED_ON:
     case WAIT_RESOLVER:
         snprintf(room, room_bytes, "%s", row->order);

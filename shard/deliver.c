@@ -112,6 +112,7 @@ static void delivery_free(struct shard *shard, struct delivery *delivery)
     if (delivery->feed)
         feed_free(shard, delivery->feed);
     heading_free(delivery);
+    orders_mail_end(shard, delivery->orders);
     slab_free(&shard->deliveries, delivery->index);
 }
 
@@ -470,17 +471,16 @@ static bool hold_back_one(struct shard *shard, struct queue *queue, uint32_t ind
     return true;
 }
 
-/* Its sender's domain is being warmed up, and too little is left of the day or the hour: the last
- * ones are held back until `left` remain. False when the delivery is over with that. */
-static bool hold_back(struct shard *shard, struct delivery *delivery, uint32_t left)
+/* The last ones are held back until `left` remain. False when the delivery is over with that. */
+static bool hold_back(struct shard *shard, struct delivery *delivery, uint32_t left,
+                      uint64_t due_us, bool goes_over)
 {
     struct connection *connection = delivery->connection;
     struct queue *queue = delivery_queue(delivery);
     uint32_t count = delivery->count - left;
-    bool goes_over, has_room = true;
-    uint64_t due_us =
-        warm_sender_put_off(shard, connection->lane, queue, delivery->message, count, &goes_over);
+    bool has_room = true;
 
+    queue->held_back_count++;
     shard->outcomes_reserved -= count;
     for (; count > 0; count--)
         has_room &=
@@ -496,19 +496,29 @@ static bool hold_back(struct shard *shard, struct delivery *delivery, uint32_t l
     return false;
 }
 
-/* False when the sender's warm-up holds all of it back. Nobody of a message in memory goes alone: a
- * claim that ends may be the last one on it. */
+/* False when standing orders, or the sender's warm-up, hold all of it back. Nobody of a message in
+ * memory goes alone: a claim that ends may be the last one on it. */
 static bool is_let_out(struct shard *shard, struct delivery *delivery)
 {
+    const struct connection *connection = delivery->connection;
+    struct queue *queue = delivery_queue(delivery);
+    uint64_t due_us;
+    bool goes_over;
     uint32_t left;
 
-    if (!delivery->connection)
+    if (!connection)
         return true;
-    left = warm_sender_allowed(shard, delivery->connection->lane, delivery_queue(delivery),
-                               delivery->message);
+    due_us = orders_mail_put_off(shard, connection->lane->site, delivery->message);
+    if (due_us > 0)
+        return hold_back(shard, delivery, 0, due_us, false);
+    left = warm_sender_allowed(shard, connection->lane, queue, delivery->message);
     if (left >= delivery->count)
         return true;
-    return hold_back(shard, delivery, delivery->is_loaded ? left : 0);
+    /* Its sender's domain is being warmed up, and too little is left of the day or the hour. */
+    left = delivery->is_loaded ? left : 0;
+    due_us = warm_sender_put_off(shard, connection->lane, queue, delivery->message,
+                                 delivery->count - left, &goes_over);
+    return hold_back(shard, delivery, left, due_us, goes_over);
 }
 
 /* The message is in memory: off it goes. */
@@ -533,6 +543,8 @@ static void send_message(struct shard *shard, struct delivery *delivery)
     } else {
         warm_take(shard, delivery->connection->lane, delivery_queue(delivery), delivery->message,
                   delivery->count, &delivery->warm);
+        orders_mail_take(shard, delivery->connection->lane->site, delivery->message,
+                         delivery->orders);
         smtpc_send(delivery->connection->smtpc, &delivery->transaction);
     }
 }
@@ -769,7 +781,7 @@ bool deliver_start_ahead(struct shard *shard, struct connection *connection, str
     bool is_taken;
 
     /* Reading it back takes longer than the flight can wait. */
-    if (!first->is_hot)
+    if (!first->is_hot || !orders_mail_is_free(shard, connection->lane->site, first->hot))
         return false;
     octets = envelope_content_bytes(&first->hot->envelope);
     allowed = warm_bound(shard, connection->lane, queue,
@@ -895,7 +907,7 @@ void deliver_on_rcpt(struct shard *shard, struct delivery *delivery, uint32_t in
     delivery->open--;
     if (delivery->feed)
         verdict = feed_verdict(delivery, verdict, &unreadable);
-    react = replies_heed(shard, delivery->connection, queue, verdict);
+    react = replies_heed(shard, delivery->connection, queue, delivery->message, verdict);
     warm_note(shard, &delivery->warm, delivery->connection, verdict);
     fate = timely_fate(shard, delivery->message, &queue->settings, queued, verdict,
                        settle_age_ms(shard, queued));
@@ -918,6 +930,7 @@ void deliver_on_rcpt(struct shard *shard, struct delivery *delivery, uint32_t in
         count_message(shard, delivery);
         modes_on_delivered(shard, queue, delivery->connection->busy_since_ns);
         orders_on_delivered(shard, delivery->connection);
+        orders_mail_delivered(shard, delivery->orders, delivery->connection->busy_since_ns);
     }
     doubt_note(shard, delivery->rcpts[index], delivery->connection, verdict);
     parcel = settle_rcpt(shard, delivery->rcpts[index], &facts, verdict, &fate);

@@ -102,6 +102,11 @@ static void put_hold(const struct shard *shard, const struct queue *queue, struc
         if (text[0] != '\0')
             row->reason = WAIT_HELD;
     }
+    if (text[0] == '\0' && queue->reason == WAIT_RETRY) {
+        orders_mail_explain(shard, queue, text, sizeof(text));
+        if (text[0] != '\0')
+            row->reason = WAIT_MAIL_ORDER;
+    }
     if (text[0] != '\0')
         snprintf(row->order, sizeof(row->order), "%s", text);
 }

@@ -232,10 +232,12 @@ void modes_on_reply(struct shard *shard, struct queue *queue, const struct react
     enter(shard, queue, for_ms, reason, NULL);
 }
 
-void modes_back_off(struct shard *shard, struct queue *queue, const char *reason)
+void modes_back_off(struct shard *shard, struct queue *queue, uint64_t for_ms, const char *reason)
 {
+    if (for_ms == CONF_REPLY_NO_TIME)
+        for_ms = queue->settings.backoff_to_normal_after_ms;
     if (is_ours(queue))
-        enter(shard, queue, queue->settings.backoff_to_normal_after_ms, reason, NULL);
+        enter(shard, queue, for_ms, reason, NULL);
 }
 
 void modes_on_delivered(struct shard *shard, struct queue *queue, uint64_t began_ns)

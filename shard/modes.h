@@ -61,8 +61,8 @@ void modes_apply(const struct shard *shard, struct queue *queue);
 /* What the reply says of the mode of the queue. */
 void modes_on_reply(struct shard *shard, struct queue *queue, const struct react *react,
                     const struct verdict *verdict);
-/* Backoff mode for as long as the queue's settings say, for a cause that no line names. */
-void modes_back_off(struct shard *shard, struct queue *queue, const char *reason);
+/* Backoff mode; for_ms: CONF_REPLY_NO_TIME = for as long as the queue's settings say. */
+void modes_back_off(struct shard *shard, struct queue *queue, uint64_t for_ms, const char *reason);
 /* A message was delivered whose transaction began then. */
 void modes_on_delivered(struct shard *shard, struct queue *queue, uint64_t began_ns);
 /* The queue ends or leaves: no timer of it runs any more. */

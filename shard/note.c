@@ -198,7 +198,9 @@ void note_order(struct shard *shard, const struct order_facts *facts, bool begin
     char address[IPADDR_TEXT_MAX], about[IPADDR_TEXT_MAX + REPORT_NAME_MAX + 8];
     struct conf_queue settings;
 
-    ipaddr_format(&facts->source, address);
+    snprintf(address, sizeof(address), "mail");
+    if (!order_is_of_mail(facts->kind))
+        ipaddr_format(&facts->source, address);
     log_warn("%s of %s for %s %s: %s", order_kind_text(facts->kind), address, facts->who,
              begins ? "begins" : "is over", facts->reason);
     if (facts->kind != ORDER_SOURCE_OFF || !slash)

@@ -1,17 +1,13 @@
 /*
  * Standing orders: this shard's copy of all, and the book of those that it owns.
  *
- * Whatever changes an order here goes through obey() and end(); what the owner must know of is
- * gathered in the order and sent with one parcel at a time, and so is what everybody must know.
+ * Whatever changes an order here goes through orders_obey() and end(); what the owner must know of
+ * is gathered in the order and sent with one parcel at a time, and so is what everybody must know.
  */
-#include "shard/orders.h"
-
-#include "core/base/err.h"
 #include "core/base/log.h"
-#include "core/base/wire.h"
 #include "core/conf/provider.h"
+#include "shard/orders_int.h"
 #include "shard/planted.h"
-#include "shard/shard_int.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -19,7 +15,6 @@
 #define QUEUES_PER_TURN 1024
 #define UNUSED_NS       1000000000ull /* a connection that was lent and not opened goes back */
 #define LOG_WAIT_NS     1000000000ull
-#define STOPS_MAX       5                    /* a stop is doubled four times */
 #define QUIET_US        (86400 * 1000000ull) /* a probe that met no refusal for so long is over */
 
 static void on_order_timer(struct io_timer *timer);
@@ -52,13 +47,7 @@ void orders_fini(struct shard *shard)
 
 /* ---- The table ------------------------------------------------------------------------------- */
 
-struct order_key {
-    enum order_kind kind;
-    const struct ipaddr *source;
-    struct slice who;
-};
-
-static uint64_t hash_of(const struct order_key *key)
+uint64_t orders_hash_of(const struct order_key *key)
 {
     return hash_combine(hash_combine(hash_bytes(key->who.data, key->who.len), key->kind),
                         ipaddr_hash(key->source));
@@ -74,30 +63,30 @@ static bool order_matches(uint32_t value, const void *key, void *context)
            slice_equal(slice_str(order->facts.who), wanted->who);
 }
 
-static struct order *find(const struct shard *shard, const struct order_key *key)
+struct order *orders_find(const struct shard *shard, const struct order_key *key)
 {
-    uint32_t index = table_find(&shard->orders.table, hash_of(key), order_matches, key,
+    uint32_t index = table_find(&shard->orders.table, orders_hash_of(key), order_matches, key,
                                 (struct shard *)(uintptr_t)shard);
 
     return index == TABLE_NONE ? NULL : slab_at(&shard->orders.slab, index);
 }
 
-static struct order_key key_of(const struct order_facts *facts)
+struct order_key orders_key_of(const struct order_facts *facts)
 {
     return (struct order_key){(enum order_kind)facts->kind, &facts->source, slice_str(facts->who)};
 }
 
 /* The order, made if need be, not in force then; NULL when there is no room. */
-static struct order *obtain(struct shard *shard, const struct order_facts *facts)
+struct order *orders_obtain(struct shard *shard, const struct order_facts *facts)
 {
-    struct order_key key = key_of(facts);
-    struct order *order = find(shard, &key);
+    struct order_key key = orders_key_of(facts);
+    struct order *order = orders_find(shard, &key);
     uint32_t index;
 
     if (order)
         return order;
     order = slab_alloc(&shard->orders.slab, &index);
-    if (!order || !table_insert(&shard->orders.table, hash_of(&key), index)) {
+    if (!order || !table_insert(&shard->orders.table, orders_hash_of(&key), index)) {
         if (order)
             slab_free(&shard->orders.slab, index);
         shard->orders.forgotten++;
@@ -107,7 +96,7 @@ static struct order *obtain(struct shard *shard, const struct order_facts *facts
     }
     order->facts = *facts;
     order->shard = shard;
-    order->hash = hash_of(&key);
+    order->hash = orders_hash_of(&key);
     order->index = index;
     order->is_over = true;
     io_timer_init(&order->timer, on_order_timer);
@@ -122,13 +111,13 @@ static uint16_t owner_of(const struct shard *shard, const struct order *order)
     return (uint16_t)(order->hash % shard->count);
 }
 
-static bool is_owner(const struct shard *shard, const struct order *order)
+bool orders_is_owner(const struct shard *shard, const struct order *order)
 {
     return owner_of(shard, order) == shard->number;
 }
 
 /* Nothing of it is under way any more, and it is over: it goes. */
-static void free_if_over(struct shard *shard, struct order *order)
+void orders_free_if_over(struct shard *shard, struct order *order)
 {
     if (!order->is_over || order->tell_is_out || order->want_is_out || order->news_is_out ||
         order->has_news || order->must_tell || order->granted > 0 || order->to_return > 0 ||
@@ -144,7 +133,7 @@ static void free_if_over(struct shard *shard, struct order *order)
 
 /* ---- What holds ------------------------------------------------------------------------------ */
 
-static bool is_in_force(const struct shard *shard, const struct order *order)
+bool orders_is_in_force(const struct shard *shard, const struct order *order)
 {
     return order && !order->is_over &&
            (order->facts.kind != ORDER_SOURCE_OFF || order->facts.until_us == 0 ||
@@ -162,8 +151,8 @@ static struct order *disabled(const struct shard *shard, const struct queue *que
         return NULL;
     queues_name(shard, queue, name, sizeof(name));
     key.who = slice_str(name);
-    order = find(shard, &key);
-    return is_in_force(shard, order) ? order : NULL;
+    order = orders_find(shard, &key);
+    return orders_is_in_force(shard, order) ? order : NULL;
 }
 
 void orders_name_provider(const struct site *site, char *room, size_t room_bytes)
@@ -176,7 +165,7 @@ void orders_name_provider(const struct site *site, char *room, size_t room_bytes
         snprintf(room, room_bytes, "site-%016" PRIx64, site->provider);
 }
 
-static struct order *stop_of(const struct shard *shard, const struct site *site,
+struct order *orders_stop_of(const struct shard *shard, const struct site *site,
                              const struct ipaddr *source)
 {
     struct order_key key = {.kind = ORDER_STOP, .source = source};
@@ -187,8 +176,8 @@ static struct order *stop_of(const struct shard *shard, const struct site *site,
         return NULL;
     orders_name_provider(site, name, sizeof(name));
     key.who = slice_str(name);
-    order = find(shard, &key);
-    return is_in_force(shard, order) ? order : NULL;
+    order = orders_find(shard, &key);
+    return orders_is_in_force(shard, order) ? order : NULL;
 }
 
 bool orders_forbid(const struct shard *shard, const struct queue *queue,
@@ -202,7 +191,7 @@ bool orders_forbid(const struct shard *shard, const struct queue *queue,
 uint64_t orders_stopped_until_ns(const struct shard *shard, const struct site *site,
                                  const struct ipaddr *source)
 {
-    const struct order *order = stop_of(shard, site, source);
+    const struct order *order = orders_stop_of(shard, site, source);
 
     return order && order->facts.until_ns > io_now_ns(shard->io) ? order->facts.until_ns : 0;
 }
@@ -222,7 +211,7 @@ const struct order *orders_holding(const struct shard *shard, const struct queue
         uint64_t until_ns;
 
         if (!order && orders_stopped_until_ns(shard, queue->site, source) > 0)
-            order = stop_of(shard, queue->site, source);
+            order = orders_stop_of(shard, queue->site, source);
         if (!order || !queue->site->has_family[source->family == IPADDR_V6])
             continue;
         until_ns = order->facts.until_us ? order->facts.until_ns : UINT64_MAX;
@@ -249,7 +238,7 @@ bool orders_disable_all(const struct shard *shard, const struct queue *queue)
 static void hear(struct shard *shard, struct order *order, const struct order_tell *tell);
 
 /* The owner hears what happened here; more of it goes when this has come home. */
-static void tell_owner(struct shard *shard, struct order *order)
+void orders_tell_owner(struct shard *shard, struct order *order)
 {
     struct order_tell *tell = &order->tell;
 
@@ -267,7 +256,7 @@ static void tell_owner(struct shard *shard, struct order *order)
     order->must_tell = false;
     order->to_return = 0;
     order->to_credit = 0;
-    if (is_owner(shard, order)) {
+    if (orders_is_owner(shard, order)) {
         hear(shard, order, tell);
         return;
     }
@@ -296,7 +285,7 @@ static void send_news(struct shard *shard, struct order *order)
     shard_post(shard, (uint16_t)((shard->number + 1) % shard->count), &news->parcel);
 }
 
-static void ask(struct shard *shard, struct order *order)
+void orders_ask(struct shard *shard, struct order *order)
 {
     struct order_want *want = &order->want;
 
@@ -311,7 +300,7 @@ static void ask(struct shard *shard, struct order *order)
     memcpy(want->who, order->facts.who, sizeof(want->who));
     want->parcel.kind = SHARD_ORDER_WANT;
     want->parcel.from = shard->number;
-    if (is_owner(shard, order)) {
+    if (orders_is_owner(shard, order)) {
         list_push_back(&order->wants, &want->link);
         io_timer_arm(shard->io, &order->timer, io_now_ns(shard->io));
     } else {
@@ -381,7 +370,7 @@ static void arm(struct shard *shard, struct order *order)
 }
 
 /* Those facts count here from now on. */
-static void obey(struct shard *shard, struct order *order, const struct order_facts *facts)
+void orders_obey(struct shard *shard, struct order *order, const struct order_facts *facts)
 {
     if (order->is_over)
         shard->orders.counts[facts->kind]++;
@@ -393,10 +382,13 @@ static void obey(struct shard *shard, struct order *order, const struct order_fa
         order->facts = *facts;
     order->to_credit = 0;
     arm(shard, order);
+    order->next_ns = 0;
     if (facts->kind == ORDER_STOP)
         halt(shard, order);
-    else
+    else if (facts->kind == ORDER_SOURCE_OFF)
         leave_source(shard, order);
+    else
+        give_back_unused(order);
 }
 
 static void release_lanes(struct order *order)
@@ -428,41 +420,12 @@ static void end(struct shard *shard, struct order *order)
 
 /* ---- The owner ------------------------------------------------------------------------------- */
 
-static bool persist(struct shard *shard, struct order *order, bool is_end, struct report *report)
-{
-    const struct order_facts *facts = &order->facts;
-    char room[REPORT_NAME_MAX + 80], address[IPADDR_TEXT_MAX];
-    uint8_t bytes[32 + ORDER_REASON_MAX];
-    struct text key = text_in(room, sizeof(room));
-    struct slice value = SLICE_EMPTY;
-    struct wire_writer w;
-
-    ipaddr_format(&facts->source, address);
-    text_put_str(&key, ORDER_LOG_KEY);
-    text_put_str(&key, order_kind_text(facts->kind));
-    text_put_char(&key, '/');
-    text_put_str(&key, address);
-    text_put_char(&key, '/');
-    text_put_str(&key, facts->who);
-    if (!is_end) {
-        wire_writer_init(&w, bytes, sizeof(bytes));
-        wire_put_u64(&w, facts->since_us);
-        wire_put_u64(&w, facts->until_us);
-        wire_put_u64(&w, facts->first_ms);
-        wire_put_u16(&w, facts->stops);
-        wire_put_bytes(&w, facts->reason, strlen(facts->reason));
-        value = slice_of(bytes, wire_written(&w));
-    }
-    return queues_persist_order(shard, text_slice(&key), value, is_end ? order->index : NONE,
-                                report);
-}
-
 /* Ends it once the log has that; by the timer again when the log has no room. */
-static void loosen(struct shard *shard, struct order *order, struct report *report)
+void orders_loosen(struct shard *shard, struct order *order, struct report *report)
 {
     if (order->is_over || order->is_loosening)
         return;
-    if (persist(shard, order, true, report))
+    if (orders_persist(shard, order, true, report))
         order->is_loosening = true;
     else
         io_timer_arm(shard->io, &order->timer, io_now_ns(shard->io) + LOG_WAIT_NS);
@@ -491,16 +454,16 @@ static bool is_tighter(const struct order *order, const struct order_facts *fact
 {
     if (order->is_over)
         return true;
-    if (order->facts.kind == ORDER_STOP)
+    if (order->facts.kind != ORDER_SOURCE_OFF)
         return facts->until_ns > order->facts.until_ns;
     return order->facts.until_us != 0 &&
            (facts->until_us == 0 || facts->until_us > order->facts.until_us);
 }
 
 /* It is new or tighter, and has effect here already. */
-static void announce(struct shard *shard, struct order *order, struct report *report)
+void orders_announce(struct shard *shard, struct order *order, struct report *report)
 {
-    bool is_logged = persist(shard, order, false, report);
+    bool is_logged = orders_persist(shard, order, false, report);
 
     if (!is_logged)
         log_error("a standing order is not in the log: a restart forgets it");
@@ -530,7 +493,7 @@ static void lend(struct shard *shard, struct order *order)
     }
     if (!order->is_over && (order->allowed > ORDER_PROBE_FULL ||
                             io_wall_us(shard->io) > order->facts.until_us + QUIET_US))
-        loosen(shard, order, NULL);
+        orders_loosen(shard, order, NULL);
 }
 
 static void hear(struct shard *shard, struct order *order, const struct order_tell *tell)
@@ -542,11 +505,11 @@ static void hear(struct shard *shard, struct order *order, const struct order_te
     order->lent -= planted("shard/probe-lends-too-much") ? order->lent : tell->returned;
     if (tell->tightens) {
         if (&order->tell == tell) {
-            announce(shard, order, NULL);
+            orders_announce(shard, order, NULL);
         } else if (is_tighter(order, &tell->facts)) {
-            obey(shard, order, &tell->facts);
-            announce(shard, order, NULL);
-            tell_owner(shard, order);
+            orders_obey(shard, order, &tell->facts);
+            orders_announce(shard, order, NULL);
+            orders_tell_owner(shard, order);
         } else {
             order->has_news = true;
             send_news(shard, order);
@@ -555,7 +518,7 @@ static void hear(struct shard *shard, struct order *order, const struct order_te
                order->facts.until_ns <= io_now_ns(shard->io) && is_used_up) {
         order->allowed += tell->delivered > 0;
     }
-    if (order->facts.kind == ORDER_STOP)
+    if (order->facts.kind != ORDER_SOURCE_OFF)
         lend(shard, order);
 }
 
@@ -570,7 +533,7 @@ static void on_granted(struct shard *shard, struct order *order, bool is_granted
     release_lanes(order);
     if (order->granted > order->used)
         io_timer_arm(shard->io, &order->timer, io_now_ns(shard->io) + UNUSED_NS);
-    tell_owner(shard, order);
+    orders_tell_owner(shard, order);
 }
 
 static void answer_want(struct shard *shard, struct order_want *want, bool is_granted)
@@ -598,44 +561,44 @@ static void on_order_timer(struct io_timer *timer)
     if (order->granted > order->used) {
         give_back_unused(order);
         if (!list_empty(&order->lanes))
-            ask(shard, order);
+            orders_ask(shard, order);
     }
     release_lanes(order);
     if (order->facts.kind == ORDER_SOURCE_OFF && !order->is_over) {
         walk_queues(shard);
-        if (is_owner(shard, order))
-            loosen(shard, order, NULL);
+        if (orders_is_owner(shard, order))
+            orders_loosen(shard, order, NULL);
         return;
     }
-    if (is_owner(shard, order))
+    if (orders_is_owner(shard, order))
         lend(shard, order);
-    tell_owner(shard, order);
-    free_if_over(shard, order);
+    orders_tell_owner(shard, order);
+    orders_free_if_over(shard, order);
 }
 
 bool orders_admit(struct shard *shard, struct lane *lane)
 {
-    struct order *order = stop_of(shard, lane->site, &lane->source);
+    struct order *order = orders_stop_of(shard, lane->site, &lane->source);
 
     if (!order || (order->facts.until_ns <= io_now_ns(shard->io) && order->used < order->granted))
         return true;
     if (list_empty(&lane->order_link))
         list_push_back(&order->lanes, &lane->order_link);
     if (order->facts.until_ns <= io_now_ns(shard->io))
-        ask(shard, order);
+        orders_ask(shard, order);
     return false;
 }
 
 bool orders_is_asking(struct shard *shard, struct lane *lane)
 {
-    const struct order *order = stop_of(shard, lane->site, &lane->source);
+    const struct order *order = orders_stop_of(shard, lane->site, &lane->source);
 
     return order && order->want_is_out;
 }
 
 void orders_on_open(struct shard *shard, struct connection *connection)
 {
-    struct order *order = stop_of(shard, connection->lane->site, &connection->lane->source);
+    struct order *order = orders_stop_of(shard, connection->lane->site, &connection->lane->source);
 
     if (!order)
         return;
@@ -656,8 +619,8 @@ void orders_on_closed(struct shard *shard, struct connection *connection)
     order->granted--;
     order->to_return++;
     connection->order = 0;
-    tell_owner(shard, order);
-    free_if_over(shard, order);
+    orders_tell_owner(shard, order);
+    orders_free_if_over(shard, order);
 }
 
 void orders_on_delivered(struct shard *shard, struct connection *connection)
@@ -672,175 +635,23 @@ void orders_on_delivered(struct shard *shard, struct connection *connection)
         return;
     order->to_credit++;
     order->has_delivered = true;
-    tell_owner(shard, order);
-}
-
-/* ---- What makes them ------------------------------------------------------------------------- */
-
-static void set_times(struct shard *shard, struct order_facts *facts, uint64_t for_ms)
-{
-    facts->since_ns = io_now_ns(shard->io);
-    facts->since_us = io_wall_us(shard->io);
-    if (for_ms == CONF_UNLIMITED)
-        return;
-    facts->until_ns = facts->since_ns + for_ms * 1000000;
-    facts->until_us = facts->since_us + for_ms * 1000;
-}
-
-bool orders_disable_source(struct shard *shard, struct queue *queue, const struct ipaddr *source,
-                           uint64_t for_ms, const char *reason)
-{
-    struct order_facts facts = {.kind = ORDER_SOURCE_OFF, .source = *source};
-    struct order *order;
-
-    if (orders_forbid(shard, queue, source))
-        return false;
-    set_times(shard, &facts, for_ms);
-    queues_name(shard, queue, facts.who, sizeof(facts.who));
-    snprintf(facts.reason, sizeof(facts.reason), "%s", reason);
-    order = obtain(shard, &facts);
-    if (!order)
-        return false;
-    obey(shard, order, &facts);
-    order->must_tell = true;
-    tell_owner(shard, order);
-    return true;
-}
-
-bool orders_stop(struct shard *shard, const struct connection *connection,
-                 const struct ipaddr *source, uint64_t for_ms, const char *reason)
-{
-    const struct lane *lane = connection->lane;
-    struct order *present = stop_of(shard, lane->site, source);
-    struct order_facts facts = {.kind = ORDER_STOP, .source = *source, .first_ms = for_ms};
-    struct order *order;
-
-    /* What was under way when the stop began says nothing new. */
-    if (present && connection->opened_ns <= present->facts.since_ns)
-        return false;
-    if (present) {
-        facts.first_ms = present->facts.first_ms > for_ms ? present->facts.first_ms : for_ms;
-        facts.stops = present->has_delivered ? 0 : present->facts.stops;
-    }
-    facts.stops += facts.stops < STOPS_MAX;
-    set_times(shard, &facts, facts.first_ms << (facts.stops - 1));
-    orders_name_provider(lane->site, facts.who, sizeof(facts.who));
-    snprintf(facts.reason, sizeof(facts.reason), "%s", reason);
-    order = obtain(shard, &facts);
-    if (!order)
-        return false;
-    obey(shard, order, &facts);
-    order->must_tell = true;
-    tell_owner(shard, order);
-    return true;
-}
-
-/* ---- Operators ------------------------------------------------------------------------------- */
-
-/* The queue that the report names; its name in facts->who. False when there is no such virtual MTA.
- */
-static bool name_queue(const struct shard *shard, const struct report *report,
-                       struct order_facts *facts)
-{
-    const struct conf_vmta *vmta = conf_vmta_named(shard->conf, slice_str(report->vmta_pattern));
-
-    if (!vmta)
-        return false;
-    snprintf(facts->who, sizeof(facts->who), "%s/%s", report->domain_pattern, vmta->name);
-    return true;
-}
-
-void orders_on_disable(struct shard *shard, struct report *report)
-{
-    struct order_facts facts = {.kind = ORDER_SOURCE_OFF, .source = report->source};
-    struct order_key key;
-    struct order *order;
-
-    if (!name_queue(shard, report, &facts))
-        return;
-    key = key_of(&facts);
-    if (hash_of(&key) % shard->count != shard->number)
-        return;
-    set_times(shard, &facts, report->for_ms);
-    snprintf(facts.reason, sizeof(facts.reason), "set by an operator");
-    order = obtain(shard, &facts);
-    if (!order) {
-        report->result = E_FULL;
-        return;
-    }
-    obey(shard, order, &facts);
-    announce(shard, order, report);
-    report->affected++;
-}
-
-static bool is_meant(const struct report *report, const struct order_facts *facts)
-{
-    struct slice who = slice_str(facts->who);
-    size_t slash = slice_find(who, '/');
-    bool any_domain = strcmp(report->domain_pattern, "*") == 0;
-    bool any_vmta = strcmp(report->vmta_pattern, "*") == 0;
-
-    if (!ipaddr_equal(&report->source, &facts->source))
-        return false;
-    if (facts->kind != ORDER_SOURCE_OFF)
-        return any_domain && any_vmta;
-    return (any_domain ||
-            slice_equal_nocase(slice_of(who.data, slash), slice_str(report->domain_pattern))) &&
-           (any_vmta ||
-            slice_equal_nocase(slice_after(who, slash + 1), slice_str(report->vmta_pattern)));
-}
-
-void orders_on_enable(struct shard *shard, struct report *report)
-{
-    for (uint32_t i = 0; i < shard->orders.slab.count_grown; i++) {
-        struct order *order =
-            slab_is_live(&shard->orders.slab, i) ? slab_at(&shard->orders.slab, i) : NULL;
-
-        if (!order || order->is_over || !is_owner(shard, order) || !is_meant(report, &order->facts))
-            continue;
-        loosen(shard, order, report);
-        report->affected++;
-    }
-}
-
-void orders_report(const struct shard *shard, struct report *report)
-{
-    for (uint32_t i = 0; i < shard->orders.slab.count_grown; i++) {
-        const struct order *order =
-            slab_is_live(&shard->orders.slab, i) ? slab_at(&shard->orders.slab, i) : NULL;
-        struct order_row *row;
-
-        if (!order || order->is_over || !is_owner(shard, order))
-            continue;
-        row = report_row_add(report, sizeof(*row));
-        if (!row)
-            return;
-        row->kind = order_kind_text(order->facts.kind);
-        row->source = order->facts.source;
-        row->since_us = order->facts.since_us;
-        row->until_us = order->facts.until_us;
-        row->is_probe =
-            order->facts.kind == ORDER_STOP && order->facts.until_ns <= io_now_ns(shard->io);
-        row->allowed = order->allowed;
-        row->lent = order->lent;
-        snprintf(row->who, sizeof(row->who), "%s", order->facts.who);
-        snprintf(row->reason, sizeof(row->reason), "%s", order->facts.reason);
-    }
+    orders_tell_owner(shard, order);
 }
 
 /* ---- Parcels of others ----------------------------------------------------------------------- */
 
 static void on_tell(struct shard *shard, struct order_tell *tell)
 {
-    struct order_key key = key_of(&tell->facts);
-    struct order *order = tell->tightens ? obtain(shard, &tell->facts) : find(shard, &key);
+    struct order_key key = orders_key_of(&tell->facts);
+    struct order *order =
+        tell->tightens ? orders_obtain(shard, &tell->facts) : orders_find(shard, &key);
 
     tell->is_gone = !order;
     if (order) {
         hear(shard, order, tell);
         order->has_news |= tell->asks;
         send_news(shard, order);
-        free_if_over(shard, order);
+        orders_free_if_over(shard, order);
     }
     tell->parcel.kind = SHARD_ORDER_TOLD;
     shard_post(shard, tell->parcel.from, &tell->parcel);
@@ -849,7 +660,7 @@ static void on_tell(struct shard *shard, struct order_tell *tell)
 static void on_want(struct shard *shard, struct order_want *want)
 {
     struct order_key key = {(enum order_kind)want->kind, &want->source, slice_str(want->who)};
-    struct order *order = find(shard, &key);
+    struct order *order = orders_find(shard, &key);
 
     if (!order || order->is_over) {
         answer_want(shard, want, false);
@@ -861,8 +672,9 @@ static void on_want(struct shard *shard, struct order_want *want)
 
 static void heed_news(struct shard *shard, const struct order_news *news)
 {
-    struct order_key key = key_of(&news->facts);
-    struct order *order = news->is_over ? find(shard, &key) : obtain(shard, &news->facts);
+    struct order_key key = orders_key_of(&news->facts);
+    struct order *order =
+        news->is_over ? orders_find(shard, &key) : orders_obtain(shard, &news->facts);
     /* The owner is about to hear of what is tighter here. */
     bool is_ahead = order && !order->is_over &&
                     (order->must_tell || (order->tell_is_out && order->tell.tightens));
@@ -875,9 +687,9 @@ static void heed_news(struct shard *shard, const struct order_news *news)
         end(shard, order);
     else if (!news->is_over && (order->is_over || (news->facts.since_us != order->facts.since_us &&
                                                    (!is_ahead || is_tighter(order, &news->facts)))))
-        obey(shard, order, &news->facts);
-    tell_owner(shard, order);
-    free_if_over(shard, order);
+        orders_obey(shard, order, &news->facts);
+    orders_tell_owner(shard, order);
+    orders_free_if_over(shard, order);
 }
 
 static void on_news(struct shard *shard, struct order_news *news)
@@ -887,7 +699,7 @@ static void on_news(struct shard *shard, struct order_news *news)
 
         order->news_is_out = false;
         send_news(shard, order);
-        free_if_over(shard, order);
+        orders_free_if_over(shard, order);
         return;
     }
     heed_news(shard, news);
@@ -909,8 +721,8 @@ void orders_on_parcel(struct shard *shard, struct parcel *parcel)
         if (order->tell.asks && order->tell.is_gone && !order->must_tell &&
             order->facts.since_us == order->tell.facts.since_us)
             end(shard, order);
-        tell_owner(shard, order);
-        free_if_over(shard, order);
+        orders_tell_owner(shard, order);
+        orders_free_if_over(shard, order);
         break;
     case SHARD_ORDER_WANT:
         on_want(shard, container_of(parcel, struct order_want, parcel));
@@ -918,7 +730,7 @@ void orders_on_parcel(struct shard *shard, struct parcel *parcel)
     case SHARD_ORDER_GRANT:
         order = container_of(container_of(parcel, struct order_want, parcel), struct order, want);
         on_granted(shard, order, order->want.is_granted);
-        free_if_over(shard, order);
+        orders_free_if_over(shard, order);
         break;
     default:
         must(parcel->kind == SHARD_ORDER_NEWS);
@@ -926,7 +738,7 @@ void orders_on_parcel(struct shard *shard, struct parcel *parcel)
     }
 }
 
-/* ---- The turn, restarts ---------------------------------------------------------------------- */
+/* ---- The turn -------------------------------------------------------------------------------- */
 
 bool orders_is_busy(const struct shard *shard)
 {
@@ -950,41 +762,4 @@ void orders_turn(struct shard *shard)
         queues_reconsider(shard, queue);
     }
     shard->orders.is_walking = *cursor < shard->queues.count_grown;
-}
-
-void orders_recover(struct shard *shard, struct slice name, struct slice value)
-{
-    struct order_facts facts = {0};
-    uint64_t now_us = io_wall_us(shard->io);
-    size_t slash = slice_find(name, '/');
-    struct slice kind = slice_of(name.data, slash), address = slice_after(name, slash + 1), reason;
-    struct wire_reader r;
-    struct order *order;
-
-    while (facts.kind < ORDER_KIND_COUNT &&
-           !slice_equal(kind, slice_str(order_kind_text(facts.kind))))
-        facts.kind++;
-    slash = slice_find(address, '/');
-    if (value.len < 26 || facts.kind == ORDER_KIND_COUNT || slash >= address.len ||
-        ipaddr_parse(slice_of(address.data, slash), &facts.source) < 0)
-        return;
-    address = slice_after(address, slash + 1);
-    snprintf(facts.who, sizeof(facts.who), "%.*s", (int)address.len, (const char *)address.data);
-    wire_reader_init(&r, value.data, value.len);
-    facts.since_us = wire_get_u64(&r);
-    facts.until_us = wire_get_u64(&r);
-    facts.first_ms = wire_get_u64(&r);
-    facts.stops = (uint8_t)wire_get_u16(&r);
-    reason = slice_after(value, 26);
-    snprintf(facts.reason, sizeof(facts.reason), "%.*s", (int)reason.len,
-             (const char *)reason.data);
-    facts.since_ns = io_now_ns(shard->io);
-    facts.until_ns = io_now_ns(shard->io);
-    if (facts.until_us > now_us)
-        facts.until_ns += (facts.until_us - now_us) * 1000;
-    order = obtain(shard, &facts);
-    if (!order)
-        return;
-    obey(shard, order, &facts);
-    shard->orders.recovered += is_owner(shard, order);
 }

@@ -2,11 +2,13 @@
  * orders: standing orders, what the replies of receivers and operators left behind.
  *
  * An order keeps mail away from a source address: a queue does not use it any more (SOURCE_OFF), or
- * nothing goes from it to a provider (STOP). After its time a STOP is a probe: one connection in
- * all from that source to that provider, over all shards. When all that are allowed stand and one
- * of them delivers its first message, one more is allowed; a refusal is a new stop, twice as long
- * unless something was delivered meanwhile. SOURCE_OFF ends after its time or by an operator, STOP
- * with a hundred connections, a day without a refusal, or by an operator.
+ * nothing goes from it to a provider (STOP); or from a provider what a job (JOB_STOP) or a sender's
+ * domain (SENDER_STOP, see author.h) sends. After its time a stop is a probe: one connection in
+ * all from that source to that provider, or one message of that job or domain, over all shards.
+ * When all that are allowed stand and one of them delivers its first message, one more is allowed;
+ * a refusal is a new stop, twice as long unless something was delivered meanwhile. SOURCE_OFF ends
+ * after its time or by an operator, stops with a hundred connections or messages at a time, a day
+ * without a refusal, or by an operator.
  *
  * Every shard holds all orders. The shard that sees a reply obeys at once and tells the order's
  * owner, which follows from the hash of its key; the owner logs it as a named state
@@ -31,6 +33,7 @@
 
 struct connection;
 struct lane;
+struct message;
 struct queue;
 struct shard;
 struct site;
@@ -43,8 +46,10 @@ struct site;
 
 /* name, word */
 #define ORDER_KIND_TABLE(X)                                                                        \
-    X(ORDER_SOURCE_OFF, "source-off") /* who: a queue */                                           \
-    X(ORDER_STOP, "stop")             /* who: a provider */
+    X(ORDER_SOURCE_OFF, "source-off")   /* who: a queue */                                         \
+    X(ORDER_STOP, "stop")               /* who: a provider */                                      \
+    X(ORDER_SENDER_STOP, "sender-stop") /* who: a provider / a domain; no source */                \
+    X(ORDER_JOB_STOP, "job-stop")       /* who: a provider / a job; likewise */
 
 enum order_kind {
 #define ORDER_KIND_ENUM(name, ...) name,
@@ -52,6 +57,14 @@ enum order_kind {
 #undef ORDER_KIND_ENUM
         ORDER_KIND_COUNT,
 };
+
+/* The last ones in the table. */
+#define ORDER_MAIL_KINDS 2u
+
+static inline bool order_is_of_mail(unsigned kind)
+{
+    return kind >= ORDER_KIND_COUNT - ORDER_MAIL_KINDS;
+}
 
 struct order_facts {
     uint8_t kind;  /* enum order_kind */
@@ -117,6 +130,7 @@ struct order {
     uint32_t granted;   /* connections lent to this shard */
     uint32_t used;      /* of them, that stand */
     bool has_delivered; /* a connection of the probe, here */
+    uint64_t next_ns;   /* of mail: when the last one that was put off here is due; 0 = none was */
     struct list lanes;
     /* At its owner. */
     struct order_news news;
@@ -174,21 +188,47 @@ void orders_on_open(struct shard *shard, struct connection *connection);
 void orders_on_closed(struct shard *shard, struct connection *connection);
 void orders_on_delivered(struct shard *shard, struct connection *connection);
 
+/* ---- Jobs and sender's domains ---- */
+
+/* The message is in memory. Whether no order is in force on such mail to the site's provider. */
+bool orders_mail_is_free(const struct shard *shard, const struct site *site,
+                         const struct message *message);
+/* 0: the message may go now. Else until when it is to be put off: wall clock, microseconds. */
+uint64_t orders_mail_put_off(struct shard *shard, const struct site *site,
+                             const struct message *message);
+/* It goes, after orders_mail_put_off in the same turn: what it takes of probes. */
+void orders_mail_take(struct shard *shard, const struct site *site, const struct message *message,
+                      uint32_t ret_orders[ORDER_MAIL_KINDS]);
+/* It was delivered in a transaction that began then. */
+void orders_mail_delivered(struct shard *shard, const uint32_t orders[ORDER_MAIL_KINDS],
+                           uint64_t began_ns);
+/* It is not under way any more. */
+void orders_mail_end(struct shard *shard, uint32_t orders[ORDER_MAIL_KINDS]);
+/* What may hold some of the queue's mail; empty when nothing does. */
+void orders_mail_explain(const struct shard *shard, const struct queue *queue, char *room,
+                         size_t room_bytes);
+
 /* ---- What makes and ends them ---- */
 
 /* for_ms: CONF_UNLIMITED = until an operator says so. True when it is new. */
 bool orders_disable_source(struct shard *shard, struct queue *queue, const struct ipaddr *source,
                            uint64_t for_ms, const char *reason);
-/* A reply on that connection asks for a stop of the source at the connection's provider. True when
- * it began one: what was under way when the last one began says nothing new. */
-bool orders_stop(struct shard *shard, const struct connection *connection,
-                 const struct ipaddr *source, uint64_t for_ms, const char *reason);
+/* Whose mail the message is for orders by jobs (without a job its sender's domain's) or by sender's
+ * domains: facts->kind and who. False when it has nothing to be known by. */
+bool orders_name_mail(const struct site *site, const struct message *message, bool by_job,
+                      struct order_facts *facts);
+/* A reply to what began then asks for a stop: a new one, or a longer one. wanted: kind, source, who
+ * and reason. True when it began one: what was under way when the last one began says nothing new.
+ */
+bool orders_stop(struct shard *shard, const struct order_facts *wanted, uint64_t began_ns,
+                 uint64_t for_ms);
 
 /* ---- Operators, restarts, reports ---- */
 
 /* `disable source`: the shard that owns the order carries it out. */
 void orders_on_disable(struct shard *shard, struct report *report);
-/* `enable source`: each shard ends those of its own that match. */
+/* `enable source`, `enable sender-domain`, `enable job`: each shard ends those of its own that
+ * match. */
 void orders_on_enable(struct shard *shard, struct report *report);
 void orders_report(const struct shard *shard, struct report *report);
 /* The log's last word, after a restart; value empty: nothing. */

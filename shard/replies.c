@@ -1,5 +1,6 @@
 #include "shard/replies.h"
 
+#include "shard/author.h"
 #include "shard/policy/provider_rule.h"
 #include "shard/shard_int.h"
 
@@ -7,6 +8,12 @@
 
 /* For ever, of an order that ends by time. */
 #define LONGEST_MS (1000 * 86400000ull)
+
+/* Its scope is known when a message is. */
+static bool is_of_message(const struct conf_reply_rule *rule)
+{
+    return rule->scope == CONF_REPLY_OF_SENDER_DOMAIN || rule->scope == CONF_REPLY_OF_JOB;
+}
 
 /* The queue does not use the source any more that the reply came to. */
 static void disable_source(struct shard *shard, const struct connection *connection,
@@ -24,47 +31,108 @@ static void disable_source(struct shard *shard, const struct connection *connect
     if (!orders_disable_source(shard, queue, &connection->lane->source, for_ms, reason))
         return;
     if (queue->settings.backoff_upon_all_sources_disabled && orders_disable_all(shard, queue))
-        modes_back_off(shard, queue, "every source address is disabled");
-}
-
-/* Nothing new to the provider from the source for a while, or from each source of the queue. */
-static void stop(struct shard *shard, struct connection *connection, struct queue *queue,
-                 const struct conf_reply_rule *rule, uint64_t for_ms, const struct verdict *verdict)
-{
-    const struct conf_vmta *vmta = conf_vmta(shard->conf, queue->vmta_id);
-    struct slice text = verdict_text(verdict);
-    char reason[ORDER_REASON_MAX];
-
-    snprintf(reason, sizeof(reason), "%s:%u: %.*s", rule->file, rule->line, (int)text.len,
-             (const char *)text.data);
-    orders_stop(shard, connection, &connection->lane->source, for_ms, reason);
-    for (uint32_t i = 0; rule->scope == CONF_REPLY_OF_PROVIDER && vmta && i < vmta->address_count;
-         i++)
-        orders_stop(shard, connection, &vmta->addresses[i].ip, for_ms, reason);
-}
-
-/* What the reply leaves standing beyond the queue's mode. */
-static void heed_orders(struct shard *shard, struct connection *connection, struct queue *queue,
-                        const struct react *react, const struct verdict *verdict)
-{
-    const struct conf_reply_rule *rule = react->source_rule;
-
-    if (rule && (rule->scope == CONF_REPLY_OF_SOURCE_IP || rule->scope == CONF_REPLY_OF_PROVIDER))
-        stop(shard, connection, queue, rule,
-             rule->disabled_ms < LONGEST_MS ? rule->disabled_ms : LONGEST_MS, verdict);
-    else if (rule)
-        disable_source(shard, connection, queue, react, verdict);
-    rule = react->stop_rule;
-    if (rule && (rule->scope == CONF_REPLY_OF_SOURCE_IP || rule->scope == CONF_REPLY_OF_PROVIDER))
-        stop(shard, connection, queue, rule, rule->stop_ms, verdict);
+        modes_back_off(shard, queue, CONF_REPLY_NO_TIME, "every source address is disabled");
 }
 
 struct hit {
     struct shard *shard;
-    const struct connection *connection;
-    const struct queue *queue;
+    struct connection *connection;
+    struct queue *queue;
+    const struct message *message; /* or NULL: the reply was to none */
     const struct verdict *verdict;
 };
+
+static void put_reason(const struct hit *hit, const struct conf_reply_rule *rule,
+                       char reason[ORDER_REASON_MAX])
+{
+    struct slice text = verdict_text(hit->verdict);
+
+    snprintf(reason, ORDER_REASON_MAX, "%s:%u: %.*s", rule->file, rule->line, (int)text.len,
+             (const char *)text.data);
+}
+
+/* Whose stop it would be. False when that is a message's, and the reply is to none. */
+static bool name_stop(const struct hit *hit, const struct conf_reply_rule *rule,
+                      struct hit_facts *facts)
+{
+    const struct lane *lane = hit->connection->lane;
+
+    if (is_of_message(rule)) {
+        facts->began_ns = hit->connection->busy_since_ns;
+        return hit->message && orders_name_mail(lane->site, hit->message,
+                                                rule->scope == CONF_REPLY_OF_JOB, &facts->order);
+    }
+    facts->began_ns = hit->connection->opened_ns;
+    facts->order.kind = ORDER_STOP;
+    facts->order.source = lane->source;
+    facts->of_all_sources = rule->scope == CONF_REPLY_OF_PROVIDER;
+    orders_name_provider(lane->site, facts->order.who, sizeof(facts->order.who));
+    return true;
+}
+
+/* hits_fill_fn; of a line whose scope is not the queue. */
+static void note_hit(const void *context, const struct conf_reply_rule *rule,
+                     struct hit_facts *ret_facts)
+{
+    const unsigned stops = CONF_REPLY_STOP | CONF_REPLY_DISABLE_SOURCE;
+    const struct hit *hit = context;
+    struct slice domain = names_text(&hit->shard->names, hit->queue->name);
+
+    *ret_facts = (struct hit_facts){
+        .backs_off = (rule->actions & CONF_REPLY_BACKOFF) != 0,
+        .backoff_ms = rule->backoff_ms,
+        .stop_ms = (rule->actions & CONF_REPLY_STOP) != 0 ? rule->stop_ms
+                   : rule->disabled_ms < LONGEST_MS       ? rule->disabled_ms
+                                                          : LONGEST_MS,
+        .vmta_id = hit->queue->vmta_id,
+        .domain_len = (uint8_t)domain.len,
+    };
+    memcpy(ret_facts->domain, domain.data, domain.len);
+    put_reason(hit, rule, ret_facts->order.reason);
+    ret_facts->stops = (rule->actions & stops) != 0 && name_stop(hit, rule, ret_facts);
+}
+
+/* Nothing new to the provider from the source for a while, from each source of the queue, or of
+ * that mail. */
+static void stop(struct shard *shard, const struct hit_facts *facts)
+{
+    const struct conf_vmta *vmta = conf_vmta(shard->conf, facts->vmta_id);
+    struct order_facts order = facts->order;
+
+    orders_stop(shard, &order, facts->began_ns, facts->stop_ms);
+    for (uint32_t i = 0; facts->of_all_sources && vmta && i < vmta->address_count; i++) {
+        order.source = vmta->addresses[i].ip;
+        orders_stop(shard, &order, facts->began_ns, facts->stop_ms);
+    }
+}
+
+void replies_on_fired(struct shard *shard, const struct hit_facts *facts)
+{
+    struct queue *queue =
+        queues_find(shard, slice_of(facts->domain, facts->domain_len), facts->vmta_id);
+
+    if (facts->backs_off && queue)
+        modes_back_off(shard, queue, facts->backoff_ms, facts->order.reason);
+    if (facts->stops)
+        stop(shard, facts);
+}
+
+/* What the reply leaves standing beyond the queue's mode. */
+static void heed_orders(const struct hit *hit, const struct react *react)
+{
+    const struct conf_reply_rule *rules[] = {react->source_rule, react->stop_rule};
+    struct hit_facts facts;
+
+    if (rules[0] && rules[0]->scope == CONF_REPLY_OF_QUEUE)
+        disable_source(hit->shard, hit->connection, hit->queue, react, hit->verdict);
+    for (unsigned i = 0; i < 2; i++) {
+        if (!rules[i] || rules[i]->scope == CONF_REPLY_OF_QUEUE || (i == 1 && rules[0] == rules[1]))
+            continue;
+        note_hit(hit, rules[i], &facts);
+        if (facts.stops)
+            stop(hit->shard, &facts);
+    }
+}
 
 struct slice replies_host(const struct shard *shard, const struct connection *connection)
 {
@@ -78,11 +146,20 @@ static bool is_greylisting(const struct hit *hit)
                                 hit->shard->category_scratch);
 }
 
-/* The value of the rule's scope; what the message says is not known here and counts by queue. */
+/* The value of the rule's scope; mail without a job counts by its sender's domain, and a reply to
+ * no message by queue. */
 static uint64_t value_of(const struct hit *hit, const struct conf_reply_rule *rule)
 {
     const struct lane *lane = hit->connection->lane;
+    uint8_t room[AUTHOR_BYTES_MAX];
+    struct slice value;
 
+    if (is_of_message(rule) && hit->message) {
+        value = hit->message->envelope.job_id;
+        if (rule->scope == CONF_REPLY_OF_SENDER_DOMAIN || value.len == 0)
+            value = author_of(hit->message, room);
+        return hash_combine(lane->site->provider, hash_bytes(value.data, value.len));
+    }
     if (rule->scope == CONF_REPLY_OF_PROVIDER)
         return lane->site->provider;
     if (rule->scope == CONF_REPLY_OF_SOURCE_IP)
@@ -95,8 +172,7 @@ static bool fires(void *context, const struct conf_reply_rule *rule)
 {
     const struct hit *hit = context;
 
-    return !is_greylisting(hit) && triggers_hit(&hit->shard->triggers, rule, value_of(hit, rule),
-                                                io_now_ns(hit->shard->io));
+    return !is_greylisting(hit) && hits_count(hit->shard, rule, value_of(hit, rule), note_hit, hit);
 }
 
 /* One attempt more for lines that ask for a share of them. */
@@ -104,14 +180,13 @@ static void count_attempt(const struct hit *hit, const struct conf_reply_list *l
 {
     for (uint32_t i = 0; list && i < list->rule_count; i++)
         if (list->rules[i].trigger.percent > 0 && !is_greylisting(hit))
-            triggers_attempt(&hit->shard->triggers, &list->rules[i], value_of(hit, &list->rules[i]),
-                             io_now_ns(hit->shard->io));
+            hits_attempt(hit->shard, &list->rules[i], value_of(hit, &list->rules[i]));
 }
 
 struct react replies_heed(struct shard *shard, struct connection *connection, struct queue *queue,
-                          const struct verdict *verdict)
+                          const struct message *message, const struct verdict *verdict)
 {
-    struct hit hit = {shard, connection, queue, verdict};
+    struct hit hit = {shard, connection, queue, message, verdict};
     struct react react;
     struct slice host = replies_host(shard, connection);
     const struct conf_reply_rule *rule;
@@ -127,7 +202,7 @@ struct react replies_heed(struct shard *shard, struct connection *connection, st
             react_add(&react, rule, verdict, fires, &hit);
     }
     modes_on_reply(shard, queue, &react, verdict);
-    heed_orders(shard, connection, queue, &react, verdict);
+    heed_orders(&hit, &react);
     return react;
 }
 

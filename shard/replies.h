@@ -13,14 +13,19 @@
 #include "shard/policy/react.h"
 
 struct connection;
+struct hit_facts;
+struct message;
 struct queue;
 struct shard;
 
 /* The connection's MX host, empty when it is not known; valid while the connection lives. */
 struct slice replies_host(const struct shard *shard, const struct connection *connection);
-/* What the reply leads to; the mode of the queue follows at once, and so do standing orders. */
+/* What the reply leads to; the mode of the queue follows at once, and so do standing orders.
+ * message: that it was to, NULL for none. */
 struct react replies_heed(struct shard *shard, struct connection *connection, struct queue *queue,
-                          const struct verdict *verdict);
+                          const struct message *message, const struct verdict *verdict);
+/* The owner of its trigger says that a hit of this shard's completed it. */
+void replies_on_fired(struct shard *shard, const struct hit_facts *facts);
 /* The fate of the recipient that the reply was for; its attempts before this one, and its age. */
 void replies_bend_fate(struct shard *shard, struct connection *connection,
                        const struct queue *queue, const struct react *react,

@@ -128,6 +128,7 @@ struct report_status {
     X(WAIT_MEMORY, "no memory to load messages")                                                   \
     X(WAIT_DISK, "outcomes cannot be written to the log")                                          \
     X(WAIT_ORDER, "standing orders keep it from its source addresses")                             \
+    X(WAIT_MAIL_ORDER, "standing orders hold the mail of a job or of a sender's domain")           \
     X(WAIT_WARMUP, "its warm-up lets no more out for now")                                         \
     X(WAIT_HELD, "refusals for good are held, there are too many to be true")                      \
     X(WAIT_VMTA, "the virtual MTA is not in the configuration any more")                           \

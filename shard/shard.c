@@ -89,6 +89,7 @@ struct shard *shard_create(struct io *io, const struct shard_options *options)
     precache_init(shard);
     warm_init(shard);
     triggers_init(&shard->triggers);
+    hits_init(shard);
     site_init(shard);
     doubt_init(shard);
     deliver_init(shard);
@@ -112,6 +113,7 @@ void shard_destroy(struct shard *shard)
     site_fini(shard);
     ips_fini(shard);
     lease_fini(shard);
+    hits_fini(shard);
     triggers_fini(&shard->triggers);
     holds_fini(shard);
     events_fini(shard);
@@ -234,6 +236,10 @@ static void on_shard_parcel(void *context, struct parcel *parcel)
     case SHARD_ORDER_GRANT:
     case SHARD_ORDER_NEWS:
         orders_on_parcel(shard, parcel);
+        break;
+    case SHARD_HIT_TELL:
+    case SHARD_HIT_TOLD:
+        hits_on_parcel(shard, parcel);
         break;
     case SHARD_HOLD_TELL:
     case SHARD_HOLD_TOLD:

@@ -19,7 +19,7 @@
  *   replies.c  what replies lead to by the queue's list of patterns
  *   orders.c   standing orders: sources that queues and providers are kept from
  *   hold.c     refusals for good that are kept back; outlook.c: the word of the resolver
- *   triggers.c how often a reply line was hit
+ *   triggers.c how often a reply line was hit; hits.c: over all shards
  *   migrate.c  queues that go to another shard, and their recipients
  *   resolve.c  from a queue to its site: resolution; precache.c: ahead of its mail
  *   site.c     destinations, and the connections to them: opened, given to queues, ended
@@ -65,6 +65,7 @@
 #include "shard/gate.h"
 #include "shard/growth.h"
 #include "shard/heading.h"
+#include "shard/hits.h"
 #include "shard/hold.h"
 #include "shard/lease.h"
 #include "shard/limits.h"
@@ -115,6 +116,8 @@ enum shard_parcel_kind {
     SHARD_ORDER_WANT,      /* struct order_want: shard to owner */
     SHARD_ORDER_GRANT,     /* the same on its way back, answered */
     SHARD_ORDER_NEWS,      /* struct order_news: owner past all shards */
+    SHARD_HIT_TELL,        /* struct hit_parcel: shard to owner */
+    SHARD_HIT_TOLD,        /* the same on its way back */
     SHARD_HOLD_TELL,       /* struct hold_tell: shard to owner */
     SHARD_HOLD_TOLD,       /* the same on its way back */
     SHARD_COLD_ASK,        /* struct cold_ask: shard to owner */
@@ -363,6 +366,7 @@ struct queue {
     uint32_t ready_count;
     uint32_t deferred_count;
     uint32_t sending_count;
+    uint32_t held_back_count;  /* times that a message had its turn and was put off, all in all */
     uint32_t connection_count; /* serving it now */
     uint32_t address_turn;     /* round robin over the VMTA's addresses */
     uint64_t doubt_ends_ns;    /* DNS spoke against the domain: again after this is final; 0 = no */
@@ -524,6 +528,7 @@ struct delivery {
     uint32_t wide_index;
     struct rates_receipt receipt;
     struct warm_receipt warm;
+    uint32_t orders[ORDER_MAIL_KINDS]; /* whose probes it is a part of: index + 1 */
     /* From here on undefined until filled. */
     struct iovec content[MESSAGE_IOV_MAX + 1]; /* a header of its own before it */
     struct smtpc_dsn_request dsn;
@@ -667,6 +672,7 @@ struct shard {
     struct cold cold;
     struct warm warm;
     struct triggers triggers;
+    struct hits hits;
     struct list leaving;    /* queues that recipients leave, with ready ones */
     uint64_t left_deferred; /* deferred recipients of such queues */
     uint32_t left_cursor;   /* in `due`, where they are looked for */

@@ -437,7 +437,7 @@ static void on_open_failed(struct shard *shard, struct connection *connection,
     standing_set(lane, QUOTA_SLOW);
     shard->totals.connect_failures++;
     queues_note_error(shard, queue, verdict);
-    react = replies_heed(shard, connection, queue, verdict);
+    react = replies_heed(shard, connection, queue, NULL, verdict);
     switch (fate_of_session(verdict, &queue->settings)) {
     case FATE_NEXT_TARGET:
         target_mark_dead(shard, connection);

@@ -98,13 +98,13 @@ static struct trigger *touch(struct triggers *triggers, const struct conf_reply_
 }
 
 void triggers_attempt(struct triggers *triggers, const struct conf_reply_rule *rule, uint64_t value,
-                      uint64_t now_ns)
+                      uint32_t count, uint64_t now_ns)
 {
     uint64_t part_ns = rule->trigger.interval_ms * 1000000 / TRIGGER_PARTS;
     struct trigger *trigger = part_ns == 0 ? NULL : touch(triggers, rule, value, now_ns / part_ns);
 
     if (trigger)
-        trigger->attempts[trigger->newest % TRIGGER_PARTS]++;
+        trigger->attempts[trigger->newest % TRIGGER_PARTS] += count;
 }
 
 bool triggers_hit(struct triggers *triggers, const struct conf_reply_rule *rule, uint64_t value,

@@ -13,6 +13,7 @@ enum verb_argument {
     ARGUMENT_QUEUE,
     ARGUMENT_ONE_QUEUE, /* no patterns; a domain alone stands for its queue without a VMTA */
     ARGUMENT_SOURCE,    /* an address, and ARGUMENT_QUEUE */
+    ARGUMENT_NAME,      /* of a sender's domain or a job, * for all */
     ARGUMENT_BREAKER,   /* provider/NAME, sender/DOMAIN or resolver/SHARD */
     ARGUMENT_FILE,
     ARGUMENT_SETTING, /* a queue, and KEYWORD=VALUE */
@@ -506,6 +507,16 @@ static int parse_source(struct verb_request *request, const char *address, const
     return 0;
 }
 
+/* What it is the name of goes where a virtual MTA goes. */
+static int parse_name(struct verb_request *request, const char *text)
+{
+    if (text[0] == '\0' || strlen(text) >= sizeof(request->domain))
+        return E_SYNTAX;
+    strcpy(request->vmta, request->verb == VERB_ENABLE_JOB ? "job" : "sender-domain");
+    strcpy(request->domain, text);
+    return 0;
+}
+
 /* As `show orders` has it: the kind goes where a virtual MTA goes, the rest where a domain goes. */
 static int parse_breaker(struct verb_request *request, const char *text)
 {
@@ -581,6 +592,10 @@ static int take_argument(struct parse *parse, uint32_t used)
             return 0;
         return refuse(parse->error, "%s wants an address and a queue as DOMAIN/VMTA%s", row->words,
                       request->verb == VERB_ENABLE_SOURCE ? ", * for all" : "");
+    case ARGUMENT_NAME:
+        if (left == 1 && parse_name(request, text) == 0)
+            return 0;
+        return refuse(parse->error, "%s wants a name, * for all", row->words);
     case ARGUMENT_BREAKER:
         if (left == 1 && parse_breaker(request, text) == 0)
             return 0;
@@ -713,6 +728,7 @@ static void help_verb(struct help *help, const struct verb_row *row)
         [ARGUMENT_QUEUE] = " DOMAIN/VMTA",
         [ARGUMENT_ONE_QUEUE] = " DOMAIN[/VMTA]",
         [ARGUMENT_SOURCE] = " IP DOMAIN/VMTA",
+        [ARGUMENT_NAME] = " NAME",
         [ARGUMENT_BREAKER] = " KEY",
         [ARGUMENT_FILE] = " FILE",
         [ARGUMENT_SETTING] = " DOMAIN/VMTA KEYWORD=VALUE",

@@ -88,6 +88,9 @@ enum verb_option {
       "keep a queue from one of its source addresses; survives restarts")                          \
     X(VERB_ENABLE_SOURCE, "enable source", ARGUMENT_SOURCE, 0, 0,                                  \
       "let queues use it again; with */* providers too")                                           \
+    X(VERB_ENABLE_SENDER, "enable sender-domain", ARGUMENT_NAME, 0, 0,                             \
+      "end the stops that keep its mail from providers; * for all")                                \
+    X(VERB_ENABLE_JOB, "enable job", ARGUMENT_NAME, 0, 0, "the same for a job's mail")             \
     X(VERB_BREAKER_RELEASE, "breaker release", ARGUMENT_BREAKER, 0, 0,                             \
       "close a breaker, and try what waits there now")                                             \
     X(VERB_BREAKER_BOUNCE, "breaker bounce", ARGUMENT_BREAKER, 0, 0,                               \

@@ -202,6 +202,9 @@ static const char *find_conflict(const struct reading *reading)
         return "backoff-to-normal-after does nothing without mode=backoff";
     if ((reading->has_trigger || reading->has_scope) && (rule->actions & CONF_REPLY_STANDING) == 0)
         return "trigger and scope do nothing without mode=, stop or disable-source-ip";
+    if (reading->has_trigger && (rule->actions & CONF_REPLY_NORMAL) != 0 &&
+        rule->scope != CONF_REPLY_OF_QUEUE)
+        return "mode=normal with a trigger is the queue's alone";
     if (reading->is_none && rule->actions != 0)
         return "none stands alone";
     return rule->actions == 0 && !reading->is_none ? "the line asks for no action" : NULL;

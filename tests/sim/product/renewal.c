@@ -76,7 +76,9 @@ static const char *draw_replies(struct renewal *renewal, bool is_list)
         return "<smtp-pattern-list l>\n reply /^421/ mode=backoff,backoff-to-normal-after=7m\n"
                " reply /^45/ mode=backoff\n reply /^250 .*ok/ mode=normal\n"
                " reply /^42/ defer-queue\n reply /^4.[1-3]/ disable-source-ip\n"
-               " reply /^45/ stop=3m trigger=2/5m scope=source-ip\n</smtp-pattern-list>\n";
+               " reply /^45/ stop=3m trigger=2/5m scope=source-ip\n"
+               " reply /^45/ stop=2m trigger=2/2m scope=job\n"
+               " reply /^44/ stop=4m scope=sender-domain\n</smtp-pattern-list>\n";
     return rng_one_in(&renewal->rates_rng, 2)
                ? " smtp-pattern-list l\n backoff-max-smtp-out 1\n backoff-max-msg-rate 10/20s\n"
                  " backoff-max-connect-rate 4/20s\n backoff-to-normal-after 11m\n"

@@ -48,6 +48,7 @@ struct talk {
     struct io_timer timer;
     bool is_greeted;
     bool in_data;
+    bool is_marked;  /* the message */
     uint32_t number; /* of the receiver's connections */
     uint32_t taken;
     char line[LINE_BYTES]; /* waits for its time */
@@ -61,6 +62,18 @@ static void hang_up(struct talk *talk)
     free(talk);
 }
 
+static void answer_dot(struct talk *talk)
+{
+    struct receiver *receiver = talk->receiver;
+    bool is_refused = talk->is_marked && receiver->refusal;
+
+    receiver->marked_refused += is_refused;
+    receiver->marked_taken += talk->is_marked && !is_refused;
+    receiver->taken += !is_refused;
+    talk->taken += !is_refused;
+    sim_peer_printf(talk->conn, "%s\r\n", is_refused ? receiver->refusal : "250 2.0.0 taken");
+}
+
 static void answer_line(struct talk *talk)
 {
     struct slice line = slice_str(talk->line);
@@ -70,17 +83,18 @@ static void answer_line(struct talk *talk)
         talk->is_greeted = true;
         sim_peer_printf(conn, "220 receiver.test\r\n");
     } else if (talk->in_data) {
+        talk->is_marked |=
+            talk->receiver->marked && slice_equal(line, slice_str(talk->receiver->marked));
         if (!slice_equal(line, SLICE_LITERAL(".")))
             return;
         talk->in_data = false;
-        talk->receiver->taken++;
-        talk->taken++;
-        sim_peer_printf(conn, "250 2.0.0 taken\r\n");
+        answer_dot(talk);
     } else if (slice_starts_nocase(line, SLICE_LITERAL("EHLO"))) {
         talk->receiver->ready++;
         sim_peer_printf(conn, "250-receiver.test\r\n250 PIPELINING\r\n");
     } else if (slice_equal_nocase(line, SLICE_LITERAL("DATA"))) {
         talk->in_data = true;
+        talk->is_marked = false;
         sim_peer_printf(conn, "354 go on\r\n");
     } else if (slice_equal_nocase(line, SLICE_LITERAL("QUIT"))) {
         sim_peer_printf(conn, "221 2.0.0 bye\r\n");
@@ -205,7 +219,8 @@ static void on_injector_line(struct sim_peer_conn *conn, struct slice line)
         injecting->is_greeted = true;
     } else if (line.data[0] == '3') {
         injecting->replies_left--;
-        sim_peer_printf(conn, "Subject: test\r\n\r\nHello\r\n.\r\n");
+        sim_peer_printf(conn, "Subject: test\r\n%s\r\nHello\r\n.\r\n",
+                        injecting->fields ? injecting->fields : "");
     } else if (--injecting->replies_left == 0) {
         injecting->is_busy = false;
     }
@@ -258,11 +273,11 @@ void stage_raise(struct stage *stage, const char *name, const struct stage_optio
     if (asprintf(&config,
                  "host-name mta.test\nsmtp-listener 127.0.0.1:2525\n%s<spool /spool>\n</spool>\n"
                  "<source 127.0.0.1>\n always-allow-relaying yes\n suppress-local-dsn %s\n "
-                 "default-virtual-mta v\n</source>\n"
+                 "default-virtual-mta v\n%s</source>\n"
                  "<virtual-mta v>\n smtp-source-host 10.9.0.1 v.test\n%s</virtual-mta>\n"
                  "<domain *>\n%s</domain>\n",
                  lines(options->global), options->tells_senders ? "no" : "yes",
-                 lines(options->vmta), lines(options->domain)) < 0 ||
+                 lines(options->source), lines(options->vmta), lines(options->domain)) < 0 ||
         conf_load_text("sim", config, NULL, report, NULL, &stage->conf) < 0)
         abort();
     free(config);
@@ -284,6 +299,16 @@ void stage_inject(struct stage *stage, unsigned which, uint32_t first, uint32_t 
     *injecting = (struct injecting){.stage = stage, .first = first, .count = count};
     injecting->conn = sim_peer_connect(stage->injector, &here, &product);
     sim_peer_set_data(injecting->conn, injecting);
+}
+
+void stage_restart(struct stage *stage)
+{
+    struct product_setup setup = stage->product.setup;
+
+    product_crash(&stage->product, false);
+    sim_run_for(stage->world, SECOND_NS);
+    must(product_start(&stage->product, &setup) == 0);
+    sim_run_for(stage->world, SECOND_NS);
 }
 
 bool stage_strike(struct stage *stage)

@@ -32,8 +32,12 @@ struct receiver {
     uint32_t ready;    /* of which EHLO was answered */
     uint32_t open;
     uint32_t open_max;
-    uint32_t excess; /* connections beyond what a doubling allows */
-    uint64_t taken;  /* messages */
+    uint32_t excess;     /* connections beyond what a doubling allows */
+    uint64_t taken;      /* messages */
+    const char *marked;  /* a line of messages that are counted apart, NULL = none are … */
+    const char *refusal; /* … and answered so; NULL = they are taken */
+    uint64_t marked_taken;
+    uint64_t marked_refused;
 };
 
 /* One injecting connection; sends what is wanted to domains [first, first + count) in turn. */
@@ -46,7 +50,8 @@ struct injecting {
     uint32_t replies_left;
     bool is_greeted;
     bool is_busy;
-    bool is_put_off; /* by a 4xx: it sends no more */
+    bool is_put_off;    /* by a 4xx: it sends no more */
+    const char *fields; /* of each message's header, after stage_inject; NULL = none */
     struct sim_peer_conn *conn;
 };
 
@@ -54,6 +59,7 @@ struct stage_options {
     uint16_t shard_count;
     uint64_t latency_ns; /* of each way; 0 = 5 ms */
     const char *global;  /* lines of the configuration; NULL = none */
+    const char *source;  /* of the source that injectors are */
     const char *vmta;    /* of the virtual MTA */
     const char *domain;  /* of <domain *> */
     bool tells_senders;  /* of failures */
@@ -80,5 +86,7 @@ void stage_inject(struct stage *stage, unsigned which, uint32_t first, uint32_t 
 void stage_run(struct stage *stage, unsigned tenths, uint32_t first_more, uint32_t second_more);
 /* Messages that receivers [first, first + count) have. */
 uint64_t stage_taken(const struct stage *stage, unsigned first, unsigned count);
+/* The daemon crashes and comes up again; what injects must be opened anew. */
+void stage_restart(struct stage *stage);
 /* Ends it and prints its name and the verdict: true = everything held. */
 bool stage_strike(struct stage *stage);

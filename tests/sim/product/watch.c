@@ -160,8 +160,11 @@ static void judge(struct watch *watch, const struct shard *shard, const struct q
         wait->since_ns = 0;
         return;
     }
-    if (wait->since_ns == 0 || wait->generation != shard->queues.generations[queue->index])
-        *wait = (struct watch_wait){now_ns, shard->queues.generations[queue->index], 0};
+    /* Who had its turn with a message that may not go waits anew. */
+    if (wait->since_ns == 0 || wait->generation != shard->queues.generations[queue->index] ||
+        wait->held_back_count != queue->held_back_count)
+        *wait = (struct watch_wait){now_ns, shard->queues.generations[queue->index], 0,
+                                    queue->held_back_count};
     turns = turns_before(lines, queue);
     if (wait->turns < turns)
         wait->turns = turns;

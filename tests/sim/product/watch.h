@@ -34,7 +34,8 @@
 struct watch_wait {
     uint64_t since_ns; /* 0 = it does not wait */
     uint32_t generation;
-    uint32_t turns; /* of others, before its own */
+    uint32_t turns;           /* of others, before its own */
+    uint32_t held_back_count; /* of the queue */
 };
 
 #define WATCH_QUEUES_MAX 256

@@ -54,13 +54,13 @@ static void a_share_is_of_enough_attempts_of_the_span(void **state)
 
     triggers_init(&triggers);
     for (unsigned i = 0; i < 9; i++) {
-        triggers_attempt(&triggers, &share, 1, 100 * MINUTE_NS);
+        triggers_attempt(&triggers, &share, 1, 1, 100 * MINUTE_NS);
         assert_false(triggers_hit(&triggers, &share, 1, 100 * MINUTE_NS));
     }
     /* Those are over by now: 3 of 10, then 4 of 10. */
     for (unsigned i = 0; i < 10; i++) {
-        triggers_attempt(&triggers, &share, 1, 120 * MINUTE_NS);
-        triggers_attempt(&triggers, &share, 2, 120 * MINUTE_NS);
+        triggers_attempt(&triggers, &share, 1, 1, 120 * MINUTE_NS);
+        triggers_attempt(&triggers, &share, 2, 1, 120 * MINUTE_NS);
     }
     for (unsigned i = 0; i < 3; i++)
         assert_false(triggers_hit(&triggers, &share, 1, 120 * MINUTE_NS));

@@ -69,6 +69,9 @@ static const char *needed_by(enum verb verb)
     case VERB_LIST:
     case VERB_DELETE:
         return " --queue=a.example/mta1";
+    case VERB_ENABLE_SENDER:
+    case VERB_ENABLE_JOB:
+        return " a.example";
     case VERB_BREAKER_RELEASE:
     case VERB_BREAKER_BOUNCE:
     case VERB_BREAKER_RECLASSIFY:
@@ -276,6 +279,9 @@ static void mistakes_are_named(void **state)
     assert_refused("disable source 192.0.2.1 a/*", "an address and a queue");
     assert_refused("enable source 192.0.2.300 a/b", "an address and a queue");
     assert_verb("enable source 192.0.2.1 */*", VERB_ENABLE_SOURCE);
+    assert_verb("enable job *", VERB_ENABLE_JOB);
+    assert_refused("enable sender-domain", "enable sender-domain wants a name");
+    assert_refused("enable job a b", "one word too many");
     assert_verb("breaker release resolver/*", VERB_BREAKER_RELEASE);
     assert_refused("breaker release resolver", "breaker release wants");
     assert_refused("set queue a/b", "set queue wants --mode=normal|backoff");
