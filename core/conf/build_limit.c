@@ -314,10 +314,10 @@ static int add_block(struct build *build, const struct section *section)
     limit->jobs = names_of(build, limit->job_text);
     limit->users = names_of(build, limit->user_text);
     if (conf_limit_is_of_message(limit) && limit->max_smtp_out != CONF_UNLIMITED)
-        report_warning(build->report, section->file, section->line,
-                       "<limit %.*s>: max-smtp-out by job, sender-domain or user is accepted but "
-                       "has no effect yet",
-                       SHOW(section->name));
+        report_error(build->report, section->file, section->line,
+                     "<limit %.*s>: max-smtp-out cannot count by job, sender-domain or user, which "
+                     "are known only when a connection has a message; max-msg-rate can",
+                     SHOW(section->name));
     conf->limit_blocks[conf->limit_block_count++] = limit;
     return build_limit_fits(build, limit);
 }

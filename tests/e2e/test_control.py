@@ -70,6 +70,35 @@ def test_pause_holds_mail_and_survives_a_kill(world):
     assert not [queue for queue in queues(daemon) if queue['paused']]
 
 
+def test_the_mail_of_a_job_is_stopped_shown_and_let_go(world):
+    """A refusal holds that job's mail alone; the order survives a kill; its end is a verb."""
+    sink = world.sink('--rule', 'dot first=1 451 4.7.28 Unusual rate of mail')
+    daemon = world.daemon(
+        f'{{base}}<domain *>\n    smtp-hosts [{sink.address}]:2525\n    retry-after 1h\n'
+        '    smtp-pattern-list l\n</domain>\n<smtp-pattern-list l>\n'
+        '    reply /unusual rate/ stop=1h scope=job\n</smtp-pattern-list>\n'
+        '<source 127.0.0.0/8>\n    always-allow-relaying yes\n    process-x-job yes\n'
+        '    default-virtual-mta v\n</source>\n').start()
+    for rcpt, job in ('1@a.test', 'bulk'), ('2@a.test', 'bulk'), ('3@a.test', 'mail'):
+        text = b'X-Job: ' + job.encode() + b'\r\n' + TEXT
+        assert send_message(daemon.listen, 'a@sender.test', [rcpt], text)[0] == 250
+        until(lambda: daemon.ask('show', 'orders')['order'], 10, 'an order')
+    daemon.wait_for(10, delivered=1, queued_rcpts=2)
+    daemon.kill()
+    daemon.start()
+    daemon.cli('schedule', '*/*')
+    order, = daemon.ask('show', 'orders')['order']
+    assert (order['kind'], order['ip'], order['who'].split('/')[1]) == ('job-stop', '-', 'bulk')
+    assert 'Unusual rate' in order['reason'] and order['until']
+    until(lambda: 'mail of the job bulk is kept from' in daemon.cli('explain', 'a.test/v').stdout,
+          10, f'a reason, got {daemon.cli("explain", "a.test/v").stdout}')
+    assert daemon.counters()['delivered'] == 0
+    assert 'stops ended: 0' in daemon.cli('enable', 'sender-domain', '*').stdout
+    assert 'stops ended: 1' in daemon.cli('enable', 'job', 'bulk').stdout
+    daemon.cli('schedule', '*/*')
+    daemon.wait_for(10, delivered=2, queued_rcpts=0)
+
+
 def test_the_mode_of_a_queue_is_set_shown_and_survives_a_kill(world):
     """By a reply and by hand; the twins count while it lasts, wherever the queue is served."""
     sink = world.sink('--rule', 'rcpt first=1 421 4.7.0 Too many messages')

@@ -95,6 +95,23 @@ static void a_queue_has_so_many_rates(void **state)
                                           "queue ?.a.test/{default}: 11 are possible"));
 }
 
+/* Connections are opened before it is known whose mail they carry. */
+static void connections_by_message_are_refused(void **state)
+{
+    static const char *const whats[] = {"scope job\n", "scope provider,sender-domain\n",
+                                        "scope user\n", "job news*\n"};
+    struct findings findings;
+    char whole[512];
+
+    for (size_t i = 0; i < COUNT_OF(whats); i++) {
+        snprintf(whole, sizeof(whole), "host-name t.test\n<limit x>\n%smax-smtp-out 2\n</limit>\n",
+                 whats[i]);
+        refuse(whole, &findings);
+        assert_non_null(strstr(findings.text, "error test:2: <limit x>: max-smtp-out cannot count "
+                                              "by job, sender-domain or user"));
+    }
+}
+
 static void ids_last(void **state)
 {
     struct conf *before = load_with("<limit x>\nmax-smtp-out 1\n</limit>\n"
@@ -178,9 +195,13 @@ static void faults(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(blocks),   cmocka_unit_test(a_queue_has_so_many_rates),
-        cmocka_unit_test(ids_last), cmocka_unit_test(of_source),
-        cmocka_unit_test(hosts),    cmocka_unit_test(faults),
+        cmocka_unit_test(blocks),
+        cmocka_unit_test(a_queue_has_so_many_rates),
+        cmocka_unit_test(connections_by_message_are_refused),
+        cmocka_unit_test(ids_last),
+        cmocka_unit_test(of_source),
+        cmocka_unit_test(hosts),
+        cmocka_unit_test(faults),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
