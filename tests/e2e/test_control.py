@@ -84,6 +84,7 @@ def test_the_mail_of_a_job_is_stopped_shown_and_let_go(world):
         assert send_message(daemon.listen, 'a@sender.test', [rcpt], text)[0] == 250
         until(lambda: daemon.ask('show', 'orders')['order'], 10, 'an order')
     daemon.wait_for(10, delivered=1, queued_rcpts=2)
+    daemon.wait_for_rows(1)
     daemon.kill()
     daemon.start()
     daemon.cli('schedule', '*/*')
