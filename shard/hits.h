@@ -32,7 +32,8 @@ struct hit_facts {
     bool stops;               /* a stop begins … */
     uint64_t stop_ms;         /* … for so long */
     struct order_facts order; /* its kind, source and who; the reason of both */
-    bool of_all_sources;      /* it is of all sources of the virtual MTA */
+    bool of_all_sources;      /* it is of all sources of the virtual MTA … */
+    bool of_netblock;         /* … or of all of ours in the block of the source */
     uint64_t began_ns;        /* what was refused */
     uint32_t vmta_id;         /* of the queue */
     uint8_t domain_len;

@@ -66,6 +66,7 @@ static bool name_stop(const struct hit *hit, const struct conf_reply_rule *rule,
     facts->order.kind = ORDER_STOP;
     facts->order.source = lane->source;
     facts->of_all_sources = rule->scope == CONF_REPLY_OF_PROVIDER;
+    facts->of_netblock = rule->scope == CONF_REPLY_OF_NETBLOCK;
     orders_name_provider(lane->site, facts->order.who, sizeof(facts->order.who));
     return true;
 }
@@ -92,18 +93,42 @@ static void note_hit(const void *context, const struct conf_reply_rule *rule,
     ret_facts->stops = (rule->actions & stops) != 0 && name_stop(hit, rule, ret_facts);
 }
 
-/* Nothing new to the provider from the source for a while, from each source of the queue, or of
- * that mail. */
+/* What receivers take for one neighbour: an IPv4 /24, an IPv6 /64. */
+static struct ipaddr netblock_of(const struct ipaddr *ip)
+{
+    struct ipaddr block = *ip;
+    size_t kept = ip->family == IPADDR_V6 ? 8 : 3;
+
+    memset(block.bytes + kept, 0, sizeof(block.bytes) - kept);
+    return block;
+}
+
+static void stop_sources(struct shard *shard, const struct hit_facts *facts,
+                         const struct conf_vmta *vmta, const struct ipaddr *netblock)
+{
+    struct order_facts order = facts->order;
+
+    for (uint32_t i = 0; i < vmta->address_count; i++) {
+        struct ipaddr block = netblock_of(&vmta->addresses[i].ip);
+
+        order.source = vmta->addresses[i].ip;
+        if (netblock == NULL || ipaddr_equal(&block, netblock))
+            orders_stop(shard, &order, facts->began_ns, facts->stop_ms);
+    }
+}
+
+/* Nothing new to the provider from the source for a while, from each source of the queue or of the
+ * block, or of that mail. */
 static void stop(struct shard *shard, const struct hit_facts *facts)
 {
     const struct conf_vmta *vmta = conf_vmta(shard->conf, facts->vmta_id);
-    struct order_facts order = facts->order;
+    struct ipaddr block = netblock_of(&facts->order.source);
 
-    orders_stop(shard, &order, facts->began_ns, facts->stop_ms);
-    for (uint32_t i = 0; facts->of_all_sources && vmta && i < vmta->address_count; i++) {
-        order.source = vmta->addresses[i].ip;
-        orders_stop(shard, &order, facts->began_ns, facts->stop_ms);
-    }
+    orders_stop(shard, &facts->order, facts->began_ns, facts->stop_ms);
+    if (facts->of_all_sources && vmta)
+        stop_sources(shard, facts, vmta, NULL);
+    for (uint32_t i = 0; facts->of_netblock && i < conf_vmta_count(shard->conf); i++)
+        stop_sources(shard, facts, conf_vmta_at(shard->conf, i), &block);
 }
 
 void replies_on_fired(struct shard *shard, const struct hit_facts *facts)
@@ -152,6 +177,7 @@ static uint64_t value_of(const struct hit *hit, const struct conf_reply_rule *ru
 {
     const struct lane *lane = hit->connection->lane;
     uint8_t room[AUTHOR_BYTES_MAX];
+    struct ipaddr block;
     struct slice value;
 
     if (is_of_message(rule) && hit->message) {
@@ -162,6 +188,9 @@ static uint64_t value_of(const struct hit *hit, const struct conf_reply_rule *ru
     }
     if (rule->scope == CONF_REPLY_OF_PROVIDER)
         return lane->site->provider;
+    block = netblock_of(&lane->source);
+    if (rule->scope == CONF_REPLY_OF_NETBLOCK)
+        return hash_combine(lane->site->provider, ipaddr_hash(&block));
     if (rule->scope == CONF_REPLY_OF_SOURCE_IP)
         return hash_combine(lane->site->provider, ipaddr_hash(&lane->source));
     return hash_combine(hash_u64(hit->queue->name), hit->queue->vmta_id);

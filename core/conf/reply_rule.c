@@ -102,6 +102,7 @@ static const char *const scopes[CONF_REPLY_SCOPES] = {
     [CONF_REPLY_OF_SOURCE_IP] = "source-ip",
     [CONF_REPLY_OF_SENDER_DOMAIN] = "sender-domain",
     [CONF_REPLY_OF_JOB] = "job",
+    [CONF_REPLY_OF_NETBLOCK] = "netblock",
 };
 
 static bool read_scope(struct reading *reading, struct slice text)
@@ -116,7 +117,8 @@ static bool read_scope(struct reading *reading, struct slice text)
         }
     }
     return refuse(reading,
-                  "scope: \"%.*s\" is none of queue, provider, source-ip, sender-domain and job",
+                  "scope: \"%.*s\" is none of queue, provider, source-ip, netblock, sender-domain "
+                  "and job",
                   SHOW(text));
 }
 

@@ -37,6 +37,7 @@ enum conf_reply_scope {
     CONF_REPLY_OF_SOURCE_IP,
     CONF_REPLY_OF_SENDER_DOMAIN,
     CONF_REPLY_OF_JOB,
+    CONF_REPLY_OF_NETBLOCK, /* our addresses of one IPv4 /24 or IPv6 /64 */
     CONF_REPLY_SCOPES,
 };
 

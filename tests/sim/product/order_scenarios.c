@@ -130,6 +130,61 @@ static bool a_trigger_counts_over_shards(const char *name, const char *scope)
     return stage_strike(&stage);
 }
 
+static uint32_t opened_by(const struct stage *stage, unsigned source)
+{
+    uint32_t count = 0;
+
+    for (unsigned i = 0; i < DOMAINS; i++)
+        count += stage->receivers[i].opened_by[source];
+    return count;
+}
+
+/* A refusal of one address stops it, and by netblock those of its /24; another goes on. Says how
+ * many connections its neighbour had. */
+static bool an_address_is_stopped(const char *name, const char *scope, uint32_t *ret_neighbour)
+{
+    static struct stage stage;
+    char global[256];
+    const struct stage_options options = {
+        .shard_count = SHARDS,
+        .global = global,
+        .vmta = " smtp-source-host 10.9.0.2 v2.test\n smtp-source-host 10.9.1.3 v3.test\n",
+        .domain = " retry-after 1m\n max-msg-per-connection 2\n",
+    };
+    uint32_t refused, others;
+
+    snprintf(global, sizeof(global),
+             "<provider p>\n mx .test\n reply /4.7.28/ stop=10m scope=%s\n</provider>\n", scope);
+    stage_raise(&stage, name, &options);
+    for (unsigned i = 0; i < DOMAINS; i++) {
+        stage_add_receiver(&stage, i, KIND_SERVES, 20);
+        stage.receivers[i].marked = "Subject: test";
+        stage.receivers[i].refused_source = 1;
+    }
+    refuse(&stage, "451 4.7.28 an unusual rate of mail from your netblock");
+    stage_inject(&stage, 0, 0, DOMAINS);
+    stage_run(&stage, 50, 4, 0);
+    refused = opened_by(&stage, 1);
+    others = opened_by(&stage, 3);
+    *ret_neighbour = opened_by(&stage, 2);
+    stage_run(&stage, 600, 4, 0);
+    *ret_neighbour = opened_by(&stage, 2) - *ret_neighbour;
+    stage_check(&stage, refused > 0 && opened_by(&stage, 1) == refused, "who is refused rests");
+    stage_check(&stage, opened_by(&stage, 3) > others + 100, "another goes on");
+    stage_check(&stage, stage_taken(&stage, 0, DOMAINS) >= 2580, "for all of the mail");
+    return stage_strike(&stage);
+}
+
+static bool a_netblock_is_stopped(void)
+{
+    uint32_t alone, together;
+    bool ok = an_address_is_stopped("an address is stopped", "source-ip", &alone);
+
+    ok &= an_address_is_stopped("a netblock is stopped", "netblock", &together);
+    printf("    its neighbour opened %u connections, and %u\n", alone, together);
+    return ok && alone > 100 && together == 0;
+}
+
 int main(void)
 {
     bool ok = true;
@@ -140,5 +195,6 @@ int main(void)
     ok &= mail_is_stopped("a job is stopped", "reply /4.7.28/ stop=10m scope=job");
     ok &= a_trigger_counts_over_shards("a job's refusals are counted", "job");
     ok &= a_trigger_counts_over_shards("a provider's refusals are counted", "provider");
+    ok &= a_netblock_is_stopped();
     return ok ? 0 : 1;
 }

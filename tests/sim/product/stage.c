@@ -49,6 +49,7 @@ struct talk {
     bool is_greeted;
     bool in_data;
     bool is_marked;  /* the message */
+    uint8_t source;  /* the last octet of the client\'s address */
     uint32_t number; /* of the receiver's connections */
     uint32_t taken;
     char line[LINE_BYTES]; /* waits for its time */
@@ -65,7 +66,8 @@ static void hang_up(struct talk *talk)
 static void answer_dot(struct talk *talk)
 {
     struct receiver *receiver = talk->receiver;
-    bool is_refused = talk->is_marked && receiver->refusal;
+    bool is_refused = talk->is_marked && receiver->refusal &&
+                      (receiver->refused_source == 0 || receiver->refused_source == talk->source);
 
     receiver->marked_refused += is_refused;
     receiver->marked_taken += talk->is_marked && !is_refused;
@@ -136,7 +138,11 @@ static void on_open(struct sim_peer_conn *conn)
 {
     struct receiver *receiver = sim_peer_context(sim_peer_of(conn));
     struct talk *talk = calloc(1, sizeof(*talk));
+    struct ipaddr_port client;
 
+    io_peer_address(sim_peer_io(sim_peer_of(conn)), sim_peer_fd(conn), &client);
+    talk->source = client.ip.bytes[3] % STAGE_SOURCES_MAX;
+    receiver->opened_by[talk->source]++;
     receiver->opened++;
     receiver->excess += receiver->opened > 2 * receiver->ready + 1;
     if (++receiver->open > receiver->open_max)

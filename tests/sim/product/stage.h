@@ -12,6 +12,7 @@
 #define MS_NS               1000000ull
 #define SECOND_NS           1000000000ull
 #define STAGE_RECEIVERS_MAX 100
+#define STAGE_SOURCES_MAX   8
 
 enum receiver_kind {
     KIND_SERVES,
@@ -32,10 +33,12 @@ struct receiver {
     uint32_t ready;    /* of which EHLO was answered */
     uint32_t open;
     uint32_t open_max;
-    uint32_t excess;     /* connections beyond what a doubling allows */
-    uint64_t taken;      /* messages */
-    const char *marked;  /* a line of messages that are counted apart, NULL = none are … */
-    const char *refusal; /* … and answered so; NULL = they are taken */
+    uint32_t excess;        /* connections beyond what a doubling allows */
+    uint64_t taken;         /* messages */
+    const char *marked;     /* a line of messages that are counted apart, NULL = none are … */
+    const char *refusal;    /* … and answered so; NULL = they are taken */
+    uint8_t refused_source; /* only from there: the last octet of its address; 0 = from anywhere */
+    uint32_t opened_by[STAGE_SOURCES_MAX]; /* connections, by the same */
     uint64_t marked_taken;
     uint64_t marked_refused;
 };

@@ -258,6 +258,8 @@ static void replies_lead_to_rules(void **state)
         {"yahoo", "421 Max message per connection reached", 0, CONF_REPLY_OF_QUEUE, 600000},
         {"tonline", "554 IP=192.0.2.1 - None/bad reputation. (NOWL)",
          CONF_REPLY_DISABLE_SOURCE | CONF_REPLY_DEFER_RCPT, CONF_REPLY_OF_SOURCE_IP, 600000},
+        {"google", "421-4.7.28 an unusual rate of mail originating from your IP Netblock",
+         CONF_REPLY_STOP, CONF_REPLY_OF_NETBLOCK, 600000},
     };
     struct conf *conf = load("provider-pack on\n"
                              "<provider apple>\nreply /HCM1/ stop=2m scope=job\n</provider>\n");
@@ -284,7 +286,8 @@ static void replies_lead_to_rules(void **state)
     assert_null(said(conf, "apple", "550 Ip frequency limited"));
     assert_null(said(conf, "google", "250 2.0.0 OK"));
     for (int hold = 0; hold < 2; hold++) {
-        for (int scope = 0; scope < CONF_REPLY_SCOPES; scope++) {
+        /* Those that the classifier can name. */
+        for (int scope = 0; scope <= CONF_REPLY_OF_JOB; scope++) {
             const struct conf_reply_rule *rule =
                 conf_provider_reaction(conf, hold, (enum conf_reply_scope)scope);
 
@@ -419,7 +422,7 @@ static void settings_name_the_pack(void **state)
     assert_int_equal(told_of("", "provider google", "max-msg-per-connection").count, 1);
     assert_int_equal(told_of(beaten, "provider google", "max-smtp-out").count, 0);
     assert_int_equal(told_of(off, "provider google", "max-smtp-out").count, 0);
-    assert_int_equal(told_of(on, "provider google", "reply").count, 11);
+    assert_int_equal(told_of(on, "provider google", "reply").count, 12);
     assert_true(told_of(on, "provider *", "reply").count == 0);
     told = told_of("<provider google>\nmax-smtp-out 3\n</provider>\n"
                    "<domain *>\nmax-smtp-out 9\n</domain>\n",
