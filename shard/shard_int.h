@@ -58,6 +58,7 @@
 #include "shard/contexts.h"
 #include "shard/deliver.h"
 #include "shard/door.h"
+#include "shard/doubt.h"
 #include "shard/events.h"
 #include "shard/expiry.h"
 #include "shard/firsts.h"
@@ -185,13 +186,6 @@ struct route {
     uint64_t rolled_until_ns;
     struct conf_way way; /* the queue that its recipients go to: its own, or another's */
     uint16_t owner;      /* of that, as far as is known here; who gets a recipient knows better */
-};
-
-/* By which way a recipient went whose message was lost after the final dot, or was greylisted. */
-struct doubt_way {
-    struct ipaddr source;      /* IPADDR_NONE = neither */
-    struct ipaddr_port target; /* likewise when it was greylisted: any */
-    uint32_t open_count;       /* connections that were opened for its sake */
 };
 
 /*
@@ -460,17 +454,6 @@ enum local_work {
     LOCAL_DELETE,  /* by an operator */
     LOCAL_DISCARD, /* by the configuration, as fast as the rates allow */
 };
-
-/* What is remembered of a recipient that is in doubt, or greylisted. */
-struct doubt {
-    struct list link; /* in shard.doubt_list */
-    uint32_t index;
-    uint32_t queued; /* the recipient */
-    struct doubt_way way;
-};
-
-/* 72 octets each while they are used. */
-#define DOUBT_COUNT_MAX 131072
 
 /* Room for as many recipients as a transaction can have; most have one. */
 struct delivery_wide {
@@ -957,31 +940,6 @@ void ips_on_progress(struct shard *shard, struct connection *connection);
 /* It is gone; inside smtpc's on_closed. */
 void ips_on_closed(struct shard *shard, struct connection *connection);
 void ips_report(const struct shard *shard, struct report *report);
-
-/* doubt.c */
-void doubt_init(struct shard *shard);
-void doubt_fini(struct shard *shard);
-/* What the connection's receiver said of the recipient, or that it was lost: is remembered, or
- * takes the place of what was. */
-void doubt_note(struct shard *shard, uint32_t queued_index, const struct connection *connection,
-                const struct verdict *verdict);
-/* Whether it may go in a transaction that the other one leads. */
-bool doubt_goes_with(const struct shard *shard, uint32_t queued_index, uint32_t first_index);
-/* The recipient goes to another shard with what is remembered of it, or came from one. */
-struct doubt_way doubt_way_of(const struct shard *shard, uint32_t queued_index);
-void doubt_resume(struct shard *shard, uint32_t queued_index, const struct doubt_way *way);
-/* Another outcome came, or it is gone. Fine when nothing is remembered. */
-void doubt_forget(struct shard *shard, uint32_t queued_index);
-/* What is remembered of a recipient (NONE: of nobody), or NULL. */
-struct doubt *doubt_find(const struct shard *shard, uint32_t queued_index);
-/* The index of the site's address to which the queue's first ready recipient is to go first; NONE
- * when that is all the same, or cannot be had. */
-uint32_t doubt_target(const struct shard *shard, const struct queue *queue);
-/* The source that it is to come from first; NULL when that is all the same. */
-const struct ipaddr *doubt_source(const struct shard *shard, const struct queue *queue);
-/* Whether that recipient may go by this connection. */
-bool doubt_fits(const struct shard *shard, const struct queue *queue,
-                const struct connection *connection);
 
 /* explain.c */
 /* Adds the row that says why the queue waits. */
