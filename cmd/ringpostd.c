@@ -5,6 +5,7 @@
  * everything is wired.
  */
 #include "bpf/ips.h"
+#include "cmd/signers.h"
 #include "cmd/threads.h"
 #include "core/base/err.h"
 #include "core/base/log.h"
@@ -72,7 +73,8 @@ struct daemon {
     const char *config_path;
     struct conf_files *config_files; /* what conf was read from; control's when it has started */
     struct parcel close_parcel;
-    struct ips *ips; /* NULL = shards look at TCP_INFO instead */
+    struct signers *signers; /* NULL = the daemon signs by itself */
+    struct ips *ips;         /* NULL = shards look at TCP_INFO instead */
     pthread_barrier_t step;
     pthread_t committer_thread;
     struct io *committer_io;
@@ -133,6 +135,7 @@ static int create_shard(struct shard_thread *thread)
         .count = daemon->plan.count,
         .conf = daemon->conf,
         .segment_bytes = daemon->spool_options.segment_bytes,
+        .signing = signers_service(daemon->signers),
         .counts_ips = daemon->ips == NULL,
     };
     int result = io_create(&io, &thread->io);
@@ -448,6 +451,7 @@ static bool start(struct daemon *daemon, pthread_t *ret_resolver, pthread_t *ret
         .shard_count = daemon->plan.count,
         .version = RINGPOST_VERSION,
         .config_path = daemon->config_path,
+        .signing = signers_service(daemon->signers),
         .ip_source = daemon->ips ? &ip_source : NULL,
     };
 
@@ -505,13 +509,14 @@ static void apply_overrides(struct daemon *daemon)
 static int run(struct daemon *daemon)
 {
     struct io_options io = {.name = "control", .recv_buffer_count = 64};
-    pthread_t resolver, signals;
+    pthread_t resolver, signals, signing;
 
     if (io_create(&io, &daemon->control_io) < 0)
         return 1;
     apply_overrides(daemon);
     fill_spool_options(daemon);
     open_ips(daemon);
+    daemon->signers = signers_create(daemon->plan.count);
     start_threads(daemon);
     if (!start(daemon, &resolver, &signals)) {
         ips_close(daemon->ips);
@@ -520,6 +525,8 @@ static int run(struct daemon *daemon)
     /* What a reload replaces must not live on here. */
     conf_unref(daemon->conf);
     daemon->conf = NULL;
+    if (daemon->signers)
+        pthread_create(&signing, NULL, signers_run, daemon->signers);
     log_info("ringpostd %s: %u shards, ready", RINGPOST_VERSION, daemon->plan.count);
     if (daemon->foreground)
         dprintf(STDERR_FILENO, "ready\n");
@@ -527,6 +534,10 @@ static int run(struct daemon *daemon)
     io_run(daemon->control_io);
     resolver_stop(daemon->resolver);
     pthread_join(resolver, NULL);
+    if (daemon->signers) {
+        signers_stop(daemon->signers);
+        pthread_join(signing, NULL);
+    }
     step(daemon);
     for (uint16_t i = 0; i < daemon->plan.count; i++)
         pthread_join(daemon->shards[i].thread, NULL);

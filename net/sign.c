@@ -4,6 +4,7 @@
 #include "core/base/mem.h"
 #include "core/base/must.h"
 #include "core/base/text.h"
+#include "net/sign_ring.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -21,6 +22,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #define FILE_BYTES_MAX 65536
@@ -32,7 +34,10 @@
 /* Memory of BoringSSL: zeroed when it is freed. */
 struct sign_key {
     atomic_uint references;
+    _Atomic bool is_kept_here;
     enum sign_kind kind;
+    uint64_t id;
+    char *path;
     size_t signature_bytes;
     RSA *rsa;                                /* SIGN_RSA */
     uint8_t secret[ED25519_PRIVATE_KEY_LEN]; /* SIGN_ED25519: seed and public key */
@@ -84,9 +89,18 @@ static int keep_seed(const uint8_t seed[SEED_BYTES], struct sign_key **ret_key)
     struct sign_key *key = new_key(SIGN_ED25519);
 
     ED25519_keypair_from_seed(key->public_part, key->secret, seed);
+    key->id = sign_ring_key_id(slice_of(key->public_part, sizeof(key->public_part)));
     key->signature_bytes = ED25519_SIGNATURE_LEN;
     *ret_key = key;
     return 0;
+}
+
+static uint64_t rsa_id(const RSA *rsa)
+{
+    uint8_t modulus[RSA_BITS_MAX / 8];
+    size_t len = BN_bn2bin(RSA_get0_n(rsa), modulus);
+
+    return sign_ring_key_id(slice_of(modulus, len));
 }
 
 /* Takes the reference. */
@@ -106,6 +120,7 @@ static int keep_rsa(RSA *rsa, struct sign_key **ret_key, char why[SIGN_WHY_MAX])
     key = new_key(SIGN_RSA);
     key->rsa = rsa;
     key->signature_bytes = RSA_size(rsa);
+    key->id = rsa_id(rsa);
     *ret_key = key;
     return 0;
 }
@@ -257,6 +272,8 @@ int sign_key_load(const char *path, struct sign_key **ret_key, char why[SIGN_WHY
                      : sign_key_parse(slice_of(room, (size_t)len), ret_key, why);
     OPENSSL_cleanse(room, FILE_BYTES_MAX);
     mem_free(room);
+    if (result == 0)
+        (*ret_key)->path = mem_strdup(path);
     return result;
 }
 
@@ -271,6 +288,7 @@ void sign_key_unref(struct sign_key *key)
     if (key == NULL || atomic_fetch_sub_explicit(&key->references, 1, memory_order_acq_rel) > 1)
         return;
     RSA_free(key->rsa);
+    mem_free(key->path);
     OPENSSL_cleanse(key, sizeof(*key));
     OPENSSL_free(key);
 }
@@ -288,6 +306,26 @@ const char *sign_key_algorithm(const struct sign_key *key)
 size_t sign_key_bytes(const struct sign_key *key)
 {
     return key->signature_bytes;
+}
+
+uint64_t sign_key_id(const struct sign_key *key)
+{
+    return key->id;
+}
+
+const char *sign_key_path(const struct sign_key *key)
+{
+    return key->path;
+}
+
+void sign_key_keep_here(struct sign_key *key)
+{
+    atomic_store_explicit(&key->is_kept_here, true, memory_order_relaxed);
+}
+
+bool sign_key_is_kept_here(const struct sign_key *key)
+{
+    return atomic_load_explicit(&key->is_kept_here, memory_order_relaxed);
 }
 
 /* SubjectPublicKeyInfo, as the p= of RSA keys is in practice (RFC 6376 3.6.1, example in C). */
@@ -381,11 +419,10 @@ static bool is_right(const struct sign_job *job)
                       key->signature_bytes, key->rsa);
 }
 
-uint32_t sign_run(const struct sign_backend *backend, struct sign_job *jobs, uint32_t count)
+uint32_t sign_check(struct sign_job *jobs, uint32_t count)
 {
     uint32_t failed = 0;
 
-    backend->run(jobs, count);
     for (uint32_t i = 0; i < count; i++) {
         struct sign_job *job = &jobs[i];
 
@@ -396,4 +433,56 @@ uint32_t sign_run(const struct sign_backend *backend, struct sign_job *jobs, uin
         failed++;
     }
     return failed;
+}
+
+uint32_t sign_run(const struct sign_backend *backend, struct sign_job *jobs, uint32_t count)
+{
+    backend->run(jobs, count);
+    return sign_check(jobs, count);
+}
+
+/* ---- How fast ---------------------------------------------------------------------------------
+ */
+
+static struct sign_key *make_key(enum sign_kind kind)
+{
+    uint8_t seed[SEED_BYTES] = {1};
+    char why[SIGN_WHY_MAX];
+    struct sign_key *key = NULL;
+    BIGNUM *exponent = BN_new();
+    RSA *rsa = RSA_new();
+
+    if (kind == SIGN_ED25519)
+        keep_seed(seed, &key);
+    else if (exponent && rsa && BN_set_word(exponent, RSA_F4) &&
+             RSA_generate_key_ex(rsa, 2048, exponent, NULL))
+        keep_rsa(RSA_up_ref(rsa) ? rsa : NULL, &key, why);
+    RSA_free(rsa);
+    BN_free(exponent);
+    must(key != NULL);
+    return key;
+}
+
+static uint64_t own_time_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+uint32_t sign_measure(enum sign_kind kind, uint32_t span_ms)
+{
+    struct sign_job job = {.key = make_key(kind)};
+    uint64_t began_ns = own_time_ns(), spent_ns = 0;
+    uint32_t count = 0;
+
+    while (spent_ns < (uint64_t)span_ms * 1000000u) {
+        run_boringssl(&job, 1);
+        must(job.status == 0);
+        count++;
+        spent_ns = own_time_ns() - began_ns;
+    }
+    sign_key_unref((struct sign_key *)(uintptr_t)job.key);
+    return (uint32_t)(count * 1000000000ull / spent_ns);
 }

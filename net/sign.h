@@ -55,6 +55,13 @@ enum sign_kind sign_key_kind(const struct sign_key *key);
 const char *sign_key_algorithm(const struct sign_key *key);
 /* Of a signature. */
 size_t sign_key_bytes(const struct sign_key *key);
+/* Names it by its public part, see net/sign_ring.h. */
+uint64_t sign_key_id(const struct sign_key *key);
+/* The file it was loaded from, or NULL. */
+const char *sign_key_path(const struct sign_key *key);
+/* From now on no helper is asked for it. Any thread, as the question. */
+void sign_key_keep_here(struct sign_key *key);
+bool sign_key_is_kept_here(const struct sign_key *key);
 /* The value of p= in the key's record: base64 in room, NUL at its end. 0 or E_TOO_LONG. */
 int sign_key_public(const struct sign_key *key, char *room, size_t room_bytes);
 
@@ -69,6 +76,8 @@ struct sign_job {
     uint8_t digest[SIGN_DIGEST_BYTES];
     uint8_t signature[SIGN_BYTES_MAX]; /* sign_key_bytes of it */
     int status;                        /* 0; E_DAMAGED: it was wrong, and is not here */
+    void *owner;                       /* whoever asked, who may say which one */
+    uint32_t index;
 };
 
 struct sign_backend {
@@ -79,5 +88,10 @@ struct sign_backend {
 
 extern const struct sign_backend sign_boringssl;
 
+/* Verifies those that have a signature. How many have none then. */
+uint32_t sign_check(struct sign_job *jobs, uint32_t count);
+/* Signatures a second of the calling thread's processor time, with a key made for it (RSA of 2048
+ * bits): bare, without verification. Takes span_ms of processor time and what the key takes. */
+uint32_t sign_measure(enum sign_kind kind, uint32_t span_ms);
 /* Signs and verifies. How many have no signature. */
 uint32_t sign_run(const struct sign_backend *backend, struct sign_job *jobs, uint32_t count);

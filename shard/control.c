@@ -447,6 +447,7 @@ struct control *control_create(struct io *io, const struct control_options *opti
     control->shard_count = options->shard_count;
     control->started_us = io_wall_us(io);
     control->listen_fd = -1;
+    control->signing = options->signing;
     control_ips_init(control, options->ip_source);
     control_reload_init(control, options->config_path);
     for (int i = 0; i < CONTROL_CLIENTS_MAX; i++)

@@ -20,11 +20,14 @@
 
 struct control;
 
+struct sign_service;
+
 struct control_options {
     struct conf *conf; /* control takes a reference of its own */
     uint16_t shard_count;
     const char *version;     /* static storage */
     const char *config_path; /* what a reload reads; copied. NULL: there is nothing to reload */
+    const struct sign_service *signing; /* for show status; NULL = the daemon signs by itself */
     /* Where figures per source address are read, each second; copied. NULL: the shards count. */
     const struct ip_source *ip_source;
 };

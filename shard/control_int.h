@@ -340,6 +340,7 @@ struct control {
 
     struct samples samples;
     struct control_health health;
+    const struct sign_service *signing;
     struct control_ips ips;
     struct io_timer sample_timer;
     bool is_sampling;

@@ -2,6 +2,7 @@
  * counters beside it. */
 #include "core/base/err.h"
 #include "core/obs/acct_csv.h"
+#include "net/signer.h"
 #include "shard/control_int.h"
 
 #include <stdio.h>
@@ -230,6 +231,30 @@ static void put_accounting(struct control *control, json_t *data, json_t *warnin
     }
 }
 
+/* Who signs with which kind of key, and how many signatures a second of a processor each makes. */
+static void put_signing(struct control *control, json_t *data)
+{
+    static const char *const kinds[] = {[SIGN_RSA] = "rsa", [SIGN_ED25519] = "ed25519"};
+    static const char *const withs[] = {"auto", "daemon", "helper"};
+    const struct sign_service *service = control->signing;
+    json_t *signing = object_of(data, "signing");
+    uint32_t running = 0;
+
+    set(signing, "with", json_string(withs[conf_global(control->conf)->dkim_sign_with]));
+    for (uint32_t i = 0; service && i < service->helper_count; i++)
+        running += atomic_load(&service->helpers[i].life) > 0;
+    set_number(signing, "helpers", running);
+    set_number(signing, "helpersRestarted", service ? atomic_load(&service->restarts) : 0);
+    for (uint32_t i = 0; i < SIGN_RING_KINDS; i++) {
+        json_t *kind = object_of(signing, kinds[i]);
+        bool is_helped = service && running > 0 && atomic_load(&service->helps[i]);
+
+        set(kind, "backend", json_string(is_helped ? "openssl" : "boringssl"));
+        set_number(kind, "boringsslRate", service ? atomic_load(&service->daemon_rates[i]) : 0);
+        set_number(kind, "opensslRate", service ? atomic_load(&service->helper_rates[i]) : 0);
+    }
+}
+
 static void warn_of_spool(struct control *control, json_t *warnings)
 {
     char text[256];
@@ -247,6 +272,7 @@ json_t *control_status_tree(struct control *control, const struct report_status 
     put_mta(control, data);
     put_status(control, data, status);
     put_counters(control, data, status);
+    put_signing(control, data);
     put_accounting(control, data, warnings);
     set(data, "configuration", control_reload_tree(control));
     warn_of_spool(control, warnings);
@@ -318,6 +344,24 @@ static void text_accounting(const json_t *array, struct text_buffer *out)
     render_table(array, columns, sizeof(columns) / sizeof(columns[0]), out);
 }
 
+/* Nothing where no mail has been signed: no rate is known then. */
+static void text_signing(const json_t *signing, struct text_buffer *out)
+{
+    static const char *const kinds[] = {"rsa", "ed25519"};
+
+    if (number_at(signing, kinds[0], "boringsslRate") == 0)
+        return;
+    text_format(out, "\n%-12s %12s %14s %14s\n", "Signing", "backend", "boringssl/s", "openssl/s");
+    for (size_t i = 0; i < 2; i++)
+        text_format(out, "%-12s %12s %14lld %14lld\n", kinds[i],
+                    text_at(member(signing, kinds[i]), "backend"),
+                    number_at(signing, kinds[i], "boringsslRate"),
+                    number_at(signing, kinds[i], "opensslRate"));
+    text_format(out, "%-12s %12lld running, %lld restarted\n", "helpers",
+                (long long)json_integer_value(member(signing, "helpers")),
+                (long long)json_integer_value(member(signing, "helpersRestarted")));
+}
+
 static void text_directories(const json_t *array, struct text_buffer *out)
 {
     static const struct text_column columns[] = {
@@ -359,6 +403,7 @@ void control_status_text(const json_t *data, struct text_buffer *out)
     text_format(
         out, "%-14s %10lld %12lld %12lld\n", "", number_at(data, "configuration", "reloads"),
         number_at(data, "configuration", "refused"), number_at(data, "configuration", "snapshots"));
+    text_signing(member(data, "signing"), out);
     text_directories(member(member(status, "spool"), "directory"), out);
     text_accounting(member(data, "accounting"), out);
     text_format(out, "\n%-24s %20s\n", "Counter", "value");

@@ -9,9 +9,6 @@
 #define FIELDS_MAX       2048u
 #define PREFIX_BYTES_MAX 98304u
 #define IDENTITY_MAX     (ADDRESS_LOCAL_MAX + 1 + ADDRESS_HOST_MAX + 1)
-/* Signatures of a turn, in units of one Ed25519 signature; the first one is always made. */
-#define TURN_UNITS       40u
-#define RSA_2048_UNITS   20u
 #define ALERT_SPAN_NS    10000000000ull
 
 /* One signature that is to be made. */
@@ -34,7 +31,6 @@ struct sign_room {
     struct dkim_picks picks;
     char text[DKIM_TEXT_MAX];
     uint8_t prefix[PREFIX_BYTES_MAX];
-    struct sign_job jobs[INTAKE_SIGNATURES_MAX];
 };
 
 /* What is looked at while signatures are chosen. */
@@ -522,7 +518,8 @@ bool inject_sign_wait(struct intake_message *intake)
 
 /* Fills bh= and l= in, and hashes what is signed. */
 static void prepare(struct intake_signing *signing, const struct intake_signature *made,
-                    const uint8_t body_hash[SIGN_DIGEST_BYTES], struct sign_job *job, char *text)
+                    const uint8_t body_hash[SIGN_DIGEST_BYTES], char *text,
+                    uint8_t ret_digest[SIGN_DIGEST_BYTES])
 {
     struct message *message = signing->intake->message;
     struct sign_hash header = made->header;
@@ -532,26 +529,13 @@ static void prepare(struct intake_signing *signing, const struct intake_signatur
     dkim_signature_fill(&made->places, body_hash, signing->bodies[made->body_canon].octets, text);
     message_overwrite(message, made->offset, text, made->open_bytes);
     dkim_header_put(made->header_canon, slice_of(text, made->open_bytes), true, &sink);
-    sign_hash_end(&header, job->digest);
-    job->key = made->key;
+    sign_hash_end(&header, ret_digest);
 }
 
-static void write_down(struct intake_signing *signing, const struct intake_signature *made,
-                       const struct sign_job *job, struct sign_room *room)
+/* Has all signatures of a message made. */
+static void ask(struct shard *shard, struct intake_signing *signing)
 {
-    struct text text = text_in(room->text, sizeof(room->text));
-
-    dkim_signature_close(slice_of(job->signature, sign_key_bytes(job->key)), &text);
-    message_overwrite(signing->intake->message, made->offset + made->open_bytes, text.data,
-                      text.len);
-}
-
-/* Makes all signatures of a message. What it cost. */
-static uint32_t sign_message(struct shard *shard, struct intake_signing *signing)
-{
-    struct sign_room *room = shard->sign_room;
-    uint8_t hashes[2][SIGN_DIGEST_BYTES];
-    uint32_t units = 0;
+    uint8_t hashes[2][SIGN_DIGEST_BYTES], digest[SIGN_DIGEST_BYTES];
 
     for (unsigned i = 0; i < 2; i++) {
         struct dkim_sink sink = {sign_hash_put, &signing->hashes[i]};
@@ -561,40 +545,66 @@ static uint32_t sign_message(struct shard *shard, struct intake_signing *signing
         dkim_body_end(&signing->bodies[i], &sink);
         sign_hash_end(&signing->hashes[i], hashes[i]);
     }
+    signing->open = signing->count;
     for (uint32_t i = 0; i < signing->count; i++) {
         const struct intake_signature *made = &signing->at[i];
-        size_t bytes = sign_key_bytes(made->key);
 
-        prepare(signing, made, hashes[made->body_canon], &room->jobs[i], room->text);
-        /* Twice the bits, some six times the work. */
-        units += sign_key_kind(made->key) == SIGN_ED25519 ? 1u
-                 : bytes <= 256                           ? RSA_2048_UNITS
-                                                          : 6 * RSA_2048_UNITS;
+        prepare(signing, made, hashes[made->body_canon], shard->sign_room->text, digest);
+        signer_ask(shard->signer, made->key, digest, signing, i);
     }
-    if (sign_run(shard->sign_backend, room->jobs, signing->count) > 0) {
+}
+
+static void write_down(const struct intake_signing *signing, const struct sign_job *job,
+                       struct sign_room *room)
+{
+    const struct intake_signature *made = &signing->at[job->index];
+    struct text text = text_in(room->text, sizeof(room->text));
+
+    dkim_signature_close(slice_of(job->signature, sign_key_bytes(job->key)), &text);
+    message_overwrite(signing->intake->message, made->offset + made->open_bytes, text.data,
+                      text.len);
+}
+
+/* One signature is made; with the last of a message, it goes on. */
+static void on_signature(void *context, struct sign_job *job)
+{
+    struct shard *shard = context;
+    struct intake_signing *signing = job->owner;
+
+    if (job->status < 0) {
         log_error("a DKIM signature came out wrong: the machine miscalculates");
         signing->intake->failure = E_DAMAGED;
-        return units;
+    } else {
+        write_down(signing, job, shard->sign_room);
+        shard->totals.dkim_signatures++;
     }
-    for (uint32_t i = 0; i < signing->count; i++)
-        write_down(signing, &signing->at[i], &room->jobs[i], room);
-    shard->totals.dkim_signatures += signing->count;
-    return units;
+    must(signing->open > 0);
+    if (--signing->open > 0)
+        return;
+    must(shard->append_count > 0);
+    shard->append_count--;
+    inject_finish_signed(signing->intake);
 }
 
 void inject_sign_turn(struct shard *shard)
 {
-    uint32_t units = 0;
-    struct list *link;
+    if (!shard->signer)
+        return;
+    while (signer_room(shard->signer) >= INTAKE_SIGNATURES_MAX &&
+           !list_empty(&shard->signings_due)) {
+        struct list *link = list_pop_front(&shard->signings_due);
 
-    while (units < TURN_UNITS && (link = list_pop_front(&shard->signings_due)) != NULL) {
-        struct intake_signing *signing = container_of(link, struct intake_signing, link);
-
-        units += sign_message(shard, signing);
-        must(shard->append_count > 0);
-        shard->append_count--;
-        inject_finish_signed(signing->intake);
+        ask(shard, container_of(link, struct intake_signing, link));
     }
+    signer_turn(shard->signer);
+    shard->totals.dkim_signatures_helped = signer_helped_count(shard->signer);
+}
+
+bool inject_sign_is_busy(const struct shard *shard)
+{
+    return shard->signer &&
+           (signer_is_busy(shard->signer) || (signer_room(shard->signer) >= INTAKE_SIGNATURES_MAX &&
+                                              !list_empty(&shard->signings_due)));
 }
 
 void inject_sign_release(struct intake_message *intake)
@@ -603,22 +613,41 @@ void inject_sign_release(struct intake_message *intake)
 
     if (!signing)
         return;
-    must(list_empty(&signing->link));
+    must(list_empty(&signing->link) && signing->open == 0);
     for (uint32_t i = 0; i < signing->count; i++)
         sign_key_unref(signing->at[i].key);
     slab_free(&intake->shard->signings, signing->index);
     intake->signing = NULL;
 }
 
+/* From the first configuration on that has mail signed. */
+static void open_signer(struct shard *shard)
+{
+    struct sign_service *service = shard->sign_service;
+
+    if (conf_signs(shard->conf) && !shard->signer)
+        shard->signer =
+            signer_create(shard->io, service, service ? &service->helpers[shard->number] : NULL,
+                          on_signature, shard);
+}
+
+void inject_sign_adopt(struct shard *shard)
+{
+    open_signer(shard);
+    if (shard->signer)
+        signer_adopt(shard->signer, conf_global(shard->conf)->dkim_sign_with);
+}
+
 void inject_sign_init(struct shard *shard)
 {
     slab_init(&shard->signings, sizeof(struct intake_signing), shard->limits.session_count_max * 2);
     list_init(&shard->signings_due);
-    shard->sign_backend = &sign_boringssl;
+    inject_sign_adopt(shard);
 }
 
 void inject_sign_fini(struct shard *shard)
 {
+    signer_destroy(shard->signer);
     mem_free(shard->sign_room);
     slab_fini(&shard->signings);
 }

@@ -3,8 +3,8 @@
  *
  * When the header is known: whose signatures, over which fields, hashed at once, and a field for
  * each with room for what is not known yet. The body is hashed in both canonical forms that are
- * wanted as it arrives. When the message is complete it waits for its turn in a line of the shard,
- * a few signatures a turn, and then goes on to the log with its fields filled in. A message has the
+ * wanted as it arrives. When the message is complete it waits in a line of the shard until the
+ * signer takes it, and goes on to the log when its fields are filled in. A message has the
  * signatures that any of its recipients' queues wants, each once. Belongs to the shard's thread.
  */
 #pragma once
@@ -12,7 +12,7 @@
 #include "core/base/list.h"
 #include "core/mail/dkim_field.h"
 #include "core/mail/header_scan.h"
-#include "net/sign.h"
+#include "net/signer.h"
 
 #define INTAKE_SIGNATURES_MAX 8u
 
@@ -35,6 +35,7 @@ struct intake_signing {
     struct intake_message *intake;
     uint32_t index;
     uint32_t count;
+    uint32_t open; /* signatures that are being made */
     bool wants[2]; /* by enum dkim_canon */
     struct sign_hash hashes[2];
     struct dkim_body bodies[2];

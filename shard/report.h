@@ -56,6 +56,7 @@ enum report_kind {
     X(refused_messages)                                                                            \
     X(duplicate_messages)                                                                          \
     X(dkim_signatures)                                                                             \
+    X(dkim_signatures_helped)                                                                      \
     X(dkim_keys_missing)                                                                           \
     X(delivered)                                                                                   \
     X(bounced)                                                                                     \

@@ -74,6 +74,7 @@ struct shard *shard_create(struct io *io, const struct shard_options *options)
     shard->smtpc = smtpc_engine_create(io, shard->limits.connection_count_max);
     contexts_init(shard);
     door_init(shard);
+    shard->sign_service = options->signing;
     inject_init(shard);
     home_init(shard);
     compact_init(shard);
@@ -410,7 +411,7 @@ static bool shard_is_busy(struct io_actor *actor)
 {
     const struct shard *shard = container_of(actor, struct shard, actor);
 
-    return !list_empty(&shard->signings_due) || adopt_is_busy(shard) || home_is_busy(shard) ||
+    return inject_sign_is_busy(shard) || adopt_is_busy(shard) || home_is_busy(shard) ||
            migrate_is_busy(shard) || compact_is_busy(shard) || orders_is_busy(shard) ||
            outlook_is_busy(shard) || purse_is_busy(shard) || !list_empty(&shard->local_work) ||
            (!list_empty(&shard->lanes_to_serve) && !shard->is_starved);

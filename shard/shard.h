@@ -32,6 +32,7 @@
 
 struct guests;
 struct shard;
+struct sign_service;
 
 struct shard_limits {
     uint32_t message_count_max;    /* live messages at home here, hot or cold */
@@ -47,8 +48,9 @@ struct shard_options {
     uint16_t count;
     struct conf *conf; /* the shard takes a reference of its own */
     uint64_t segment_bytes;
-    bool counts_ips;            /* figures per source address by TCP_INFO, for REPORT_IPS */
-    struct shard_limits limits; /* zeros = defaults */
+    struct sign_service *signing; /* that has a helper for this shard, or NULL */
+    bool counts_ips;              /* figures per source address by TCP_INFO, for REPORT_IPS */
+    struct shard_limits limits;   /* zeros = defaults */
 };
 
 /*

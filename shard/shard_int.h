@@ -576,9 +576,10 @@ struct shard {
     struct list signings_due;
     struct slab checks;
     struct list checks_open;
-    struct sign_room *sign_room; /* NULL until something is signed */
-    const struct sign_backend *sign_backend;
-    uint64_t key_alert_ns; /* when a missing key was told last */
+    struct sign_room *sign_room; /* NULL until something is signed, as the next one */
+    struct signer *signer;
+    struct sign_service *sign_service; /* of shard_options */
+    uint64_t key_alert_ns;             /* when a missing key was told last */
     struct pickup *pickup;
     uint64_t memory_seen_ns; /* when the machine's memory was looked at last */
     uint32_t memory_percent;
@@ -748,8 +749,10 @@ static inline bool adopt_is_busy(const struct shard *shard)
 void inject_on_gate_parcel(struct shard *shard, struct gate_ask *ask);
 void inject_init(struct shard *shard);
 void inject_fini(struct shard *shard);
-/* inject_sign.c: signs what waits, as much as a turn may. */
+/* inject_sign.c: has signed what waits, as much as a turn may. */
 void inject_sign_turn(struct shard *shard);
+bool inject_sign_is_busy(const struct shard *shard);
+void inject_sign_adopt(struct shard *shard);
 /* inject_check.c: the shard stops, and nothing more is waited for. */
 void inject_check_stop(struct shard *shard);
 extern const struct intake_ops inject_intake;

@@ -177,6 +177,7 @@ struct conf_global {
     uint64_t resolver_timeout_ms;
     uint32_t edns_udp_bytes;
     uint32_t text_line_octets_max; /* text-line-max: of message data, with CRLF */
+    uint32_t dkim_sign_with;       /* enum conf_sign_with, see dkim.h */
     uint32_t provider_pack;        /* enum conf_provider_pack, see provider.h */
     uint32_t provider_tier;        /* of virtual MTAs that say nothing */
     bool allow_loopback_mx;        /* allow-loopback-destinations: DNS may name loopback (tests) */

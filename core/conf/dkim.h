@@ -29,6 +29,13 @@ enum conf_dkim_missing {
     CONF_DKIM_SEND, /* unsigned */
 };
 
+/* Who makes them (dkim-sign-with). */
+enum conf_sign_with {
+    CONF_SIGN_AUTO,   /* the helper where it is the faster one */
+    CONF_SIGN_DAEMON, /* the daemon itself */
+    CONF_SIGN_HELPER, /* the helper, if there is one */
+};
+
 /* One signature; the texts live as long as the snapshot, equal ones are not one. */
 struct conf_dkim {
     uint32_t sign;            /* enum conf_dkim_sign */

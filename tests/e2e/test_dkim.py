@@ -3,11 +3,14 @@ import glob
 import json
 import os
 import random
+import signal
 import subprocess
+import threading
+import time
 
 import pytest
 from dkim_mail import Key, random_message, verdicts
-from harness import send_message, until
+from harness import Smtp, send_message, until
 from test_peers import Receiver
 
 CORPUS = os.path.join(os.path.dirname(__file__), '../../../shared/corpora/dkim/sign')
@@ -99,6 +102,7 @@ def test_vectors(world):
 # ---- The daemon ----------------------------------------------------------------------------------
 
 CONFIG = '''{{base}}
+dkim-sign-with {with_}
 {keys}
 <virtual-mta w>
     smtp-source-host {{daemon.source}} w.relay.test
@@ -120,9 +124,10 @@ CONFIG = '''{{base}}
 class Signer:
     """A daemon that signs, its receiver, and what a verifier says."""
 
-    def __init__(self, world, keys='', domain='', vmta='', source=''):
+    def __init__(self, world, keys='', domain='', vmta='', source='', with_='auto'):
         self.receiver = Receiver(world)
-        self.parts = {'keys': keys, 'domain': domain, 'vmta': vmta, 'source': source}
+        self.parts = {'keys': keys, 'domain': domain, 'vmta': vmta, 'source': source,
+                      'with_': with_}
         self.daemon = world.daemon(self.config())
         self.daemon.start()
 
@@ -142,6 +147,23 @@ class Signer:
         """What the receiver got last, of so many messages."""
         until(lambda: len(self.receiver.messages) >= count, 10, f'{count} messages')
         return self.receiver.messages[count - 1][2]
+
+
+    def status(self):
+        """What show status says of signing."""
+        return json.loads(self.daemon.cli('show', 'status', '--json').stdout)['data']['signing']
+
+    def helpers(self):
+        """Their process ids."""
+        parent, found = self.daemon.program.process.pid, []
+        for line in os.listdir('/proc'):
+            try:
+                fields = open(f'/proc/{line}/stat', encoding='ascii').read().rpartition(')')
+            except (OSError, ValueError):
+                continue
+            if fields[0].endswith('(ringpost-sign') and int(fields[2].split()[1]) == parent:
+                found.append(int(line))
+        return found
 
 
 def signature_of(content):
@@ -286,3 +308,95 @@ def test_x_dkim_headers(world):
         assert b'x-dkim' not in signer.receiver.messages[i][2]
     assert signer.send(b'x-dkim-options: nonsense\r\n' + SIMPLE)[0] == 554
     assert signer.send(b'x-dkim-options: s=c\r\nx-dkim-key: none\r\n' + SIMPLE)[0] == 554
+
+
+# ---- The helper ----------------------------------------------------------------------------------
+
+
+class Load:
+    """Sessions that send until they are told to stop, and count what was not accepted."""
+
+    def __init__(self, signer, sessions=4):
+        self.signer, self.is_over, self.refused, self.sent = signer, False, [], 0
+        self.threads = [threading.Thread(target=self.run) for _ in range(sessions)]
+        for thread in self.threads:
+            thread.start()
+
+    def run(self):
+        client = Smtp(self.signer.daemon.listen)
+        client.command('EHLO client.test')
+        while not self.is_over:
+            client.envelope('a@shop.example', ['b@one.test'])
+            reply = client.data(SIMPLE)
+            self.sent += 1
+            if reply[0] != 250:
+                self.refused.append(reply)
+            time.sleep(0.03)
+        client.close()
+
+    def stop(self):
+        self.is_over = True
+        for thread in self.threads:
+            thread.join()
+
+
+def test_helpers_that_die_or_hang_cost_no_message(world):
+    """kill -9 and SIGSTOP in the middle of load: the daemon signs meanwhile, others take their place."""
+    if not os.path.exists(world.program('ringpost-sign')):
+        pytest.skip('built without OpenSSL')
+    key = Key(world.program('ringpost'), world.path(''), '2048')
+    signer = Signer(world, f'domain-key r1,*,{key.path}', with_='helper')
+    until(lambda: signer.status()['helpers'] == 2, 20, 'two helpers')
+    load = Load(signer)
+    helped = lambda: signer.daemon.counters()['dkim_signatures_helped']  # noqa: E731
+    for blow in (signal.SIGKILL, signal.SIGSTOP):
+        before = helped()
+        until(lambda: helped() > before + 5, 10, 'signatures by the helpers')  # noqa: B023
+        restarted = signer.status()['helpersRestarted']
+        for process in signer.helpers():
+            os.kill(process, blow)
+        until(lambda: signer.status()['helpersRestarted'] == restarted + 2 and  # noqa: B023
+              signer.status()['helpers'] == 2, 30, 'two new helpers')
+    before = helped()
+    until(lambda: helped() > before + 5, 10, 'signatures by the helpers')
+    load.stop()
+    assert load.refused == []
+    signer.content(load.sent)
+    counters = signer.daemon.counters()
+    assert counters['dkim_signatures'] == load.sent > counters['dkim_signatures_helped'] > 0
+    records = {'r1._domainkey.shop.example': key.record}
+    assert len(signer.receiver.messages) == load.sent
+    assert all(verdicts(message[2], records) == [True] for message in signer.receiver.messages)
+    signer.reload(with_='daemon')
+    until(lambda: signer.helpers() == [], 10, 'no helpers')
+    assert signer.status()['rsa']['backend'] == 'boringssl'
+    seen = signer.daemon.program.log() + signer.daemon.cli('show', 'status').stdout
+    assert not any(secret.decode() in seen for secret in key.secrets())
+    assert signer.daemon.shutdown() == 0
+
+
+def test_the_faster_one_signs(world):
+    """By what both measured; a key file that has changed since the load is not used by the helper."""
+    if not os.path.exists(world.program('ringpost-sign')):
+        pytest.skip('built without OpenSSL')
+    first, other = (Key(world.program('ringpost'), world.path(''), '2048', name) for name in 'ab')
+    signer = Signer(world, f'domain-key r1,*,{first.path}')
+    until(lambda: signer.status()['rsa']['opensslRate'] > 1, 20, 'rates')
+    until(lambda: '; ed25519 ' in signer.daemon.program.log(), 20, 'a line of the log')
+    for kind in ('rsa', 'ed25519'):
+        status = signer.status()[kind]
+        is_faster = status['opensslRate'] * 100 > status['boringsslRate'] * 110
+        until(lambda: signer.status()[kind]['backend'] ==  # noqa: B023
+              ('openssl' if is_faster else 'boringssl'), 10, signer.status())  # noqa: B023
+    os.replace(other.path, first.path)
+    records = {'r1._domainkey.shop.example': first.record}
+    for i in range(3):
+        assert signer.send(SIMPLE)[0] == 250
+        assert verdicts(signer.content(i + 1), records) == [True]
+    assert signer.daemon.counters()['dkim_signatures_helped'] == 0
+    signer.reload()
+    for i in range(3, 30):
+        signer.send(SIMPLE)
+        assert verdicts(signer.content(i + 1), {'r1._domainkey.shop.example': other.record}) == [True]
+    helped = signer.daemon.counters()['dkim_signatures_helped']
+    assert (helped > 0) == (signer.status()['rsa']['backend'] == 'openssl')
