@@ -47,7 +47,7 @@ static void take(struct shard *shard)
     resolve_adopt(shard);
     pickup_adopt(shard->pickup);
     precache_start(shard);
-    inject_sign_adopt(shard);
+    signing_adopt(shard);
     smtpd_set_host_name(shard->smtpd, conf_global(shard->conf)->host_name);
 }
 

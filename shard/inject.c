@@ -721,7 +721,7 @@ void inject_init(struct shard *shard)
 {
     gate_init(&shard->gate);
     inject_check_init(shard);
-    inject_sign_init(shard);
+    signing_init(shard);
     login_init(shard);
     slab_init(&shard->intakes, sizeof(struct intake_message), shard->limits.session_count_max * 2);
 }
@@ -729,7 +729,7 @@ void inject_init(struct shard *shard)
 void inject_fini(struct shard *shard)
 {
     regex_scratch_free(shard->patterns_scratch);
-    inject_sign_fini(shard);
+    signing_fini(shard);
     inject_check_fini(shard);
     slab_fini(&shard->intakes);
     login_fini(shard);

@@ -54,7 +54,7 @@ struct decision {
     char job_id[JOB_ID_BYTES_MAX + 1];
     char envelope_id[ENVELOPE_ID_BYTES_MAX + 1];
     uint8_t noted[OUTCOME_HEADERS_MAX];
-    struct inject_sign_wish wish;
+    struct signing_wish wish;
     char dkim_options[SETTINGS_BYTES_MAX];
 };
 
@@ -374,8 +374,8 @@ static int take_dkim(struct decision *decision)
     if (options) {
         len = unfold(options->first.value, decision->dkim_options, sizeof(decision->dkim_options));
         why = len < 0 ? "x-dkim-options is too long or not printable"
-                      : inject_sign_wish_parse(slice_of(decision->dkim_options, (size_t)len),
-                                               &decision->wish);
+                      : signing_wish_parse(slice_of(decision->dkim_options, (size_t)len),
+                                           &decision->wish);
     }
     if (!why && key && sign_key_parse(key->first.value, &decision->wish.key, reason) < 0)
         why = "x-dkim-key holds no private key that can be used";

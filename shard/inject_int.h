@@ -105,8 +105,8 @@ struct intake_message {
     const char *user; /* who logged in, or NULL; lives as long as the process */
     struct intake_chunks chunks;
     struct intake_hold hold;
-    struct intake_signing *signing; /* NULL = it is not signed */
-    struct intake_check *check;     /* NULL = it is not checked */
+    struct signing *signing;    /* NULL = it is not signed */
+    struct intake_check *check; /* NULL = it is not checked */
     struct intake_gate gate;
     struct intake_refusal refusal; /* with the failure E_REFUSED */
     const char *listener_source;   /* valid until finish returns */

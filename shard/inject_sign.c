@@ -1,653 +1,92 @@
 #include "core/base/err.h"
-#include "core/base/log.h"
-#include "core/base/mem.h"
-#include "shard/author.h"
 #include "shard/inject_int.h"
 
-#include <stdio.h>
-
-#define FIELDS_MAX       2048u
-#define PREFIX_BYTES_MAX 98304u
-#define IDENTITY_MAX     (ADDRESS_LOCAL_MAX + 1 + ADDRESS_HOST_MAX + 1)
-#define ALERT_SPAN_NS    10000000000ull
-
-/* One signature that is to be made. */
-struct wanted {
-    struct conf_dkim dkim;
-    struct sign_key *key;
-    char selector[256];
-    char domain[ADDRESS_HOST_MAX + 1];
-    char identity[IDENTITY_MAX];
-};
-
-/* Memory for one header at a time; taken with the first message that is signed. */
-struct sign_room {
-    uint32_t wanted_count;
-    uint32_t field_count;
-    uint32_t removed_count;
-    struct wanted wanted[INTAKE_SIGNATURES_MAX];
-    const char *removed[INTAKE_SIGNATURES_MAX]; /* what queues of its recipients leave out */
-    struct dkim_field fields[FIELDS_MAX];
-    struct dkim_picks picks;
-    char text[DKIM_TEXT_MAX];
-    uint8_t prefix[PREFIX_BYTES_MAX];
-};
-
-/* What is looked at while signatures are chosen. */
-struct choice {
-    struct intake_message *intake;
-    struct sign_room *room;
-    const struct inject_sign_wish *wish;
-    char missing_domain[ADDRESS_HOST_MAX + 1]; /* for the log */
-};
-
-/* ---- The message's own wishes ---------------------------------------------------------------- */
-
-const char *inject_sign_wish_parse(struct slice options, struct inject_sign_wish *wish)
-{
-    wish->has_options = true;
-    while (options.len > 0) {
-        size_t end = slice_find(options, ';');
-        struct slice item = slice_trim(slice_of(options.data, end));
-        size_t equals = slice_find(item, '=');
-        struct slice name = slice_trim(slice_of(item.data, equals));
-        struct slice value;
-
-        options = slice_after(options, end + (end < options.len));
-        if (item.len == 0)
-            continue;
-        if (equals == item.len)
-            return "x-dkim-options is not of the form TAG=VALUE; ...";
-        value = slice_trim(slice_after(item, equals + 1));
-        if (slice_equal_nocase(name, SLICE_LITERAL("s")))
-            wish->selector = value;
-        else if (slice_equal_nocase(name, SLICE_LITERAL("d")))
-            wish->domain = value;
-        else if (slice_equal_nocase(name, SLICE_LITERAL("i")))
-            wish->identity = value;
-        else if (slice_equal_nocase(name, SLICE_LITERAL("q")))
-            wish->query = value;
-        else
-            return "x-dkim-options has a tag that is not known here (s, d, i and q are)";
-    }
-    return NULL;
-}
-
-/* ---- The fields ------------------------------------------------------------------------------ */
-
-static bool add_fields(struct sign_room *room, struct slice octets, const struct header_facts *cuts)
-{
-    struct header_walk walk;
-    struct header_field field;
-    uint32_t cut = 0;
-
-    header_walk_init(&walk, octets, true);
-    while (header_walk_next(&walk, &field)) {
-        if (cuts && cut < cuts->cut_count && cuts->cuts[cut].offset == field.offset) {
-            cut++;
-            continue;
-        }
-        if (room->field_count == FIELDS_MAX)
-            return false;
-        room->fields[room->field_count++] =
-            (struct dkim_field){field.name, slice_of(octets.data + field.offset, field.octets)};
-    }
-    return true;
-}
-
 /* Those that we put in front, and those of the message that stay. */
-static int gather_fields(struct choice *choice, struct slice held, const struct header_facts *facts)
+static int gather_fields(struct intake_message *intake, struct signing_choice *choice,
+                         struct slice held, const struct header_facts *facts)
 {
-    const struct message *message = choice->intake->message;
-    struct sign_room *room = choice->room;
+    const struct message *message = intake->message;
     uint32_t bytes = message->envelope.prefix_bytes;
+    uint8_t *prefix;
 
-    room->field_count = 0;
-    if (bytes > PREFIX_BYTES_MAX)
+    if (bytes > SIGNING_PREFIX_MAX)
         return E_TOO_LONG;
-    message_copy(message, message->envelope.encoded_bytes, room->prefix, bytes);
-    return add_fields(room, slice_of(room->prefix, bytes), NULL) &&
-                   add_fields(room, slice_of(held.data, facts->header_octets), facts)
+    prefix = signing_prefix_room(choice);
+    message_copy(message, message->envelope.encoded_bytes, prefix, bytes);
+    return signing_add_fields(choice, slice_of(prefix, bytes), NULL) &&
+                   signing_add_fields(choice, slice_of(held.data, facts->header_octets), facts)
                ? 0
                : E_TOO_LONG;
 }
 
-static struct slice value_of(const struct sign_room *room, struct slice name)
+static void on_signed(struct signing *signing)
 {
-    for (uint32_t i = 0; i < room->field_count; i++) {
-        const struct dkim_field *field = &room->fields[i];
-        size_t colon = slice_find(field->octets, ':');
+    struct intake_message *intake = signing->owner;
 
-        if (slice_equal_nocase(field->name, name))
-            return slice_after(field->octets, colon + 1);
-    }
-    return SLICE_EMPTY;
+    if (signing->is_damaged)
+        intake->failure = E_DAMAGED;
+    inject_finish_signed(intake);
 }
 
-/* ---- Identities ------------------------------------------------------------------------------ */
-
-/* "local@domain" with the domain as it stands in the DNS, "@domain" without local; false: no
- * address. */
-static bool put_identity(struct slice text, char identity[IDENTITY_MAX], struct slice *ret_domain)
+static int begin_one(struct intake_message *intake, struct signing_choice *choice)
 {
-    struct text room = text_in(identity, IDENTITY_MAX);
-    struct address address;
-    char host[ADDRESS_HOST_MAX + 1];
-    int len;
+    struct slice text;
+    int result = signing_begin(choice, intake->signing, intake->message->bytes, &text);
 
-    if (text.len > 0 && text.data[0] == '@') {
-        len = address_domain_parse(slice_after(text, 1), ADDRESS_ALLOW_UTF8, host);
-        if (len < 0)
-            return false;
-        text_put_char(&room, '@');
-        text_put(&room, slice_of(host, (size_t)len));
-    } else {
-        if (address_parse(text, ADDRESS_ALLOW_UTF8, &address) < 0 || address.is_local_only)
-            return false;
-        text_put(&room, address.local);
-        text_put_char(&room, '@');
-        text_put(&room, address_host(&address));
-        len = address.host_bytes;
-    }
-    if (room.is_cut)
-        return false;
-    text_end(&room);
-    *ret_domain = slice_of(identity + room.len - (size_t)len, (size_t)len);
-    return true;
-}
-
-static bool find_identity(const struct choice *choice, struct slice said,
-                          char identity[IDENTITY_MAX], struct slice *ret_domain)
-{
-    struct slice field = SLICE_EMPTY;
-
-    if (slice_equal_nocase(said, SLICE_LITERAL("sender-or-from")))
-        field = value_of(choice->room, SLICE_LITERAL("Sender"));
-    else if (!slice_equal_nocase(said, SLICE_LITERAL("strict-from")))
-        return put_identity(said, identity, ret_domain);
-    field = header_trim_folded(field);
-    if (field.len == 0)
-        field = header_trim_folded(value_of(choice->room, SLICE_LITERAL("From")));
-    return put_identity(header_trim_folded(author_mailbox(field)), identity, ret_domain);
-}
-
-/* ---- Keys ------------------------------------------------------------------------------------ */
-
-static void put_lower(struct slice text, char *room, size_t size)
-{
-    size_t len = text.len < size ? text.len : size - 1;
-
-    slice_lower(slice_of(text.data, len), room);
-    room[len] = '\0';
-}
-
-/* The key that the message itself brought, or one of the configuration. False when there is none.
- */
-static bool find_key(const struct choice *choice, bool is_first, struct slice identity_domain,
-                     struct wanted *wanted)
-{
-    const struct inject_sign_wish *wish = choice->wish;
-    struct slice domain = is_first && wish->domain.len > 0 ? wish->domain : identity_domain;
-    struct slice selector = is_first ? wish->selector : SLICE_EMPTY;
-    const struct conf_domain_key *key;
-
-    put_lower(domain, wanted->domain, sizeof(wanted->domain));
-    if (is_first && wish->key && selector.len > 0) {
-        wanted->key = wish->key;
-        put_lower(selector, wanted->selector, sizeof(wanted->selector));
-        return true;
-    }
-    key = conf_domain_key(choice->intake->shard->conf, choice->intake->vmta_id,
-                          slice_str(wanted->domain), wanted->dkim.algorithm, selector);
-    if (!key)
-        return false;
-    wanted->key = key->key;
-    snprintf(wanted->selector, sizeof(wanted->selector), "%s", key->selector);
-    if (!slice_equal(key->domain, SLICE_LITERAL("*")))
-        put_lower(key->domain, wanted->domain, sizeof(wanted->domain));
-    return true;
-}
-
-/* The first identity for which there is a key. */
-static bool find_signer(struct choice *choice, const struct conf_dkim *dkim, bool is_first,
-                        struct wanted *wanted)
-{
-    const struct inject_sign_wish *wish = choice->wish;
-    struct slice said[2] = {
-        is_first && wish->identity.len > 0 ? wish->identity : slice_str(dkim->identity),
-        dkim->fallback ? slice_str(dkim->fallback) : SLICE_EMPTY,
-    };
-
-    wanted->dkim = *dkim;
-    for (size_t i = 0; i < 2; i++) {
-        struct slice domain;
-
-        if (said[i].len == 0 || !find_identity(choice, said[i], wanted->identity, &domain))
-            continue;
-        if (find_key(choice, is_first, domain, wanted))
-            return true;
-        put_lower(domain, choice->missing_domain, sizeof(choice->missing_domain));
-    }
-    return false;
-}
-
-/* ---- Which signatures ------------------------------------------------------------------------ */
-
-static bool text_equal(const char *a, const char *b)
-{
-    return a == b || (a && b && strcmp(a, b) == 0);
-}
-
-static bool is_same(const struct wanted *a, const struct wanted *b)
-{
-    return a->key == b->key && strcmp(a->selector, b->selector) == 0 &&
-           strcmp(a->domain, b->domain) == 0 && strcmp(a->identity, b->identity) == 0 &&
-           a->dkim.body_canon == b->dkim.body_canon &&
-           a->dkim.header_canon == b->dkim.header_canon &&
-           text_equal(a->dkim.headers, b->dkim.headers) &&
-           text_equal(a->dkim.closed, b->dkim.closed) &&
-           text_equal(a->dkim.query_method, b->dkim.query_method) &&
-           a->dkim.expire_after_ms == b->dkim.expire_after_ms &&
-           a->dkim.add_timestamp == b->dkim.add_timestamp &&
-           a->dkim.add_body_limit == b->dkim.add_body_limit;
-}
-
-static int refuse(struct intake_message *intake, uint16_t code, const char *text)
-{
-    intake->refusal = (struct intake_refusal){text, code, 7, 0};
-    return E_REFUSED;
-}
-
-/* Never silent, and not a line for each of a million messages either. */
-static int on_missing(struct choice *choice, uint32_t missing)
-{
-    static const char *const fates[] = {[CONF_DKIM_REJECT] = "refused",
-                                        [CONF_DKIM_DEFER] = "put off",
-                                        [CONF_DKIM_SEND] = "sent without that signature"};
-    struct shard *shard = choice->intake->shard;
-    uint64_t now_ns = io_now_ns(shard->io);
-    char id[14];
-
-    shard->totals.dkim_keys_missing++;
-    if (shard->key_alert_ns == 0 || now_ns - shard->key_alert_ns >= ALERT_SPAN_NS) {
-        shard->key_alert_ns = now_ns;
-        inject_format_id(choice->intake->id, id);
-        log_error("message %s: no DKIM key to sign for %s%s; it is %s (dkim-missing-key)", id,
-                  choice->missing_domain[0] ? "the domain " : "whom it is from",
-                  choice->missing_domain, fates[missing]);
-    }
-    if (missing == CONF_DKIM_SEND)
-        return 0;
-    return missing == CONF_DKIM_REJECT
-               ? refuse(choice->intake, 550, "there is no DKIM key for the domain it is from")
-               : refuse(choice->intake, 451, "no DKIM key for the domain it is from, try later");
-}
-
-static int add_wanted(struct choice *choice, const struct conf_dkim *dkim, bool is_first,
-                      uint32_t missing)
-{
-    struct sign_room *room = choice->room;
-    struct wanted *wanted = &room->wanted[room->wanted_count];
-
-    if (dkim->sign == CONF_DKIM_NO ||
-        (dkim->sign == CONF_DKIM_IF_OPTIONS && !choice->wish->has_options))
-        return 0;
-    if (!find_signer(choice, dkim, is_first, wanted))
-        return on_missing(choice, missing);
-    for (uint32_t i = 0; i < room->wanted_count; i++) {
-        if (is_same(&room->wanted[i], wanted))
-            return 0;
-    }
-    /* The last place is for looking. */
-    if (room->wanted_count + 1 == INTAKE_SIGNATURES_MAX)
-        return refuse(choice->intake, 550,
-                      "its recipients want too many different signatures, send it in parts");
-    room->wanted_count++;
-    return 0;
-}
-
-/* Nobody's signature speaks of fields that some recipients will not see. */
-static int add_removed(struct choice *choice, const char *names)
-{
-    struct sign_room *room = choice->room;
-
-    for (uint32_t i = 0; i < room->removed_count; i++) {
-        if (text_equal(room->removed[i], names))
-            return 0;
-    }
-    if (!names)
-        return 0;
-    if (room->removed_count == INTAKE_SIGNATURES_MAX)
-        return refuse(choice->intake, 550,
-                      "its recipients' headers differ in too many ways, send it in parts");
-    room->removed[room->removed_count++] = names;
-    return 0;
-}
-
-/* What the queues of all recipients want. */
-static int choose(struct choice *choice)
-{
-    const struct intake_message *intake = choice->intake;
-    const struct conf *conf = intake->shard->conf;
-    const struct envelope *envelope = &intake->message->envelope;
-    struct slice before = SLICE_EMPTY;
-    struct envelope_rcpt rcpt;
-    struct wire_reader r;
-    int result = 0;
-
-    choice->room->wanted_count = 0;
-    choice->room->removed_count = 0;
-    wire_reader_init(&r, envelope->rcpts.data, envelope->rcpts.len);
-    while (result == 0 && envelope_rcpt_next(&r, &rcpt)) {
-        struct slice host = envelope_rcpt_host(&rcpt);
-        char domain[ADDRESS_HOST_MAX + 1];
-        struct conf_signing signing;
-        struct conf_way way;
-
-        if (slice_equal_nocase(host, before))
-            continue;
-        before = host;
-        put_lower(host, domain, sizeof(domain));
-        conf_way(conf, slice_str(domain), intake->vmta_id, 0, &way);
-        conf_signing(conf, way.domain, way.vmta_id, &signing);
-        for (unsigned i = 0; i < 2 && result == 0; i++)
-            result = add_wanted(choice, &signing.each[i], i == 0, signing.missing_key);
-        if (result == 0)
-            result = add_removed(choice, signing.removed);
-    }
-    return result;
-}
-
-/* ---- Their fields ---------------------------------------------------------------------------- */
-
-static void fill_signature(const struct choice *choice, const struct wanted *wanted,
-                           struct dkim_signature *signature)
-{
-    uint64_t now_s = choice->intake->wall_us / 1000000;
-    const struct inject_sign_wish *wish = choice->wish;
-
-    *signature = (struct dkim_signature){
-        .algorithm = sign_key_algorithm(wanted->key),
-        .header_canon = wanted->dkim.header_canon,
-        .body_canon = wanted->dkim.body_canon,
-        .domain = slice_str(wanted->domain),
-        .selector = slice_str(wanted->selector),
-        .identity = slice_str(wanted->identity),
-        .query = wish->query.len > 0         ? wish->query
-                 : wanted->dkim.query_method ? slice_str(wanted->dkim.query_method)
-                                             : SLICE_EMPTY,
-        .has_time = wanted->dkim.add_timestamp,
-        .has_length = wanted->dkim.add_body_limit,
-        .time_s = now_s,
-        .expires_s = wanted->dkim.expire_after_ms == CONF_UNLIMITED
-                         ? 0
-                         : now_s + wanted->dkim.expire_after_ms / 1000 + 1,
-        .signature_bytes = sign_key_bytes(wanted->key),
-        .picks = &choice->room->picks,
-    };
-}
-
-/* An identity of another domain than the key's is left out: it would make the signature void. */
-static const char *check(struct dkim_signature *signature)
-{
-    const char *why = dkim_signature_check(signature);
-
-    if (why && signature->identity.len > 0) {
-        signature->identity = SLICE_EMPTY;
-        why = dkim_signature_check(signature);
-    }
-    return why;
-}
-
-static int put_field(const struct choice *choice, const struct dkim_signature *signature,
-                     struct intake_signature *made)
-{
-    static const uint8_t zeros[SIGN_BYTES_MAX];
-    struct intake_message *intake = choice->intake;
-    struct text text = text_in(choice->room->text, sizeof(choice->room->text));
-    int result;
-
-    dkim_signature_open(signature, zeros, 0, &text, &made->places);
-    made->open_bytes = (uint32_t)text.len;
-    dkim_signature_close(slice_of(zeros, signature->signature_bytes), &text);
-    made->offset = intake->message->bytes;
-    if (text.is_cut)
-        return E_TOO_LONG;
-    result = inject_prefix_put(intake, text_slice(&text));
+    if (result == 0)
+        result = inject_prefix_put(intake, text);
     if (result < 0)
         return result;
     /* What is filled in later must not be on the disk by then. */
     return inject_is_chunked(intake) ? E_TOO_LONG : 0;
 }
 
-static int begin_signature(struct choice *choice, const struct wanted *wanted)
-{
-    struct intake_signing *signing = choice->intake->signing;
-    struct intake_signature *made = &signing->at[signing->count];
-    struct dkim_sink sink = {sign_hash_put, &made->header};
-    struct sign_room *room = choice->room;
-    struct dkim_signature signature;
-    const char *why;
-
-    if (!dkim_pick_usual(room->fields, room->field_count, wanted->dkim.headers, wanted->dkim.closed,
-                         &room->picks))
-        return E_TOO_LONG;
-    for (uint32_t i = 0; i < room->removed_count; i++)
-        dkim_picks_drop(&room->picks, room->removed[i]);
-    fill_signature(choice, wanted, &signature);
-    why = check(&signature);
-    if (why) {
-        log_error("DKIM for %s: %s", wanted->domain, why);
-        return refuse(choice->intake, 451, "it cannot be signed as the configuration has it");
-    }
-    made->key = sign_key_ref(wanted->key);
-    made->header_canon = (uint8_t)wanted->dkim.header_canon;
-    made->body_canon = (uint8_t)wanted->dkim.body_canon;
-    signing->count++;
-    sign_hash_init(&made->header);
-    dkim_picks_put(&room->picks, room->fields, wanted->dkim.header_canon, &sink);
-    if (!signing->wants[made->body_canon]) {
-        signing->wants[made->body_canon] = true;
-        sign_hash_init(&signing->hashes[made->body_canon]);
-        dkim_body_init(&signing->bodies[made->body_canon], wanted->dkim.body_canon, true,
-                       UINT64_MAX);
-    }
-    return put_field(choice, &signature, made);
-}
-
-static struct sign_room *take_room(struct shard *shard)
-{
-    if (!shard->sign_room)
-        shard->sign_room = mem_try_alloc(sizeof(*shard->sign_room));
-    return shard->sign_room;
-}
-
 int inject_sign_begin(struct intake_message *intake, struct slice held,
-                      const struct header_facts *facts, const struct inject_sign_wish *wish)
+                      const struct header_facts *facts, const struct signing_wish *wish)
 {
-    struct shard *shard = intake->shard;
-    struct choice choice = {.intake = intake, .wish = wish};
-    uint32_t index;
-    int result;
+    struct signing_choice choice = {.shard = intake->shard,
+                                    .vmta_id = intake->vmta_id,
+                                    .message_id = intake->id,
+                                    .wall_us = intake->wall_us,
+                                    .wish = wish};
+    int count, result;
 
-    if (!conf_signs(shard->conf))
+    if (!conf_signs(intake->shard->conf))
         return 0;
-    choice.room = take_room(shard);
-    if (!choice.room)
+    if (!signing_choice_init(&choice))
         return E_FULL;
-    result = gather_fields(&choice, held, facts);
-    if (result == 0)
-        result = choose(&choice);
-    if (result < 0 || choice.room->wanted_count == 0)
-        return result;
-    intake->signing = slab_alloc(&shard->signings, &index);
-    if (!intake->signing)
-        return E_FULL;
-    intake->signing->intake = intake;
-    intake->signing->index = index;
-    list_init(&intake->signing->link);
-    for (uint32_t i = 0; i < choice.room->wanted_count && result == 0; i++)
-        result = begin_signature(&choice, &choice.room->wanted[i]);
+    result = gather_fields(intake, &choice, held, facts);
+    count = result < 0 ? result : signing_choose(&choice, intake->message->envelope.rcpts);
+    if (count > 0) {
+        intake->signing = signing_new(intake->shard, intake->message, on_signed, intake);
+        result = intake->signing ? 0 : E_FULL;
+    } else {
+        result = count;
+    }
+    for (int i = 0; i < count && result == 0; i++)
+        result = begin_one(intake, &choice);
+    if (result == E_REFUSED)
+        intake->refusal = (struct intake_refusal){choice.refusal, choice.refusal_code, 7, 0};
     return result;
 }
 
-/* ---- The body, and the signatures ------------------------------------------------------------ */
-
 void inject_sign_body(struct intake_message *intake, const uint8_t *data, size_t len)
 {
-    struct intake_signing *signing = intake->signing;
-
-    for (unsigned i = 0; signing && i < 2; i++) {
-        struct dkim_sink sink = {sign_hash_put, &signing->hashes[i]};
-
-        if (signing->wants[i])
-            dkim_body_put(&signing->bodies[i], data, len, &sink);
-    }
+    if (intake->signing)
+        signing_body(intake->signing, data, len);
 }
 
 bool inject_sign_wait(struct intake_message *intake)
 {
-    struct intake_signing *signing = intake->signing;
-
-    if (!signing || intake->failure < 0)
+    if (!intake->signing || intake->failure < 0)
         return false;
-    intake->shard->append_count++;
-    list_push_back(&intake->shard->signings_due, &signing->link);
+    signing_make(intake->signing);
     return true;
-}
-
-/* Fills bh= and l= in, and hashes what is signed. */
-static void prepare(struct intake_signing *signing, const struct intake_signature *made,
-                    const uint8_t body_hash[SIGN_DIGEST_BYTES], char *text,
-                    uint8_t ret_digest[SIGN_DIGEST_BYTES])
-{
-    struct message *message = signing->intake->message;
-    struct sign_hash header = made->header;
-    struct dkim_sink sink = {sign_hash_put, &header};
-
-    message_copy(message, made->offset, (uint8_t *)text, made->open_bytes);
-    dkim_signature_fill(&made->places, body_hash, signing->bodies[made->body_canon].octets, text);
-    message_overwrite(message, made->offset, text, made->open_bytes);
-    dkim_header_put(made->header_canon, slice_of(text, made->open_bytes), true, &sink);
-    sign_hash_end(&header, ret_digest);
-}
-
-/* Has all signatures of a message made. */
-static void ask(struct shard *shard, struct intake_signing *signing)
-{
-    uint8_t hashes[2][SIGN_DIGEST_BYTES], digest[SIGN_DIGEST_BYTES];
-
-    for (unsigned i = 0; i < 2; i++) {
-        struct dkim_sink sink = {sign_hash_put, &signing->hashes[i]};
-
-        if (!signing->wants[i])
-            continue;
-        dkim_body_end(&signing->bodies[i], &sink);
-        sign_hash_end(&signing->hashes[i], hashes[i]);
-    }
-    signing->open = signing->count;
-    for (uint32_t i = 0; i < signing->count; i++) {
-        const struct intake_signature *made = &signing->at[i];
-
-        prepare(signing, made, hashes[made->body_canon], shard->sign_room->text, digest);
-        signer_ask(shard->signer, made->key, digest, signing, i);
-    }
-}
-
-static void write_down(const struct intake_signing *signing, const struct sign_job *job,
-                       struct sign_room *room)
-{
-    const struct intake_signature *made = &signing->at[job->index];
-    struct text text = text_in(room->text, sizeof(room->text));
-
-    dkim_signature_close(slice_of(job->signature, sign_key_bytes(job->key)), &text);
-    message_overwrite(signing->intake->message, made->offset + made->open_bytes, text.data,
-                      text.len);
-}
-
-/* One signature is made; with the last of a message, it goes on. */
-static void on_signature(void *context, struct sign_job *job)
-{
-    struct shard *shard = context;
-    struct intake_signing *signing = job->owner;
-
-    if (job->status < 0) {
-        log_error("a DKIM signature came out wrong: the machine miscalculates");
-        signing->intake->failure = E_DAMAGED;
-    } else {
-        write_down(signing, job, shard->sign_room);
-        shard->totals.dkim_signatures++;
-    }
-    must(signing->open > 0);
-    if (--signing->open > 0)
-        return;
-    must(shard->append_count > 0);
-    shard->append_count--;
-    inject_finish_signed(signing->intake);
-}
-
-void inject_sign_turn(struct shard *shard)
-{
-    if (!shard->signer)
-        return;
-    while (signer_room(shard->signer) >= INTAKE_SIGNATURES_MAX &&
-           !list_empty(&shard->signings_due)) {
-        struct list *link = list_pop_front(&shard->signings_due);
-
-        ask(shard, container_of(link, struct intake_signing, link));
-    }
-    signer_turn(shard->signer);
-    shard->totals.dkim_signatures_helped = signer_helped_count(shard->signer);
-}
-
-bool inject_sign_is_busy(const struct shard *shard)
-{
-    return shard->signer &&
-           (signer_is_busy(shard->signer) || (signer_room(shard->signer) >= INTAKE_SIGNATURES_MAX &&
-                                              !list_empty(&shard->signings_due)));
 }
 
 void inject_sign_release(struct intake_message *intake)
 {
-    struct intake_signing *signing = intake->signing;
-
-    if (!signing)
-        return;
-    must(list_empty(&signing->link) && signing->open == 0);
-    for (uint32_t i = 0; i < signing->count; i++)
-        sign_key_unref(signing->at[i].key);
-    slab_free(&intake->shard->signings, signing->index);
+    if (intake->signing)
+        signing_free(intake->signing);
     intake->signing = NULL;
-}
-
-/* From the first configuration on that has mail signed. */
-static void open_signer(struct shard *shard)
-{
-    struct sign_service *service = shard->sign_service;
-
-    if (conf_signs(shard->conf) && !shard->signer)
-        shard->signer =
-            signer_create(shard->io, service, service ? &service->helpers[shard->number] : NULL,
-                          on_signature, shard);
-}
-
-void inject_sign_adopt(struct shard *shard)
-{
-    open_signer(shard);
-    if (shard->signer)
-        signer_adopt(shard->signer, conf_global(shard->conf)->dkim_sign_with);
-}
-
-void inject_sign_init(struct shard *shard)
-{
-    slab_init(&shard->signings, sizeof(struct intake_signing), shard->limits.session_count_max * 2);
-    list_init(&shard->signings_due);
-    inject_sign_adopt(shard);
-}
-
-void inject_sign_fini(struct shard *shard)
-{
-    signer_destroy(shard->signer);
-    mem_free(shard->sign_room);
-    slab_fini(&shard->signings);
 }

@@ -64,7 +64,7 @@ static void send_digest(struct shard *shard, const struct note_digest *digest)
         .subject = slice_str(digest->subject),
         .lines = slice_of(digest->lines, digest->lines_bytes),
     };
-    struct notice_mail mail = {.sender = SLICE_EMPTY, .vmta = SLICE_EMPTY};
+    struct notice_mail mail = {.sender = SLICE_EMPTY, .vmta = SLICE_EMPTY, .is_signed = true};
     struct wire_writer w;
 
     wire_writer_init(&w, room, sizeof(room));

@@ -4,6 +4,7 @@
 #include "core/base/log.h"
 #include "core/mail/dsn.h"
 #include "core/mail/dsn_request.h"
+#include "shard/notice_sign.h"
 #include "shard/planted.h"
 #include "shard/settle.h"
 #include "shard/shard_int.h"
@@ -21,7 +22,7 @@ static void write_put_off(struct shard *shard);
 
 void notice_init(struct shard *shard)
 {
-    slab_init(&shard->notices.slab, sizeof(struct notice), 65536);
+    slab_init(&shard->notices.slab, sizeof(struct notice), NOTICES_MAX);
     list_init(&shard->notices.waiting);
     list_init(&shard->notices.unwritten);
     io_timer_init(&shard->notices.timer, on_timer);
@@ -182,6 +183,29 @@ static struct slice way_out(const struct shard *shard, struct slice vmta)
     return slice_str(conf_vmta_name(shard->conf, CONF_VMTA_DEFAULT));
 }
 
+/* Content that was written behind the envelope and the room for signatures closes up. */
+static void take_content(struct shard *shard, struct notice *notice, struct slice content,
+                         const struct dsn_facts *facts)
+{
+    struct message *message = notice->message;
+    struct message_buffer *buffer = &message->buffers[0];
+    struct envelope *envelope = &message->envelope;
+    bool has_room = content.data > buffer->data + buffer->used;
+    struct wire_writer w;
+
+    envelope->body_bytes = (uint32_t)content.len;
+    envelope->stuffed_dots = facts->stuffed_dots;
+    envelope->flags |= facts->is_8bit ? ENVELOPE_8BIT : 0;
+    envelope->prefix_bytes = has_room ? notice_sign_begin(shard, notice, content) : 0;
+    wire_writer_init(&w, buffer->data, buffer->used);
+    envelope_encode_counts(envelope, &w);
+    buffer->used += envelope->prefix_bytes;
+    if (has_room)
+        memmove(buffer->data + buffer->used, content.data, content.len);
+    buffer->used += (uint32_t)content.len;
+    message->bytes = buffer->used;
+}
+
 static void fill_envelope(struct shard *shard, const struct notice_mail *mail,
                           struct envelope *envelope)
 {
@@ -206,6 +230,7 @@ bool notice_send(struct shard *shard, const struct notice_mail *mail,
                  void *context, struct list *held)
 {
     struct message *message = message_alloc(&shard->pool);
+    uint32_t sign_room = mail->is_signed && conf_signs(shard->conf) ? NOTICE_SIGN_ROOM : 0;
     struct envelope envelope;
     struct message_buffer *buffer;
     struct dsn_facts facts = {0};
@@ -217,8 +242,9 @@ bool notice_send(struct shard *shard, const struct notice_mail *mail,
 
     fill_envelope(shard, mail, &envelope);
     notice = message ? slab_alloc(&shard->notices.slab, &index) : NULL;
-    if (!notice || message_buffer_owe(message, (uint32_t)(envelope_bytes_max(&envelope) +
-                                                          mail->content_bytes_max + 1)) < 0) {
+    if (!notice ||
+        message_buffer_owe(message, (uint32_t)(envelope_bytes_max(&envelope) + sign_room +
+                                               mail->content_bytes_max + 1)) < 0) {
         if (notice)
             slab_free(&shard->notices.slab, index);
         message_free(message);
@@ -231,25 +257,23 @@ bool notice_send(struct shard *shard, const struct notice_mail *mail,
     buffer->used = (uint32_t)wire_written(&w);
     must(envelope_decode(slice_of(buffer->data, buffer->used), &message->envelope) == 0);
     inject_format_id(envelope.message_id, id);
-    text = text_in((char *)buffer->data + buffer->used, buffer->size - buffer->used);
+    text = text_in((char *)buffer->data + buffer->used + sign_room,
+                   buffer->size - buffer->used - sign_room);
     write(context, slice_str(id), &text, &facts);
     must(!text.is_cut);
-    message->envelope.body_bytes = (uint32_t)text.len;
-    message->envelope.stuffed_dots = facts.stuffed_dots;
-    message->envelope.flags |= facts.is_8bit ? ENVELOPE_8BIT : 0;
-    wire_writer_init(&w, buffer->data, buffer->used);
-    envelope_encode_counts(&message->envelope, &w);
-    buffer->used += (uint32_t)text.len;
-    message->bytes = buffer->used;
     notice->message = message;
     notice->index = index;
+    take_content(shard, notice, text_slice(&text), &facts);
     list_init(&notice->link);
     list_init(&notice->held);
     while (held && !list_empty(held))
         list_push_back(&notice->held, list_pop_front(held));
     if (planted("shard/outcome-before-notice"))
         release(shard, &notice->held);
-    post(shard, notice);
+    if (notice->signing)
+        notice_sign_make(notice, post);
+    else
+        post(shard, notice);
     return true;
 }
 
@@ -398,6 +422,7 @@ static void send_report(struct shard *shard, const struct delivery *delivery, st
         .rcpts = slice_of(rcpt_room, wire_written(&w)),
         .rcpt_count = 1,
         .vmta = outcome.vmta,
+        .is_signed = true,
     };
     list_for_each (link, group) {
         read_outcome(link, &outcome);

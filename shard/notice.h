@@ -30,6 +30,7 @@ struct delivery;
 struct message;
 struct outcome_parcel;
 struct shard;
+struct signing;
 struct text;
 struct wire_writer;
 
@@ -47,6 +48,8 @@ struct notice {
     struct list link; /* in notices.waiting, while it cannot be appended */
     struct list held; /* outcomes, by request.link */
     struct message *message;
+    struct signing *signing; /* while its signatures are being made */
+    void (*then)(struct shard *, struct notice *);
     uint32_t index;
 };
 
@@ -65,6 +68,7 @@ struct notices {
 
 /* More than this many notices that are not durable yet: no further delivery is started. */
 #define NOTICES_OPEN_MAX 1024u
+#define NOTICES_MAX      65536u
 
 void notice_init(struct shard *shard);
 void notice_fini(struct shard *shard);
@@ -92,6 +96,7 @@ struct notice_mail {
     uint32_t rcpt_count;
     struct slice vmta;
     size_t content_bytes_max;
+    bool is_signed; /* as other mail to these recipients; not for a copy, which is signed already */
 };
 bool notice_send(struct shard *shard, const struct notice_mail *mail,
                  void (*write)(void *context, struct slice id, struct text *text,

@@ -389,7 +389,7 @@ static void shard_turn(struct io_actor *actor)
     }
     adopt_turn(shard);
     take_waiting(shard);
-    inject_sign_turn(shard);
+    signing_turn(shard);
     home_turn(shard);
     compact_turn(shard);
     queues_turn(shard);
@@ -411,7 +411,7 @@ static bool shard_is_busy(struct io_actor *actor)
 {
     const struct shard *shard = container_of(actor, struct shard, actor);
 
-    return inject_sign_is_busy(shard) || adopt_is_busy(shard) || home_is_busy(shard) ||
+    return signing_is_busy(shard) || adopt_is_busy(shard) || home_is_busy(shard) ||
            migrate_is_busy(shard) || compact_is_busy(shard) || orders_is_busy(shard) ||
            outlook_is_busy(shard) || purse_is_busy(shard) || !list_empty(&shard->local_work) ||
            (!list_empty(&shard->lanes_to_serve) && !shard->is_starved);

@@ -88,6 +88,7 @@
 #include "shard/replies.h"
 #include "shard/report.h"
 #include "shard/shard.h"
+#include "shard/signing.h"
 #include "shard/site.h"
 #include "shard/tidy.h"
 #include "shard/tls_out.h"
@@ -572,7 +573,7 @@ struct shard {
 
     struct door door;
     struct slab intakes;  /* inject.c */
-    struct slab signings; /* inject_sign.c */
+    struct slab signings; /* signing.c */
     struct list signings_due;
     struct slab checks;
     struct list checks_open;
@@ -749,10 +750,6 @@ static inline bool adopt_is_busy(const struct shard *shard)
 void inject_on_gate_parcel(struct shard *shard, struct gate_ask *ask);
 void inject_init(struct shard *shard);
 void inject_fini(struct shard *shard);
-/* inject_sign.c: has signed what waits, as much as a turn may. */
-void inject_sign_turn(struct shard *shard);
-bool inject_sign_is_busy(const struct shard *shard);
-void inject_sign_adopt(struct shard *shard);
 /* inject_check.c: the shard stops, and nothing more is waited for. */
 void inject_check_stop(struct shard *shard);
 extern const struct intake_ops inject_intake;

@@ -310,6 +310,33 @@ def test_x_dkim_headers(world):
     assert signer.send(b'x-dkim-options: s=c\r\nx-dkim-key: none\r\n' + SIMPLE)[0] == 554
 
 
+def test_notices_are_signed(world):
+    """What ringpost writes itself is signed as other mail to that domain; without a key it goes all
+    the same, and that is counted."""
+    keys = {kind: Key(world.program('ringpost'), world.path(''), kind) for kind in ('2048', 'ed25519')}
+    signer = Signer(world, f'domain-key r1,relay.test,{keys["2048"].path}\n'
+                           f'domain-key e1,relay.test,{keys["ed25519"].path}\n'
+                           f'domain-key s1,shop.example,{keys["ed25519"].path}',
+                    'dkim-missing-key send\nsecond-dkim-sign yes\n'
+                    'second-dkim-algorithm ed25519-sha256\nsecond-dkim-body-canon simple',
+                    source='suppress-local-dsn no\ndefault-virtual-mta v')
+    signer.receiver.replies['bad@one.test'] = '550 5.1.1 nobody of that name'
+    records = {'r1._domainkey.relay.test': keys['2048'].record,
+               'e1._domainkey.relay.test': keys['ed25519'].record}
+    assert signer.send(SIMPLE + b'.a line\r\n', ['bad@one.test'])[0] == 250
+    notice = signer.content(1)
+    assert b'multipart/report' in notice and b'5.1.1' in notice
+    assert signer.receiver.messages[0][:2] == ('<>', ['a@shop.example']), signer.receiver.messages
+    assert verdicts(notice, records) == [True, True], notice
+    assert verdicts(notice.replace(b'nobody of that name', b'Nobody of that name'), records) != \
+        [True, True]
+    before = signer.daemon.counters()['dkim_keys_missing']
+    signer.reload(keys=f'domain-key s1,shop.example,{keys["ed25519"].path}')
+    signer.send(SIMPLE, ['bad@one.test'])
+    assert b'DKIM-Signature' not in signer.content(2).split(b'\r\n\r\n')[0]
+    assert signer.daemon.counters()['dkim_keys_missing'] > before
+
+
 # ---- The helper ----------------------------------------------------------------------------------
 
 
