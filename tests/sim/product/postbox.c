@@ -1,6 +1,7 @@
 /* The senders' own host: takes every notice and tells the ledger whose failure it is about. */
 #include "core/base/hash.h"
 #include "tests/sim/product/remote_int.h"
+#include "tests/sim/product/signed.h"
 
 #include <stdlib.h>
 
@@ -10,6 +11,7 @@
 struct posting {
     bool in_data;
     uint64_t notice; /* hash of its Message-ID */
+    struct signed_mail mail;
     uint32_t rcpt_count;
     struct {
         uint32_t number;
@@ -22,6 +24,9 @@ static void take_line(struct remote *remote, struct posting *p, struct slice lin
     static const struct slice id = SLICE_LITERAL("Message-ID: ");
     static const struct slice rcpt = SLICE_LITERAL("Final-Recipient: rfc822; ");
 
+    if (remote->is_signed)
+        signed_mail_put(&p->mail,
+                        line.len > 0 && line.data[0] == '.' ? slice_after(line, 1) : line);
     if (slice_starts_nocase(line, id))
         p->notice = hash_bytes(line.data, line.len);
     if (!slice_starts_nocase(line, rcpt))
@@ -39,6 +44,9 @@ static void end_data(struct remote *remote, struct posting *p, struct sim_peer_c
 {
     if (p->rcpt_count == 0)
         ledger_violation(remote->ledger, 0, "a notice without recipients");
+    /* One for which there was no memory goes unsigned. */
+    if (signed_mail_says_so(&p->mail) && !signed_mail_is_good(&p->mail))
+        ledger_violation(remote->ledger, 0, "a notice whose signature is wrong");
     for (uint32_t i = 0; i < p->rcpt_count; i++)
         ledger_noticed(remote->ledger, p->rcpts[i].number, p->rcpts[i].ordinal, p->notice);
     *p = (struct posting){0};

@@ -112,6 +112,11 @@ static bool is_right(const struct dkim_field *fields, uint32_t count, struct sli
     return slice_equal(text_slice(&text), signature);
 }
 
+bool signed_mail_says_so(const struct signed_mail *mail)
+{
+    return slice_starts_nocase(slice_of(mail->header, mail->len), SLICE_LITERAL("DKIM-Signature:"));
+}
+
 bool signed_mail_is_good(struct signed_mail *mail)
 {
     struct slice header = slice_of(mail->header, mail->len), signature = SLICE_EMPTY;

@@ -29,5 +29,7 @@ struct signed_mail {
 };
 
 void signed_mail_put(struct signed_mail *mail, struct slice line);
+/* Its first field is a signature. */
+bool signed_mail_says_so(const struct signed_mail *mail);
 /* It is all here: whether it has one signature, and that is right. */
 bool signed_mail_is_good(struct signed_mail *mail);
