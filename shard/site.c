@@ -449,7 +449,7 @@ static void on_open_failed(struct shard *shard, struct connection *connection,
             target_on_refused(shard, connection, verdict);
         break;
     case FATE_NO_TLS:
-        tls_out_on_failed(shard, connection);
+        tls_out_on_failed(shard, connection, verdict);
         break;
     case FATE_REST_SOURCE:
     case FATE_CLOSE_ONLY:

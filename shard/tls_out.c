@@ -5,11 +5,11 @@
 
 #include <errno.h>
 
-/* How long the next connections do without; a stalled handshake is minutes of waiting, and each
- * look costs one. */
-#define PLAIN_MS 3600000
+/* How long the next connections do without: where a handshake stalls, each look costs minutes. */
+#define PLAIN_MS         600000
+#define PLAIN_STALLED_MS 3600000
 /* As an address that does not answer, see target.c. */
-#define SHUT_MS  300000
+#define SHUT_MS          300000
 
 enum mark_kind {
     MARK_PLAIN = 1,
@@ -171,13 +171,15 @@ int tls_out_open(struct smtpc *smtpc, void *context, const struct tls_events *ev
                 : -ENOMEM;
 }
 
-void tls_out_on_failed(struct shard *shard, const struct connection *connection)
+void tls_out_on_failed(struct shard *shard, const struct connection *connection,
+                       const struct verdict *verdict)
 {
     uint64_t now_ns = io_now_ns(shard->io), until_ns = now_ns + SHUT_MS * 1000000ull;
+    uint64_t plain_ms = verdict->flags & VERDICT_TIMED_OUT ? PLAIN_STALLED_MS : PLAIN_MS;
     uint64_t key = connection->lane->tls_key;
 
     if (connection->tls_level == SMTPC_TLS_MAY) {
-        mark(shard, &connection->target_at, key, MARK_PLAIN, now_ns + PLAIN_MS * 1000000ull);
+        mark(shard, &connection->target_at, key, MARK_PLAIN, now_ns + plain_ms * 1000000);
         return;
     }
     mark(shard, &connection->target_at, key, MARK_SHUT, until_ns);

@@ -51,7 +51,8 @@ uint8_t tls_out_level(struct shard *shard, const struct lane *lane, const struct
 int tls_out_open(struct smtpc *smtpc, void *context, const struct tls_events *events,
                  struct tls **ret_tls);
 /* The connection ended because TLS could not be begun. */
-void tls_out_on_failed(struct shard *shard, const struct connection *connection);
+void tls_out_on_failed(struct shard *shard, const struct connection *connection,
+                       const struct verdict *verdict);
 /* Whether TLS, which must be, has failed there for queues with that key. */
 bool tls_out_is_shut(const struct shard *shard, const struct ipaddr_port *at, uint64_t key);
 /* A rest begins: when it is over every address of the lane's is tried again. */
