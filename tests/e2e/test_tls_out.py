@@ -174,7 +174,7 @@ def send(daemon, *rcpts):
 
 
 def last_error(daemon, domain, words):
-    until(lambda: words in daemon.ask('explain', f'{domain}/v')['lastError'], 15,
+    until(lambda: words in daemon.ask('explain', f'{domain}/v').get('lastError', ''), 15,
           f'{words} in the last error of {domain}')
 
 
