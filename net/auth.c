@@ -12,6 +12,7 @@ static const char *const names[AUTH_MECHANISMS] = {
     [AUTH_PLAIN] = "PLAIN",
     [AUTH_LOGIN] = "LOGIN",
     [AUTH_CRAM_MD5] = "CRAM-MD5",
+    [AUTH_EXTERNAL] = "EXTERNAL",
 };
 
 const char *auth_mechanism_name(enum auth_mechanism mechanism)
@@ -112,6 +113,14 @@ static enum auth_progress hear_cram(struct auth_server *server, struct slice mes
                     slice_after(message, message.len - AUTH_DIGEST_BYTES));
 }
 
+/* RFC 4422 appendix A: who the client wants to be, or nothing. */
+static enum auth_progress hear_external(struct auth_server *server, struct slice message)
+{
+    if (slice_find(message, 0) < message.len || !keep(server->user, &server->user_bytes, message))
+        return AUTH_MALFORMED;
+    return AUTH_COMPLETE;
+}
+
 static enum auth_progress hear_decoded(struct auth_server *server, struct slice message)
 {
     switch ((enum auth_mechanism)server->mechanism) {
@@ -119,6 +128,8 @@ static enum auth_progress hear_decoded(struct auth_server *server, struct slice 
         return hear_plain(server, message);
     case AUTH_LOGIN:
         return hear_login(server, message);
+    case AUTH_EXTERNAL:
+        return hear_external(server, message);
     default:
         return hear_cram(server, message);
     }

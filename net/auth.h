@@ -1,6 +1,6 @@
 /*
- * auth: the SASL mechanisms PLAIN (RFC 4616), LOGIN and CRAM-MD5 (RFC 2195) as SMTP carries them
- * (RFC 4954), for both sides, and the arithmetic of passwords.
+ * auth: the SASL mechanisms PLAIN (RFC 4616), LOGIN, CRAM-MD5 (RFC 2195) and EXTERNAL (RFC 4422) as
+ * SMTP carries them (RFC 4954), for both sides, and the arithmetic of passwords.
  *
  * Pure functions and small states of their owners'; no I/O. What a client says is decoded and cut
  * apart here; whether it is right is the owner's to find out, with auth_is_same, auth_is_digest and
@@ -16,6 +16,7 @@ enum auth_mechanism {
     AUTH_PLAIN,
     AUTH_LOGIN,
     AUTH_CRAM_MD5,
+    AUTH_EXTERNAL, /* the server's side alone: the certificate of the connection proves it */
     AUTH_MECHANISMS,
 };
 
@@ -42,7 +43,7 @@ struct auth_server {
     uint8_t secret_bytes;
     uint8_t challenge_bytes;
     char challenge[AUTH_CHALLENGE_MAX];
-    uint8_t user[AUTH_TEXT_MAX];
+    uint8_t user[AUTH_TEXT_MAX];   /* of EXTERNAL perhaps empty: whoever's the certificate is */
     uint8_t secret[AUTH_TEXT_MAX]; /* the password; of CRAM-MD5 the digest */
 };
 

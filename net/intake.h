@@ -18,6 +18,7 @@
 #include <stdbool.h>
 
 struct intake_message; /* the taker's */
+struct tls_context;
 
 /* A reply for the client: basic code, enhanced code, text without codes. */
 struct intake_reply {
@@ -44,6 +45,15 @@ struct intake_login {
     struct slice user;      /* at most 255 octets, as the secret */
     struct slice secret;    /* the password, or the digest of CRAM-MD5 */
     struct slice challenge; /* of CRAM-MD5; empty = the secret is the password */
+    /* Of the certificate that the client has shown, SHA-256; then there is no secret, and without a
+     * user it may be any whose certificate it is. NULL = by the secret. */
+    const uint8_t *certificate;
+};
+
+/* Whether TLS can be had on a connection, and how. */
+struct intake_tls {
+    struct tls_context *context; /* for tls_open now, not to be kept; NULL = it cannot */
+    bool is_immediate;
 };
 
 /* Who it is. Pointers to settings live while the call runs. */
@@ -94,6 +104,8 @@ enum intake_note {
     INTAKE_NOTE_COMMAND, /* a line of the client, without its end */
     INTAKE_NOTE_REPLY,   /* lines of ours with their ends */
     INTAKE_NOTE_DATA,    /* octets of message data, lines cut anywhere */
+    INTAKE_NOTE_SECURED, /* version and cipher suite */
+    INTAKE_NOTE_NO_TLS,  /* why the handshake failed */
 };
 
 struct intake_ops {
@@ -108,6 +120,11 @@ struct intake_ops {
     int (*admit)(void *taker, const struct ipaddr_port *peer, const struct ipaddr_port *local,
                  const char *listener_source, const struct conf_source **ret_source,
                  uint64_t *ret_pass, struct intake_reply *ret_reply);
+    /* How TLS is spoken with who connected to `local`. NULL: it is not. */
+    void (*secure)(void *taker, const struct ipaddr_port *local, struct intake_tls *ret_tls);
+    /* The settings of a client who is nobody any more; to be copied at once. With `secure`. */
+    const struct conf_source *(*settings)(void *taker, const struct ipaddr_port *peer,
+                                          const char *listener_source);
     /* Whether these words are right. The answer comes exactly once, now or later, also when the
      * client has gone. NULL: nobody can log in. */
     void (*login)(void *taker, const struct intake_client *client, const struct intake_login *login,

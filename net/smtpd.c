@@ -294,6 +294,11 @@ static size_t on_data(struct stream *stream, const uint8_t *data, size_t len)
         used += inputs[session->state](session, data + used, len - used);
         leave_if_stopping(session);
     }
+    /* Somebody put words behind STARTTLS, before our reply to it: nobody who may (A05). */
+    if (session->state == SMTPD_SECURE && used > 0 && used < len) {
+        session->server->stats.refused_commands++;
+        smtpd_close(session);
+    }
     if (session->state == SMTPD_CLOSING)
         return len;
     session->input_held = used < len;
@@ -334,7 +339,10 @@ static void on_sent(struct stream *stream, int32_t result)
         slab_free(&session->server->buffers, session->replies_index);
         session->replies = NULL;
     }
-    resume_input(session);
+    if (session->state == SMTPD_SECURE && session->replies == NULL)
+        smtpd_secure(session);
+    else
+        resume_input(session);
 }
 
 static void on_end(struct stream *stream, int32_t reason)
@@ -376,8 +384,8 @@ static void time_out(struct smtpd_session *session)
 {
     session->server->stats.timeouts++;
     /* A client that does not read its replies gets no further one. */
-    if (session->state == SMTPD_LEAVING || session->replies_sending > 0 ||
-        !smtpd_have_reply_buffer(session)) {
+    if (session->state == SMTPD_LEAVING || session->state == SMTPD_SECURE ||
+        session->replies_sending > 0 || !smtpd_have_reply_buffer(session)) {
         smtpd_close(session);
         return;
     }
@@ -480,6 +488,7 @@ static void on_closed(struct stream *stream)
     if (session->line != NULL)
         slab_free(&server->buffers, session->line_index);
     smtpd_auth_drop(session);
+    smtpd_tls_drop(session);
     if (session->admitted) {
         if (session->source.log_connections)
             smtpd_note(session, INTAKE_NOTE_GONE, SLICE_EMPTY);
@@ -508,10 +517,13 @@ static void admit(struct smtpd_session *session, const char *source_name)
     struct smtpd *server = session->server;
     const struct conf_source *source = NULL;
     struct intake_reply reply = {0};
+    bool is_secure;
     int rc;
 
+    is_secure = smtpd_secure_at_once(session);
     session->client.source = &session->source;
     session->client.listener_source = source_name;
+    session->listener_source = source_name;
     rc = server->intake->admit(server->taker, &session->client.peer, &session->client.local,
                                source_name, &source, &session->pass, &reply);
     if (rc >= 0) {
@@ -520,10 +532,11 @@ static void admit(struct smtpd_session *session, const char *source_name)
         if (session->source.log_connections)
             smtpd_note(session, INTAKE_NOTE_CONNECTED, SLICE_EMPTY);
         server->stats.sessions_admitted++;
-        smtpd_touch(session);
+        if (session->state != SMTPD_CLOSING)
+            smtpd_touch(session);
         return;
     }
-    if (!smtpd_have_reply_buffer(session)) {
+    if (is_secure || !smtpd_have_reply_buffer(session)) {
         smtpd_close(session);
         return;
     }
@@ -665,6 +678,10 @@ void smtpd_stop(struct smtpd *server, void (*done)(void *context), void *context
     list_for_each (node, &server->sessions) {
         struct smtpd_session *session = container_of(node, struct smtpd_session, link);
 
+        if (session->state == SMTPD_SECURE) {
+            smtpd_close(session);
+            continue;
+        }
         /* Message data may still arrive in full, and is then answered. */
         if (inputs[session->state] != smtpd_command_input && session->state != SMTPD_NEW)
             continue;

@@ -1,9 +1,11 @@
 /*
- * smtpd: the SMTP server of one shard, for injection (RFC 5321, 1870, 2034, 2920, 3030, 6152,
- * 6531).
+ * smtpd: the SMTP server of one shard, for injection (RFC 5321, 1870, 2034, 2920, 3030, 3207, 6152,
+ * 6531, 8314).
  *
  * Owns the sessions of one loop; takes messages through an intake table. Offers PIPELINING, SIZE,
- * 8BITMIME, DSN, SMTPUTF8, ENHANCEDSTATUSCODES and CHUNKING. Only CRLF.CRLF ends DATA; bare CR,
+ * 8BITMIME, DSN, SMTPUTF8, ENHANCEDSTATUSCODES, CHUNKING, AUTH and STARTTLS. Nothing that was said
+ * in the clear is remembered over STARTTLS, and what came behind it in the clear ends the session
+ * (A05, A07). Only CRLF.CRLF ends DATA; bare CR,
  * bare LF and NUL in message data are refused with 554 5.6.0 or repaired, as the source says, never
  * passed on. Every failed step of a transaction but a refused recipient resets it (A12). Replies of
  * a pipelined flight leave in one send; input behind an end of data waits until that message is

@@ -9,14 +9,18 @@
 #include "core/base/text.h"
 #include "net/auth.h"
 #include "net/smtpd_int.h"
+#include "net/tls.h"
 
 _Static_assert(sizeof(struct auth_server) <= SMTPD_BUFFER_BYTES, "a login has one buffer");
 
 static unsigned mechanisms_of(const struct smtpd_session *session)
 {
     unsigned all = AUTH_BIT(AUTH_MECHANISMS) - 1;
+    uint8_t digest[TLS_DIGEST_BYTES];
     bool is_encrypted = smtpd_is_encrypted(session);
 
+    if (!is_encrypted || !tls_peer_digest(session->tls, digest))
+        all &= ~AUTH_BIT(AUTH_EXTERNAL);
     if (!session->source.offers_auth || session->server->intake->login == NULL ||
         (session->source.require_starttls_before_auth && !is_encrypted))
         return 0;
@@ -31,6 +35,8 @@ struct slice smtpd_auth_offer(const struct smtpd_session *session)
 
     if (mechanisms == 0)
         return SLICE_EMPTY;
+    if ((mechanisms & AUTH_BIT(AUTH_EXTERNAL)) != 0)
+        return SLICE_LITERAL(" PLAIN LOGIN CRAM-MD5 EXTERNAL");
     return (mechanisms & AUTH_IN_THE_CLEAR) != 0 ? SLICE_LITERAL(" PLAIN LOGIN CRAM-MD5")
                                                  : SLICE_LITERAL(" CRAM-MD5");
 }
@@ -84,12 +90,15 @@ static void on_login(void *asker, uint64_t cookie, const struct intake_identity 
 static void ask_taker(struct smtpd_session *session)
 {
     const struct smtpd *server = session->server;
+    uint8_t digest[TLS_DIGEST_BYTES];
     struct intake_login login = {
         .user = auth_server_user(session->auth),
         .secret = auth_server_secret(session->auth),
         .challenge = slice_of(session->auth->challenge, session->auth->challenge_bytes),
     };
 
+    if (session->auth->mechanism == AUTH_EXTERNAL && tls_peer_digest(session->tls, digest))
+        login.certificate = digest;
     smtpd_enter(session, SMTPD_LOGIN);
     server->intake->login(server->taker, &session->client, &login, on_login, session->server,
                           smtpd_cookie(session));
@@ -193,7 +202,9 @@ void smtpd_on_auth(struct smtpd_session *session, struct slice arguments)
     } else if (mechanism == AUTH_MECHANISMS) {
         smtpd_fail(session, SMTPD_NO_MECHANISM);
     } else if ((allowed & AUTH_BIT(mechanism)) == 0) {
-        smtpd_fail(session, SMTPD_NEEDS_TLS);
+        smtpd_fail(session, mechanism == AUTH_EXTERNAL && smtpd_is_encrypted(session)
+                                ? SMTPD_NO_MECHANISM
+                                : SMTPD_NEEDS_TLS);
     } else {
         begin(session, mechanism, slice_trim(slice_after(arguments, name.len)));
     }

@@ -231,11 +231,12 @@ static void on_ehlo(struct smtpd_session *session, struct slice arguments)
                  (unsigned long long)session->source.max_message_bytes);
     len = snprintf(
         lines, sizeof(lines),
-        "250-%.255s\r\n250-PIPELINING\r\n250-SIZE%s\r\n250-8BITMIME\r\n250-DSN\r\n%s%s%s%.*s%s"
+        "250-%.255s\r\n250-PIPELINING\r\n250-SIZE%s\r\n250-8BITMIME\r\n250-DSN\r\n%s%s%s%s%.*s%s"
         "250 ENHANCEDSTATUSCODES\r\n",
         session->server->options.host_name, size,
         session->source.allow_smtputf8 ? "250-SMTPUTF8\r\n" : "",
-        session->source.allow_chunking ? "250-CHUNKING\r\n" : "", offer.len > 0 ? "250-AUTH" : "",
+        session->source.allow_chunking ? "250-CHUNKING\r\n" : "",
+        smtpd_offers_starttls(session) ? "250-STARTTLS\r\n" : "", offer.len > 0 ? "250-AUTH" : "",
         (int)offer.len, (const char *)offer.data, offer.len > 0 ? "\r\n" : "");
     smtpd_put(session, lines, (size_t)len);
 }
@@ -552,7 +553,7 @@ static void run_line(struct smtpd_session *session, struct slice line)
         session->server->stats.refused_commands++;
         smtpd_close(session);
     } else if (slice_equal_nocase(word, SLICE_LITERAL("STARTTLS"))) {
-        smtpd_fail(session, SMTPD_NOT_OFFERED);
+        smtpd_on_starttls(session, arguments);
     } else {
         smtpd_fail(session, SMTPD_UNKNOWN);
     }

@@ -1,11 +1,13 @@
 /*
  * smtpd_int: what the parts of the SMTP server share: smtpd.c (sessions, listeners, time, replies),
- * smtpd_command.c (command lines), smtpd_data.c (DATA, BDAT and the taker's answer).
+ * smtpd_command.c (command lines), smtpd_data.c (DATA, BDAT and the taker's answer), smtpd_tls.c
+ * (STARTTLS).
  *
  *   NEW → START → READY → MAIL → RCPT → DATA → WAIT → READY
  *                             RCPT → CHUNK ⇄ CHUNKED, CHUNK → WAIT
  *   a refused BDAT: START, READY, MAIL, RCPT, CHUNKED → CHUNK (octets thrown away) → START, READY
  *   READY → AUTH ⇄ AUTH → LOGIN → READY, AUTH → READY
+ *   READY → SECURE → START by STARTTLS; NEW → SECURE → NEW where TLS comes first
  *   RSET, EHLO and every failed step → READY, with nothing left of the transaction (A12)
  *   every state → LEAVING (the last reply leaves) → CLOSING; every state → CLOSING
  */
@@ -19,11 +21,12 @@
 
 /* name, which clock runs, states that may follow */
 #define SMTPD_STATE_TABLE(X)                                                                       \
-    X(NEW, GREETING, TO(START) | TO(LEAVING))                                                      \
+    X(NEW, GREETING, TO(START) | TO(SECURE) | TO(LEAVING))                                         \
     X(START, COMMAND, TO(START) | TO(READY) | TO(CHUNK) | TO(LEAVING))                             \
-    X(READY, COMMAND, TO(READY) | TO(AUTH) | TO(MAIL) | TO(CHUNK) | TO(LEAVING))                   \
+    X(READY, COMMAND, TO(READY) | TO(AUTH) | TO(SECURE) | TO(MAIL) | TO(CHUNK) | TO(LEAVING))      \
     X(AUTH, COMMAND, TO(AUTH) | TO(LOGIN) | TO(READY) | TO(LEAVING))                               \
     X(LOGIN, NONE, TO(READY) | TO(LEAVING))                                                        \
+    X(SECURE, COMMAND, TO(NEW) | TO(START) | TO(LEAVING))                                          \
     X(MAIL, COMMAND, TO(READY) | TO(RCPT) | TO(CHUNK) | TO(LEAVING))                               \
     X(RCPT, COMMAND, TO(READY) | TO(RCPT) | TO(DATA) | TO(CHUNK) | TO(LEAVING))                    \
     X(DATA, OCTETS, TO(READY) | TO(WAIT) | TO(LEAVING))                                            \
@@ -44,6 +47,7 @@ enum smtpd_state {
 
 #define SMTPD_REPLY_TABLE(X)                                                                       \
     X(SMTPD_NO_REPLY, "")                                                                          \
+    X(SMTPD_GO_SECURE, "220 2.0.0 ready to start TLS")                                             \
     X(SMTPD_BYE, "221 2.0.0 closing connection")                                                   \
     X(SMTPD_OK, "250 2.0.0 ok")                                                                    \
     X(SMTPD_SENDER_OK, "250 2.1.0 sender ok")                                                      \
@@ -56,6 +60,7 @@ enum smtpd_state {
     X(SMTPD_TIMEOUT, "421 4.4.2 timeout, closing connection")                                      \
     X(SMTPD_TOO_MANY_ERRORS, "421 4.7.0 too many errors, closing connection")                      \
     X(SMTPD_TOO_MANY_RCPTS, "452 4.5.3 too many recipients")                                       \
+    X(SMTPD_NO_TLS, "454 4.7.0 TLS is not available now")                                          \
     X(SMTPD_UNKNOWN, "500 5.5.2 command unrecognized")                                             \
     X(SMTPD_BAD_LINE, "500 5.5.2 control character, or line without CR LF")                        \
     X(SMTPD_LINE_TOO_LONG, "500 5.5.2 line too long, closing connection")                          \
@@ -131,7 +136,9 @@ struct smtpd_session {
     uint32_t replies_sending;
     uint32_t line_index;
     uint32_t line_filled;
-    struct auth_server *auth; /* a login in the making, in a buffer of its own, or NULL */
+    struct tls *tls;             /* from the beginning of a handshake on */
+    const char *listener_source; /* as the connection came in, whoever logs in */
+    struct auth_server *auth;    /* a login in the making, in a buffer of its own, or NULL */
     uint32_t auth_index;
     struct iovec replies_iov;
     struct io_timer timer;
@@ -205,6 +212,17 @@ static inline bool smtpd_is_encrypted(const struct smtpd_session *session)
 {
     return session->client.is_secured;
 }
+
+/* smtpd_tls.c */
+/* Whether the EHLO reply offers it. */
+bool smtpd_offers_starttls(const struct smtpd_session *session);
+void smtpd_on_starttls(struct smtpd_session *session, struct slice arguments);
+/* Where TLS comes first: in NEW, to SECURE. False when it does not. */
+bool smtpd_secure_at_once(struct smtpd_session *session);
+/* The 220 has left: from here on octets are TLS's, those too that lie unread. */
+void smtpd_secure(struct smtpd_session *session);
+/* Once nothing is left of the connection. */
+void smtpd_tls_drop(struct smtpd_session *session);
 
 /* Which of all sessions this one is, for answers that come later. */
 static inline uint64_t smtpd_cookie(const struct smtpd_session *session)

@@ -131,14 +131,18 @@ static void lines_text(const json_t *data, struct text_buffer *out)
 
 static void add_line(json_t *lines, const char *mark, struct slice line)
 {
+    static const char hidden[] = " (secret)";
     size_t mark_len = strlen(mark);
+    size_t shown = conf_shown_octets(line);
     char *text;
 
     if (json_array_size(lines) >= LINES_SHOWN_MAX)
         return;
-    text = mem_alloc(mark_len + line.len + 1);
+    text = mem_alloc(mark_len + shown + sizeof(hidden));
     memcpy(text, mark, mark_len);
-    memcpy(text + mark_len, line.data, line.len);
+    memcpy(text + mark_len, line.data, shown);
+    if (shown < line.len)
+        memcpy(text + mark_len + shown, hidden, sizeof(hidden));
     json_array_append_new(lines, control_string(text));
     mem_free(text);
 }

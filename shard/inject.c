@@ -116,6 +116,32 @@ static int intake_admit(void *taker, const struct ipaddr_port *peer,
     return 0;
 }
 
+static void intake_secure(void *taker, const struct ipaddr_port *local, struct intake_tls *ret_tls)
+{
+    struct shard *shard = taker;
+    const struct conf_tls_in *tls = conf_tls_in(shard->conf, local);
+    const struct context_terms terms = {
+        .is_server = true,
+        .certificate = tls->certificate,
+        .authorities = tls->authorities,
+        .ciphers = tls->ciphers,
+        .versions = conf_tls_versions(tls),
+        .asks = conf_asks_certificates(shard->conf),
+        .verifies = tls->authorities != NULL,
+    };
+
+    ret_tls->is_immediate = tls->is_immediate;
+    ret_tls->context = tls->certificate ? contexts_get(shard, &terms) : NULL;
+}
+
+static const struct conf_source *intake_settings(void *taker, const struct ipaddr_port *peer,
+                                                 const char *listener_source)
+{
+    const struct shard *shard = taker;
+
+    return conf_source(shard->conf, &peer->ip, listener_source);
+}
+
 static void intake_leave(void *taker, uint64_t pass)
 {
     door_leave(taker, (struct guest){.group_id = (uint32_t)(pass >> 1), .is_reserved = pass & 1});
@@ -266,6 +292,7 @@ static int intake_begin(void *taker, const struct intake_client *client,
     intake->listener_source = client->listener_source;
     intake->type = client->type.len > 0 ? client->type : SLICE_LITERAL("smtp");
     intake->is_esmtp = client->esmtp;
+    intake->is_secured = client->is_secured;
     intake->user = client->user;
     follow_source(shard, client, &intake->source);
     if (!inject_check_begin(intake, client, sender)) {
@@ -707,6 +734,8 @@ const struct intake_ops inject_intake = {
     .note = inject_note,
     .arrive = door_arrive,
     .admit = intake_admit,
+    .secure = intake_secure,
+    .settings = intake_settings,
     .login = login_ask,
     .leave = intake_leave,
     .begin = intake_begin,

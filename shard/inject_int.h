@@ -100,6 +100,7 @@ struct intake_message {
     bool is_looping;
     bool is_header_done; /* loops were looked for while the header was held */
     bool is_esmtp;
+    bool is_secured;
     bool is_finishing; /* the message is complete, and waits likewise */
     struct intake_body_facts facts;
     const char *user; /* who logged in, or NULL; lives as long as the process */

@@ -39,6 +39,8 @@ void inject_note(void *taker, const struct intake_client *client, enum intake_no
         [INTAKE_NOTE_COMMAND] = "> ",
         [INTAKE_NOTE_REPLY] = "< ",
         [INTAKE_NOTE_DATA] = ">> ",
+        [INTAKE_NOTE_SECURED] = "secured by ",
+        [INTAKE_NOTE_NO_TLS] = "TLS failed: ",
     };
     char name[IPADDR_TEXT_MAX + 8];
     size_t len;

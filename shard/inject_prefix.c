@@ -18,7 +18,10 @@ static void put_client(struct text *line, const struct intake_message *intake)
     text_put_str(line, intake->flags & ENVELOPE_SMTPUTF8 ? "UTF8SMTP"
                        : intake->is_esmtp                ? "ESMTP"
                                                          : "SMTP");
-    if (intake->user) /* RFC 3848 */
+    /* RFC 3848, which has no word for TLS without EHLO. */
+    if (intake->is_secured && intake->is_esmtp)
+        text_put_char(line, 'S');
+    if (intake->user)
         text_put_char(line, 'A');
 }
 

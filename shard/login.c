@@ -14,6 +14,7 @@ struct login_check {
     uint32_t index;
     uint32_t extra; /* iterations behind those of the user's hash, for the time alone */
     bool is_limited;
+    bool is_certified;
     bool has_key; /* made, and the rest is for the time alone */
     uint8_t key[AUTH_KEY_BYTES];
     struct ipaddr_port peer;
@@ -28,6 +29,7 @@ struct login_check {
     uint8_t user[CONF_USER_TEXT_MAX];
     uint8_t secret[CONF_USER_TEXT_MAX];
     uint8_t challenge[AUTH_CHALLENGE_MAX];
+    uint8_t certificate[CONF_DIGEST_BYTES]; /* with is_certified */
 };
 
 static struct slice user_of(const struct login_check *check)
@@ -172,6 +174,24 @@ static bool is_right(const struct login_check *check, const struct conf_smtp_use
                                                       slice_of(check->key, AUTH_KEY_BYTES));
 }
 
+static void keep(uint8_t *room, uint8_t *ret_bytes, size_t room_bytes, struct slice text)
+{
+    must(text.len <= room_bytes);
+    if (text.len > 0)
+        memcpy(room, text.data, text.len);
+    *ret_bytes = (uint8_t)text.len;
+}
+
+static void check_certificate(struct login_check *check)
+{
+    const struct conf_smtp_user *user =
+        conf_user_of_certificate(check->shard->conf, user_of(check), check->certificate);
+
+    if (user)
+        keep(check->user, &check->user_bytes, sizeof(check->user), slice_str(user->name));
+    decide(check, user != NULL);
+}
+
 static void check_secret(struct login_check *check)
 {
     const struct conf *conf = check->shard->conf;
@@ -179,7 +199,9 @@ static void check_secret(struct login_check *check)
     struct slice password = user && user->password ? slice_str(user->password) : SLICE_EMPTY;
     bool matches;
 
-    if (check->challenge_bytes > 0) {
+    if (check->is_certified) {
+        check_certificate(check);
+    } else if (check->challenge_bytes > 0) {
         matches = auth_is_digest(secret_of(check),
                                  slice_of(check->challenge, check->challenge_bytes), password);
         decide(check, matches && password.len > 0);
@@ -225,14 +247,6 @@ static void on_timer(struct io_timer *timer)
 
 /* ---- The desk -------------------------------------------------------------------------------- */
 
-static void keep(uint8_t *room, uint8_t *ret_bytes, size_t room_bytes, struct slice text)
-{
-    must(text.len <= room_bytes);
-    if (text.len > 0)
-        memcpy(room, text.data, text.len);
-    *ret_bytes = (uint8_t)text.len;
-}
-
 void login_ask(void *taker, const struct intake_client *client, const struct intake_login *login,
                intake_login_fn *answer, void *asker, uint64_t cookie)
 {
@@ -258,6 +272,9 @@ void login_ask(void *taker, const struct intake_client *client, const struct int
     check->is_limited = check->rate.count != CONF_UNLIMITED;
     keep(check->user, &check->user_bytes, sizeof(check->user), login->user);
     keep(check->secret, &check->secret_bytes, sizeof(check->secret), login->secret);
+    check->is_certified = login->certificate != NULL;
+    if (check->is_certified)
+        memcpy(check->certificate, login->certificate, sizeof(check->certificate));
     keep(check->challenge, &check->challenge_bytes, sizeof(check->challenge), login->challenge);
     if (check->is_limited)
         ask_gate(check, GATE_LOOK);

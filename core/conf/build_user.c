@@ -58,10 +58,6 @@ static void check_user(struct build *build, const struct section *section,
         refuse(build, section,
                "authentication-method system is not built: the daemon reads no passwords of the "
                "machine's users; give the user a password");
-    else if (user->method == CONF_USER_BY_CERTIFICATE)
-        refuse(build, section,
-               "authentication-method certificate is not built yet: nobody looks at certificates "
-               "of clients; give the user a password");
     else if (user->method == CONF_USER_BY_CERTIFICATE && user->certificate == NULL)
         refuse(build, section, "a tls-certificate is missing");
     else if (user->method == CONF_USER_BY_CERTIFICATE && password.len > 0)
@@ -150,12 +146,19 @@ bool conf_asks_certificates(const struct conf *conf)
     return conf->has_certificate_users;
 }
 
-const uint8_t *conf_user_digest(const struct conf *conf, const struct conf_smtp_user *user)
+const struct conf_smtp_user *conf_user_of_certificate(const struct conf *conf, struct slice name,
+                                                      const uint8_t *digest)
 {
-    if (user->method != CONF_USER_BY_CERTIFICATE || user->certificate == NULL ||
-        user->certificate->loaded == NULL)
-        return NULL;
-    return conf->tls_ops->digest_of(user->certificate->loaded);
+    for (uint32_t i = 0; i < conf->user_count; i++) {
+        const struct conf_smtp_user *user = &conf->users[i];
+
+        if (user->method == CONF_USER_BY_CERTIFICATE && user->certificate->loaded != NULL &&
+            (name.len == 0 || slice_equal_nocase(slice_str(user->name), name)) &&
+            memcmp(conf->tls_ops->digest_of(user->certificate->loaded), digest,
+                   CONF_DIGEST_BYTES) == 0)
+            return user;
+    }
+    return NULL;
 }
 
 uint32_t conf_login_iterations(const struct conf *conf)

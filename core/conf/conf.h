@@ -260,6 +260,7 @@ struct conf_source {
     bool allow_auth;
     bool offers_auth; /* worked out: it is allowed, and there is somebody who may log in */
     bool allow_unencrypted_plain_auth;
+    bool allow_starttls;
     bool require_starttls_before_auth;
     struct conf_rate auth_failure_rate; /* of one client address */
     bool needs_header; /* worked out: some setting below looks into the header of a message */
@@ -405,8 +406,10 @@ const struct conf_tls_in *conf_tls_in(const struct conf *conf, const struct ipad
 uint32_t conf_tls_versions(const struct conf_tls_in *tls);
 /* Whether somebody logs in by certificate, so that clients are to be asked for theirs. */
 bool conf_asks_certificates(const struct conf *conf);
-/* The certificate that the user must show, CONF_DIGEST_BYTES; NULL = none will do. */
-const uint8_t *conf_user_digest(const struct conf *conf, const struct conf_smtp_user *user);
+/* Whose certificate that is, by its digest of CONF_DIGEST_BYTES. name: if not empty, the user must
+ * have that one. NULL when there is nobody. */
+const struct conf_smtp_user *conf_user_of_certificate(const struct conf *conf, struct slice name,
+                                                      const uint8_t *digest);
 
 /* What a pattern list is asked about. */
 struct conf_pattern_question {
@@ -734,6 +737,10 @@ typedef void conf_setting_fn(void *context, const struct conf_setting *setting);
  */
 bool conf_settings_tell(const struct conf *conf, struct slice domain, struct slice vmta,
                         conf_setting_fn *tell, void *context);
+
+/* How much of a line of a configuration's text may be shown: all, or up to the secret behind its
+ * keyword. */
+size_t conf_shown_octets(struct slice line);
 
 /* ---- Bounce categories ---------------------------------------------------------------------- */
 

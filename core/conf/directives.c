@@ -79,12 +79,9 @@
         const char *: STORE_TEXT,                                                                  \
         const struct conf_certificate *: STORE_CERTIFICATE,                                        \
         const struct conf_authorities *: STORE_AUTHORITIES)
-#define SETS(type, field)       .effect = EFFECT_DONE, FIELD(type, field)
+#define SETS(type, field) .effect = EFFECT_DONE, FIELD(type, field)
 /* Gathered, but nobody acts on it yet. */
-#define LATER_SETS(type, field) .effect = EFFECT_LATER, FIELD(type, field)
-#define LATER_BY(where, type, field)                                                               \
-    .effect = EFFECT_LATER, .offset = offsetof(struct type, field), .store = (where)
-#define LATER_IN(where) .effect = EFFECT_LATER, .store = (where)
+#define LATER_IN(where)   .effect = EFFECT_LATER, .store = (where)
 /* A value that fills more than one field. */
 #define SETS_BY(where, type, field)                                                                \
     .effect = EFFECT_DONE, .offset = offsetof(struct type, field), .store = (where)

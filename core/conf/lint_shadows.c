@@ -218,6 +218,15 @@ static bool is_switch(const struct entry *entry, bool on)
     return entry != NULL && (entry->value.number != 0) == on;
 }
 
+static bool has_certificate(const struct conf *conf)
+{
+    bool has = conf->global.tls_in.certificate != NULL;
+
+    for (uint32_t i = 0; i < conf->global.listener_count; i++)
+        has |= conf->global.listeners[i].tls.certificate != NULL;
+    return has;
+}
+
 static void check_source(struct build *build, const struct section *section)
 {
     const struct entry *wants = entry_named(section, "require-auth");
@@ -234,6 +243,10 @@ static void check_source(struct build *build, const struct section *section)
                        "require-starttls-before-auth contradicts allow-starttls no (line %u): "
                        "nobody can log in",
                        may_tls->line);
+    if (is_switch(may_tls, true) && !has_certificate(build->conf))
+        report_warning(build->report, may_tls->file, may_tls->line,
+                       "allow-starttls does nothing without smtp-server-tls-certificate, or the "
+                       "tls-certificate of a listener");
 }
 
 static void check_group(struct build *build, const struct section *section)

@@ -206,3 +206,26 @@ bool conf_settings_tell(const struct conf *conf, struct slice domain, struct sli
     arena_fini(&arena);
     return true;
 }
+
+static bool is_blank(uint8_t octet)
+{
+    return octet == ' ' || octet == '\t';
+}
+
+size_t conf_shown_octets(struct slice line)
+{
+    size_t from = 0, to;
+
+    while (from < line.len && is_blank(line.data[from]))
+        from++;
+    for (to = from; to < line.len && !is_blank(line.data[to]);)
+        to++;
+    for (uint32_t i = 0; i < directive_count(); i++) {
+        const struct directive *row = directive_at(i);
+
+        if ((row->flags & FLAG_SECRET) != 0 &&
+            slice_equal_nocase(slice_str(row->name), slice_of(line.data + from, to - from)))
+            return to;
+    }
+    return line.len;
+}

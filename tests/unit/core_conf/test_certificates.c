@@ -106,7 +106,7 @@ static void listeners_have_what_the_top_level_has(void **state)
     other = tls_at(conf, 587);
     assert_ptr_equal(other->certificate, plain->certificate);
     assert_ptr_equal(other->authorities, plain->authorities);
-    assert_null(conf_user_digest(conf, conf_smtp_user(conf, SLICE_LITERAL("u"))));
+    assert_null(conf_user_of_certificate(conf, SLICE_EMPTY, digest));
     /* Each file once. */
     assert_int_equal(loaded, 3);
     assert_string_equal(passwords, "pass word;trust;-;");
@@ -182,6 +182,25 @@ static void kept_listeners_have_the_new_certificate(void **state)
     assert_int_equal(loaded, dropped);
 }
 
+static void secrets_are_not_shown(void **state)
+{
+    static const struct {
+        const char *line, *shown;
+    } rows[] = {
+        {"  smtp-server-tls-certificate /c/one word", "  smtp-server-tls-certificate"},
+        {"\tPassword \"x\"", "\tPassword"},
+        {"password", "password"},
+        {"tls-certificate", "tls-certificate"},
+        {"password-file x", "password-file x"},
+        {"smtp-server-tls-ca-file /c/trust", "smtp-server-tls-ca-file /c/trust"},
+        {"", ""},
+        {"   ", "   "},
+    };
+
+    for (size_t i = 0; i < COUNT_OF(rows); i++)
+        assert_int_equal(conf_shown_octets(slice_str(rows[i].line)), strlen(rows[i].shown));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -189,6 +208,7 @@ int main(void)
         cmocka_unit_test(what_is_wrong_is_told_with_its_line),
         cmocka_unit_test(without_functions_no_file_is_opened),
         cmocka_unit_test(kept_listeners_have_the_new_certificate),
+        cmocka_unit_test(secrets_are_not_shown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -265,8 +265,25 @@ static void fake_abort(struct intake_message *message)
     drop_open(open);
 }
 
+static void fake_secure(void *taker, const struct ipaddr_port *local, struct intake_tls *ret_tls)
+{
+    const struct fake_intake *fake = taker;
+
+    *ret_tls = fake->tls;
+}
+
+static const struct conf_source *fake_settings(void *taker, const struct ipaddr_port *peer,
+                                               const char *listener_source)
+{
+    const struct fake_intake *fake = taker;
+
+    return &fake->source;
+}
+
 const struct intake_ops fake_intake_ops = {
     .admit = fake_admit,
+    .secure = fake_secure,
+    .settings = fake_settings,
     .login = fake_login,
     .leave = fake_leave,
     .begin = fake_begin,

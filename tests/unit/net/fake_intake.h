@@ -45,6 +45,7 @@ struct fake_intake {
     struct conf_source source;
     struct conf_source source_of_users; /* of "u", whose password is "p" */
     uint64_t logins;                    /* asked for */
+    struct intake_tls tls;              /* nothing, until the test says so */
     /* code 0 in a refusal that is switched on means: close without a reply. */
     bool refuses[FAKE_STEP_COUNT];
     struct intake_reply refusals[FAKE_STEP_COUNT];
