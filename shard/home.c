@@ -280,7 +280,7 @@ static void free_idle_routes(struct shard *shard)
     while (!list_empty(&shard->idle_routes)) {
         struct route *route = container_of(shard->idle_routes.next, struct route, idle_link);
 
-        if (route->idle_since_ns + IDLE_KEEP_NS > io_now_ns(shard->io))
+        if (route->idle_since_ns + queues_keep_ns(shard) > io_now_ns(shard->io))
             return;
         route_free(shard, route);
     }

@@ -213,6 +213,13 @@ void queues_release(struct shard *shard, struct queue *queue)
     list_push_front(&shard->idle_queues, &queue->idle_link);
 }
 
+uint64_t queues_keep_ns(const struct shard *shard)
+{
+    uint32_t many = shard->limits.queue_count_max / 8 / shard->count;
+
+    return shard->queues.count_used > many ? IDLE_KEEP_MANY_NS : IDLE_KEEP_NS;
+}
+
 /* Frees what has been idle long enough, guests by way of their base; what came to life again leaves
  * the list. */
 static void free_idle(struct shard *shard, uint64_t now_ns)
@@ -222,7 +229,7 @@ static void free_idle(struct shard *shard, uint64_t now_ns)
 
         if (is_kept(shard, queue))
             list_remove(&queue->idle_link);
-        else if (queue->idle_since_ns + IDLE_KEEP_NS > now_ns ||
+        else if (queue->idle_since_ns + queues_keep_ns(shard) > now_ns ||
                  (queue->is_guest && !migrate_has_room(shard)))
             return;
         else if (queue->stay == QUEUE_HERE && rates_is_owed(queue, now_ns))
@@ -801,7 +808,7 @@ void queues_turn(struct shard *shard)
     free_idle(shard, now_ns);
     if (!list_empty(&shard->idle_queues))
         next_ns = container_of(shard->idle_queues.next, struct queue, idle_link)->idle_since_ns +
-                  IDLE_KEEP_NS;
+                  queues_keep_ns(shard);
     if (heap_top(&shard->due) && heap_top(&shard->due)->key * DUE_TICK_NS < next_ns)
         next_ns = heap_top(&shard->due)->key * DUE_TICK_NS;
     if (next_ns != UINT64_MAX)

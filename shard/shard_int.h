@@ -100,8 +100,11 @@
 /* Resolutions that run at once. */
 #define RESOLVE_JOBS 64u
 
-/* How long a queue or a route that nobody needs is kept. */
-#define IDLE_KEEP_NS (30 * 1000000000ull)
+/* How long a queue or a route that nobody needs is kept: a sender comes back to most of its domains
+ * within minutes, and what a queue is made of (settings, hosts) costs a tenth of a delivery. Where
+ * there are many, those without work make room sooner. */
+#define IDLE_KEEP_NS      (600 * 1000000000ull)
+#define IDLE_KEEP_MANY_NS (30 * 1000000000ull)
 
 enum shard_parcel_kind {
     SHARD_HANDOFF = 0x400, /* struct handoff: home to owner */
@@ -828,6 +831,8 @@ struct queue *queues_obtain(struct shard *shard, struct slice domain, uint32_t v
 bool queues_hand_on(const struct shard *shard, const struct queue *queue);
 /* Nothing may keep the queue any more: it is freed in a while, unless it is needed again. */
 void queues_release(struct shard *shard, struct queue *queue);
+/* How long a queue or a route that nobody needs is kept at present. */
+uint64_t queues_keep_ns(const struct shard *shard);
 /* About the size of the next message's content, rounded up; 0 when there is none. */
 uint64_t queues_next_octets(const struct queue *queue);
 void queues_defer(struct shard *shard, uint32_t queued_index, uint64_t due_us);

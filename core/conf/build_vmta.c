@@ -457,6 +457,24 @@ static int index_addresses(struct conf *conf)
     return 0;
 }
 
+static int index_ids(struct conf *conf)
+{
+    uint32_t end = 0;
+
+    for (uint32_t i = 0; i < conf->vmta_count; i++)
+        if (conf->vmtas[i].vmta.id >= end)
+            end = conf->vmtas[i].vmta.id + 1;
+    conf->vmta_position = arena_alloc(&conf->arena, end * sizeof(*conf->vmta_position));
+    if (conf->vmta_position == NULL)
+        return -ENOMEM;
+    for (uint32_t id = 0; id < end; id++)
+        conf->vmta_position[id] = CONF_NONE;
+    for (uint32_t i = 0; i < conf->vmta_count; i++)
+        conf->vmta_position[conf->vmtas[i].vmta.id] = i;
+    conf->vmta_id_end = end;
+    return 0;
+}
+
 int build_intern(struct build *build)
 {
     struct conf *conf = build->conf;
@@ -468,9 +486,11 @@ int build_intern(struct build *build)
         int rc = intern_name(INTERN_VMTA, slice_str(vmta->name), &vmta->id);
 
         vmta->pool_id = CONF_NONE;
-        if (rc < 0 || !table_insert(&conf->vmta_by_id, hash_u64(vmta->id), i))
+        if (rc < 0)
             return -ENOMEM;
     }
+    if (index_ids(conf) < 0)
+        return -ENOMEM;
     for (uint32_t i = 0; i < conf->pool_count; i++) {
         struct conf_pool *pool = &conf->pools[i];
         uint32_t *ids = (uint32_t *)(uintptr_t)pool->vmta_ids;

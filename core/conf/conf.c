@@ -34,7 +34,6 @@ static struct conf *conf_new(void)
     pattern_index_init(&conf->domains, &conf->arena);
     provider_table_init(&conf->providers);
     table_init(&conf->vmta_by_name);
-    table_init(&conf->vmta_by_id);
     table_init(&conf->vmta_by_address);
     table_init(&conf->pool_by_name);
     table_init(&conf->pool_by_id);
@@ -56,7 +55,6 @@ static void conf_free(struct conf *conf)
     keys_fini(conf);
     certificates_fini(conf);
     address_lists_fini(conf);
-    table_fini(&conf->vmta_by_id);
     table_fini(&conf->vmta_by_address);
     table_fini(&conf->pool_by_name);
     table_fini(&conf->pool_by_id);
@@ -148,19 +146,11 @@ const struct conf_global *conf_global(const struct conf *conf)
     return &conf->global;
 }
 
-static bool match_vmta_id(uint32_t value, const void *key, void *context)
-{
-    const struct conf *conf = context;
-
-    return conf->vmtas[value].vmta.id == *(const uint32_t *)key;
-}
-
 const struct vmta_slot *vmta_slot_of(const struct conf *conf, uint32_t id)
 {
-    uint32_t position =
-        table_find(&conf->vmta_by_id, hash_u64(id), match_vmta_id, &id, (void *)(uintptr_t)conf);
+    uint32_t position = id < conf->vmta_id_end ? conf->vmta_position[id] : CONF_NONE;
 
-    return position == TABLE_NONE ? NULL : &conf->vmtas[position];
+    return position == CONF_NONE ? NULL : &conf->vmtas[position];
 }
 
 static bool match_pool_id(uint32_t value, const void *key, void *context)
@@ -177,12 +167,7 @@ uint32_t conf_vmta_count(const struct conf *conf)
 
 uint32_t conf_vmta_id_end(const struct conf *conf)
 {
-    uint32_t end = 0;
-
-    for (uint32_t i = 0; i < conf_vmta_count(conf); i++)
-        if (conf_vmta_at(conf, i)->id >= end)
-            end = conf_vmta_at(conf, i)->id + 1;
-    return end;
+    return conf->vmta_id_end;
 }
 
 const struct conf_vmta *conf_vmta_at(const struct conf *conf, uint32_t position)

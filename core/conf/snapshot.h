@@ -90,7 +90,10 @@ struct conf {
     struct vmta_slot *vmtas;
     uint32_t vmta_count;
     struct table vmta_by_name;
-    struct table vmta_by_id;
+    /* Where each virtual MTA is by its id, CONF_NONE for ids that are not of this snapshot: it is
+     * asked for many times a message. Ids are given one after the other (intern.h). */
+    uint32_t *vmta_position;
+    uint32_t vmta_id_end;
     struct table vmta_by_address; /* its source addresses; the first virtual MTA of each */
     struct conf_pool *pools;
     uint32_t pool_count;
