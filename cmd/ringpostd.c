@@ -374,6 +374,7 @@ static int start_resolver(struct daemon *daemon, pthread_t *ret_thread)
     struct resolver_options options = {
         .name_servers = global->name_servers,
         .name_server_count = global->name_server_count,
+        .trust_anchor_file = global->trust_anchor_file,
         .edns_udp_bytes = global->edns_udp_bytes,
         .timeout_ms = global->resolver_timeout_ms,
     };

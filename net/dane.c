@@ -12,7 +12,6 @@
 #include <openssl/sha.h>
 #include <openssl/x509.h>
 #include <openssl/x509v3.h>
-#include <stdio.h>
 
 #define RECORD_HEAD 3 /* usage, selector, matching type */
 
@@ -32,6 +31,8 @@ enum matching {
     MATCHING_SHA256,
     MATCHING_SHA512,
 };
+
+static const char no_match[] = "no certificate is the one that TLSA records name";
 
 struct record {
     uint8_t usage;
@@ -229,7 +230,7 @@ static const char *judge_stacks(STACK_OF(X509) * chain, STACK_OF(X509) * trusted
     const char *trouble;
 
     if (sk_X509_num(trusted) == 0)
-        return "no certificate is the one that TLSA records name";
+        return no_match;
     trouble = find_path(own, chain, trusted, peer->now_s);
     if (trouble == NULL && !is_for_name(own, peer))
         trouble = "the certificate is for another name";
@@ -260,13 +261,13 @@ static const char *judge_authority(struct slice records, const struct dane_peer 
 
 /* ---- The judgement --------------------------------------------------------------------------- */
 
-static bool has_usage(struct slice records, enum usage usage)
+bool dane_minds_names(struct slice records)
 {
     uint16_t cursor = 0;
     struct record record;
 
     while (next_usable(records, &cursor, &record))
-        if (record.usage == usage)
+        if (record.usage == USAGE_TA)
             return true;
     return false;
 }
@@ -283,19 +284,16 @@ static bool names_own(struct slice records, struct slice own)
     return false;
 }
 
-bool dane_matches(struct slice records, const struct dane_peer *peer, char why[DANE_WHY_MAX])
+const char *dane_judge(struct slice records, const struct dane_peer *peer)
 {
-    const char *trouble = "no certificate is the one that TLSA records name";
     uint32_t chain_count =
         peer->chain_count < DANE_CHAIN_COUNT_MAX ? peer->chain_count : DANE_CHAIN_COUNT_MAX;
 
     if (chain_count == 0)
-        trouble = "there is no certificate";
-    else if (names_own(records, peer->chain[0]))
-        return true;
-    else if (has_usage(records, USAGE_TA))
-        trouble = judge_authority(records, peer, chain_count);
-    if (trouble != NULL)
-        snprintf(why, DANE_WHY_MAX, "%s", trouble);
-    return trouble == NULL;
+        return "the receiver shows no certificate";
+    if (names_own(records, peer->chain[0]))
+        return NULL;
+    if (dane_minds_names(records))
+        return judge_authority(records, peer, chain_count);
+    return no_match;
 }

@@ -18,7 +18,6 @@
 
 /* Further certificates of a chain are not looked at. */
 #define DANE_CHAIN_COUNT_MAX 16
-#define DANE_WHY_MAX         160
 
 enum dane_worth {
     DANE_NOTHING,  /* no record */
@@ -36,5 +35,8 @@ struct dane_peer {
 };
 
 enum dane_worth dane_worth_of(struct slice records);
-/* Whether one usable record names it. If not, why has the reason in words. */
-bool dane_matches(struct slice records, const struct dane_peer *peer, char why[DANE_WHY_MAX]);
+/* Whether names decide, so that a connection that was good for one domain may not be for another.
+ */
+bool dane_minds_names(struct slice records);
+/* NULL when one usable record names it; otherwise why none does, static storage. */
+const char *dane_judge(struct slice records, const struct dane_peer *peer);

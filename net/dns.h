@@ -24,6 +24,7 @@
 
 enum dns_type {
     DNS_A = 1,
+    DNS_CNAME = 5,
     DNS_PTR = 12,
     DNS_MX = 15,
     DNS_TXT = 16,
@@ -58,8 +59,8 @@ struct dns_query {
     uint16_t data_bytes;
     /* Records: u16 length (little-endian), then rdata. A: 4 octets, AAAA: 16. MX: u16 preference
      * (big-endian, as on the wire), then the exchange in text, lower case, no trailing dot; "" =
-     * the root (null MX, RFC 7505). PTR: the name in the same form. TXT: its strings joined. TLSA:
-     * as on the wire (RFC 6698 2.1). */
+     * the root (null MX, RFC 7505). PTR and CNAME: the name in the same form. TXT: its strings
+     * joined. TLSA: as on the wire (RFC 6698 2.1). */
     uint8_t data[DNS_DATA_MAX];
     /* owner's */
     uint32_t slot;

@@ -111,6 +111,7 @@ static bool is_good(uint16_t type, struct slice rdata)
         return is_good_mx(rdata);
     case DNS_TLSA:
         return rdata.len > TLSA_HEAD;
+    case DNS_CNAME:
     case DNS_PTR:
         return is_good_name(rdata);
     case DNS_TXT:
@@ -191,6 +192,7 @@ bool dns_answer_put_wire(struct dns_query *answer, struct slice rdata)
     switch (answer->type) {
     case DNS_MX:
         return put_wire_mx(answer, rdata);
+    case DNS_CNAME:
     case DNS_PTR:
         return put_wire_name(answer, rdata);
     case DNS_TXT:

@@ -1,6 +1,7 @@
 /*
  * Asks what mx_plan wants to know and hands its answer over. MX questions first (one for a domain,
- * some for a route), then A and AAAA of all hosts at once.
+ * some for a route), then A and AAAA of all hosts at once, then the TLSA records of those that
+ * signed zones lead to.
  */
 #include "net/mx.h"
 
@@ -21,6 +22,11 @@ struct mx_lookup {
     uint8_t type;    /* enum dns_type */
 };
 
+struct mx_tlsa_lookup {
+    struct tlsa_search search;
+    struct mx_resolution *resolution;
+};
+
 struct mx_resolution {
     struct dns *dns;
     struct io *io;
@@ -34,6 +40,7 @@ struct mx_resolution {
     uint64_t route_hash; /* 0 = the names are the site */
     uint16_t port;
     struct mx_lookup lookups[LOOKUP_COUNT];
+    struct mx_tlsa_lookup tlsa_lookups[MX_HOST_COUNT_MAX];
     struct mx_plan plan;
     struct mx_answer answer;
 };
@@ -50,6 +57,9 @@ static void finish(struct mx_resolution *resolution)
     /* Who has sources of another family sees other addresses of the same hosts. */
     answer->set_hash = hash_combine(answer->site_hash, resolution->plan.rules->want_ipv4 * 2u +
                                                            resolution->plan.rules->want_ipv6);
+    answer->tlsa_hash = resolution->plan.tlsa_hash;
+    if (answer->tlsa_hash != 0)
+        answer->set_hash = hash_combine(answer->set_hash, answer->tlsa_hash);
     resolution->is_running = false;
     /* The owner may start the next resolution from inside. */
     resolution->on_done(resolution->context, answer);
@@ -60,6 +70,33 @@ static void on_timer(struct io_timer *timer)
     finish(container_of(timer, struct mx_resolution, timer));
 }
 
+static void on_tlsa(struct tlsa_search *search)
+{
+    struct mx_tlsa_lookup *asked = container_of(search, struct mx_tlsa_lookup, search);
+    struct mx_resolution *resolution = asked->resolution;
+
+    mx_plan_take_tlsa(&resolution->plan, (uint32_t)(asked - resolution->tlsa_lookups),
+                      slice_of(resolution->domain, resolution->domain_len), search);
+    if (--resolution->open_count == 0)
+        finish(resolution);
+}
+
+/* All addresses are known. */
+static void ask_tlsas(struct mx_resolution *resolution)
+{
+    struct mx_plan *plan = &resolution->plan;
+
+    for (uint32_t i = 0; i < plan->host_count; i++) {
+        if (!mx_plan_wants_tlsa(plan, i))
+            continue;
+        resolution->open_count++;
+        tlsa_search_start(&resolution->tlsa_lookups[i].search, resolution->dns, plan->hosts[i].name,
+                          plan->hosts[i].port, !plan->hosts[i].has_insecure, on_tlsa);
+    }
+    if (resolution->open_count == 0)
+        finish(resolution);
+}
+
 static void on_address(struct dns_lookup *lookup, const struct dns_query *answer)
 {
     struct mx_lookup *asked = container_of(lookup, struct mx_lookup, lookup);
@@ -67,7 +104,7 @@ static void on_address(struct dns_lookup *lookup, const struct dns_query *answer
 
     mx_plan_take(&resolution->plan, asked->number, asked->type, answer);
     if (--resolution->open_count == 0)
-        finish(resolution);
+        ask_tlsas(resolution);
 }
 
 static void ask(struct mx_resolution *resolution, struct slice name, enum dns_type type,
@@ -152,6 +189,8 @@ struct mx_resolution *mx_resolution_create(struct dns *dns, struct io *io)
     resolution->dns = dns;
     resolution->io = io;
     io_timer_init(&resolution->timer, on_timer);
+    for (unsigned i = 0; i < MX_HOST_COUNT_MAX; i++)
+        resolution->tlsa_lookups[i].resolution = resolution;
     for (unsigned i = 0; i < LOOKUP_COUNT; i++) {
         resolution->lookups[i].resolution = resolution;
         list_init(&resolution->lookups[i].lookup.link);
@@ -166,6 +205,8 @@ void mx_resolution_destroy(struct mx_resolution *resolution)
     io_timer_stop(resolution->io, &resolution->timer);
     for (unsigned i = 0; i < LOOKUP_COUNT; i++)
         dns_forget(resolution->dns, &resolution->lookups[i].lookup);
+    for (unsigned i = 0; i < MX_HOST_COUNT_MAX; i++)
+        tlsa_search_stop(&resolution->tlsa_lookups[i].search);
     mem_free(resolution);
 }
 

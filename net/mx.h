@@ -9,6 +9,8 @@
  * up and judged like any other.
  * Families without a source are left out; IPv4 first unless told otherwise. Only SERVFAIL and
  * timeouts are temporary. At most MX_HOST_COUNT_MAX hosts and MX_TARGET_COUNT_MAX addresses.
+ * With want_dane the TLSA records of hosts come with them where signed zones lead there
+ * (net/tlsa.h); a host whose records cannot be had is left out as long as that lasts.
  */
 #pragma once
 
@@ -18,6 +20,7 @@
 
 #define MX_HOST_COUNT_MAX   20
 #define MX_TARGET_COUNT_MAX 64
+#define MX_TLSA_BYTES_MAX   4096 /* of all hosts */
 
 struct mx_target {
     struct ipaddr_port at;
@@ -25,17 +28,33 @@ struct mx_target {
     uint16_t host;       /* index into hosts */
 };
 
+/* The TLSA records of a host; places within a struct mx_tlsa_room. */
+struct mx_tlsa {
+    uint16_t base;    /* the name that they stand below, which is the certificate's too */
+    uint16_t records; /* in the form of struct dns_query's data */
+    uint16_t bytes;   /* of them; 0 = the host has none */
+};
+
+struct mx_tlsa_room {
+    uint16_t used;
+    uint8_t data[MX_TLSA_BYTES_MAX];
+};
+
 struct mx_answer {
     /* VERDICT_SUCCESS with at least one target; else why not (scope domain, stage DNS). */
     struct verdict verdict;
     uint64_t valid_until_ns; /* io_now_ns clock; also for failures */
-    uint64_t set_hash;       /* of host names (or route) and families wanted: names the site */
-    uint64_t site_hash;      /* the same without the families */
+    uint64_t set_hash;  /* of host names (or route), families wanted and TLSA records: names the
+                       site */
+    uint64_t site_hash; /* of the first alone */
+    uint64_t tlsa_hash; /* of the last alone; 0 = there are none */
     uint16_t host_count;
     uint16_t target_count;
     /* Those with a target; an address in text where the operator named one. */
     char host_names[MX_HOST_COUNT_MAX][DNS_NAME_MAX + 1];
     struct mx_target targets[MX_TARGET_COUNT_MAX]; /* in the order to be tried */
+    struct mx_tlsa tlsas[MX_HOST_COUNT_MAX];
+    struct mx_tlsa_room tlsa_room;
 };
 
 struct mx_rules {
@@ -44,6 +63,7 @@ struct mx_rules {
     bool prefer_ipv6;
     bool allow_loopback;
     bool allow_private;
+    bool want_dane;
     uint16_t port;
     const struct ipaddr *own_addresses;
     uint32_t own_address_count;

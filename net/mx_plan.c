@@ -1,6 +1,7 @@
 #include "net/mx_plan.h"
 
 #include "core/base/hash.h"
+#include "net/dane.h"
 #include "net/dns_answer.h"
 
 #include <stdio.h>
@@ -21,6 +22,9 @@ void mx_plan_start(struct mx_plan *plan, const struct mx_rules *rules, struct rn
     plan->has_null_mx = false;
     plan->has_no_name = false;
     plan->has_temporary = false;
+    plan->has_no_tlsa = false;
+    plan->tlsa_room.used = 0;
+    plan->tlsa_hash = 0;
     plan->self_count = 0;
     plan->refusal = MX_REFUSE_NOTHING;
 }
@@ -127,9 +131,10 @@ static void insert_host(struct mx_plan *plan, const struct mx_host *host)
 
 /* A name in normal form. */
 static void add_name(struct mx_plan *plan, uint16_t group, uint16_t preference, struct slice name,
-                     uint16_t port)
+                     uint16_t port, bool is_from_secure)
 {
     struct mx_host host = {
+        .is_from_secure = is_from_secure,
         .group = group,
         .preference = preference,
         .draw = (uint32_t)rng_u64(plan->rng),
@@ -182,22 +187,12 @@ static void add_records(struct mx_plan *plan, uint16_t group, const struct dns_q
         }
         if (!was_before(answer, cursor, exchange))
             plan->names_hash += hash_u64(hash_bytes(exchange.data, exchange.len));
-        add_name(plan, group, dns_mx_preference(rdata), exchange, 0);
+        add_name(plan, group, dns_mx_preference(rdata), exchange, 0, answer->is_secure);
     }
 }
 
-void mx_plan_add_mx(struct mx_plan *plan, uint16_t group, const struct dns_query *answer)
-{
-    note_ttl(plan, answer);
-    if (answer->status == DNS_OK)
-        add_records(plan, group, answer);
-    else if (answer->status == DNS_NO_DATA)
-        mx_plan_add_host(plan, group, slice_str(answer->name), 0);
-    else if (answer->status == DNS_NO_NAME)
-        plan->has_no_name = true;
-}
-
-void mx_plan_add_host(struct mx_plan *plan, uint16_t group, struct slice name, uint16_t port)
+static void add_host(struct mx_plan *plan, uint16_t group, struct slice name, uint16_t port,
+                     bool is_from_secure)
 {
     char room[DNS_NAME_MAX + 1];
     int len = dns_name_normalise(name, room);
@@ -207,7 +202,23 @@ void mx_plan_add_host(struct mx_plan *plan, uint16_t group, struct slice name, u
         return;
     }
     plan->names_hash += hash_u64(hash_bytes(room, (size_t)len));
-    add_name(plan, group, 0, slice_of(room, (size_t)len), port);
+    add_name(plan, group, 0, slice_of(room, (size_t)len), port, is_from_secure);
+}
+
+void mx_plan_add_mx(struct mx_plan *plan, uint16_t group, const struct dns_query *answer)
+{
+    note_ttl(plan, answer);
+    if (answer->status == DNS_OK)
+        add_records(plan, group, answer);
+    else if (answer->status == DNS_NO_DATA)
+        add_host(plan, group, slice_str(answer->name), 0, answer->is_secure);
+    else if (answer->status == DNS_NO_NAME)
+        plan->has_no_name = true;
+}
+
+void mx_plan_add_host(struct mx_plan *plan, uint16_t group, struct slice name, uint16_t port)
+{
+    add_host(plan, group, name, port, true);
 }
 
 void mx_plan_add_address(struct mx_plan *plan, uint16_t group, const struct ipaddr *ip,
@@ -297,12 +308,77 @@ void mx_plan_take(struct mx_plan *plan, uint32_t host, enum dns_type type,
     struct slice rdata;
 
     note_ttl(plan, answer);
+    if (answer->status == DNS_OK && !answer->is_secure)
+        plan->hosts[host].has_insecure = true;
     while (answer->status == DNS_OK && dns_record_next(answer, &cursor, &rdata)) {
         if (rdata.len != (type == DNS_A ? 4 : 16))
             continue;
         memcpy(ip.bytes, rdata.data, rdata.len);
         take_address(plan, &plan->hosts[host], &ip);
     }
+}
+
+/* ---- TLSA records (RFC 7672 2.2) ------------------------------------------------------------- */
+
+bool mx_plan_wants_tlsa(const struct mx_plan *plan, uint32_t host)
+{
+    const struct mx_host *at = &plan->hosts[host];
+
+    return plan->rules->want_dane && at->is_from_secure && !at->is_address &&
+           at->count[0] + at->count[1] > 0;
+}
+
+/* Resolvers turn records round: the order must not make another site of them. A certificate that
+ * may be for the domain too makes a site of the domain's own. */
+static uint64_t hash_of_tlsa(const char *host, struct slice domain, struct slice records)
+{
+    uint64_t hash = 0;
+    uint64_t whose = hash_bytes(host, strlen(host));
+    uint16_t cursor = 0;
+    struct slice rdata;
+
+    if (dane_minds_names(records))
+        whose = hash_combine(whose, hash_bytes_nocase(domain.data, domain.len));
+    while (dns_records_next(records, &cursor, &rdata))
+        hash += hash_u64(hash_combine(whose, hash_bytes(rdata.data, rdata.len)));
+    return hash;
+}
+
+static bool keep_tlsa(struct mx_tlsa_room *room, const struct tlsa_search *search,
+                      struct mx_tlsa *ret_tlsa)
+{
+    size_t base_bytes = strlen(search->base) + 1;
+
+    if (base_bytes + search->records.len > sizeof(room->data) - room->used)
+        return false;
+    *ret_tlsa = (struct mx_tlsa){.base = room->used,
+                                 .records = (uint16_t)(room->used + base_bytes),
+                                 .bytes = (uint16_t)search->records.len};
+    memcpy(room->data + ret_tlsa->base, search->base, base_bytes);
+    memcpy(room->data + ret_tlsa->records, search->records.data, search->records.len);
+    room->used = (uint16_t)(ret_tlsa->records + ret_tlsa->bytes);
+    return true;
+}
+
+void mx_plan_take_tlsa(struct mx_plan *plan, uint32_t host, struct slice domain,
+                       const struct tlsa_search *search)
+{
+    struct mx_host *at = &plan->hosts[host];
+
+    if (search->ttl_s < plan->expires_s)
+        plan->expires_s = search->ttl_s;
+    if (search->status == TLSA_NONE)
+        return;
+    if (search->status == TLSA_FOUND && keep_tlsa(&plan->tlsa_room, search, &at->tlsa)) {
+        plan->tlsa_hash += hash_of_tlsa(at->name, domain, search->records);
+        return;
+    }
+    /* Without them it could be anybody: the host has to wait, never the check. */
+    at->count[0] = 0;
+    at->count[1] = 0;
+    plan->has_temporary = true;
+    plan->has_no_tlsa = true;
+    plan->expires_s = TTL_MIN_S;
 }
 
 /* ---- The answer ---------------------------------------------------------------------------- */
@@ -349,8 +425,10 @@ static void add_targets(struct mx_plan *plan, struct mx_host *host, uint16_t pla
                 answer->targets[answer->target_count++] = target;
         }
     }
-    if (answer->target_count > count_before)
+    if (answer->target_count > count_before) {
+        answer->tlsas[answer->host_count] = host->tlsa;
         memcpy(answer->host_names[answer->host_count++], host->name, sizeof(host->name));
+    }
 }
 
 static void compose(struct mx_plan *plan, struct mx_answer *answer)
@@ -359,6 +437,8 @@ static void compose(struct mx_plan *plan, struct mx_answer *answer)
 
     answer->host_count = 0;
     answer->target_count = 0;
+    answer->tlsa_room.used = plan->tlsa_room.used;
+    memcpy(answer->tlsa_room.data, plan->tlsa_room.data, plan->tlsa_room.used);
     for (uint32_t i = 0; i < plan->host_count; i++) {
         struct mx_host *host = &plan->hosts[i];
 
@@ -377,6 +457,7 @@ static void explain(const struct mx_plan *plan, struct slice domain, struct verd
 #undef MX_REFUSAL_ROW
     };
     static const uint8_t temporary[3] = {4, 4, 3};
+    static const uint8_t no_tlsa[3] = {4, 7, 5};
     static const uint8_t null_mx[3] = {5, 1, 10};
     static const uint8_t loop[3] = {5, 4, 6};
     static const uint8_t no_domain[3] = {5, 1, 2};
@@ -387,7 +468,11 @@ static void explain(const struct mx_plan *plan, struct slice domain, struct verd
 
     if (plan->refusal != MX_REFUSE_NOTHING)
         ipaddr_format(&plan->refused, text);
-    if (plan->has_temporary)
+    if (plan->has_no_tlsa)
+        verdict_set_local(verdict, VERDICT_DOMAIN, VERDICT_TRANSIENT, VERDICT_AT_DNS, 451, no_tlsa,
+                          "the DNS has no answer about the TLSA records of %.*s just now", len,
+                          name);
+    else if (plan->has_temporary)
         verdict_set_local(verdict, VERDICT_DOMAIN, VERDICT_TRANSIENT, VERDICT_AT_DNS, 451,
                           temporary, "the DNS has no answer about %.*s just now", len, name);
     else if (plan->has_null_mx)

@@ -3,7 +3,7 @@
  *
  * 1. mx_plan_start; mx_plan_add_mx, _add_host, _add_address for everything that names a host;
  * 2. mx_plan_arrange, then one A and one AAAA lookup per host as mx_plan_wants says;
- * 3. mx_plan_take for each answer; mx_plan_finish.
+ * 3. mx_plan_take for each answer, mx_plan_take_tlsa where mx_plan_wants_tlsa; mx_plan_finish.
  * No I/O, no allocation; the caller brings clock and randomness. The order of the calls within a
  * step changes nothing but the draw of equals.
  */
@@ -11,6 +11,7 @@
 
 #include "core/base/rng.h"
 #include "net/mx.h"
+#include "net/tlsa.h"
 
 #define MX_ADDRESSES_PER_FAMILY 16 /* of one host; further ones are left out */
 
@@ -34,7 +35,10 @@ struct mx_host {
     uint16_t preference;
     uint32_t draw; /* orders equals */
     uint16_t port;
-    bool is_address;  /* the operator's own, not to be looked up, never refused */
+    bool is_address;     /* the operator's own, not to be looked up, never refused */
+    bool is_from_secure; /* its name came from a secure answer, or from the operator */
+    bool has_insecure;   /* an address that was not validated */
+    struct mx_tlsa tlsa;
     uint8_t count[2]; /* by family: 0 = IPv4, 1 = IPv6 */
     struct ipaddr addresses[2][MX_ADDRESSES_PER_FAMILY];
 };
@@ -59,6 +63,9 @@ struct mx_plan {
     bool has_null_mx;
     bool has_no_name;   /* a domain that does not exist */
     bool has_temporary; /* a lookup that may succeed later */
+    bool has_no_tlsa;   /* has_temporary: for want of TLSA records */
+    struct mx_tlsa_room tlsa_room;
+    uint64_t tlsa_hash; /* of all records and their hosts, whatever their order; 0 = none */
     uint8_t refusal;    /* enum mx_refusal, of the first address refused */
     struct ipaddr refused;
 };
@@ -79,6 +86,11 @@ bool mx_plan_wants(const struct mx_plan *plan, uint32_t host, enum dns_type type
 /* The answer to it; type A or AAAA. */
 void mx_plan_take(struct mx_plan *plan, uint32_t host, enum dns_type type,
                   const struct dns_query *answer);
+/* Are this host's TLSA records to be looked up? After all its addresses. */
+bool mx_plan_wants_tlsa(const struct mx_plan *plan, uint32_t host);
+/* They are there, or are not, or could not be had. domain: a name that certificates may be for. */
+void mx_plan_take_tlsa(struct mx_plan *plan, uint32_t host, struct slice domain,
+                       const struct tlsa_search *search);
 /* Fills everything but set_hash. domain: for the verdict's text. */
 void mx_plan_finish(struct mx_plan *plan, struct slice domain, uint64_t now_ns,
                     struct mx_answer *ret_answer);

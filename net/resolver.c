@@ -397,6 +397,10 @@ static int set_servers(struct resolver *resolver, const struct resolver_options 
         log_error("resolver: name servers: %s", ub_strerror(error));
         return E_REFUSED;
     }
+    if (options->trust_anchor_file != NULL && access(options->trust_anchor_file, R_OK) < 0) {
+        log_error("resolver: %s: %s", options->trust_anchor_file, err_text(-errno));
+        return E_REFUSED;
+    }
     if (options->trust_anchor_file != NULL)
         error = ub_ctx_add_ta_file(resolver->unbound, options->trust_anchor_file);
     else

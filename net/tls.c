@@ -122,8 +122,9 @@ static void note_failure(struct tls *tls)
     if (!tls->is_secured)
         tls->engine->stats.failures++;
     if (ERR_GET_LIB(error) == ERR_LIB_SSL && reason == SSL_R_CERTIFICATE_VERIFY_FAILED) {
+        text = tls->is_distrusted ? tls->failure
+                                  : X509_verify_cert_error_string(SSL_get_verify_result(tls->ssl));
         tls->is_distrusted = true;
-        text = X509_verify_cert_error_string(SSL_get_verify_result(tls->ssl));
     }
     tls->failure = text != NULL ? text : "protocol error";
 }
@@ -382,6 +383,40 @@ int tls_open(struct tls_context *context, const char *name, uint16_t port,
     }
     *ret_tls = tls;
     return 0;
+}
+
+static enum ssl_verify_result_t ask_judge(SSL *ssl, uint8_t *ret_alert)
+{
+    struct tls *tls = SSL_get_app_data(ssl);
+    const STACK_OF(CRYPTO_BUFFER) *shown = SSL_get0_peer_certificates(ssl);
+    size_t shown_count = shown != NULL ? sk_CRYPTO_BUFFER_num(shown) : 0;
+    struct slice chain[TLS_CHAIN_COUNT_MAX];
+    uint32_t count = 0;
+
+    for (; count < shown_count && count < TLS_CHAIN_COUNT_MAX; count++) {
+        const CRYPTO_BUFFER *buffer = sk_CRYPTO_BUFFER_value(shown, count);
+
+        chain[count] = slice_of(CRYPTO_BUFFER_data(buffer), CRYPTO_BUFFER_len(buffer));
+    }
+    tls->failure = tls->judge_chain(tls->judge_context, chain, count);
+    tls->is_distrusted = tls->failure != NULL;
+    /* What the judge asked of the library is no part of the handshake. */
+    ERR_clear_error();
+    if (!tls->is_distrusted)
+        return ssl_verify_ok;
+    *ret_alert = SSL_AD_BAD_CERTIFICATE;
+    return ssl_verify_invalid;
+}
+
+void tls_set_judge(struct tls *tls,
+                   const char *(*judge_chain)(void *context, const struct slice *chain,
+                                              uint32_t count),
+                   void *context)
+{
+    must(!tls->is_server && !tls->has_begun);
+    tls->judge_chain = judge_chain;
+    tls->judge_context = context;
+    SSL_set_custom_verify(tls->ssl, SSL_VERIFY_PEER, ask_judge);
 }
 
 void tls_close(struct tls *tls)

@@ -26,8 +26,9 @@ struct tls_certificate;
 struct tls_context;
 struct tls_engine;
 
-#define TLS_WHY_MAX      160
-#define TLS_DIGEST_BYTES 32 /* SHA-256 */
+#define TLS_WHY_MAX         160
+#define TLS_DIGEST_BYTES    32 /* SHA-256 */
+#define TLS_CHAIN_COUNT_MAX 16
 
 /* ---- Engine -------------------------------------------------------------------------------- */
 
@@ -111,6 +112,15 @@ struct tls_events {
  */
 int tls_open(struct tls_context *context, const char *name, uint16_t port,
              const struct tls_events *events, void *owner, struct tls **ret_tls);
+/*
+ * Before the handshake, of a client: the chain is judged by the owner alone, who says NULL, or in
+ * static words what is wrong with it. For a context that neither verifies nor resumes. The chain is
+ * DER, leaf first, at most TLS_CHAIN_COUNT_MAX certificates, and valid during the call.
+ */
+void tls_set_judge(struct tls *tls,
+                   const char *(*judge_chain)(void *context, const struct slice *chain,
+                                              uint32_t count),
+                   void *context);
 /* After the stream's on_closed. NULL is fine. */
 void tls_close(struct tls *tls);
 

@@ -82,6 +82,9 @@ struct tls {
     bool has_failed;
     bool is_distrusted;
     const char *failure; /* static text, or NULL */
+    const char *(*judge_chain)(void *context, const struct slice *chain,
+                               uint32_t count); /* or NULL */
+    void *judge_context;
 };
 
 /* tls_certificate.c: E_SYNTAX, with what is wrong and what the library says of it in why. */

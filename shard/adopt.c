@@ -87,6 +87,7 @@ static bool goes_elsewhere(const struct shard *shard, const struct queue *queue,
     return settings->route_hash != before->route_hash ||
            settings->default_port != before->default_port ||
            settings->prefer_ipv6 != before->prefer_ipv6 ||
+           tls_out_heeds_tlsa(settings) != tls_out_heeds_tlsa(before) ||
            has_family(vmta, IPADDR_V4) != has_family(vmta_before, IPADDR_V4) ||
            has_family(vmta, IPADDR_V6) != has_family(vmta_before, IPADDR_V6);
 }

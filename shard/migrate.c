@@ -152,10 +152,14 @@ static void copy_answer(struct mx_answer *to, const struct mx_answer *from)
     to->valid_until_ns = from->valid_until_ns;
     to->set_hash = from->set_hash;
     to->site_hash = from->site_hash;
+    to->tlsa_hash = from->tlsa_hash;
     to->host_count = from->host_count;
     to->target_count = from->target_count;
     memcpy(to->host_names, from->host_names, from->host_count * sizeof(from->host_names[0]));
     memcpy(to->targets, from->targets, from->target_count * sizeof(from->targets[0]));
+    memcpy(to->tlsas, from->tlsas, from->host_count * sizeof(from->tlsas[0]));
+    to->tlsa_room.used = from->tlsa_room.used;
+    memcpy(to->tlsa_room.data, from->tlsa_room.data, from->tlsa_room.used);
 }
 
 /* Sends the queue's state off, unless the log has yet to answer for a part of it. */

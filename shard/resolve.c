@@ -233,6 +233,7 @@ static void resolve_start(struct shard *shard, struct queue *queue)
         .prefer_ipv6 = queue->settings.prefer_ipv6,
         .allow_loopback = global->allow_loopback_mx,
         .allow_private = global->allow_private_mx,
+        .want_dane = global->trust_anchor_file && tls_out_heeds_tlsa(&queue->settings),
         .port = queue->settings.default_port,
         .own_addresses = shard->own_addresses->items,
         .own_address_count = shard->own_addresses->count,

@@ -81,7 +81,11 @@ static bool site_set_targets(struct shard *shard, struct site *site, const struc
 {
     size_t targets_bytes = answer->target_count * sizeof(struct site_target);
     size_t names_bytes = answer->host_count * sizeof(answer->host_names[0]);
-    struct site_target *block = mem_try_alloc(targets_bytes + names_bytes);
+    size_t tlsas_bytes = answer->host_count * sizeof(answer->tlsas[0]);
+    uint16_t tlsa_used = answer->tlsa_hash != 0 ? answer->tlsa_room.used : 0;
+    struct site_target *block =
+        mem_try_alloc(targets_bytes + tlsas_bytes + names_bytes + tlsa_used);
+    uint8_t *at = (uint8_t *)block + targets_bytes;
 
     if (!block)
         return false;
@@ -91,19 +95,34 @@ static bool site_set_targets(struct shard *shard, struct site *site, const struc
                                         .host = answer->targets[i].host};
         probe_carry_over(site, &block[i]);
     }
-    memcpy((uint8_t *)block + targets_bytes, answer->host_names, names_bytes);
+    site->tlsas = memcpy(at, answer->tlsas, tlsas_bytes);
+    at += tlsas_bytes;
+    site->host_names = memcpy(at, answer->host_names, names_bytes);
+    at += names_bytes;
+    site->tlsa_data = memcpy(at, answer->tlsa_room.data, tlsa_used);
+    site->tlsa_hash = answer->tlsa_hash;
     site->has_family[0] = false;
     site->has_family[1] = false;
     for (uint32_t i = 0; i < answer->target_count; i++)
         site->has_family[answer->targets[i].at.ip.family == IPADDR_V6] = true;
     mem_free(site->targets);
     site->targets = block;
-    site->host_names = (char(*)[DNS_NAME_MAX + 1])((uint8_t *)block + targets_bytes);
     site->target_count = answer->target_count;
     site->host_count = answer->host_count;
     limits_forget_hosts(site);
     (void)shard;
     return true;
+}
+
+struct slice site_tlsa(const struct site *site, uint32_t host, const char **ret_name)
+{
+    const struct mx_tlsa *tlsa = &site->tlsas[host];
+
+    *ret_name = site->host_names[host];
+    if (tlsa->bytes == 0)
+        return SLICE_EMPTY;
+    *ret_name = (const char *)site->tlsa_data + tlsa->base;
+    return slice_of(site->tlsa_data + tlsa->records, tlsa->bytes);
 }
 
 static bool site_matches(uint32_t value, const void *key, void *context)
@@ -214,7 +233,7 @@ static void fill_options(const struct lane *lane, const struct queue *queue,
         .ignore_chunking = settings->ignore_chunking,
         .ignore_8bitmime = settings->ignore_8bitmime,
         .replace_421 = settings->replace_421,
-        .tls = tls_out_level(lane->shard, lane, queue, &target->at),
+        .tls = tls_out_level(lane->shard, lane, queue, target),
     };
     fill_source(lane, queue->vmta_id, ret_options, via);
     talk_options(settings, ret_options);

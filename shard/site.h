@@ -47,6 +47,9 @@ struct site {
     uint16_t host_count;
     struct site_target *targets; /* with the names, one block of the heap, made at resolution */
     char (*host_names)[DNS_NAME_MAX + 1];
+    uint64_t tlsa_hash;    /* as struct mx_answer has it */
+    struct mx_tlsa *tlsas; /* of the hosts, in the same block; places in tlsa_data */
+    const uint8_t *tlsa_data;
     uint32_t clean_count; /* messages answered in step, up to what `auto` asks for */
     bool is_out_of_step;  /* nothing is sent ahead any more */
     bool tells_apart;     /* its replies show what they answer: it may get chunks */
@@ -167,6 +170,8 @@ void site_release(struct shard *shard, struct site *site);
 /* A new snapshot: connections that serve what they may not serve any more end, idle ones at once.
  */
 void site_adopt(struct shard *shard);
+/* The TLSA records of a host, empty when it has none, and the name that its certificate is for. */
+struct slice site_tlsa(const struct site *site, uint32_t host, const char **ret_name);
 /* Gives idle connections to waiting queues and opens new ones; called each turn. */
 void site_turn(struct shard *shard);
 /* A transaction ended and the connection can go on. */

@@ -136,6 +136,8 @@ static void put_targets(struct text *text, const struct mx_answer *answer)
         text_put_str(text, answer->host_names[answer->targets[i].host]);
         text_put_char(text, ' ');
         text_put_str(text, ip);
+        if (answer->tlsas[answer->targets[i].host].bytes > 0)
+            text_put_literal(text, " (TLSA)");
     }
 }
 

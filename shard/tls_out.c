@@ -1,6 +1,7 @@
 #include "shard/tls_out.h"
 
 #include "core/base/err.h"
+#include "net/dane.h"
 #include "shard/shard_int.h"
 
 #include <errno.h>
@@ -27,7 +28,30 @@ static uint32_t versions_of(const struct conf_queue *settings)
     return settings->use_starttls ? versions : 0;
 }
 
-void tls_out_way(const struct queue *queue, struct tls_out_way *ret_way)
+bool tls_out_heeds_tlsa(const struct conf_queue *settings)
+{
+    return settings->use_dane && versions_of(settings) != 0;
+}
+
+/* RFC 7672 2.2: where TLSA records are, TLS must be; those that cannot be used ask for no more. */
+static void heed_tlsa(const struct site *site, uint32_t host, struct tls_out_way *way)
+{
+    struct slice tlsa = site_tlsa(site, host, &way->name);
+
+    if (tlsa.len == 0)
+        return;
+    way->level = SMTPC_TLS_MUST;
+    if (dane_worth_of(tlsa) != DANE_USABLE)
+        return;
+    way->tlsa = tlsa;
+    way->terms.authorities = NULL;
+    way->terms.verifies = false;
+    /* A session that was begun under other terms would show no certificate. */
+    way->terms.resumes = false;
+}
+
+void tls_out_way(const struct queue *queue, const struct site *site, uint32_t host,
+                 struct tls_out_way *ret_way)
 {
     const struct conf_queue *settings = &queue->settings;
     uint32_t versions = versions_of(settings);
@@ -47,6 +71,8 @@ void tls_out_way(const struct queue *queue, struct tls_out_way *ret_way)
                 .resumes = settings->reuse_ssl_session,
             },
     };
+    if (host != NONE)
+        heed_tlsa(site, host, ret_way);
 }
 
 static uint64_t hash_text(uint64_t hash, const char *text)
@@ -57,13 +83,13 @@ static uint64_t hash_text(uint64_t hash, const char *text)
 }
 
 /* Files count by their names: a reload that reads new ones ends no connection. */
-uint64_t tls_out_key(const struct queue *queue)
+static uint64_t key_of_settings(const struct queue *queue)
 {
     const struct conf_queue *settings = &queue->settings;
     struct tls_out_way way;
     uint64_t hash;
 
-    tls_out_way(queue, &way);
+    tls_out_way(queue, NULL, NONE, &way);
     hash = (uint64_t)way.level << 8 | (uint64_t)way.terms.resumes << 4 | way.terms.versions;
     if (way.level == SMTPC_TLS_NEVER)
         return 1;
@@ -74,6 +100,15 @@ uint64_t tls_out_key(const struct queue *queue)
     hash = hash_text(hash, way.terms.certificate ? way.terms.certificate->path : NULL);
     hash = hash_text(hash, way.terms.verifies ? settings->tls_authorities->path : NULL);
     return hash;
+}
+
+/* What fails by TLSA records fails for those alone who were shown them. */
+uint64_t tls_out_key(const struct queue *queue)
+{
+    uint64_t key = key_of_settings(queue);
+
+    return queue->site && queue->site->tlsa_hash != 0 ? hash_combine(key, queue->site->tlsa_hash)
+                                                      : key;
 }
 
 /* ---- What is remembered ---------------------------------------------------------------------- */
@@ -134,41 +169,82 @@ void tls_out_forget(struct shard *shard, const struct lane *lane)
 /* ---- Connections ----------------------------------------------------------------------------- */
 
 uint8_t tls_out_level(struct shard *shard, const struct lane *lane, const struct queue *queue,
-                      const struct ipaddr_port *at)
+                      const struct site_target *target)
 {
     struct tls_out_way way;
 
-    tls_out_way(queue, &way);
-    if (way.level == SMTPC_TLS_MAY && is_marked(shard, at, lane->tls_key, MARK_PLAIN))
+    tls_out_way(queue, lane->site, target->host, &way);
+    if (way.level == SMTPC_TLS_MAY && is_marked(shard, &target->at, lane->tls_key, MARK_PLAIN))
         return SMTPC_TLS_NEVER;
     return way.level;
+}
+
+/* The connection's host in its site, whose addresses may have changed since; NONE when it left. */
+static uint32_t host_of(const struct connection *connection)
+{
+    const struct site *site = connection->lane->site;
+    struct slice host;
+
+    if (connection->host == NAME_NONE)
+        return NONE;
+    host = names_text(&connection->shard->names, connection->host);
+    for (uint32_t i = 0; i < site->host_count; i++)
+        if (slice_equal_nocase(host, slice_str(site->host_names[i])))
+            return i;
+    return NONE;
+}
+
+/* As tls_set_judge has it; context: the connection. */
+static const char *judge_by_tlsa(void *context, const struct slice *chain, uint32_t count)
+{
+    const struct connection *connection = context;
+    const struct queue *queue = connection->queue;
+    char domain[DNS_NAME_MAX + 1] = "";
+    const char *names[] = {NULL, domain};
+    struct dane_peer peer = {
+        .chain = chain,
+        .chain_count = count,
+        .names = names,
+        .name_count = queue->settings.route_count > 0 ? 1 : 2,
+        .now_s = io_wall_us(connection->shard->io) / 1000000,
+    };
+    struct slice name = names_text(&connection->shard->names, queue->name);
+    uint32_t host = host_of(connection);
+    struct tls_out_way way;
+
+    if (host == NONE)
+        return "the host is no MX host any more";
+    tls_out_way(queue, connection->lane->site, host, &way);
+    names[0] = way.name;
+    must(name.len < sizeof(domain));
+    memcpy(domain, name.data, name.len);
+    return dane_judge(way.tlsa, &peer);
 }
 
 int tls_out_open(struct smtpc *smtpc, void *context, const struct tls_events *events,
                  struct tls **ret_tls)
 {
-    const struct connection *connection = context;
+    struct connection *connection = context;
     struct shard *shard = connection->shard;
+    uint32_t host = host_of(connection);
     struct tls_context *made;
     struct tls_out_way way;
-    char room[DNS_NAME_MAX + 1];
-    const char *name = NULL;
+    int rc;
 
-    tls_out_way(connection->queue, &way);
-    if (connection->host != NAME_NONE) {
-        struct slice host = names_text(&shard->names, connection->host);
-
-        must(host.len < sizeof(room));
-        memcpy(room, host.data, host.len);
-        room[host.len] = '\0';
-        name = room;
-    }
-    /* Versions and use-starttls may leave nothing; without a name no chain can be judged. */
-    if (way.terms.versions == 0 || (way.terms.verifies && !name))
+    /* Without its name nothing is known of it, nor can a chain be judged. */
+    if (host == NONE && connection->tls_level == SMTPC_TLS_MUST)
+        return E_REFUSED;
+    tls_out_way(connection->queue, connection->lane->site, host, &way);
+    /* Versions and use-starttls may leave nothing. */
+    if (way.terms.versions == 0)
         return E_REFUSED;
     made = contexts_get(shard, &way.terms);
-    return made ? tls_open(made, name, connection->target_at.port, events, smtpc, ret_tls)
-                : -ENOMEM;
+    if (!made)
+        return -ENOMEM;
+    rc = tls_open(made, way.name, connection->target_at.port, events, smtpc, ret_tls);
+    if (rc == 0 && way.tlsa.len > 0)
+        tls_set_judge(*ret_tls, judge_by_tlsa, connection);
+    return rc;
 }
 
 void tls_out_on_failed(struct shard *shard, const struct connection *connection,

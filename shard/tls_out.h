@@ -3,7 +3,8 @@
  *
  * The one place that decides how a connection of a queue to an MX host is secured (tls_out_way):
  * whether at all, whether the mail may go without, and how the peer's chain is judged, which is
- * what the terms of its context say (contexts.h). And what is remembered of hosts where it failed:
+ * what the terms of its context say (contexts.h), or the TLSA records that came with the host's
+ * addresses (net/dane.h). And what is remembered of hosts where it failed:
  * where TLS may be left out the next connections do without for a while; where it may not, queues
  * with these terms pass the host by, and nobody else does. Hosts are known by their addresses.
  * Belongs to the shard's thread; what is remembered is bounded, and forgotten with the process.
@@ -37,16 +38,21 @@ struct tls_out {
 struct tls_out_way {
     uint8_t level; /* enum smtpc_tls_level */
     struct context_terms terms;
+    const char *name;  /* the server's, of the site */
+    struct slice tlsa; /* of the site: one of these must name the chain; empty = the terms judge */
 };
 
-/* How the queue's mail is secured at the host, as its settings have it. */
-void tls_out_way(const struct queue *queue, struct tls_out_way *ret_way);
+/* How the queue's mail is secured at that host of the site; NONE: as its settings alone have it. */
+void tls_out_way(const struct queue *queue, const struct site *site, uint32_t host,
+                 struct tls_out_way *ret_way);
+/* Whether the TLSA records of hosts count for a queue with these settings, where TLS is spoken. */
+bool tls_out_heeds_tlsa(const struct conf_queue *settings);
 /* What of the settings makes connections differ: queues share some only where it is equal. 0: the
  * defaults, or no TLS is ever spoken. */
 uint64_t tls_out_key(const struct queue *queue);
 /* The level of the lane's next connection to that address, for the queue. */
 uint8_t tls_out_level(struct shard *shard, const struct lane *lane, const struct queue *queue,
-                      const struct ipaddr_port *at);
+                      const struct site_target *target);
 /* As smtpc_events.open_tls; context: the connection. */
 int tls_out_open(struct smtpc *smtpc, void *context, const struct tls_events *events,
                  struct tls **ret_tls);

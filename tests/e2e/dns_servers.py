@@ -3,6 +3,7 @@ one that only ever says that its answer was cut off."""
 import os
 import shutil
 import socket
+import subprocess
 import threading
 
 from harness import Program, until
@@ -38,6 +39,8 @@ log:
 zone:
   - domain: {zone}
     file: "{path}/zone"
+    dnssec-signing: {signing}
+    zonefile-sync: -1
 '''
 
 SOA = '''$ORIGIN {zone}.
@@ -82,16 +85,19 @@ class Resolver:
 
 
 class Authority:
-    """knot with one zone; records are lines of a zone file, names relative to the zone."""
+    """knot with one zone; records are lines of a zone file, names relative to the zone. Of one that
+    is signed, anchor() says whom to trust."""
 
-    def __init__(self, world, zone, records, name='knot'):
+    def __init__(self, world, zone, records, name='knot', is_signed=False):
+        self.zone = zone
         self.address = world.address()
         path = world.path(name)
         os.makedirs(path)
         with open(os.path.join(path, 'zone'), 'w', encoding='utf-8') as file:
             file.write(SOA.format(zone=zone, address=self.address) + '\n'.join(records) + '\n')
         with open(os.path.join(path, 'knot.conf'), 'w', encoding='utf-8') as config:
-            config.write(KNOT.format(path=path, address=self.address, zone=zone))
+            config.write(KNOT.format(path=path, address=self.address, zone=zone,
+                                     signing='on' if is_signed else 'off'))
         # Its control socket stands in rundir; ours may be a longer path than a socket's can be.
         program = Program(['/usr/sbin/knotd', '-c', os.path.join(path, 'knot.conf'), '-s',
                            os.path.join(world.short_path, f'{name}.sock')],
@@ -102,6 +108,18 @@ class Authority:
         assert program.is_alive(), program.log()
         self.at = f'{self.address}@5354'
         self.program = program
+        self.path = path
+        if is_signed:
+            until(lambda: 'successfully signed' in program.log(), 10, 'knot to sign the zone')
+
+    def anchor(self):
+        """A file with the DS records of the zone's keys."""
+        told = subprocess.run(['/usr/sbin/keymgr', '-c', os.path.join(self.path, 'knot.conf'),
+                               self.zone, 'ds'], check=True, capture_output=True, timeout=30)
+        file = os.path.join(self.path, 'anchor')
+        with open(file, 'wb') as anchor:
+            anchor.write(told.stdout)
+        return file
 
 
 class Mute:

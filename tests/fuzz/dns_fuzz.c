@@ -33,7 +33,8 @@ static void check_records(const struct dns_query *answer)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
-    static const uint16_t types[] = {DNS_A, DNS_MX, DNS_AAAA, DNS_PTR, DNS_TXT};
+    static const uint16_t types[] = {DNS_A,   DNS_MX,    DNS_AAAA, DNS_PTR,
+                                     DNS_TXT, DNS_CNAME, DNS_TLSA};
     static struct dns_query answer;
     char room[DNS_NAME_MAX + 1];
 

@@ -20,7 +20,7 @@ static void loads_with_warnings_only(void **state)
     assert_null(strstr(findings.text, ": smtp-hosts"));
     assert_null(strstr(findings.text, ": retry-after"));
     assert_null(strstr(findings.text, ": max-msg-rate"));
-    assert_non_null(strstr(findings.text, ": use-dane is accepted but has no effect yet"));
+    assert_non_null(strstr(findings.text, ": http-access is accepted but has no effect yet"));
     assert_null(strstr(findings.text, "<mx-rollup-list> is accepted"));
 
     assert_int_equal(conf_vmta_count(conf), 5);

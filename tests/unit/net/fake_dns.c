@@ -21,8 +21,17 @@ static void put_record(struct dns_query *query, const struct fake_record *record
         must(dns_answer_put(query, slice_of(bytes, strcmp(exchange, " .") == 0 ? 2 : 2 + len)));
         return;
     }
-    if (query->type == DNS_TXT || query->type == DNS_PTR) {
+    if (query->type == DNS_TXT || query->type == DNS_PTR || query->type == DNS_CNAME) {
         must(dns_answer_put(query, slice_str(record->data)));
+        return;
+    }
+    if (query->type == DNS_TLSA) {
+        /* "311" and whatever the data is to be. */
+        size_t len = strlen(record->data);
+
+        for (size_t i = 0; i < len; i++)
+            bytes[i] = (uint8_t)(record->data[i] - (i < 3 ? '0' : 0));
+        must(dns_answer_put(query, slice_of(bytes, len)));
         return;
     }
     must(ipaddr_parse(slice_str(record->data), &ip) == 0);
@@ -32,6 +41,7 @@ static void put_record(struct dns_query *query, const struct fake_record *record
 void fake_dns_fill(const struct fake_record *records, struct dns_query *query)
 {
     query->status = DNS_NO_NAME;
+    query->is_secure = false;
     query->ttl_s = 300;
     query->record_count = 0;
     query->data_bytes = 0;
@@ -40,6 +50,8 @@ void fake_dns_fill(const struct fake_record *records, struct dns_query *query)
             continue;
         if (query->status == DNS_NO_NAME)
             query->status = DNS_NO_DATA;
+        if (query->status == DNS_NO_DATA || record->type == (enum dns_type)query->type)
+            query->is_secure = record->is_secure;
         if (record->type != (enum dns_type)query->type)
             continue;
         query->status = record->data != NULL ? (uint8_t)DNS_OK : (uint8_t)record->status;

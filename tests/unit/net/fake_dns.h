@@ -13,6 +13,7 @@ struct fake_record {
                          = a status */
     enum dns_status status; /* with data NULL */
     uint32_t ttl_s;         /* 0 = 300 */
+    bool is_secure;         /* so is what is said of the name's other types */
 };
 
 /* Names of the table without records of the type asked for have no data; other names no answer at
