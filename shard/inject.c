@@ -230,6 +230,7 @@ void inject_free(struct intake_message *intake)
 
     inject_chunks_release(intake);
     inject_check_release(intake);
+    inject_verify_release(intake);
     inject_hold_release(intake);
     inject_sign_release(intake);
     inject_gate_release(intake);
@@ -295,6 +296,7 @@ static int intake_begin(void *taker, const struct intake_client *client,
     intake->is_secured = client->is_secured;
     intake->user = client->user;
     follow_source(shard, client, &intake->source);
+    intake->verifies = intake->source.check_dkim && client->type.len == 0;
     if (!inject_check_begin(intake, client, sender)) {
         inject_free(intake);
         inject_reply(ret_reply, 452, 3, 1, "too many messages are being checked, try again later");
@@ -469,8 +471,7 @@ static int intake_start_body(struct intake_message *intake, const struct intake_
     intake->cookie = cookie;
     intake->chunks.resume = resume;
     conf_noted_headers(shard->conf, &noted_count);
-    intake->hold.is_on =
-        intake->source.needs_header || noted_count > 0 || conf_signs(shard->conf) || intake->check;
+    intake->hold.is_on = intake->source.needs_header || noted_count > 0 || conf_signs(shard->conf);
     intake->is_header_done = intake->hold.is_on;
     (void)client;
     if (intake->hold.is_on)
@@ -490,6 +491,7 @@ static int intake_start_body(struct intake_message *intake, const struct intake_
 int inject_body_write(struct intake_message *intake, const uint8_t *data, size_t len)
 {
     inject_sign_body(intake, data, len);
+    inject_verify_body(intake, data, len);
     return inject_chunks_write(intake, data, len);
 }
 
@@ -637,6 +639,12 @@ static void finish_content(struct intake_message *intake)
         intake->failure = inject_hold_finish(intake);
     if (intake->message->envelope.encoded_bytes > 0)
         finish_envelope(intake, &intake->facts);
+    if (!inject_verify_wait(intake))
+        inject_on_verified(intake);
+}
+
+void inject_on_verified(struct intake_message *intake)
+{
     if (!inject_sign_wait(intake))
         inject_finish_signed(intake);
 }
@@ -750,6 +758,7 @@ void inject_init(struct shard *shard)
 {
     gate_init(&shard->gate);
     inject_check_init(shard);
+    inject_verify_init(shard);
     signing_init(shard);
     login_init(shard);
     slab_init(&shard->intakes, sizeof(struct intake_message), shard->limits.session_count_max * 2);
@@ -760,6 +769,7 @@ void inject_fini(struct shard *shard)
     regex_scratch_free(shard->patterns_scratch);
     signing_fini(shard);
     inject_check_fini(shard);
+    inject_verify_fini(shard);
     slab_fini(&shard->intakes);
     login_fini(shard);
     gate_fini(&shard->gate);

@@ -282,8 +282,7 @@ static bool is_token_octet(uint8_t c)
     return c > ' ' && c <= '~' && memchr("()<>@,;:\\\"/[]?=", c, 15) == NULL;
 }
 
-/* RFC 8601 2.2: a token, or what is none between quotes. */
-static void put_value(struct text *text, struct slice value)
+void inject_check_put_value(struct text *text, struct slice value)
 {
     bool is_token = value.len > 0;
 
@@ -334,7 +333,7 @@ static void put_spf(struct text *text, const struct intake_check *check)
     put_method(text, "spf", spf_result_name(answer->result));
     put_comment(text, slice_str(answer->why[0] != '\0' ? answer->why : answer->mechanism));
     text_put_str(text, check->is_null_sender ? " smtp.helo=" : " smtp.mailfrom=");
-    put_value(text, sender_domain(check));
+    inject_check_put_value(text, sender_domain(check));
 }
 
 static void put_iprev(struct text *text, const struct intake_check *check)
@@ -345,27 +344,33 @@ static void put_iprev(struct text *text, const struct intake_check *check)
     put_method(text, "iprev", iprev_name(check->iprev));
     put_comment(text, slice_str(rdns_name(&check->rdns)));
     text_put_literal(text, " policy.iprev=");
-    put_value(text, slice_str(ip));
+    inject_check_put_value(text, slice_str(ip));
 }
 
-struct slice inject_check_field(const struct intake_message *intake, char room[CHECK_FIELD_MAX])
+static void put_mfrom(struct text *text, const struct intake_check *check)
+{
+    put_method(text, "x-mfrom", spf_result_name(check->mfrom));
+    text_put_literal(text, " smtp.mailfrom=");
+    inject_check_put_value(text, sender_domain(check));
+}
+
+struct slice inject_check_field(struct intake_message *intake, char room[CHECK_FIELD_MAX])
 {
     const struct intake_check *check = intake->check;
+    unsigned wanted = check ? check->wanted : 0;
     struct text text = text_in(room, CHECK_FIELD_MAX);
 
-    if (!check)
+    if (wanted == 0 && !intake->verify)
         return SLICE_EMPTY;
     text_put_literal(&text, "Authentication-Results: ");
     text_put_str(&text, conf_global(intake->shard->conf)->host_name);
-    if (check->wanted & CHECK_SPF)
+    if (wanted & CHECK_SPF)
         put_spf(&text, check);
-    if (check->wanted & CHECK_IPREV)
+    inject_verify_put(intake, &text);
+    if (wanted & CHECK_IPREV)
         put_iprev(&text, check);
-    if (check->wanted & CHECK_MFROM) {
-        put_method(&text, "x-mfrom", spf_result_name(check->mfrom));
-        text_put_literal(&text, " smtp.mailfrom=");
-        put_value(&text, sender_domain(check));
-    }
+    if (wanted & CHECK_MFROM)
+        put_mfrom(&text, check);
     text_put_literal(&text, "\r\n");
     must(!text.is_cut);
     return text_slice(&text);
@@ -418,6 +423,7 @@ bool inject_check_is_ours(const void *host_name, struct slice value)
 
 void inject_check_stop(struct shard *shard)
 {
+    inject_verify_stop(shard);
     while (!list_empty(&shard->checks_open))
         give_up(container_of(shard->checks_open.next, struct intake_check, link));
 }

@@ -9,12 +9,13 @@
  */
 #pragma once
 
+#include "core/base/text.h"
 #include "core/mail/address.h"
 #include "net/intake.h"
 #include "net/spf.h"
 
 #define CHECK_TIMEOUT_MS 20000u /* RFC 7208 4.6.4: at least 20 seconds */
-#define CHECK_FIELD_MAX  4096u  /* octets of the field, more than its parts can make */
+#define CHECK_FIELD_MAX  8192u  /* octets of the field, more than its parts can make */
 #define CHECK_COUNT_MAX  4096u  /* messages of a shard that are checked at once */
 
 struct intake_message;
@@ -54,8 +55,11 @@ bool inject_check_is_open(const struct intake_message *intake);
 /* Why the answers make it a message that is not taken: E_REFUSED with the intake's refusal, or 0.
  */
 int inject_check_judge(struct intake_message *intake);
-/* The field, with its CRLF, in room; empty where nothing was checked. */
-struct slice inject_check_field(const struct intake_message *intake, char room[CHECK_FIELD_MAX]);
+/* The field, with its CRLF, in room, to be the next in the payload; empty where nothing is checked.
+ */
+struct slice inject_check_field(struct intake_message *intake, char room[CHECK_FIELD_MAX]);
+/* RFC 8601 2.2: a token, or what is none between quotes. */
+void inject_check_put_value(struct text *text, struct slice value);
 /* Whether the value of an Authentication-Results field says that it is ours. */
 bool inject_check_is_ours(const void *host_name, struct slice value);
 void inject_check_release(struct intake_message *intake);

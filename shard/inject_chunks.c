@@ -94,8 +94,9 @@ static void post_next(struct intake_message *intake)
     post_chunk(intake, from, chunks->posted, chunks->count);
 }
 
-/* The header with the signatures is in the first chunk, and they are made when all of the body is
- * there: it stays, and its place in the table is kept. */
+/* The header with the signatures, and with what those are worth that came along, is in the first
+ * chunk, and both are known when all of the body is there: it stays, and its place in the table is
+ * kept. */
 static void keep_first(struct intake_message *intake)
 {
     struct intake_chunks *chunks = &intake->chunks;
@@ -138,7 +139,7 @@ static void close_chunk(struct intake_message *intake)
     is_first = chunks->closed == 0;
     chunks->closed = message->buffer_count;
     chunks->filled = 0;
-    if (is_first && intake->signing)
+    if (is_first && (intake->signing || intake->verify))
         keep_first(intake);
     message->is_partial |=
         message_pool_is_tight(&intake->shard->pool) || message->buffer_count > HOT_BUFFERS_MAX;

@@ -105,7 +105,7 @@ static void fill_wants(struct decision *decision)
     want(decision, WANT_FEEDBACK_ID, SLICE_LITERAL("feedback-id"), false);
     want(decision, WANT_UNSUBSCRIBE, SLICE_LITERAL("list-unsubscribe"), false);
     want(decision, WANT_UNSUBSCRIBE_POST, SLICE_LITERAL("list-unsubscribe-post"), false);
-    if (source->check_spf || source->check_iprev || source->check_mfrom) {
+    if (source->check_spf || source->check_dkim || source->check_iprev || source->check_mfrom) {
         want(decision, WANT_RESULTS, SLICE_LITERAL("authentication-results"), true);
         decision->wants[WANT_RESULTS].strips = inject_check_is_ours;
         decision->wants[WANT_RESULTS].context =
@@ -518,7 +518,9 @@ static int begin_content(struct decision *decision)
         inject_gate_note(intake, intake->job_id, first_of(decision, WANT_MESSAGE_ID));
     choose_additions(decision);
     note_headers(decision);
-    result = inject_begin_content(intake);
+    result = inject_verify_begin(intake, held_octets(intake), decision->is_whole);
+    if (result >= 0)
+        result = inject_begin_content(intake);
     /* They stand in the envelope now, and their texts here end with the call. */
     intake->headers = SLICE_EMPTY;
     intake->job_id = SLICE_EMPTY;

@@ -15,6 +15,7 @@
 #include "queue/terms.h"
 #include "shard/inject_check.h"
 #include "shard/inject_sign.h"
+#include "shard/inject_verify.h"
 #include "shard/planted.h"
 #include "shard/shard_int.h"
 
@@ -106,8 +107,11 @@ struct intake_message {
     const char *user; /* who logged in, or NULL; lives as long as the process */
     struct intake_chunks chunks;
     struct intake_hold hold;
-    struct signing *signing;    /* NULL = it is not signed */
-    struct intake_check *check; /* NULL = it is not checked */
+    struct signing *signing;      /* NULL = it is not signed */
+    struct intake_check *check;   /* NULL = it is not checked */
+    struct intake_verify *verify; /* NULL = its signatures are not verified */
+    bool verifies;                /* they are, once the header is there */
+    uint32_t results_bytes;       /* of our Authentication-Results field */
     struct intake_gate gate;
     struct intake_refusal refusal; /* with the failure E_REFUSED */
     const char *listener_source;   /* valid until finish returns */
@@ -149,6 +153,8 @@ bool inject_choose_named(struct intake_message *intake, struct slice name);
 void inject_finish_signed(struct intake_message *intake);
 /* Everything is found out about the sender. */
 void inject_on_checked(struct intake_message *intake);
+/* The keys of a complete message are there, or will not come. */
+void inject_on_verified(struct intake_message *intake);
 /* The route is known: the envelope is encoded and the prefix written. 0 or negative. */
 int inject_begin_content(struct intake_message *intake);
 

@@ -151,8 +151,10 @@ int inject_prefix_write(struct intake_message *intake)
 {
     char room[CHECK_FIELD_MAX], name[14];
     struct text line = text_in(room, sizeof(room));
-    int result = inject_prefix_put(intake, inject_check_field(intake, room));
+    struct slice results = inject_check_field(intake, room);
+    int result = inject_prefix_put(intake, results);
 
+    intake->results_bytes = (uint32_t)results.len;
     inject_format_id(intake->id, name);
     if (intake->source.add_received_header)
         put_received(&line, intake, name);

@@ -6,13 +6,15 @@ static int gather_fields(struct intake_message *intake, struct signing_choice *c
                          struct slice held, const struct header_facts *facts)
 {
     const struct message *message = intake->message;
-    uint32_t bytes = message->envelope.prefix_bytes;
+    /* What we found out about the sender is told to whoever is next, and not vouched for. */
+    uint32_t skip = intake->results_bytes;
+    uint32_t bytes = message->envelope.prefix_bytes - skip;
     uint8_t *prefix;
 
     if (bytes > SIGNING_PREFIX_MAX)
         return E_TOO_LONG;
     prefix = signing_prefix_room(choice);
-    message_copy(message, message->envelope.encoded_bytes, prefix, bytes);
+    message_copy(message, message->envelope.encoded_bytes + skip, prefix, bytes);
     return signing_add_fields(choice, slice_of(prefix, bytes), NULL) &&
                    signing_add_fields(choice, slice_of(held.data, facts->header_octets), facts)
                ? 0

@@ -580,7 +580,10 @@ struct shard {
     struct list signings_due;
     struct slab checks;
     struct list checks_open;
-    struct sign_room *sign_room; /* NULL until something is signed, as the next one */
+    struct slab verifies; /* inject_verify.c */
+    struct list verifies_open;
+    struct verify_room *verify_room; /* NULL until something is verified */
+    struct sign_room *sign_room;     /* NULL until something is signed, as the next one */
     struct signer *signer;
     struct sign_service *sign_service; /* of shard_options */
     uint64_t key_alert_ns;             /* when a missing key was told last */

@@ -22,7 +22,7 @@ void tidy_init(struct shard *shard)
         &shard->queued,        &shard->queues,     &shard->strands,    &shard->outcomes,
         &shard->sites,         &shard->lanes,      &shard->deliveries, &shard->connections,
         &shard->wides,         &shard->feeds,      &shard->intakes,    &shard->pool.messages,
-        &shard->checks,
+        &shard->checks,        &shard->verifies,
     };
 
     for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++)

@@ -323,7 +323,7 @@ struct source_uses {
 
 static bool needs_header(const struct conf_source *source)
 {
-    return source->check_spf || source->check_iprev || source->check_mfrom ||
+    return source->check_spf || source->check_dkim || source->check_iprev || source->check_mfrom ||
            source->process_x_virtual_mta || source->process_x_job || source->process_x_envid ||
            source->process_x_schedule || source->process_x_dkim_options ||
            source->process_x_dkim_key || source->dedup_window_ms > 0 ||

@@ -314,9 +314,11 @@ struct conf_source {
     bool log_commands;
     bool log_data;
     bool check_spf;
+    bool check_dkim;
     bool check_iprev;
     bool check_mfrom;
     bool trace_spf;
+    bool trace_dkim;
     bool trace_iprev;
     bool reject_spf_temperror;
     bool reject_spf_permerror;

@@ -1,12 +1,15 @@
-"""Checks of who hands mail in, against a real resolver (unbound): SPF, reverse names, the sender's
-domain; what is refused, and what the message says that goes on."""
+"""Checks of who hands mail in, against a real resolver (unbound): SPF, signatures, reverse
+names, the sender's domain; what is refused, and what the message says that goes on."""
 import re
+import subprocess
 
+import dkim
 import pytest
 
 import dns_servers
+from dkim_mail import Key
 from dns_servers import Mute, Resolver
-from harness import Smtp
+from harness import Smtp, send_message
 from test_peers import Receiver
 
 CONFIG = '''{{base}}name-server {resolver}:5353
@@ -180,3 +183,83 @@ def test_a_long_message_waits_for_the_answers(relay):
     session.send(MESSAGE + body[:5000])
     session.close()
     assert daemon.shutdown() == 0
+
+
+def txt(record):
+    """The words of a TXT record, which have 255 octets at most."""
+    text = record.decode()
+    return ' '.join(f'"{text[at:at + 250]}"' for at in range(0, len(text), 250))
+
+
+def results_of_signatures(content):
+    return re.findall(r'dkim=(\w+)(?: header.d=(\S+) header.s=(\w+) header.b=\S+)?(?=;|$)',
+                      results(content)[0])
+
+
+def test_signatures(world):
+    """Signatures of another implementation, whole and spoilt, of small mail and of mail in chunks;
+    keys that are there, gone, revoked, of another kind or not to be had."""
+    receiver, silent, ringpost = Receiver(world), Mute(world), world.program('ringpost')
+    rsa, ed25519 = (Key(ringpost, world.path(''), kind) for kind in ('2048', 'ed25519'))
+    keys = {'rsa': rsa.record, 'ed': ed25519.record, 'revoked': b'v=DKIM1; p=',
+            'other': ed25519.record, 'strict': rsa.record.replace(b'p=', b't=s; p=')}
+    lines = ['    local-zone: "silent.test." transparent',
+             *(f"    local-data: '{name}._domainkey.sender.test. TXT {txt(record)}'"
+               for name, record in keys.items())]
+    resolver = Resolver(world, 'any.test. A 192.0.2.1', stubs={'silent.test.': silent.at},
+                        more='\n'.join(lines))
+    daemon = world.daemon('{base}' + f'name-server {resolver.address}:5353\nresolver-timeout 1s\n'
+                          '<source 127.0.0.0/8>\n    check-dkim-inbound yes\n'
+                          '    trace-dkim-check yes\n</source>\n'
+                          f'<domain *>\n    smtp-hosts [{receiver.address}]:2525\n'
+                          '</domain>\n').start()
+    private = open(rsa.path, 'rb').read()
+
+    def sign(message, selector='rsa', domain='sender.test', canon=b'relaxed', **options):
+        return dkim.sign(message, selector.encode(), domain.encode(), private,
+                         canonicalize=(canon, canon), **options) + message
+
+    def sign_ed(message):
+        return subprocess.run([ringpost, 'dkim-sign', '--key', ed25519.path, '--selector', 'ed',
+                               '--domain', 'sender.test', '--canon', 'simple/simple'],
+                              input=message, check=True, capture_output=True).stdout
+
+    mail = (b'From: a@sender.test\r\nSubject:  odd \t words\r\n folded\r\nTo: b@one.test\r\n\r\n'
+            b'.dot\r\nwords  and \t more \r\n\r\n\r\n')
+    large = mail + b''.join(b'%070d\r\n' % line for line in range(3000))
+    good = ('pass', 'sender.test', 'rsa')
+    fail = ('fail', 'sender.test', 'rsa')
+    for message, wanted in [
+            (mail, [('none', '', '')]),
+            (sign(mail), [good]),
+            (sign(mail, canon=b'simple'), [good]),
+            (sign(large), [good]),
+            (sign_ed(sign(mail)), [('pass', 'sender.test', 'ed'), good]),
+            (sign(mail, length=True) + b'added\r\n', [good]),
+            (sign(mail).replace(b'words  and', b'words and'), [good]),
+            (sign(mail).replace(b'words and', b'swords and').replace(b'words  and', b'swords  and'),
+             [fail]),
+            (sign(large).replace(b'%070d' % 2999, b'%070d' % 3999), [fail]),
+            (sign(mail, canon=b'simple').replace(b'odd \t words', b'odd words'), [fail]),
+            (sign(mail).replace(b'a@sender.test', b'x@sender.test'), [fail]),
+            (sign(mail, 'revoked'), [('permerror', 'sender.test', 'revoked')]),
+            (sign(mail, 'missing'), [('permerror', 'sender.test', 'missing')]),
+            (sign(mail, 'other'), [('permerror', 'sender.test', 'other')]),
+            (sign(mail, 'strict', identity=b'@sender.test'), [('pass', 'sender.test', 'strict')]),
+            (sign(mail, 'strict', identity=b'@x.sender.test'),
+             [('permerror', 'sender.test', 'strict')]),
+            (sign(mail, 's', 'silent.test'), [('temperror', 'silent.test', 's')]),
+            (b'DKIM-Signature: v=1; a=rsa-sha256; b=\r\n' + mail, [('neutral', '', '')])]:
+        before = len(receiver.messages)
+        code, text = send_message(daemon.listen, 'a@sender.test', ['b@one.test'], message)
+        assert code == 250, text
+        content = receiver.wait(before + 1)[-1][2]
+        assert results_of_signatures(content) == wanted, content[:2000]
+        # What was signed is as it came.
+        assert content.endswith(message)
+    six = b''.join(sign(mail)[:-len(mail)] for _ in range(6)) + mail
+    assert send_message(daemon.listen, 'a@sender.test', ['b@one.test'], six)[0] == 250
+    assert results_of_signatures(receiver.wait(before + 2)[-1][2]) == [good] * 5
+    log = daemon.program.log()
+    assert 'DKIM signature of sender.test: pass' in log
+    assert 'DKIM signature of sender.test: permerror, the key is revoked' in log

@@ -547,6 +547,39 @@ static bool precached_domains(void)
     return strike(&stage);
 }
 
+/* A resolver that is dead while injectors are checked: each message waits and is answered in time,
+ * none is lost or refused, and all is well again with the resolver. */
+static bool checks_meet_a_dead_resolver(void)
+{
+    enum { RATE = 5, SILENCE_S = 600, BOUND_S = 21 };
+    static struct stage stage;
+    uint32_t pause_s = 0, longest_s = 0;
+
+    raise_stage(&stage, "a dead resolver while injectors are checked", 20,
+                "</virtual-mta>\n<source 127.0.0.1>\n check-spf-inbound yes\n "
+                "check-iprev-inbound yes\n check-mfrom-inbound yes\n check-dkim-inbound yes\n"
+                "</source>\n<virtual-mta w>\n smtp-source-host 10.9.0.2 w.test\n");
+    run(&stage, 60, RATE);
+    check(&stage, stage.ledger.answered + RATE >= 60 * RATE, "the rate is full before");
+    stage.mood = MOOD_SILENT;
+    for (uint32_t i = 0; i < SILENCE_S; i++) {
+        uint32_t answered = stage.ledger.answered;
+
+        run(&stage, 1, RATE);
+        pause_s = stage.ledger.answered == answered ? pause_s + 1 : 0;
+        longest_s = pause_s > longest_s ? pause_s : longest_s;
+    }
+    check(&stage, longest_s >= 5, "messages wait for the answers");
+    check(&stage, longest_s <= BOUND_S, "but no longer than the bound");
+    stage.mood = MOOD_GOOD;
+    run(&stage, 1200, 0);
+    check(&stage, stage.ledger.answered == stage.ledger.count, "in the end all are accepted");
+    check(&stage, taken(&stage) == stage.ledger.answered, "and delivered");
+    check(&stage, bounced(&stage) == 0, "nothing was returned");
+    printf("  %u messages, the longest wait was %u s\n", stage.ledger.answered, longest_s);
+    return strike(&stage);
+}
+
 int main(void)
 {
     bool all_good = true;
@@ -561,6 +594,7 @@ int main(void)
     all_good &= domains_that_do_not_exist();
     all_good &= restart_between_the_answers();
     all_good &= without_witnesses_nothing_is_final();
+    all_good &= checks_meet_a_dead_resolver();
     all_good &= ipv6_and_ipv4();
     all_good &= precached_domains();
     all_good &= dead_hosts_are_tried_so_often(3);
