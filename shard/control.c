@@ -399,12 +399,12 @@ static void control_turn(struct io_actor *actor)
     struct control *control = container_of(actor, struct control, actor);
 
     if (control->phase != CONTROL_STOPPED)
-        control->accounts_are_busy = accounts_turn(control);
+        control->is_busy = accounts_turn(control) | carrier_turn(control->carrier);
 }
 
 static bool control_is_busy(struct io_actor *actor)
 {
-    return container_of(actor, struct control, actor)->accounts_are_busy;
+    return container_of(actor, struct control, actor)->is_busy;
 }
 
 int control_start_accounting(struct control *control)
@@ -424,7 +424,7 @@ static void on_shard_parcel(void *context, struct parcel *parcel)
 
     if (parcel->kind == RELOAD_ORDER)
         reload_on_parcel(&control->reload.reload, parcel);
-    else
+    else if (!carrier_take(control->carrier, parcel))
         gather_on_report(control, container_of(parcel, struct report, parcel));
 }
 
@@ -481,6 +481,7 @@ void control_wire(struct control *control, const struct control_wiring *wiring)
     control->wiring.to_shards = copy_of(wiring->to_shards, boxes_bytes);
     control->wiring.from_shards = copy_of(wiring->from_shards, boxes_bytes);
     control->wiring.loops = copy_of(wiring->loops, wiring->loop_count * sizeof(wiring->loops[0]));
+    control->carrier = carrier_create(control->io, control->wiring.to_shards);
     control_reload_wire(control);
     for (uint16_t i = 0; i < control->shard_count; i++)
         mailbox_listen(control->wiring.from_shards[i], on_shard_parcel, control);
@@ -493,6 +494,7 @@ void control_destroy(struct control *control)
     if (control == NULL)
         return;
     accounts_close(control);
+    carrier_destroy(control->carrier);
     control_reload_fini(control);
     control_ips_fini(control);
     spool_reader_destroy(control->reader);

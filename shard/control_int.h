@@ -21,6 +21,7 @@
 #include "core/base/hash.h"
 #include "core/base/list.h"
 #include "shard/account.h"
+#include "shard/carrier.h"
 #include "shard/control.h"
 #include "shard/history.h"
 #include "shard/overrides.h"
@@ -351,7 +352,8 @@ struct control {
 
     struct control_account *accounts;
     uint32_t account_count;
-    bool accounts_are_busy;
+    struct carrier *carrier;
+    bool is_busy; /* the accounting, or the carrier */
     struct io_timer accounts_timer;
     uint64_t log_day; /* days since 1970: the log file is of that day; 0 = not looked yet */
     uint32_t log_failures;

@@ -30,6 +30,7 @@ void deliver_init(struct shard *shard)
     slab_init(&shard->deliveries, sizeof(struct delivery), count_max);
     slab_init(&shard->wides, sizeof(struct delivery_wide), count_max);
     slab_init(&shard->feeds, sizeof(struct feed), count_max);
+    carry_init(shard);
     shard->category_scratch = regex_scratch_new();
     classify_shipped(); /* read now rather than at the first bounce */
 }
@@ -39,6 +40,7 @@ void deliver_fini(struct shard *shard)
     slab_fini(&shard->deliveries);
     slab_fini(&shard->wides);
     slab_fini(&shard->feeds);
+    carry_fini(shard);
     regex_scratch_free(shard->category_scratch);
 }
 
@@ -247,6 +249,7 @@ static void settle_locally(struct shard *shard, struct delivery *delivery,
             .orcpt = delivery->orcpts[i],
             .flags = flags,
             .notify = delivery->notifies[i],
+            .is_carried = delivery->carry != NULL,
         };
         struct fate fate =
             timely_fate(shard, delivery->message, &queue->settings, queued, verdict, age);
@@ -434,12 +437,14 @@ static bool is_timely(struct shard *shard, struct delivery *delivery)
     struct connection *connection = delivery->connection;
     uint64_t next_us;
 
-    if (!connection || delivery->message->envelope.terms.len == 0)
+    if ((!connection && delivery->local != LOCAL_CARRY) ||
+        delivery->message->envelope.terms.len == 0)
         return true;
     next_us = timely_next_us(shard, delivery->message);
     if (next_us == 0)
         return true;
-    connection->delivery = NULL;
+    if (connection)
+        connection->delivery = NULL;
     if (next_us == TERMS_NEVER) {
         delivery->connection = NULL;
         delivery->local = LOCAL_EXPIRED;
@@ -449,7 +454,8 @@ static bool is_timely(struct shard *shard, struct delivery *delivery)
     } else {
         defer_all(shard, delivery, next_us);
     }
-    site_connection_lost(shard, connection);
+    if (connection)
+        site_connection_lost(shard, connection);
     return false;
 }
 
@@ -521,6 +527,23 @@ static bool is_let_out(struct shard *shard, struct delivery *delivery)
     return hold_back(shard, delivery, left, due_us, goes_over);
 }
 
+/* Off to the carrier. */
+static void carry_message(struct shard *shard, struct delivery *delivery)
+{
+    struct queue *queue = delivery_queue(delivery);
+    int result = 0;
+
+    if (!delivery->feed && heading_is_edited(queue))
+        result = heading_make(queue, delivery);
+    find_addresses(shard, delivery);
+    if (result == 0)
+        result = carry_start(shard, delivery, fill_content(delivery));
+    if (result == 0)
+        return;
+    delivery_cancel(shard, delivery, queue);
+    queues_wait(shard, queue, READ_AGAIN_MS, WAIT_MEMORY);
+}
+
 /* The message is in memory: off it goes. */
 static void send_message(struct shard *shard, struct delivery *delivery)
 {
@@ -528,7 +551,9 @@ static void send_message(struct shard *shard, struct delivery *delivery)
 
     if (!is_timely(shard, delivery) || !is_let_out(shard, delivery))
         return;
-    if (!delivery->connection) {
+    if (delivery->local == LOCAL_CARRY) {
+        carry_message(shard, delivery);
+    } else if (!delivery->connection) {
         finish_local(shard, delivery);
     } else if (warm_allowed(shard, delivery->connection->lane, delivery_queue(delivery)) <
                delivery->count) {
@@ -677,7 +702,8 @@ static void on_read(struct io_op *op, int32_t result)
         return;
     }
     error = check_loaded(shard, delivery, result);
-    if (error == 0 && delivery->place.large > 0 && delivery->connection)
+    if (error == 0 && delivery->place.large > 0 &&
+        (delivery->connection || delivery->local == LOCAL_CARRY))
         error = feed_create(shard, delivery);
     /* It may have been moved, and its segment used again, since its home was asked. */
     if (error == E_DAMAGED && !delivery->is_located_twice) {
@@ -819,15 +845,23 @@ struct queue *deliver_return(struct shard *shard, struct delivery *delivery)
     return queue;
 }
 
-/* Recipients that may end at once: of a queue that is discarded, no more than its rates allow. */
+static bool is_by_rates(uint8_t local)
+{
+    return local == LOCAL_DISCARD || local == LOCAL_CARRY;
+}
+
+/* Recipients that may end at once: of a queue that is discarded or carried away, no more than its
+ * rates allow; carried each for itself. */
 static uint32_t local_count_max(struct shard *shard, struct queue *queue)
 {
     uint32_t count = queue->local_left, allowed;
 
-    if (queue->local == LOCAL_DISCARD) {
-        allowed = queues_discards(shard, queue) ? rates_allowed(shard, queue, NULL) : 0;
+    if (is_by_rates(queue->local)) {
+        allowed = queues_ends_here(shard, queue) ? rates_allowed(shard, queue, NULL) : 0;
         count = allowed < count ? allowed : count;
     }
+    if (queue->local == LOCAL_CARRY && count > 0)
+        count = queue->sending_count < queue->settings.max_smtp_out;
     return count < SMTPC_RCPT_COUNT_MAX ? count : SMTPC_RCPT_COUNT_MAX;
 }
 
@@ -858,7 +892,7 @@ bool deliver_local(struct shard *shard, struct queue *queue)
         return false;
     }
     queue->local_left -= count;
-    if (delivery->local == LOCAL_DISCARD) {
+    if (is_by_rates(delivery->local)) {
         struct rates_way way = {.message = queued_hot(first)};
         bool is_taken = rates_take(shard, queue, &way, count, 0, &delivery->receipt);
 
@@ -956,6 +990,20 @@ void deliver_on_done(struct shard *shard, struct delivery *delivery)
     notice_end(shard, delivery);
     if (!delivery->feed || !feed_must_wait(delivery))
         delivery_free(shard, delivery);
+}
+
+void deliver_on_carried(struct shard *shard, struct delivery *delivery,
+                        const struct verdict *verdict)
+{
+    struct queue *queue = delivery_queue(delivery);
+    struct verdict unreadable;
+
+    if (delivery->feed)
+        verdict = feed_verdict(delivery, verdict, &unreadable);
+    if (verdict->class == VERDICT_SUCCESS)
+        count_message(shard, delivery);
+    settle_locally(shard, delivery, verdict, OUTCOME_TO_FILE);
+    queues_reconsider(shard, queue);
 }
 
 void deliver_on_content(struct connection *connection)

@@ -8,8 +8,11 @@
  */
 #pragma once
 
+#include "queue/spool.h"
+
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/uio.h>
 
 struct connection;
 struct delivery;
@@ -44,10 +47,27 @@ struct queue *deliver_return(struct shard *shard, struct delivery *delivery);
 void deliver_on_token(struct shard *shard, struct queue *queue);
 /* No longer: gives the delivery back, unless its message is being read. */
 void deliver_unpark(struct shard *shard, struct delivery *delivery);
+/* The carrier is done with it; frees the delivery. */
+void deliver_on_carried(struct shard *shard, struct delivery *delivery,
+                        const struct verdict *verdict);
 /* The client wants more of the content. */
 void deliver_on_content(struct connection *connection);
 
 /* feed.c */
+/* The content of a message in chunks on its way from the log to the client. */
+struct feed {
+    struct log_commit commit; /* as it was read last */
+    uint32_t next;            /* chunk */
+    uint32_t index;
+    uint16_t home;
+    uint8_t located_count; /* how often its home was asked again where it lies */
+    bool is_locating;      /* ... right now */
+    bool is_rereading;     /* its commit record, from another place */
+    bool is_over;          /* the client is done with the message */
+    int error;             /* why it was given up; 0 = it was not */
+    struct iovec parts[2];
+};
+
 /* The commit record is in the message's first buffer. 0, E_DAMAGED, or E_FULL. */
 int feed_create(struct shard *shard, struct delivery *delivery);
 void feed_free(struct shard *shard, struct feed *feed);

@@ -62,6 +62,15 @@ void feed_free(struct shard *shard, struct feed *feed)
     slab_free(&shard->feeds, feed->index);
 }
 
+/* To whom the delivery goes: a client, or the carrier. */
+static void hand_on(struct delivery *delivery, uint32_t count, bool goes_on)
+{
+    if (delivery->connection)
+        smtpc_continue(delivery->connection->smtpc, delivery->feed->parts, count, goes_on);
+    else
+        carry_continue(delivery, delivery->feed->parts, count, goes_on);
+}
+
 /* ---- Ends ------------------------------------------------------------------------------------ */
 
 static void give_up(struct delivery *delivery, int error)
@@ -72,7 +81,10 @@ static void give_up(struct delivery *delivery, int error)
     log_error("message %s cannot be read to its end (chunk %u): %s", id, delivery->feed->next,
               err_text(error));
     delivery->feed->error = error;
-    smtpc_abort(delivery->connection->smtpc);
+    if (delivery->connection)
+        smtpc_abort(delivery->connection->smtpc);
+    else
+        carry_abort(delivery);
 }
 
 bool feed_must_wait(struct delivery *delivery)
@@ -140,7 +152,7 @@ static void send_rest(struct delivery *delivery, int count)
     if (count < 0)
         give_up(delivery, count);
     else
-        smtpc_continue(delivery->connection->smtpc, delivery->feed->parts, (uint32_t)count, false);
+        hand_on(delivery, (uint32_t)count, false);
 }
 
 /* The last chunk leaves with the rest, so that the end of the content is in one piece. */
@@ -160,7 +172,7 @@ static void send_chunk(struct delivery *delivery, uint32_t octets)
     else if (count == 0)
         read_chunk(delivery->shard, delivery);
     else
-        smtpc_continue(delivery->connection->smtpc, feed->parts, (uint32_t)count, true);
+        hand_on(delivery, (uint32_t)count, true);
 }
 
 void feed_on_content(struct shard *shard, struct delivery *delivery)

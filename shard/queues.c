@@ -498,7 +498,7 @@ bool queues_can_send(const struct shard *shard, const struct queue *queue)
 
     return queue->ready_count > 0 && queue->local == LOCAL_NONE && !queue->paused &&
            queue->has_vmta && !queue->hands_on && !shard->stopping &&
-           queue->settings.delivery != CONF_DELIVERY_DISCARD && !shard_holds_deliveries(shard) &&
+           !conf_delivery_is_local(queue->settings.delivery) && !shard_holds_deliveries(shard) &&
            queue->rest_until_ns <= now_ns && queue->site && queue->site_until_ns > now_ns;
 }
 
@@ -543,15 +543,15 @@ static void wait_for_vmta(struct shard *shard, struct queue *queue)
     list_push_back(&shard->local_work, &queue->local_link);
 }
 
-bool queues_discards(const struct shard *shard, const struct queue *queue)
+bool queues_ends_here(const struct shard *shard, const struct queue *queue)
 {
-    return queue->settings.delivery == CONF_DELIVERY_DISCARD && queue->stay == QUEUE_HERE &&
+    return conf_delivery_is_local(queue->settings.delivery) && queue->stay == QUEUE_HERE &&
            !queue->hands_on && queue->has_vmta && !queue->paused && !shard->stopping &&
            queue->rest_until_ns <= io_now_ns(shard->io) && !shard_holds_deliveries(shard);
 }
 
-/* Its recipients end here, as fast as the queue's rates allow. */
-static void discard(struct shard *shard, struct queue *queue)
+/* Its recipients end here, or are carried away, as fast as the queue's rates allow. */
+static void end_here(struct shard *shard, struct queue *queue)
 {
     if (!list_empty(&queue->lane_link))
         lane_leave(queue);
@@ -561,7 +561,12 @@ static void discard(struct shard *shard, struct queue *queue)
     }
     if (!rates_admit(shard, queue) || !rates_get_token(shard, queue, NULL))
         return;
-    queue->local = LOCAL_DISCARD;
+    if (queue->settings.delivery != CONF_DELIVERY_DISCARD &&
+        queue->sending_count >= queue->settings.max_smtp_out) {
+        queues_set_reason(shard, queue, WAIT_OWN_LIMIT);
+        return;
+    }
+    queue->local = queue->settings.delivery == CONF_DELIVERY_DISCARD ? LOCAL_DISCARD : LOCAL_CARRY;
     queue->local_left = queue->ready_count;
     if (list_empty(&queue->local_link))
         list_push_back(&shard->local_work, &queue->local_link);
@@ -593,8 +598,8 @@ void queues_reconsider(struct shard *shard, struct queue *queue)
     } else if (is_nowhere(shard, queue)) {
         fail_nowhere(shard, queue);
         return;
-    } else if (queue->settings.delivery == CONF_DELIVERY_DISCARD) {
-        discard(shard, queue);
+    } else if (conf_delivery_is_local(queue->settings.delivery)) {
+        end_here(shard, queue);
         return;
     } else if (!queue->site || queue->site_until_ns <= io_now_ns(shard->io))
         reason = WAIT_DNS;

@@ -251,7 +251,7 @@ static void resolve_start(struct shard *shard, struct queue *queue)
  * source addresses no host would have a usable one, which says nothing about the domain. */
 static bool needs_site(const struct queue *queue)
 {
-    return queue->has_vmta && !queue->hands_on && queue->settings.delivery != CONF_DELIVERY_DISCARD;
+    return queue->has_vmta && !queue->hands_on && !conf_delivery_is_local(queue->settings.delivery);
 }
 
 void resolve_next(struct shard *shard)

@@ -20,6 +20,11 @@ static struct slice category_of_outcome(struct shard *shard, const struct queued
     return slice_str(category_of(&facts, shard->category_scratch));
 }
 
+static bool is_attempt(const struct settle_facts *facts)
+{
+    return facts->connection || facts->is_carried;
+}
+
 /* The configuration wants no row of the kind for the queue. */
 static bool is_unwanted(const struct queue *queue, const struct outcome *outcome)
 {
@@ -148,7 +153,7 @@ static struct outcome_parcel *make_outcome(struct shard *shard, uint32_t queued_
     outcome.queue = text_slice(&queue_name);
     outcome.source_mta = text_slice(&source_mta);
     outcome.first_attempt_us = firsts_note(
-        shard, queued_index, facts->connection && outcome.attempts == 1 ? outcome.logged_us : 0);
+        shard, queued_index, is_attempt(facts) && outcome.attempts == 1 ? outcome.logged_us : 0);
     bytes = outcome_encode(&outcome, parcel->bytes, sizeof(parcel->bytes));
     must(bytes > 0);
     count_outcome(shard, &outcome);
@@ -224,7 +229,7 @@ struct outcome_parcel *settle_rcpt(struct shard *shard, uint32_t queued_index,
         return NULL;
     }
     queues_cool(queued);
-    if (facts->connection && queued->cold.attempts < UINT16_MAX)
+    if (is_attempt(facts) && queued->cold.attempts < UINT16_MAX)
         queued->cold.attempts++;
     note_event(shard, queue, facts, verdict, fate);
     parcel = make_outcome(shard, queued_index, facts, verdict, fate);
@@ -234,7 +239,7 @@ struct outcome_parcel *settle_rcpt(struct shard *shard, uint32_t queued_index,
     else
         queues_defer(shard, queued_index, parcel->due_us);
     /* A verdict of ours quotes the last error; it is none itself. */
-    if (fate->kind != FATE_DELIVERED && facts->connection)
+    if (fate->kind != FATE_DELIVERED && is_attempt(facts))
         queues_note_error(shard, queue, verdict);
     return parcel;
 }

@@ -29,6 +29,7 @@ struct settle_facts {
     uint8_t flags;         /* enum outcome_flags */
     uint8_t notify;        /* enum dsn_notify */
     bool dsn_is_passed_on; /* the receiver sees to what the sender asked for */
+    bool is_carried;       /* an attempt without a connection */
 };
 
 /*

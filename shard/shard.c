@@ -333,6 +333,8 @@ static void on_control_parcel(void *context, struct parcel *parcel)
 
     if (parcel->kind == RELOAD_ORDER)
         adopt_on_order(shard, parcel);
+    else if (carry_owns(parcel))
+        carry_on_parcel(shard, parcel);
     else
         reports_on_request(shard, container_of(parcel, struct report, parcel));
 }

@@ -32,8 +32,7 @@
  *   rates.c    limits on how often and how much, as a queue meets them
  *   deliver.c  one transaction: load, send, results
  *   settle.c   what becomes of one recipient then
- *   heading.c  the header of a message as its queue delivers it
- *   feed.c     the content of a message in chunks, read while it is sent
+ *   feed.c     content in chunks, read while it is sent; heading.c: its header; carry.c: to files
  *   note.c     notes to operators, gathered
  *   notice.c   mail that the shard writes itself: failure notices, copies
  *   doubt.c    by which way a message went that may have been taken, or was greylisted
@@ -54,6 +53,7 @@
 #include "net/mx.h"
 #include "net/smtpc.h"
 #include "net/smtpd.h"
+#include "shard/carry.h"
 #include "shard/cold.h"
 #include "shard/contexts.h"
 #include "shard/deliver.h"
@@ -457,6 +457,7 @@ enum local_work {
     LOCAL_EXPIRED, /* at the head, older than bounce-after */
     LOCAL_DELETE,  /* by an operator */
     LOCAL_DISCARD, /* by the configuration, as fast as the rates allow */
+    LOCAL_CARRY,   /* to a file, likewise; see carry.h */
 };
 
 /* Room for as many recipients as a transaction can have; most have one. */
@@ -468,20 +469,6 @@ struct delivery_wide {
 };
 
 #define DELIVERY_FEW 1
-
-/* The content of a message in chunks on its way from the log to the client. */
-struct feed {
-    struct log_commit commit; /* as it was read last */
-    uint32_t next;            /* chunk */
-    uint32_t index;
-    uint16_t home;
-    uint8_t located_count; /* how often its home was asked again where it lies */
-    bool is_locating;      /* ... right now */
-    bool is_rereading;     /* its commit record, from another place */
-    bool is_over;          /* the client is done with the message */
-    int error;             /* why it was given up; 0 = it was not */
-    struct iovec parts[2];
-};
 
 /* One transaction under way. */
 struct delivery {
@@ -505,6 +492,7 @@ struct delivery {
     struct shard *shard;
     struct feed *feed; /* of a message in chunks that was read back */
     struct heading heading;
+    struct carry *carry; /* LOCAL_CARRY, once it is on its way */
     struct smtpc_transaction transaction;
     /* In the arrays of few, or in `wide` once there are more. */
     uint32_t *rcpts; /* queued indices */
@@ -700,7 +688,7 @@ struct shard {
     /* deliver.c */
     struct slab deliveries;
     struct slab wides;
-    struct slab feeds;
+    struct slab feeds, carries;
     struct spool_reader *reader;
 
     struct notices notices;
@@ -844,7 +832,7 @@ const struct queued *queues_deferred_at(const struct shard *shard, const struct 
 /* Something is ready, and nothing but a connection is missing. */
 bool queues_can_send(const struct shard *shard, const struct queue *queue);
 /* The recipients end here by the configuration, now. */
-bool queues_discards(const struct shard *shard, const struct queue *queue);
+bool queues_ends_here(const struct shard *shard, const struct queue *queue);
 /* Whatever changed: waits at a lane, asks for a resolution, or says why not. */
 void queues_reconsider(struct shard *shard, struct queue *queue);
 void queues_set_reason(struct shard *shard, struct queue *queue, enum wait_reason reason);

@@ -93,6 +93,8 @@ void build_fields(struct build *build, const struct section *section, void *targ
 /* The settings of a block: those that write fields or are stored as `also`, then the others. */
 const struct settings *build_settings(struct build *build, const struct section *section,
                                       enum directive_store also);
+/* True, and why, when it is a setting about where mail is written that cannot be. */
+bool build_delivery_why(const struct setting *setting, const char **ret_why);
 /* Source addresses of a section, of the lines stored so, or NULL and 0 when it has none. */
 const struct conf_source_address *build_source_hosts(struct build *build,
                                                      const struct section *section,

@@ -2,6 +2,7 @@
 
 #include "core/base/err.h"
 #include "core/conf/cold.h"
+#include "core/conf/delivery.h"
 #include "core/conf/keys.h"
 #include "core/conf/show.h"
 
@@ -94,10 +95,38 @@ static void warn_of_delivery(struct build *build, const struct settings *setting
 
         if (setting->row->offset == offsetof(struct conf_queue, delivery) &&
             setting->row->store == STORE_U32 && setting->value.number != CONF_DELIVERY_SMTP &&
-            setting->value.number != CONF_DELIVERY_DISCARD)
+            !conf_delivery_is_local((enum conf_delivery)setting->value.number))
             report_warning(build->report, setting->file, setting->line,
                            "type %s is accepted but has no effect yet: the mail goes by SMTP",
                            setting->text);
+    }
+}
+
+bool build_delivery_why(const struct setting *setting, const char **ret_why)
+{
+    const struct directive *row = setting->row;
+
+    *ret_why = NULL;
+    if (setting->cleared || row->store != STORE_TEXT ||
+        (row->scopes & SCOPE_BIT(SCOPE_DOMAIN)) == 0 ||
+        row->offset != offsetof(struct conf_queue, file_destination))
+        return false;
+    *ret_why = conf_delivery_check(setting->value.text);
+    if (*ret_why == NULL && setting->value.text[0] != '/')
+        *ret_why = "it does not begin with a slash";
+    return *ret_why != NULL;
+}
+
+static void check_delivery(struct build *build, const struct settings *settings)
+{
+    const char *why;
+
+    for (uint32_t i = 0; i < settings->count; i++) {
+        const struct setting *setting = &settings->items[i];
+
+        if (build_delivery_why(setting, &why))
+            report_error(build->report, setting->file, setting->line, "%s: %s", setting->row->name,
+                         why);
     }
 }
 
@@ -129,6 +158,7 @@ int build_blocks(struct build *build, const struct section *section, uint32_t la
             continue;
         block.settings = build_settings(build, at, STORE_NOTHING);
         warn_of_delivery(build, block.settings);
+        check_delivery(build, block.settings);
         check_ramp(build, block.settings);
         for (uint32_t i = 0; i < block.settings->count; i++)
             build_signing_check(build, &block.settings->items[i]);

@@ -523,10 +523,22 @@ enum conf_pipeline_across {
 /* What is done with a queue's mail. */
 enum conf_delivery {
     CONF_DELIVERY_SMTP,
-    CONF_DELIVERY_PIPE, /* not built yet: as by SMTP, and so the next one and the last */
+    CONF_DELIVERY_PIPE, /* not built yet: as by SMTP, and so the last */
     CONF_DELIVERY_FILE,
     CONF_DELIVERY_DISCARD,
     CONF_DELIVERY_HTTP,
+};
+
+/* Its mail goes to no host. */
+static inline bool conf_delivery_is_local(enum conf_delivery delivery)
+{
+    return delivery == CONF_DELIVERY_FILE || delivery == CONF_DELIVERY_DISCARD;
+}
+
+enum conf_file_format {
+    CONF_FILE_PLAIN,
+    CONF_FILE_PICKUP,
+    CONF_FILE_MBOX,
 };
 
 enum conf_route_kind {
@@ -592,7 +604,9 @@ struct conf_queue {
     bool bounce_upon_transfer_failure;
     bool assume_delivery_upon_timeout; /* of the reply to a whole message */
     enum conf_delivery delivery;
-    uint32_t unwanted_records; /* enum conf_acct_record: kinds that get no row */
+    enum conf_file_format file_format;
+    const char *file_destination; /* see delivery.h; NULL = none; lives as long as the snapshot */
+    uint32_t unwanted_records;    /* enum conf_acct_record: kinds that get no row */
     bool disable_mx_rollup;
     uint64_t rampup_ms;    /* contained in max_connect_rate */
     uint64_t dns_retry_ms; /* after DNS gave no answer */

@@ -72,6 +72,7 @@ static bool read_value(struct build *build, const struct conf_override *override
 {
     struct arena *arena = &build->conf->arena;
     uint64_t counts[CONF_COLD_DAYS_MAX];
+    const char *unusable;
     char why[VALUE_WHY_MAX];
     uint32_t count;
 
@@ -96,6 +97,10 @@ static bool read_value(struct build *build, const struct conf_override *override
         conf_cold_ramp(slice_str(setting->value.text), counts, &count) < 0) {
         complain(build, override, "%s: \"%.80s\" is no list of counts a day", row->name,
                  setting->text);
+        return false;
+    }
+    if (build_delivery_why(setting, &unusable)) {
+        complain(build, override, "%s: %s", row->name, unusable);
         return false;
     }
     build_signing_check(build, setting);

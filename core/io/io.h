@@ -250,6 +250,8 @@ int64_t io_file_read_now(struct io *io, int fd, void *data, size_t len, uint64_t
 int64_t io_file_write_now(struct io *io, int fd, const void *data, size_t len, uint64_t offset);
 int io_file_sync_now(struct io *io, int fd);
 int io_file_rename(struct io *io, const char *from, const char *to);
+/* -EEXIST when there is something of that name. */
+int io_file_rename_new(struct io *io, const char *from, const char *to);
 int io_file_unlink(struct io *io, const char *path);
 /* Creates one directory, mode 0700; 0 also when it is there already. */
 int io_dir_create(struct io *io, const char *path);

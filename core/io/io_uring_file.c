@@ -151,6 +151,11 @@ int io_file_rename(struct io *io, const char *from, const char *to)
     return result_of(io, rename(from, to));
 }
 
+int io_file_rename_new(struct io *io, const char *from, const char *to)
+{
+    return result_of(io, renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE));
+}
+
 int io_file_unlink(struct io *io, const char *path)
 {
     return result_of(io, unlink(path));

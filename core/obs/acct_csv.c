@@ -584,7 +584,9 @@ static void put_category(struct csv_writer *w, const struct csv_source *from, si
 
 static void put_delivery_type(struct csv_writer *w, const struct csv_source *from, size_t at)
 {
-    put_word(w, from->outcome->flags & OUTCOME_DISCARDED ? "discard" : "smtp");
+    uint8_t flags = from->outcome->flags;
+
+    put_word(w, flags & OUTCOME_DISCARDED ? "discard" : flags & OUTCOME_TO_FILE ? "file" : "smtp");
 }
 
 static void put_size(struct csv_writer *w, const struct csv_source *from, size_t at)

@@ -1,4 +1,9 @@
 """What leaves, and where to: headers without some of their fields, files and programs."""
+import fcntl
+import os
+import re
+import time
+
 from dkim_mail import Key, verdicts
 from harness import Smtp, send_message
 from test_peers import Receiver
@@ -60,3 +65,136 @@ def test_headers_are_removed_at_delivery(world):
     got = receiver.wait(sent + 3)[sent:]
     for body in bodies:
         assert [True for mail in got if mail[2].endswith(LEFT + body)]
+
+
+# ---- Files ---------------------------------------------------------------------------------------
+
+FILES = '''{{base}}
+<domain *>
+    type file
+    file-destination {folder}/$domain
+    max-smtp-out 5
+    retry-after 1s
+</domain>
+<domain pickup.test>
+    file-format newfile-pickup
+</domain>
+<domain box.test>
+    file-format append-mbox
+    file-destination {folder}/box/$user
+</domain>
+'''
+
+
+def body_of(number, octets=300):
+    """Dots, From_ lines, 8-bit."""
+    line = b'From me %d\r\n..\r\n>From \xe4\r\n.dot\r\n' % number
+    return b'Subject: number %d\r\n\r\n' % number + line * (octets // len(line) + 1) + b'end'
+
+
+def own_content(octets):
+    """Behind the Received field."""
+    assert octets.startswith(b'Received: '), octets[:80]
+    return octets[octets.index(b'Subject:'):]
+
+
+def as_sent(number, octets=300):
+    return body_of(number, octets) + b'\r\n'
+
+
+def read_all(folder):
+    got = {}
+    for name in os.listdir(folder):
+        assert not name.startswith('.'), 'a draft is left'
+        with open(os.path.join(folder, name), 'rb') as file:
+            got[name] = file.read()
+    return got
+
+
+def read_box(path):
+    with open(path, 'rb') as file:
+        octets = file.read()
+    assert octets.startswith(b'From ') and octets.endswith(b'\n\n') and b'\r' not in octets
+    parts = re.split(rb'(?:^|(?<=\n\n))From [^ ]+ \w{3} \w{3} \d\d [\d:]{8} \d{4}\n', octets)
+    assert parts[0] == b''
+    return [re.sub(rb'(?m)^>(>*From )', rb'\1', part)[:-1].replace(b'\n', b'\r\n')
+            for part in parts[1:]]
+
+
+def put(daemon, rcpts, number, octets=300):
+    assert send_message(daemon.listen, 'a@shop.example', rcpts, as_sent(number, octets))[0] == 250
+
+
+def test_files(world):
+    """Each format, small and in chunks, before and after a restart; what it says in accounting."""
+    folder = world.path('out')
+    os.makedirs(folder + '/pickup.test')
+    os.makedirs(folder + '/box')
+    daemon = world.daemon(FILES.format(folder=folder)).start()
+    put(daemon, ['x@later.test'], 1)
+    row = daemon.wait_for_rows(1, kinds='t')[-1]
+    assert row['dlvType'] == 'file' and row['dsnStatus'].startswith('4.3.0')
+    assert 'later.test' in row['dsnDiag'] and 'No such file' in row['dsnDiag'], row
+    os.makedirs(folder + '/later.test')
+    row = daemon.wait_for_rows(1, kinds='d')[-1]
+    assert (row['dlvType'], row['rcpt']) == ('file', 'x@later.test')
+    assert [own_content(octets) for octets in read_all(folder + '/later.test').values()] == \
+        [as_sent(1)]
+    sizes = (300, 90_000, 1_500_000)
+    for number, octets in enumerate(sizes):
+        put(daemon, ['a@box.test', 'b@box.test', '"../../e"@box.test', 'p@pickup.test'], number,
+            octets)
+    rows = daemon.wait_for_rows(1 + 4 * len(sizes), kinds='d')
+    assert {row['dlvType'] for row in rows} == {'file'}
+    wanted = sorted(as_sent(*pair) for pair in enumerate(sizes))
+    for user in ('a', 'b', '"....e"'):
+        assert sorted(own_content(part) for part in read_box(f'{folder}/box/{user}')) == wanted
+    got = read_all(folder + '/pickup.test').values()
+    start = b'x-sender: a@shop.example\r\nx-receiver: p@pickup.test\r\n'
+    assert all(octets.startswith(start) for octets in got)
+    assert sorted(own_content(octets[len(start):]) for octets in got) == wanted
+    # A mailbox that another program has locked waits; and what waits goes on after a restart.
+    with open(folder + '/box/a', 'rb') as box:
+        fcntl.flock(box, fcntl.LOCK_EX)
+        put(daemon, ['a@box.test'], 7, 1_000_000)
+        put(daemon, ['b@box.test'], 8)
+        daemon.wait_for_rows(2 + 4 * len(sizes), kinds='d')
+        daemon.kill()
+    daemon.start()
+    daemon.wait_for_rows(3 + 4 * len(sizes), kinds='d')
+    assert own_content(read_box(folder + '/box/a')[-1]) == as_sent(7, 1_000_000)
+    assert own_content(read_box(folder + '/box/b')[-1]) == as_sent(8)
+
+
+def test_files_over_crashes(world):
+    """Killed again and again in the middle: what counts as delivered is there, whole; what is not
+    yet delivered will be."""
+    folder = world.path('out')
+    os.makedirs(folder + '/new.test')
+    os.makedirs(folder + '/box')
+    daemon = world.daemon(FILES.format(folder=folder)).start()
+    count = 0
+    for life in range(4):
+        for number in range(count, count + 25):
+            put(daemon, ['a@new.test', 'a@box.test'], number, 300 if number % 4 else 40_000)
+        count += 25
+        time.sleep(0.02 * life)
+        daemon.kill()
+        daemon.start()
+    rows = daemon.wait_for_rows(2 * count, seconds=30, kinds='d')
+    assert len(rows) == 2 * count
+    wanted = {as_sent(number, 300 if number % 4 else 40_000) for number in range(count)}
+    got = [own_content(octets) for octets in read_all(folder + '/new.test').values()]
+    assert sorted(got) == sorted(wanted), 'each once: a name stands for a message'
+    box = {part[part.find(b'Subject:'):] for part in read_box(folder + '/box/a')}
+    assert wanted <= box
+
+
+def test_bad_destinations_are_refused(world):
+    daemon = world.daemon('{base}')
+    for text, why in (('file-destination var/mail', 'slash'),
+                      ('file-destination /m/$rcpt', 'behind $'),
+                      ('file-destination /' + 'm' * 1100, 'longer')):
+        daemon.write(f'{{base}}<domain x.test>\n    {text}\n</domain>\n')
+        answer = daemon.cli('test', 'config', daemon.config_path)
+        assert answer.returncode != 0 and why in answer.stdout + answer.stderr, answer

@@ -341,6 +341,15 @@ int io_file_rename(struct io *io, const char *from, const char *to)
     return r == 0 ? sim_name_rename(io->world, from, to) : r;
 }
 
+int io_file_rename_new(struct io *io, const char *from, const char *to)
+{
+    int r = begin_call(io, SIM_DISK_NAME, from);
+
+    if (r == 0 && sim_name_find(io->world, to) != NULL)
+        r = -EEXIST;
+    return r == 0 ? sim_name_rename(io->world, from, to) : r;
+}
+
 int io_file_unlink(struct io *io, const char *path)
 {
     int r = begin_call(io, SIM_DISK_NAME, path);

@@ -382,6 +382,17 @@ static void rename_replaces_and_unlink_removes(void **state)
     assert_int_equal(io_file_read_now(the_io, fd, room, 3, 0), 3);
     assert_memory_equal(room, "new", 3);
 
+    /* One that must not replace does not. */
+    io_close_now(the_io, fd);
+    fd = open_new("from");
+    assert_int_equal(io_file_write_now(the_io, fd, "new", 3, 0), 3);
+    io_close_now(the_io, fd);
+    assert_int_equal(io_file_rename_new(the_io, from, to), -EEXIST);
+    assert_int_equal(io_file_unlink(the_io, to), 0);
+    assert_int_equal(io_file_rename_new(the_io, from, to), 0);
+    assert_int_equal(io_file_rename_new(the_io, from, to), -ENOENT);
+    fd = open_file("to", IO_FILE_READ);
+
     /* A file that was unlinked is there as long as it is open. */
     assert_int_equal(io_file_unlink(the_io, to), 0);
     assert_int_equal(io_file_unlink(the_io, to), -ENOENT);

@@ -170,6 +170,19 @@ void smtpc_abort(struct smtpc *conn)
     stage.is_aborted = true;
 }
 
+void carry_continue(struct delivery *delivery, const struct iovec *parts, uint32_t part_count,
+                    bool goes_on)
+{
+    must(!delivery->connection);
+    smtpc_continue(NULL, parts, part_count, goes_on);
+}
+
+void carry_abort(struct delivery *delivery)
+{
+    must(!delivery->connection);
+    smtpc_abort(NULL);
+}
+
 void inject_format_id(uint64_t id, char *room)
 {
     snprintf(room, 14, "%llu", (unsigned long long)id);
