@@ -5,26 +5,15 @@
 #include "core/base/mem.h"
 #include "core/base/must.h"
 #include "core/conf/conf.h"
-#include "core/io/io.h"
-#include "shard/carry.h"
+#include "shard/carrier_int.h"
 
 #include <errno.h>
 #include <stdio.h>
 
 #define JOBS_PER_TURN 4
-#define ROOM_BYTES    65536u
 /* Another program has the mailbox locked. */
 #define LOCK_LOOK_NS  50000000ull
 #define LOCK_WAIT_NS  30000000000ull
-
-struct carrier {
-    struct io *io;
-    struct mailbox *const *to_shards;
-    struct list jobs;    /* to be done */
-    struct list waiting; /* for a lock */
-    struct io_timer look_timer;
-    uint8_t room[ROOM_BYTES];
-};
 
 static void on_look(struct io_timer *timer)
 {
@@ -42,7 +31,10 @@ struct carrier *carrier_create(struct io *io, struct mailbox *const *to_shards)
     carrier->to_shards = to_shards;
     list_init(&carrier->jobs);
     list_init(&carrier->waiting);
+    list_init(&carrier->queueing);
+    list_init(&carrier->programs);
     io_timer_init(&carrier->look_timer, on_look);
+    io_timer_init(&carrier->stop_timer, carrier_program_on_stop);
     return carrier;
 }
 
@@ -53,7 +45,7 @@ void carrier_destroy(struct carrier *carrier)
 
 /* ---- Ends ------------------------------------------------------------------------------------ */
 
-static void send_home(struct carrier *carrier, struct carry *carry, enum carry_kind kind)
+void carrier_send_home(struct carrier *carrier, struct carry *carry, enum carry_kind kind)
 {
     carry->parcel.kind = (uint16_t)kind;
     mailbox_post(carrier->to_shards[carry->shard], &carry->parcel);
@@ -107,7 +99,7 @@ static void fail(struct carrier *carrier, struct carry *carry, const char *doing
 {
     undo(carrier, carry);
     set_failure(carry, doing, error);
-    send_home(carrier, carry, CARRY_DONE);
+    carrier_send_home(carrier, carry, CARRY_DONE);
 }
 
 /* ---- Writing --------------------------------------------------------------------------------- */
@@ -135,7 +127,8 @@ static int write_parts(struct carrier *carrier, struct carry *carry)
         struct slice data = slice_of(carry->parts[i].iov_base, carry->parts[i].iov_len);
 
         while (data.len > 0 && result >= 0) {
-            size_t octets = plain_form_put(&carry->form, &data, carrier->room, ROOM_BYTES);
+            size_t octets =
+                plain_form_put(&carry->form, &data, carrier->room, sizeof(carrier->room));
 
             result = write_octets(carrier, carry, carrier->room, octets);
         }
@@ -364,13 +357,17 @@ static void finish(struct carrier *carrier, struct carry *carry)
     }
     close_file(carrier, carry);
     set_success(carry, carry->path);
-    send_home(carrier, carry, CARRY_DONE);
+    carrier_send_home(carrier, carry, CARRY_DONE);
 }
 
 static void run(struct carrier *carrier, struct carry *carry)
 {
     int result;
 
+    if (carry->is_program) {
+        carrier_program_run(carrier, carry);
+        return;
+    }
     if (carry->parcel.kind == CARRY_OFF) {
         fail(carrier, carry, "the message could not be read for", -EIO);
         return;
@@ -381,7 +378,7 @@ static void run(struct carrier *carrier, struct carry *carry)
     if (result < 0)
         fail(carrier, carry, "cannot write", result);
     else if (carry->goes_on)
-        send_home(carrier, carry, CARRY_MORE);
+        carrier_send_home(carrier, carry, CARRY_MORE);
     else
         finish(carrier, carry);
 }
@@ -399,4 +396,10 @@ bool carrier_turn(struct carrier *carrier)
     for (int i = 0; i < JOBS_PER_TURN && !list_empty(&carrier->jobs); i++)
         run(carrier, container_of(list_pop_front(&carrier->jobs), struct carry, link));
     return !list_empty(&carrier->jobs);
+}
+
+void carrier_stop(struct carrier *carrier, uint32_t grace_ms)
+{
+    io_timer_arm(carrier->io, &carrier->stop_timer,
+                 io_now_ns(carrier->io) + (uint64_t)grace_ms * 1000000);
 }

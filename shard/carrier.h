@@ -1,11 +1,12 @@
 /*
- * carrier: writes the messages of queues whose type is file (carry.h), on control's loop.
+ * carrier: writes the messages of queues whose type is file or pipe (carry.h), on control's loop.
  *
  * A new file is written under another name in its folder, synced, and then gets its own, made of
  * the message's id and the recipient's number, so it is there whole or not at all, it replaces
  * nothing, and a delivery that is repeated after a crash finds what it did before. A mailbox is
  * locked (flock), appended to, synced, and cut back when that fails. Only then is a message
- * delivered. A few files are written in each turn, so that control goes on with its other work.
+ * delivered. A message for a program goes to its standard input (carrier_program.c). A few files
+ * are written in each turn, so that control goes on with its other work.
  */
 #pragma once
 
@@ -23,5 +24,7 @@ struct carrier *carrier_create(struct io *io, struct mailbox *const *to_shards);
 void carrier_destroy(struct carrier *carrier);
 /* Whether the parcel is the carrier's; then it has taken it. */
 bool carrier_take(struct carrier *carrier, struct parcel *parcel);
+/* The daemon ends: programs that still run after so much time are ended. */
+void carrier_stop(struct carrier *carrier, uint32_t grace_ms);
 /* True when there is more to do at once. */
 bool carrier_turn(struct carrier *carrier);

@@ -24,7 +24,8 @@ int carry_start(struct shard *shard, struct delivery *delivery, uint32_t part_co
     const struct queue *queue = slab_at(&shard->queues, delivery->queue);
     const struct queued *queued = slab_at(&shard->queued, delivery->rcpts[0]);
     const struct envelope *envelope = &delivery->message->envelope;
-    const char *way = queue->settings.file_destination;
+    bool is_program = queue->settings.delivery == CONF_DELIVERY_PIPE;
+    const char *way = is_program ? queue->settings.command : queue->settings.file_destination;
     uint32_t index;
     struct carry *carry = slab_alloc(&shard->carries, &index);
 
@@ -34,6 +35,9 @@ int carry_start(struct shard *shard, struct delivery *delivery, uint32_t part_co
     carry->delivery = delivery;
     carry->index = index;
     carry->shard = shard->number;
+    carry->is_program = is_program;
+    carry->send_ms = queue->settings.data_send_timeout_ms;
+    carry->termination_ms = queue->settings.data_termination_timeout_ms;
     carry->format = (uint8_t)queue->settings.file_format;
     carry->values = (struct conf_delivery_values){
         .from = envelope->sender,

@@ -33,7 +33,10 @@ struct carry {
     uint16_t shard;
 
     /* What is to be done. The values point into the message. */
-    uint8_t format; /* enum conf_file_format */
+    bool is_program;  /* else a file */
+    uint8_t format;   /* enum conf_file_format */
+    uint64_t send_ms; /* patience with a program that takes nothing, and after the end */
+    uint64_t termination_ms;
     struct conf_delivery_values values;
     uint64_t message_id;
     uint32_t ordinal;
@@ -48,6 +51,7 @@ struct carry {
     struct list link;
     uint64_t waits_until_ns; /* for a lock; 0 = it does not */
     struct plain_form form;
+    struct program *program; /* it has been started */
     bool is_open;
     int fd;
     uint64_t start_offset; /* of a mailbox: where it ended before */
@@ -58,6 +62,7 @@ struct carry {
 };
 
 struct delivery;
+struct program;
 struct queue;
 struct shard;
 

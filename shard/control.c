@@ -350,6 +350,7 @@ void control_shutdown(struct control *control, uint32_t grace_ms)
     timeout_ms = grace_ms + STOP_MARGIN_MS;
     if (conf_keeps_transfers(control->conf) && timeout_ms < UINT32_MAX - TRANSFER_MS)
         timeout_ms += TRANSFER_MS;
+    carrier_stop(control->carrier, grace_ms);
     gather_start(control, &question, timeout_ms, on_shards_stopped, NULL);
 }
 

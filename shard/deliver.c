@@ -1002,7 +1002,8 @@ void deliver_on_carried(struct shard *shard, struct delivery *delivery,
         verdict = feed_verdict(delivery, verdict, &unreadable);
     if (verdict->class == VERDICT_SUCCESS)
         count_message(shard, delivery);
-    settle_locally(shard, delivery, verdict, OUTCOME_TO_FILE);
+    settle_locally(shard, delivery, verdict,
+                   delivery->carry->is_program ? OUTCOME_TO_PROGRAM : OUTCOME_TO_FILE);
     queues_reconsider(shard, queue);
 }
 

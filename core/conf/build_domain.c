@@ -109,7 +109,8 @@ bool build_delivery_why(const struct setting *setting, const char **ret_why)
     *ret_why = NULL;
     if (setting->cleared || row->store != STORE_TEXT ||
         (row->scopes & SCOPE_BIT(SCOPE_DOMAIN)) == 0 ||
-        row->offset != offsetof(struct conf_queue, file_destination))
+        (row->offset != offsetof(struct conf_queue, file_destination) &&
+         row->offset != offsetof(struct conf_queue, command)))
         return false;
     *ret_why = conf_delivery_check(setting->value.text);
     if (*ret_why == NULL && setting->value.text[0] != '/')

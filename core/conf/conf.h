@@ -523,16 +523,17 @@ enum conf_pipeline_across {
 /* What is done with a queue's mail. */
 enum conf_delivery {
     CONF_DELIVERY_SMTP,
-    CONF_DELIVERY_PIPE, /* not built yet: as by SMTP, and so the last */
+    CONF_DELIVERY_PIPE,
     CONF_DELIVERY_FILE,
     CONF_DELIVERY_DISCARD,
-    CONF_DELIVERY_HTTP,
+    CONF_DELIVERY_HTTP, /* not built yet: as by SMTP */
 };
 
 /* Its mail goes to no host. */
 static inline bool conf_delivery_is_local(enum conf_delivery delivery)
 {
-    return delivery == CONF_DELIVERY_FILE || delivery == CONF_DELIVERY_DISCARD;
+    return delivery == CONF_DELIVERY_FILE || delivery == CONF_DELIVERY_PIPE ||
+           delivery == CONF_DELIVERY_DISCARD;
 }
 
 enum conf_file_format {
@@ -605,6 +606,7 @@ struct conf_queue {
     bool assume_delivery_upon_timeout; /* of the reply to a whole message */
     enum conf_delivery delivery;
     enum conf_file_format file_format;
+    const char *command;          /* likewise */
     const char *file_destination; /* see delivery.h; NULL = none; lives as long as the snapshot */
     uint32_t unwanted_records;    /* enum conf_acct_record: kinds that get no row */
     bool disable_mx_rollup;

@@ -262,6 +262,23 @@ int io_dir_list(struct io *io, const char *path, void (*each)(void *context, con
 /* Bytes an ordinary user could still write on the file system of path. */
 int io_space_free(struct io *io, const char *path, uint64_t *ret_bytes);
 
+/* ---- Programs ------------------------------------------------------------------------------ */
+
+/*
+ * Starts a program (arguments[0]: its absolute path) in a process group of its own, with a bare
+ * environment. *ret_fd is a socket that is its standard input and its output of both kinds, and
+ * now the owner's; to be sent to, received from and closed like any other. Takes a moment: not for
+ * the loop of a shard. The simulated world has no programs: there it is -ENOENT.
+ */
+int io_program_start(struct io *io, char *const arguments[], int *ret_fd, int *ret_process);
+/* No more input: it reads the end behind what was sent. */
+void io_program_end_input(struct io *io, int fd);
+/* True once, with its exit code, or minus the signal that ended it; asked by who started it. */
+bool io_program_has_ended(struct io *io, int process, int *ret_status);
+/* The program and all that it has started: asked to end, or ended at once. Not after it has ended.
+ */
+void io_program_kill(struct io *io, int process, bool at_once);
+
 /* ---- The machine --------------------------------------------------------------------------- */
 
 /* Share of its memory that is neither free nor to be had by dropping caches, 0 to 100. Three system

@@ -586,7 +586,10 @@ static void put_delivery_type(struct csv_writer *w, const struct csv_source *fro
 {
     uint8_t flags = from->outcome->flags;
 
-    put_word(w, flags & OUTCOME_DISCARDED ? "discard" : flags & OUTCOME_TO_FILE ? "file" : "smtp");
+    put_word(w, flags & OUTCOME_DISCARDED    ? "discard"
+                : flags & OUTCOME_TO_FILE    ? "file"
+                : flags & OUTCOME_TO_PROGRAM ? "pipe"
+                                             : "smtp");
 }
 
 static void put_size(struct csv_writer *w, const struct csv_source *from, size_t at)

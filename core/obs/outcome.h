@@ -24,6 +24,7 @@ enum outcome_flags {
     OUTCOME_NO_ACCOUNTING = 4, /* state for recovery only, no row */
     OUTCOME_DISCARDED = 8,     /* by the configuration, without a connection */
     OUTCOME_TO_FILE = 16,      /* there was none, it was written to a file */
+    OUTCOME_TO_PROGRAM = 32,   /* likewise, a program took it */
 };
 
 #define OUTCOME_TEXT_MAX    512  /* bytes kept of a remote reply */

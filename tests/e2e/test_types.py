@@ -5,7 +5,7 @@ import re
 import time
 
 from dkim_mail import Key, verdicts
-from harness import Smtp, send_message
+from harness import Smtp, send_message, until
 from test_peers import Receiver
 
 REMOVES = '''{{base}}
@@ -198,3 +198,106 @@ def test_bad_destinations_are_refused(world):
         daemon.write(f'{{base}}<domain x.test>\n    {text}\n</domain>\n')
         answer = daemon.cli('test', 'config', daemon.config_path)
         assert answer.returncode != 0 and why in answer.stdout + answer.stderr, answer
+
+
+# ---- Programs ------------------------------------------------------------------------------------
+
+SCRIPT = r'''#!/bin/sh
+# FOLDER TO FROM USER: keeps what it was given, and ends as the user's name says.
+mkdir "$1/run.$$"
+ls -d "$1"/run.* | wc -l >"$1/count.$$"
+printf '%s\n' "$@" >"$1/args.$$"
+case "$4" in
+    deaf) rmdir "$1/run.$$"; exit 0 ;;
+    hang) exec sleep 60 ;;
+esac
+cat >"$1/part.$$"
+mv "$1/part.$$" "$1/in.$$"
+[ "$4" = slow ] && sleep 0.3
+rmdir "$1/run.$$"
+echo noise; echo "said $4"; echo
+case "$4" in
+    exit*) exit ${4#exit} ;;
+    signal) kill -9 $$ ;;
+esac
+'''
+PROGRAMS = '''{{base}}
+<domain *>
+    type pipe
+    command {script} {folder} $to "$from" $user "x $bodytype"
+    max-smtp-out 3
+    retry-after 1h
+    data-send-timeout 1s
+    smtp-data-termination-timeout 1s
+</domain>
+<domain none.test>
+    command /nowhere/at/all
+</domain>
+'''
+
+
+def test_programs(world):
+    """What a program is given, octet by octet, and what its end means."""
+    folder, script = world.path('out'), world.path('take')
+    os.makedirs(folder)
+    with open(script, 'w', encoding='ascii') as file:
+        file.write(SCRIPT)
+    os.chmod(script, 0o755)
+    daemon = world.daemon(PROGRAMS.format(folder=folder, script=script)).start()
+    odd = '"$(touch x)`id`; $to *"@p.test'
+    put(daemon, ['deaf@p.test', 'hang@p.test', 'exit0@p.test', 'exit67@p.test', 'exit75@p.test',
+                 'exit1@p.test', 'exit127@p.test', 'signal@p.test', 'x@none.test', odd], 1)
+    put(daemon, ['large@p.test'], 2, 1_500_000)
+    put(daemon, ['hang@q.test', 'deaf@q.test'], 3, 1_500_000)
+    put(daemon, [f'slow@p{i}.test' for i in range(3)] + [f'slow@s.test'] * 1, 4)
+    rows = {row['rcpt']: row for row in daemon.wait_for_rows(16, seconds=20, kinds='dbt')}
+    wanted = {'deaf@p.test': ('d', '2.0.0', 'taken by the program'),
+              'hang@p.test': ('t', '4.3.0', 'took too long'),
+              'exit0@p.test': ('d', '2.0.0', 'said exit0'),
+              'exit67@p.test': ('b', '5.1.1', 'exited with 67: said exit67'),
+              'exit75@p.test': ('t', '4.3.0', 'exited with 75: said exit75'),
+              'exit1@p.test': ('b', '5.3.0', 'exited with 1: said exit1'),
+              'exit127@p.test': ('t', '4.3.5', 'exited with 127'),
+              'signal@p.test': ('t', '4.3.0', 'signal 9'),
+              'x@none.test': ('t', '4.3.5', 'No such file'),
+              odd: ('d', '2.0.0', 'said "$(touch x)`id`; $to *"'),
+              'large@p.test': ('d', '2.0.0', 'said large'),
+              'hang@q.test': ('t', '4.3.0', 'took too long'),
+              'deaf@q.test': ('d', '2.0.0', 'taken')}
+    for rcpt, (kind, status, text) in wanted.items():
+        row = rows[rcpt]
+        assert (row['type'], row['dsnStatus'].split()[0], row['dlvType']) == (kind, status, 'pipe'), row
+        assert text in row['dsnDiag'], row
+    given = {}
+    for name in os.listdir(folder):
+        if name.startswith('args.'):
+            with open(f'{folder}/{name}', encoding='utf-8') as file:
+                arguments = file.read().split('\n')
+            try:
+                with open(f'{folder}/in.{name[5:]}', 'rb') as file:
+                    given[arguments[1]] = (arguments, file.read())
+            except FileNotFoundError:
+                assert arguments[1].split('@')[0] in ('hang', 'deaf'), arguments
+    assert given[odd][0] == [folder, odd, 'a@shop.example', odd.split('@')[0], 'x 8BITMIME', '']
+    assert own_content(given[odd][1]) == as_sent(1).replace(b'\r\n', b'\n')
+    assert own_content(given['large@p.test'][1]) == as_sent(2, 1_500_000).replace(b'\r\n', b'\n')
+
+
+def test_programs_are_bounded_and_end_with_the_daemon(world):
+    folder, script = world.path('out'), world.path('take')
+    os.makedirs(folder)
+    with open(script, 'w', encoding='ascii') as file:
+        file.write(SCRIPT)
+    os.chmod(script, 0o755)
+    config = PROGRAMS.format(folder=folder, script=script)
+    daemon = world.daemon(config.replace('timeout 1s', 'timeout 10m')).start()
+    for number in range(8):
+        put(daemon, ['slow@p.test'], number)
+    daemon.wait_for_rows(8, kinds='d')
+    counts = [int(open(f'{folder}/{name}', encoding='ascii').read())
+              for name in os.listdir(folder) if name.startswith('count.')]
+    assert len(counts) == 8 and max(counts) <= 3
+    put(daemon, ['hang@p.test'], 9)
+    until(lambda: any(name.startswith('run.') for name in os.listdir(folder)), 5, 'a program runs')
+    assert daemon.cli('shutdown', '--grace=1s').returncode == 0
+    assert daemon.program.process.wait(20) == 0
