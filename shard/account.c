@@ -16,7 +16,7 @@ _Static_assert(BUFFER_BYTES >= WRITE_BYTES + 2 * ACCT_CSV_ROW_MAX,
 
 /* A stall is over only when something was settled: rows that merely wait in memory prove nothing.
  */
-static int note_failure(struct account *account, int error)
+int account_note_failure(struct account *account, int error)
 {
     if (account->stalled_since_ns == 0) {
         account->stalled_since_ns = io_now_ns(account->io);
@@ -26,7 +26,7 @@ static int note_failure(struct account *account, int error)
     return error;
 }
 
-static void note_success(struct account *account)
+void account_note_success(struct account *account)
 {
     if (account->stalled_since_ns == 0 || account->has_pending)
         return;
@@ -41,9 +41,8 @@ static void note_success(struct account *account)
  * A cursor of another number holds the place while ours is made anew: else the spool might recycle
  * what we are about to read. The spool is never told anything under that number.
  */
-static void place_cursor(struct account *account)
+void account_place_cursor(struct account *account, const struct log_place *place)
 {
-    const struct log_place *place = &account->state.place;
     struct spool_cursor *guard =
         spool_cursor_create(account->spool, account->io, account->number | GUARD_NUMBER, place);
 
@@ -62,11 +61,11 @@ static int rewind_to_state(struct account *account)
 
     if (account->state_is_uncertain)
         result = account_state_store(account, &account->state);
-    if (result >= 0)
+    if (result >= 0 && !account->pipe)
         result = account_file_resume(account);
     if (result < 0)
         return result;
-    place_cursor(account);
+    account_place_cursor(account, &account->state.place);
     account->taken = account->state.place;
     account->has_pending = false;
     account->must_rewind = false;
@@ -98,6 +97,7 @@ static void account_free(struct account *account)
     if (account->fd >= 0)
         io_close_now(account->io, account->fd);
     account_state_close(account);
+    account_pipe_free(account);
     spool_cursor_destroy(account->cursor);
     account_file_free(account);
     mem_free(account->state_dir);
@@ -119,17 +119,20 @@ int account_open(struct io *io, struct spool *spool, const struct conf_acct_file
     account->state_dir = mem_strdup(state_dir);
     account->buffer = mem_alloc(BUFFER_BYTES);
     result = account_file_settings(account, settings);
-    if (result >= 0)
+    if (result >= 0 && settings->path[0] != '|')
         result = sync_directories(account);
     if (result >= 0)
         result = account_state_open(account);
+    if (result >= 0 && settings->path[0] == '|')
+        result = account_pipe_open(account, settings);
     if (result >= 0)
         result = rewind_to_state(account);
     if (result < 0) {
         account_free(account);
         return result;
     }
-    account_file_sweep(account);
+    if (!account->pipe)
+        account_file_sweep(account);
     *ret_account = account;
     return 0;
 }
@@ -194,18 +197,24 @@ static int put_row(struct account *account, const struct outcome *outcome)
 
 static int settle_file(struct account *account);
 
+bool account_decode(struct account *account, struct outcome *ret_outcome)
+{
+    int result = outcome_decode(account->pending, ret_outcome);
+
+    if (result >= 0)
+        return is_wanted(account, ret_outcome);
+    log_error("accounting: an outcome in the log cannot be read and has no row: %s",
+              err_text(result));
+    account->skipped++;
+    return false;
+}
+
 static int write_pending(struct account *account)
 {
     struct outcome outcome;
-    int result = outcome_decode(account->pending, &outcome);
+    int result;
 
-    if (result < 0) {
-        log_error("accounting: an outcome in the log cannot be read and has no row: %s",
-                  err_text(result));
-        account->skipped++;
-        return 0;
-    }
-    if (!is_wanted(account, &outcome))
+    if (!account_decode(account, &outcome))
         return 0;
     if (account->fd >= 0) {
         result = put_row(account, &outcome);
@@ -248,6 +257,8 @@ int account_advance(struct account *account, uint32_t row_count_max)
     uint32_t count = 0;
     int result = 0;
 
+    if (account->pipe)
+        return account_pipe_advance(account);
     if (account->must_rewind)
         result = rewind_to_state(account);
     while (result >= 0 && count < row_count_max) {
@@ -256,12 +267,12 @@ int account_advance(struct account *account, uint32_t row_count_max)
             break;
         count++;
     }
-    return result < 0 ? note_failure(account, result) : (int)count;
+    return result < 0 ? account_note_failure(account, result) : (int)count;
 }
 
 /* ---- Settling ------------------------------------------------------------------------------- */
 
-static bool is_same_place(const struct log_place *a, const struct log_place *b)
+bool account_is_same_place(const struct log_place *a, const struct log_place *b)
 {
     return a->serial == b->serial && a->offset == b->offset;
 }
@@ -298,7 +309,8 @@ static int settle_file(struct account *account)
     next.place = account->taken;
     if (account->fd >= 0)
         next.bytes = account->file_bytes;
-    if (is_same_place(&next.place, &account->state.place) && next.bytes == account->state.bytes)
+    if (account_is_same_place(&next.place, &account->state.place) &&
+        next.bytes == account->state.bytes)
         return account_state_confirm(account);
     return account_state_store(account, &next);
 }
@@ -307,17 +319,24 @@ int account_settle(struct account *account, struct log_place *ret_done)
 {
     int result;
 
+    if (account->pipe)
+        return account_pipe_settle(account, ret_done);
     if (account->must_rewind)
         return account->error;
     result = settle_file(account);
     if (result < 0)
-        return note_failure(account, result);
-    note_success(account);
+        return account_note_failure(account, result);
+    account_note_success(account);
     if (account_file_is_old(account))
         account_file_end(account);
     account_file_prune(account);
     *ret_done = account->state.place;
     return 0;
+}
+
+bool account_stop(struct account *account, bool is_late)
+{
+    return !account->pipe || account_pipe_stop(account, is_late);
 }
 
 void account_status_read(const struct account *account, struct account_status *ret_status)
@@ -326,7 +345,9 @@ void account_status_read(const struct account *account, struct account_status *r
 
     *ret_status = (struct account_status){
         .path = account->path,
-        .file = account->fd >= 0 ? account->state.name : "",
+        .file = account->pipe      ? account_pipe_is_up(account) ? "running" : ""
+                : account->fd >= 0 ? account->state.name
+                                   : "",
         .rows = account->rows,
         .skipped = account->skipped,
         .stalled_ns = since_ns == 0 ? 0 : io_now_ns(account->io) - since_ns + 1,

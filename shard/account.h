@@ -49,4 +49,7 @@ int account_advance(struct account *account, uint32_t row_count_max);
  * place that the spool may forget up to, or negative.
  */
 int account_settle(struct account *account, struct log_place *ret_done);
+/* Before the end, each turn: lets a program go once it has read what was sent, or at once when it
+ * is late. True when there is none any more; files are always ready. */
+bool account_stop(struct account *account, bool is_late);
 void account_status_read(const struct account *account, struct account_status *ret_status);

@@ -70,7 +70,7 @@ int account_file_settings(struct account *account, const struct conf_acct_file *
     const unsigned known =
         CONF_ACCT_DELIVERED | CONF_ACCT_BOUNCED | CONF_ACCT_TRANSIENT | CONF_ACCT_RECEIVED;
 
-    split_path(account, settings->path);
+    split_path(account, settings->path[0] == '|' ? "program" : settings->path);
     account->path = mem_strdup(settings->path);
     if (settings->move_to != NULL)
         account->move_to = mem_strdup(settings->move_to);

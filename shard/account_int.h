@@ -3,6 +3,7 @@
  *
  *   account.c        the cursor, the buffer, settling
  *   account_file.c   names, creation, ending, moving and removal of files
+ *   account_pipe.c   a program in the place of the file
  *   account_state.c  the two-slot state on the disk
  */
 #pragma once
@@ -79,7 +80,27 @@ struct account {
     uint64_t skipped;
     uint32_t buffer_used;
     char *buffer;
+    struct account_pipe *pipe; /* of a program; NULL = a file */
 };
+
+struct account_pipe;
+
+/* account.c */
+int account_note_failure(struct account *account, int error);
+void account_note_success(struct account *account);
+/* Reads on behind `place`. */
+void account_place_cursor(struct account *account, const struct log_place *place);
+bool account_is_same_place(const struct log_place *a, const struct log_place *b);
+/* What was taken from the cursor. False when it has no row. */
+bool account_decode(struct account *account, struct outcome *ret_outcome);
+
+/* account_pipe.c: as the functions of account.h. */
+int account_pipe_open(struct account *account, const struct conf_acct_file *settings);
+void account_pipe_free(struct account *account);
+int account_pipe_advance(struct account *account);
+int account_pipe_settle(struct account *account, struct log_place *ret_done);
+bool account_pipe_stop(struct account *account, bool is_late);
+bool account_pipe_is_up(const struct account *account);
 
 /* account_state.c: opens or creates the state file and reads it. 0 or negative. */
 int account_state_open(struct account *account);

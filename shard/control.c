@@ -311,7 +311,8 @@ static void on_end_timer(struct io_timer *timer)
 
     close_clients(control, is_late);
     if (control->listen_fd >= 0 || has_clients(control) ||
-        (control->gather_count > 0 && !is_late) || control->lookup_reads > 0) {
+        (control->gather_count > 0 && !is_late) || control->lookup_reads > 0 ||
+        !accounts_stop(control, is_late)) {
         io_timer_arm(control->io, timer, now_ns + END_POLL_NS);
         return;
     }

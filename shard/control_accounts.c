@@ -117,3 +117,12 @@ void accounts_finish(struct control *control)
         settle(&control->accounts[i]);
     }
 }
+
+bool accounts_stop(struct control *control, bool is_late)
+{
+    bool are_ready = true;
+
+    for (uint32_t i = 0; i < control->account_count; i++)
+        are_ready &= account_stop(control->accounts[i].account, is_late);
+    return are_ready;
+}

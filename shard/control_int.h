@@ -248,6 +248,8 @@ bool accounts_turn(struct control *control);
 void accounts_on_notice(struct control *control, struct spool_notice *notice);
 /* Takes what is durable now, within a bound, and settles: before the end. */
 void accounts_finish(struct control *control);
+/* Lets the programs go; true when none is there any more. */
+bool accounts_stop(struct control *control, bool is_late);
 
 /* control_log.c: now and then; a new log file after midnight. */
 void control_log_look(struct control *control);

@@ -116,6 +116,14 @@ static void build_filter(struct build *build, const struct section *section,
 
 /* ---- Files ---------------------------------------------------------------------------------- */
 
+/* Of a file, or behind "|" of a program. */
+static bool is_absolute(struct slice name)
+{
+    if (name.len > 0 && name.data[0] == '|')
+        name = slice_trim(slice_after(name, 1));
+    return name.len > 0 && name.data[0] == '/';
+}
+
 static bool add_acct_file(struct build *build, const struct section *section,
                           struct conf_acct_file *file)
 {
@@ -123,12 +131,7 @@ static bool add_acct_file(struct build *build, const struct section *section,
         CONF_ACCT_DELIVERED | CONF_ACCT_BOUNCED | CONF_ACCT_TRANSIENT | CONF_ACCT_RECEIVED;
 
     file->path = (const char *)section->name.data;
-    if (file->path[0] == '|') {
-        report_warning(build->report, section->file, section->line,
-                       "<acct-file>: writing to a program is accepted but has no effect yet");
-        return false;
-    }
-    if (file->path[0] != '/') {
+    if (!is_absolute(section->name)) {
         report_error(build->report, section->file, section->line,
                      "<acct-file>: \"%.*s\" is not an absolute path", SHOW(section->name));
         return false;

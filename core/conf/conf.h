@@ -795,6 +795,8 @@ struct conf_acct_file {
     const char *move_to; /* NULL = off */
     uint64_t move_interval_ms;
     uint64_t max_size_bytes;
+    uint64_t retry_ms;        /* of a program, whose path begins with '|' */
+    uint64_t timeout_ms;      /* likewise, when it takes nothing */
     uint64_t delete_after_ms; /* CONF_UNLIMITED = never */
     bool iso_times;
     bool world_readable;

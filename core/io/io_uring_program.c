@@ -5,8 +5,10 @@
 #include "core/io/io_uring_impl.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
 #include <signal.h>
 #include <spawn.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -79,6 +81,14 @@ void io_program_end_input(struct io *io, int fd)
 {
     io_count_call(io);
     (void)shutdown(fd, SHUT_WR);
+}
+
+uint64_t io_program_unread(struct io *io, int fd)
+{
+    int octets = 0;
+
+    io_count_call(io);
+    return ioctl(fd, SIOCOUTQ, &octets) == 0 && octets > 0 ? (uint64_t)octets : 0;
 }
 
 bool io_program_has_ended(struct io *io, int process, int *ret_status)

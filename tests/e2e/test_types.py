@@ -2,6 +2,7 @@
 import fcntl
 import os
 import re
+import signal
 import time
 
 from dkim_mail import Key, verdicts
@@ -301,3 +302,87 @@ def test_programs_are_bounded_and_end_with_the_daemon(world):
     until(lambda: any(name.startswith('run.') for name in os.listdir(folder)), 5, 'a program runs')
     assert daemon.cli('shutdown', '--grace=1s').returncode == 0
     assert daemon.program.process.wait(20) == 0
+
+
+# ---- Accounting to a program ---------------------------------------------------------------------
+
+CONSUMER = r'''#!/bin/sh
+echo $$ >"$1/pid.part"
+mv "$1/pid.part" "$1/pid"
+exec cat >>"$1/rows"
+'''
+CONSUMED = '''{{base}}
+<acct-file "|{script} {folder}">
+    records d
+    retry-interval 1s
+    write-timeout 1s
+</acct-file>
+<domain *>
+    type discard
+</domain>
+'''
+
+
+def test_accounting_to_a_program(world):
+    """It dies, it hangs, it is not there, the daemon is killed: no row is lost, and each comes once
+    unless somebody died."""
+    folder, script = world.path('out'), world.path('consume')
+    os.makedirs(folder)
+
+    def install():
+        with open(script + '.new', 'w', encoding='ascii') as file:
+            file.write(CONSUMER)
+        os.chmod(script + '.new', 0o755)
+        os.rename(script + '.new', script)
+
+    def pid():
+        with open(folder + '/pid', encoding='ascii') as file:
+            return int(file.read())
+
+    def lines():
+        try:
+            with open(folder + '/rows', encoding='utf-8', newline='') as file:
+                return file.read().split('\r\n')[:-1]
+        except FileNotFoundError:
+            return []
+
+    def rcpts():
+        return [line.split(',')[4] for line in lines() if not line.startswith('type,')]
+
+    def send(count):
+        for _ in range(count):
+            sent.append(f'r{len(sent)}@x.test')
+            put(daemon, [sent[-1]], 1)
+
+    def all_are_there(what):
+        until(lambda: set(rcpts()) == set(sent), 15, what)
+
+    sent = []
+    install()
+    daemon = world.daemon(CONSUMED.format(folder=folder, script=script)).start()
+    send(5)
+    all_are_there('five rows')
+    assert rcpts() == sent and sum(line.startswith('type,') for line in lines()) == 1
+    # It dies with rows that it has not read.
+    os.kill(pid(), signal.SIGSTOP)
+    send(5)
+    os.kill(pid(), signal.SIGKILL)
+    all_are_there('what it had not read')
+    assert rcpts() == sent and sum(line.startswith('type,') for line in lines()) == 2
+    # It reads no more: the daemon ends it.
+    os.kill(pid(), signal.SIGSTOP)
+    send(3)
+    all_are_there('rows after write-timeout')
+    # There is none for a while, and the daemon dies too.
+    os.rename(script, script + '.gone')
+    os.kill(pid(), signal.SIGKILL)
+    send(3)
+    until(lambda: 'cannot be written' in daemon.program.log(), 10, 'a word in the log')
+    daemon.kill()
+    daemon.start()
+    send(1)
+    time.sleep(0.3)
+    assert set(rcpts()) != set(sent)
+    install()
+    all_are_there('rows of two lives')
+    assert daemon.shutdown() == 0

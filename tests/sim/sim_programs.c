@@ -20,6 +20,14 @@ void io_program_end_input(struct io *io, int fd)
     must(false);
 }
 
+uint64_t io_program_unread(struct io *io, int fd)
+{
+    (void)io;
+    (void)fd;
+    must(false);
+    return 0;
+}
+
 bool io_program_has_ended(struct io *io, int process, int *ret_status)
 {
     (void)io;
