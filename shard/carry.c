@@ -36,6 +36,7 @@ int carry_start(struct shard *shard, struct delivery *delivery, uint32_t part_co
     carry->index = index;
     carry->shard = shard->number;
     carry->is_program = is_program;
+    carry->outcome_flags = is_program ? OUTCOME_TO_PROGRAM : OUTCOME_TO_FILE;
     carry->send_ms = queue->settings.data_send_timeout_ms;
     carry->termination_ms = queue->settings.data_termination_timeout_ms;
     carry->format = (uint8_t)queue->settings.file_format;

@@ -33,9 +33,10 @@ struct carry {
     uint16_t shard;
 
     /* What is to be done. The values point into the message. */
-    bool is_program;  /* else a file */
-    uint8_t format;   /* enum conf_file_format */
-    uint64_t send_ms; /* patience with a program that takes nothing, and after the end */
+    uint8_t outcome_flags; /* what its outcome says of the way */
+    bool is_program;       /* else a file */
+    uint8_t format;        /* enum conf_file_format */
+    uint64_t send_ms;      /* patience with a program that takes nothing, and after the end */
     uint64_t termination_ms;
     struct conf_delivery_values values;
     uint64_t message_id;

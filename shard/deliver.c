@@ -850,8 +850,7 @@ static bool is_by_rates(uint8_t local)
     return local == LOCAL_DISCARD || local == LOCAL_CARRY;
 }
 
-/* Recipients that may end at once: of a queue that is discarded or carried away, no more than its
- * rates allow; carried each for itself. */
+/* Recipients that may end at once, by its rates; those that are carried, each for itself. */
 static uint32_t local_count_max(struct shard *shard, struct queue *queue)
 {
     uint32_t count = queue->local_left, allowed;
@@ -1002,8 +1001,7 @@ void deliver_on_carried(struct shard *shard, struct delivery *delivery,
         verdict = feed_verdict(delivery, verdict, &unreadable);
     if (verdict->class == VERDICT_SUCCESS)
         count_message(shard, delivery);
-    settle_locally(shard, delivery, verdict,
-                   delivery->carry->is_program ? OUTCOME_TO_PROGRAM : OUTCOME_TO_FILE);
+    settle_locally(shard, delivery, verdict, delivery->carry->outcome_flags);
     queues_reconsider(shard, queue);
 }
 

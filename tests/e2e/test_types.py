@@ -251,7 +251,7 @@ def test_programs(world):
     put(daemon, ['large@p.test'], 2, 1_500_000)
     put(daemon, ['hang@q.test', 'deaf@q.test'], 3, 1_500_000)
     put(daemon, [f'slow@p{i}.test' for i in range(3)] + [f'slow@s.test'] * 1, 4)
-    rows = {row['rcpt']: row for row in daemon.wait_for_rows(16, seconds=20, kinds='dbt')}
+    rows = {row['rcpt']: row for row in daemon.wait_for_rows(17, seconds=20, kinds='dbt')}
     wanted = {'deaf@p.test': ('d', '2.0.0', 'taken by the program'),
               'hang@p.test': ('t', '4.3.0', 'took too long'),
               'exit0@p.test': ('d', '2.0.0', 'said exit0'),

@@ -133,7 +133,11 @@ static void accounting(void **state)
     assert_true(file->delete_after_ms == CONF_UNLIMITED);
     assert_false(file->iso_times);
     assert_true(file->world_readable);
-    assert_int_equal(conf_acct_file_at(conf, 2)->records, CONF_ACCT_DELIVERED);
+    file = conf_acct_file_at(conf, 2);
+    assert_string_equal(file->path, "|/usr/bin/consumer --all");
+    assert_int_equal(file->retry_ms, 300000);
+    assert_int_equal(file->timeout_ms, 60000);
+    assert_int_equal(file->records, CONF_ACCT_DELIVERED);
     conf_unref(conf);
 }
 
