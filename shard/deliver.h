@@ -53,6 +53,9 @@ void deliver_on_carried(struct shard *shard, struct delivery *delivery,
 /* The client wants more of the content. */
 void deliver_on_content(struct connection *connection);
 
+/* deliver_local.c: what is said of recipients that end by local work. */
+void deliver_local_verdict(const struct delivery *delivery, struct verdict *verdict);
+
 /* feed.c */
 /* The content of a message in chunks on its way from the log to the client. */
 struct feed {
