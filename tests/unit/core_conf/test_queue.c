@@ -294,12 +294,12 @@ static void records_and_types(void **state)
     conf_unref(conf);
     assert_int_equal(conf_load_text("test",
                                     "<domain x.com>\ntype discard\n</domain>\n"
-                                    "<domain y.com>\ntype file\n</domain>\n",
+                                    "<domain y.com>\ntype http-delivery\n</domain>\n",
                                     NULL, collect, &findings, &conf),
                      0);
     assert_int_equal(queue_of(conf, "x.com", "{default}").delivery, CONF_DELIVERY_DISCARD);
     assert_null(strstr(findings.text, "test:2: type"));
-    assert_non_null(strstr(findings.text, "warning test:5: type file is accepted"));
+    assert_non_null(strstr(findings.text, "warning test:5: type http-delivery is accepted"));
     conf_unref(conf);
 }
 
