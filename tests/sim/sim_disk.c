@@ -345,7 +345,7 @@ int io_file_rename_new(struct io *io, const char *from, const char *to)
 {
     int r = begin_call(io, SIM_DISK_NAME, from);
 
-    if (r == 0 && sim_name_find(io->world, to) != NULL)
+    if (r == 0 && sim_name_find(io->world, from) != NULL && sim_name_find(io->world, to) != NULL)
         r = -EEXIST;
     return r == 0 ? sim_name_rename(io->world, from, to) : r;
 }
