@@ -160,18 +160,19 @@ static int put_address(struct carrier *carrier, struct carry *carry, const char 
     return text.is_cut ? E_TOO_LONG : write_octets(carrier, carry, line, text.len);
 }
 
+/* Ids are a spool's own, and begin anew with a spool: when the message came tells those apart. */
 static int open_new(struct carrier *carrier, struct carry *carry)
 {
-    char folder[CARRY_PATH_MAX];
+    char folder[CARRY_PATH_MAX], name[64];
     int result;
 
     snprintf(folder, sizeof(folder), "%s", carry->path);
-    if (snprintf(carry->path, sizeof(carry->path), "%s/%016llx-%u.eml", folder,
-                 (unsigned long long)carry->message_id,
-                 carry->ordinal) >= (int)sizeof(carry->path) ||
-        snprintf(carry->draft, sizeof(carry->draft), "%s/.%016llx-%u.part", folder,
-                 (unsigned long long)carry->message_id,
-                 carry->ordinal) >= (int)sizeof(carry->draft))
+    snprintf(name, sizeof(name), "%llx-%016llx-%u", (unsigned long long)carry->accepted_us,
+             (unsigned long long)carry->message_id, carry->ordinal);
+    if (snprintf(carry->path, sizeof(carry->path), "%s/%s.eml", folder, name) >=
+            (int)sizeof(carry->path) ||
+        snprintf(carry->draft, sizeof(carry->draft), "%s/.%s.part", folder, name) >=
+            (int)sizeof(carry->draft))
         return E_TOO_LONG;
     result = io_file_open(carrier->io, carry->draft, IO_FILE_WRITE | IO_FILE_CREATE, &carry->fd);
     if (result < 0)

@@ -2,11 +2,11 @@
  * carrier: writes the messages of queues whose type is file or pipe (carry.h), on control's loop.
  *
  * A new file is written under another name in its folder, synced, and then gets its own, made of
- * the message's id and the recipient's number, so it is there whole or not at all, it replaces
- * nothing, and a delivery that is repeated after a crash finds what it did before. A mailbox is
- * locked (flock), appended to, synced, and cut back when that fails. Only then is a message
- * delivered. A message for a program goes to its standard input (carrier_program.c). A few files
- * are written in each turn, so that control goes on with its other work.
+ * the message's arrival and id and the recipient's number, so it is there whole or not at all, it
+ * replaces nothing, and a delivery that is repeated after a crash finds what it did before. A
+ * mailbox is locked (flock), appended to, synced, and cut back when that fails. Only then is a
+ * message delivered. A message for a program goes to its standard input (carrier_program.c). A few
+ * files are written in each turn, so that control goes on with its other work.
  */
 #pragma once
 

@@ -48,6 +48,7 @@ int carry_start(struct shard *shard, struct delivery *delivery, uint32_t part_co
         .now_us = io_wall_us(shard->io),
     };
     carry->message_id = envelope->message_id;
+    carry->accepted_us = envelope->accepted_us;
     carry->ordinal = queued->ordinal;
     carry->parts = delivery->content;
     carry->part_count = part_count;

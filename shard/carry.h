@@ -40,6 +40,7 @@ struct carry {
     uint64_t termination_ms;
     struct conf_delivery_values values;
     uint64_t message_id;
+    uint64_t accepted_us; /* wall clock */
     uint32_t ordinal;
     const struct iovec *parts;
     uint32_t part_count;

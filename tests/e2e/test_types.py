@@ -191,6 +191,23 @@ def test_files_over_crashes(world):
     assert wanted <= box
 
 
+def test_files_of_two_spools(world):
+    """Each counts its messages anew, as one does that was made anew: what another one has left in
+    the folder is no earlier attempt."""
+    folder = world.path('out')
+    os.makedirs(folder + '/new.test')
+    for number, name in enumerate(('first', 'second')):
+        daemon = world.daemon(name=name)
+        daemon.write(FILES.format(folder=folder).format(
+            base=daemon.base().replace('shards 2', 'shards 1')))
+        daemon.start()
+        put(daemon, ['a@new.test'], number)
+        assert daemon.wait_for_rows(1, kinds='d')[0]['dlvType'] == 'file'
+        assert daemon.shutdown() == 0
+    got = [own_content(octets) for octets in read_all(folder + '/new.test').values()]
+    assert sorted(got) == sorted([as_sent(0), as_sent(1)])
+
+
 def test_bad_destinations_are_refused(world):
     daemon = world.daemon('{base}')
     for text, why in (('file-destination var/mail', 'slash'),
