@@ -142,7 +142,10 @@ static enum verdict_stage stage_of(const struct smtpc *conn, enum smtpc_cause ca
     /* These two are found out behind EHLO, before AUTH or STARTTLS is said. */
     if (cause == SMTPC_NO_LOGIN)
         return VERDICT_AT_AUTH;
-    if (cause == SMTPC_NO_TLS)
+    /* With TLS 1.3 a receiver that does not take our side of the handshake says so when we are
+     * through with it. */
+    if (cause == SMTPC_NO_TLS ||
+        (cause == SMTPC_LOST && conn->state == SMTPC_EHLO && conn->tls != NULL))
         return VERDICT_AT_TLS;
     return smtpc_row(conn)->stage;
 }

@@ -238,11 +238,18 @@ def only_1_2(context):
     context.maximum_version = ssl.TLSVersion.TLSv1_2
 
 
-def test_where_starttls_leads_nowhere(world):
+def demand_certificate(context):
+    context.verify_mode = ssl.CERT_REQUIRED
+
+
+def test_where_starttls_leads_nowhere(world, papers):
     """Opportunistic mail goes without, at the next attempt or on the same connection, and the host
     is remembered; mail that needs TLS waits with the reason, and never goes in the clear."""
     manners = {manner: Receiver(world, manner=manner)
                for manner in ('none', '454', 'garbage', 'close', 'stall', 'inject')}
+    # With TLS 1.3 its refusal comes when the handshake is over for us.
+    manners['demand'] = Receiver(world, papers.make('mx', '127.9.9.9'), manner='demand',
+                                 tune=demand_certificate)
     more = '    retry-after 1h\n    smtp-command-timeout 2s\n    max-msg-per-connection 1\n'
     domains = {}
     for manner, receiver in manners.items():
@@ -256,7 +263,8 @@ def test_where_starttls_leads_nowhere(world):
         assert receiver.wait(f'x@{manner}.may.test')[0][1] is None
     for manner, words in (('none', 'does not offer STARTTLS'), ('454', '454 4.7.0'),
                           ('garbage', 'TLS could not be begun'), ('close', 'TLS could not be begun'),
-                          ('stall', 'no answer in time'), ('inject', 'in the clear behind')):
+                          ('stall', 'no answer in time'), ('inject', 'in the clear behind'),
+                          ('demand', 'starting TLS')):
         last_error(daemon, f'{manner}.must.test', words)
     before = {manner: receiver.starts for manner, receiver in manners.items()}
     for manner, receiver in manners.items():
@@ -265,7 +273,7 @@ def test_where_starttls_leads_nowhere(world):
         assert not [m for m in receiver.messages if 'must' in m[0]]
     assert {manner: receiver.starts for manner, receiver in manners.items() if manner != '454'} == \
         {manner: count for manner, count in before.items() if manner != '454'}
-    until(lambda: len(rows()) == 12, 10, 'twelve rows')
+    until(lambda: len(rows()) == 14, 10, 'fourteen rows')
     assert {row['dlvTlsProtocol'] for row in rows().values()} == {''}
 
 

@@ -161,6 +161,14 @@ static const struct scene scenes[] = {
         .closed = LOST_IN_TLS(0),
     },
     {
+        /* With TLS 1.3 a receiver that does not like what we showed says so when we are through. */
+        .name = "closed behind the handshake",
+        .steps = {SECURED, CLOSE, END},
+        .tune = may,
+        TLS_BOTH,
+        .closed = LOST_IN_TLS(0),
+    },
+    {
         .name = "no version in common",
         .steps = {SAY_TLS, SEND("220 go\r\n"), START_TLS, END},
         .tune = may,
