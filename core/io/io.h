@@ -273,7 +273,7 @@ int io_space_free(struct io *io, const char *path, uint64_t *ret_bytes);
 int io_program_start(struct io *io, char *const arguments[], int *ret_fd, int *ret_process);
 /* No more input: it reads the end behind what was sent. */
 void io_program_end_input(struct io *io, int fd);
-/* Octets of its input that it has not read yet. */
+/* Octets of its input that it has not read yet; UINT64_MAX = it has gone, and nobody knows. */
 uint64_t io_program_unread(struct io *io, int fd);
 /* True once, with its exit code, or minus the signal that ended it; asked by who started it. */
 bool io_program_has_ended(struct io *io, int process, int *ret_status);
