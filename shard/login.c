@@ -154,7 +154,8 @@ static void stretch_later(struct login_check *check, const struct conf_smtp_user
     struct shard *shard = check->shard;
     struct slice salt = no_salt;
 
-    if (user && !user->password) {
+    /* Who logs in by a certificate has neither. */
+    if (user && user->hash.iterations > 0) {
         check->hash = user->hash;
         salt = slice_of(check->hash.salt, check->hash.salt_bytes);
         check->extra = iterations > user->hash.iterations ? iterations - user->hash.iterations : 0;

@@ -9,6 +9,7 @@ import pytest
 
 from harness import Smtp, until
 from papers import Papers
+from test_auth import HASH
 from test_peers import Receiver, without_received
 
 NAME = 'relay.test'
@@ -294,13 +295,14 @@ def test_a_large_message(scene):
 def test_tls_first_and_certificates_of_clients(world, scene, papers):
     """A listener of its own, where clients log in by their certificate."""
     other = world.address()
+    secret = HASH.replace('{', '{{').replace('}', '}}')
     papers.make('anna.client')
     papers.make('hans.client')
     at = scene(top=f'<smtp-listener {other}:465>\nimmediate-tls yes\nsource members\n'
                    f'tls-allow-tlsv1.1 no\n</smtp-listener>\n'
                    f'<smtp-user robot>\nauthentication-method certificate\n'
                    f'tls-certificate {papers.path("anna.client.crt")}\nsource members\n'
-                   f'</smtp-user>')
+                   f'</smtp-user>\n<smtp-user hashed>\npassword "{secret}"\n</smtp-user>')
 
     def connect(name=None):
         client = Smtp(other, 465, wait=False)
@@ -315,6 +317,8 @@ def test_tls_first_and_certificates_of_clients(world, scene, papers):
     client = connect()
     assert 'STARTTLS' not in client.offer and 'AUTH PLAIN LOGIN CRAM-MD5' in client.offer
     assert client.command('AUTH EXTERNAL =')[0] == 504
+    # He has no password, so none is right, where others have hashed ones too.
+    assert client.command('AUTH PLAIN AHJvYm90AHg=') == (535, '5.7.8 user or password is wrong')
     client = connect('hans.client')
     assert 'AUTH PLAIN LOGIN CRAM-MD5 EXTERNAL' in client.offer
     assert client.command('AUTH EXTERNAL =') == (535, '5.7.8 user or password is wrong')
