@@ -435,7 +435,8 @@ void carrier_program_on_stop(struct io_timer *timer)
     list_for_each (link, &carrier->programs) {
         struct program *program = container_of(link, struct program, link);
 
-        io_timer_arm(carrier->io, &program->timer, io_now_ns(carrier->io));
+        if (!program->is_closing)
+            io_timer_arm(carrier->io, &program->timer, io_now_ns(carrier->io));
     }
     while (!list_empty(&carrier->queueing))
         list_push_back(&carrier->jobs, list_pop_front(&carrier->queueing));

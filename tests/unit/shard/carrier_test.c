@@ -1,0 +1,101 @@
+/* The carrier with real files and programs, and a shard that is the test's. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "core/base/mem.h"
+#include "core/conf/conf.h"
+#include "core/io/io_uring.h"
+#include "shard/carrier.h"
+#include "shard/carry.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define TURN_NS 1000000ull
+
+static struct io *io;
+static struct mailbox *to_shard;
+static struct carrier *carrier;
+static struct iovec part;
+static char content[] = "Subject: x\r\n\r\nbody\r\n";
+
+static void begin(void)
+{
+    carrier = carrier_create(io, &to_shard);
+}
+
+static struct carry *send_one(const char *way, bool is_program)
+{
+    struct carry *carry = mem_alloc(sizeof(*carry));
+
+    part = (struct iovec){content, sizeof(content) - 1};
+    carry->parcel.kind = CARRY_START;
+    carry->is_program = is_program;
+    carry->format = CONF_FILE_MBOX;
+    carry->send_ms = carry->termination_ms = 10000;
+    carry->values.to = SLICE_LITERAL("b@x.test");
+    carry->values.from = SLICE_LITERAL("a@x.test");
+    carry->parts = &part;
+    carry->part_count = 1;
+    snprintf(carry->way, sizeof(carry->way), "%s", way);
+    assert_true(carrier_take(carrier, &carry->parcel));
+    return carry;
+}
+
+static void turn(void)
+{
+    carrier_turn(carrier);
+    io_turn(io, TURN_NS);
+}
+
+/* A stop may come at any moment of a program's life. */
+static void a_stop_meets_programs_that_end(void **state)
+{
+    for (int turns = 0; turns < 40; turns++) {
+        struct carry *carry;
+        struct parcel *home = NULL;
+
+        begin();
+        carry = send_one("/bin/true", true);
+        for (int i = 0; i < turns; i++) {
+            turn();
+            if ((home = mailbox_take_foreign(to_shard)))
+                break;
+        }
+        carrier_stop(carrier, 0);
+        for (int i = 0; i < 5000 && !home; i++) {
+            turn();
+            home = mailbox_take_foreign(to_shard);
+        }
+        assert_ptr_equal(home, &carry->parcel);
+        assert_int_equal(home->kind, CARRY_DONE);
+        for (int i = 0; i < 3; i++)
+            turn();
+        mem_free(carry);
+        carrier_destroy(carrier);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_stop_meets_programs_that_end),
+    };
+    struct io_options options = {.name = "test"};
+    int failed;
+
+    alarm(100);
+    if (io_create(&options, &io) < 0)
+        return 1;
+    to_shard = mailbox_create(64, io, NULL);
+    failed = cmocka_run_group_tests(tests, NULL, NULL);
+    mailbox_destroy(to_shard);
+    io_destroy(io);
+    return failed;
+}
