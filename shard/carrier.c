@@ -272,8 +272,7 @@ static int open_mailbox(struct carrier *carrier, struct carry *carry)
     int result = io_file_open(carrier->io, carry->path,
                               IO_FILE_READ | IO_FILE_WRITE | IO_FILE_REGULAR, &carry->fd);
 
-    carry->is_new = result == -ENOENT;
-    if (carry->is_new)
+    if (result == -ENOENT)
         result = io_file_open(carrier->io, carry->path,
                               IO_FILE_READ | IO_FILE_WRITE | IO_FILE_CREATE, &carry->fd);
     if (result < 0)
@@ -348,10 +347,9 @@ static void finish(struct carrier *carrier, struct carry *carry)
         fail(carrier, carry, "cannot write", result);
         return;
     }
-    if (carry->format != CONF_FILE_MBOX)
-        result = name_new(carrier, carry);
-    else if (carry->is_new)
-        result = sync_folder(carrier, carry);
+    /* A mailbox that was there may have been made by an attempt that came no further. */
+    result =
+        carry->format != CONF_FILE_MBOX ? name_new(carrier, carry) : sync_folder(carrier, carry);
     if (result < 0) {
         fail(carrier, carry, "cannot name", result);
         return;

@@ -58,7 +58,6 @@ struct carry {
     int fd;
     uint64_t start_offset; /* of a mailbox: where it ended before */
     uint64_t offset;
-    bool is_new; /* the file was not there */
     char path[CARRY_PATH_MAX];
     char draft[CARRY_PATH_MAX]; /* of a new file: its name until it is complete */
 };
