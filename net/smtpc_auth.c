@@ -15,7 +15,8 @@ void smtpc_note_mechanisms(struct smtpc *conn, struct slice names)
         struct slice name = slice_of(names.data, slice_find(names, ' '));
         enum auth_mechanism mechanism = auth_mechanism_named(name);
 
-        if (mechanism != AUTH_MECHANISMS)
+        /* Nobody logs in by a certificate here. */
+        if (mechanism != AUTH_MECHANISMS && mechanism != AUTH_EXTERNAL)
             conn->auth_offers |= (uint8_t)AUTH_BIT(mechanism);
         names = slice_after(names, name.len < names.len ? name.len + 1 : name.len);
     }

@@ -70,6 +70,15 @@ static const struct scene scenes[] = {
         FINISHED,
     },
     {
+        .name = "a login by certificates alone",
+        .steps = {HELLO, OFFER("250-AUTH EXTERNAL\r\n250 STARTTLS\r\n"), EXPECT("STARTTLS"),
+                  SEND("220 go\r\n"), START_TLS, EXPECT("EHLO out.example"),
+                  OFFER("250 AUTH EXTERNAL\r\n"), BYE, END},
+        .tune = log_in,
+        TLS_BOTH,
+        .closed = TOLD(VERDICT_TRANSIENT, 421, VERDICT_AT_AUTH, VERDICT_HOST, 0),
+    },
+    {
         .name = "not offered",
         .steps = {PLAIN, MAIL_0, OK, RCPT_0, OK, DATA, GO, MESSAGE, OK, BYE, END},
         .tune = may,
@@ -234,6 +243,9 @@ static void test_words(void **state)
         memmem(play.closed.text, play.closed.text_bytes, "certificate has expired", 23));
     stage_play(scene_named("not offered and needed"), 1, false, &play);
     assert_non_null(memmem(play.closed.text, play.closed.text_bytes, "not offer STARTTLS", 18));
+    stage_play(scene_named("a login by certificates alone"), 1, false, &play);
+    assert_non_null(
+        memmem(play.closed.text, play.closed.text_bytes, "no mechanism that is known", 26));
 }
 
 static struct tls_certificate *papers[2];
