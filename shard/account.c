@@ -258,7 +258,7 @@ int account_advance(struct account *account, uint32_t row_count_max)
     int result = 0;
 
     if (account->pipe)
-        return account_pipe_advance(account);
+        return account_pipe_advance(account, row_count_max);
     if (account->must_rewind)
         result = rewind_to_state(account);
     while (result >= 0 && count < row_count_max) {

@@ -97,7 +97,7 @@ bool account_decode(struct account *account, struct outcome *ret_outcome);
 /* account_pipe.c: as the functions of account.h. */
 int account_pipe_open(struct account *account, const struct conf_acct_file *settings);
 void account_pipe_free(struct account *account);
-int account_pipe_advance(struct account *account);
+int account_pipe_advance(struct account *account, uint32_t row_count_max);
 int account_pipe_settle(struct account *account, struct log_place *ret_done);
 bool account_pipe_stop(struct account *account, bool is_late);
 bool account_pipe_is_up(const struct account *account);

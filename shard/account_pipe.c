@@ -219,11 +219,13 @@ static void send_batch(struct account_pipe *pipe)
     io_send(account->io, &pipe->send, pipe->fd, &pipe->iov, 1);
 }
 
-static int gather(struct account *account)
+/* Not all outcomes have a row: those are counted too, or one turn might read all of the log. */
+static int gather(struct account *account, uint32_t row_count_max)
 {
-    int result = 1, count = 0;
+    int result = 1;
+    uint32_t count = 0;
 
-    while (account->buffer_used < BATCH_BYTES && result > 0) {
+    while (account->buffer_used < BATCH_BYTES && count < row_count_max) {
         struct outcome outcome;
 
         result = spool_cursor_next(account->cursor, &account->pending, &account->pending_after);
@@ -237,10 +239,10 @@ static int gather(struct account *account)
         account->buffer_used += (uint32_t)acct_csv_row(
             &account->layout, &outcome, account->buffer + account->buffer_used, ACCT_CSV_ROW_MAX);
     }
-    return result < 0 ? result : count;
+    return result < 0 ? result : (int)count;
 }
 
-int account_pipe_advance(struct account *account)
+int account_pipe_advance(struct account *account, uint32_t row_count_max)
 {
     struct account_pipe *pipe = account->pipe;
     uint64_t now_ns = io_now_ns(account->io);
@@ -258,7 +260,7 @@ int account_pipe_advance(struct account *account)
         io_timer_arm(account->io, &pipe->look_timer, now_ns + LOOK_NS);
     if (pipe->is_unread && !is_read(pipe))
         return 0;
-    count = gather(account);
+    count = gather(account, row_count_max);
     if (count < 0)
         return account_note_failure(account, count);
     if (account->buffer_used > 0)
