@@ -309,7 +309,7 @@ static bool wait_for_lock(struct carrier *carrier, struct carry *carry)
 
     if (carry->waits_until_ns == 0)
         carry->waits_until_ns = now_ns + LOCK_WAIT_NS;
-    if (now_ns >= carry->waits_until_ns)
+    if (carrier->is_over || now_ns >= carry->waits_until_ns)
         return false;
     list_push_back(&carrier->waiting, &carry->link);
     if (!io_timer_is_armed(&carrier->look_timer))

@@ -24,7 +24,8 @@ struct carrier *carrier_create(struct io *io, struct mailbox *const *to_shards);
 void carrier_destroy(struct carrier *carrier);
 /* Whether the parcel is the carrier's; then it has taken it. */
 bool carrier_take(struct carrier *carrier, struct parcel *parcel);
-/* The daemon ends: programs that still run after so much time are ended. */
+/* The daemon ends: after so much time programs that still run are ended, and nobody waits for a
+ * lock any more. */
 void carrier_stop(struct carrier *carrier, uint32_t grace_ms);
 /* True when there is more to do at once. */
 bool carrier_turn(struct carrier *carrier);

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #define TURN_NS 1000000ull
@@ -82,10 +83,40 @@ static void a_stop_meets_programs_that_end(void **state)
     }
 }
 
+/* A mailbox that somebody has locked keeps no daemon from its end. */
+static void a_stop_waits_for_no_lock(void **state)
+{
+    char path[] = "/tmp/ringpost-carrier-XXXXXX";
+    int fd = mkstemp(path);
+    struct parcel *home = NULL;
+    struct carry *carry;
+
+    assert_true(fd >= 0);
+    assert_int_equal(flock(fd, LOCK_EX), 0);
+    begin();
+    carry = send_one(path, false);
+    for (int i = 0; i < 100; i++)
+        turn();
+    assert_null(mailbox_take_foreign(to_shard));
+    carrier_stop(carrier, 0);
+    for (int i = 0; i < 2000 && !home; i++) {
+        turn();
+        home = mailbox_take_foreign(to_shard);
+    }
+    assert_ptr_equal(home, &carry->parcel);
+    assert_int_equal(carry->verdict.class, VERDICT_TRANSIENT);
+    assert_int_equal(lseek(fd, 0, SEEK_END), 0);
+    close(fd);
+    unlink(path);
+    mem_free(carry);
+    carrier_destroy(carrier);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_stop_meets_programs_that_end),
+        cmocka_unit_test(a_stop_waits_for_no_lock),
     };
     struct io_options options = {.name = "test"};
     int failed;
