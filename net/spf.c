@@ -132,6 +132,7 @@ static bool find_target(struct spf_check *check)
         .name = address_name(check, domain),
     };
 
+    check->answer.is_of_sender |= spf_wants_sender(check->term.domain);
     if (check->term.domain.len > 0)
         return spf_expand(check->term.domain, &macros, check->target) > 0;
     memcpy(check->target, domain.data, domain.len);

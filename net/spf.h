@@ -32,6 +32,7 @@ struct spf_answer {
     enum spf_result result;
     const char *why;                   /* of an error: constant text; else "" */
     char mechanism[SPF_MECHANISM_MAX]; /* of the domain's own record; "default": none matched */
+    bool is_of_sender; /* a macro had the sender's local part: it says nothing of other senders */
 };
 
 /* A record that is being gone through, in the room of texts. */

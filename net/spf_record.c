@@ -218,16 +218,26 @@ static bool is_domain_spec(struct slice spec)
            spec.data[len - 1] != '-';
 }
 
-bool spf_wants_name(struct slice domain_spec)
+static bool has_macro(struct slice domain_spec, uint8_t letter)
 {
     for (size_t i = 0; i + 2 < domain_spec.len; i++) {
         if (domain_spec.data[i] != '%')
             continue;
-        if (domain_spec.data[i + 1] == '{' && (domain_spec.data[i + 2] | 0x20) == 'p')
+        if (domain_spec.data[i + 1] == '{' && (domain_spec.data[i + 2] | 0x20) == letter)
             return true;
         i++;
     }
     return false;
+}
+
+bool spf_wants_name(struct slice domain_spec)
+{
+    return has_macro(domain_spec, 'p');
+}
+
+bool spf_wants_sender(struct slice domain_spec)
+{
+    return has_macro(domain_spec, 'l') || has_macro(domain_spec, 's');
 }
 
 int spf_expand(struct slice domain_spec, const struct spf_macros *macros,

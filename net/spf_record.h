@@ -67,6 +67,8 @@ struct spf_macros {
 
 /* Whether %{p} stands in it: then the address's name has to be found out first. */
 bool spf_wants_name(struct slice domain_spec);
+/* Whether %{l} or %{s} does: the sender's local part has a say in it. */
+bool spf_wants_sender(struct slice domain_spec);
 /* A domain-spec that was checked, into a name of at most 253 octets, labels left out at the left
  * (7.3). Its length, or E_TOO_LONG. */
 int spf_expand(struct slice domain_spec, const struct spf_macros *macros,

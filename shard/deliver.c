@@ -104,7 +104,7 @@ static void untake_rcpts(struct shard *shard, struct delivery *delivery, struct 
     }
 }
 
-static void delivery_free(struct shard *shard, struct delivery *delivery)
+void deliver_free(struct shard *shard, struct delivery *delivery)
 {
     must(!io_op_in_flight(&delivery->read_op) && !delivery->last && list_empty(&delivery->held));
     if (delivery->is_loaded)
@@ -156,73 +156,13 @@ static void delivery_cancel(struct shard *shard, struct delivery *delivery, stru
     shard->outcomes_reserved -= delivery->count;
     untake_rcpts(shard, delivery, queue,
                  delivery->local == LOCAL_FAIL || delivery->local == LOCAL_DELETE);
-    delivery_free(shard, delivery);
-}
-
-/* Addresses of the recipients taken, by one walk over the envelope; their ordinals ascend within a
- * message unless retries mixed them, so the walk starts over where they do not. */
-static void find_addresses(struct shard *shard, struct delivery *delivery)
-{
-    const struct envelope *envelope = &delivery->message->envelope;
-    struct envelope_rcpt rcpt = {0};
-    struct wire_reader reader;
-    uint32_t at = NONE;
-
-    for (uint32_t i = 0; i < delivery->count; i++) {
-        const struct queued *queued = slab_at(&shard->queued, delivery->rcpts[i]);
-
-        if (at == NONE || queued->ordinal <= at) {
-            wire_reader_init(&reader, envelope->rcpts.data, envelope->rcpts.len);
-            at = NONE;
-        }
-        while (at == NONE || at < queued->ordinal) {
-            bool found = envelope_rcpt_next(&reader, &rcpt);
-
-            must(found);
-            at = at == NONE ? 0 : at + 1;
-        }
-        delivery->addresses[i] = rcpt.address;
-        delivery->orcpts[i] = rcpt.orcpt;
-        delivery->notifies[i] = rcpt.notify;
-    }
+    deliver_free(shard, delivery);
 }
 
 /* What could not be read back has at least been located. */
-static uint64_t delivery_message_id(const struct delivery *delivery)
+uint64_t deliver_message_id(const struct delivery *delivery)
 {
     return delivery->message ? delivery->message->envelope.message_id : delivery->locate.message_id;
-}
-
-/* Ends every recipient of a delivery without a connection. message may be missing. */
-static void settle_locally(struct shard *shard, struct delivery *delivery,
-                           const struct verdict *verdict, uint8_t flags)
-{
-    struct queue *queue = delivery_queue(delivery);
-    uint64_t message_id = delivery_message_id(delivery);
-
-    for (uint32_t i = 0; i < delivery->count; i++) {
-        const struct queued *queued = slab_at(&shard->queued, delivery->rcpts[i]);
-        uint64_t age = settle_age_ms(shard, queued);
-        struct settle_facts facts = {
-            .message_id = message_id,
-            .message = delivery->message,
-            .address = delivery->addresses[i],
-            .orcpt = delivery->orcpts[i],
-            .flags = flags,
-            .notify = delivery->notifies[i],
-            .is_carried = delivery->carry != NULL,
-        };
-        struct fate fate =
-            timely_fate(shard, delivery->message, &queue->settings, queued, verdict, age);
-        struct outcome_parcel *parcel;
-
-        if (delivery->local == LOCAL_EXPIRED)
-            fate.category = "message-expired";
-        parcel = settle_rcpt(shard, delivery->rcpts[i], &facts, verdict, &fate);
-        notice_pass(shard, delivery, parcel);
-    }
-    notice_end(shard, delivery);
-    delivery_free(shard, delivery);
 }
 
 static void finish_local(struct shard *shard, struct delivery *delivery)
@@ -231,8 +171,8 @@ static void finish_local(struct shard *shard, struct delivery *delivery)
     struct verdict verdict;
 
     deliver_local_verdict(delivery, &verdict);
-    find_addresses(shard, delivery);
-    settle_locally(shard, delivery, &verdict,
+    deliver_find_addresses(shard, delivery);
+    deliver_settle(shard, delivery, &verdict,
                    delivery->local == LOCAL_DELETE    ? OUTCOME_BY_OPERATOR
                    : delivery->local == LOCAL_DISCARD ? OUTCOME_DISCARDED
                                                       : 0);
@@ -274,7 +214,7 @@ static int fill_transaction(struct shard *shard, struct delivery *delivery)
 
     if (!delivery->feed && heading_is_edited(queue) && heading_make(queue, delivery) < 0)
         return E_FULL;
-    find_addresses(shard, delivery);
+    deliver_find_addresses(shard, delivery);
     delivery->transaction = (struct smtpc_transaction){
         .sender = envelope->sender,
         .rcpts = delivery->addresses,
@@ -389,7 +329,7 @@ static void defer_all(struct shard *shard, struct delivery *delivery, uint64_t d
         queue->sending_count--;
         queues_defer(shard, delivery->rcpts[--delivery->count], due_us);
     }
-    delivery_free(shard, delivery);
+    deliver_free(shard, delivery);
 }
 
 /* False when it is not the time for the message: it has been seen to. */
@@ -456,14 +396,37 @@ static bool hold_back(struct shard *shard, struct delivery *delivery, uint32_t l
     if (delivery->count > 0)
         return true;
     connection->delivery = NULL;
-    delivery_free(shard, delivery);
+    deliver_free(shard, delivery);
     if (!has_room)
         queues_wait(shard, queue, HOLD_BACK_WAIT_MS, WAIT_MEMORY);
     site_connection_lost(shard, connection);
     return false;
 }
 
-/* False when standing orders, or the sender's warm-up, hold all of it back. Nobody of a message in
+/* False when the SPF record of its sender is against it, or not known yet: it has been seen to. */
+static bool is_sent_rightly(struct shard *shard, struct delivery *delivery)
+{
+    struct connection *connection = delivery->connection;
+    struct queue *queue = delivery_queue(delivery);
+    struct verdict verdict;
+    enum spf_out_answer answer;
+    uint64_t due_us;
+
+    answer = spf_out_ask(shard, connection->lane, queue, delivery->message, &verdict, &due_us);
+    if (answer == SPF_OUT_GOES)
+        return true;
+    if (answer == SPF_OUT_WAITS)
+        return hold_back(shard, delivery, 0, due_us, false);
+    if (verdict.class == VERDICT_TRANSIENT)
+        queues_note_error(shard, queue, &verdict);
+    deliver_find_addresses(shard, delivery);
+    connection->delivery = NULL;
+    deliver_settle(shard, delivery, &verdict, 0);
+    site_connection_lost(shard, connection);
+    return false;
+}
+
+/* False when standing orders, SPF or the sender's warm-up keep all of it. Nobody of a message in
  * memory goes alone: a claim that ends may be the last one on it. */
 static bool is_let_out(struct shard *shard, struct delivery *delivery)
 {
@@ -478,6 +441,8 @@ static bool is_let_out(struct shard *shard, struct delivery *delivery)
     due_us = orders_mail_put_off(shard, connection->lane->site, delivery->message);
     if (due_us > 0)
         return hold_back(shard, delivery, 0, due_us, false);
+    if (queue->settings.check_spf_outbound && !is_sent_rightly(shard, delivery))
+        return false;
     left = warm_sender_allowed(shard, connection->lane, queue, delivery->message);
     if (left >= delivery->count)
         return true;
@@ -496,7 +461,7 @@ static void carry_message(struct shard *shard, struct delivery *delivery)
 
     if (!delivery->feed && heading_is_edited(queue))
         result = heading_make(queue, delivery);
-    find_addresses(shard, delivery);
+    deliver_find_addresses(shard, delivery);
     if (result == 0)
         result = carry_start(shard, delivery, fill_content(delivery));
     if (result == 0)
@@ -642,7 +607,7 @@ static void on_unreadable(struct shard *shard, struct delivery *delivery, int er
                       error == E_DAMAGED ? VERDICT_PERMANENT : VERDICT_TRANSIENT, VERDICT_AT_LOCAL,
                       error == E_DAMAGED ? 554 : 451, enhanced,
                       "the message cannot be read back from the queue: %s", err_text(error));
-    settle_locally(shard, delivery, &verdict, 0);
+    deliver_settle(shard, delivery, &verdict, 0);
     if (connection) {
         connection->delivery = NULL;
         site_connection_lost(shard, connection);
@@ -659,7 +624,7 @@ static void on_read(struct io_op *op, int32_t result)
 
     if (delivery->feed) {
         if (feed_on_read(shard, delivery, result))
-            delivery_free(shard, delivery);
+            deliver_free(shard, delivery);
         return;
     }
     error = check_loaded(shard, delivery, result);
@@ -688,7 +653,7 @@ void deliver_on_located(struct shard *shard, struct locate *locate)
 
     if (delivery->feed) {
         if (feed_on_located(shard, delivery))
-            delivery_free(shard, delivery);
+            deliver_free(shard, delivery);
         return;
     }
     if (delivery->connection && !site_connection_is_usable(delivery->connection)) {
@@ -768,7 +733,8 @@ bool deliver_start_ahead(struct shard *shard, struct connection *connection, str
     bool is_taken;
 
     /* Reading it back takes longer than the flight can wait. */
-    if (!first->is_hot || !orders_mail_is_free(shard, connection->lane->site, first->hot))
+    if (!first->is_hot || !orders_mail_is_free(shard, connection->lane->site, first->hot) ||
+        !spf_out_goes(shard, connection->lane, queue, first->hot))
         return false;
     octets = envelope_content_bytes(&first->hot->envelope);
     allowed = warm_bound(shard, connection->lane, queue,
@@ -884,7 +850,7 @@ void deliver_on_rcpt(struct shard *shard, struct delivery *delivery, uint32_t in
     struct queue *queue = delivery_queue(delivery);
     const struct queued *queued = slab_at(&shard->queued, delivery->rcpts[index]);
     struct settle_facts facts = {
-        .message_id = delivery_message_id(delivery),
+        .message_id = deliver_message_id(delivery),
         .message = delivery->message,
         .connection = delivery->connection,
         .address = delivery->addresses[index],
@@ -949,7 +915,7 @@ void deliver_on_done(struct shard *shard, struct delivery *delivery)
     delivery->last = NULL;
     notice_end(shard, delivery);
     if (!delivery->feed || !feed_must_wait(delivery))
-        delivery_free(shard, delivery);
+        deliver_free(shard, delivery);
 }
 
 void deliver_on_carried(struct shard *shard, struct delivery *delivery,
@@ -962,7 +928,7 @@ void deliver_on_carried(struct shard *shard, struct delivery *delivery,
         verdict = feed_verdict(delivery, verdict, &unreadable);
     if (verdict->class == VERDICT_SUCCESS)
         count_message(shard, delivery);
-    settle_locally(shard, delivery, verdict, delivery->carry->outcome_flags);
+    deliver_settle(shard, delivery, verdict, delivery->carry->outcome_flags);
     queues_reconsider(shard, queue);
 }
 

@@ -53,8 +53,21 @@ void deliver_on_carried(struct shard *shard, struct delivery *delivery,
 /* The client wants more of the content. */
 void deliver_on_content(struct connection *connection);
 
-/* deliver_local.c: what is said of recipients that end by local work. */
+/* Nothing of it is under way. */
+void deliver_free(struct shard *shard, struct delivery *delivery);
+/* What could not be read back has at least been located. */
+uint64_t deliver_message_id(const struct delivery *delivery);
+
+/* deliver_local.c */
+/* What is said of recipients that end by local work. */
 void deliver_local_verdict(const struct delivery *delivery, struct verdict *verdict);
+/* Addresses of the recipients taken, by one walk over the envelope; their ordinals ascend within a
+ * message unless retries mixed them, so the walk starts over where they do not. */
+void deliver_find_addresses(struct shard *shard, struct delivery *delivery);
+/* Settles every recipient of a delivery that went over no connection, and frees it. Its message may
+ * be missing. */
+void deliver_settle(struct shard *shard, struct delivery *delivery, const struct verdict *verdict,
+                    uint8_t flags);
 
 /* feed.c */
 /* The content of a message in chunks on its way from the log to the client. */

@@ -1,5 +1,7 @@
-/* Verdicts of ours about recipients that end without a connection. */
+/* Recipients that end without a connection: what is said of them, and their outcomes. */
+#include "shard/settle.h"
 #include "shard/shard_int.h"
+#include "shard/timely.h"
 
 /* Behind "550 5.1.2 ", which a verdict of ours begins with; of a receiver's the second may miss. */
 static const char *without_codes(const char *text)
@@ -39,4 +41,61 @@ void deliver_local_verdict(const struct delivery *delivery, struct verdict *verd
         verdict_set_local(verdict, VERDICT_RECIPIENT, VERDICT_PERMANENT, VERDICT_AT_LOCAL, 554,
                           expired, "expired in the queue; last error: %s", delivery->local_error);
     }
+}
+
+void deliver_find_addresses(struct shard *shard, struct delivery *delivery)
+{
+    const struct envelope *envelope = &delivery->message->envelope;
+    struct envelope_rcpt rcpt = {0};
+    struct wire_reader reader;
+    uint32_t at = NONE;
+
+    for (uint32_t i = 0; i < delivery->count; i++) {
+        const struct queued *queued = slab_at(&shard->queued, delivery->rcpts[i]);
+
+        if (at == NONE || queued->ordinal <= at) {
+            wire_reader_init(&reader, envelope->rcpts.data, envelope->rcpts.len);
+            at = NONE;
+        }
+        while (at == NONE || at < queued->ordinal) {
+            bool found = envelope_rcpt_next(&reader, &rcpt);
+
+            must(found);
+            at = at == NONE ? 0 : at + 1;
+        }
+        delivery->addresses[i] = rcpt.address;
+        delivery->orcpts[i] = rcpt.orcpt;
+        delivery->notifies[i] = rcpt.notify;
+    }
+}
+
+void deliver_settle(struct shard *shard, struct delivery *delivery, const struct verdict *verdict,
+                    uint8_t flags)
+{
+    struct queue *queue = slab_at(&shard->queues, delivery->queue);
+    uint64_t message_id = deliver_message_id(delivery);
+
+    for (uint32_t i = 0; i < delivery->count; i++) {
+        const struct queued *queued = slab_at(&shard->queued, delivery->rcpts[i]);
+        uint64_t age = settle_age_ms(shard, queued);
+        struct settle_facts facts = {
+            .message_id = message_id,
+            .message = delivery->message,
+            .address = delivery->addresses[i],
+            .orcpt = delivery->orcpts[i],
+            .flags = flags,
+            .notify = delivery->notifies[i],
+            .is_carried = delivery->carry != NULL,
+        };
+        struct fate fate =
+            timely_fate(shard, delivery->message, &queue->settings, queued, verdict, age);
+        struct outcome_parcel *parcel;
+
+        if (delivery->local == LOCAL_EXPIRED)
+            fate.category = "message-expired";
+        parcel = settle_rcpt(shard, delivery->rcpts[i], &facts, verdict, &fate);
+        notice_pass(shard, delivery, parcel);
+    }
+    notice_end(shard, delivery);
+    deliver_free(shard, delivery);
 }

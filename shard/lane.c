@@ -27,12 +27,14 @@ static void on_connect_timer(struct io_timer *timer)
     lane_serve_later(container_of(timer, struct lane, connect_timer));
 }
 
-static bool has_address(const struct conf_vmta *vmta, const struct ipaddr *source)
+const struct conf_source_address *lane_address(const struct lane *lane, uint32_t vmta_id)
 {
+    const struct conf_vmta *vmta = conf_vmta(lane->shard->conf, vmta_id);
+
     for (uint32_t i = 0; vmta && i < vmta->address_count; i++)
-        if (ipaddr_equal(&vmta->addresses[i].ip, source))
-            return true;
-    return false;
+        if (ipaddr_equal(&vmta->addresses[i].ip, &lane->source))
+            return &vmta->addresses[i];
+    return NULL;
 }
 
 /* What a lane's connections have in common besides their addresses: what they draw on, how they are
@@ -58,7 +60,7 @@ bool lane_serves(struct shard *shard, const struct lane *lane, struct queue *que
 {
     struct scope_list meters;
 
-    return queue->site && has_address(conf_vmta(shard->conf, queue->vmta_id), &lane->source) &&
+    return queue->site && lane_address(lane, queue->vmta_id) &&
            limits_of(shard, queue, &lane->source, &meters) &&
            kind_of(queue, &meters) == lane->meters_hash;
 }

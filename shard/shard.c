@@ -93,6 +93,7 @@ struct shard *shard_create(struct io *io, const struct shard_options *options)
     hits_init(shard);
     site_init(shard);
     doubt_init(shard);
+    spf_out_init(shard);
     deliver_init(shard);
     notice_init(shard);
     note_init(shard);
@@ -110,6 +111,7 @@ void shard_destroy(struct shard *shard)
     deliver_fini(shard);
     note_fini(shard);
     notice_fini(shard);
+    spf_out_fini(shard);
     doubt_fini(shard);
     site_fini(shard);
     ips_fini(shard);
@@ -443,6 +445,7 @@ void shard_stop(struct shard *shard, uint32_t grace_ms, void (*done)(void *conte
     shard->stopped_context = context;
     smtpd_stop(shard->smtpd, on_smtpd_stopped, shard);
     inject_check_stop(shard);
+    spf_out_stop(shard);
     pickup_stop(shard->pickup);
     site_stop(shard);
     io_timer_arm(shard->io, &shard->stop_timer,

@@ -36,6 +36,7 @@
  *   note.c     notes to operators, gathered
  *   notice.c   mail that the shard writes itself: failure notices, copies
  *   doubt.c    by which way a message went that may have been taken, or was greylisted
+ *   spf_out.c  whether its sender's SPF record lets a message leave
  *   ahead.c    the message that follows the one under way, in the same flight
  *   tidy.c     memory that nobody needs any more goes back to the system
  *   reports.c  answers to control
@@ -90,6 +91,7 @@
 #include "shard/shard.h"
 #include "shard/signing.h"
 #include "shard/site.h"
+#include "shard/spf_out.h"
 #include "shard/tidy.h"
 #include "shard/tls_out.h"
 #include "shard/triggers.h"
@@ -684,6 +686,7 @@ struct shard {
     struct slab doubts;
     struct table doubt_table;
     struct list doubt_list; /* oldest first */
+    struct spf_out spf_out;
 
     /* deliver.c */
     struct slab deliveries;

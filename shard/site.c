@@ -193,23 +193,14 @@ static void connection_free(struct shard *shard, struct connection *connection)
 static void fill_source(const struct lane *lane, uint32_t vmta_id,
                         struct smtpc_options *ret_options, struct smtpc_via *via)
 {
-    const struct conf *conf = lane->shard->conf;
-    const struct conf_vmta *vmta = conf_vmta(conf, vmta_id);
+    const struct conf_source_address *address = lane_address(lane, vmta_id);
 
-    ret_options->helo = conf_global(conf)->host_name;
-    for (uint32_t i = 0; vmta && i < vmta->address_count; i++) {
-        const struct conf_source_address *address = &vmta->addresses[i];
-
-        if (!ipaddr_equal(&address->ip, &lane->source))
-            continue;
-        ret_options->helo = address->helo;
-        if (!address->proxy)
-            return;
-        *via = (struct smtpc_via){address->proxy->local, address->proxy->server,
-                                  address->proxy->version};
-        ret_options->via = via;
+    ret_options->helo = address ? address->helo : conf_global(lane->shard->conf)->host_name;
+    if (!address || !address->proxy)
         return;
-    }
+    *via =
+        (struct smtpc_via){address->proxy->local, address->proxy->server, address->proxy->version};
+    ret_options->via = via;
 }
 
 static void fill_options(const struct lane *lane, const struct queue *queue,
@@ -668,6 +659,8 @@ static bool lane_start_one(struct shard *shard, struct lane *lane)
     io_timer_stop(shard->io, &connection->idle_timer);
     lease_slots_busy(&connection->slots);
     connection->busy_since_ns = io_now_ns(shard->io);
+    list_remove(&connection->link);
+    list_push_back(&lane->busy, &connection->link);
     if (!deliver_start(shard, connection, queue)) {
         queues_set_reason(shard, queue, WAIT_MEMORY);
         shard->is_starved = true;
@@ -677,8 +670,12 @@ static bool lane_start_one(struct shard *shard, struct lane *lane)
             list_remove(&connection->link);
         return false;
     }
-    list_remove(&connection->link);
-    list_push_back(&lane->busy, &connection->link);
+    /* It was held back, and the connection is idle again: on with the next one next turn. */
+    if (!connection->queue) {
+        if (!list_empty(&queue->lane_link))
+            lane_turn_over(shard, queue, is_express);
+        return false;
+    }
     growth_on_start(shard, lane);
     lane_turn_over(shard, queue, is_express);
     return true;

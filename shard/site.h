@@ -216,6 +216,8 @@ void lane_step_out(struct queue *queue);
 /* Whether the snapshot lets the queue's mail go by that lane: its virtual MTA has the source, and
  * it draws on the lane's meters. */
 bool lane_serves(struct shard *shard, const struct lane *lane, struct queue *queue);
+/* The lane's source address, if the virtual MTA still has it; else NULL. */
+const struct conf_source_address *lane_address(const struct lane *lane, uint32_t vmta_id);
 /* Whether the queue has a source that its mail can leave from now, as far as is known. */
 bool lane_has_way(struct shard *shard, const struct queue *queue);
 /* The queue leaves the line where it stands. */

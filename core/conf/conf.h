@@ -636,6 +636,7 @@ struct conf_queue {
     uint64_t bounce_upon_no_mx_after_ms; /* age of the mail from which on that counts; 0 = any */
     bool bounce_upon_5xx_greeting;
     bool smtp_421_means_mx_unavailable;
+    bool check_spf_outbound;
     bool smtp_553_means_invalid_mailbox;
     bool replace_421;          /* report the refusal before it */
     const char *auth_username; /* NULL = no login; these live as long as the snapshot */

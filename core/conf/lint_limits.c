@@ -127,6 +127,7 @@ enum check {
     CHECK_TLS,
     CHECK_ZERO,
     CHECK_CONNECT_RATE,
+    CHECK_SPF,
     CHECK_VMTA,
 };
 
@@ -232,6 +233,48 @@ static void check_vmta(struct limits *limits)
     }
 }
 
+/* ---- SPF ------------------------------------------------------------------------------------- */
+
+static bool has_fixed_source(const struct conf_vmta *vmta)
+{
+    static const uint8_t zeros[sizeof(vmta->addresses[0].ip.bytes)];
+
+    for (uint32_t i = 0; i < vmta->address_count; i++) {
+        if (memcmp(vmta->addresses[i].ip.bytes, zeros, sizeof(zeros)) == 0)
+            return false;
+    }
+    return true;
+}
+
+/* Of a block that stands in no virtual MTA, the first of all those that it is for. */
+static const struct conf_vmta *vmta_without_source(const struct limits *limits)
+{
+    const struct conf *conf = limits->build->conf;
+
+    if (limits->slot != NULL)
+        return has_fixed_source(&limits->slot->vmta) ? NULL : &limits->slot->vmta;
+    for (uint32_t i = 0; i < conf->vmta_count; i++) {
+        if (!has_fixed_source(&conf->vmtas[i].vmta))
+            return &conf->vmtas[i].vmta;
+    }
+    return NULL;
+}
+
+static void check_spf(struct limits *limits)
+{
+    struct side side = side_of(limits, "check-spf-outbound");
+    const struct conf_vmta *vmta;
+
+    if (side.setting == NULL || side.value->number == 0)
+        return;
+    vmta = vmta_without_source(limits);
+    if (vmta != NULL && is_new(limits, CHECK_SPF, side.setting, NULL))
+        report_warning(limits->build->report, side.setting->file, side.setting->line,
+                       "check-spf-outbound does not check mail of virtual MTA %s: it has no "
+                       "smtp-source-host, and the system chooses the address it sends from",
+                       vmta->name);
+}
+
 /* ---- Which queues are looked at ------------------------------------------------------------ */
 
 /* A domain that the pattern matches and hardly another one does. */
@@ -264,6 +307,7 @@ static int check_queue(void *context, struct slice text, bool from_macro)
     check_backoff(limits);
     check_contradictions(limits);
     check_vmta(limits);
+    check_spf(limits);
     return 0;
 }
 

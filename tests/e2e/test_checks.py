@@ -263,3 +263,59 @@ def test_signatures(world):
     log = daemon.program.log()
     assert 'DKIM signature of sender.test: pass' in log
     assert 'DKIM signature of sender.test: permerror, the key is revoked' in log
+
+
+OUTBOUND = '''{{base}}name-server {resolver}:5353
+resolver-timeout 1s
+<domain *>
+    smtp-hosts [{receiver}]:2525
+    check-spf-outbound yes
+    retry-after 2s
+</domain>
+<domain free.test>
+    check-spf-outbound no
+</domain>
+'''
+PLAIN = b'From: a@sender.test\r\nSubject: x\r\n\r\nbody\r\n'
+
+
+def test_what_the_sender_does_not_allow_does_not_leave(world):
+    """Before a message goes, its sender's record is asked about the address it would leave by."""
+    silent, receiver, daemon = Mute(world), Receiver(world), world.daemon()
+    source = daemon.source
+    texts = {'pass.test': f'v=spf1 ip4:{source} -all', 'v.relay.test': f'v=spf1 ip4:{source} -all',
+             'fail.test': 'v=spf1 -all', 'soft.test': 'v=spf1 ~all', 'broken.test': 'v=spf1 moo',
+             'each.test': 'v=spf1 exists:%{l}.ok.test -all'}
+    lines = ['    local-zone: "silent.test." transparent',
+             *(f"    local-data: '{name}. TXT \"{text}\"'" for name, text in texts.items())]
+    resolver = Resolver(world, 'good.ok.test. A 127.0.0.2', more='\n'.join(lines),
+                        stubs={'silent.test.': silent.at})
+    daemon.write(OUTBOUND.format(resolver=resolver.address, receiver=receiver.address))
+    daemon.start()
+    sent = [('a@pass.test', 'one'), ('good@each.test', 'two'), ('', 'three'),
+            ('a@fail.test', 'free')]
+    refused = {'a@fail.test': ('5.7.23', 'fail (-all)'), 'a@nowhere.test': ('5.7.23', 'none'),
+               'a@soft.test': ('5.7.23', 'softfail (~all)'),
+               'bad@each.test': ('5.7.23', 'fail (-all)'),
+               'a@broken.test': ('5.7.24', 'permerror (the record is not well-formed)')}
+    for sender, domain in sent + [(sender, 'one') for sender in refused]:
+        assert send_message(daemon.listen, sender, [f'b@{domain}.test'], PLAIN)[0] == 250
+    rows = daemon.wait_for_rows(len(sent) + len(refused), 20)
+    assert sorted(message[0] for message in receiver.messages) == sorted(way[0] or '<>' for way in sent)
+    bounced = {row['orig']: row for row in rows if row['type'] == 'b'}
+    assert bounced.keys() == refused.keys()
+    for sender, (status, why) in refused.items():
+        row = bounced[sender]
+        assert row['dsnStatus'].startswith(status), row
+        assert row['dsnDiag'].endswith(f' SPF of {sender.partition("@")[2]} for our address '
+                                       f'{source} is {why}'), row
+        assert row['bounceCat'] == 'policy-related', row
+    # What cannot be found out now is tried again, and another sender's mail does not wait for it.
+    assert send_message(daemon.listen, 'a@silent.test', ['b@one.test'], PLAIN)[0] == 250
+    assert send_message(daemon.listen, 'a@pass.test', ['b@one.test'], PLAIN)[0] == 250
+    receiver.wait(len(sent) + 1)
+    row = daemon.wait_for_rows(1, 20, kinds=['t'])[0]
+    assert row['orig'] == 'a@silent.test' and row['dsnStatus'].startswith('4.7.24'), row
+    daemon.wait_for(5, delivered=len(sent) + 1, bounced=len(refused), queued_rcpts=1)
+    assert len(receiver.messages) == len(sent) + 1
+    assert daemon.shutdown() == 0

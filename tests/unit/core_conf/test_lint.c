@@ -66,6 +66,10 @@ static const struct {
      "<domain *>\nrequire-starttls yes\n</domain>\n<domain a.example>\nuse-starttls "
      "no\n</domain>\n",
      "warning test:2: require-starttls yes contradicts use-starttls no (line 5 of test)"},
+    {"SPF of an address that the system chooses",
+     "smtp-source-host 192.0.2.1 a\n<virtual-mta v>\nsmtp-source-host 0.0.0.0 b\n</virtual-mta>\n"
+     "<domain *>\ncheck-spf-outbound yes\n</domain>\n",
+     "warning test:6: check-spf-outbound does not check mail of virtual MTA v"},
     {"limit of nothing", "<domain *>\nmax-smtp-out 0\n</domain>\n",
      "warning test:2: max-smtp-out 0 lets nothing through"},
     {"rate out of reach",
@@ -182,7 +186,7 @@ static void what_is_sound_is_not(void **state)
         "reply /^4.*http:\\/\\/x/ disable-source-ip,reenable-after=1h\n</smtp-pattern-list>\n"
         "<bounce-category-patterns>\n/spam/ spam-related\n// other\n</bounce-category-patterns>\n"
         "<virtual-mta a>\nsmtp-source-host 192.0.2.1 a\nmax-smtp-out 100\n<domain *>\n"
-        "max-smtp-out 5\n</domain>\n</virtual-mta>\n"
+        "max-smtp-out 5\ncheck-spf-outbound yes\n</domain>\n</virtual-mta>\n"
         "<acct-file /a.csv>\nmove-to /b\nmove-interval 5m\n</acct-file>\n";
     static struct findings findings;
     struct conf *conf = NULL;
