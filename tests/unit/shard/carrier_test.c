@@ -112,11 +112,78 @@ static void a_stop_waits_for_no_lock(void **state)
     carrier_destroy(carrier);
 }
 
+static void wait_for(struct carry *carry, enum carry_kind kind)
+{
+    struct parcel *home = NULL;
+
+    for (int i = 0; i < 20000 && !home; i++) {
+        turn();
+        home = mailbox_take_foreign(to_shard);
+    }
+    assert_ptr_equal(home, &carry->parcel);
+    assert_int_equal(home->kind, kind);
+}
+
+/* Asked to end it says that all is well: nobody knows what it has done. */
+static void a_program_that_had_to_be_ended_delivers_nothing(void **state)
+{
+    struct carry *carry;
+
+    begin();
+    carry = send_one("/bin/sh -c \"trap 'exit 0' TERM; while :; do /bin/sleep 0.01; done\"", true);
+    carry->termination_ms = 300;
+    wait_for(carry, CARRY_DONE);
+    assert_int_equal(carry->verdict.class, VERDICT_TRANSIENT);
+    mem_free(carry);
+    carrier_destroy(carrier);
+}
+
+/* The end of what can be read is not the end of the message. */
+static void half_a_message_is_not_delivered(void **state)
+{
+    struct carry *carry;
+
+    begin();
+    carry = send_one("/bin/cat", true);
+    carry->goes_on = true;
+    wait_for(carry, CARRY_MORE);
+    carry->parcel.kind = CARRY_OFF;
+    assert_true(carrier_take(carrier, &carry->parcel));
+    wait_for(carry, CARRY_DONE);
+    assert_int_equal(carry->verdict.class, VERDICT_TRANSIENT);
+    mem_free(carry);
+    carrier_destroy(carrier);
+}
+
+/* The message is its owner's until it is back, though nobody reads it any more. */
+static void a_program_may_end_while_more_is_fetched(void **state)
+{
+    struct carry *carry;
+
+    begin();
+    carry = send_one("/bin/sh -c \"read x; /bin/sleep 0.05; exit 0\"", true);
+    carry->goes_on = true;
+    wait_for(carry, CARRY_MORE);
+    for (int i = 0; i < 300; i++)
+        turn();
+    assert_null(mailbox_take_foreign(to_shard));
+    carry->parcel.kind = CARRY_ON;
+    carry->goes_on = false;
+    assert_true(carrier_take(carrier, &carry->parcel));
+    wait_for(carry, CARRY_DONE);
+    assert_int_equal(carry->verdict.class, VERDICT_SUCCESS);
+    mem_free(carry);
+    carrier_destroy(carrier);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_stop_meets_programs_that_end),
         cmocka_unit_test(a_stop_waits_for_no_lock),
+        cmocka_unit_test(a_program_that_had_to_be_ended_delivers_nothing),
+        cmocka_unit_test(half_a_message_is_not_delivered),
+        cmocka_unit_test(a_program_may_end_while_more_is_fetched),
     };
     struct io_options options = {.name = "test"};
     int failed;
