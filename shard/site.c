@@ -392,16 +392,22 @@ static bool is_silent_close(const struct connection *connection, const struct ve
            (io_timer_is_armed(&connection->idle_timer) && quiet_ns < SILENT_CLOSE_MS * 1000000ull);
 }
 
+/* Others wait for what it holds, and it had its turn. */
+static bool is_turn_over(const struct shard *shard, struct connection *connection)
+{
+    return lease_slots_must_end(&connection->slots, io_now_ns(shard->io) - connection->opened_ns,
+                                connection->lane->open_count);
+}
+
 static void connection_done(struct shard *shard, struct connection *connection, bool may_continue)
 {
     struct queue *queue = connection->queue;
     const struct conf_queue *settings = &queue->settings;
-    bool is_spent =
-        ++connection->served >= settings->max_msg_per_connection || connection->is_leaving ||
-        connection->error_count >= settings->max_errors_per_connection ||
-        site_closes_soon(connection, connection->served) || growth_is_surplus(connection->lane) ||
-        lease_slots_must_end(&connection->slots, io_now_ns(shard->io) - connection->opened_ns,
-                             connection->lane->open_count);
+    bool is_spent = ++connection->served >= settings->max_msg_per_connection ||
+                    connection->is_leaving ||
+                    connection->error_count >= settings->max_errors_per_connection ||
+                    site_closes_soon(connection, connection->served) ||
+                    growth_is_surplus(connection->lane) || is_turn_over(shard, connection);
 
     connection->idle_ms = settings->connection_idle_ms;
     must(queue->connection_count > 0);
@@ -546,6 +552,9 @@ void site_connection_lost(struct shard *shard, struct connection *connection)
     connection->queue = NULL;
     if (connection->is_closed)
         connection_free(shard, connection);
+    /* A queue can have any number of messages that may not go now. */
+    else if (smtpc_is_idle(connection->smtpc) && is_turn_over(shard, connection))
+        smtpc_quit(connection->smtpc);
     else if (smtpc_is_idle(connection->smtpc))
         site_connection_idle(shard, connection);
     queues_reconsider(shard, queue);
@@ -659,6 +668,7 @@ static bool lane_start_one(struct shard *shard, struct lane *lane)
     io_timer_stop(shard->io, &connection->idle_timer);
     lease_slots_busy(&connection->slots);
     connection->busy_since_ns = io_now_ns(shard->io);
+    /* Its message may turn out not to go, and the connection be idle again, before this returns. */
     list_remove(&connection->link);
     list_push_back(&lane->busy, &connection->link);
     if (!deliver_start(shard, connection, queue)) {
@@ -666,8 +676,6 @@ static bool lane_start_one(struct shard *shard, struct lane *lane)
         shard->is_starved = true;
         if (site_connection_is_usable(connection))
             site_connection_idle(shard, connection);
-        else
-            list_remove(&connection->link);
         return false;
     }
     /* It was held back, and the connection is idle again: on with the next one next turn. */

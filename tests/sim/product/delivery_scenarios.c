@@ -15,7 +15,9 @@
 static void raise_stage(struct stage *stage, const char *name, const char *global, const char *vmta,
                         const char *domain)
 {
-    stage_raise(stage, name, &(struct stage_options){1, 0, global, vmta, domain});
+    stage_raise(stage, name,
+                &(struct stage_options){
+                    .shard_count = 1, .global = global, .vmta = vmta, .domain = domain});
 }
 
 /* ---- Scenarios ------------------------------------------------------------------------------- */
@@ -130,8 +132,10 @@ static bool slow_ones_have_what_nobody_else_wants(void)
         uint64_t open = 0, count;
 
         stage_raise(&stage, rows[i].name,
-                    &(struct stage_options){rows[i].shard_count, 0, rows[i].global, rows[i].vmta,
-                                            " retry-after 10m\n max-smtp-out 20\n"});
+                    &(struct stage_options){.shard_count = rows[i].shard_count,
+                                            .global = rows[i].global,
+                                            .vmta = rows[i].vmta,
+                                            .domain = " retry-after 10m\n max-smtp-out 20\n"});
         for (unsigned j = 0; j < GOOD_COUNT + BAD_COUNT; j++)
             stage_add_receiver(&stage, j, KIND_SERVES, j < GOOD_COUNT ? 50 : 20000);
         stage_inject(&stage, 0, 0, GOOD_COUNT);
@@ -280,7 +284,8 @@ static bool one_connection_is_shared_by_many_shards(void)
         uint32_t used = 0, shared = 0;
 
         stage_raise(&stage, rows[i].name,
-                    &(struct stage_options){SHARDS, 0, rows[i].global, rows[i].vmta, NULL});
+                    &(struct stage_options){
+                        .shard_count = SHARDS, .global = rows[i].global, .vmta = rows[i].vmta});
         for (unsigned j = 0; j < RECEIVERS; j++)
             stage_add_receiver(&stage, j, KIND_SERVES, 20);
         stage_inject(&stage, 0, 0, RECEIVERS);
@@ -415,7 +420,8 @@ static bool one_an_hour_is_shared_by_many_shards(void)
         unsigned used;
 
         stage_raise(&stage, rows[i].name,
-                    &(struct stage_options){SHARDS, 0, rows[i].global, rows[i].vmta, NULL});
+                    &(struct stage_options){
+                        .shard_count = SHARDS, .global = rows[i].global, .vmta = rows[i].vmta});
         for (unsigned j = 0; j < RECEIVERS; j++)
             stage_add_receiver(&stage, j, KIND_SERVES, 20);
         stage_inject(&stage, 0, 0, RECEIVERS);
@@ -462,9 +468,10 @@ static bool scarce_rates_meet(void)
         uint64_t first, taken, least = UINT64_MAX, before[RECEIVERS];
         unsigned may = SECONDS * 1000 / rows[i].step_ms;
 
-        stage_raise(
-            &stage, rows[i].name,
-            &(struct stage_options){rows[i].shard_count, 0, rows[i].global, rows[i].vmta, NULL});
+        stage_raise(&stage, rows[i].name,
+                    &(struct stage_options){.shard_count = rows[i].shard_count,
+                                            .global = rows[i].global,
+                                            .vmta = rows[i].vmta});
         for (unsigned j = 0; j < RECEIVERS; j++)
             stage_add_receiver(&stage, j, KIND_SERVES, 20);
         stage_inject(&stage, 0, 0, RECEIVERS);
