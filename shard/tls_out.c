@@ -179,7 +179,8 @@ uint8_t tls_out_level(struct shard *shard, const struct lane *lane, const struct
     return way.level;
 }
 
-/* The connection's host in its site, whose addresses may have changed since; NONE when it left. */
+/* The connection's host in its site, whose addresses may have changed since; NONE when it left. A
+ * route may name a host for several ports, and records are about one of them. */
 static uint32_t host_of(const struct connection *connection)
 {
     const struct site *site = connection->lane->site;
@@ -188,9 +189,13 @@ static uint32_t host_of(const struct connection *connection)
     if (connection->host == NAME_NONE)
         return NONE;
     host = names_text(&connection->shard->names, connection->host);
-    for (uint32_t i = 0; i < site->host_count; i++)
-        if (slice_equal_nocase(host, slice_str(site->host_names[i])))
-            return i;
+    for (uint32_t i = 0; i < site->target_count; i++) {
+        const struct site_target *target = &site->targets[i];
+
+        if (target->at.port == connection->target_at.port &&
+            slice_equal_nocase(host, slice_str(site->host_names[target->host])))
+            return target->host;
+    }
     return NONE;
 }
 

@@ -71,10 +71,12 @@ def test_outcomes(world):
         f'dnssec-trust-anchor {zone.anchor()}\nresolver-timeout 3s\n'
         '<domain *>\n    default-smtp-port 2525\n    retry-after 1h\n    max-msg-per-connection 1\n'
         '</domain>\n'
-        '<domain off.test>\n    use-dane no\n</domain>\n')
+        '<domain off.test>\n    use-dane no\n</domain>\n'
+        # One host, and another port, where nobody listens and no record stands.
+        '<domain ports.test>\n    smtp-hosts other.test:2526,other.test:2525\n</domain>\n')
     daemon = world.daemon(config).start()
     domains = ['match', 'mismatch', 'unusable', 'broken', 'authority', 'named', 'stripped', 'off',
-               'aliased', 'second']
+               'aliased', 'second', 'ports']
     for domain in domains:
         send(daemon, f'x@{domain}.test')
     send(daemon, 'x@unsigned')
@@ -84,6 +86,7 @@ def test_outcomes(world):
     assert got[0][3] == 'ee.test' and got[3][3] == 'target.test', got
     chained.wait('x@authority.test')
     last_error(daemon, 'mismatch.test', 'no certificate is the one that TLSA records name')
+    last_error(daemon, 'ports.test', 'no certificate is the one that TLSA records name')
     last_error(daemon, 'named.test', 'another name')
     last_error(daemon, 'stripped.test', 'does not offer STARTTLS')
     last_error(daemon, 'broken.test', 'TLSA records of broken.test')
@@ -91,7 +94,7 @@ def test_outcomes(world):
     for domain in ('unsigned', 'off.test'):
         send(daemon, f'y@{domain}')
         plain.wait(f'y@{domain}')
-    daemon.wait_for(10, delivered=9, queued_rcpts=4)
+    daemon.wait_for(10, delivered=9, queued_rcpts=5)
     assert not [row for row in daemon.rows() if row['type'] == 'b']
     taken = [message[0] for receiver in (plain, chained, clear) for message in receiver.messages]
     assert len(taken) == 9, taken
