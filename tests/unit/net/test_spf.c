@@ -340,6 +340,31 @@ static void check_row(const struct row *row)
     stop(&stage);
 }
 
+/* Whether the result is one for all senders of the domain. */
+static void check_whose(const char *record, bool is_of_sender)
+{
+    static struct stage stage;
+
+    start(&stage, records_with(record));
+    begin(&stage, NULL);
+    sim_run_until(stage.world, is_done, &stage, 3600000000000ull, 100000);
+    assert_int_equal(stage.done_count, 1);
+    assert_int_equal(stage.answer.is_of_sender, is_of_sender);
+    stop(&stage);
+}
+
+static void a_result_says_whether_the_local_part_had_a_share(void **state)
+{
+    (void)state;
+    check_whose("v=spf1 exists:%{l}._spf.%{d2} -all", true);
+    check_whose("v=spf1 exists:%{S}.example.com -all", true);
+    check_whose("v=spf1 redirect=%{l1r-}.%{d2}", true);
+    check_whose("v=spf1 exists:%{o}.%{i}.example.com -all", false);
+    check_whose("v=spf1 a:example.com -all", false);
+    /* What stands behind the term that decides is not looked at. */
+    check_whose("v=spf1 ip4:0.0.0.0/0 exists:%{l}.example.com", false);
+}
+
 static void records_and_what_they_say(void **state)
 {
     (void)state;
@@ -514,6 +539,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(records_and_what_they_say),
+        cmocka_unit_test(a_result_says_whether_the_local_part_had_a_share),
         cmocka_unit_test(records_that_are_too_long_together_are_an_error),
         cmocka_unit_test(a_check_that_is_stopped_says_nothing),
         cmocka_unit_test(names_have_to_lead_back),
