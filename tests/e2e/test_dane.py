@@ -73,7 +73,7 @@ def test_outcomes(world):
         '</domain>\n'
         '<domain off.test>\n    use-dane no\n</domain>\n'
         # One host, and another port, where nobody listens and no record stands.
-        '<domain ports.test>\n    smtp-hosts other.test:2526,other.test:2525\n</domain>\n')
+        '<domain ports.test>\n    smtp-hosts other.test:2526;other.test:2525\n</domain>\n')
     daemon = world.daemon(config).start()
     domains = ['match', 'mismatch', 'unusable', 'broken', 'authority', 'named', 'stripped', 'off',
                'aliased', 'second', 'ports']
