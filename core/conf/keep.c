@@ -95,6 +95,15 @@ static void keep_name_servers(const struct keep *keep)
     next->name_server_count = running->name_server_count;
 }
 
+static bool listens_at(const struct conf_global *global, const struct ipaddr_port *at)
+{
+    for (uint32_t i = 0; i < global->listener_count; i++)
+        if (global->listeners[i].at.port == at->port &&
+            ipaddr_equal(&global->listeners[i].at.ip, &at->ip))
+            return true;
+    return false;
+}
+
 static void keep_listeners(const struct keep *keep)
 {
     struct conf_global *next = &keep->next->global;
@@ -113,13 +122,19 @@ static void keep_listeners(const struct keep *keep)
     tell(keep, keyword_of(STORE_LISTENER));
     /* What may change about them is as the new snapshot has it, whose files alone stay. */
     listeners = arena_alloc(&keep->next->arena, running->listener_count * sizeof(*listeners));
-    for (uint32_t i = 0; i < running->listener_count; i++)
+    for (uint32_t i = 0; i < running->listener_count; i++) {
+        const struct conf_listener *listener = &running->listeners[i];
+
         listeners[i] = (struct conf_listener){
-            .at = running->listeners[i].at,
-            .source_name = copy_text(keep, running->listeners[i].source_name),
-            .awaits_slot = running->listeners[i].awaits_slot,
-            .tls = *conf_tls_in(keep->next, &running->listeners[i].at),
+            .at = listener->at,
+            .source_name = copy_text(keep, listener->source_name),
+            .awaits_slot = listener->awaits_slot,
+            .tls = *conf_tls_in(keep->next, &listener->at),
         };
+        /* One that the new file lacks stays what its clients know it for. */
+        if (!listens_at(next, &listener->at))
+            listeners[i].tls.is_immediate = listener->tls.is_immediate;
+    }
     next->listeners = listeners;
     next->listener_count = running->listener_count;
 }

@@ -182,6 +182,23 @@ static void kept_listeners_have_the_new_certificate(void **state)
     assert_int_equal(loaded, dropped);
 }
 
+/* Its clients begin with a handshake, and a greeting in the clear would send them off. */
+static void a_listener_that_goes_speaks_tls_first_until_it_is_gone(void **state)
+{
+    struct conf *running = load_paper_text("<smtp-listener 127.0.0.1:465>\nimmediate-tls yes\n"
+                                           "tls-certificate /c/two\n</smtp-listener>\n");
+    struct conf *next = NULL;
+    const struct conf_load_options options = {.tls_ops = &paper};
+
+    conf_load_text("test", "smtp-server-tls-certificate /c/one\nsmtp-listener 127.0.0.1:25\n",
+                   &options, collect, &findings, &next);
+    conf_keep_running(next, running, "test", collect, &findings);
+    conf_unref(running);
+    assert_true(tls_at(next, 465)->is_immediate);
+    assert_string_equal(tls_at(next, 465)->certificate->path, "/c/one");
+    conf_unref(next);
+}
+
 static void secrets_are_not_shown(void **state)
 {
     static const struct {
@@ -208,6 +225,7 @@ int main(void)
         cmocka_unit_test(what_is_wrong_is_told_with_its_line),
         cmocka_unit_test(without_functions_no_file_is_opened),
         cmocka_unit_test(kept_listeners_have_the_new_certificate),
+        cmocka_unit_test(a_listener_that_goes_speaks_tls_first_until_it_is_gone),
         cmocka_unit_test(secrets_are_not_shown),
     };
 
