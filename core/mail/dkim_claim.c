@@ -1,5 +1,7 @@
 #include "core/mail/dkim_claim.h"
 
+#include "core/base/base64.h"
+#include "core/base/must.h"
 #include "core/base/text.h"
 #include "core/mail/header_scan.h"
 
@@ -64,47 +66,24 @@ static bool parse_tags(struct slice text, struct tags *tags)
 
 /* ---- Values ---------------------------------------------------------------------------------- */
 
-static int base64_digit(uint8_t c)
-{
-    if (c >= 'A' && c <= 'Z')
-        return c - 'A';
-    if (c >= 'a' && c <= 'z')
-        return c - 'a' + 26;
-    if (c >= '0' && c <= '9')
-        return c - '0' + 52;
-    return c == '+' ? 62 : c == '/' ? 63 : -1;
-}
-
 /* Folds may stand anywhere in it. False when it is no base64, or more than room. */
 static bool decode(struct slice text, uint8_t *room, size_t size, size_t *ret_len)
 {
-    uint32_t bits = 0;
-    unsigned held = 0, digits = 0, pads = 0;
-    size_t len = 0;
+    char packed[BASE64_BYTES(DKIM_KEY_OCTETS_MAX)];
+    size_t count = 0;
+    int len;
 
+    must(size <= DKIM_KEY_OCTETS_MAX);
     for (size_t i = 0; i < text.len; i++) {
-        int digit = base64_digit(text.data[i]);
-
         if (header_is_white(text.data[i]))
             continue;
-        if (text.data[i] == '=') {
-            pads++;
-            continue;
-        }
-        if (digit < 0 || pads > 0)
+        if (count == sizeof(packed))
             return false;
-        digits++;
-        bits = bits << 6 | (uint32_t)digit;
-        held += 6;
-        if (held < 8)
-            continue;
-        held -= 8;
-        if (len == size)
-            return false;
-        room[len++] = (uint8_t)(bits >> held);
+        packed[count++] = (char)text.data[i];
     }
-    *ret_len = len;
-    return len > 0 && (digits + pads) % 4 == 0 && pads <= 2;
+    len = base64_decode(slice_of(packed, count), room, size);
+    *ret_len = len > 0 ? (size_t)len : 0;
+    return len > 0;
 }
 
 static bool parse_canon(struct slice name, enum dkim_canon *canon)
