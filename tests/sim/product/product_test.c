@@ -8,7 +8,8 @@
  * must find nothing.
  *
  *   product_test FIRST COUNT [MESSAGES]     seeds FIRST … FIRST+COUNT-1
- *   product_test planted [NAME]             every planted bug must be found, or this one
+ *   product_test planted [NAME|K/N]         every planted bug must be found, or this one, or the
+ *                                           K-th of each N
  *   product_test trace SEED                 one seed, with its text trace
  */
 #include "core/base/log.h"
@@ -658,6 +659,16 @@ static bool is_caught(const char *name, uint64_t seed)
 }
 
 /* only: the name of one, or NULL. */
+/* "3/4" is the third of each four. */
+static bool is_chosen(const char *only, const char *name, uint32_t position)
+{
+    unsigned k, n;
+
+    if (only && sscanf(only, "%u/%u", &k, &n) == 2)
+        return n > 0 && position % n + 1 == k;
+    return !only || strcmp(only, name) == 0;
+}
+
 static int run_planted(const char *only)
 {
     static const char *const names[] = {
@@ -680,7 +691,7 @@ static int run_planted(const char *only)
     for (uint32_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         uint64_t seed = 1;
 
-        if (only && strcmp(only, names[i]) != 0)
+        if (!is_chosen(only, names[i], i))
             continue;
         tried++;
         while (seed <= PLANTED_SEEDS && !is_caught(names[i], seed))
@@ -707,7 +718,7 @@ int main(int argc, char **argv)
         return run_history(strtoull(argv[2], NULL, 0), MESSAGES_DEFAULT, true, NULL, &hash) != 0;
     if (argc < 3) {
         fprintf(stderr,
-                "usage: product_test FIRST COUNT [MESSAGES] | planted [NAME] | trace SEED\n");
+                "usage: product_test FIRST COUNT [MESSAGES] | planted [NAME|K/N] | trace SEED\n");
         return 2;
     }
     return run_seeds(strtoull(argv[1], NULL, 0), strtoull(argv[2], NULL, 0),
