@@ -8,7 +8,7 @@
  * is never looser than what it interrupts.
  *
  * Several uses at one moment are allowed when as many tokens are due within RATE_LATE_NS: at 1,000
- * a second that is ten, at 100 or less one.
+ * a second that is nine, at 100 or less one.
  *
  * A rate with a burst keeps a volume (policy/volume.h) instead of a row: as many as it has saved,
  * up to the burst, may be used at one moment, and no window holds more than N all the same.
@@ -21,7 +21,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define RATE_LATE_NS  10000000ull
+#define RATE_LATE_NS  9000000ull /* a tenth less than the promise of 10 ms: a clock has steps */
 /* Between the tokens of a rate of none at all. */
 #define RATE_STEP_MAX (UINT64_MAX / 4)
 
