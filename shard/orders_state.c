@@ -90,24 +90,30 @@ static void set_times(struct shard *shard, struct order_facts *facts, uint64_t f
     facts->until_us = facts->since_us + for_ms * 1000;
 }
 
+/* Here at once, and its owner hears of it. False when there is no room for one more. */
+static bool put_in_force(struct shard *shard, const struct order_facts *facts)
+{
+    struct order *order = orders_obtain(shard, facts);
+
+    if (!order)
+        return false;
+    orders_obey(shard, order, facts);
+    order->must_tell = true;
+    orders_tell_owner(shard, order);
+    return true;
+}
+
 bool orders_disable_source(struct shard *shard, struct queue *queue, const struct ipaddr *source,
                            uint64_t for_ms, const char *reason)
 {
     struct order_facts facts = {.kind = ORDER_SOURCE_OFF, .source = *source};
-    struct order *order;
 
     if (orders_forbid(shard, queue, source))
         return false;
     set_times(shard, &facts, for_ms);
     queues_name(shard, queue, facts.who, sizeof(facts.who));
     snprintf(facts.reason, sizeof(facts.reason), "%s", reason);
-    order = orders_obtain(shard, &facts);
-    if (!order)
-        return false;
-    orders_obey(shard, order, &facts);
-    order->must_tell = true;
-    orders_tell_owner(shard, order);
-    return true;
+    return put_in_force(shard, &facts);
 }
 
 bool orders_stop(struct shard *shard, const struct order_facts *wanted, uint64_t began_ns,
@@ -115,7 +121,7 @@ bool orders_stop(struct shard *shard, const struct order_facts *wanted, uint64_t
 {
     struct order_facts facts = *wanted;
     struct order_key key = orders_key_of(&facts);
-    struct order *present = orders_find(shard, &key), *order;
+    struct order *present = orders_find(shard, &key);
 
     if (!orders_is_in_force(shard, present))
         present = NULL;
@@ -129,13 +135,7 @@ bool orders_stop(struct shard *shard, const struct order_facts *wanted, uint64_t
     }
     facts.stops += facts.stops < STOPS_MAX;
     set_times(shard, &facts, facts.first_ms << (facts.stops - 1));
-    order = orders_obtain(shard, &facts);
-    if (!order)
-        return false;
-    orders_obey(shard, order, &facts);
-    order->must_tell = true;
-    orders_tell_owner(shard, order);
-    return true;
+    return put_in_force(shard, &facts);
 }
 
 /* ---- Operators ------------------------------------------------------------------------------- */
