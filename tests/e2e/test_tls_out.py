@@ -30,10 +30,13 @@ class Papers:
                                    extension='basicConstraints=critical,CA:TRUE')
         self.key = self.authority
 
-    def sign(self, name, subject, days, issuer, extension):
+    def sign(self, name, subject, days, issuer, extension, is_rsa=False):
         path = self.world.path(f'{name}.pem')
         key, request, paper = path + '.key', path + '.csr', path + '.crt'
-        openssl('ecparam', '-name', 'prime256v1', '-genkey', '-noout', '-out', key)
+        if is_rsa:
+            openssl('genrsa', '-out', key, '2048')
+        else:
+            openssl('ecparam', '-name', 'prime256v1', '-genkey', '-noout', '-out', key)
         openssl('req', '-new', '-key', key, '-subj', subject, '-out', request)
         with open(path + '.ext', 'w', encoding='utf-8') as file:
             file.write(extension + '\n')
@@ -47,9 +50,9 @@ class Papers:
                     file.write(text.read())
         return path
 
-    def make(self, name, address, days=30, is_self_signed=False, host='mx.test'):
+    def make(self, name, address, days=30, is_self_signed=False, host='mx.test', is_rsa=False):
         return self.sign(name, '/CN=leaf', days, None if is_self_signed else self.authority,
-                         f'subjectAltName=IP:{address},DNS:{host}')
+                         f'subjectAltName=IP:{address},DNS:{host}', is_rsa)
 
 
 class Receiver:
