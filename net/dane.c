@@ -233,7 +233,7 @@ static const char *judge_stacks(STACK_OF(X509) * chain, STACK_OF(X509) * trusted
         return no_match;
     trouble = find_path(own, chain, trusted, peer->now_s);
     if (trouble == NULL && !is_for_name(own, peer))
-        trouble = "the certificate is for another name";
+        trouble = DANE_WRONG_NAME;
     return trouble;
 }
 

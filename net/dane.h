@@ -38,5 +38,7 @@ enum dane_worth dane_worth_of(struct slice records);
 /* Whether names decide, so that a connection that was good for one domain may not be for another.
  */
 bool dane_minds_names(struct slice records);
+/* What dane_judge says of a certificate that is fine but for its names. */
+#define DANE_WRONG_NAME "the certificate is for another name"
 /* NULL when one usable record names it; otherwise why none does, static storage. */
 const char *dane_judge(struct slice records, const struct dane_peer *peer);

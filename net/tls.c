@@ -464,6 +464,34 @@ bool tls_is_distrusted(const struct tls *tls)
     return tls->is_distrusted;
 }
 
+/* By the words: a judge says them too when the library has told it. */
+enum tls_fault tls_fault(const struct tls *tls)
+{
+    static const struct {
+        long code;
+        enum tls_fault fault;
+    } rows[] = {
+        {X509_V_ERR_HOSTNAME_MISMATCH, TLS_FAULT_NAME},
+        {X509_V_ERR_IP_ADDRESS_MISMATCH, TLS_FAULT_NAME},
+        {X509_V_ERR_CERT_HAS_EXPIRED, TLS_FAULT_DATE},
+        {X509_V_ERR_CERT_NOT_YET_VALID, TLS_FAULT_DATE},
+        {X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT, TLS_FAULT_CHAIN},
+        {X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN, TLS_FAULT_CHAIN},
+        {X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT, TLS_FAULT_CHAIN},
+        {X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY, TLS_FAULT_CHAIN},
+        {X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE, TLS_FAULT_CHAIN},
+        {X509_V_ERR_CERT_UNTRUSTED, TLS_FAULT_CHAIN},
+        {X509_V_ERR_INVALID_CA, TLS_FAULT_CHAIN},
+    };
+
+    if (!tls->is_distrusted)
+        return TLS_FAULT_NONE;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+        if (strcmp(tls_failure(tls), X509_verify_cert_error_string(rows[i].code)) == 0)
+            return rows[i].fault;
+    return TLS_FAULT_OTHER;
+}
+
 bool tls_peer_digest(const struct tls *tls, uint8_t ret_digest[TLS_DIGEST_BYTES])
 {
     const STACK_OF(CRYPTO_BUFFER) *chain =

@@ -135,5 +135,14 @@ const char *tls_cipher(const struct tls *tls);
 const char *tls_failure(const struct tls *tls);
 /* Whether it failed because of the peer's certificate. */
 bool tls_is_distrusted(const struct tls *tls);
+/* What is wrong with a certificate for which it failed, as far as the library's words tell. */
+enum tls_fault {
+    TLS_FAULT_NONE,  /* it did not fail for a certificate */
+    TLS_FAULT_NAME,  /* it is for somebody else */
+    TLS_FAULT_DATE,  /* it is over, or has not begun */
+    TLS_FAULT_CHAIN, /* nobody who is trusted has signed it */
+    TLS_FAULT_OTHER,
+};
+enum tls_fault tls_fault(const struct tls *tls);
 /* The digest of the certificate that the peer has shown; false when it has shown none. */
 bool tls_peer_digest(const struct tls *tls, uint8_t ret_digest[TLS_DIGEST_BYTES]);

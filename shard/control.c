@@ -11,6 +11,7 @@
 #include "core/base/mem.h"
 #include "core/base/must.h"
 #include "shard/control_int.h"
+#include "shard/tls_report.h"
 
 #include <errno.h>
 
@@ -426,6 +427,8 @@ static void on_shard_parcel(void *context, struct parcel *parcel)
 
     if (parcel->kind == RELOAD_ORDER)
         reload_on_parcel(&control->reload.reload, parcel);
+    else if (parcel->kind == TLS_REPORT_COUNTS)
+        mailbox_post(control->wiring.to_shards[parcel->from], parcel);
     else if (!carrier_take(control->carrier, parcel))
         gather_on_report(control, container_of(parcel, struct report, parcel));
 }

@@ -97,6 +97,7 @@ struct shard *shard_create(struct io *io, const struct shard_options *options)
     deliver_init(shard);
     notice_init(shard);
     note_init(shard);
+    tls_report_init(shard);
     tidy_init(shard);
     shard->pickup = pickup_create(shard);
     return shard;
@@ -109,6 +110,7 @@ void shard_destroy(struct shard *shard)
     pickup_destroy(shard->pickup);
     tidy_fini(shard);
     deliver_fini(shard);
+    tls_report_fini(shard);
     note_fini(shard);
     notice_fini(shard);
     spf_out_fini(shard);
@@ -337,6 +339,8 @@ static void on_control_parcel(void *context, struct parcel *parcel)
         adopt_on_order(shard, parcel);
     else if (carry_owns(parcel))
         carry_on_parcel(shard, parcel);
+    else if (parcel->kind == TLS_REPORT_COUNTS)
+        tls_report_on_home(shard, parcel);
     else
         reports_on_request(shard, container_of(parcel, struct report, parcel));
 }

@@ -94,6 +94,7 @@
 #include "shard/spf_out.h"
 #include "shard/tidy.h"
 #include "shard/tls_out.h"
+#include "shard/tls_report.h"
 #include "shard/triggers.h"
 #include "shard/warm.h"
 
@@ -696,6 +697,7 @@ struct shard {
 
     struct notices notices;
     struct notes notes;
+    struct tls_report tls_report;
 };
 
 /* What would be delivered now could not be recorded, or not be told to its sender. */

@@ -341,6 +341,7 @@ static void on_ready(struct smtpc *smtpc, void *context)
     ips_on_progress(shard, connection);
     connection->is_ready = true;
     talk_ready(connection);
+    tls_report_ready(shard, connection);
     lane->site->is_failing = false;
     outage_end(&lane->site->outage, &lane->source);
     lane->refused_until_ns = 0;
@@ -453,6 +454,7 @@ static void on_open_failed(struct shard *shard, struct connection *connection,
     standing_set(lane, QUOTA_SLOW);
     shard->totals.connect_failures++;
     queues_note_error(shard, queue, verdict);
+    tls_report_failed(shard, connection, verdict);
     react = replies_heed(shard, connection, queue, NULL, verdict);
     switch (fate_of_session(verdict, &queue->settings)) {
     case FATE_NEXT_TARGET:

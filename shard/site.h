@@ -149,7 +149,10 @@ struct connection {
     bool goes_on;       /* is not bound by site.closes */
     bool came_back;     /* a message was given back that the receiver had not begun */
     bool is_closed;     /* the client is gone; kept while a message is being read for it */
-    uint32_t host;      /* of target_at, in shard.names; NAME_NONE = there was no room for it */
+    /* enum tlsrpt_result: what a policy that is only being tried out has against TLS that was begun
+     * all the same; 0 = nothing. */
+    uint8_t tls_objection;
+    uint32_t host; /* of target_at, in shard.names; NAME_NONE = there was no room for it */
 };
 _Static_assert(sizeof(struct connection) <= 320, "memory of an idle connection");
 

@@ -41,6 +41,8 @@ static void heed_tlsa(const struct site *site, uint32_t host, struct tls_out_way
     if (tlsa.len == 0)
         return;
     way->level = SMTPC_TLS_MUST;
+    way->policy = TLSRPT_TLSA;
+    way->policy_text = tlsa;
     if (dane_worth_of(tlsa) != DANE_USABLE)
         return;
     way->tlsa = tlsa;
@@ -179,9 +181,8 @@ uint8_t tls_out_level(struct shard *shard, const struct lane *lane, const struct
     return way.level;
 }
 
-/* The connection's host in its site, whose addresses may have changed since; NONE when it left. A
- * route may name a host for several ports, and records are about one of them. */
-static uint32_t host_of(const struct connection *connection)
+/* A route may name a host for several ports, and records are about one of them. */
+uint32_t tls_out_host(const struct connection *connection)
 {
     const struct site *site = connection->lane->site;
     struct slice host;
@@ -214,7 +215,7 @@ static const char *judge_by_tlsa(void *context, const struct slice *chain, uint3
         .now_s = io_wall_us(connection->shard->io) / 1000000,
     };
     struct slice name = names_text(&connection->shard->names, queue->name);
-    uint32_t host = host_of(connection);
+    uint32_t host = tls_out_host(connection);
     struct tls_out_way way;
 
     if (host == NONE)
@@ -231,7 +232,7 @@ int tls_out_open(struct smtpc *smtpc, void *context, const struct tls_events *ev
 {
     struct connection *connection = context;
     struct shard *shard = connection->shard;
-    uint32_t host = host_of(connection);
+    uint32_t host = tls_out_host(connection);
     struct tls_context *made;
     struct tls_out_way way;
     int rc;

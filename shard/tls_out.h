@@ -14,6 +14,7 @@
 #include "core/mail/verdict.h"
 #include "net/smtpc.h"
 #include "shard/contexts.h"
+#include "shard/policy/tlsrpt.h"
 
 struct connection;
 struct lane;
@@ -40,6 +41,10 @@ struct tls_out_way {
     struct context_terms terms;
     const char *name;  /* the server's, of the site */
     struct slice tlsa; /* of the site: one of these must name the chain; empty = the terms judge */
+    /* What the receiver published and the level follows from, for reports (tls_report.h). */
+    uint8_t policy; /* enum tlsrpt_type */
+    struct slice
+        policy_text; /* of STS: its lines, valid as long as the site; of TLSA: the records */
 };
 
 /* How the queue's mail is secured at that host of the site; NONE: as its settings alone have it. */
@@ -53,6 +58,8 @@ uint64_t tls_out_key(const struct queue *queue);
 /* The level of the lane's next connection to that address, for the queue. */
 uint8_t tls_out_level(struct shard *shard, const struct lane *lane, const struct queue *queue,
                       const struct site_target *target);
+/* The connection's host in its site, whose addresses may have changed since; NONE when it left. */
+uint32_t tls_out_host(const struct connection *connection);
 /* As smtpc_events.open_tls; context: the connection. */
 int tls_out_open(struct smtpc *smtpc, void *context, const struct tls_events *events,
                  struct tls **ret_tls);

@@ -191,6 +191,11 @@ struct conf_global {
     const char *dsn_failed_subject;
     const char *dsn_failed_body_from; /* the file */
     struct slice dsn_failed_body;     /* its lines with CRLF */
+    /* Reports about TLS (RFC 8460); NULL = none are made. */
+    const char *tls_report_from; /* an address */
+    const char *tls_report_organization;
+    const char *tls_report_contact;
+    const char *tls_report_vmta; /* NULL = {default} */
     struct conf_precache precache;
     struct conf_tls_in tls_in; /* of listeners that say nothing */
 };
