@@ -1,6 +1,7 @@
 #include "net/sts.h"
 
 #include "core/base/err.h"
+#include "core/base/text.h"
 
 static bool is_alnum(uint8_t c)
 {
@@ -75,13 +76,18 @@ static bool is_text(struct slice s, const char *text)
     return slice_equal(s, slice_str(text));
 }
 
+static const char *const mode_names[] = {
+    [STS_NONE] = "none", [STS_TESTING] = "testing", [STS_ENFORCE] = "enforce"};
+
+const char *sts_mode_name(enum sts_mode mode)
+{
+    return mode_names[mode];
+}
+
 static int take_mode(struct slice value, struct sts_policy *policy)
 {
-    static const char *const words[] = {
-        [STS_NONE] = "none", [STS_TESTING] = "testing", [STS_ENFORCE] = "enforce"};
-
-    for (unsigned i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
-        if (!is_text(value, words[i]))
+    for (unsigned i = 0; i < sizeof(mode_names) / sizeof(mode_names[0]); i++) {
+        if (!is_text(value, mode_names[i]))
             continue;
         policy->mode = (enum sts_mode)i;
         return 0;
@@ -188,6 +194,22 @@ int sts_policy_parse(struct slice text, struct sts_policy *ret_policy)
     if (seen != (SEEN_VERSION | SEEN_MODE | SEEN_MAX_AGE))
         return E_SYNTAX;
     return ret_policy->mode != STS_NONE && ret_policy->mx_count == 0 ? E_SYNTAX : 0;
+}
+
+size_t sts_policy_print(const struct sts_policy *policy, char room[STS_TEXT_BYTES_MAX])
+{
+    struct text text = text_in(room, STS_TEXT_BYTES_MAX);
+
+    text_put_literal(&text, "version: STSv1\nmode: ");
+    text_put_str(&text, mode_names[policy->mode]);
+    text_put_literal(&text, "\nmax_age: ");
+    text_put_u64(&text, policy->max_age_s, 1);
+    for (uint32_t i = 0; i < policy->mx_count; i++) {
+        text_put_literal(&text, "\nmx: ");
+        text_put(&text, policy->mx[i]);
+    }
+    text_put_char(&text, '\n');
+    return text_end(&text);
 }
 
 bool sts_policy_names(const struct sts_policy *policy, struct slice host)

@@ -17,6 +17,9 @@
 #define STS_MX_COUNT_MAX     32  /* a policy with more is none: one left out would shut a host */
 #define STS_MX_BYTES_MAX     255 /* of a pattern */
 
+/* Room for sts_policy_print. */
+#define STS_TEXT_BYTES_MAX (STS_MX_COUNT_MAX * (STS_MX_BYTES_MAX + 5u) + 128u)
+
 enum sts_mode {
     STS_NONE,    /* nothing is asked of anybody, and what was before is over */
     STS_TESTING, /* mail goes all the same */
@@ -38,5 +41,9 @@ bool sts_id_find(const struct slice *texts, uint32_t count, struct slice *ret_id
 /* 0; E_TOO_LONG, E_RANGE above STS_MX_COUNT_MAX, or E_SYNTAX. The text must stay as long as the
  * policy. */
 int sts_policy_parse(struct slice text, struct sts_policy *ret_policy);
+/* The policy without what nobody knows, as sts_policy_parse reads it; its length. */
+size_t sts_policy_print(const struct sts_policy *policy, char room[STS_TEXT_BYTES_MAX]);
+/* "none", "testing" or "enforce"; static storage. */
+const char *sts_mode_name(enum sts_mode mode);
 /* Whether the policy names the MX host. "*.example" stands for exactly one label (RFC 8461 4.1). */
 bool sts_policy_names(const struct sts_policy *policy, struct slice host);

@@ -148,6 +148,26 @@ static void hosts_that_are_named(void **state)
     }
 }
 
+static void what_is_printed_is_read_again(void **state)
+{
+    static char text[STS_POLICY_BYTES_MAX];
+    char room[STS_TEXT_BYTES_MAX];
+    struct sts_policy policy, again;
+    size_t len = (size_t)sprintf(text, GOOD "later: thing\n");
+
+    for (unsigned i = 0; i < STS_MX_COUNT_MAX; i++)
+        len += (size_t)sprintf(text + len, "mx: *.%0253u\n", i);
+    assert_int_equal(sts_policy_parse(slice_of(text, len), &policy), 0);
+    len = sts_policy_print(&policy, room);
+    assert_true(len < sizeof(room) - 1);
+    assert_int_equal(sts_policy_parse(slice_of(room, len), &again), 0);
+    assert_int_equal(again.mode, policy.mode);
+    assert_int_equal(again.max_age_s, policy.max_age_s);
+    assert_int_equal(again.mx_count, policy.mx_count);
+    for (unsigned i = 0; i < STS_MX_COUNT_MAX; i++)
+        assert_true(slice_equal(again.mx[i], policy.mx[i]));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -155,6 +175,7 @@ int main(void)
         cmocka_unit_test(policies),
         cmocka_unit_test(bounds),
         cmocka_unit_test(hosts_that_are_named),
+        cmocka_unit_test(what_is_printed_is_read_again),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

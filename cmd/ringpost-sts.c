@@ -1,0 +1,397 @@
+/*
+ * ringpost-sts: fetches policies of MTA-STS (RFC 8461 3.3) for ringpostd, with libcurl.
+ *
+ *   ringpost-sts [--ca-file FILE] [--name-server ADDRESS[@PORT]]...
+ *
+ * A process of its own because libcurl brings a library of TLS that cannot be in one with
+ * BoringSSL. ringpostd starts it with a pair of sockets as its standard input and output, and says
+ * by net/sts_wire.h what to fetch; the end of the input is its end. Hosts are looked up with
+ * libunbound by the daemon's name servers. It follows no redirect, keeps nothing and writes no
+ * file.
+ */
+#include "net/sts_wire.h"
+
+#include <arpa/inet.h>
+#include <curl/curl.h>
+#include <errno.h>
+#include <getopt.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unbound.h>
+#include <unistd.h>
+
+#define FETCH_MS       25000u /* what is left of STS_WIRE_FETCH_MS is for a machine that is busy */
+#define LOOK_MS        250
+#define IDLE_MS        60000
+#define ADDRESSES_MAX  4u  /* of a family */
+#define RESOLVE_MAX    768 /* a name, a port, eight addresses */
+#define WHY_MAX        256
+#define RR_A           1
+#define RR_AAAA        28
+#define HOST_PREFIX    "mta-sts."
+#define PATH           "/.well-known/mta-sts.txt"
+#define HOST_BYTES_MAX (sizeof(HOST_PREFIX) + STS_WIRE_DOMAIN_MAX)
+#define LINE_ROOM      (STS_WIRE_LINE_MAX * STS_WIRE_FETCHES_MAX)
+
+enum fetch_state {
+    FETCH_FREE,
+    FETCH_RESOLVING, /* the questions for A and AAAA are out, or one of them */
+    FETCH_READING,
+};
+
+struct fetch {
+    enum fetch_state state;
+    uint32_t number;
+    uint64_t ends_ms;
+    int questions[2]; /* of libunbound */
+    uint32_t open_count;
+    CURL *easy;
+    struct curl_slist *resolve;
+    uint32_t len;
+    bool is_too_long;
+    char host[HOST_BYTES_MAX];
+    char addresses[RESOLVE_MAX]; /* with a comma before each */
+    uint8_t text[STS_POLICY_BYTES_MAX];
+};
+
+struct fetching {
+    struct ub_ctx *unbound;
+    CURLM *multi;
+    const char *ca_file; /* NULL = the system's */
+    uint32_t open_count;
+    size_t line_len;
+    char line[LINE_ROOM];
+    struct fetch fetches[STS_WIRE_FETCHES_MAX];
+};
+
+static struct fetching fetching;
+
+static uint64_t now_ms(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+/* ---- Answers --------------------------------------------------------------------------------- */
+
+/* The daemon reads all the time; without it there is nothing more to do. */
+static void say(const void *data, size_t len)
+{
+    while (len > 0) {
+        ssize_t count = write(STDOUT_FILENO, data, len);
+
+        if (count < 0 && errno == EINTR)
+            continue;
+        if (count <= 0)
+            exit(0);
+        data = (const char *)data + count;
+        len -= (size_t)count;
+    }
+}
+
+static void answer(struct fetch *fetch, enum sts_wire_result result, struct slice text)
+{
+    char head[STS_WIRE_LINE_MAX];
+
+    for (unsigned i = 0; fetch->state == FETCH_RESOLVING && i < 2; i++)
+        ub_cancel(fetching.unbound, fetch->questions[i]);
+    if (fetch->easy) {
+        curl_multi_remove_handle(fetching.multi, fetch->easy);
+        curl_easy_cleanup(fetch->easy);
+    }
+    curl_slist_free_all(fetch->resolve);
+    fetch->easy = NULL;
+    fetch->resolve = NULL;
+    fetch->state = FETCH_FREE;
+    fetching.open_count--;
+    say(head, sts_wire_print_head(fetch->number, result, (uint32_t)text.len, head));
+    say(text.data, text.len);
+}
+
+static void answer_why(struct fetch *fetch, enum sts_wire_result result, const char *why)
+{
+    answer(fetch, result, slice_str(why));
+}
+
+/* ---- HTTPS ----------------------------------------------------------------------------------- */
+
+static size_t on_body(char *data, size_t size, size_t count, void *context)
+{
+    struct fetch *fetch = context;
+    size_t len = size * count;
+
+    fetch->is_too_long = len > sizeof(fetch->text) - fetch->len;
+    if (fetch->is_too_long)
+        return 0;
+    memcpy(fetch->text + fetch->len, data, len);
+    fetch->len += (uint32_t)len;
+    return len;
+}
+
+static void set_options(struct fetch *fetch)
+{
+    CURL *easy = fetch->easy;
+    char url[HOST_BYTES_MAX + 64];
+
+    snprintf(url, sizeof(url), "https://%s" PATH, fetch->host);
+    curl_easy_setopt(easy, CURLOPT_URL, url);
+    curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "https");
+    curl_easy_setopt(easy, CURLOPT_PROXY, "");
+    curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(easy, CURLOPT_RESOLVE, fetch->resolve);
+    curl_easy_setopt(easy, CURLOPT_DNS_CACHE_TIMEOUT, 0L);
+    curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, 1L);
+    curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, 1L);
+    curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)FETCH_MS);
+    curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
+    curl_easy_setopt(easy, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
+    curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 1L);
+    curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 2L);
+    if (fetching.ca_file) {
+        curl_easy_setopt(easy, CURLOPT_CAINFO, fetching.ca_file);
+        curl_easy_setopt(easy, CURLOPT_CAPATH, NULL);
+    }
+    curl_easy_setopt(easy, CURLOPT_USERAGENT, "ringpost-sts/" RINGPOST_VERSION);
+    curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
+    curl_easy_setopt(easy, CURLOPT_WRITEDATA, fetch);
+    curl_easy_setopt(easy, CURLOPT_PRIVATE, fetch);
+}
+
+static void get(struct fetch *fetch)
+{
+    char resolve[RESOLVE_MAX + HOST_BYTES_MAX + 8];
+
+    if (fetch->addresses[0] == '\0') {
+        answer_why(fetch, STS_WIRE_UNREACHED, "the host has no address");
+        return;
+    }
+    fetch->state = FETCH_READING;
+    fetch->len = 0;
+    fetch->is_too_long = false;
+    snprintf(resolve, sizeof(resolve), "%s:443:%s", fetch->host, fetch->addresses + 1);
+    fetch->resolve = curl_slist_append(NULL, resolve);
+    fetch->easy = curl_easy_init();
+    if (!fetch->resolve || !fetch->easy) {
+        answer_why(fetch, STS_WIRE_UNREACHED, "no memory");
+        return;
+    }
+    set_options(fetch);
+    curl_multi_add_handle(fetching.multi, fetch->easy);
+}
+
+/* RFC 8461 3.2: "text/plain", whatever its parameters are. */
+static bool is_plain_text(CURL *easy)
+{
+    static const struct slice plain = SLICE_LITERAL("text/plain");
+    const char *type = NULL;
+    struct slice text;
+
+    curl_easy_getinfo(easy, CURLINFO_CONTENT_TYPE, &type);
+    text = slice_str(type ? type : "");
+    text = slice_trim(slice_of(text.data, slice_find(text, ';')));
+    return slice_equal_nocase(text, plain);
+}
+
+static void on_fetched(struct fetch *fetch, CURLcode code)
+{
+    char why[WHY_MAX];
+    long status = 0;
+
+    curl_easy_getinfo(fetch->easy, CURLINFO_RESPONSE_CODE, &status);
+    if (fetch->is_too_long) {
+        answer_why(fetch, STS_WIRE_UNFIT, "the policy is longer than 65,536 octets");
+    } else if (code != CURLE_OK) {
+        answer_why(fetch,
+                   code == CURLE_PEER_FAILED_VERIFICATION ? STS_WIRE_DISTRUSTED
+                                                          : STS_WIRE_UNREACHED,
+                   curl_easy_strerror(code));
+    } else if (status != 200) {
+        snprintf(why, sizeof(why), "the host answers with HTTP status %ld", status);
+        answer_why(fetch, STS_WIRE_UNREACHED, why);
+    } else if (!is_plain_text(fetch->easy)) {
+        answer_why(fetch, STS_WIRE_UNFIT, "the policy is not of the type text/plain");
+    } else {
+        answer(fetch, STS_WIRE_POLICY, slice_of(fetch->text, fetch->len));
+    }
+}
+
+static void look_at_fetches(void)
+{
+    struct fetch *fetch;
+    CURLMsg *message;
+    int rest;
+
+    curl_multi_perform(fetching.multi, &rest);
+    while ((message = curl_multi_info_read(fetching.multi, &rest))) {
+        CURLcode code = message->data.result;
+
+        curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &fetch);
+        on_fetched(fetch, code);
+    }
+}
+
+/* ---- Addresses ------------------------------------------------------------------------------- */
+
+static void add_addresses(struct fetch *fetch, const struct ub_result *result)
+{
+    int family = result->qtype == RR_A ? AF_INET : AF_INET6, bytes = family == AF_INET ? 4 : 16;
+    size_t used = strlen(fetch->addresses);
+
+    for (unsigned i = 0; i < ADDRESSES_MAX && result->data[i]; i++) {
+        char text[INET6_ADDRSTRLEN];
+
+        if (result->len[i] == bytes && inet_ntop(family, result->data[i], text, sizeof(text)))
+            used += (size_t)snprintf(fetch->addresses + used, sizeof(fetch->addresses) - used,
+                                     family == AF_INET ? ",%s" : ",[%s]", text);
+    }
+}
+
+static void on_addresses(void *context, int error, struct ub_result *result)
+{
+    struct fetch *fetch = context;
+
+    if (error == 0 && result->havedata)
+        add_addresses(fetch, result);
+    if (error == 0)
+        ub_resolve_free(result);
+    if (--fetch->open_count == 0)
+        get(fetch);
+}
+
+static void begin(uint32_t number, struct slice domain)
+{
+    static const int types[] = {RR_A, RR_AAAA};
+    struct fetch *fetch = fetching.fetches;
+    int error = 0;
+
+    while (fetch->state != FETCH_FREE)
+        if (++fetch == fetching.fetches + STS_WIRE_FETCHES_MAX)
+            exit(1);
+    fetch->state = FETCH_RESOLVING;
+    fetching.open_count++;
+    fetch->number = number;
+    fetch->ends_ms = now_ms() + FETCH_MS;
+    fetch->addresses[0] = '\0';
+    fetch->open_count = 2;
+    snprintf(fetch->host, sizeof(fetch->host), HOST_PREFIX "%.*s", (int)domain.len,
+             (const char *)domain.data);
+    for (unsigned i = 0; i < 2 && error == 0; i++)
+        error = ub_resolve_async(fetching.unbound, fetch->host, types[i], 1, fetch, on_addresses,
+                                 &fetch->questions[i]);
+    if (error != 0)
+        answer_why(fetch, STS_WIRE_UNREACHED, ub_strerror(error));
+}
+
+static void end_late_ones(void)
+{
+    for (unsigned i = 0; i < STS_WIRE_FETCHES_MAX; i++) {
+        struct fetch *fetch = &fetching.fetches[i];
+
+        if (fetch->state != FETCH_FREE && now_ms() >= fetch->ends_ms)
+            answer_why(fetch, STS_WIRE_UNREACHED, "the host does not answer in time");
+    }
+}
+
+/* ---- Requests -------------------------------------------------------------------------------- */
+
+/* False: the daemon has gone, or says what it never says. */
+static bool read_requests(void)
+{
+    ssize_t count =
+        read(STDIN_FILENO, fetching.line + fetching.line_len, LINE_ROOM - fetching.line_len);
+    struct slice rest;
+
+    if (count <= 0)
+        return count < 0 && errno == EINTR;
+    fetching.line_len += (size_t)count;
+    rest = slice_of(fetching.line, fetching.line_len);
+    for (size_t end; (end = slice_find(rest, '\n')) < rest.len; rest = slice_after(rest, end + 1)) {
+        struct slice domain;
+        uint32_t number;
+
+        if (!sts_wire_parse_request(slice_of(rest.data, end), &number, &domain))
+            return false;
+        begin(number, domain);
+    }
+    memmove(fetching.line, rest.data, rest.len);
+    fetching.line_len = rest.len;
+    return rest.len < STS_WIRE_LINE_MAX;
+}
+
+static void serve(void)
+{
+    struct curl_waitfd fds[] = {
+        {.fd = STDIN_FILENO, .events = CURL_WAIT_POLLIN},
+        {.fd = ub_fd(fetching.unbound), .events = CURL_WAIT_POLLIN},
+    };
+
+    for (;;) {
+        struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};
+
+        curl_multi_poll(fetching.multi, fds, 2, fetching.open_count > 0 ? LOOK_MS : IDLE_MS, NULL);
+        ub_process(fetching.unbound);
+        look_at_fetches();
+        end_late_ones();
+        if (poll(&input, 1, 0) > 0 && !read_requests())
+            return;
+    }
+}
+
+/* ---- The start ------------------------------------------------------------------------------- */
+
+static bool open_unbound(void)
+{
+    fetching.unbound = ub_ctx_create();
+    /* A thread of this process, instead of another process. */
+    return fetching.unbound && ub_ctx_async(fetching.unbound, 1) == 0 &&
+           ub_ctx_set_option(fetching.unbound, "use-syslog:", "no") == 0 &&
+           ub_ctx_set_option(fetching.unbound, "module-config:", "iterator") == 0 &&
+           ub_ctx_set_option(fetching.unbound, "cache-max-ttl:", "60") == 0 &&
+           ub_ctx_set_option(fetching.unbound, "cache-max-negative-ttl:", "10") == 0 &&
+           ub_ctx_set_option(fetching.unbound, "infra-host-ttl:", "5") == 0 &&
+           ub_ctx_set_option(fetching.unbound, "do-not-query-localhost:", "no") == 0;
+}
+
+static bool take_arguments(int count, char **arguments)
+{
+    static const struct option options[] = {{"ca-file", required_argument, NULL, 'c'},
+                                            {"name-server", required_argument, NULL, 'n'},
+                                            {NULL, 0, NULL, 0}};
+    bool has_server = false;
+    int option;
+
+    while ((option = getopt_long(count, arguments, "", options, NULL)) != -1) {
+        if (option == 'c')
+            fetching.ca_file = optarg;
+        else if (option != 'n' || ub_ctx_set_fwd(fetching.unbound, optarg) != 0)
+            return false;
+        has_server |= option == 'n';
+    }
+    return optind == count && (has_server || ub_ctx_resolvconf(fetching.unbound, NULL) == 0) &&
+           /* Names of tests are looked up as others are. */
+           ub_ctx_zone_remove(fetching.unbound, "test.") == 0;
+}
+
+int main(int count, char **arguments)
+{
+    static const struct rlimit no_core = {0, 0};
+
+    setrlimit(RLIMIT_CORE, &no_core);
+    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+    if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK || !open_unbound() ||
+        !take_arguments(count, arguments)) {
+        fputs("ringpost-sts: ringpostd starts this program; it does nothing by itself\n", stderr);
+        return 2;
+    }
+    fetching.multi = curl_multi_init();
+    if (!fetching.multi)
+        return 1;
+    serve();
+    return 0;
+}
