@@ -378,9 +378,9 @@ static int start_resolver(struct daemon *daemon, pthread_t *ret_thread)
         .edns_udp_bytes = global->edns_udp_bytes,
         .timeout_ms = global->resolver_timeout_ms,
     };
-    int result =
-        resolver_create(&options, assembly_questions(daemon->assembly),
-                        assembly_answers(daemon->assembly), daemon->plan.count, &daemon->resolver);
+    int result = resolver_create(&options, assembly_questions(daemon->assembly),
+                                 assembly_answers(daemon->assembly), daemon->plan.count + 1u,
+                                 &daemon->resolver);
 
     if (result < 0) {
         log_error("the resolver cannot start: %s", err_text(result));

@@ -380,8 +380,19 @@ static void drop_for_conf(void *key)
     sign_key_unref(key);
 }
 
+static void *share_for_conf(void *key)
+{
+    return sign_key_ref(key);
+}
+
+static uint64_t id_for_conf(const void *key)
+{
+    return sign_key_id(key);
+}
+
 _Static_assert(CONF_KEY_WHY_MAX >= SIGN_WHY_MAX, "room for the reason");
-const struct conf_key_ops sign_key_ops = {load_for_conf, drop_for_conf};
+const struct conf_key_ops sign_key_ops = {load_for_conf, drop_for_conf, share_for_conf,
+                                          id_for_conf};
 
 /* ---- Signatures -------------------------------------------------------------------------------
  */

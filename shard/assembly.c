@@ -23,7 +23,7 @@ struct assembly {
     struct mailbox **mesh_in;  /* [to * count + from] */
     struct mailbox **to_spool; /* [count + 1]: the shards, then control */
     struct mailbox **from_spool;
-    struct mailbox **questions;
+    struct mailbox **questions; /* [count + 1]: the shards, then control, if there is one */
     struct mailbox **answers;
     struct mailbox **to_control;
     struct mailbox **from_control;
@@ -54,8 +54,8 @@ struct assembly *assembly_create(const struct assembly_options *options)
     assembly->mesh_in = mem_alloc((size_t)count * count * sizeof(struct mailbox *));
     assembly->to_spool = mem_alloc((count + 1u) * sizeof(struct mailbox *));
     assembly->from_spool = mem_alloc((count + 1u) * sizeof(struct mailbox *));
-    assembly->questions = mem_alloc(count * sizeof(struct mailbox *));
-    assembly->answers = mem_alloc(count * sizeof(struct mailbox *));
+    assembly->questions = mem_alloc((count + 1u) * sizeof(struct mailbox *));
+    assembly->answers = mem_alloc((count + 1u) * sizeof(struct mailbox *));
     assembly->to_control = mem_alloc(count * sizeof(struct mailbox *));
     assembly->from_control = mem_alloc(count * sizeof(struct mailbox *));
     assembly->loads =
@@ -144,6 +144,12 @@ static void create_mailboxes(struct assembly *assembly)
             assembly->from_control[i] = mailbox_create(CONTROL_RING, options->control_loop, loop);
         }
     }
+    if (options->control) {
+        assembly->questions[count] =
+            mailbox_create(RESOLVER_RING, options->control_loop, options->resolver_loop);
+        assembly->answers[count] =
+            mailbox_create(RESOLVER_RING, options->resolver_loop, options->control_loop);
+    }
     if (options->control_loop) {
         assembly->to_spool[count] =
             mailbox_create(CONTROL_RING, options->control_loop, options->committer_loop);
@@ -160,6 +166,8 @@ static void wire_control(struct assembly *assembly)
         .spool = assembly->spool,
         .to_spool = assembly->to_spool[count],
         .from_spool = assembly->from_spool[count],
+        .to_resolver = assembly->questions[count],
+        .from_resolver = assembly->answers[count],
         /* Control's way to a shard is the shard's way from control. */
         .to_shards = assembly->from_control,
         .from_shards = assembly->to_control,
@@ -255,8 +263,8 @@ void assembly_destroy(struct assembly *assembly)
     destroy_boxes(assembly->mesh, (size_t)assembly->count * assembly->count);
     destroy_boxes(assembly->to_spool, assembly->count + 1u);
     destroy_boxes(assembly->from_spool, assembly->count + 1u);
-    destroy_boxes(assembly->questions, assembly->count);
-    destroy_boxes(assembly->answers, assembly->count);
+    destroy_boxes(assembly->questions, assembly->count + 1u);
+    destroy_boxes(assembly->answers, assembly->count + 1u);
     destroy_boxes(assembly->to_control, assembly->count);
     destroy_boxes(assembly->from_control, assembly->count);
     conf_unref(atomic_load_explicit(&assembly->published.conf, memory_order_relaxed));

@@ -44,6 +44,7 @@ static void client_close(struct control_client *client)
         lookup_leave(client->lookup);
     client->lookup = NULL;
     control_reload_leave(client);
+    control_keys_leave(client);
     io_close(control->io, &client->close, client->fd);
 }
 
@@ -176,6 +177,7 @@ static void client_start(struct control *control, struct control_client *client,
     client->request = (struct verb_request){0};
     client->gather = NULL;
     client->lookup = NULL;
+    client->key_check = NULL;
     memset(&client->recv, 0, sizeof(client->recv));
     client->recv.on_data = on_client_data;
     client->recv.on_end = on_client_end;
@@ -381,6 +383,7 @@ static void on_sample_timer(struct io_timer *timer)
     control_ips_sample(control);
     control_health_watch(control);
     control_overrides_tick(control);
+    control_keys_tick(control);
     if (control->is_sampling)
         return;
     control->is_sampling = true;
@@ -488,6 +491,7 @@ void control_wire(struct control *control, const struct control_wiring *wiring)
     control->wiring.loops = copy_of(wiring->loops, wiring->loop_count * sizeof(wiring->loops[0]));
     control->carrier = carrier_create(control->io, control->wiring.to_shards);
     control_reload_wire(control);
+    control_keys_wire(control);
     for (uint16_t i = 0; i < control->shard_count; i++)
         mailbox_listen(control->wiring.from_shards[i], on_shard_parcel, control);
     mailbox_listen(control->wiring.from_spool, on_spool_parcel, control);
@@ -500,6 +504,7 @@ void control_destroy(struct control *control)
         return;
     accounts_close(control);
     carrier_destroy(control->carrier);
+    control_keys_fini(control);
     control_reload_fini(control);
     control_ips_fini(control);
     spool_reader_destroy(control->reader);

@@ -37,6 +37,8 @@ struct control_wiring {
     uint16_t spool_client;
     struct mailbox *to_spool;
     struct mailbox *from_spool;
+    struct mailbox *to_resolver; /* NULL = there is none; so the next one */
+    struct mailbox *from_resolver;
     struct mailbox *const *to_shards;   /* [shard_count] */
     struct mailbox *const *from_shards; /* [shard_count] */
     struct io *const *loops;            /* [loop_count]: every loop, for io_stats_read */

@@ -13,6 +13,7 @@
  *   control_accounts.c  the accounting files
  *   control_reload.c    the configuration read anew, or one of before
  *   control_history.c   which configurations there were, and what changed
+ *   control_keys.c      DKIM keys and their records in the DNS
  *   control_settings.c  what holds for a queue, and by which line
  *   verbs.c             command lines
  */
@@ -254,6 +255,34 @@ bool accounts_stop(struct control *control, bool is_late);
 /* control_log.c: now and then; a new log file after midnight. */
 void control_log_look(struct control *control);
 
+/* ---- Keys ----------------------------------------------------------------------------------- */
+
+struct dns;
+struct key_check;
+
+struct control_keys {
+    struct dns *dns;        /* NULL = there is no resolver, and nothing is looked up */
+    struct slab facts;      /* struct key_fact, of keys of the running configuration */
+    struct table by_id;     /* index in facts */
+    struct key_check *look; /* under way in the background, or NULL */
+    uint64_t look_at_ns;    /* again; 0 = nothing is open */
+    uint32_t waiting;       /* keys instead of which another one signs */
+    bool is_noted;          /* something was found out since it was weighed last */
+    bool is_due;            /* a key waits no more, which takes effect with a new snapshot */
+};
+
+void control_keys_wire(struct control *control);
+void control_keys_fini(struct control *control);
+/* Each second. */
+void control_keys_tick(struct control *control);
+/* Before `next` is shared, and is what runs. */
+void control_keys_hold(struct control *control, struct conf *next);
+/* Another snapshot runs. */
+void control_keys_adopt(struct control *control);
+void control_check_verb(struct control *control, struct control_client *client);
+/* The client does not wait any more. */
+void control_keys_leave(struct control_client *client);
+
 /* ---- Reloading ------------------------------------------------------------------------------ */
 
 struct control_reload {
@@ -283,6 +312,8 @@ void control_overrides_tick(struct control *control);
 void control_rollback_verb(struct control *control, struct control_client *client);
 /* The client waits no more. */
 void control_reload_leave(struct control_client *client);
+/* The running texts once more, where what they mean has changed. None may be under way. */
+void control_reload_again(struct control *control);
 /* For show status. */
 json_t *control_reload_tree(const struct control *control);
 
@@ -310,6 +341,7 @@ struct control_client {
     struct io_timer timer;
     struct gather *gather;
     struct lookup *lookup;
+    struct key_check *key_check; /* that it waits for */
     struct verb_request request;
     struct text_buffer answer;
     struct iovec iov;
@@ -348,6 +380,7 @@ struct control {
     struct io_timer sample_timer;
     bool is_sampling;
     struct control_reload reload;
+    struct control_keys keys;
     uint32_t gather_count;       /* not yet freed */
     struct spool_reader *reader; /* for lookups */
     uint32_t lookup_reads;       /* in flight */

@@ -118,6 +118,18 @@ static void remember(struct control *control, struct conf_files *files,
         log_warn("the configuration's history: %s", err_text(result));
 }
 
+/* What was read becomes what runs, and goes to the shards. */
+static void take(struct control *control, struct conf *next, const char *path,
+                 struct findings *findings)
+{
+    conf_keep_running(next, control->conf, path, on_finding, findings);
+    control_keys_hold(control, next);
+    conf_unref(control->conf);
+    control->conf = conf_ref(next);
+    control_keys_adopt(control);
+    reload_start(&control->reload.reload, next);
+}
+
 /*
  * False when the configuration was refused; *findings says why. files: what is applied, which is
  * taken over; NULL: the file as it lies on the disk.
@@ -148,11 +160,8 @@ static bool begin(struct control *control, struct conf_files *files,
         return false;
     }
     findings->warnings_count = true;
-    conf_keep_running(next, control->conf, path, on_finding, findings);
     remember(control, files, wish, findings);
-    conf_unref(control->conf);
-    control->conf = conf_ref(next);
-    reload_start(&state->reload, next);
+    take(control, next, conf_files_name(files, 0), findings);
     return true;
 }
 
@@ -201,13 +210,35 @@ static bool begin_with(struct control *control, struct overrides *list, uint32_t
         conf_unref(next);
         return false;
     }
-    conf_keep_running(next, control->conf, path, on_finding, findings);
     overrides_take(&state->overrides, list);
     state->wish = (struct history_entry){0};
-    conf_unref(control->conf);
-    control->conf = conf_ref(next);
-    reload_start(&state->reload, next);
+    take(control, next, path, findings);
     return true;
+}
+
+void control_reload_again(struct control *control)
+{
+    struct control_reload *state = &control->reload;
+    struct conf_override *overrides = overrides_for_load(&state->overrides, 0);
+    const struct conf_load_options options = {
+        .files = state->files,
+        .files_only = true,
+        .overrides = overrides,
+        .override_count = state->overrides.count,
+        .key_ops = &sign_key_ops,
+        .tls_ops = &tls_conf_ops,
+    };
+    struct findings findings = {json_array(), json_array(), false};
+    struct conf *next;
+
+    if (state->files != NULL &&
+        conf_load(conf_files_name(state->files, 0), &options, on_finding, &findings, &next) >= 0) {
+        state->wish = (struct history_entry){0};
+        take(control, next, conf_files_name(state->files, 0), &findings);
+    }
+    mem_free(overrides);
+    json_decref(findings.errors);
+    json_decref(findings.warnings);
 }
 
 void control_overrides_tick(struct control *control)

@@ -245,6 +245,7 @@ static void put_signing(struct control *control, json_t *data)
         running += atomic_load(&service->helpers[i].life) > 0;
     set_number(signing, "helpers", running);
     set_number(signing, "helpersRestarted", service ? atomic_load(&service->restarts) : 0);
+    set_number(signing, "keysWaiting", control->keys.waiting);
     for (uint32_t i = 0; i < SIGN_RING_KINDS; i++) {
         json_t *kind = object_of(signing, kinds[i]);
         bool is_helped = service && running > 0 && atomic_load(&service->helps[i]);
@@ -348,7 +349,11 @@ static void text_accounting(const json_t *array, struct text_buffer *out)
 static void text_signing(const json_t *signing, struct text_buffer *out)
 {
     static const char *const kinds[] = {"rsa", "ed25519"};
+    json_int_t waiting = json_integer_value(member(signing, "keysWaiting"));
 
+    if (waiting > 0)
+        text_format(out, "\n%lld DKIM keys wait for their records; see ringpost check dkim\n",
+                    (long long)waiting);
     if (number_at(signing, kinds[0], "boringsslRate") == 0)
         return;
     text_format(out, "\n%-12s %12s %14s %14s\n", "Signing", "backend", "boringssl/s", "openssl/s");

@@ -16,6 +16,7 @@ enum verb_argument {
     ARGUMENT_NAME,      /* of a sender's domain or a job, * for all */
     ARGUMENT_BREAKER,   /* provider/NAME, sender/DOMAIN or resolver/SHARD */
     ARGUMENT_FILE,
+    ARGUMENT_KEY,     /* SELECTOR,DOMAIN; may be missing, as may "all" */
     ARGUMENT_SETTING, /* a queue, and KEYWORD=VALUE */
     ARGUMENT_NUMBER,  /* may be missing */
     ARGUMENT_ONE_NUMBER,
@@ -517,6 +518,23 @@ static int parse_name(struct verb_request *request, const char *text)
     return 0;
 }
 
+static int parse_key(struct verb_request *request, const char *text)
+{
+    size_t len = strcspn(text, ",");
+    const char *domain = text + len + 1;
+
+    if (strcmp(text, "all") == 0)
+        return 0;
+    if (len == 0 || text[len] == '\0' || domain[0] == '\0' || len >= sizeof(request->value) ||
+        strlen(domain) >= sizeof(request->domain) || strchr(domain, ',') != NULL)
+        return E_SYNTAX;
+    memcpy(request->value, text, len);
+    request->value[len] = '\0';
+    slice_lower(slice_str(domain), request->domain);
+    request->domain[strlen(domain)] = '\0';
+    return 0;
+}
+
 /* As `show orders` has it: the kind goes where a virtual MTA goes, the rest where a domain goes. */
 static int parse_breaker(struct verb_request *request, const char *text)
 {
@@ -600,6 +618,10 @@ static int take_argument(struct parse *parse, uint32_t used)
         if (left == 1 && parse_breaker(request, text) == 0)
             return 0;
         return refuse(parse->error, "%s wants provider/NAME or sender/DOMAIN", row->words);
+    case ARGUMENT_KEY:
+        if (left == 0 || parse_key(request, text) == 0)
+            return 0;
+        return refuse(parse->error, "%s wants SELECTOR,DOMAIN or all", row->words);
     case ARGUMENT_FILE:
         if (left == 0)
             return refuse(parse->error, "%s wants a file", row->words);

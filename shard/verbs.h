@@ -77,6 +77,8 @@ enum verb_option {
       "every effective value of a queue and the line of the configuration that sets it")           \
     X(VERB_SHOW_OVERRIDES, "show overrides", ARGUMENT_NONE, 0, 0,                                  \
       "what was set for queues for a time, by whom, until when and why")                           \
+    X(VERB_CHECK_DKIM, "check dkim", ARGUMENT_KEY, 0, 0,                                           \
+      "whether the DNS has the records of the DKIM keys: of one, as SELECTOR,DOMAIN, or of all")   \
     X(VERB_SHOW_VERSION, "show version", ARGUMENT_NONE, 0, 0, "the daemon's version")              \
     X(VERB_EXPLAIN, "explain", ARGUMENT_ONE_QUEUE, 0, 0,                                           \
       "why a queue waits: now, and within the last minutes")                                       \
@@ -159,7 +161,7 @@ struct verb_request {
     struct ipaddr source; /* ARGUMENT_SOURCE */
     uint64_t for_ms;
     char keyword[VERB_KEYWORD_MAX];
-    char value[VERB_TEXT_MAX];
+    char value[VERB_TEXT_MAX]; /* or a key's selector, and domain its domain; "" = all */
     char reason[VERB_TEXT_MAX];
     char domain[VERB_DOMAIN_MAX]; /* lower case, or "*" */
     char vmta[VERB_VMTA_MAX];     /* or "*" */

@@ -183,6 +183,7 @@ struct conf_global {
     uint32_t provider_tier;        /* of virtual MTAs that say nothing */
     bool allow_loopback_mx;        /* allow-loopback-destinations: DNS may name loopback (tests) */
     bool track_first_attempt;      /* track-time-first-attempt */
+    bool dkim_wait_for_record;     /* dkim-wait-for-record */
     bool allow_private_mx; /* destinations in private ranges learnt from DNS (default yes) */
     const char *warm_up_time_zone;
     /* Templates of notices (core/mail/dsn.h); NULL = ours. */

@@ -64,6 +64,8 @@ struct conf_key_ops {
     int (*load)(const char *path, void **ret_key, uint32_t *ret_algorithm,
                 char why[CONF_KEY_WHY_MAX]);
     void (*drop)(void *key);
+    void *(*share)(void *key);       /* one more holder, who drops it too */
+    uint64_t (*id)(const void *key); /* equal for equal keys alone */
 };
 
 /* A domain-key line. */
@@ -73,11 +75,23 @@ struct conf_domain_key {
     const char *path;
     void *key; /* of conf_key_ops; NULL = not loaded */
     uint32_t algorithm;
+    uint64_t id; /* of key; 0 = not loaded */
+    /* Signs instead of it, see conf_keys_hold; or NULL. */
+    const struct conf_domain_key *before;
 };
 
 struct conf_key_list {
-    const struct conf_domain_key *items;
+    struct conf_domain_key *items;
     uint32_t count;
+    uint64_t hash; /* of all that counts for who signs */
+};
+
+/* A part of the configuration where keys stand. */
+struct conf_key_place {
+    const char *kind; /* of its section; "" = the top level */
+    const char *name;
+    struct conf_key_list keys;
+    struct conf_key_place *next; /* in the file's order */
 };
 
 struct conf;
@@ -96,3 +110,21 @@ void conf_signing(const struct conf *conf, struct slice domain, uint32_t vmta_id
 const struct conf_domain_key *conf_domain_key(const struct conf *conf, uint32_t vmta_id,
                                               struct slice domain, uint32_t algorithm,
                                               struct slice selector);
+/* Every place with keys, or NULL. */
+const struct conf_key_place *conf_key_places(const struct conf *conf);
+/* Whether it is the one of its list that is taken for its domain and algorithm. */
+bool conf_key_is_first(const struct conf_key_place *place, const struct conf_domain_key *key);
+/* Two virtual MTAs, of any two snapshots, with equal ones sign alike. */
+uint64_t conf_keys_hash(const struct conf *conf, uint32_t vmta_id);
+/* The same of what a queue says about signatures. */
+uint64_t conf_signing_hash(const struct conf_signing *signing);
+
+/* Whether the DNS is known to have the key's record. */
+typedef bool conf_key_seen_fn(void *context, const struct conf_domain_key *key);
+/*
+ * Before `next` is shared: a key that is new, and whose record has not been seen, does not sign
+ * yet; the one that signs in the running snapshot for the same domain goes on. Not with
+ * dkim-wait-for-record no, and not for "*", which has no record to look for. Returns how many wait.
+ */
+uint32_t conf_keys_hold(struct conf *next, const struct conf *running, conf_key_seen_fn *is_seen,
+                        void *context);

@@ -4,14 +4,6 @@
 #include "core/conf/override.h"
 #include "core/conf/show.h"
 
-/* A key file that was read; several lines may name it. */
-struct loaded_key {
-    const char *path;
-    void *key;
-    uint32_t algorithm;
-    struct loaded_key *next;
-};
-
 /* ---- Reading --------------------------------------------------------------------------------- */
 
 static const struct loaded_key *load_file(struct build *build, const struct entry *entry,
@@ -23,7 +15,7 @@ static const struct loaded_key *load_file(struct build *build, const struct entr
     char why[CONF_KEY_WHY_MAX] = "";
 
     for (key = conf->loaded_keys; key != NULL; key = key->next) {
-        if (strcmp(key->path, path) == 0)
+        if (key->path != NULL && strcmp(key->path, path) == 0)
             return key;
     }
     key = arena_alloc(&conf->arena, sizeof(*key));
@@ -71,14 +63,30 @@ static bool read_line(struct build *build, const struct entry *entry, struct con
     return true;
 }
 
-static struct conf_key_list read_section(struct build *build, const struct section *section)
+/* The same in the order of the file; the last one's link is where the next one goes. */
+static struct conf_key_place **last_link(struct conf *conf)
+{
+    struct conf_key_place **link = &conf->key_places;
+
+    while (*link != NULL)
+        link = &(*link)->next;
+    return link;
+}
+
+static const struct conf_key_list *read_section(struct build *build, const struct section *section,
+                                                struct conf_key_place ***link)
 {
     struct entry_list lines = build_entries(build, section, STORE_DOMAIN_KEY);
-    struct conf_domain_key *keys = arena_alloc(&build->conf->arena, lines.count * sizeof(*keys));
-    struct conf_key_list list = {keys, 0};
+    struct arena *arena = &build->conf->arena;
+    struct conf_key_place *place = arena_alloc(arena, sizeof(*place));
+    bool is_top = section == &build->tree->top;
 
+    *place = (struct conf_key_place){
+        .kind = is_top ? "" : section->kind->tag,
+        .name = is_top ? "" : (const char *)arena_copy(arena, section->name).data};
+    place->keys.items = arena_alloc(arena, lines.count * sizeof(struct conf_domain_key));
     for (uint32_t i = 0; i < lines.count; i++) {
-        struct conf_domain_key *key = &keys[list.count];
+        struct conf_domain_key *key = &place->keys.items[place->keys.count];
         const struct loaded_key *loaded;
 
         if (!read_line(build, lines.items[i], key))
@@ -86,18 +94,24 @@ static struct conf_key_list read_section(struct build *build, const struct secti
         loaded = load_file(build, lines.items[i], key->path);
         key->key = loaded->key;
         key->algorithm = loaded->algorithm;
-        list.count++;
+        key->id = key->key != NULL ? build->conf->key_ops->id(key->key) : 0;
+        place->keys.count++;
     }
-    return list;
+    keys_list_seal(&place->keys);
+    if (place->keys.count > 0) {
+        **link = place;
+        *link = &place->next;
+    }
+    return &place->keys;
 }
 
 static void give_to_members(struct build *build, const struct section *section,
-                            struct conf_key_list list)
+                            const struct conf_key_list *list)
 {
     struct conf *conf = build->conf;
     uint32_t position = pool_find(conf, section->name);
 
-    if (list.count == 0 || position == TABLE_NONE)
+    if (list->count == 0 || position == TABLE_NONE)
         return;
     /* The members are positions still. */
     for (uint32_t i = 0; i < conf->pools[position].vmta_count; i++)
@@ -108,20 +122,21 @@ void build_keys(struct build *build)
 {
     const struct section *top = &build->tree->top;
     struct conf *conf = build->conf;
+    struct conf_key_place **link = last_link(conf);
 
-    conf->keys = read_section(build, top);
+    conf->keys = read_section(build, top, &link);
     for (const struct section *at = top->children; at != NULL; at = at->next) {
         uint32_t position;
 
         if (at->kind == NULL)
             continue;
         if (at->kind->scope == SCOPE_POOL)
-            give_to_members(build, at, read_section(build, at));
+            give_to_members(build, at, read_section(build, at, &link));
         if (at->kind->scope != SCOPE_VMTA)
             continue;
         position = vmta_find(conf, at->name);
         if (position != TABLE_NONE)
-            conf->vmtas[position].keys = read_section(build, at);
+            conf->vmtas[position].keys = read_section(build, at, &link);
     }
 }
 
@@ -199,54 +214,4 @@ void conf_signing(const struct conf *conf, struct slice domain, uint32_t vmta_id
 {
     *ret_signing = conf->queue_preset.signing;
     conf_visit_blocks(conf, domain, vmta_id, apply_signing, ret_signing);
-}
-
-/* ---- Whose key ------------------------------------------------------------------------------- */
-
-/* How well a key fits: 0 = not at all, 1 = as one for any domain, more = by its domain. */
-static size_t fit_of(const struct conf_domain_key *key, struct slice domain)
-{
-    size_t more;
-
-    if (slice_equal(key->domain, SLICE_LITERAL("*")))
-        return 1;
-    if (key->domain.len > domain.len)
-        return 0;
-    more = domain.len - key->domain.len;
-    if (!slice_equal(slice_after(domain, more), key->domain))
-        return 0;
-    return more == 0 || domain.data[more - 1] == '.' ? 1 + key->domain.len : 0;
-}
-
-static const struct conf_domain_key *find_in(const struct conf_key_list *list, struct slice domain,
-                                             uint32_t algorithm, struct slice selector)
-{
-    const struct conf_domain_key *best = NULL;
-    size_t best_fit = 0;
-
-    for (uint32_t i = 0; i < list->count; i++) {
-        const struct conf_domain_key *key = &list->items[i];
-        size_t fit = fit_of(key, domain);
-
-        if (fit <= best_fit || key->key == NULL || key->algorithm != algorithm ||
-            (selector.len > 0 && !slice_equal_nocase(slice_str(key->selector), selector)))
-            continue;
-        best = key;
-        best_fit = fit;
-    }
-    return best;
-}
-
-const struct conf_domain_key *conf_domain_key(const struct conf *conf, uint32_t vmta_id,
-                                              struct slice domain, uint32_t algorithm,
-                                              struct slice selector)
-{
-    const struct vmta_slot *slot = vmta_slot_of(conf, vmta_id);
-    const struct conf_domain_key *key = NULL;
-
-    if (slot != NULL)
-        key = find_in(&slot->keys, domain, algorithm, selector);
-    if (key == NULL && slot != NULL)
-        key = find_in(&slot->pool_keys, domain, algorithm, selector);
-    return key != NULL ? key : find_in(&conf->keys, domain, algorithm, selector);
 }

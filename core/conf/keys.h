@@ -1,4 +1,9 @@
-/* keys: reads domain-key lines while a snapshot is built; private to core/conf. One thread. */
+/*
+ * keys: reads domain-key lines while a snapshot is built; private to core/conf. One thread.
+ *
+ *   keys.c         the lines, and what queues say about signatures
+ *   keys_choose.c  whose key signs, and which one goes on while the record of a new one is missing
+ */
 #pragma once
 
 #include "core/conf/build.h"
@@ -8,3 +13,14 @@ void build_keys(struct build *build);
 /* What a <domain> block, or an override, says about signatures: refuses what is not offered. */
 void build_signing_check(struct build *build, const struct setting *setting);
 void keys_fini(struct conf *conf);
+
+/* A key file that was read; several lines may name it. */
+struct loaded_key {
+    const char *path; /* NULL = it belongs to another snapshot too, and no line names it */
+    void *key;
+    uint32_t algorithm;
+    struct loaded_key *next;
+};
+
+/* The list is complete: works its hash out. */
+void keys_list_seal(struct conf_key_list *list);

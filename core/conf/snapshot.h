@@ -51,8 +51,8 @@ struct vmta_slot {
     bool has_own_headers;
     bool has_own_tier; /* or its pool's */
     bool has_own_volume;
-    struct conf_key_list keys;      /* its own */
-    struct conf_key_list pool_keys; /* of the last pool that has some */
+    const struct conf_key_list *keys;      /* its own; NULL = none */
+    const struct conf_key_list *pool_keys; /* of the last pool that has some; likewise */
 };
 
 /* A <source> block by address; parent is the next wider one, or the number of "none". */
@@ -143,7 +143,8 @@ struct conf {
     uint32_t noted_header_count;
     struct override_layer *overrides; /* the most general ones first */
     uint32_t override_count;
-    struct conf_key_list keys; /* of the top level */
+    const struct conf_key_list *keys; /* of the top level; never NULL */
+    struct conf_key_place *key_places;
     struct loaded_key *loaded_keys;
     const struct conf_key_ops *key_ops;
     struct loaded_file *loaded_files; /* certificates and authorities */

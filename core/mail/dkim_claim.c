@@ -304,3 +304,76 @@ const char *dkim_key_parse(struct slice record, const struct dkim_claim *claim,
         return "the key's record is not well-formed";
     return NULL;
 }
+
+/* ---- A key of ours --------------------------------------------------------------------------- */
+
+/* Octets of SubjectPublicKeyInfo in front of RSAPublicKey, at most, with a modulus of 4096 bits. */
+#define SPKI_FRONT_MAX 32u
+
+const char *dkim_record_name(enum dkim_record record)
+{
+    static const char *const names[DKIM_RECORD_COUNT] = {
+        [DKIM_RECORD_MATCHES] = "matches", [DKIM_RECORD_OTHER_KEY] = "other-key",
+        [DKIM_RECORD_REVOKED] = "revoked", [DKIM_RECORD_UNFIT] = "unfit",
+        [DKIM_RECORD_BROKEN] = "broken",   [DKIM_RECORD_MISSING] = "missing",
+        [DKIM_RECORD_SEVERAL] = "several", [DKIM_RECORD_UNKNOWN] = "unknown",
+    };
+
+    return names[record];
+}
+
+/* Both in base64. RSAPublicKey is the end of SubjectPublicKeyInfo. */
+static bool is_same_key(struct slice said, struct slice ours, bool is_ed25519)
+{
+    uint8_t a[DKIM_KEY_OCTETS_MAX], b[DKIM_KEY_OCTETS_MAX];
+    size_t a_len, b_len, more;
+
+    if (!decode(said, a, sizeof(a), &a_len) || !decode(ours, b, sizeof(b), &b_len) || a_len > b_len)
+        return false;
+    more = b_len - a_len;
+    return memcmp(a, b + more, a_len) == 0 && more <= (is_ed25519 ? 0 : SPKI_FRONT_MAX);
+}
+
+static const char *why_unfit(const struct tags *tags, bool is_ed25519)
+{
+    const struct slice *kind = find_tag(tags, "k"), *hashes = find_tag(tags, "h"),
+                       *services = find_tag(tags, "s");
+    struct slice said = kind ? *kind : SLICE_LITERAL("rsa");
+
+    if (!slice_equal_nocase(said, is_ed25519 ? SLICE_LITERAL("ed25519") : SLICE_LITERAL("rsa")))
+        return is_ed25519 ? "k= is not ed25519" : "k= is not rsa";
+    if (hashes && !has_word(hashes, "sha256", "sha256"))
+        return "h= does not have sha256";
+    return services && !has_word(services, "*", "email") ? "s= does not have email" : NULL;
+}
+
+enum dkim_record dkim_record_judge(struct slice record, bool is_ed25519, struct slice public_part,
+                                   struct dkim_record_flags *ret_flags, const char **ret_why)
+{
+    const struct slice *version, *key;
+    struct tags tags;
+
+    *ret_flags = (struct dkim_record_flags){0};
+    *ret_why = "it cannot be read";
+    if (!parse_tags(record, &tags))
+        return DKIM_RECORD_BROKEN;
+    version = find_tag(&tags, "v");
+    key = find_tag(&tags, "p");
+    *ret_why = "it is no key's record";
+    if (!key || (version &&
+                 (!slice_equal(*version, SLICE_LITERAL("DKIM1")) || version != &tags.at[0].value)))
+        return DKIM_RECORD_BROKEN;
+    ret_flags->is_testing = has_word(find_tag(&tags, "t"), "y", "y");
+    ret_flags->is_strict = has_word(find_tag(&tags, "t"), "s", "s");
+    *ret_why = "p= is empty";
+    if (key->len == 0)
+        return DKIM_RECORD_REVOKED;
+    *ret_why = why_unfit(&tags, is_ed25519);
+    if (*ret_why)
+        return DKIM_RECORD_UNFIT;
+    *ret_why = "p= is of another key";
+    if (!is_same_key(*key, public_part, is_ed25519))
+        return DKIM_RECORD_OTHER_KEY;
+    *ret_why = NULL;
+    return DKIM_RECORD_MATCHES;
+}

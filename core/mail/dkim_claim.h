@@ -56,3 +56,33 @@ struct dkim_public_key {
 /* Whether the record is a key's that may have made the claim's signature: NULL, or why not. */
 const char *dkim_key_parse(struct slice record, const struct dkim_claim *claim,
                            struct dkim_public_key *ret_key);
+
+/* What the DNS says of a key of ours. */
+enum dkim_record {
+    DKIM_RECORD_MATCHES,
+    DKIM_RECORD_OTHER_KEY,
+    DKIM_RECORD_REVOKED, /* p= is empty */
+    DKIM_RECORD_UNFIT,   /* k=, h= or s= is not for its signatures */
+    DKIM_RECORD_BROKEN,  /* it is no key's record, or cannot be read */
+    /* What no record says: */
+    DKIM_RECORD_MISSING,
+    DKIM_RECORD_SEVERAL, /* RFC 6376 3.6.2.2: what verifiers do then is undefined */
+    DKIM_RECORD_UNKNOWN, /* it could not be looked up */
+    DKIM_RECORD_COUNT,
+};
+
+const char *dkim_record_name(enum dkim_record record);
+
+/* Flags of a record (t=), which change no verdict here. */
+struct dkim_record_flags {
+    bool is_testing; /* y: verifiers treat failures as if there were no signature */
+    bool is_strict;  /* s: i= may not be of a domain below d= */
+};
+
+/*
+ * Whether the record is that of a key: its p= as the DNS should have it, in base64. For RSA both
+ * forms are taken that verifiers take, RFC 6376's RSAPublicKey and the usual SubjectPublicKeyInfo.
+ * *ret_why: constant, NULL when it matches.
+ */
+enum dkim_record dkim_record_judge(struct slice record, bool is_ed25519, struct slice public_part,
+                                   struct dkim_record_flags *ret_flags, const char **ret_why);

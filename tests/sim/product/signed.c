@@ -33,7 +33,17 @@ static void drop(void *key)
     sign_key_unref(key);
 }
 
-static const struct conf_key_ops ops = {load, drop};
+static void *share(void *key)
+{
+    return sign_key_ref(key);
+}
+
+static uint64_t id_of(const void *key)
+{
+    return sign_key_id(key);
+}
+
+static const struct conf_key_ops ops = {load, drop, share, id_of};
 const struct conf_load_options signed_load_options = {.key_ops = &ops};
 
 void signed_mail_put(struct signed_mail *mail, struct slice line)

@@ -6,6 +6,7 @@
 #include <string.h>
 
 static unsigned loaded, dropped;
+static char papers[256]; /* keys, by the last letter of their file's name */
 
 /* The algorithm stands in the name. */
 static int load_paper(const char *path, void **ret_key, uint32_t *ret_algorithm,
@@ -15,7 +16,7 @@ static int load_paper(const char *path, void **ret_key, uint32_t *ret_algorithm,
         snprintf(why, CONF_KEY_WHY_MAX, "it is bad");
         return E_SYNTAX;
     }
-    *ret_key = &loaded;
+    *ret_key = &papers[(unsigned char)path[strlen(path) - 1]];
     *ret_algorithm = strstr(path, "ed") ? CONF_DKIM_ED25519 : CONF_DKIM_RSA_SHA256;
     loaded++;
     return 0;
@@ -23,11 +24,22 @@ static int load_paper(const char *path, void **ret_key, uint32_t *ret_algorithm,
 
 static void drop_paper(void *key)
 {
-    assert_ptr_equal(key, &loaded);
+    assert_in_range((char *)key - papers, 0, 255);
     dropped++;
 }
 
-static const struct conf_key_ops paper = {load_paper, drop_paper};
+static void *share_paper(void *key)
+{
+    loaded++;
+    return key;
+}
+
+static uint64_t id_of_paper(const void *key)
+{
+    return 1 + (uint64_t)((const char *)key - papers);
+}
+
+static const struct conf_key_ops paper = {load_paper, drop_paper, share_paper, id_of_paper};
 
 struct told {
     char text[4096];
@@ -172,11 +184,139 @@ static void what_cannot_sign_is_refused(void **state)
     }
 }
 
+/* ---- Rotation -------------------------------------------------------------------------------- */
+
+static bool is_seen(void *context, const struct conf_domain_key *key)
+{
+    return context != NULL && strcmp(key->selector, context) == 0;
+}
+
+/* The text as a reload of another: how many keys wait. */
+static struct conf *reload_text(const char *text, struct conf *running, const char *seen,
+                                uint32_t wanted_held)
+{
+    struct told told;
+    struct conf *conf = load_text(text, &told);
+
+    assert_string_equal(told.text, "");
+    assert_int_equal(conf_keys_hold(conf, running, is_seen, (void *)(uintptr_t)seen), wanted_held);
+    conf_unref(running);
+    return conf;
+}
+
+#define SELECTOR(conf, domain, selector)                                                           \
+    selector_of(conf, "{default}", domain, CONF_DKIM_RSA_SHA256, selector)
+
+static void a_new_key_waits_for_its_record(void **state)
+{
+    struct told told;
+    struct conf *conf;
+    uint64_t hash;
+
+    loaded = dropped = 0;
+    conf = load_text("domain-key s1,a.test,/k/1\ndomain-key o,b.test,/k/7\n", &told);
+    hash = conf_keys_hash(conf, CONF_VMTA_DEFAULT);
+    conf = reload_text("domain-key s1,a.test,/k/1\ndomain-key o,b.test,/k/7\n", conf, NULL, 0);
+    assert_int_equal(conf_keys_hash(conf, CONF_VMTA_DEFAULT), hash);
+    conf = reload_text("domain-key s2,a.test,/k/2\ndomain-key o,b.test,/k/7\n", conf, NULL, 1);
+    assert_string_equal(SELECTOR(conf, "a.test", ""), "s1");
+    assert_string_equal(SELECTOR(conf, "x.a.test", ""), "s1");
+    assert_string_equal(SELECTOR(conf, "b.test", ""), "o");
+    assert_true(conf_keys_hash(conf, CONF_VMTA_DEFAULT) != hash);
+    /* Who asks for one by its name gets it. */
+    assert_string_equal(SELECTOR(conf, "a.test", "s2"), "s2");
+    assert_string_equal(SELECTOR(conf, "a.test", "S1"), "s1");
+    assert_string_equal(SELECTOR(conf, "a.test", "s3"), "none");
+    /* Another one before that: the first one signs on. */
+    conf = reload_text("domain-key s3,a.test,/k/3\n", conf, "s2", 1);
+    assert_string_equal(SELECTOR(conf, "a.test", ""), "s1");
+    conf = reload_text("domain-key s3,a.test,/k/3\n", conf, "s3", 0);
+    assert_string_equal(SELECTOR(conf, "a.test", ""), "s3");
+    conf = reload_text("domain-key s3,a.test,/k/3\n", conf, NULL, 0);
+    assert_string_equal(SELECTOR(conf, "a.test", ""), "s3");
+    /* Another key in the same record. */
+    conf = reload_text("domain-key s3,a.test,/k/4\n", conf, NULL, 1);
+    assert_ptr_equal(conf_domain_key(conf, CONF_VMTA_DEFAULT, SLICE_LITERAL("a.test"),
+                                     CONF_DKIM_RSA_SHA256, SLICE_EMPTY)
+                         ->key,
+                     &papers['3']);
+    conf = reload_text("dkim-wait-for-record no\ndomain-key s4,a.test,/k/4\n", conf, NULL, 0);
+    assert_string_equal(SELECTOR(conf, "a.test", ""), "s4");
+    conf_unref(conf);
+    assert_int_equal(dropped, loaded);
+}
+
+static void what_signed_before_is_looked_for_where_it_stood(void **state)
+{
+    static const char *const texts[] = {
+        "domain-key t1,a.test,/k/1\n"
+        "<virtual-mta v>\nsmtp-source-host 127.0.0.1 a.b\ndomain-key v1,a.test,/k/3\n"
+        "</virtual-mta>\n<virtual-mta w>\nsmtp-source-host 127.0.0.1 a.b\n</virtual-mta>\n"
+        "<virtual-mta-pool p>\nvirtual-mta w\ndomain-key p1,*,/k/5\n</virtual-mta-pool>\n",
+        "domain-key t2,a.test,/k/2\ndomain-key t9,new.test,/k/2\n"
+        "<virtual-mta v>\nsmtp-source-host 127.0.0.1 a.b\ndomain-key v2,a.test,/k/4\n"
+        "domain-key v0,a.test,/k/0\n"
+        "</virtual-mta>\n<virtual-mta w>\nsmtp-source-host 127.0.0.1 a.b\n</virtual-mta>\n"
+        "<virtual-mta-pool p>\nvirtual-mta w\ndomain-key p2,a.test,/k/6\n"
+        "domain-key p3,*,/k/6\n</virtual-mta-pool>\n"};
+    struct told told;
+    struct conf *conf = load_text(texts[0], &told);
+
+    conf = reload_text(texts[1], conf, NULL, 3);
+    assert_string_equal(SELECTOR(conf, "a.test", ""), "t1");
+    assert_string_equal(SELECTOR(conf, "new.test", ""), "t9");
+    assert_string_equal(selector_of(conf, "v", "a.test", CONF_DKIM_RSA_SHA256, ""), "v1");
+    assert_string_equal(selector_of(conf, "w", "a.test", CONF_DKIM_RSA_SHA256, ""), "p1");
+    assert_string_equal(selector_of(conf, "w", "else.test", CONF_DKIM_RSA_SHA256, ""), "p3");
+    conf_unref(conf);
+}
+
+static void places_are_told(void **state)
+{
+    struct told told;
+    struct conf *conf =
+        load_text("domain-key t,a.test,/k/1\ndomain-key u,a.test,/k/1\n"
+                  "<virtual-mta v>\nsmtp-source-host 127.0.0.1 a.b\ndomain-key v,a.test,/k/3\n"
+                  "</virtual-mta>\n",
+                  &told);
+    const struct conf_key_place *place = conf_key_places(conf);
+
+    assert_string_equal(place->kind, "");
+    assert_int_equal(place->keys.count, 2);
+    assert_true(conf_key_is_first(place, &place->keys.items[0]));
+    assert_false(conf_key_is_first(place, &place->keys.items[1]));
+    place = place->next;
+    assert_string_equal(place->kind, "virtual-mta");
+    assert_string_equal(place->name, "v");
+    assert_null(place->next);
+    conf_unref(conf);
+}
+
+static void what_counts_is_in_the_hash(void **state)
+{
+    struct conf_signing plain = {0}, other = {0};
+
+    plain.each[0].identity = other.each[0].identity = "a";
+    assert_int_equal(conf_signing_hash(&plain), conf_signing_hash(&other));
+    other.removed = "X-A";
+    assert_true(conf_signing_hash(&plain) != conf_signing_hash(&other));
+    other.removed = NULL;
+    other.each[1].add_timestamp = true;
+    assert_true(conf_signing_hash(&plain) != conf_signing_hash(&other));
+    other.each[1].add_timestamp = false;
+    other.each[1].headers = "a";
+    assert_true(conf_signing_hash(&plain) != conf_signing_hash(&other));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_nearest_key_is_taken),
         cmocka_unit_test(queues_say_how),
+        cmocka_unit_test(a_new_key_waits_for_its_record),
+        cmocka_unit_test(what_signed_before_is_looked_for_where_it_stood),
+        cmocka_unit_test(places_are_told),
+        cmocka_unit_test(what_counts_is_in_the_hash),
         cmocka_unit_test(what_cannot_sign_is_refused),
     };
 

@@ -127,12 +127,67 @@ static void keys(void **state)
     }
 }
 
+#define SPKI                                                                                       \
+    "MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQC5D9NVam/UTLft4V37qcr4zDitLafAlAFELWPlkvJb"             \
+    "5vKPJmyGnEXqb5v5uc6ji/G3zjYeo7fJJWyjnEXNoO6fL0n3Ax3/gHTV8DEFqTu+mM/2ucN4JUTmnHSw"             \
+    "A7HH+Cg8yV3/X5n+EVaBXlbpv9EfjpM08E4TdFZM98tjw87l9QIDAQAB"
+#define RAW                                                                                        \
+    "MIGJAoGBALkP01Vqb9RMt+3hXfupyvjMOK0tp8CUAUQtY+WS8lvm8o8mbIacRepvm/m5zqOL8bfONh6j"             \
+    "t8klbKOcRc2g7p8vSfcDHf+AdNXwMQWpO76Yz/a5w3glROacdLADscf4KDzJXf9fmf4RVoFeVum/0R+O"             \
+    "kzTwThN0Vkz3y2PDzuX1AgMBAAE="
+#define ED "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="
+
+static void records_of_our_keys(void **state)
+{
+    static const struct {
+        const char *record, *ours;
+        bool is_ed25519;
+        enum dkim_record result;
+        bool is_testing, is_strict;
+    } rows[] = {
+        {"v=DKIM1; k=rsa; p=" SPKI, SPKI, false, DKIM_RECORD_MATCHES, false, false},
+        {"p=" SPKI, SPKI, false, DKIM_RECORD_MATCHES, false, false},
+        {"v=DKIM1; p=" RAW, SPKI, false, DKIM_RECORD_MATCHES, false, false},
+        {"v=DKIM1; t=y:s; p=" SPKI ";", SPKI, false, DKIM_RECORD_MATCHES, true, true},
+        {"v=DKIM1; k=ed25519; p=" ED, ED, true, DKIM_RECORD_MATCHES, false, false},
+        {"v=DKIM1; h=sha1 : sha256; s=*; p=" SPKI, SPKI, false, DKIM_RECORD_MATCHES, false, false},
+        {"v=DKIM1; k=ed25519; p=A" ED, ED, true, DKIM_RECORD_OTHER_KEY, false, false},
+        {"v=DKIM1; p=AQAB", SPKI, false, DKIM_RECORD_OTHER_KEY, false, false},
+        {"v=DKIM1; p=A*AB", SPKI, false, DKIM_RECORD_OTHER_KEY, false, false},
+        {"v=DKIM1; p=", SPKI, false, DKIM_RECORD_REVOKED, false, false},
+        {"v=DKIM1; k=ed25519; p=" ED, SPKI, false, DKIM_RECORD_UNFIT, false, false},
+        {"v=DKIM1; p=" ED, ED, true, DKIM_RECORD_UNFIT, false, false},
+        {"v=DKIM1; h=sha1; p=" SPKI, SPKI, false, DKIM_RECORD_UNFIT, false, false},
+        {"v=DKIM1; s=tlsrpt; p=" SPKI, SPKI, false, DKIM_RECORD_UNFIT, false, false},
+        {"v=spf1 -all", SPKI, false, DKIM_RECORD_BROKEN, false, false},
+        {"k=rsa; v=DKIM1; p=" SPKI, SPKI, false, DKIM_RECORD_BROKEN, false, false},
+        {"nonsense", SPKI, false, DKIM_RECORD_BROKEN, false, false},
+        {"", SPKI, false, DKIM_RECORD_BROKEN, false, false},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct dkim_record_flags flags;
+        const char *why;
+
+        assert_int_equal(dkim_record_judge(slice_str(rows[i].record), rows[i].is_ed25519,
+                                           slice_str(rows[i].ours), &flags, &why),
+                         rows[i].result);
+        assert_true((why == NULL) == (rows[i].result == DKIM_RECORD_MATCHES));
+        assert_int_equal(flags.is_testing, rows[i].is_testing);
+        assert_int_equal(flags.is_strict, rows[i].is_strict);
+    }
+    for (int i = 0; i < DKIM_RECORD_COUNT; i++)
+        assert_non_null(dkim_record_name((enum dkim_record)i));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(good_claims_are_read),
         cmocka_unit_test(others_are_not),
         cmocka_unit_test(keys),
+        cmocka_unit_test(records_of_our_keys),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

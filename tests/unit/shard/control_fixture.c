@@ -30,6 +30,7 @@ static const char acct_text[] = "<acct-file /acct/acct.csv>\n"
 
 const struct ip_source *fixture_ip_source;
 const char *fixture_config_path;
+const struct fake_record *fixture_records;
 
 /* ---- What the rooms around would define ------------------------------------------------------ */
 
@@ -365,6 +366,13 @@ static void make_daemon(struct fixture *f)
     wiring.from_spool = f->spool.answers;
     wiring.to_shards = f->to_shards;
     wiring.from_shards = f->from_shards;
+    if (fixture_records != NULL) {
+        sim_leave(f->daemon);
+        fake_dns_init(&f->dns, f->world, f->daemon, f->control_io, fixture_records);
+        sim_enter(f->daemon);
+        wiring.to_resolver = f->dns.questions;
+        wiring.from_resolver = f->dns.answers;
+    }
     control_wire(f->control, &wiring);
     control_on_stopped(f->control, on_stopped, f);
     assert_int_equal(control_listen(f->control, OPERATOR_UID), 0);
@@ -395,6 +403,8 @@ static void end_daemon(void *context)
     struct fixture *f = context;
 
     control_destroy(f->control);
+    if (f->dns.io != NULL)
+        fake_dns_fini(&f->dns);
     conf_unref(atomic_load(&f->published.conf));
 }
 

@@ -11,6 +11,7 @@
 #include "shard/report.h"
 #include "tests/sim/sim.h"
 #include "tests/unit/core_base/unit.h"
+#include "tests/unit/net/fake_dns.h"
 
 #define FAKE_SHARDS     3
 #define FAKE_QUEUES_MAX 4000
@@ -77,6 +78,7 @@ struct fixture {
     struct mailbox *to_shards[FAKE_SHARDS];
     struct mailbox *from_shards[FAKE_SHARDS];
     uint32_t stopped;
+    struct fake_dns dns; /* of fixture_records */
 };
 
 /* One connection of an operator. */
@@ -99,6 +101,8 @@ struct operator_conn {
 extern const struct ip_source *fixture_ip_source;
 /* Likewise: what a reload reads. */
 extern const char *fixture_config_path;
+/* Likewise: what the resolver knows. */
+extern const struct fake_record *fixture_records;
 
 /* seed also chooses the order of everything; with_accounting: one file, /acct/acct.csv. */
 void fixture_open(struct fixture *f, uint64_t seed, bool with_accounting);
