@@ -119,6 +119,8 @@ static bool volume_batch(struct mint *mint, uint64_t now_ns, struct mint_batch *
     if (amount > head->wanted)
         amount = head->wanted;
     volume_use(mint->volume, amount, now_ns);
+    /* If a row comes after it, that counts from here. */
+    mint->next_ns = now_ns + mint->step_ns;
     *ret_batch = (struct mint_batch){now_ns, 0, (uint32_t)amount};
     return true;
 }

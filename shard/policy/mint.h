@@ -37,7 +37,7 @@ struct mint_shard {
 
 struct mint {
     uint64_t step_ns;
-    uint64_t next_ns;          /* of the next token to be struck */
+    uint64_t next_ns;          /* of the next token to be struck, or would be if it were a row */
     struct volume *volume;     /* octets, or a burst; else NULL */
     struct mint_shard *shards; /* [count] */
     uint16_t *line;            /* ring of [count] shard numbers */

@@ -266,6 +266,27 @@ static void mint_strikes_again_what_came_back(void **state)
     mint_fini(&mint);
 }
 
+/* A reload takes the burst away: what was used up to then still counts. */
+static void mint_that_becomes_a_row_counts_what_its_volume_gave(void **state)
+{
+    struct mint_limit limit = {.count = 40, .interval_ms = 60000, .burst = 10};
+    struct mint_batch batch;
+    struct mint mint;
+    uint16_t to;
+
+    mint_init(&mint, mint_limit_step_ns(&limit), 2, 0);
+    mint_set_volume(&mint, &limit, 0);
+    mint_ask(&mint, 0, 1, 1, 0);
+    assert_true(mint_next_batch(&mint, 100 * SECOND, &to, &batch));
+    limit = (struct mint_limit){.count = 1, .interval_ms = 1000};
+    mint_change(&mint, mint_limit_step_ns(&limit));
+    mint_set_volume(&mint, &limit, 100 * SECOND);
+    mint_ask(&mint, 1, 1, 1, 0);
+    assert_false(mint_next_batch(&mint, 100 * SECOND + 900 * MS, &to, &batch));
+    assert_true(mint_next_batch(&mint, 101 * SECOND + 20 * MS, &to, &batch));
+    mint_fini(&mint);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -274,6 +295,7 @@ int main(void)
         cmocka_unit_test(rate_changed_remembers_its_last_use),
         cmocka_unit_test(mint_never_strikes_too_many),
         cmocka_unit_test(mint_strikes_again_what_came_back),
+        cmocka_unit_test(mint_that_becomes_a_row_counts_what_its_volume_gave),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
