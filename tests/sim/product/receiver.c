@@ -66,6 +66,7 @@ struct receiving {
     uint32_t pauses; /* reasons not to read */
     /* What the client has waited for us, while connecting or in the message under way. */
     struct list owing_link; /* it waits now */
+    bool is_behind; /* a reply was kept back: to the end it may wait for the one it counts on */
     uint64_t owed_since_ns;
     uint64_t owed_ns;
     char held[HELD_BYTES]; /* the line that waits for its time, once the greeting is out */
@@ -191,7 +192,7 @@ static void read_on(struct receiving *r)
 {
     if (--r->pauses > 0)
         return;
-    if (!r->is_deaf)
+    if (!r->is_deaf && !r->is_behind)
         end_owing(r);
     sim_peer_resume(r->conn);
 }
@@ -295,8 +296,10 @@ static bool misbehave(struct receiving *r, enum rule_stage stage)
     case RULE_SAY:
         /* No reply, or half of one: the client may wait for the rest until it gives up. */
         reply(r, "");
-        if (sim_peer_data(conn))
+        if (sim_peer_data(conn)) {
+            r->is_behind = true;
             begin_owing(r);
+        }
         break;
     case RULE_DROP:
     case RULE_RESET:
@@ -761,7 +764,7 @@ static void on_line(struct sim_peer_conn *conn, struct slice line)
 
     if (!r || r->is_deaf)
         return;
-    if (r->pauses == 0)
+    if (r->pauses == 0 && !r->is_behind)
         end_owing(r);
     if (r->in_data && r->is_chunk && r->chunk_left > 0) {
         if (!take_chunk_line(r, line))
