@@ -41,6 +41,7 @@ static void take(struct shard *shard)
     shard->adopt_cursor = 0;
     contexts_drop(shard);
     place_update(shard->place, shard->conf);
+    mail_slots_adopt(shard);
     rates_adopt(shard);
     grow_pool_turns(shard);
     lease_adopt(shard);

@@ -56,7 +56,7 @@ static bool is_more_than_taken(const struct lane *lane)
     uint32_t ready_count = 0;
 
     list_for_each (link, &lane->waiting) {
-        ready_count += container_of(link, struct queue, lane_link)->ready_count;
+        ready_count += ready_open_count(container_of(link, struct queue, lane_link));
         if (ready_count > lane->connecting_count)
             return true;
     }

@@ -9,6 +9,7 @@
 #include "shard/control_int.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #define DETAIL_MAX 1400
 /* Parts of the time below are not worth a line. */
@@ -45,6 +46,16 @@ static void put_rate(char *room, size_t room_bytes, const char *keyword,
              (unsigned long long)rate->count, (double)rate->interval_ms / 1000);
 }
 
+static void put_holder(const struct explain_row *row, char *room, size_t room_bytes)
+{
+    int len = snprintf(room, room_bytes, "%s, %llu, of which its shard uses %u", row->limit,
+                       (unsigned long long)row->limit_max, row->limit_used);
+
+    if (row->limit_top[0] != '\0' && len >= 0 && (size_t)len < room_bytes)
+        snprintf(room + len, room_bytes - (size_t)len, ", most of them %s with %u", row->limit_top,
+                 row->limit_top_count);
+}
+
 static void put_limits(const struct explain_row *row, char *room, size_t room_bytes)
 {
     char of_vmta[24], of_all[24];
@@ -61,11 +72,25 @@ static void put_limits(const struct explain_row *row, char *room, size_t room_by
         return;
     room += len;
     room_bytes -= (size_t)len;
-    len = snprintf(room, room_bytes, "; it waits for %s, %llu, of which its shard uses %u",
-                   row->limit, (unsigned long long)row->limit_max, row->limit_used);
-    if (row->limit_top[0] != '\0' && len >= 0 && (size_t)len < room_bytes)
-        snprintf(room + len, room_bytes - (size_t)len, ", most of them %s with %u", row->limit_top,
-                 row->limit_top_count);
+    len = snprintf(room, room_bytes, "; it waits for ");
+    if (len >= 0 && (size_t)len < room_bytes)
+        put_holder(row, room + len, room_bytes - (size_t)len);
+}
+
+/* Some of its mail waits for a limit by job, sender's domain or user, whatever the rest does. */
+static void put_shut(const struct explain_row *row, char *room, size_t room_bytes)
+{
+    size_t len = strlen(room);
+    int more;
+
+    if (row->limit_rcpts == 0 || row->limit[0] == '\0' || row->reason == WAIT_LIMIT)
+        return;
+    room += len;
+    room_bytes -= len;
+    more = snprintf(room, room_bytes, "%s%u of its recipients wait for ", len > 0 ? "; " : "",
+                    row->limit_rcpts);
+    if (more >= 0 && (size_t)more < room_bytes)
+        put_holder(row, room + more, room_bytes - (size_t)more);
 }
 
 /* What the figures say about the present reason; nothing where the reason says it all. */
@@ -185,6 +210,7 @@ static void describe(json_t *data, const struct explain_row *row)
     char detail[DETAIL_MAX];
 
     put_detail(row, detail, sizeof(detail));
+    put_shut(row, detail, sizeof(detail));
     json_object_set_new(data, "queue", control_string(row->name));
     set_number(data, "ready", row->ready);
     set_number(data, "waiting", row->waiting);

@@ -115,6 +115,7 @@ void deliver_free(struct shard *shard, struct delivery *delivery)
         feed_free(shard, delivery->feed);
     heading_free(delivery);
     orders_mail_end(shard, delivery->orders);
+    mail_slots_end(shard, delivery);
     slab_free(&shard->deliveries, delivery->index);
 }
 
@@ -258,7 +259,7 @@ static void give_back_for_later(struct shard *shard, struct delivery *delivery)
         queues_wait(shard, queue, READ_AGAIN_MS, WAIT_RATE);
 }
 
-/* There is no memory for its header. */
+/* There is no memory for its header, or for a claim. */
 static void give_back_for_room(struct shard *shard, struct delivery *delivery)
 {
     struct queue *queue = delivery_queue(delivery);
@@ -474,6 +475,7 @@ static void carry_message(struct shard *shard, struct delivery *delivery)
 static void send_message(struct shard *shard, struct delivery *delivery)
 {
     struct rates_way way = way_of(delivery);
+    enum mail_taken taken;
 
     if (!is_timely(shard, delivery) || !is_let_out(shard, delivery))
         return;
@@ -484,6 +486,10 @@ static void send_message(struct shard *shard, struct delivery *delivery)
     } else if (warm_allowed(shard, delivery->connection->lane, delivery_queue(delivery)) <
                delivery->count) {
         give_back(shard, delivery);
+    } else if ((taken = mail_slots_take(shard, delivery)) == MAIL_PUT_BACK) {
+        give_back(shard, delivery);
+    } else if (taken == MAIL_NO_ROOM) {
+        give_back_for_room(shard, delivery);
     } else if (!rates_take(shard, delivery_queue(delivery), &way, delivery->count,
                            envelope_content_bytes(&delivery->message->envelope),
                            &delivery->receipt)) {
@@ -707,6 +713,7 @@ bool deliver_start(struct shard *shard, struct connection *connection, struct qu
     if (!delivery)
         return false;
     delivery->connection = connection;
+    mail_slots_reserve(shard, delivery);
     if (!first->is_hot && load(shard, delivery) < 0) {
         delivery_cancel(shard, delivery, queue);
         return false;
@@ -730,11 +737,12 @@ bool deliver_start_ahead(struct shard *shard, struct connection *connection, str
     struct rates_way way;
     uint32_t allowed;
     uint64_t octets;
-    bool is_taken;
+    bool is_taken, shares_mail;
 
     /* Reading it back takes longer than the flight can wait. */
     if (!first->is_hot || !orders_mail_is_free(shard, connection->lane->site, first->hot) ||
-        !spf_out_goes(shard, connection->lane, queue, first->hot))
+        !spf_out_goes(shard, connection->lane, queue, first->hot) ||
+        !mail_slots_goes_ahead(shard, connection, queue, first->hot, &shares_mail))
         return false;
     octets = envelope_content_bytes(&first->hot->envelope);
     allowed = warm_bound(shard, connection->lane, queue,
@@ -757,6 +765,7 @@ bool deliver_start_ahead(struct shard *shard, struct connection *connection, str
                rates_take(shard, queue, &way, delivery->count, octets, &delivery->receipt);
     must(is_taken);
     warm_take(shard, connection->lane, queue, delivery->message, delivery->count, &delivery->warm);
+    delivery->shares_mail = shares_mail;
     connection->ahead = delivery;
     return true;
 }
@@ -913,6 +922,8 @@ void deliver_on_done(struct shard *shard, struct delivery *delivery)
     if (delivery->last)
         notice_pass(shard, delivery, delivery->last);
     delivery->last = NULL;
+    mail_slots_pass_on(shard, delivery->connection);
+    mail_slots_end(shard, delivery);
     notice_end(shard, delivery);
     if (!delivery->feed || !feed_must_wait(delivery))
         deliver_free(shard, delivery);

@@ -51,6 +51,15 @@ static void name_limit(const struct shard *shard, const struct meter_key *key, c
         snprintf(room, room_bytes, "%s", conf_limit_name(shard->conf, key->limit_id));
 }
 
+/* Itself, or the message that it is at. */
+static bool draws_on(const struct connection *connection, const struct lease_share *share)
+{
+    const struct mail_claim *mail = connection->delivery ? connection->delivery->mail : NULL;
+
+    return lease_draws_on(connection->slots.claim, share) ||
+           (mail && lease_draws_on(&mail->claim, share));
+}
+
 /* Of the connections here that draw on the meter: the queue that most of them are at. */
 static void find_top(const struct shard *shard, const struct lease_share *share,
                      struct explain_row *row)
@@ -62,7 +71,7 @@ static void find_top(const struct shard *shard, const struct lease_share *share,
             slab_is_live(&shard->connections, i) ? slab_at(&shard->connections, i) : NULL;
         const struct queue *queue = connection ? connection->queue : NULL;
 
-        if (queue && lease_draws_on(connection->slots.claim, share) &&
+        if (queue && draws_on(connection, share) &&
             (!top || queue->connection_count > top->connection_count))
             top = queue;
     }
@@ -72,13 +81,16 @@ static void find_top(const struct shard *shard, const struct lease_share *share,
     queues_name(shard, top, row->limit_top, sizeof(row->limit_top));
 }
 
-/* The limit that the queue's lane stands in line for. */
+/* The limit that the queue's lane stands in line for, or else that some of its mail does. */
 static void add_holder(const struct shard *shard, const struct queue *queue,
                        struct explain_row *row)
 {
     const struct lease_share *share =
         list_empty(&queue->lane_link) ? NULL : lease_waits_for(&queue->lane->claim);
 
+    row->limit_rcpts = queue->ready_count - ready_open_count(queue);
+    if (!share)
+        share = mail_slots_waits_for(queue);
     if (!share)
         return;
     name_limit(shard, &share->meter->key, row->limit, sizeof(row->limit));

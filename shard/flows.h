@@ -23,6 +23,7 @@ struct flows {
         uint32_t id;    /* of the flow that took it */
         uint32_t count; /* recipients */
         uint32_t ready; /* of them */
+        bool is_shared; /* others came since it was free */
     } slots[FLOW_SLOTS];
     uint64_t ready; /* of all slots */
     /* Where flows went lately; what was pushed out is looked for among the slots. */
@@ -41,6 +42,11 @@ static inline void flows_count_ready(struct flows *flows, uint8_t slot, int by)
 {
     flows->slots[slot].ready += (uint32_t)by;
     flows->ready += (uint64_t)by;
+}
+/* Whether its recipients may be of several flows. */
+static inline bool flows_is_shared(const struct flows *flows, uint8_t slot)
+{
+    return flows->slots[slot].is_shared;
 }
 /* It has so little ready that it may go ahead of others in a line, every other time. */
 static inline bool flows_is_light(const struct flows *flows, uint8_t slot)

@@ -44,7 +44,9 @@ static bool has_backlog(const struct lane *lane, uint32_t needed)
         uint32_t within =
             rates_within(lane->shard, queue, &lane->source, DEMAND_CLEAR_MS * 1000000ull);
 
-        backlog += queue->ready_count < within ? queue->ready_count : within;
+        uint32_t open_count = ready_open_count(queue);
+
+        backlog += open_count < within ? open_count : within;
         if (backlog >= needed)
             return true;
         if (++looked_at == BACKLOG_QUEUES)

@@ -395,7 +395,8 @@ static uint64_t first_try_us(struct shard *shard, const struct envelope *envelop
 static bool register_message(struct shard *shard, struct message *message)
 {
     const struct envelope *envelope = &message->envelope;
-    uint32_t vmta_id = conf_vmta_id(shard->conf, envelope->vmta), flow = envelope_flow(envelope);
+    uint32_t vmta_id = conf_vmta_id(shard->conf, envelope->vmta),
+             flow = mail_slots_flow(shard, envelope);
     struct envelope_rcpt rcpt;
     struct wire_reader reader;
     uint32_t index, last = NONE, ordinal = 0;

@@ -100,11 +100,12 @@ void lane_turn_over(struct shard *shard, struct queue *queue, bool is_express)
     queue->lane->was_express = is_express;
     if (!is_express)
         turns_served(&queue->lane->turns, queue->rank);
-    if (is_express && queue->ready_count > 0)
+    if (is_express && ready_open_count(queue) > 0)
         list_remove(&queue->express_link);
     else
         lane_step_out(queue);
-    if (queue->ready_count == 0 || !rates_admit(shard, queue))
+    if (queue->ready_count == 0 || !rates_admit(shard, queue) ||
+        !mail_slots_admit(shard, queue, NULL))
         return;
     if (list_empty(&queue->lane_link))
         lane_enqueue(shard, queue);
@@ -390,13 +391,16 @@ static bool is_reachable(const struct shard *shard, const struct queue *queue,
            !orders_forbid(shard, queue, source);
 }
 
-/* The lane of the source that the queue's first recipient is to come from first; NULL when that is
- * all the same, or cannot be had. */
-static struct lane *doubt_lane(struct shard *shard, struct queue *queue)
+/* The lane of the source that the queue's first recipient is to come from first, or that it holds
+ * slots for; NULL when that is all the same, or cannot be had. */
+static struct lane *lane_wanted(struct shard *shard, struct queue *queue)
 {
     const struct conf_vmta *vmta = conf_vmta(shard->conf, queue->vmta_id);
     const struct ipaddr *source = doubt_source(shard, queue);
     struct lane *lane = NULL;
+
+    if (!source)
+        source = mail_slots_source(queue);
 
     for (uint32_t i = 0; vmta && source && i < vmta->address_count && !lane; i++)
         if (ipaddr_equal(&vmta->addresses[i].ip, source) && is_reachable(shard, queue, source))
@@ -406,7 +410,7 @@ static struct lane *doubt_lane(struct shard *shard, struct queue *queue)
 
 bool lane_sent_on(struct shard *shard, struct lane *lane, struct queue *queue)
 {
-    struct lane *wanted = doubt_lane(shard, queue);
+    struct lane *wanted = lane_wanted(shard, queue);
     /* Its site has other hosts now, or another provider's: other limits may count. */
     bool is_stale = (lane->hosts_mask != limits_of_hosts(shard, lane->site) ||
                      lane->provider != lane->site->provider) &&
@@ -486,7 +490,7 @@ void lane_enqueue(struct shard *shard, struct queue *queue)
 
     if (probe_holds(shard, queue))
         return;
-    wanted = doubt_lane(shard, queue);
+    wanted = lane_wanted(shard, queue);
     if (wanted && warm_is_spent(shard, queue, &wanted->source) && warm_wait(shard, queue))
         return;
     lane = wanted ? wanted : rates_has_turn(queue) ? lane_with_idle(shard, queue) : NULL;

@@ -7,12 +7,14 @@ static void draws_free(struct shard *shard, struct lease_draws *draws)
 {
     if (draws == &shard->leases.none)
         return;
-    for (uint8_t i = 0; i + 1 < draws->count; i++)
-        lease_share_release(shard, draws->shares[i]);
+    for (uint8_t i = 0; i < draws->count; i++)
+        if (draws->shares[i] != shard->leases.all)
+            lease_share_release(shard, draws->shares[i]);
     slab_free(&shard->leases.draws, draws->index);
 }
 
-static struct lease_draws *draws_create(struct shard *shard, const struct scope_list *meters)
+static struct lease_draws *draws_create(struct shard *shard, const struct scope_list *meters,
+                                        bool is_of_mail)
 {
     struct lease_draws *draws;
     uint32_t index;
@@ -32,7 +34,8 @@ static struct lease_draws *draws_create(struct shard *shard, const struct scope_
             return NULL;
         }
     }
-    draws->shares[draws->count++] = shard->leases.all;
+    if (!is_of_mail)
+        draws->shares[draws->count++] = shard->leases.all;
     return draws;
 }
 
@@ -41,8 +44,26 @@ bool lease_claim_init(struct shard *shard, struct lease_claim *claim,
 {
     *claim = (struct lease_claim){.kind = QUOTA_NEW, .rank = TURNS_NORMAL};
     list_init(&claim->link);
-    claim->draws = draws_create(shard, meters);
+    claim->draws = draws_create(shard, meters, false);
     return claim->draws != NULL;
+}
+
+bool lease_claim_init_of_mail(struct shard *shard, struct lease_claim *claim,
+                              const struct scope_list *meters)
+{
+    must(meters->count > 0);
+    *claim = (struct lease_claim){.kind = QUOTA_PROVED, .rank = TURNS_NORMAL, .is_of_mail = true};
+    list_init(&claim->link);
+    claim->draws = draws_create(shard, meters, true);
+    return claim->draws != NULL;
+}
+
+bool lease_claim_is_wanted(const struct lease_claim *claim)
+{
+    for (uint8_t i = 0; i < claim->draws->count; i++)
+        if (claim->draws->shares[i]->waiting_count + claim->draws->shares[i]->recalled > 0)
+            return true;
+    return false;
 }
 
 void lease_claim_fini(struct shard *shard, struct lease_claim *claim)

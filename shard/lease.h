@@ -33,6 +33,10 @@
  * asking. One that finds nothing at hand asks the owner, who asks every other shard for what lies
  * idle there (half of it, and one at least, comes); only when nobody has any, the answer is none.
  *
+ * A claim of mail (mail_slots.h) is for the slots of one message: it collects in the same order,
+ * and without the bound of all. What it holds is its own until it is cancelled; when others want it
+ * is for its owner to ask.
+ *
  * On one shard the share is the whole limit and no parcel travels. With more, a shard and an owner
  * have at most one question, one return and one notice under way per meter. A share ends when no
  * claim can draw on it any more and all it held has gone back; a book ends when nothing is leased.
@@ -110,7 +114,8 @@ struct lease_share {
     struct lease_parcel give;
 };
 
-/* What a claim and its connections draw on, in order; the last is the bound of all. */
+/* What a claim and its connections draw on, in order; the last is the bound of all, but for claims
+ * of mail. */
 struct lease_draws {
     uint32_t index;
     uint8_t count;
@@ -129,6 +134,7 @@ struct lease_claim {
     uint8_t level; /* of the connections that it was used for and that work */
     uint8_t rank;  /* of the line that it stands in, see turns.h */
     bool is_express;
+    bool is_of_mail;
 };
 _Static_assert(LEASE_SHARES_MAX <= 16, "bits of has");
 
@@ -180,6 +186,7 @@ struct leases {
     uint64_t look_again_ns;     /* lease_look's */
     struct io_timer timer;
     void (*ready)(struct lease_claim *claim);      /* a claim got a slot: try it again, later */
+    void (*mail_ready)(struct lease_claim *claim); /* the same of mail; NULL = there are none */
     void (*make_room)(struct lease_slots *slots);  /* end this idle connection, later or now */
     void (*session_answered)(struct shard *shard); /* one of those who wait: try again now */
 };
@@ -198,6 +205,11 @@ void lease_on_parcel(struct shard *shard, struct parcel *parcel);
 /* The claim of one of whom nothing is known, on these meters. False when memory is short. */
 bool lease_claim_init(struct shard *shard, struct lease_claim *claim,
                       const struct scope_list *meters);
+/* The same of a claim of mail, which stands in line as one of those that are known to be good. */
+bool lease_claim_init_of_mail(struct shard *shard, struct lease_claim *claim,
+                              const struct scope_list *meters);
+/* Somebody else could use what it holds. */
+bool lease_claim_is_wanted(const struct lease_claim *claim);
 /* It and its connections hold nothing any more. */
 void lease_claim_fini(struct shard *shard, struct lease_claim *claim);
 /* Slots of a meter that this shard uses; 0 when it draws on none. */

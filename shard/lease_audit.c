@@ -47,6 +47,12 @@ static uint32_t count_used(const struct shard *shard, const struct lease_share *
 
             sum += draws_on(lane->claim.draws, share, lane->claim.has);
         }
+    for (uint32_t i = 0; i < shard->mail_slots.claims.count_grown; i++)
+        if (slab_is_live(&shard->mail_slots.claims, i)) {
+            const struct mail_claim *mail = slab_at(&shard->mail_slots.claims, i);
+
+            sum += draws_on(mail->claim.draws, share, mail->claim.has);
+        }
     return sum;
 }
 

@@ -577,7 +577,10 @@ void lease_settle(struct shard *shard, struct lease_share *share)
             turns_served(&share->turns, claim->rank);
         lease_line_leave(shard, share, claim);
         lease_take(share, claim, claim->waits_for);
-        shard->leases.ready(claim);
+        if (claim->is_of_mail)
+            shard->leases.mail_ready(claim);
+        else
+            shard->leases.ready(claim);
     }
     if (share->waiting_count > 0)
         lease_ask(shard, share);

@@ -73,6 +73,92 @@ static bool add_provider_limits(struct scope_list *list, const struct conf_queue
     return (of_each == NULL || add(list, of_each, facts)) && has_room;
 }
 
+struct scope_facts limits_facts(const struct shard *shard, const struct queue *queue,
+                                const struct ipaddr *source)
+{
+    const struct conf_vmta *vmta = conf_vmta(shard->conf, queue->vmta_id);
+    const struct site *site = queue->site;
+
+    return (struct scope_facts){
+        .vmta_id = queue->vmta_id,
+        .pool_id = vmta ? vmta->pool_id : CONF_NONE,
+        .provider = site ? site->provider : 0,
+        .tenant = !site               ? 0
+                  : site->tenant != 0 ? site->tenant
+                                      : site->provider,
+        .source = source,
+        .domain = names_text(&shard->names, queue->name),
+    };
+}
+
+struct slice limits_sender_domain(const struct envelope *envelope)
+{
+    struct slice sender = envelope->sender;
+
+    for (size_t i = sender.len; i > 0; i--)
+        if (sender.data[i - 1] == '@')
+            return slice_after(sender, i);
+    return SLICE_EMPTY;
+}
+
+struct scope_mail limits_mail_values(const struct envelope *envelope)
+{
+    return (struct scope_mail){
+        .job = scope_value(envelope->job_id),
+        .sender_domain = scope_value(limits_sender_domain(envelope)),
+        .user = scope_value(envelope->user),
+    };
+}
+
+void limits_read_mail(const struct shard *shard, const struct message *message,
+                      struct limits_mail *ret_mail)
+{
+    const struct envelope *envelope = &message->envelope;
+
+    *ret_mail = (struct limits_mail){.values = limits_mail_values(envelope)};
+    for (uint64_t blocks = shard->mail_slots.blocks; blocks != 0; blocks &= blocks - 1) {
+        const struct conf_limit *limit =
+            conf_limit_block_at(shard->conf, (uint32_t)__builtin_ctzll(blocks));
+
+        if (limits_fit_mail(limit, envelope))
+            ret_mail->fits |= blocks & -blocks;
+    }
+}
+
+bool limits_fit_mail(const struct conf_limit *limit, const struct envelope *envelope)
+{
+    return ((limit->scopes & CONF_SCOPE_USER) == 0 || envelope->user.len > 0) &&
+           conf_limit_fits_message(limit, envelope->job_id, envelope->user);
+}
+
+_Static_assert(CONF_LIMIT_MAIL_MAX <= SCOPE_METERS_MAX, "all that may count have room");
+
+bool limits_of_mail(struct shard *shard, struct queue *queue, const struct ipaddr *source,
+                    const struct limits_mail *mail, struct scope_list *ret_meters)
+{
+    uint64_t blocks = mail->fits == 0 ? 0 : mail->fits & limits_of_blocks(shard, queue);
+    struct scope_facts facts;
+
+    ret_meters->count = 0;
+    if (blocks == 0)
+        return true;
+    facts = limits_facts(shard, queue, source);
+    facts.mail = mail->values;
+    for (; blocks != 0; blocks &= blocks - 1) {
+        const struct conf_limit *limit =
+            conf_limit_block_at(shard->conf, (uint32_t)__builtin_ctzll(blocks));
+        struct meter_key key;
+        bool has_room;
+
+        if (!source && (limit->scopes & CONF_SCOPE_SOURCE_IP) != 0)
+            return false;
+        key = scope_key(limit, &facts);
+        has_room = scope_add(ret_meters, &key);
+        must(has_room);
+    }
+    return true;
+}
+
 bool limits_of(struct shard *shard, struct queue *queue, const struct ipaddr *source,
                struct scope_list *ret_meters)
 {
@@ -92,13 +178,7 @@ bool limits_of(struct shard *shard, struct queue *queue, const struct ipaddr *so
     }
     if (blocks == 0 && hosts == 0 && !of_source && !has_provider_limits(&queue->settings))
         return has_room;
-    facts = (struct scope_facts){.vmta_id = queue->vmta_id,
-                                 .pool_id = vmta ? vmta->pool_id : CONF_NONE,
-                                 .provider = queue->site->provider,
-                                 .tenant = queue->site->tenant != 0 ? queue->site->tenant
-                                                                    : queue->site->provider,
-                                 .source = source,
-                                 .domain = names_text(&shard->names, queue->name)};
+    facts = limits_facts(shard, queue, source);
     if (planted("shard/limit-overlooked"))
         blocks &= blocks - 1;
     for (; blocks != 0; blocks &= blocks - 1)

@@ -232,6 +232,7 @@ static void leave_lines(struct shard *shard, struct queue *queue)
 {
     if (!list_empty(&queue->lane_link))
         lane_leave(queue);
+    mail_slots_forget(shard, queue);
     rates_forget_queue(shard, queue);
     forget_site(shard, queue);
 }
@@ -387,6 +388,7 @@ static void on_migrate(struct shard *shard, struct migration *migration)
 void migrate_reconsider(struct shard *shard, struct queue *queue)
 {
     list_remove(&queue->leave_link);
+    mail_slots_forget(shard, queue);
     if (queue->local != LOCAL_NONE) {
         if (list_empty(&queue->local_link))
             list_push_back(&shard->local_work, &queue->local_link);
@@ -487,9 +489,12 @@ static bool send_ready(struct shard *shard, struct queue *queue, uint32_t *budge
 {
     for (; queue->ready_count > 0 && (queue_is_left(queue) || may_let_over(queue)); (*budget)--) {
         uint32_t index = ready_peek(queue);
-        struct handoff *handoff =
-            *budget > 0 ? lend(shard, queue, slab_at(&shard->queued, index)) : NULL;
+        struct handoff *handoff;
 
+        /* What waits for a limit of its own stays. */
+        if (index == NONE)
+            break;
+        handoff = *budget > 0 ? lend(shard, queue, slab_at(&shard->queued, index)) : NULL;
         if (!handoff)
             return false;
         handoff->goes_over = !queue_is_left(queue);

@@ -25,6 +25,7 @@
     X("shard/poll-keeps-its-slots")                                                                \
     X("shard/limit-not-adopted")                                                                   \
     X("shard/limit-overlooked")                                                                    \
+    X("shard/mail-limit-overlooked")                                                               \
     X("shard/share-ends-with-its-slots")                                                           \
     X("shard/newer-version-overlooked")                                                            \
     X("shard/settings-of-a-freed-snapshot")                                                        \

@@ -506,7 +506,7 @@ static uint32_t wanted(const struct purse *purse, uint32_t need)
         const struct queue *queue = container_of(link, struct queue, purse_link);
 
         if (!queue->is_away)
-            sum += (uint64_t)queue->ready_count * rates_need(purse, queue);
+            sum += (uint64_t)ready_open_count(queue) * rates_need(purse, queue);
         if (sum >= most)
             break;
     }

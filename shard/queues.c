@@ -144,6 +144,7 @@ struct queue *queues_obtain(struct shard *shard, struct slice domain, uint32_t v
     list_init(&queue->resolve_link);
     list_init(&queue->local_link);
     list_init(&queue->leave_link);
+    list_init(&queue->mail_claims);
     io_timer_init(&queue->wake_timer, on_wake);
     queue->shard = shard;
     queue->has_vmta = conf_vmta(shard->conf, vmta_id) != NULL;
@@ -187,6 +188,7 @@ static void queue_free(struct shard *shard, struct queue *queue)
     io_timer_stop(shard->io, &queue->wake_timer);
     modes_stop(shard, queue);
     events_forget(shard, queue);
+    mail_slots_forget(shard, queue);
     rates_forget_queue(shard, queue);
     rates_fini_queue(queue);
     list_remove(&queue->idle_link);
@@ -496,7 +498,7 @@ bool queues_can_send(const struct shard *shard, const struct queue *queue)
 {
     uint64_t now_ns = io_now_ns(shard->io);
 
-    return queue->ready_count > 0 && queue->local == LOCAL_NONE && !queue->paused &&
+    return ready_open_count(queue) > 0 && queue->local == LOCAL_NONE && !queue->paused &&
            queue->has_vmta && !queue->hands_on && !shard->stopping &&
            !conf_delivery_is_local(queue->settings.delivery) && !shard_holds_deliveries(shard) &&
            queue->rest_until_ns <= now_ns && queue->site && queue->site_until_ns > now_ns;
@@ -553,6 +555,7 @@ bool queues_ends_here(const struct shard *shard, const struct queue *queue)
 /* Its recipients end here, or are carried away, as fast as the queue's rates allow. */
 static void end_here(struct shard *shard, struct queue *queue)
 {
+    mail_slots_forget(shard, queue);
     if (!list_empty(&queue->lane_link))
         lane_leave(queue);
     if (shard_holds_deliveries(shard)) {
@@ -610,10 +613,13 @@ void queues_reconsider(struct shard *shard, struct queue *queue)
             queues_wait(shard, queue, LOG_WAIT_MS, WAIT_DISK);
         else if (!list_empty(&queue->lane_link))
             lane_note_ready(queue);
-        else if (rates_admit(shard, queue))
+        else if (rates_admit(shard, queue) && mail_slots_admit(shard, queue, NULL))
             lane_enqueue(shard, queue);
         return;
     }
+    /* While it looks up its destination it keeps its places. */
+    if (reason != WAIT_DNS)
+        mail_slots_forget(shard, queue);
     lane_step_out(queue);
     queues_set_reason(shard, queue, reason);
     if (reason == WAIT_DNS && !queue->resolving)

@@ -178,14 +178,6 @@ static void add_draw(struct shard *shard, struct draws *draws, const struct mete
         draws->is_short = true;
 }
 
-static struct slice domain_of(struct slice address)
-{
-    for (size_t i = address.len; i > 0; i--)
-        if (address.data[i - 1] == '@')
-            return slice_after(address, i);
-    return SLICE_EMPTY;
-}
-
 static void draw_on(struct shard *shard, struct draws *draws, const struct conf_limit *limit,
                     const struct scope_facts *facts, bool for_connection)
 {
@@ -204,43 +196,32 @@ static void draw_on(struct shard *shard, struct draws *draws, const struct conf_
         add_draw(shard, draws, &key, PURSE_OCTETS);
 }
 
-/* Whether what the limit counts by is known of the message: nobody is the user of mail that came
- * without a login. */
-static bool is_known(const struct conf_limit *limit, const struct rates_way *way,
-                     const struct scope_facts *facts)
+/* Whether what the limit counts by is known of the message. */
+static bool is_known(const struct conf_limit *limit, const struct rates_way *way)
 {
     if ((limit->scopes & CONF_SCOPE_SOURCE_IP) != 0 && !way->source)
         return false;
     if (!conf_limit_is_of_message(limit))
         return true;
-    return way->message && ((limit->scopes & CONF_SCOPE_USER) == 0 || facts->user.len > 0) &&
-           conf_limit_fits_message(limit, facts->job, facts->user);
+    return way->message && limits_fit_mail(limit, &way->message->envelope);
 }
 
 static void draw_on_blocks(struct shard *shard, struct queue *queue, const struct rates_way *way,
                            struct draws *draws, bool for_connection)
 {
-    const struct conf_vmta *vmta = conf_vmta(shard->conf, queue->vmta_id);
     uint64_t blocks = limits_of_blocks(shard, queue);
-    struct scope_facts facts = {
-        .vmta_id = queue->vmta_id,
-        .pool_id = vmta ? vmta->pool_id : CONF_NONE,
-        .provider = queue->site ? queue->site->provider : 0,
-        .tenant = !queue->site               ? 0
-                  : queue->site->tenant != 0 ? queue->site->tenant
-                                             : queue->site->provider,
-        .source = way->source,
-        .domain = names_text(&shard->names, queue->name),
-        .job = way->message ? way->message->envelope.job_id : SLICE_EMPTY,
-        .sender_domain = way->message ? domain_of(way->message->envelope.sender) : SLICE_EMPTY,
-        .user = way->message ? way->message->envelope.user : SLICE_EMPTY,
-    };
+    struct scope_facts facts;
 
+    if (blocks == 0)
+        return;
+    facts = limits_facts(shard, queue, way->source);
+    if (way->message)
+        facts.mail = limits_mail_values(&way->message->envelope);
     for (; blocks != 0; blocks &= blocks - 1) {
         const struct conf_limit *limit =
             conf_limit_block_at(shard->conf, (uint32_t)__builtin_ctzll(blocks));
 
-        if (is_known(limit, way, &facts))
+        if (is_known(limit, way))
             draw_on(shard, draws, limit, &facts, for_connection);
     }
 }

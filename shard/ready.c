@@ -24,6 +24,39 @@ static bool is_behind(const struct ready_strand *a, const struct ready_strand *b
     return (int32_t)(a->served - b->served) < 0;
 }
 
+static uint8_t flow_of(const struct queue *queue, const struct ready_strand *strand)
+{
+    return ((const struct queued *)slab_at(&queue->shard->queued, strand->head))->flow;
+}
+
+static bool is_shut(const struct queue *queue, const struct ready_strand *strand)
+{
+    return queue->ready.shut != 0 && (queue->ready.shut & 1u << flow_of(queue, strand)) != 0;
+}
+
+uint32_t ready_open_count(const struct queue *queue)
+{
+    const struct ready_strand *strand = &queue->ready.base;
+    uint32_t count = queue->ready.apart_count;
+
+    if (queue->ready.shut == 0)
+        return queue->ready_count;
+    for (; strand; strand = next_strand(queue, strand))
+        if (strand->count > 0 && !is_shut(queue, strand))
+            count += strand->count;
+    return count;
+}
+
+bool ready_has_flow(const struct queue *queue, uint8_t flow)
+{
+    const struct ready_strand *strand = &queue->ready.base;
+
+    for (; strand; strand = next_strand(queue, strand))
+        if (strand->count > 0 && flow_of(queue, strand) == flow)
+            return true;
+    return false;
+}
+
 uint32_t ready_oldest(const struct queue *queue)
 {
     const struct ready_strand *strand = &queue->ready.base;
@@ -49,7 +82,8 @@ bool ready_has_light(const struct queue *queue)
     const struct ready_strand *strand = &queue->ready.base;
 
     for (; strand; strand = next_strand(queue, strand))
-        if (strand->count > 0 && flows_is_light(&queue->shard->flows, strand->flow))
+        if (strand->count > 0 && flows_is_light(&queue->shard->flows, strand->flow) &&
+            !is_shut(queue, strand))
             return true;
     return false;
 }
@@ -60,12 +94,12 @@ uint32_t ready_peek(const struct queue *queue)
 
     if (queue->ready.apart_count > 0)
         return queue->ready.apart_head;
-    if (queue->ready.more == NONE)
+    if (queue->ready.more == NONE && queue->ready.shut == 0)
         return strand->head;
     if (queue->local == LOCAL_EXPIRED)
         return ready_oldest(queue);
     for (; strand; strand = next_strand(queue, strand))
-        if (strand->count > 0 && (!best || is_behind(strand, best)))
+        if (strand->count > 0 && (!best || is_behind(strand, best)) && !is_shut(queue, strand))
             best = strand;
     return best ? best->head : NONE;
 }

@@ -8,11 +8,15 @@
  * of ours, all of them (bounced, deleted), are set apart and go before all others. Without memory
  * for a strand its recipients wait in another flow's.
  *
+ * A flow whose mail has to wait for a limit of its own is shut (mail_slots.h): its strand has no
+ * turns, whatever becomes ready in it, until it is opened again. Whose strand it is says its head.
+ *
  * Belongs to the shard's thread. The queue's ready_count and sending_count are kept here.
  */
 #pragma once
 
 #include "core/base/slab.h"
+#include "shard/flows.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -35,11 +39,14 @@ struct ready {
     uint32_t turn;            /* what the strand whose turn it was last had been served before */
     uint32_t apart_head;
     uint32_t apart_count;
+    uint32_t shut; /* bit n: the flow with the slot n */
 };
+_Static_assert(FLOW_SLOTS <= 32, "bits of shut");
 
 void ready_init(struct ready *ready);
 
-/* Whose turn it is, or NONE. The same until something is pushed or popped. */
+/* Whose turn it is, or NONE: of flows that are not shut. The same until something is pushed, popped
+ * or shut. */
 uint32_t ready_peek(const struct queue *queue);
 /* Takes the recipient at the head of its strand, which is being sent now. The one behind it there,
  * or NONE. */
@@ -55,7 +62,11 @@ typedef bool ready_meant_fn(struct shard *shard, const struct queue *queue, uint
                             uint64_t argument);
 uint32_t ready_set_apart_by(struct shard *shard, struct queue *queue, ready_meant_fn *is_meant,
                             uint64_t argument);
-/* Whether a flow that is light has something ready here. */
+/* How many are ready in flows that are not shut, or apart. */
+uint32_t ready_open_count(const struct queue *queue);
+/* Whether the flow has something ready, shut or not. */
+bool ready_has_flow(const struct queue *queue, uint8_t flow);
+/* Whether a flow that is light, and not shut, has something ready here. */
 bool ready_has_light(const struct queue *queue);
 /* The one that was accepted first, of those at the heads; NONE when nothing is ready. */
 uint32_t ready_oldest(const struct queue *queue);

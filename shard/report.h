@@ -191,10 +191,12 @@ struct explain_row {
     uint64_t again_us; /* when it is looked at again; 0 = not by the clock */
     uint64_t now_us;
     float shares[WAIT_REASON_COUNT]; /* of the time in which something waited; sum 1 or 0 */
-    /* WAIT_LIMIT: the limit that the queue stands in line for, and what its shard has of it. */
+    /* The limit that the queue, or some of its mail, stands in line for, and what its shard has of
+     * it. */
     char limit[400];
     uint64_t limit_max;
     uint32_t limit_used;
+    uint32_t limit_rcpts; /* of those that are due, that wait for a limit by what their mail says */
     uint32_t limit_top_count;                  /* of those, of the queue that has most … */
     char limit_top[REPORT_NAME_MAX];           /* … and its name; "" = none */
     uint32_t event_counts[EVENT_SERIES_COUNT]; /* the oldest first */

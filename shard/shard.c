@@ -421,7 +421,8 @@ static bool shard_is_busy(struct io_actor *actor)
 
     return signing_is_busy(shard) || adopt_is_busy(shard) || home_is_busy(shard) ||
            migrate_is_busy(shard) || compact_is_busy(shard) || orders_is_busy(shard) ||
-           outlook_is_busy(shard) || purse_is_busy(shard) || !list_empty(&shard->local_work) ||
+           outlook_is_busy(shard) || purse_is_busy(shard) || mail_slots_is_busy(shard) ||
+           !list_empty(&shard->local_work) ||
            (!list_empty(&shard->lanes_to_serve) && !shard->is_starved);
 }
 

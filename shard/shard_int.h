@@ -28,6 +28,7 @@
  *   target.c   which address the next connection goes to
  *   lease.c    limits on connections that cut across shards
  *   limits.c   which of them a queue draws on (meters.c)
+ *   mail_slots.c  those that count by job, sender's domain and user
  *   purse.c    tokens of rates across shards
  *   rates.c    limits on how often and how much, as a queue meets them
  *   deliver.c  one transaction: load, send, results
@@ -72,6 +73,7 @@
 #include "shard/lease.h"
 #include "shard/limits.h"
 #include "shard/login.h"
+#include "shard/mail_slots.h"
 #include "shard/memo.h"
 #include "shard/message.h"
 #include "shard/modes.h"
@@ -364,6 +366,7 @@ struct queue {
     bool limits_known;
     bool has_vmta; /* the configuration has it */
     struct ready ready;
+    struct list mail_claims; /* mail_slots.c's, but for those in use */
     uint32_t ready_count;
     uint32_t deferred_count;
     uint32_t sending_count;
@@ -506,6 +509,8 @@ struct delivery {
     uint32_t wide_index;
     struct rates_receipt receipt;
     struct warm_receipt warm;
+    struct mail_claim *mail; /* slots of its job's, sender's domain's or user's, or NULL */
+    bool shares_mail;        /* goes ahead on those of the one before */
     uint32_t orders[ORDER_MAIL_KINDS]; /* whose probes it is a part of: index + 1 */
     /* From here on undefined until filled. */
     struct iovec content[MESSAGE_IOV_MAX + 1]; /* a header of its own before it */
@@ -661,6 +666,7 @@ struct shard {
 
     struct meters meters;
     struct leases leases;
+    struct mail_slots mail_slots;
     struct rates rates;
     struct purses purses;
 

@@ -45,6 +45,7 @@ void site_init(struct shard *shard)
     growth_init(shard);
     standing_init(shard);
     lease_init(shard, lane_on_claim_ready, end_to_make_room);
+    mail_slots_init(shard);
     rates_init(shard);
     resolve_init(shard);
 }
@@ -53,6 +54,7 @@ void site_fini(struct shard *shard)
 {
     growth_fini(shard);
     standing_fini(shard);
+    mail_slots_fini(shard);
     resolve_fini(shard);
     list_for_each (link, &shard->site_list)
         mem_free(container_of(link, struct site, link)->targets);
@@ -641,7 +643,8 @@ static void lane_hold(struct shard *shard, struct queue *queue, bool is_express)
  * again. */
 static bool lane_may_start(struct shard *shard, struct lane *lane, struct queue *queue)
 {
-    if (!rates_admit(shard, queue) || !warm_admit(shard, lane, queue))
+    if (!rates_admit(shard, queue) || !warm_admit(shard, lane, queue) ||
+        !mail_slots_admit(shard, queue, &lane->source))
         return false;
     if (rates_get_token(shard, queue, &lane->source))
         return true;
@@ -733,6 +736,8 @@ static struct queue *next_to_connect(struct shard *shard, struct lane *lane, uin
             lane_hold(shard, queue, false);
             continue;
         }
+        if (!mail_slots_admit(shard, queue, &lane->source))
+            continue;
         if (rate_allowed(&queue->connect_rate, now_ns) == 0) {
             queues_set_reason(shard, queue, WAIT_CONNECT_RATE);
             if (rate_due_ns(&queue->connect_rate) < may_ns)
@@ -847,6 +852,7 @@ void site_turn(struct shard *shard)
 {
     struct list batch, *link;
 
+    mail_slots_turn(shard);
     purse_turn(shard);
     /* A lane that asks to be served again while it is served has its next chance next turn. */
     list_init(&batch);

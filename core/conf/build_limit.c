@@ -313,11 +313,6 @@ static int add_block(struct build *build, const struct section *section)
     limit->scopes = scopes_of(limit->scopes);
     limit->jobs = names_of(build, limit->job_text);
     limit->users = names_of(build, limit->user_text);
-    if (conf_limit_is_of_message(limit) && limit->max_smtp_out != CONF_UNLIMITED)
-        report_error(build->report, section->file, section->line,
-                     "<limit %.*s>: max-smtp-out cannot count by job, sender-domain or user, which "
-                     "are known only when a connection has a message; max-msg-rate can",
-                     SHOW(section->name));
     conf->limit_blocks[conf->limit_block_count++] = limit;
     return build_limit_fits(build, limit);
 }
@@ -410,6 +405,7 @@ const struct conf_limit *build_limit_by_provider(struct build *build, const char
 struct rate_sums {
     uint32_t of_messages;
     uint32_t of_connections;
+    uint32_t by_mail; /* limits of connections */
 };
 
 static struct rate_sums sum_rates(const struct conf *conf, uint64_t blocks)
@@ -422,6 +418,7 @@ static struct rate_sums sum_rates(const struct conf *conf, uint64_t blocks)
         sums.of_messages += (limit->max_msg_rate.count != CONF_UNLIMITED) +
                             (limit->max_data_volume_rate.count != CONF_UNLIMITED);
         sums.of_connections += limit->max_connect_rate.count != CONF_UNLIMITED;
+        sums.by_mail += conf_limit_counts_by_mail(limit);
     }
     return sums;
 }
@@ -431,7 +428,8 @@ static bool are_too_many(const struct conf *conf, uint64_t blocks)
     struct rate_sums sums = sum_rates(conf, blocks);
 
     return sums.of_messages + CONF_LIMIT_RATES_OTHER > CONF_LIMIT_RATES_MAX ||
-           sums.of_connections + CONF_LIMIT_RATES_OTHER > CONF_LIMIT_RATES_MAX;
+           sums.of_connections + CONF_LIMIT_RATES_OTHER > CONF_LIMIT_RATES_MAX ||
+           sums.by_mail > CONF_LIMIT_MAIL_MAX;
 }
 
 /* Of these blocks, which all fit one domain, too many fit some virtual MTA's mail to it. */
@@ -443,15 +441,19 @@ static void refuse_crowd(struct build *build, uint64_t blocks, struct slice doma
         const struct conf_vmta *vmta = conf_vmta_at(conf, i);
         uint64_t fit = blocks & conf_limit_mask_of_vmta(conf, vmta->id);
         const struct conf_limit *last;
+        bool is_by_mail;
 
         if (!are_too_many(conf, fit))
             continue;
         last = conf->limit_blocks[63 - __builtin_clzll(fit)];
-        report_error(build->report, last->file, last->line,
-                     "<limit %.80s>: too many rates of <limit> blocks apply to queue %.*s/%.80s: "
-                     "%u are possible",
-                     last->name, SHOW(domain), vmta->name,
-                     CONF_LIMIT_RATES_MAX - CONF_LIMIT_RATES_OTHER);
+        is_by_mail = sum_rates(conf, fit).by_mail > CONF_LIMIT_MAIL_MAX;
+        report_error(
+            build->report, last->file, last->line,
+            "<limit %.80s>: too many %s of <limit> blocks apply to queue %.*s/%.80s: "
+            "%u are possible",
+            last->name, is_by_mail ? "max-smtp-out by job, sender-domain or user" : "rates",
+            SHOW(domain), vmta->name,
+            is_by_mail ? CONF_LIMIT_MAIL_MAX : CONF_LIMIT_RATES_MAX - CONF_LIMIT_RATES_OTHER);
         return;
     }
 }

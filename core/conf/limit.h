@@ -40,6 +40,8 @@ enum conf_quantity {
  * its virtual MTA, its source-ip-max-* lines and its provider can have. More are refused. */
 #define CONF_LIMIT_RATES_MAX   16u
 #define CONF_LIMIT_RATES_OTHER 5u
+/* Blocks that may count the connections of one queue by what a message says. More are refused. */
+#define CONF_LIMIT_MAIL_MAX    8u
 
 struct pattern;
 struct conf_names {
@@ -97,6 +99,11 @@ bool conf_limit_fits_message(const struct conf_limit *limit, struct slice job, s
 bool conf_limit_is_block(const struct conf_limit *limit);
 /* Whether the count depends on messages. */
 bool conf_limit_is_of_message(const struct conf_limit *limit);
+/* And it bounds the connections that may be at such messages. */
+static inline bool conf_limit_counts_by_mail(const struct conf_limit *limit)
+{
+    return limit->max_smtp_out != CONF_UNLIMITED && conf_limit_is_of_message(limit);
+}
 /* Whether a limit of conf_limit_host_at counts connections to that host (lower case). */
 bool conf_limit_fits_host(const struct conf_limit *limit, struct slice host,
                           const struct ipaddr *ip);

@@ -2,6 +2,11 @@
 
 #include "core/base/hash.h"
 
+uint64_t scope_value(struct slice name)
+{
+    return hash_bytes_nocase(name.data, name.len);
+}
+
 static uint64_t value_of(uint32_t scope, const struct scope_facts *facts)
 {
     switch (scope) {
@@ -16,13 +21,13 @@ static uint64_t value_of(uint32_t scope, const struct scope_facts *facts)
     case CONF_SCOPE_TENANT:
         return facts->tenant;
     case CONF_SCOPE_DOMAIN:
-        return hash_bytes_nocase(facts->domain.data, facts->domain.len);
+        return scope_value(facts->domain);
     case CONF_SCOPE_JOB:
-        return hash_bytes_nocase(facts->job.data, facts->job.len);
+        return facts->mail.job;
     case CONF_SCOPE_SENDER_DOMAIN:
-        return hash_bytes_nocase(facts->sender_domain.data, facts->sender_domain.len);
+        return facts->mail.sender_domain;
     default:
-        return hash_bytes_nocase(facts->user.data, facts->user.len);
+        return facts->mail.user;
     }
 }
 

@@ -25,6 +25,13 @@ struct meter_key {
     uint64_t values;
 };
 
+/* What a message counts by: scope_value of each. */
+struct scope_mail {
+    uint64_t job;
+    uint64_t sender_domain;
+    uint64_t user;
+};
+
 /* Facts that no scope of the limits in question needs may be missing. */
 struct scope_facts {
     uint32_t vmta_id;
@@ -33,9 +40,7 @@ struct scope_facts {
     uint64_t tenant;
     const struct ipaddr *source;
     struct slice domain;
-    struct slice job;
-    struct slice sender_domain;
-    struct slice user;
+    struct scope_mail mail;
 };
 
 struct scope_list {
@@ -43,6 +48,8 @@ struct scope_list {
     uint32_t count;
 };
 
+/* What keys have in place of a name, of whatever case. */
+uint64_t scope_value(struct slice name);
 struct meter_key scope_key(const struct conf_limit *limit, const struct scope_facts *facts);
 /* Of what a virtual MTA says of itself. */
 struct meter_key scope_key_of_vmta(uint32_t vmta_id);

@@ -55,6 +55,26 @@ def test_a_limit_that_is_shared(world):
           'its turn')
 
 
+def test_a_limit_of_a_job(world):
+    """A job has a connection of its own; its queue is said to wait for that, and other mail goes."""
+    sink = world.sink('--rule', 'dot delay=500')
+    daemon = world.daemon(f'{{base}}<source 127.0.0.1>\n    process-x-job yes\n</source>\n'
+                          '<limit one>\n    scope job\n    job bulk*\n    max-smtp-out 1\n'
+                          f'</limit>\n<domain *>\n    smtp-hosts [{sink.address}]:2525\n'
+                          '    max-rcpt-per-transaction 1\n    pipeline-across-messages no\n'
+                          '</domain>\n').start()
+    rcpts = [f'{number}@slow.test' for number in range(40)]
+    assert send_message(daemon.listen, 'a@sender.test', rcpts, b'X-Job: bulk7\r\n' + TEXT)[0] == 250
+    answer = until_reason(daemon, 'slow.test/v', 'a limit of connections that it shares')
+    assert 'it waits for <limit one>, 1, of which its shard uses 1' in answer['detail'], answer
+    assert answer['conn'] == 1, answer
+    fill(daemon, 'slow.test', 6)
+    until(lambda: daemon.ask('explain', 'slow.test/v')['conn'] > 1, 10, 'connections of other mail')
+    detail = daemon.ask('explain', 'slow.test/v')['detail']
+    assert ' of its recipients wait for <limit one>, 1, of which ' in detail, detail
+    until(lambda: daemon.ask('explain', 'slow.test/v')['ready'] < 35, 10, 'other mail is gone')
+
+
 def test_a_rate(world):
     sink = world.sink()
     daemon = world.daemon(f'{{base}}<domain *>\n    smtp-hosts [{sink.address}]:2525\n'

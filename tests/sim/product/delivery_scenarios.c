@@ -309,6 +309,154 @@ static bool one_connection_is_shared_by_many_shards(void)
     return ok;
 }
 
+/* Connections that are at a message of the job, as its envelope says. */
+static uint32_t at_job(const struct stage *stage, uint16_t shards, const char *job)
+{
+    uint32_t count = 0;
+
+    for (uint16_t i = 0; i < shards; i++) {
+        const struct slab *connections = &stage->product.shards[i]->connections;
+
+        for (uint32_t j = 0; j < connections->count_grown; j++) {
+            const struct connection *connection =
+                slab_is_live(connections, j) ? slab_at(connections, j) : NULL;
+
+            count += connection && connection->delivery && connection->delivery->message &&
+                     !smtpc_is_idle(connection->smtpc) &&
+                     slice_equal(connection->delivery->message->envelope.job_id, slice_str(job));
+        }
+    }
+    return count;
+}
+
+static uint64_t cold_reads(const struct stage *stage, uint16_t shards)
+{
+    uint64_t sum = 0;
+
+    for (uint16_t i = 0; i < shards; i++)
+        sum += stage->product.shards[i]->totals.cold_reads;
+    return sum;
+}
+
+enum { MAIL_SHARDS = 16, MAIL_RECEIVERS = 24, MAIL_LOOKS = 16000 };
+
+/* What became of a job that has a limit of its own, and of one beside it that has none. */
+struct beside {
+    uint32_t used, shared; /* connections of the one, summed over looks; looks with too many */
+    uint64_t tight, wide;  /* messages taken */
+    uint64_t sent;         /* of the other, in the first seconds … */
+    uint64_t prompt;       /* … and taken in these */
+    uint64_t reads;        /* from the log, of either */
+    bool has_all;          /* each receiver has some of both */
+};
+
+static void count_beside(const struct stage *stage, struct beside *beside)
+{
+    beside->tight = 0;
+    beside->wide = 0;
+    beside->has_all = true;
+    for (unsigned i = 0; i < MAIL_RECEIVERS; i++) {
+        const struct receiver *receiver = &stage->receivers[i];
+
+        beside->tight += receiver->marked_taken;
+        beside->wide += receiver->taken - receiver->marked_taken;
+        beside->has_all &= receiver->marked_taken > 0 && receiver->taken > receiver->marked_taken;
+    }
+}
+
+static void add_mail_receivers(struct stage *stage)
+{
+    for (unsigned i = 0; i < MAIL_RECEIVERS; i++) {
+        stage_add_receiver(stage, i, KIND_SERVES, 20);
+        stage->receivers[i].marked = "From: <a@tight.test>";
+    }
+}
+
+/* is_cold: the mail is there before a restart, so that whose it is must be read. */
+static bool play_beside(const char *name, const char *limit, uint32_t bound, bool is_cold,
+                        struct beside *beside)
+{
+    static struct stage stage;
+
+    *beside = (struct beside){0};
+    stage_raise(&stage, name,
+                &(struct stage_options){.shard_count = MAIL_SHARDS,
+                                        .global = limit,
+                                        .source = " process-x-job yes\n",
+                                        .domain = " max-smtp-out 2\n retry-after 20s\n"});
+    stage_inject(&stage, 0, 0, MAIL_RECEIVERS);
+    stage_inject(&stage, 1, 0, MAIL_RECEIVERS);
+    stage.injecting[0].fields = "X-Job: tight\r\nFrom: <a@tight.test>\r\n";
+    stage.injecting[1].fields = "X-Job: wide\r\nFrom: <a@wide.test>\r\n";
+    if (!is_cold)
+        add_mail_receivers(&stage);
+    stage_run(&stage, 200, 20, 40);
+    beside->sent = stage.injecting[1].sent;
+    count_beside(&stage, beside);
+    beside->prompt = beside->wide;
+    if (is_cold) {
+        stage_restart(&stage);
+        add_mail_receivers(&stage);
+        stage_run(&stage, 250, 0, 0);
+    }
+    for (unsigned i = 0; i < MAIL_LOOKS; i++) {
+        uint32_t open;
+
+        sim_run_for(stage.world, 5 * MS_NS);
+        open = at_job(&stage, MAIL_SHARDS, "tight");
+        beside->used += open < bound ? open : bound;
+        beside->shared += open > bound;
+    }
+    count_beside(&stage, beside);
+    beside->reads = cold_reads(&stage, MAIL_SHARDS);
+    stage_check(&stage, beside->shared == 0, "never more than it may have");
+    stage_check(&stage, beside->used * 100ull >= MAIL_LOOKS * 95ull * bound, "used to 95 %");
+    stage_check(&stage, beside->has_all, "each queue has its turn");
+    if (is_cold)
+        stage_check(&stage, beside->reads * 100 <= (beside->tight + beside->wide) * 105,
+                    "what waits is not read again and again");
+    else
+        stage_check(&stage, beside->prompt * 100 >= beside->sent * 95, "others go at once");
+    /* The last one may not have been accepted. */
+    stage_check(&stage, beside->wide + 1 >= beside->sent, "and all of them");
+    printf("    used %.1f %% of the time; %llu messages of the job, %llu of the other's %llu in "
+           "%d s; %llu read\n",
+           beside->used * 100.0 / MAIL_LOOKS / bound, (unsigned long long)beside->tight,
+           (unsigned long long)beside->prompt, (unsigned long long)beside->sent, 20,
+           (unsigned long long)beside->reads);
+    return stage_strike(&stage);
+}
+
+/* A job may have so many connections in all, for receivers whose queues are spread over 16 shards:
+ * looked at each 5 ms it has them nearly always, and never more, while mail of another job in the
+ * very same queues goes at once. */
+static bool a_job_has_connections_of_its_own(void)
+{
+#define JOB_LIMIT(scope, job, count)                                                               \
+    "<limit j>\n scope " scope "\n job " job "\n max-smtp-out " count "\n</limit>\n"
+    static const struct {
+        const char *name;
+        const char *limit;
+        uint32_t bound;
+        bool is_cold;
+    } rows[] = {
+        {"1 of a job, 16 shards", JOB_LIMIT("job", "tight", "1"), 1, false},
+        {"3 of a job, 16 shards", JOB_LIMIT("job", "tight", "3"), 3, false},
+        {"1 of a job that must be read", JOB_LIMIT("job", "tight", "1"), 1, true},
+        {"1 of a job for a provider",
+         "<provider p>\n mx .test\n</provider>\n" JOB_LIMIT("job,provider", "t*", "1"), 1, false},
+    };
+    bool ok = true;
+
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct beside beside;
+
+        ok &= play_beside(rows[i].name, rows[i].limit, rows[i].bound, rows[i].is_cold, &beside);
+    }
+    return ok;
+#undef JOB_LIMIT
+}
+
 /* Recipients of a domain that were tried. */
 static uint64_t tried_for(const struct stage *stage, unsigned number)
 {
@@ -603,6 +751,7 @@ int main(void)
     ok &= messages_go_ahead_while_a_connection_comes_up();
     ok &= connections_last_where_all_want_more();
     ok &= one_connection_is_shared_by_many_shards();
+    ok &= a_job_has_connections_of_its_own();
     ok &= one_an_hour_is_shared_by_many_shards();
     ok &= scarce_rates_meet();
     ok &= ranks_have_turns_by_weight();

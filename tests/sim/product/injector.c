@@ -64,9 +64,11 @@ static void send_content(struct sim_peer_conn *conn, struct remote *remote, stru
 
     if (remote->clients_leave && count > 100 && rng_one_in(rng, 8))
         end = (uint32_t)rng_below(rng, count);
-    for (uint32_t i = 0; i < end && ledger_line(s->number, i, line, sizeof(line)); i++)
-        sim_peer_printf(conn, "%s%s\r\n%s", line[0] == '.' ? "." : "", line,
-                        i == 0 && remote->has_jobs ? "x-JOB: a\r\n\tjob\r\n" : "");
+    for (uint32_t i = 0; i < end && ledger_line(s->number, i, line, sizeof(line)); i++) {
+        sim_peer_printf(conn, "%s%s\r\n", line[0] == '.' ? "." : "", line);
+        if (i == 0 && remote->has_jobs)
+            sim_peer_printf(conn, "x-JOB: %c\r\n\tjob\r\n", 'a' + s->number % 3);
+    }
     if (end < count) {
         remote->ledger->messages[s->number].is_refused = true;
         remote->answers.cut_short++;

@@ -12,6 +12,9 @@ struct tally {
     struct ipaddr source;
     uint64_t provider;
     struct slice domain;
+    struct slice job;
+    struct slice sender_domain;
+    struct slice user;
     uint32_t count;
 };
 
@@ -27,7 +30,11 @@ static bool is_same(const struct tally *a, const struct tally *b, uint32_t scope
            (!(scopes & CONF_SCOPE_POOL) || a->pool_id == b->pool_id) &&
            (!(scopes & CONF_SCOPE_SOURCE_IP) || ipaddr_equal(&a->source, &b->source)) &&
            (!(scopes & CONF_SCOPE_PROVIDER) || a->provider == b->provider) &&
-           (!(scopes & CONF_SCOPE_DOMAIN) || slice_equal(a->domain, b->domain));
+           (!(scopes & CONF_SCOPE_DOMAIN) || slice_equal(a->domain, b->domain)) &&
+           (!(scopes & CONF_SCOPE_JOB) || slice_equal_nocase(a->job, b->job)) &&
+           (!(scopes & CONF_SCOPE_SENDER_DOMAIN) ||
+            slice_equal_nocase(a->sender_domain, b->sender_domain)) &&
+           (!(scopes & CONF_SCOPE_USER) || slice_equal_nocase(a->user, b->user));
 }
 
 /* Whether the limit counts the connection, by what its own kind looks at. */
@@ -50,42 +57,112 @@ static bool counts(const struct shard *shard, const struct conf_limit *limit, en
     return false;
 }
 
-/* The most that any combination of the block's scopes has. */
+struct counting {
+    struct tally tallies[COUNT_MAX];
+    uint32_t tally_count;
+    uint32_t most; /* that any combination of the block's scopes has */
+};
+
+static void count_one(struct counting *counting, const struct tally *tally, uint32_t scopes)
+{
+    uint32_t at = 0;
+
+    while (at < counting->tally_count && !is_same(&counting->tallies[at], tally, scopes))
+        at++;
+    if (at == COUNT_MAX)
+        return;
+    if (at == counting->tally_count)
+        counting->tallies[counting->tally_count++] = *tally;
+    if (++counting->tallies[at].count > counting->most)
+        counting->most = counting->tallies[at].count;
+}
+
+static struct tally tally_of(const struct shard *shard, const struct queue *queue,
+                             const struct connection *connection)
+{
+    const struct conf_vmta *vmta = conf_vmta(shard->conf, queue->vmta_id);
+
+    return (struct tally){.vmta_id = queue->vmta_id,
+                          .pool_id = vmta ? vmta->pool_id : CONF_NONE,
+                          .source = connection->lane->source,
+                          .provider = connection->lane->provider,
+                          .domain = names_text(&shard->names, queue->name)};
+}
+
+static struct slice behind_at(struct slice address)
+{
+    size_t at = address.len;
+
+    while (at > 0 && address.data[at - 1] != '@')
+        at--;
+    return at > 0 ? slice_after(address, at) : SLICE_EMPTY;
+}
+
+/* What the message makes of the connection that it is at; false when the limit does not count it.
+ */
+static bool tally_message(const struct shard *shard, const struct conf_limit *limit,
+                          const struct connection *connection, const struct delivery *delivery,
+                          struct tally *ret_tally)
+{
+    const struct queue *queue = slab_at(&shard->queues, delivery->queue);
+    const struct envelope *envelope = &delivery->message->envelope;
+
+    if (!conf_limit_fits(limit, names_text(&shard->names, queue->name), queue->vmta_id) ||
+        !conf_limit_fits_message(limit, envelope->job_id, envelope->user) ||
+        ((limit->scopes & CONF_SCOPE_USER) != 0 && envelope->user.len == 0))
+        return false;
+    *ret_tally = tally_of(shard, queue, connection);
+    ret_tally->job = envelope->job_id;
+    ret_tally->sender_domain = behind_at(envelope->sender);
+    ret_tally->user = envelope->user;
+    return true;
+}
+
+/* A connection is at the message under way, and at the one that follows it in the same flight. */
+static void count_mail(struct counting *counting, const struct shard *shard,
+                       const struct conf_limit *limit, const struct connection *connection)
+{
+    struct tally first, second;
+    bool is_first, is_second;
+
+    if (connection->is_closed || !connection->delivery || !connection->delivery->message ||
+        smtpc_is_idle(connection->smtpc))
+        return;
+    is_first = tally_message(shard, limit, connection, connection->delivery, &first);
+    is_second =
+        connection->ahead && tally_message(shard, limit, connection, connection->ahead, &second);
+    if (is_first)
+        count_one(counting, &first, limit->scopes);
+    if (is_second && !(is_first && is_same(&first, &second, limit->scopes)))
+        count_one(counting, &second, limit->scopes);
+}
+
 static uint32_t most_of(struct shard *const *shards, uint16_t count, const struct conf_limit *limit,
                         enum limit_kind kind, uint64_t since_ns)
 {
-    static struct tally tallies[COUNT_MAX];
-    uint32_t tally_count = 0, most = 0;
+    static struct counting counting;
 
+    counting.tally_count = 0;
+    counting.most = 0;
     for (uint16_t i = 0; i < count; i++)
         for (uint32_t j = 0; j < shards[i]->connections.count_grown; j++) {
             const struct shard *shard = shards[i];
             const struct connection *connection =
                 slab_is_live(&shard->connections, j) ? slab_at(&shard->connections, j) : NULL;
-            const struct queue *queue = connection ? connection->queue : NULL;
             struct tally tally;
-            uint32_t at = 0;
 
-            if (!queue || connection->opened_ns <= since_ns ||
-                !counts(shard, limit, kind, connection))
+            if (!connection || !connection->queue || connection->opened_ns <= since_ns)
                 continue;
-            tally = (struct tally){.vmta_id = queue->vmta_id,
-                                   .source = connection->lane->source,
-                                   .provider = connection->lane->provider,
-                                   .domain = names_text(&shard->names, queue->name)};
-            tally.pool_id = conf_vmta(shard->conf, queue->vmta_id)
-                                ? conf_vmta(shard->conf, queue->vmta_id)->pool_id
-                                : CONF_NONE;
-            while (at < tally_count && !is_same(&tallies[at], &tally, limit->scopes))
-                at++;
-            if (at == COUNT_MAX)
+            if (kind == BY_BLOCK && conf_limit_is_of_message(limit)) {
+                count_mail(&counting, shard, limit, connection);
                 continue;
-            if (at == tally_count)
-                tallies[tally_count++] = tally;
-            if (++tallies[at].count > most)
-                most = tallies[at].count;
+            }
+            if (!counts(shard, limit, kind, connection))
+                continue;
+            tally = tally_of(shard, connection->queue, connection);
+            count_one(&counting, &tally, limit->scopes);
         }
-    return most;
+    return counting.most;
 }
 
 /* A bound that was lowered is met as slots come back: what a claim had collected before, while it
@@ -111,6 +188,8 @@ static const char *look_at(struct limits_audit *audit, struct shard *const *shar
     uint32_t most = most_of(shards, count, limit, kind, audit->since_ns);
 
     audit->at_bound += most == limit->max_smtp_out;
+    if (kind == BY_BLOCK && conf_limit_is_of_message(limit))
+        audit->at_bound_by_mail += most == limit->max_smtp_out;
     if (most <= limit->max_smtp_out || is_in_debt(shards, count, limit))
         return NULL;
     return "more connections than a limit that composes allows";

@@ -3,9 +3,10 @@
  *
  * Knows nothing of leases and meters: for every `<limit>` block of the configuration, and every
  * line that counts by address, it looks at the queue that each connection of any shard serves, or
- * is opened for, and counts those that agree in the limit's scopes. Connections that were opened
- * before all shards worked with the configuration are left out: of them there may be more than it
- * allows, until they have ended.
+ * is opened for, and counts those that agree in the limit's scopes. Where a limit counts by mail,
+ * it looks at the messages under way instead: what their envelopes say. Connections that were
+ * opened before all shards worked with the configuration are left out: of them there may be more
+ * than it allows, until they have ended.
  */
 #pragma once
 
@@ -15,9 +16,10 @@
 struct shard;
 
 struct limits_audit {
-    const void *conf;  /* that of the first shard at the last look */
-    uint64_t since_ns; /* the last time at which some shard had another one too */
-    uint64_t at_bound; /* looks at which some count was at its bound */
+    const void *conf;          /* that of the first shard at the last look */
+    uint64_t since_ns;         /* the last time at which some shard had another one too */
+    uint64_t at_bound;         /* looks at which some count was at its bound */
+    uint64_t at_bound_by_mail; /* of these, of a limit that counts by mail */
 };
 
 /* now_ns: of the simulated clock. NULL, or what is wrong. */

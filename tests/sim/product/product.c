@@ -132,10 +132,13 @@ static void count_done(struct product *product)
     events->commits_failed += stats.failed_commits;
     events->voids_written += stats.voids;
     events->limits_reached += product->limits.at_bound;
+    events->mail_limits_reached += product->limits.at_bound_by_mail;
     product->limits.at_bound = 0;
+    product->limits.at_bound_by_mail = 0;
     events->devices_2 += product->setup.device_count == 2;
     events->devices_3 += product->setup.device_count == 3;
     for (uint16_t i = 0; i < product->setup.shard_count; i++) {
+        events->mail_waits += product->shards[i]->mail_slots.waits;
         events->token_waits += product->shards[i]->rates.waits;
         events->cold_reads += product->shards[i]->totals.cold_reads;
         events->modes_entered += product->shards[i]->mode_counts.entered;

@@ -36,6 +36,8 @@
     X(rcpts_moved, "with them")                                                                    \
     X(rcpts_handed_on, "to another queue, where they waited in one that hands its mail on")        \
     X(limits_reached, "looks at which a limit that composes was reached")                          \
+    X(mail_limits_reached, "the same of one that counts by mail")                                  \
+    X(mail_waits, "flows of queues that stood in line for a limit of their mail")                  \
     X(token_waits, "messages read back that waited for a token with their connection")             \
     X(cold_reads, "messages read back from the log")                                               \
     X(sessions_moved, "injectors' connections, to a shard with fewer")                             \

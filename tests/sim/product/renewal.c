@@ -140,6 +140,24 @@ static void put_limits(struct text *text, struct renewal *renewal)
             (unsigned)rng_between(rng, 1, 4));
 }
 
+/* Connections by what messages say, beside those by what queues are; in half of the histories that
+ * have limits. Jobs are in some histories only: without them all mail is of the same one. */
+static void put_mail_limits(struct text *text, struct renewal *renewal)
+{
+    static const char *const scopes[] = {"job",       "sender-domain", "job,provider",
+                                         "job,queue", "job,source-ip", "job,sender-domain",
+                                         "pool,job",  "user"};
+    struct rng *rng = &renewal->mail_rng;
+
+    if (!renewal->has_mail_limits)
+        return;
+    for (unsigned i = 0; i < 3; i++)
+        if (rng_one_in(rng, 2))
+            put(text, "<limit m%u>\n scope %s\n max-smtp-out %u\n%s</limit>\n", i,
+                scopes[rng_below(rng, 8)], (unsigned)rng_between(rng, 1, 3),
+                rng_one_in(rng, 4) ? " domain d0.test,d1.test,d2.test\n" : "");
+}
+
 /* Rates that many queues share, by anything that they can count by, several at a time. */
 static void put_limit_rates(struct text *text, struct renewal *renewal)
 {
@@ -216,6 +234,8 @@ void renewal_init(struct renewal *renewal, struct rng *rng, uint64_t seed)
     renewal->has_jobs = rng_one_in(&renewal->rates_rng, 3);
     rng_init(&renewal->limits_rng, ~seed ^ 0x6c696d69);
     renewal->has_limits = rng_one_in(&renewal->limits_rng, 2);
+    rng_init(&renewal->mail_rng, ~seed ^ 0x6d61696c);
+    renewal->has_mail_limits = rng_one_in(&renewal->mail_rng, 3);
     renewal->is_signed = seed % 3 == 0;
     rng_init(&renewal->ways_rng, ~seed ^ 0x77617973);
     renewal->has_ways = rng_one_in(&renewal->ways_rng, 3);
@@ -267,6 +287,7 @@ void renewal_draw(struct renewal *renewal, bool is_whole)
     put_backoff_ways(&text, renewal);
     put_limits(&text, renewal);
     put_limit_rates(&text, renewal);
+    put_mail_limits(&text, renewal);
     text_end(&text);
     must(!text.is_cut);
     if (conf_load_text("sim", renewal->text, &signed_load_options, report, NULL, &conf) < 0)

@@ -25,6 +25,8 @@ struct renewal {
     uint64_t missing;      /* the virtual MTA that the text leaves out, counted from 0; or none */
     struct rng limits_rng; /* likewise */
     bool has_limits;
+    struct rng mail_rng; /* likewise */
+    bool has_mail_limits;
     char text[8192]; /* that the life at hand works with, or will in a moment */
     uint64_t next_ns;
 };

@@ -95,21 +95,27 @@ static void a_queue_has_so_many_rates(void **state)
                                           "queue ?.a.test/{default}: 11 are possible"));
 }
 
-/* Connections are opened before it is known whose mail they carry. */
-static void connections_by_message_are_refused(void **state)
+/* A message draws on so many at once, and no more. */
+static void so_many_count_connections_by_mail(void **state)
 {
     static const char *const whats[] = {"scope job\n", "scope provider,sender-domain\n",
                                         "scope user\n", "job news*\n"};
     struct findings findings;
-    char whole[512];
+    char whole[2048];
+    size_t used = 0;
 
-    for (size_t i = 0; i < COUNT_OF(whats); i++) {
-        snprintf(whole, sizeof(whole), "host-name t.test\n<limit x>\n%smax-smtp-out 2\n</limit>\n",
-                 whats[i]);
-        refuse(whole, &findings);
-        assert_non_null(strstr(findings.text, "error test:2: <limit x>: max-smtp-out cannot count "
-                                              "by job, sender-domain or user"));
+    for (unsigned i = 0; i < 9; i++) {
+        if (i == 8)
+            conf_unref(load_with(whole));
+        used += (size_t)snprintf(whole + used, sizeof(whole) - used,
+                                 "<limit x%u>\n%smax-smtp-out 2\n</limit>\n", i,
+                                 whats[i % COUNT_OF(whats)]);
     }
+    memmove(whole + strlen("host-name t.test\n"), whole, used + 1);
+    memcpy(whole, "host-name t.test\n", strlen("host-name t.test\n"));
+    refuse(whole, &findings);
+    assert_non_null(strstr(findings.text, "<limit x8>: too many max-smtp-out by job, sender-domain "
+                                          "or user of <limit> blocks apply to queue "));
 }
 
 static void ids_last(void **state)
@@ -197,7 +203,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(blocks),
         cmocka_unit_test(a_queue_has_so_many_rates),
-        cmocka_unit_test(connections_by_message_are_refused),
+        cmocka_unit_test(so_many_count_connections_by_mail),
         cmocka_unit_test(ids_last),
         cmocka_unit_test(of_source),
         cmocka_unit_test(hosts),

@@ -192,6 +192,30 @@ static void the_oldest_is_found_in_any_strand(void **state)
 
 /* ---- Slots ----------------------------------------------------------------------------------- */
 
+/* It has no turns, nobody else waits for it, and what goes by no connection is not bound by it. */
+static void a_flow_that_is_shut_has_no_turns(void **state)
+{
+    struct stage *stage = *state;
+    struct queue *queue = &stage->queue;
+
+    push_many(stage, 1, 10);
+    push_many(stage, 2, 3);
+    queue->ready.shut = 1u << 1;
+    assert_int_equal(ready_open_count(queue), 3);
+    for (unsigned i = 0; i < 3; i++)
+        assert_int_equal(pop(stage), 2);
+    assert_int_equal(ready_peek(queue), NONE);
+    assert_true(ready_has_flow(queue, 1));
+    assert_false(ready_has_flow(queue, 2));
+    queue->local = LOCAL_EXPIRED;
+    assert_int_not_equal(ready_peek(queue), NONE);
+    queue->local = LOCAL_NONE;
+    assert_int_equal(ready_set_apart(&stage->shard, queue, 1500000), 10);
+    assert_int_equal(ready_open_count(queue), 10);
+    queue->ready.shut = 0;
+    assert_int_equal(pop(stage), 1);
+}
+
 static void flows_have_slots_of_their_own(void **state)
 {
     static struct flows flows;
@@ -214,6 +238,23 @@ static void flows_have_slots_of_their_own(void **state)
     for (uint32_t i = 0; i < 3; i++)
         flows_release(&flows, slots[7]);
     assert_int_equal(flows_take(&flows, 6000), slots[7]);
+    assert_true(flows_is_shared(&flows, slots[0]));
+    assert_false(flows_is_shared(&flows, slots[7]));
+}
+
+/* Where it went lately somebody else is now: there is room elsewhere. */
+static void a_flow_that_comes_back_has_a_slot_of_its_own(void **state)
+{
+    static struct flows flows;
+    uint8_t slot;
+    (void)state;
+
+    memset(&flows, 0, sizeof(flows));
+    slot = flows_take(&flows, 5);
+    flows_release(&flows, slot);
+    assert_int_equal(flows_take(&flows, 6), slot);
+    assert_int_not_equal(flows_take(&flows, 5), slot);
+    assert_false(flows_is_shared(&flows, slot));
 }
 
 /* Two that fall on the same place of what is known keep their slots nevertheless. */
@@ -246,7 +287,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(those_set_apart_go_first, raise_stage, strike_stage),
         cmocka_unit_test_setup_teardown(the_oldest_is_found_in_any_strand, raise_stage,
                                         strike_stage),
+        cmocka_unit_test_setup_teardown(a_flow_that_is_shut_has_no_turns, raise_stage,
+                                        strike_stage),
         cmocka_unit_test(flows_have_slots_of_their_own),
+        cmocka_unit_test(a_flow_that_comes_back_has_a_slot_of_its_own),
         cmocka_unit_test(flows_that_push_each_other_out_keep_their_slots),
     };
 

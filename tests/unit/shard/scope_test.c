@@ -29,9 +29,9 @@ static void scopes_tell_apart(void **state)
         .tenant = 5,
         .source = &one,
         .domain = SLICE_LITERAL("d.test"),
-        .job = SLICE_LITERAL("j"),
-        .sender_domain = SLICE_LITERAL("s.test"),
-        .user = SLICE_LITERAL("u"),
+        .mail = {.job = scope_value(SLICE_LITERAL("j")),
+                 .sender_domain = scope_value(SLICE_LITERAL("s.test")),
+                 .user = scope_value(SLICE_LITERAL("u"))},
     };
 
     (void)state;
@@ -63,13 +63,13 @@ static void scopes_tell_apart(void **state)
                 facts.domain = slice_str("e.test");
                 break;
             case CONF_SCOPE_JOB:
-                facts.job = slice_str("u");
+                facts.mail.job = scope_value(slice_str("u"));
                 break;
             case CONF_SCOPE_SENDER_DOMAIN:
-                facts.sender_domain = slice_str("d.test");
+                facts.mail.sender_domain = scope_value(slice_str("d.test"));
                 break;
             default:
-                facts.user = slice_str("j");
+                facts.mail.user = scope_value(slice_str("j"));
                 break;
             }
             other = scope_key(&limit, &facts);
