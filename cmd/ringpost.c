@@ -5,6 +5,7 @@
  */
 #include "cmd/classify.h"
 #include "cmd/dkim_sign.h"
+#include "cmd/sample.h"
 #include "core/conf/conf.h"
 #include "net/sign.h"
 #include "net/tls.h"
@@ -112,25 +113,25 @@ static bool read_first_line(int fd, struct first_line *first)
     return true;
 }
 
-/* The rest of the answer to standard output. False when it could not be read or written whole. */
-static bool copy_rest(int fd, const struct first_line *first, size_t *ret_bytes)
+/* The rest of the answer. False when it could not be read or written whole. */
+static bool copy_rest(int fd, const struct first_line *first, FILE *to, size_t *ret_bytes)
 {
     static char room[65536];
     size_t rest = first->used - first->len - 1;
     ssize_t got;
 
     *ret_bytes = rest;
-    if (fwrite(first->room + first->len + 1, 1, rest, stdout) != rest)
+    if (fwrite(first->room + first->len + 1, 1, rest, to) != rest)
         return false;
     while ((got = receive(fd, room, sizeof(room))) > 0) {
         *ret_bytes += (size_t)got;
-        if (fwrite(room, 1, (size_t)got, stdout) != (size_t)got)
+        if (fwrite(room, 1, (size_t)got, to) != (size_t)got)
             return false;
     }
-    return got == 0 && fflush(stdout) == 0;
+    return got == 0 && fflush(to) == 0;
 }
 
-static int print_answer(int fd)
+static int print_answer(int fd, FILE *to)
 {
     static struct first_line first;
     size_t bytes = 0;
@@ -141,7 +142,7 @@ static int print_answer(int fd)
         return EXIT_USAGE;
     }
     is_ok = first.len == 2 && memcmp(first.room, "ok", 2) == 0;
-    if (!copy_rest(fd, &first, &bytes)) {
+    if (!copy_rest(fd, &first, to, &bytes)) {
         fprintf(stderr, "ringpost: the answer broke off\n");
         return EXIT_USAGE;
     }
@@ -153,7 +154,8 @@ static int print_answer(int fd)
     return EXIT_REFUSED;
 }
 
-static int ask_daemon(const char *socket_path, const char *line)
+/* The answer goes to `to`. */
+static int ask_daemon(const char *socket_path, const char *line, FILE *to)
 {
     int fd = connect_to(socket_path);
     int code;
@@ -165,9 +167,40 @@ static int ask_daemon(const char *socket_path, const char *line)
         close(fd);
         return EXIT_USAGE;
     }
-    code = print_answer(fd);
+    code = print_answer(fd, to);
     close(fd);
     return code;
+}
+
+/* The same, and what of a sample's header is missing. */
+static int ask_with_sample(const char *socket_path, const char *line,
+                           const struct verb_request *request)
+{
+    struct bulk_header header;
+    char *answer = NULL;
+    size_t bytes = 0;
+    FILE *to;
+    int code;
+
+    if (request->format == FORMAT_DOM) {
+        fprintf(stderr, "ringpost: --sample goes with --json, or without either\n");
+        return EXIT_USAGE;
+    }
+    if (!sample_read(request->file, &header))
+        return EXIT_USAGE;
+    to = open_memstream(&answer, &bytes);
+    if (to == NULL)
+        return EXIT_USAGE;
+    code = ask_daemon(socket_path, line, to);
+    fclose(to);
+    if (code != EXIT_USAGE && request->format == FORMAT_JSON) {
+        sample_print_json(&header, answer, stdout);
+    } else if (code != EXIT_USAGE) {
+        fputs(answer, stdout);
+        sample_print(&header, stdout);
+    }
+    free(answer);
+    return code == EXIT_DONE && header.faults != 0 ? EXIT_REFUSED : code;
 }
 
 /* ---- test config ----------------------------------------------------------------------------- */
@@ -295,5 +328,7 @@ int main(int argc, char **argv)
         usage(stdout);
         return EXIT_DONE;
     }
-    return ask_daemon(arguments.socket_path, line);
+    if (request.given & VERB_BIT(OPTION_SAMPLE))
+        return ask_with_sample(arguments.socket_path, line, &request);
+    return ask_daemon(arguments.socket_path, line, stdout);
 }

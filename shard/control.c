@@ -45,6 +45,7 @@ static void client_close(struct control_client *client)
     client->lookup = NULL;
     control_reload_leave(client);
     control_keys_leave(client);
+    control_domain_leave(client);
     io_close(control->io, &client->close, client->fd);
 }
 
@@ -178,6 +179,7 @@ static void client_start(struct control *control, struct control_client *client,
     client->gather = NULL;
     client->lookup = NULL;
     client->key_check = NULL;
+    client->domain = NULL;
     memset(&client->recv, 0, sizeof(client->recv));
     client->recv.on_data = on_client_data;
     client->recv.on_end = on_client_end;

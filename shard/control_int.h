@@ -14,6 +14,7 @@
  *   control_reload.c    the configuration read anew, or one of before
  *   control_history.c   which configurations there were, and what changed
  *   control_keys.c      DKIM keys and their records in the DNS
+ *   control_domain.c    what receivers see of mail from a domain
  *   control_settings.c  what holds for a queue, and by which line
  *   verbs.c             command lines
  */
@@ -283,6 +284,14 @@ void control_check_verb(struct control *control, struct control_client *client);
 /* The client does not wait any more. */
 void control_keys_leave(struct control_client *client);
 
+/* ---- Domains of senders ---------------------------------------------------------------------- */
+
+struct control_domain;
+
+void control_domain_verb(struct control *control, struct control_client *client);
+/* The client does not wait any more. */
+void control_domain_leave(struct control_client *client);
+
 /* ---- Reloading ------------------------------------------------------------------------------ */
 
 struct control_reload {
@@ -341,7 +350,8 @@ struct control_client {
     struct io_timer timer;
     struct gather *gather;
     struct lookup *lookup;
-    struct key_check *key_check; /* that it waits for */
+    struct key_check *key_check;   /* that it waits for */
+    struct control_domain *domain; /* likewise */
     struct verb_request request;
     struct text_buffer answer;
     struct iovec iov;

@@ -430,8 +430,10 @@ void control_keys_fini(struct control *control)
 {
     struct control_keys *keys = &control->keys;
 
-    for (int i = 0; i < CONTROL_CLIENTS_MAX; i++)
+    for (int i = 0; i < CONTROL_CLIENTS_MAX; i++) {
         control_keys_leave(&control->clients[i]);
+        control_domain_leave(&control->clients[i]);
+    }
     key_check_free(keys->look);
     dns_destroy(keys->dns);
     table_fini(&keys->by_id);

@@ -17,6 +17,7 @@ enum verb_argument {
     ARGUMENT_BREAKER,   /* provider/NAME, sender/DOMAIN or resolver/SHARD */
     ARGUMENT_FILE,
     ARGUMENT_KEY,     /* SELECTOR,DOMAIN; may be missing, as may "all" */
+    ARGUMENT_SENDER,  /* DOMAIN, with or without a virtual MTA or pool */
     ARGUMENT_SETTING, /* a queue, and KEYWORD=VALUE */
     ARGUMENT_NUMBER,  /* may be missing */
     ARGUMENT_ONE_NUMBER,
@@ -334,6 +335,10 @@ static int set_option(struct verb_request *request, enum verb_option option, con
         return parse_time(value, &request->for_ms);
     case OPTION_REASON:
         return parse_text(value, request->reason, sizeof(request->reason));
+    case OPTION_SENDER:
+        return parse_text(value, request->value, sizeof(request->value));
+    case OPTION_SAMPLE:
+        return parse_text(value, request->file, sizeof(request->file));
     case OPTION_CLEAR:
     case OPTION_SYNTAX:
     case VERB_OPTION_COUNT:
@@ -622,6 +627,11 @@ static int take_argument(struct parse *parse, uint32_t used)
         if (left == 0 || parse_key(request, text) == 0)
             return 0;
         return refuse(parse->error, "%s wants SELECTOR,DOMAIN or all", row->words);
+    case ARGUMENT_SENDER:
+        if (left == 1 && parse_queue(request, text, true) == 0 &&
+            strchr(request->domain, '*') == NULL)
+            return 0;
+        return refuse(parse->error, "%s wants DOMAIN or DOMAIN/VMTA", row->words);
     case ARGUMENT_FILE:
         if (left == 0)
             return refuse(parse->error, "%s wants a file", row->words);

@@ -38,6 +38,10 @@
     X(OPTION_FOR, "for", VALUE_TIME, "TIME", "how long it holds")                                  \
     X(OPTION_REASON, "reason", VALUE_TEXT, "TEXT", "why, for those who see it later")              \
     X(OPTION_CLEAR, "clear", VALUE_NONE, "", "take away instead of set")                           \
+    X(OPTION_SENDER, "sender", VALUE_TEXT, "DOMAIN",                                               \
+      "domain of the envelope's sender, where it is not that of From")                             \
+    X(OPTION_SAMPLE, "sample", VALUE_TEXT, "FILE",                                                 \
+      "a message of this kind, whose header is looked at too")                                     \
     X(OPTION_SYNTAX, "syntax", VALUE_NONE, "",                                                     \
       "files and addresses it names need not exist on this machine")
 
@@ -79,6 +83,9 @@ enum verb_option {
       "what was set for queues for a time, by whom, until when and why")                           \
     X(VERB_CHECK_DKIM, "check dkim", ARGUMENT_KEY, 0, 0,                                           \
       "whether the DNS has the records of the DKIM keys: of one, as SELECTOR,DOMAIN, or of all")   \
+    X(VERB_CHECK_DOMAIN, "check domain", ARGUMENT_SENDER,                                          \
+      VERB_BIT(OPTION_SENDER) | VERB_BIT(OPTION_SAMPLE), 0,                                        \
+      "what receivers see of mail from a domain: SPF, DKIM, DMARC and names of our addresses")     \
     X(VERB_SHOW_VERSION, "show version", ARGUMENT_NONE, 0, 0, "the daemon's version")              \
     X(VERB_EXPLAIN, "explain", ARGUMENT_ONE_QUEUE, 0, 0,                                           \
       "why a queue waits: now, and within the last minutes")                                       \
@@ -161,11 +168,12 @@ struct verb_request {
     struct ipaddr source; /* ARGUMENT_SOURCE */
     uint64_t for_ms;
     char keyword[VERB_KEYWORD_MAX];
-    char value[VERB_TEXT_MAX]; /* or a key's selector, and domain its domain; "" = all */
+    /* Or a key's selector, and domain its domain; "" = all. Or OPTION_SENDER. */
+    char value[VERB_TEXT_MAX];
     char reason[VERB_TEXT_MAX];
     char domain[VERB_DOMAIN_MAX]; /* lower case, or "*" */
     char vmta[VERB_VMTA_MAX];     /* or "*" */
-    char file[VERB_LINE_MAX + 1]; /* ARGUMENT_FILE */
+    char file[VERB_LINE_MAX + 1]; /* ARGUMENT_FILE, OPTION_SAMPLE */
 };
 
 /*
