@@ -9,8 +9,9 @@
 #include <stdbool.h>
 #include <stdio.h>
 
-#define SAMPLE_BYTES_MAX (1u << 20) /* of the file, its lines ended by CRLF: the rest is left out  \
-                                     */
+#define SAMPLE_BYTES_MAX                                                                           \
+    (1u << 20) /* of the file, lines ended by CRLF                                                 \
+                */
 
 /* False, told on standard error, when the file cannot be read. */
 bool sample_read(const char *path, struct bulk_header *ret_header);
