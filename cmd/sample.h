@@ -16,6 +16,7 @@
 /* False, told on standard error, when the file cannot be read. */
 bool sample_read(const char *path, struct bulk_header *ret_header);
 void sample_print(const struct bulk_header *header, FILE *to);
-/* answer: of the daemon, in JSON. With "sample" among its data, and no success where something is
- * missing; as it is where it cannot be read. */
+/* answer: of the daemon, in JSON. With "sample" as the first of its data; as it is where it has
+ * none.
+ */
 void sample_print_json(const struct bulk_header *header, const char *answer, FILE *to);

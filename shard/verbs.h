@@ -81,14 +81,14 @@ enum verb_option {
       "every effective value of a queue and the line of the configuration that sets it")           \
     X(VERB_SHOW_OVERRIDES, "show overrides", ARGUMENT_NONE, 0, 0,                                  \
       "what was set for queues for a time, by whom, until when and why")                           \
+    X(VERB_SHOW_VERSION, "show version", ARGUMENT_NONE, 0, 0, "the daemon's version")              \
+    X(VERB_EXPLAIN, "explain", ARGUMENT_ONE_QUEUE, 0, 0,                                           \
+      "why a queue waits: now, and within the last minutes")                                       \
     X(VERB_CHECK_DKIM, "check dkim", ARGUMENT_KEY, 0, 0,                                           \
       "whether the DNS has the records of the DKIM keys: of one, as SELECTOR,DOMAIN, or of all")   \
     X(VERB_CHECK_DOMAIN, "check domain", ARGUMENT_SENDER,                                          \
       VERB_BIT(OPTION_SENDER) | VERB_BIT(OPTION_SAMPLE), 0,                                        \
       "what receivers see of mail from a domain: SPF, DKIM, DMARC and names of our addresses")     \
-    X(VERB_SHOW_VERSION, "show version", ARGUMENT_NONE, 0, 0, "the daemon's version")              \
-    X(VERB_EXPLAIN, "explain", ARGUMENT_ONE_QUEUE, 0, 0,                                           \
-      "why a queue waits: now, and within the last minutes")                                       \
     X(VERB_PAUSE_QUEUE, "pause queue", ARGUMENT_QUEUE, 0, 0, "stop delivering from queues")        \
     X(VERB_RESUME_QUEUE, "resume queue", ARGUMENT_QUEUE, 0, 0, "deliver from them again")          \
     X(VERB_SET_QUEUE, "set queue", ARGUMENT_QUEUE, VERB_BIT(OPTION_MODE), VERB_BIT(OPTION_MODE),   \

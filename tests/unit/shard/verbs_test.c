@@ -76,6 +76,8 @@ static const char *needed_by(enum verb verb)
     case VERB_BREAKER_BOUNCE:
     case VERB_BREAKER_RECLASSIFY:
         return " sender/a.example";
+    case VERB_CHECK_DOMAIN:
+        return " a.example";
     case VERB_TEST_CONFIG:
         return " file.conf";
     case VERB_OVERRIDE:
@@ -108,6 +110,10 @@ static const char *value_of(enum verb_option option)
         return "=1d2s";
     case OPTION_REASON:
         return "=why";
+    case OPTION_SENDER:
+        return "=a.example";
+    case OPTION_SAMPLE:
+        return "=mail.eml";
     default:
         return "";
     }
@@ -289,7 +295,7 @@ static void mistakes_are_named(void **state)
     assert_refused("show queues --json=1", "no value");
     assert_refused("show queues --nonsense", "unknown option --nonsense");
     assert_refused("show queues --", "without the name");
-    assert_refused("show queues --s=kb", "--sort or --syntax");
+    assert_refused("show queues --s=kb", "--sort or --sender");
     assert_refused("show \"queues", "quote");
     assert_refused("show queues \\", "quote");
     assert_refused("show\aqueues", "control bytes");
