@@ -5,6 +5,7 @@
  * everything is wired.
  */
 #include "bpf/ips.h"
+#include "cmd/beside.h"
 #include "cmd/signers.h"
 #include "cmd/threads.h"
 #include "core/base/err.h"
@@ -447,6 +448,7 @@ static void start_threads(struct daemon *daemon)
 static bool start(struct daemon *daemon, pthread_t *ret_resolver, pthread_t *ret_signals)
 {
     const struct ip_source ip_source = {.read = ips_read, .context = daemon->ips};
+    char sts_program[PATH_MAX];
     struct control_options control = {
         .conf = daemon->conf,
         .shard_count = daemon->plan.count,
@@ -454,8 +456,10 @@ static bool start(struct daemon *daemon, pthread_t *ret_resolver, pthread_t *ret
         .config_path = daemon->config_path,
         .signing = signers_service(daemon->signers),
         .ip_source = daemon->ips ? &ip_source : NULL,
+        .sts_program = sts_program,
     };
 
+    beside_path("ringpost-sts", sts_program);
     daemon->control = control_create(daemon->control_io, &control);
     if (!step(daemon))
         return false;

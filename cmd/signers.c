@@ -1,5 +1,6 @@
 #include "cmd/signers.h"
 
+#include "cmd/beside.h"
 #include "cmd/threads.h"
 #include "core/base/err.h"
 #include "core/base/log.h"
@@ -286,20 +287,6 @@ void *signers_run(void *argument)
 
 /* ---- Before and after ------------------------------------------------------------------------ */
 
-/* The folder of the running program; "" when the system does not say. */
-static void find_program(struct signers *signers)
-{
-    ssize_t len = readlink("/proc/self/exe", signers->path, sizeof(signers->path) - 1);
-    char *slash;
-
-    signers->path[len > 0 ? len : 0] = '\0';
-    slash = strrchr(signers->path, '/');
-    if (!slash || (size_t)(slash - signers->path) + sizeof("/" PROGRAM) > sizeof(signers->path))
-        signers->path[0] = '\0';
-    else
-        strcpy(slash, "/" PROGRAM);
-}
-
 /* Numbers above those that a helper finds them at: dup2 onto itself would keep close-on-exec. */
 static int move_up(int fd)
 {
@@ -335,7 +322,7 @@ struct signers *signers_create(uint32_t shard_count)
     signers->service.helpers = mem_alloc(shard_count * sizeof(*signers->service.helpers));
     signers->service.helper_count = shard_count;
     signers->stop_fd = eventfd(0, EFD_CLOEXEC);
-    find_program(signers);
+    beside_path(PROGRAM, signers->path);
     for (uint32_t i = 0; i < shard_count; i++) {
         int result = open_ring(&signers->service.helpers[i], &signers->kept[i]);
 

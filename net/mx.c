@@ -10,8 +10,11 @@
 #include "core/base/must.h"
 #include "net/mx_plan.h"
 
-#define ROUTE_MX_MAX 8 /* lookup-mx entries of a route; further ones are left out */
-#define LOOKUP_COUNT (2 * MX_HOST_COUNT_MAX)
+#define ROUTE_MX_MAX  8 /* lookup-mx entries of a route; further ones are left out */
+#define LOOKUP_COUNT  (2 * MX_HOST_COUNT_MAX)
+#define STS_LABEL     "_mta-sts."
+#define STS_TTL_MIN_S 60 /* what a record says is kept at least so long */
+#define STS_TEXTS_MAX 16 /* records at _mta-sts.DOMAIN; of one with more none counts */
 
 _Static_assert(ROUTE_MX_MAX <= LOOKUP_COUNT, "one array serves both rounds");
 
@@ -146,6 +149,42 @@ static void on_mx(struct dns_lookup *lookup, const struct dns_query *answer)
         ask_addresses(resolution);
 }
 
+/* Without an answer there is no new policy, and that is all (RFC 8461 3.1). */
+static void on_sts(struct dns_lookup *lookup, const struct dns_query *answer)
+{
+    struct mx_resolution *resolution = container_of(lookup, struct mx_lookup, lookup)->resolution;
+    uint32_t ttl_s = answer->ttl_s > STS_TTL_MIN_S ? answer->ttl_s : STS_TTL_MIN_S;
+    struct mx_answer *result = &resolution->answer;
+    struct slice texts[STS_TEXTS_MAX], id;
+    uint16_t cursor = 0;
+    uint32_t count = 0;
+
+    while (answer->status == DNS_OK && count < STS_TEXTS_MAX &&
+           dns_record_next(answer, &cursor, &texts[count]))
+        count++;
+    if (answer->status == DNS_FAILURE || answer->status == DNS_TIMEOUT) {
+        result->sts_record = STS_RECORD_UNKNOWN;
+    } else if (count < STS_TEXTS_MAX && sts_id_find(texts, count, &id)) {
+        result->sts_record = STS_RECORD_FOUND;
+        memcpy(result->sts_id, id.data, id.len);
+        result->sts_id[id.len] = '\0';
+    }
+    if (ttl_s < resolution->plan.expires_s)
+        resolution->plan.expires_s = ttl_s;
+    if (--resolution->open_count == 0)
+        ask_addresses(resolution);
+}
+
+static void ask_sts(struct mx_resolution *resolution)
+{
+    char name[DNS_NAME_MAX + sizeof(STS_LABEL)];
+    size_t len = sizeof(STS_LABEL) - 1;
+
+    memcpy(name, STS_LABEL, len);
+    memcpy(name + len, resolution->domain, resolution->domain_len);
+    ask(resolution, slice_of(name, len + resolution->domain_len), DNS_TXT, 0, on_sts);
+}
+
 static void add_route_entry(struct mx_resolution *resolution, const struct conf_route_host *entry)
 {
     struct mx_plan *plan = &resolution->plan;
@@ -210,6 +249,11 @@ void mx_resolution_destroy(struct mx_resolution *resolution)
     mem_free(resolution);
 }
 
+struct mx_answer *mx_resolution_answer(struct mx_resolution *resolution)
+{
+    return &resolution->answer;
+}
+
 void mx_resolve(struct mx_resolution *resolution, struct slice domain,
                 const struct conf_route_host *route, uint32_t route_count,
                 const struct mx_rules *rules,
@@ -225,8 +269,14 @@ void mx_resolve(struct mx_resolution *resolution, struct slice domain,
     memcpy(resolution->domain, domain.data, resolution->domain_len);
     resolution->route_hash = route_count > 0 ? hash_route(route, route_count, rules->port) : 0;
     mx_plan_start(&resolution->plan, rules, io_rng(resolution->io));
+    resolution->answer.sts_record = STS_RECORD_NONE;
+    resolution->answer.sts = STS_NONE;
+    resolution->answer.sts_hash = 0;
+    resolution->answer.sts_bytes = 0;
     if (route_count == 0)
         ask(resolution, domain, DNS_MX, 0, on_mx);
+    if (route_count == 0 && rules->want_sts)
+        ask_sts(resolution);
     for (uint32_t i = 0; i < route_count; i++)
         add_route_entry(resolution, &route[i]);
     if (resolution->open_count == 0)

@@ -9,18 +9,22 @@
  * up and judged like any other.
  * Families without a source are left out; IPv4 first unless told otherwise. Only SERVFAIL and
  * timeouts are temporary. At most MX_HOST_COUNT_MAX hosts and MX_TARGET_COUNT_MAX addresses.
- * With want_dane the TLSA records of hosts come with them where signed zones lead there
- * (net/tlsa.h); a host whose records cannot be had is left out as long as that lasts.
+ * With want_sts the record of MTA-STS at _mta-sts.DOMAIN is looked up too (net/sts.h), unless there
+ * is a route; what follows from it is the caller's business. With want_dane the TLSA records of
+ * hosts come with them where signed zones lead there (net/tlsa.h); a host whose records cannot be
+ * had is left out as long as that lasts.
  */
 #pragma once
 
 #include "core/conf/conf.h"
 #include "core/mail/verdict.h"
 #include "net/dns.h"
+#include "net/sts.h"
 
 #define MX_HOST_COUNT_MAX   20
 #define MX_TARGET_COUNT_MAX 64
 #define MX_TLSA_BYTES_MAX   4096 /* of all hosts */
+#define MX_STS_BYTES_MAX    1024 /* of a policy, for reports; what is longer is cut */
 
 struct mx_target {
     struct ipaddr_port at;
@@ -48,6 +52,14 @@ struct mx_answer {
                        site */
     uint64_t site_hash; /* of the first alone */
     uint64_t tlsa_hash; /* of the last alone; 0 = there are none */
+    uint8_t sts_record; /* enum sts_record; NONE without want_sts */
+    char sts_id[STS_ID_BYTES_MAX + 1];
+    /* The caller's, by the policy: enum sts_mode, and unless that is NONE what it asks of whom, and
+     * its text. */
+    uint8_t sts;
+    uint64_t sts_hash;
+    uint16_t sts_bytes;
+    char sts_text[MX_STS_BYTES_MAX];
     uint16_t host_count;
     uint16_t target_count;
     /* Those with a target; an address in text where the operator named one. */
@@ -64,6 +76,7 @@ struct mx_rules {
     bool allow_loopback;
     bool allow_private;
     bool want_dane;
+    bool want_sts;
     uint16_t port;
     const struct ipaddr *own_addresses;
     uint32_t own_address_count;
@@ -75,6 +88,8 @@ struct mx_resolution;
 
 struct mx_resolution *mx_resolution_create(struct dns *dns, struct io *io);
 void mx_resolution_destroy(struct mx_resolution *resolution);
+/* What on_done got, which the owner may alter until the next start. */
+struct mx_answer *mx_resolution_answer(struct mx_resolution *resolution);
 /* Starts; on_done comes later, never from inside, answer valid until the next start. route_count 0:
  * by MX of the domain. The rules and route must stay in place until then. */
 void mx_resolve(struct mx_resolution *resolution, struct slice domain,

@@ -26,6 +26,13 @@ enum sts_mode {
     STS_ENFORCE, /* to hosts that match, by TLS with a certificate that holds, or not at all */
 };
 
+/* What the DNS says at _mta-sts.DOMAIN. */
+enum sts_record {
+    STS_RECORD_NONE,    /* no record, or one that is wrong */
+    STS_RECORD_FOUND,   /* with an id */
+    STS_RECORD_UNKNOWN, /* no answer just now */
+};
+
 struct sts_policy {
     enum sts_mode mode;
     uint32_t max_age_s; /* how long it may be kept */

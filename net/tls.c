@@ -193,6 +193,10 @@ static int shake_hands(struct tls *tls)
     if (result != 1)
         return judge(tls, result);
     tls->is_secured = true;
+    if (tls->pardons && SSL_get_verify_result(tls->ssl) != X509_V_OK) {
+        tls->failure = X509_verify_cert_error_string(SSL_get_verify_result(tls->ssl));
+        tls->is_distrusted = true;
+    }
     tls->engine->stats.handshakes++;
     if (SSL_session_reused(tls->ssl))
         tls->engine->stats.resumed++;
@@ -370,6 +374,7 @@ int tls_open(struct tls_context *context, const char *name, uint16_t port,
     tls->events = events;
     tls->owner = owner;
     tls->is_server = context->is_server;
+    tls->pardons = context->pardons;
     if (context->resumes && name != NULL)
         tls->session_key =
             hash_combine(hash_combine(context->key, hash_bytes_nocase(name, strlen(name))),

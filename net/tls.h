@@ -83,6 +83,7 @@ struct tls_settings {
     bool asks;     /* server: clients for a certificate, whichever it is; see tls_peer_digest */
     bool verifies; /* client: chain, dates and name of the server. Server: of clients that show a
                       certificate, which they are asked for then. */
+    bool pardons;  /* client, with verifies: TLS goes on, and tls_fault says what was found wrong */
     bool resumes;  /* client: keeps sessions and takes them up again */
     /* Bits; 0 = 1.2 and 1.3. TLS has no gaps: of several the run that ends with the newest. */
     unsigned versions;
@@ -131,7 +132,7 @@ bool tls_is_resumed(const struct tls *tls);
 /* "TLSv1.3" and "TLS_AES_128_GCM_SHA256" (IANA's name); static storage; "" before it is secured. */
 const char *tls_protocol(const struct tls *tls);
 const char *tls_cipher(const struct tls *tls);
-/* Why it failed, in words; "" when it did not. Lives as long as the connection. */
+/* Why it failed, in words, or what was pardoned; else "". Lives as long as the connection. */
 const char *tls_failure(const struct tls *tls);
 /* Whether it failed because of the peer's certificate. */
 bool tls_is_distrusted(const struct tls *tls);

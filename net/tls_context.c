@@ -179,8 +179,9 @@ static bool set_versions(SSL_CTX *ssl, unsigned versions)
 /* Sessions are good for connections with the very same settings only. */
 static uint64_t key_of(const struct tls_settings *settings)
 {
-    uint64_t key = hash_u64((uint64_t)settings->versions << 8 | (uint64_t)settings->asks << 2 |
-                            (uint64_t)settings->verifies << 1 | (uint64_t)settings->is_server);
+    uint64_t key = hash_u64((uint64_t)settings->versions << 8 | (uint64_t)settings->pardons << 3 |
+                            (uint64_t)settings->asks << 2 | (uint64_t)settings->verifies << 1 |
+                            (uint64_t)settings->is_server);
 
     if (settings->certificate != NULL)
         key = hash_combine(key, settings->certificate->hash);
@@ -253,7 +254,7 @@ static int fill(struct tls_context *context, const struct tls_settings *settings
         return rc;
     set_sessions(context);
     if (settings->verifies) {
-        SSL_CTX_set_verify(ssl, SSL_VERIFY_PEER, NULL);
+        SSL_CTX_set_verify(ssl, settings->pardons ? SSL_VERIFY_NONE : SSL_VERIFY_PEER, NULL);
         return use_authorities(ssl, settings);
     }
     SSL_CTX_set_custom_verify(ssl, settings->asks ? SSL_VERIFY_PEER : SSL_VERIFY_NONE, trust);
@@ -274,6 +275,7 @@ int tls_context_create(struct tls_engine *engine, const struct tls_settings *set
     context->engine = engine;
     context->is_server = settings->is_server;
     context->verifies = settings->verifies;
+    context->pardons = settings->pardons;
     context->resumes = settings->resumes && !settings->is_server;
     context->key = key_of(settings);
     context->ssl = SSL_CTX_new(has_x509 ? TLS_method() : TLS_with_buffers_method());

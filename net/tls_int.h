@@ -57,6 +57,7 @@ struct tls_context {
     uint64_t key; /* of the settings: sessions of other ones are not taken up */
     bool is_server;
     bool verifies;
+    bool pardons;
     bool resumes;
 };
 
@@ -81,6 +82,7 @@ struct tls {
     bool is_finished; /* our close-notify was said */
     bool has_failed;
     bool is_distrusted;
+    bool pardons;
     const char *failure; /* static text, or NULL */
     const char *(*judge_chain)(void *context, const struct slice *chain,
                                uint32_t count); /* or NULL */

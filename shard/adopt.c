@@ -89,6 +89,7 @@ static bool goes_elsewhere(const struct shard *shard, const struct queue *queue,
            settings->default_port != before->default_port ||
            settings->prefer_ipv6 != before->prefer_ipv6 ||
            tls_out_heeds_tlsa(settings) != tls_out_heeds_tlsa(before) ||
+           tls_out_heeds_sts(settings) != tls_out_heeds_sts(before) ||
            has_family(vmta, IPADDR_V4) != has_family(vmta_before, IPADDR_V4) ||
            has_family(vmta, IPADDR_V6) != has_family(vmta_before, IPADDR_V6);
 }

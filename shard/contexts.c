@@ -53,7 +53,7 @@ static bool is_same(const struct context_terms *a, const struct context_terms *b
     return is_same_ciphers && a->certificate == b->certificate &&
            a->authorities == b->authorities && a->versions == b->versions &&
            a->is_server == b->is_server && a->asks == b->asks && a->verifies == b->verifies &&
-           a->resumes == b->resumes;
+           a->pardons == b->pardons && a->resumes == b->resumes;
 }
 
 static int make(struct contexts *contexts, const struct context_terms *terms, char why[TLS_WHY_MAX],
@@ -63,6 +63,7 @@ static int make(struct contexts *contexts, const struct context_terms *terms, ch
         .is_server = terms->is_server,
         .asks = terms->asks,
         .verifies = terms->verifies,
+        .pardons = terms->pardons,
         .resumes = terms->resumes,
         .versions = terms->versions,
         .ciphers = terms->ciphers,

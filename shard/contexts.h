@@ -29,6 +29,7 @@ struct context_terms {
     bool is_server;
     bool asks;
     bool verifies;
+    bool pardons;
     bool resumes;
 };
 

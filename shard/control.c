@@ -317,7 +317,7 @@ static void on_end_timer(struct io_timer *timer)
     close_clients(control, is_late);
     if (control->listen_fd >= 0 || has_clients(control) ||
         (control->gather_count > 0 && !is_late) || control->lookup_reads > 0 ||
-        !accounts_stop(control, is_late)) {
+        !accounts_stop(control, is_late) || !control_sts_stop(control)) {
         io_timer_arm(control->io, timer, now_ns + END_POLL_NS);
         return;
     }
@@ -386,6 +386,7 @@ static void on_sample_timer(struct io_timer *timer)
     control_health_watch(control);
     control_overrides_tick(control);
     control_keys_tick(control);
+    control_sts_tick(control);
     if (control->is_sampling)
         return;
     control->is_sampling = true;
@@ -432,6 +433,8 @@ static void on_shard_parcel(void *context, struct parcel *parcel)
 
     if (parcel->kind == RELOAD_ORDER)
         reload_on_parcel(&control->reload.reload, parcel);
+    else if (parcel->kind == STS_ASK)
+        control_sts_take(control, parcel);
     else if (parcel->kind == TLS_REPORT_COUNTS)
         mailbox_post(control->wiring.to_shards[parcel->from], parcel);
     else if (!carrier_take(control->carrier, parcel))
@@ -459,6 +462,7 @@ struct control *control_create(struct io *io, const struct control_options *opti
     control->listen_fd = -1;
     control->signing = options->signing;
     control_ips_init(control, options->ip_source);
+    control_sts_init(control, options->sts_program);
     control_reload_init(control, options->config_path);
     for (int i = 0; i < CONTROL_CLIENTS_MAX; i++)
         client_init(control, &control->clients[i]);
@@ -509,6 +513,7 @@ void control_destroy(struct control *control)
     control_keys_fini(control);
     control_reload_fini(control);
     control_ips_fini(control);
+    control_sts_fini(control);
     spool_reader_destroy(control->reader);
     mem_free((void *)(uintptr_t)control->wiring.to_shards);
     mem_free((void *)(uintptr_t)control->wiring.from_shards);

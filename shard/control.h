@@ -30,6 +30,7 @@ struct control_options {
     const struct sign_service *signing; /* for show status; NULL = the daemon signs by itself */
     /* Where figures per source address are read, each second; copied. NULL: the shards count. */
     const struct ip_source *ip_source;
+    const char *sts_program; /* the path of ringpost-sts; copied. NULL: no policy can be fetched */
 };
 
 struct control_wiring {

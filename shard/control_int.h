@@ -10,6 +10,7 @@
  *   control_render.c    the tree as JSON, as dom lines, as text
  *   control_samples.c   traffic per minute and hour
  *   control_ips.c       figures per source address
+ *   control_sts.c       policies of MTA-STS
  *   control_accounts.c  the accounting files
  *   control_reload.c    the configuration read anew, or one of before
  *   control_history.c   which configurations there were, and what changed
@@ -29,6 +30,9 @@
 #include "shard/overrides.h"
 #include "shard/reload.h"
 #include "shard/report.h"
+#include "shard/sts_ask.h"
+#include "shard/sts_book.h"
+#include "shard/sts_fetch.h"
 #include "shard/verbs.h"
 
 #include <jansson.h>
@@ -178,6 +182,29 @@ void control_explain_text(const json_t *data, struct text_buffer *out);
 /* control_settings.c: answers or refuses at once. */
 void control_settings_verb(struct control *control, struct control_client *client);
 void control_overrides_verb(struct control *control, struct control_client *client);
+
+/* control_sts.c */
+struct control_sts {
+    struct control *control;
+    struct sts_book book;
+    struct sts_fetch *fetch;
+    struct list questions; /* of shards, which wait for fetches; oldest first */
+    struct io_timer timer; /* the oldest has waited enough */
+    uint64_t store_ns;     /* when changes of the book are written next */
+    uint64_t sweep_ns;     /* when it is looked for what is to be fetched anew */
+    bool is_loaded;
+};
+
+/* program: the helper's path, or NULL. */
+void control_sts_init(struct control *control, const char *program);
+void control_sts_fini(struct control *control);
+/* A struct sts_question of a shard. */
+void control_sts_take(struct control *control, struct parcel *parcel);
+/* Each second. */
+void control_sts_tick(struct control *control);
+/* True when no helper is left. */
+bool control_sts_stop(struct control *control);
+void control_sts_verb(struct control *control, struct control_client *client);
 
 /* control_ips.c */
 struct control_ips {
@@ -387,6 +414,7 @@ struct control {
     struct control_health health;
     const struct sign_service *signing;
     struct control_ips ips;
+    struct control_sts sts;
     struct io_timer sample_timer;
     bool is_sampling;
     struct control_reload reload;

@@ -296,6 +296,7 @@ static verb_run_fn *const runners[VERB_COUNT] = {
     [VERB_CONFIG_ROLLBACK] = control_rollback_verb, [VERB_CONFIG_HISTORY] = control_history_verb,
     [VERB_CONFIG_SHOW] = control_history_verb,      [VERB_CONFIG_DIFF] = control_history_verb,
     [VERB_CHECK_DKIM] = control_check_verb,         [VERB_CHECK_DOMAIN] = control_domain_verb,
+    [VERB_SHOW_MTA_STS] = control_sts_verb,
 };
 
 /* What changes something leaves a line in the log. */

@@ -153,6 +153,10 @@ static void copy_answer(struct mx_answer *to, const struct mx_answer *from)
     to->set_hash = from->set_hash;
     to->site_hash = from->site_hash;
     to->tlsa_hash = from->tlsa_hash;
+    to->sts = from->sts;
+    to->sts_hash = from->sts_hash;
+    to->sts_bytes = from->sts_bytes;
+    memcpy(to->sts_text, from->sts_text, from->sts_bytes);
     to->host_count = from->host_count;
     to->target_count = from->target_count;
     memcpy(to->host_names, from->host_names, from->host_count * sizeof(from->host_names[0]));

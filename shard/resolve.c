@@ -5,6 +5,7 @@
 #include "shard/provider.h"
 #include "shard/rollup.h"
 #include "shard/shard_int.h"
+#include "shard/sts_ask.h"
 
 #define NO_ROOM_WAIT_MS 1000
 
@@ -24,7 +25,8 @@ struct resolve_job {
     struct queue *queue;
     struct own_addresses *own_addresses;
     struct mx_rules rules;
-    uint32_t version; /* of the configuration */
+    struct sts_question *question; /* made when it is wanted first; away, or not in use */
+    uint32_t version;              /* of the configuration */
     uint32_t next_free;
 };
 
@@ -96,6 +98,7 @@ void resolve_fini(struct shard *shard)
         if (shard->resolve_jobs[i].resolution)
             mx_resolution_destroy(shard->resolve_jobs[i].resolution);
         own_addresses_put(shard->resolve_jobs[i].own_addresses);
+        mem_free(shard->resolve_jobs[i].question);
     }
     mem_free(shard->resolve_jobs);
     own_addresses_put(shard->own_addresses);
@@ -180,9 +183,8 @@ static void do_without_site(struct shard *shard, struct queue *queue, const stru
         queues_set_reason(shard, queue, WAIT_RESOLVER);
 }
 
-static void on_resolved(void *context, const struct mx_answer *answer)
+static void finish(struct resolve_job *job, const struct mx_answer *answer)
 {
-    struct resolve_job *job = context;
     struct shard *shard = job->shard;
     struct queue *queue = job->queue;
 
@@ -201,6 +203,36 @@ static void on_resolved(void *context, const struct mx_answer *answer)
     else
         do_without_site(shard, queue, &answer->verdict);
     resolve_next(shard);
+}
+
+/* Whether the answer has to wait for word of the domain's policy. */
+static bool ask_for_policy(struct resolve_job *job, const struct mx_answer *answer)
+{
+    struct shard *shard = job->shard;
+
+    if (!job->rules.want_sts || answer->verdict.class != VERDICT_SUCCESS ||
+        job->queue->settings.route_count > 0)
+        return false;
+    if (!job->question)
+        job->question = mem_alloc(sizeof(*job->question));
+    job->question->owner = job;
+    return sts_ask(shard, job->question, names_text(&shard->names, job->queue->name), answer);
+}
+
+static void on_resolved(void *context, const struct mx_answer *answer)
+{
+    if (!ask_for_policy(context, answer))
+        finish(context, answer);
+}
+
+void resolve_on_policy(struct shard *shard, struct parcel *parcel)
+{
+    struct sts_question *question = container_of(parcel, struct sts_question, parcel);
+    struct resolve_job *job = question->owner;
+    struct mx_answer *answer = mx_resolution_answer(job->resolution);
+
+    sts_apply(shard, question, answer);
+    finish(job, answer);
 }
 
 /* A queue with a route need not be looked up to know who owns it. True when it goes there. */
@@ -234,6 +266,7 @@ static void resolve_start(struct shard *shard, struct queue *queue)
         .allow_loopback = global->allow_loopback_mx,
         .allow_private = global->allow_private_mx,
         .want_dane = global->trust_anchor_file && tls_out_heeds_tlsa(&queue->settings),
+        .want_sts = global->mta_sts_authorities && tls_out_heeds_sts(&queue->settings),
         .port = queue->settings.default_port,
         .own_addresses = shard->own_addresses->items,
         .own_address_count = shard->own_addresses->count,

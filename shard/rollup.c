@@ -27,8 +27,9 @@ bool rollup_take(struct shard *shard, struct queue *queue, const struct mx_answe
     uint64_t least_ns = io_now_ns(shard->io) + ROLLUP_KEPT_MS * 1000000ull;
     const char *name;
 
+    /* Mail of a domain with a policy of its own goes by the domain's own terms. */
     if (!conf_has_rollups(shard->conf) || queue->settings.route_count > 0 ||
-        queue->settings.disable_mx_rollup)
+        queue->settings.disable_mx_rollup || answer->sts != STS_NONE)
         return false;
     name = queue_of(shard, answer);
     if (name == NULL || slice_equal(slice_str(name), names_text(&shard->names, queue->name)))

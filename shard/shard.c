@@ -5,6 +5,7 @@
 #include "shard/pickup.h"
 #include "shard/place.h"
 #include "shard/shard_int.h"
+#include "shard/sts_ask.h"
 
 static const struct shard_limits limits_default = {
     .message_count_max = 10u << 20,
@@ -341,6 +342,8 @@ static void on_control_parcel(void *context, struct parcel *parcel)
         carry_on_parcel(shard, parcel);
     else if (parcel->kind == TLS_REPORT_COUNTS)
         tls_report_on_home(shard, parcel);
+    else if (parcel->kind == STS_ASK)
+        resolve_on_policy(shard, parcel);
     else
         reports_on_request(shard, container_of(parcel, struct report, parcel));
 }

@@ -932,6 +932,8 @@ void resolve_fini(struct shard *shard);
 void resolve_wire(struct shard *shard);
 /* The queue needs addresses: starts or joins a resolution, sets queue->site later. */
 void resolve_queue(struct shard *shard, struct queue *queue);
+/* Word of a domain's policy (sts_ask.h) has come home. */
+void resolve_on_policy(struct shard *shard, struct parcel *parcel);
 /* The queue goes by this answer; its site is this shard's. */
 void resolve_set_site(struct shard *shard, struct queue *queue, const struct mx_answer *answer);
 /* Starts what waits for a place. */

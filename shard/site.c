@@ -86,7 +86,7 @@ static bool site_set_targets(struct shard *shard, struct site *site, const struc
     size_t tlsas_bytes = answer->host_count * sizeof(answer->tlsas[0]);
     uint16_t tlsa_used = answer->tlsa_hash != 0 ? answer->tlsa_room.used : 0;
     struct site_target *block =
-        mem_try_alloc(targets_bytes + tlsas_bytes + names_bytes + tlsa_used);
+        mem_try_alloc(targets_bytes + tlsas_bytes + names_bytes + tlsa_used + answer->sts_bytes);
     uint8_t *at = (uint8_t *)block + targets_bytes;
 
     if (!block)
@@ -102,7 +102,12 @@ static bool site_set_targets(struct shard *shard, struct site *site, const struc
     site->host_names = memcpy(at, answer->host_names, names_bytes);
     at += names_bytes;
     site->tlsa_data = memcpy(at, answer->tlsa_room.data, tlsa_used);
+    at += tlsa_used;
+    site->sts_text = memcpy(at, answer->sts_text, answer->sts_bytes);
+    site->sts_text_len = answer->sts_bytes;
     site->tlsa_hash = answer->tlsa_hash;
+    site->sts_hash = answer->sts_hash;
+    site->sts = answer->sts;
     site->has_family[0] = false;
     site->has_family[1] = false;
     for (uint32_t i = 0; i < answer->target_count; i++)

@@ -48,6 +48,10 @@ struct site {
     struct site_target *targets; /* with the names, one block of the heap, made at resolution */
     char (*host_names)[DNS_NAME_MAX + 1];
     uint64_t tlsa_hash;    /* as struct mx_answer has it */
+    uint64_t sts_hash;     /* likewise */
+    uint8_t sts;           /* enum sts_mode */
+    uint16_t sts_text_len; /* of the policy, in the same block */
+    const uint8_t *sts_text;
     struct mx_tlsa *tlsas; /* of the hosts, in the same block; places in tlsa_data */
     const uint8_t *tlsa_data;
     uint32_t clean_count; /* messages answered in step, up to what `auto` asks for */
@@ -151,7 +155,6 @@ struct connection {
     bool is_closed;     /* the client is gone; kept while a message is being read for it */
     /* enum tlsrpt_result: what a policy that is only being tried out has against TLS that was begun
      * all the same; 0 = nothing. */
-    uint8_t tls_objection;
     uint32_t host; /* of target_at, in shard.names; NAME_NONE = there was no room for it */
 };
 _Static_assert(sizeof(struct connection) <= 320, "memory of an idle connection");

@@ -25,13 +25,6 @@
 #define STS_BOOK_NAME_MAX 256u                /* of a domain, with NUL */
 #define STS_BOOK_WHY_MAX  96u
 
-/* What the DNS says at _mta-sts.DOMAIN. */
-enum sts_record {
-    STS_RECORD_NONE,    /* no record, or one that is wrong */
-    STS_RECORD_FOUND,   /* with an id */
-    STS_RECORD_UNKNOWN, /* no answer just now */
-};
-
 enum sts_need {
     STS_NEED_NOTHING, /* what is known is all that there is */
     STS_NEED_FETCH,   /* sts_book_open, and who asks waits for its end */

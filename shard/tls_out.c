@@ -33,6 +33,28 @@ bool tls_out_heeds_tlsa(const struct conf_queue *settings)
     return settings->use_dane && versions_of(settings) != 0;
 }
 
+bool tls_out_heeds_sts(const struct conf_queue *settings)
+{
+    return settings->use_mta_sts && versions_of(settings) != 0;
+}
+
+/* RFC 8461 4.2: the name is the MX host's, which the policy names. Who has to verify by authorities
+ * of his own does it by these. */
+static void heed_sts(const struct queue *queue, const struct site *site, struct tls_out_way *way)
+{
+    if (site->sts == STS_NONE)
+        return;
+    way->policy = TLSRPT_STS;
+    way->policy_text = slice_of(site->sts_text, site->sts_text_len);
+    if (site->sts == STS_ENFORCE)
+        way->level = SMTPC_TLS_MUST;
+    if (way->terms.verifies)
+        return;
+    way->terms.authorities = conf_global(queue->shard->conf)->mta_sts_authorities;
+    way->terms.verifies = site->sts == STS_ENFORCE || way->terms.authorities;
+    way->terms.pardons = site->sts != STS_ENFORCE && way->terms.verifies;
+}
+
 /* RFC 7672 2.2: where TLSA records are, TLS must be; those that cannot be used ask for no more. */
 static void heed_tlsa(const struct site *site, uint32_t host, struct tls_out_way *way)
 {
@@ -48,6 +70,7 @@ static void heed_tlsa(const struct site *site, uint32_t host, struct tls_out_way
     way->tlsa = tlsa;
     way->terms.authorities = NULL;
     way->terms.verifies = false;
+    way->terms.pardons = false;
     /* A session that was begun under other terms would show no certificate. */
     way->terms.resumes = false;
 }
@@ -73,8 +96,11 @@ void tls_out_way(const struct queue *queue, const struct site *site, uint32_t ho
                 .resumes = settings->reuse_ssl_session,
             },
     };
-    if (host != NONE)
-        heed_tlsa(site, host, ret_way);
+    if (host == NONE)
+        return;
+    heed_sts(queue, site, ret_way);
+    /* What holds by DANE holds instead (RFC 8461 2). */
+    heed_tlsa(site, host, ret_way);
 }
 
 static uint64_t hash_text(uint64_t hash, const char *text)
@@ -104,13 +130,15 @@ static uint64_t key_of_settings(const struct queue *queue)
     return hash;
 }
 
-/* What fails by TLSA records fails for those alone who were shown them. */
+/* What fails by TLSA records or a policy fails for those alone who were shown them. */
 uint64_t tls_out_key(const struct queue *queue)
 {
+    const struct site *site = queue->site;
     uint64_t key = key_of_settings(queue);
 
-    return queue->site && queue->site->tlsa_hash != 0 ? hash_combine(key, queue->site->tlsa_hash)
-                                                      : key;
+    if (site && site->tlsa_hash != 0)
+        key = hash_combine(key, site->tlsa_hash);
+    return site && site->sts_hash != 0 ? hash_combine(key, site->sts_hash) : key;
 }
 
 /* ---- What is remembered ---------------------------------------------------------------------- */
@@ -241,8 +269,9 @@ int tls_out_open(struct smtpc *smtpc, void *context, const struct tls_events *ev
     if (host == NONE && connection->tls_level == SMTPC_TLS_MUST)
         return E_REFUSED;
     tls_out_way(connection->queue, connection->lane->site, host, &way);
-    /* Versions and use-starttls may leave nothing. */
-    if (way.terms.versions == 0)
+    /* Versions and use-starttls may leave nothing, and a reload authorities that are not wanted any
+     * more. */
+    if (way.terms.versions == 0 || (way.terms.verifies && !way.terms.authorities))
         return E_REFUSED;
     made = contexts_get(shard, &way.terms);
     if (!made)

@@ -52,6 +52,8 @@ void tls_out_way(const struct queue *queue, const struct site *site, uint32_t ho
                  struct tls_out_way *ret_way);
 /* Whether the TLSA records of hosts count for a queue with these settings, where TLS is spoken. */
 bool tls_out_heeds_tlsa(const struct conf_queue *settings);
+/* The same of MTA-STS policies. */
+bool tls_out_heeds_sts(const struct conf_queue *settings);
 /* What of the settings makes connections differ: queues share some only where it is equal. 0: the
  * defaults, or no TLS is ever spoken. */
 uint64_t tls_out_key(const struct queue *queue);

@@ -153,25 +153,6 @@ static void find_way(const struct connection *connection, struct tls_out_way *re
     tls_out_way(connection->queue, connection->lane->site, tls_out_host(connection), ret_way);
 }
 
-void tls_report_ready(struct shard *shard, const struct connection *connection)
-{
-    const struct tls *tls = smtpc_tls(connection->smtpc);
-    struct tls_out_way way;
-
-    if (connection->tls_level == SMTPC_TLS_NEVER || !is_counted(shard, connection->queue))
-        return;
-    find_way(connection, &way);
-    if (!tls || !tls_is_secured(tls))
-        count_connection(shard, connection, &way, TLSRPT_NO_STARTTLS, "");
-    else if (connection->tls_objection != 0)
-        count_connection(shard, connection, &way, connection->tls_objection, "");
-    /* TLS it is, but the records are good for nothing, which their owner cannot know. */
-    else if (way.policy == TLSRPT_TLSA && way.tlsa.len == 0)
-        count_connection(shard, connection, &way, TLSRPT_TLSA_INVALID, "no usable record");
-    else
-        count_connection(shard, connection, &way, TLSRPT_SUCCESS, "");
-}
-
 static enum tlsrpt_result result_of(const struct tls *tls)
 {
     static const enum tlsrpt_result results[] = {
@@ -182,6 +163,25 @@ static enum tlsrpt_result result_of(const struct tls *tls)
 
     return strcmp(tls_failure(tls), DANE_WRONG_NAME) == 0 ? TLSRPT_HOST_MISMATCH
                                                           : results[tls_fault(tls)];
+}
+
+void tls_report_ready(struct shard *shard, const struct connection *connection)
+{
+    const struct tls *tls = smtpc_tls(connection->smtpc);
+    struct tls_out_way way;
+
+    if (connection->tls_level == SMTPC_TLS_NEVER || !is_counted(shard, connection->queue))
+        return;
+    find_way(connection, &way);
+    if (!tls || !tls_is_secured(tls))
+        count_connection(shard, connection, &way, TLSRPT_NO_STARTTLS, "");
+    else if (tls_fault(tls) != TLS_FAULT_NONE)
+        count_connection(shard, connection, &way, result_of(tls), tls_failure(tls));
+    /* TLS it is, but the records are good for nothing, which their owner cannot know. */
+    else if (way.policy == TLSRPT_TLSA && way.tlsa.len == 0)
+        count_connection(shard, connection, &way, TLSRPT_TLSA_INVALID, "no usable record");
+    else
+        count_connection(shard, connection, &way, TLSRPT_SUCCESS, "");
 }
 
 void tls_report_failed(struct shard *shard, const struct connection *connection,

@@ -5,7 +5,7 @@
  * ended because TLS could not be begun. What it is counted under follows from tls_out_way, which
  * says the policy (way.policy, way.policy_text). What fails without a connection (a policy that
  * cannot be fetched, a host that a policy shuts out) is told by tls_report_trouble. Under a policy
- * that is only being tried out, whoever judges sets connection->tls_objection, and TLS goes on.
+ * that is only being tried out TLS goes on, and the connection has a fault nevertheless.
  *
  * What is counted lies in a batch (policy/tlsrpt.h), which goes to control when it is full, when
  * control asks, and when the UTC day is over; control joins those of all shards

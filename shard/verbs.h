@@ -81,6 +81,8 @@ enum verb_option {
       "every effective value of a queue and the line of the configuration that sets it")           \
     X(VERB_SHOW_OVERRIDES, "show overrides", ARGUMENT_NONE, 0, 0,                                  \
       "what was set for queues for a time, by whom, until when and why")                           \
+    X(VERB_SHOW_MTA_STS, "show mta-sts", ARGUMENT_SOME_QUEUES, VERB_BIT(OPTION_MAXITEMS), 0,       \
+      "policies of MTA-STS that are known, and why others could not be fetched")                   \
     X(VERB_SHOW_VERSION, "show version", ARGUMENT_NONE, 0, 0, "the daemon's version")              \
     X(VERB_EXPLAIN, "explain", ARGUMENT_ONE_QUEUE, 0, 0,                                           \
       "why a queue waits: now, and within the last minutes")                                       \

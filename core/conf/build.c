@@ -247,6 +247,8 @@ int build_snapshot(struct conf *conf, const struct tree *tree,
     if (rc == 0 && report->errors == 0)
         rc = build_overrides(&build);
     if (rc == 0 && report->errors == 0)
+        certificates_add_system(&build);
+    if (rc == 0 && report->errors == 0)
         build_source_effects(&build);
     if (rc == 0 && report->errors == 0 && build.options->lint)
         rc = lint_all(&build);

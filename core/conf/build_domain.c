@@ -1,6 +1,7 @@
 #include "core/conf/build.h"
 
 #include "core/base/err.h"
+#include "core/conf/certificates.h"
 #include "core/conf/cold.h"
 #include "core/conf/delivery.h"
 #include "core/conf/keys.h"
@@ -161,8 +162,10 @@ int build_blocks(struct build *build, const struct section *section, uint32_t la
         warn_of_delivery(build, block.settings);
         check_delivery(build, block.settings);
         check_ramp(build, block.settings);
-        for (uint32_t i = 0; i < block.settings->count; i++)
+        for (uint32_t i = 0; i < block.settings->count; i++) {
             build_signing_check(build, &block.settings->items[i]);
+            certificates_note(build, &block.settings->items[i]);
+        }
         rc = macro_expand(&build->macros, at->name, add_pattern, &block);
         if (rc == E_SYNTAX)
             report_error(build->report, at->file, at->line, "<domain %.*s>: %s", SHOW(at->name),

@@ -2,6 +2,9 @@
 
 #include "core/base/err.h"
 
+/* As Debian's ca-certificates makes it. */
+#define SYSTEM_AUTHORITIES "/etc/ssl/certs/ca-certificates.crt"
+
 /* A file that was read; several lines may name it. */
 struct loaded_file {
     struct conf_certificate certificate;
@@ -95,6 +98,30 @@ void certificates_resolve(struct build *build, const struct directive *row, cons
         value->authorities = &loaded->authorities;
     else
         value->certificate = &loaded->certificate;
+}
+
+void certificates_note(struct build *build, const struct setting *setting)
+{
+    build->conf->uses_mta_sts |= setting->row->store == STORE_BOOL &&
+                                 (setting->row->scopes & SCOPE_BIT(SCOPE_DOMAIN)) != 0 &&
+                                 setting->row->offset == offsetof(struct conf_queue, use_mta_sts) &&
+                                 !setting->cleared && setting->value.number != 0;
+}
+
+void certificates_add_system(struct build *build)
+{
+    struct conf *conf = build->conf;
+    const struct directive *row = NULL;
+    struct loaded_file *loaded;
+
+    if (!conf->uses_mta_sts || conf->global.mta_sts_authorities != NULL)
+        return;
+    for (uint32_t i = 0; row == NULL; i++) {
+        if (strcmp(directive_at(i)->name, "mta-sts-ca-file") == 0)
+            row = directive_at(i);
+    }
+    loaded = load_file(build, row, build->tree->top.file, 0, SYSTEM_AUTHORITIES);
+    conf->global.mta_sts_authorities = &loaded->authorities;
 }
 
 void certificates_fini(struct conf *conf)

@@ -154,8 +154,9 @@ struct conf_global {
     const char *const *name_servers; /* "address" or "address@port"; none = the system's */
     uint32_t name_server_count;
     const char *trust_anchor_file; /* NULL = answers of the DNS are not validated */
-    uint32_t shard_count;          /* 0 = auto: one per usable core */
-    const uint16_t *shard_cpus;    /* shard-cpus LIST; empty = as topology says */
+    const struct conf_authorities *mta_sts_authorities; /* NULL = MTA-STS is not used */
+    uint32_t shard_count;                               /* 0 = auto: one per usable core */
+    const uint16_t *shard_cpus; /* shard-cpus LIST; empty = as topology says */
     uint32_t shard_cpu_count;
     bool shard_smt;                    /* shard-smt: use SMT siblings too */
     uint64_t spool_rcpts_max;          /* 0 = as many as there is memory for */
@@ -651,6 +652,7 @@ struct conf_queue {
     /* TLS with receivers; the files live as long as the snapshot. */
     bool use_starttls;
     bool use_dane;
+    bool use_mta_sts;
     bool require_starttls;
     bool reuse_ssl_session;
     bool tls_allows[4];                             /* by the order of enum conf_tls_version */

@@ -104,6 +104,7 @@ static bool read_value(struct build *build, const struct conf_override *override
         return false;
     }
     build_signing_check(build, setting);
+    certificates_note(build, setting);
     return true;
 }
 

@@ -152,6 +152,7 @@ struct conf {
     bool has_certificate_users;
     bool signs; /* some <domain> block or override has mail signed */
     bool keeps_transfers;
+    bool uses_mta_sts;     /* some <domain> block or override wants it */
     bool has_ways;         /* some <domain> block hands mail on, see conf_way */
     bool has_backoff_ways; /* likewise, in backoff mode */
 };

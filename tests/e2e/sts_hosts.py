@@ -1,5 +1,4 @@
-"""Hosts of MTA-STS policies for the tests: HTTPS with Python's ssl on port 443, one certificate for
-each name."""
+"""Hosts of MTA-STS policies for the tests: HTTPS with Python's ssl on port 443."""
 import http.server
 import ssl
 import threading
@@ -26,7 +25,6 @@ class PolicyHost:
         self.distrusted = distrusted
         self.gates = {}
         self.asked = []  # domains, as they came
-        self.contexts = {}
         self.server = None
         self.start()
 
@@ -38,9 +36,8 @@ class PolicyHost:
                 pass
 
         self.server = Server((self.address, 443), self.handler())
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.sni_callback = self.choose
-        context.load_cert_chain(self.paper('nobody.test', False))
+        context = self.context('trusted', [name for name in self.domains
+                                           if name not in self.distrusted])
         self.server.socket = context.wrap_socket(self.server.socket, server_side=True,
                                                  do_handshake_on_connect=False)
         self.world.at_end.append(self.stop)
@@ -52,17 +49,21 @@ class PolicyHost:
             self.server.server_close()
         self.server = None
 
-    def paper(self, domain, is_distrusted):
-        return self.papers.make(f'sts-{domain}', '127.9.9.9', host=f'mta-sts.{domain}',
-                                is_self_signed=is_distrusted)
+    def context(self, name, domains):
+        """A certificate for the policy hosts of the domains."""
+        names = ',DNS:'.join(f'mta-sts.{domain}' for domain in domains)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.papers.make(f'sts-{name}', '127.9.9.9', host=names,
+                                                 is_self_signed=name == 'distrusted'))
+        if name == 'trusted' and self.distrusted:
+            other = self.context('distrusted', self.distrusted)
 
-    def choose(self, sock, name, _context):
-        domain = (name or '').removeprefix('mta-sts.')
-        if domain in self.domains and domain not in self.contexts:
-            self.contexts[domain] = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            self.contexts[domain].load_cert_chain(self.paper(domain, domain in self.distrusted))
-        if domain in self.contexts:
-            sock.context = self.contexts[domain]
+            def choose(sock, asked, _context):
+                if (asked or '').removeprefix('mta-sts.') in self.distrusted:
+                    sock.context = other
+
+            context.sni_callback = choose
+        return context
 
     def handler(self):
         host = self

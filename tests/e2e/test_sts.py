@@ -1,5 +1,7 @@
 """MTA-STS (RFC 8461): the helper program that fetches policies, and mail to domains that have one."""
+import json
 import os
+import signal
 import socket
 import subprocess
 import threading
@@ -8,8 +10,9 @@ import pytest
 
 import dns_servers
 from dns_servers import Resolver
+from harness import until
 from sts_hosts import PATH, PolicyHost, policy
-from test_tls_out import Papers
+from test_tls_out import Papers, Receiver, last_error, send
 
 
 @pytest.fixture(autouse=True)
@@ -96,3 +99,178 @@ def test_helper(world, papers):
     other = Helper(world, papers, server)
     other.socket.shutdown(socket.SHUT_WR)
     assert other.program.wait(20) == 0
+
+
+class Scene:
+    """Receivers, policies and the DNS of test. receivers: host below test -> Receiver; domains:
+    domain below test -> (MX hosts, what its policy host says); id: of all policies."""
+
+    def __init__(self, world, papers, receivers, domains, id=1, distrusted=()):
+        self.world = world
+        self.papers = papers
+        self.receivers = receivers
+        self.domains = domains
+        self.host = PolicyHost(world, papers, {f'{domain}.test': said for domain, (_, said)
+                                               in domains.items() if said}, distrusted)
+        self.server = None
+        self.publish(id)
+
+    def publish(self, id):
+        """The DNS, with records of that id; none if it is None."""
+        if self.server:
+            self.server.program.end()
+        records = [f'{name}.test. A {receiver.address}' for name, receiver in
+                   self.receivers.items()]
+        texts = []
+        for domain, (hosts, said) in self.domains.items():
+            records += [f'{domain}.test. MX {10 * number} {name}.test.'
+                        for number, name in enumerate(hosts)]
+            if said:
+                records.append(f'mta-sts.{domain}.test. A {self.host.address}')
+            if said and id:
+                texts.append(f"    local-data: '_mta-sts.{domain}.test. TXT \"v=STSv1; id={id};\"'")
+        self.server = Resolver(self.world, *records, more='\n'.join(texts),
+                               name=f'unbound-{self.world.address()}')
+
+    def config(self):
+        return (f'{{base}}name-server {self.server.address}:5353\n'
+                f'allow-loopback-destinations yes\nmta-sts-ca-file {self.papers.authority}\n'
+                '<domain *>\n    default-smtp-port 2525\n    retry-after 1h\n'
+                '    max-msg-per-connection 1\n    use-mta-sts yes\n</domain>\n')
+
+    def daemon(self):
+        return self.world.daemon(self.config()).start()
+
+
+def show(daemon, domain=None):
+    """The rows of show mta-sts by domain, and how often the helper was started again."""
+    told = json.loads(daemon.cli('show', 'mta-sts', *([domain] if domain else []), '--json').stdout)
+    return {row['domain']: row for row in told['data']['policy']}, told['data']['helperRestarts']
+
+
+def test_modes(world, papers):
+    """enforce: only to hosts that the policy names, by TLS with a certificate that holds, or not at
+    all, and nobody else is held up by what fails then; testing and none: as if there were none."""
+    good = Receiver(world, papers.make('good', '127.9.9.9', host='good.test'))
+    wrong = Receiver(world, papers.make('wrong', '127.9.9.9', host='elsewhere.test'))
+    clear = Receiver(world, manner='none')
+    enforce = policy('enforce', 'good.test', 'wrong.test', 'clear.test')
+    scene = Scene(world, papers, {'good': good, 'wrong': wrong, 'clear': clear}, {
+        'right': (['good'], enforce),
+        'misnamed': (['wrong'], enforce),
+        'stripped': (['clear'], enforce),
+        'unnamed': (['good'], policy('enforce', 'other.test', '*.good.test')),
+        'second': (['clear', 'good'], policy('enforce', 'good.test')),
+        'third': (['wrong', 'good'], enforce),
+        'trial': (['wrong'], policy('testing', 'wrong.test')),
+        'trial2': (['clear'], policy('testing', 'nobody.test')),
+        'nothing': (['clear'], policy('none')),
+        'free': (['wrong'], None),
+        'failing': (['clear'], (404, {}, b'')),
+        'moved': (['clear'], (302, {'Location': 'https://mta-sts.right.test' + PATH}, b'')),
+        'long': (['clear'], (200, {'Content-Type': 'text/plain'}, enforce.encode() + b'x' * 65536)),
+        'self': (['clear'], enforce),
+    }, distrusted=('self.test',))
+    daemon = scene.daemon()
+    for domain in scene.domains:
+        send(daemon, f'x@{domain}.test')
+    got = good.wait('x@right.test', 'x@second.test', 'x@third.test')
+    assert all(message[1] and message[3] == 'good.test' for message in got), got
+    got = wrong.wait('x@trial.test', 'x@free.test')
+    assert all(message[1] for message in got), got
+    clear.wait('x@trial2.test', 'x@nothing.test', 'x@failing.test', 'x@moved.test', 'x@long.test',
+               'x@self.test')
+    last_error(daemon, 'misnamed.test', 'Hostname mismatch')
+    last_error(daemon, 'stripped.test', 'does not offer STARTTLS')
+    last_error(daemon, 'unnamed.test', 'no MX host of unnamed.test is one that its MTA-STS policy')
+    daemon.wait_for(10, delivered=11, queued_rcpts=3)
+    assert sorted(m[0] for r in (good, wrong, clear) for m in r.messages) == sorted(
+        f'x@{domain}.test' for domain in scene.domains
+        if domain not in ('misnamed', 'stripped', 'unnamed'))
+    rows, _ = show(daemon)
+    assert rows['right.test']['mode'] == 'enforce' and rows['right.test']['id'] == '1'
+    assert rows['right.test']['mx'] == ['good.test', 'wrong.test', 'clear.test']
+    assert rows['trial.test']['mode'] == 'testing' and rows['nothing.test']['mode'] == 'none'
+    for domain, why in (('failing', 'HTTP status 404'), ('moved', 'HTTP status 302'),
+                        ('long', 'longer than'), ('self', 'certificate')):
+        row, = show(daemon, f'{domain}.test')[0].values()
+        assert why in row['why'] and row['mode'] == '', row
+    assert 'free.test' not in rows
+    # A reload lets mail go that a policy has held up.
+    daemon.write(scene.config() + '<domain misnamed.test>\n    use-mta-sts no\n</domain>\n')
+    assert daemon.cli('reload').returncode == 0
+    daemon.ask('schedule', 'misnamed.test/v')
+    wrong.wait('x@misnamed.test')
+
+
+def test_a_policy_outlives_its_host_and_the_daemon(world, papers):
+    """What is known counts for its time though record and host have gone, over a restart; another id
+    has it fetched again."""
+    wrong = Receiver(world, papers.make('wrong', '127.9.9.9', host='elsewhere.test'))
+    scene = Scene(world, papers, {'wrong': wrong},
+                  {'kept': (['wrong'], policy('enforce', 'wrong.test'))})
+    daemon = scene.daemon()
+    send(daemon, 'x@kept.test')
+    last_error(daemon, 'kept.test', 'Hostname mismatch')
+    daemon.shutdown()
+    assert scene.host.asked == ['kept.test']
+    scene.host.stop()
+    for id in (None, 2):
+        scene.publish(id)
+        daemon.write(scene.config())
+        daemon.start()
+        daemon.ask('schedule', 'kept.test/v')
+        send(daemon, 'y@kept.test')
+        last_error(daemon, 'kept.test', 'Hostname mismatch')
+        assert show(daemon)[0]['kept.test']['id'] == '1'
+        daemon.shutdown()
+    assert not wrong.messages
+    # The host is back, and says something else.
+    scene.host.domains['kept.test'] = policy('none')
+    scene.host.start()
+    scene.publish(3)
+    daemon.write(scene.config())
+    daemon.start()
+    daemon.ask('schedule', 'kept.test/v')
+    wrong.wait('x@kept.test', 'y@kept.test')
+    assert show(daemon)[0]['kept.test']['id'] == '3'
+
+
+def helper_of(daemon):
+    """The process id of the daemon's helper; None when there is none."""
+    for pid in os.listdir('/proc'):
+        try:
+            with open(f'/proc/{pid}/stat', encoding='ascii') as file:
+                fields = file.read().rsplit(' ', 50)
+        except (OSError, ValueError):
+            continue
+        if '(ringpost-sts)' in fields[0] and int(fields[2]) == daemon.program.process.pid:
+            return int(pid)
+    return None
+
+
+def test_a_helper_that_dies_or_hangs_costs_time(world, papers):
+    """What it was asked for is asked of the next one; one that is stopped holds no mail for ever, and
+    the mail goes without a policy that is not known."""
+    good = Receiver(world, papers.make('good', '127.9.9.9', host='good.test'))
+    enforce = policy('enforce', 'good.test')
+    scene = Scene(world, papers, {'good': good}, {
+        'first': (['good'], enforce), 'second': (['good'], enforce), 'third': (['good'], enforce)})
+    gate = scene.host.gates['second.test'] = threading.Event()
+    daemon = scene.daemon()
+    send(daemon, 'x@first.test')
+    good.wait('x@first.test')
+    send(daemon, 'x@second.test')
+    until(lambda: 'second.test' in scene.host.asked, 10, 'the policy to be asked for')
+    os.kill(helper_of(daemon), signal.SIGKILL)
+    gate.set()
+    assert good.wait('x@second.test')[0][1]
+    assert show(daemon)[0]['second.test']['mode'] == 'enforce' and show(daemon)[1] == 1
+    assert scene.host.asked.count('second.test') == 2
+    helper = helper_of(daemon)
+    os.kill(helper, signal.SIGSTOP)
+    send(daemon, 'x@third.test')
+    good.wait('x@third.test')
+    assert show(daemon)[0]['third.test']['mode'] == ''
+    assert daemon.shutdown() == 0
+    until(lambda: not os.path.exists(f'/proc/{helper}'), 10, 'the helper to end with the daemon')

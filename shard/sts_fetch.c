@@ -1,0 +1,385 @@
+/*
+ * The helper's way; it is started when a job waits, and not before `start_ns`:
+ *
+ *   NONE -> RUNNING -> ENDING (killed, its socket closing, its exit status awaited) -> NONE
+ *
+ * A job is in one of two lists: it waits, or the helper that runs was asked for it.
+ */
+#include "shard/sts_fetch.h"
+
+#include "core/base/err.h"
+#include "core/base/list.h"
+#include "core/base/log.h"
+#include "core/base/mem.h"
+#include "core/base/must.h"
+#include "core/conf/conf.h"
+#include "core/io/io.h"
+
+#include <errno.h>
+
+#define TRIES_MAX     2u
+#define LOOK_NS       50000000ull
+#define HUNG_NS       ((STS_WIRE_FETCH_MS + 5000) * 1000000ull)
+#define PAUSE_MIN_NS  1000000000ull
+#define PAUSE_MAX_NS  60000000000ull
+#define ARGUMENTS_MAX 40
+
+enum helper_state {
+    HELPER_NONE,
+    HELPER_RUNNING,
+    HELPER_ENDING,
+};
+
+struct sts_job {
+    struct list link;
+    uint32_t number;
+    uint32_t tries;
+    uint64_t asked_ns;
+    uint32_t domain_len;
+    char domain[STS_WIRE_DOMAIN_MAX];
+};
+
+struct sts_fetch {
+    struct io *io;
+    char *program;
+    struct conf *const *conf;
+    sts_fetch_done_fn *on_done;
+    void *context;
+    char *ca_file; /* of the helper that runs, or ran; NULL = none was named */
+    enum helper_state state;
+    int fd;
+    int process;
+    bool is_closed; /* ENDING: the socket is */
+    bool is_stopping;
+    bool is_missing; /* the program, and it was said */
+    uint32_t last_number;
+    uint32_t asked_count;
+    uint32_t restarts;
+    uint64_t start_ns; /* no helper is started before */
+    uint64_t pause_ns;
+    struct list waiting; /* jobs */
+    struct list asked;   /* oldest first */
+    struct io_timer timer;
+    struct io_op send;
+    struct io_op close;
+    struct io_recv recv;
+    struct iovec iov;
+    char requests[STS_WIRE_FETCHES_MAX * STS_WIRE_LINE_MAX];
+    struct sts_wire_reader reader;
+};
+
+static void pump(struct sts_fetch *fetch);
+
+/* ---- Jobs ------------------------------------------------------------------------------------ */
+
+static void finish(struct sts_fetch *fetch, struct sts_job *job, enum sts_wire_result result,
+                   struct slice text)
+{
+    list_remove(&job->link);
+    fetch->on_done(fetch->context, slice_of(job->domain, job->domain_len), result, text);
+    mem_free(job);
+}
+
+static void fail_all(struct sts_fetch *fetch, struct list *jobs, uint32_t tries_min,
+                     const char *why)
+{
+    struct list *link = jobs->next;
+
+    while (link != jobs) {
+        struct sts_job *job = container_of(link, struct sts_job, link);
+
+        link = link->next;
+        if (job->tries >= tries_min)
+            finish(fetch, job, STS_WIRE_UNREACHED, slice_str(why));
+    }
+}
+
+/* ---- The end of a helper --------------------------------------------------------------------- */
+
+static void end_when_over(struct sts_fetch *fetch)
+{
+    int status;
+
+    if (!fetch->is_closed || !io_program_has_ended(fetch->io, fetch->process, &status)) {
+        io_timer_arm(fetch->io, &fetch->timer, io_now_ns(fetch->io) + LOOK_NS);
+        return;
+    }
+    fetch->state = HELPER_NONE;
+    pump(fetch);
+}
+
+static void on_closed(struct io_op *op, int32_t result)
+{
+    struct sts_fetch *fetch = container_of(op, struct sts_fetch, close);
+
+    (void)result;
+    fetch->is_closed = true;
+    end_when_over(fetch);
+}
+
+static void end_helper(struct sts_fetch *fetch)
+{
+    fetch->state = HELPER_ENDING;
+    fetch->is_closed = false;
+    io_program_kill(fetch->io, fetch->process, true);
+    io_close(fetch->io, &fetch->close, fetch->fd);
+}
+
+/* It has ended, or has to. What it was asked for waits again. */
+static void lose_helper(struct sts_fetch *fetch, const char *why)
+{
+    struct list *link;
+
+    log_error("ringpost-sts %s; it is started again", why);
+    fetch->restarts++;
+    while ((link = list_pop_front(&fetch->asked)))
+        list_push_back(&fetch->waiting, link);
+    fetch->asked_count = 0;
+    fail_all(fetch, &fetch->waiting, TRIES_MAX, "the helper program ended over it");
+    fetch->start_ns = io_now_ns(fetch->io) + fetch->pause_ns;
+    fetch->pause_ns = fetch->pause_ns < PAUSE_MAX_NS / 2 ? fetch->pause_ns * 2 : PAUSE_MAX_NS;
+    end_helper(fetch);
+}
+
+/* ---- What it says ---------------------------------------------------------------------------- */
+
+static bool take_answer(struct sts_fetch *fetch)
+{
+    const struct sts_wire_answer *answer = &fetch->reader.answer;
+
+    list_for_each (link, &fetch->asked) {
+        struct sts_job *job = container_of(link, struct sts_job, link);
+
+        if (job->number != answer->number)
+            continue;
+        fetch->asked_count--;
+        fetch->pause_ns = PAUSE_MIN_NS;
+        finish(fetch, job, answer->result, answer->text);
+        return true;
+    }
+    return false;
+}
+
+static size_t on_data(struct io_recv *recv, const uint8_t *data, size_t len)
+{
+    struct sts_fetch *fetch = container_of(recv, struct sts_fetch, recv);
+    struct slice rest = slice_of(data, len);
+    int result = 1;
+
+    if (fetch->state != HELPER_RUNNING)
+        return len;
+    while (result > 0) {
+        result = sts_wire_read(&fetch->reader, &rest);
+        if (result < 0 || (result > 0 && !take_answer(fetch))) {
+            lose_helper(fetch, "says what is no answer");
+            return len;
+        }
+    }
+    pump(fetch);
+    return len;
+}
+
+static void on_end(struct io_recv *recv, int32_t reason)
+{
+    struct sts_fetch *fetch = container_of(recv, struct sts_fetch, recv);
+
+    if (reason != -ECANCELED && fetch->state == HELPER_RUNNING)
+        lose_helper(fetch, "has ended");
+}
+
+/* ---- What it is asked ------------------------------------------------------------------------ */
+
+static void on_sent(struct io_op *op, int32_t result)
+{
+    struct sts_fetch *fetch = container_of(op, struct sts_fetch, send);
+
+    /* That it has gone is told by the end of what it says. */
+    if (result >= 0)
+        pump(fetch);
+}
+
+static void ask(struct sts_fetch *fetch)
+{
+    size_t len = 0;
+
+    if (io_op_in_flight(&fetch->send))
+        return;
+    while (fetch->asked_count < STS_WIRE_FETCHES_MAX && !list_empty(&fetch->waiting)) {
+        struct sts_job *job = container_of(list_pop_front(&fetch->waiting), struct sts_job, link);
+
+        job->number = ++fetch->last_number;
+        job->tries++;
+        job->asked_ns = io_now_ns(fetch->io);
+        list_push_back(&fetch->asked, &job->link);
+        fetch->asked_count++;
+        len += sts_wire_print_request(job->number, slice_of(job->domain, job->domain_len),
+                                      fetch->requests + len);
+    }
+    if (len == 0)
+        return;
+    fetch->iov = (struct iovec){fetch->requests, len};
+    io_send(fetch->io, &fetch->send, fetch->fd, &fetch->iov, 1);
+}
+
+/* ---- The start of a helper ------------------------------------------------------------------- */
+
+static const char *ca_file_of(const struct sts_fetch *fetch)
+{
+    const struct conf_authorities *authorities = conf_global(*fetch->conf)->mta_sts_authorities;
+
+    return authorities ? authorities->path : NULL;
+}
+
+static int spawn(struct sts_fetch *fetch)
+{
+    const struct conf_global *global = conf_global(*fetch->conf);
+    static char ca_file[] = "--ca-file", name_server[] = "--name-server";
+    char *arguments[ARGUMENTS_MAX + 1];
+    uint32_t count = 0;
+
+    if (!fetch->program)
+        return -ENOENT;
+    mem_free(fetch->ca_file);
+    fetch->ca_file = ca_file_of(fetch) ? mem_strdup(ca_file_of(fetch)) : NULL;
+    arguments[count++] = fetch->program;
+    if (fetch->ca_file) {
+        arguments[count++] = ca_file;
+        arguments[count++] = fetch->ca_file;
+    }
+    for (uint32_t i = 0; i < global->name_server_count && count + 2 <= ARGUMENTS_MAX; i++) {
+        arguments[count++] = name_server;
+        arguments[count++] = (char *)(uintptr_t)global->name_servers[i];
+    }
+    arguments[count] = NULL;
+    return io_program_start(fetch->io, arguments, &fetch->fd, &fetch->process);
+}
+
+/* Whether a reload has named other authorities than those of the helper that runs. */
+static bool is_outdated(const struct sts_fetch *fetch)
+{
+    const char *now = ca_file_of(fetch);
+
+    return now && (!fetch->ca_file || strcmp(now, fetch->ca_file) != 0);
+}
+
+static void start(struct sts_fetch *fetch)
+{
+    int result = spawn(fetch);
+
+    if (result < 0) {
+        if (!fetch->is_missing)
+            log_error("no policies of MTA-STS: %s: %s",
+                      fetch->program ? fetch->program : "ringpost-sts", err_text(result));
+        fetch->is_missing = true;
+        fail_all(fetch, &fetch->waiting, 0, "the helper program cannot be started");
+        return;
+    }
+    fetch->is_missing = false;
+    fetch->state = HELPER_RUNNING;
+    fetch->reader.has_head = false;
+    fetch->reader.line_len = 0;
+    fetch->recv = (struct io_recv){.on_data = on_data, .on_end = on_end};
+    io_recv_start(fetch->io, &fetch->recv, fetch->fd);
+}
+
+/* Whatever can go on does, and the timer knows when the rest can. */
+static void pump(struct sts_fetch *fetch)
+{
+    uint64_t now_ns = io_now_ns(fetch->io);
+
+    if (fetch->is_stopping)
+        return;
+    if (fetch->state == HELPER_NONE && !list_empty(&fetch->waiting) && now_ns >= fetch->start_ns)
+        start(fetch);
+    if (fetch->state == HELPER_RUNNING && fetch->asked_count == 0 && is_outdated(fetch))
+        end_helper(fetch);
+    if (fetch->state == HELPER_RUNNING)
+        ask(fetch);
+    if (fetch->state == HELPER_NONE && !list_empty(&fetch->waiting))
+        io_timer_arm(fetch->io, &fetch->timer, fetch->start_ns);
+    if (fetch->state == HELPER_RUNNING && !list_empty(&fetch->asked))
+        io_timer_arm(fetch->io, &fetch->timer,
+                     container_of(fetch->asked.next, struct sts_job, link)->asked_ns + HUNG_NS);
+}
+
+static void on_timer(struct io_timer *timer)
+{
+    struct sts_fetch *fetch = container_of(timer, struct sts_fetch, timer);
+    uint64_t now_ns = io_now_ns(fetch->io);
+
+    if (fetch->state == HELPER_ENDING)
+        end_when_over(fetch);
+    else if (fetch->state == HELPER_RUNNING && !list_empty(&fetch->asked) &&
+             container_of(fetch->asked.next, struct sts_job, link)->asked_ns + HUNG_NS <= now_ns)
+        lose_helper(fetch, "does not answer");
+    else
+        pump(fetch);
+}
+
+/* ---- Life ------------------------------------------------------------------------------------ */
+
+struct sts_fetch *sts_fetch_create(struct io *io, const char *program, struct conf *const *conf,
+                                   sts_fetch_done_fn *on_done, void *context)
+{
+    struct sts_fetch *fetch = mem_alloc(sizeof(*fetch));
+
+    fetch->io = io;
+    fetch->program = program ? mem_strdup(program) : NULL;
+    fetch->conf = conf;
+    fetch->on_done = on_done;
+    fetch->context = context;
+    fetch->pause_ns = PAUSE_MIN_NS;
+    list_init(&fetch->waiting);
+    list_init(&fetch->asked);
+    io_timer_init(&fetch->timer, on_timer);
+    io_op_init(&fetch->send, on_sent);
+    io_op_init(&fetch->close, on_closed);
+    return fetch;
+}
+
+static void free_jobs(struct list *jobs)
+{
+    struct list *link;
+
+    while ((link = list_pop_front(jobs)))
+        mem_free(container_of(link, struct sts_job, link));
+}
+
+void sts_fetch_destroy(struct sts_fetch *fetch)
+{
+    if (!fetch)
+        return;
+    free_jobs(&fetch->waiting);
+    free_jobs(&fetch->asked);
+    mem_free(fetch->ca_file);
+    mem_free(fetch->program);
+    mem_free(fetch);
+}
+
+void sts_fetch_begin(struct sts_fetch *fetch, struct slice domain)
+{
+    struct sts_job *job = mem_alloc(sizeof(*job));
+
+    must(domain.len <= sizeof(job->domain));
+    job->domain_len = (uint32_t)domain.len;
+    memcpy(job->domain, domain.data, domain.len);
+    list_push_back(&fetch->waiting, &job->link);
+    /* on_done must not come from inside. */
+    if (!io_timer_is_armed(&fetch->timer) || fetch->state == HELPER_RUNNING)
+        io_timer_arm(fetch->io, &fetch->timer, io_now_ns(fetch->io));
+}
+
+bool sts_fetch_stop(struct sts_fetch *fetch)
+{
+    fetch->is_stopping = true;
+    if (fetch->state == HELPER_RUNNING)
+        end_helper(fetch);
+    if (fetch->state == HELPER_NONE)
+        io_timer_stop(fetch->io, &fetch->timer);
+    return fetch->state == HELPER_NONE;
+}
+
+uint32_t sts_fetch_restarts(const struct sts_fetch *fetch)
+{
+    return fetch->restarts;
+}

@@ -1,0 +1,34 @@
+/*
+ * sts_fetch: keeps the helper program ringpost-sts running, and has it fetch policies of MTA-STS.
+ *
+ * It is started when the first policy is wanted. One that ends, hangs or talks nonsense is ended;
+ * what it was asked for is asked once more of the next one, which is started a second later, and
+ * later still when that fails too. So it costs time and nothing else. Domains that find
+ * STS_WIRE_FETCHES_MAX of them under way wait in line.
+ *
+ * Belongs to control and its loop.
+ */
+#pragma once
+
+#include "net/sts_wire.h"
+
+struct conf;
+struct io;
+struct sts_fetch;
+
+/* What became of the domain of a sts_fetch_begin; never from inside of it. */
+typedef void sts_fetch_done_fn(void *context, struct slice domain, enum sts_wire_result result,
+                               struct slice text);
+
+/* program: its path, copied; NULL = there is none, and every fetch fails. conf: where the snapshot
+ * is found whose name servers and authorities count for the next helper. */
+struct sts_fetch *sts_fetch_create(struct io *io, const char *program, struct conf *const *conf,
+                                   sts_fetch_done_fn *on_done, void *context);
+/* After the loop has ended. NULL is fine. */
+void sts_fetch_destroy(struct sts_fetch *fetch);
+/* At most one of a domain at a time, whose name is at most STS_WIRE_DOMAIN_MAX long. */
+void sts_fetch_begin(struct sts_fetch *fetch, struct slice domain);
+/* Nothing is fetched any more. True when no helper is left; called until then. */
+bool sts_fetch_stop(struct sts_fetch *fetch);
+/* Helpers that ended without being told to. */
+uint32_t sts_fetch_restarts(const struct sts_fetch *fetch);
