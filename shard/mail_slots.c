@@ -168,7 +168,7 @@ static void claim_free(struct mail_claim *mail)
 static void hold(struct mail_claim *mail)
 {
     list_remove(&mail->granted_link);
-    mail->granted_ns = io_now_ns(mail->shard->io);
+    mail->granted_ns = mail->held_ns = io_now_ns(mail->shard->io);
     mail->begun_ns = 0;
     enter(mail, MAIL_HELD, MAIL_SLOTS_HOLD_MS);
 }
@@ -294,6 +294,8 @@ static void on_granted(struct shard *shard, struct mail_claim *mail)
     open_flow(queue, mail->flow);
     if (!ready_has_flow(queue, mail->flow) || !queues_can_send(shard, queue))
         claim_free(mail);
+    if (!list_empty(&queue->lane_link))
+        lane_serve_later(queue->lane);
     queues_reconsider(shard, queue);
 }
 
@@ -313,13 +315,19 @@ bool mail_slots_is_busy(const struct shard *shard)
     return !list_empty(&shard->mail_slots.granted);
 }
 
-/* A connection for the queue comes up. */
-static bool is_opening(const struct mail_claim *mail, const struct queue *queue)
+/* The queue's next message of the flow is on its way to a connection. Where that is for others to
+ * make free, they have turns; where it is being opened, it may never come. */
+static bool is_coming(const struct mail_claim *mail, const struct queue *queue)
 {
-    uint64_t now_ns = io_now_ns(mail->shard->io);
+    const struct lane *lane = list_empty(&queue->lane_link) ? NULL : queue->lane;
+    uint64_t wait_ms = MAIL_SLOTS_HOLD_MS;
 
-    return mail->begun_ns == 0 && now_ns < mail->granted_ns + MAIL_SLOTS_OPEN_MS * 1000000ull &&
-           queue->lane && queue->connection_count > 0 && queue->lane->connecting_count > 0;
+    if (lane && (queue->reason == WAIT_CONNECTION || queue->reason == WAIT_LIMIT) &&
+        (lane->open_count == 0 || lane->open_count > lane->connecting_count))
+        return true;
+    if (queue->connection_count > 0 || (lane && lane->open_count > 0))
+        wait_ms = MAIL_SLOTS_OPEN_MS;
+    return io_now_ns(mail->shard->io) < mail->held_ns + (wait_ms << mail->asides) * 1000000;
 }
 
 /* Nothing came for the slots that are held: others have them first. */
@@ -353,7 +361,7 @@ static void on_timer(struct io_timer *timer)
         claim_free(mail);
         return;
     }
-    if (!lease_claim_is_wanted(&mail->claim) || is_opening(mail, queue))
+    if (!lease_claim_is_wanted(&mail->claim) || is_coming(mail, queue))
         io_timer_arm(shard->io, timer, io_now_ns(shard->io) + MAIL_SLOTS_HOLD_MS * 1000000ull);
     else
         step_aside(mail, queue);
@@ -472,6 +480,7 @@ void mail_slots_end(struct shard *shard, struct delivery *delivery)
         return;
     }
     list_push_front(&queue->mail_claims, &mail->link);
+    mail->held_ns = io_now_ns(shard->io);
     enter(mail, MAIL_HELD, MAIL_SLOTS_HOLD_MS);
 }
 

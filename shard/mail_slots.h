@@ -17,9 +17,10 @@
  *       └──── ASIDE ◄────────┘
  *      for a while  others wait, and no connection comes for it
  *
- * Slots are held for MAIL_SLOTS_HOLD_MS while others wait for them, longer while the queue's lane
- * opens a connection. A turn is MAIL_SLOTS_TURN_MS, or longer in proportion to what it took to
- * begin, so that what is lost between turns is little.
+ * Slots are held while the queue stands in line for a connection; while others wait for them too,
+ * for MAIL_SLOTS_OPEN_MS at most while one is being opened, and else for MAIL_SLOTS_HOLD_MS. Who
+ * had to step aside has twice as long the next time. A turn is MAIL_SLOTS_TURN_MS, or longer in
+ * proportion to what it took to begin, so that what is lost between turns is little.
  *
  * Owner: the shard; its thread. One claim for each flow of each queue that waits, and one for each
  * message under way; all of bounded slabs. Without such limits it costs a comparison.
@@ -63,7 +64,8 @@ struct mail_claim {
     struct io_timer timer;    /* HELD, ASIDE */
     struct shard *shard;
     uint64_t meters_hash; /* scope_list_hash of what it draws on */
-    uint64_t granted_ns;  /* HELD for the first time */
+    uint64_t held_ns;     /* HELD since then */
+    uint64_t granted_ns;  /* HELD for the first time of this turn */
     uint64_t begun_ns;    /* USED for the first time since then; 0 = not yet */
     struct ipaddr source; /* where it counts by that; else family IPADDR_NONE */
     uint32_t index;

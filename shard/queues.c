@@ -611,10 +611,12 @@ void queues_reconsider(struct shard *shard, struct queue *queue)
          * could not be recorded and would be delivered again. */
         if (shard_holds_deliveries(shard))
             queues_wait(shard, queue, LOG_WAIT_MS, WAIT_DISK);
-        else if (!list_empty(&queue->lane_link))
-            lane_note_ready(queue);
-        else if (rates_admit(shard, queue) && mail_slots_admit(shard, queue, NULL))
+        else if (!list_empty(&queue->lane_link)) {
+            if (mail_slots_admit(shard, queue, NULL))
+                lane_note_ready(queue);
+        } else if (rates_admit(shard, queue) && mail_slots_admit(shard, queue, NULL)) {
             lane_enqueue(shard, queue);
+        }
         return;
     }
     /* While it looks up its destination it keeps its places. */
