@@ -475,6 +475,7 @@ static bool start(struct daemon *daemon, pthread_t *ret_resolver, pthread_t *ret
         control_start_accounting(daemon->control) < 0 || start_resolver(daemon, ret_resolver) < 0)
         fail(daemon);
     control_start_history(daemon->control, daemon->config_files);
+    control_start_tls_reports(daemon->control);
     pthread_create(ret_signals, NULL, signal_main, daemon);
     return step(daemon) && step(daemon);
 }

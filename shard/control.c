@@ -11,7 +11,6 @@
 #include "core/base/mem.h"
 #include "core/base/must.h"
 #include "shard/control_int.h"
-#include "shard/tls_report.h"
 
 #include <errno.h>
 
@@ -335,6 +334,7 @@ static void on_shards_stopped(struct gather *gather)
     if (gather->timed_out)
         log_error("control: %u shards did not stop in time", gather->waiting);
     gather_leave(gather);
+    control_tls_report_stop(control);
     control->phase = CONTROL_ENDING;
     control->end_at_ns = io_now_ns(control->io) + END_GRACE_NS;
     stop_listening(control);
@@ -387,6 +387,7 @@ static void on_sample_timer(struct io_timer *timer)
     control_overrides_tick(control);
     control_keys_tick(control);
     control_sts_tick(control);
+    control_tls_report_tick(control);
     if (control->is_sampling)
         return;
     control->is_sampling = true;
@@ -435,9 +436,7 @@ static void on_shard_parcel(void *context, struct parcel *parcel)
         reload_on_parcel(&control->reload.reload, parcel);
     else if (parcel->kind == STS_ASK)
         control_sts_take(control, parcel);
-    else if (parcel->kind == TLS_REPORT_COUNTS)
-        mailbox_post(control->wiring.to_shards[parcel->from], parcel);
-    else if (!carrier_take(control->carrier, parcel))
+    else if (!control_tls_report_take(control, parcel) && !carrier_take(control->carrier, parcel))
         gather_on_report(control, container_of(parcel, struct report, parcel));
 }
 
@@ -464,6 +463,7 @@ struct control *control_create(struct io *io, const struct control_options *opti
     control_ips_init(control, options->ip_source);
     control_sts_init(control, options->sts_program);
     control_reload_init(control, options->config_path);
+    control_tls_report_init(control);
     for (int i = 0; i < CONTROL_CLIENTS_MAX; i++)
         client_init(control, &control->clients[i]);
     io_op_init(&control->listen_close, on_listen_closed);
@@ -512,6 +512,7 @@ void control_destroy(struct control *control)
     carrier_destroy(control->carrier);
     control_keys_fini(control);
     control_reload_fini(control);
+    control_tls_report_fini(control);
     control_ips_fini(control);
     control_sts_fini(control);
     spool_reader_destroy(control->reader);

@@ -66,6 +66,8 @@ int control_start_accounting(struct control *control);
  * was read from, which control takes over. What fails is logged and ends nothing.
  */
 void control_start_history(struct control *control, struct conf_files *files);
+/* Takes up what was counted for reports about TLS before the daemon ended. Likewise. */
+void control_start_tls_reports(struct control *control);
 /*
  * Called on the loop once every shard has stopped by the shutdown verb or control_shutdown, what
  * was durable is in the accounting files and no connection is open any more.

@@ -17,6 +17,7 @@
  *   control_keys.c      DKIM keys and their records in the DNS
  *   control_domain.c    what receivers see of mail from a domain
  *   control_settings.c  what holds for a queue, and by which line
+ *   control_tls_report.c  reports about TLS
  *   verbs.c             command lines
  */
 #pragma once
@@ -33,6 +34,9 @@
 #include "shard/sts_ask.h"
 #include "shard/sts_book.h"
 #include "shard/sts_fetch.h"
+#include "shard/tls_books.h"
+#include "shard/tls_report.h"
+#include "shard/tls_report_mail.h"
 #include "shard/verbs.h"
 
 #include <jansson.h>
@@ -356,6 +360,38 @@ json_t *control_reload_tree(const struct control *control);
 /* control_history.c: config history, diff and show; answer or refuse at once. */
 void control_history_verb(struct control *control, struct control_client *client);
 
+/* ---- Reports about TLS ------------------------------------------------------------------------
+ */
+
+#define CONTROL_TLS_ORDERS 8u /* lookups at once */
+
+struct control_tls_order {
+    struct tls_report_order order;
+    bool is_away;
+};
+
+struct control_tls_report {
+    struct tls_books books;
+    struct control_tls_order orders[CONTROL_TLS_ORDERS];
+    uint64_t ask_at_ns;
+    uint64_t store_at_ns;
+    bool is_asking;
+    uint64_t fates[TLS_REPORT_FATE_COUNT];
+};
+
+void control_tls_report_init(struct control *control);
+void control_tls_report_fini(struct control *control);
+/* Counts, or an order that comes home; false when the parcel is neither. */
+bool control_tls_report_take(struct control *control, struct parcel *parcel);
+/* Each second. */
+void control_tls_report_tick(struct control *control);
+/* All shards have stopped: what was counted is kept. */
+void control_tls_report_stop(struct control *control);
+void control_answer_tls_report(struct control *control, const struct verb_request *request,
+                               const struct gather *gather, struct control_answer *answer);
+void control_answer_tls_report_send(struct control *control, const struct verb_request *request,
+                                    const struct gather *gather, struct control_answer *answer);
+
 /* ---- Control -------------------------------------------------------------------------------- */
 
 enum client_state {
@@ -419,6 +455,7 @@ struct control {
     bool is_sampling;
     struct control_reload reload;
     struct control_keys keys;
+    struct control_tls_report tls_report;
     uint32_t gather_count;       /* not yet freed */
     struct spool_reader *reader; /* for lookups */
     uint32_t lookup_reads;       /* in flight */

@@ -185,6 +185,8 @@ static const struct verb_handler handlers[VERB_COUNT] = {
     [VERB_SHOW_IPS] = {REPORT_IPS, QUESTION_TIMEOUT_MS, answer_ips},
     [VERB_SHOW_ORDERS] = {REPORT_ORDERS, QUESTION_TIMEOUT_MS, answer_orders},
     [VERB_SHOW_WARM_UP] = {REPORT_WARMUP, QUESTION_TIMEOUT_MS, answer_warmup},
+    [VERB_SHOW_TLS_REPORT] = {REPORT_TLS, QUESTION_TIMEOUT_MS, control_answer_tls_report},
+    [VERB_TLS_REPORT_SEND] = {REPORT_TLS, ORDER_TIMEOUT_MS, control_answer_tls_report_send},
     [VERB_DISABLE_SOURCE] = {REPORT_DISABLE, ORDER_TIMEOUT_MS, answer_order},
     [VERB_ENABLE_SOURCE] = {REPORT_ENABLE, ORDER_TIMEOUT_MS, answer_order},
     [VERB_ENABLE_SENDER] = {REPORT_ENABLE, ORDER_TIMEOUT_MS, answer_order},
@@ -303,7 +305,8 @@ static verb_run_fn *const runners[VERB_COUNT] = {
 static bool is_order(enum verb verb)
 {
     return handlers[verb].answer == answer_order || handlers[verb].answer == answer_shutdown ||
-           verb == VERB_RELOAD || verb == VERB_CONFIG_ROLLBACK || verb == VERB_OVERRIDE;
+           verb == VERB_TLS_REPORT_SEND || verb == VERB_RELOAD || verb == VERB_CONFIG_ROLLBACK ||
+           verb == VERB_OVERRIDE;
 }
 
 void control_verb_run(struct control *control, struct control_client *client, struct slice line)

@@ -264,6 +264,11 @@ bool notice_send(struct shard *shard, const struct notice_mail *mail,
     notice->message = message;
     notice->index = index;
     take_content(shard, notice, text_slice(&text), &facts);
+    if (mail->must_be_signed && !notice->signing) {
+        slab_free(&shard->notices.slab, index);
+        message_free(message);
+        return false;
+    }
     list_init(&notice->link);
     list_init(&notice->held);
     while (held && !list_empty(held))

@@ -97,6 +97,7 @@ struct notice_mail {
     struct slice vmta;
     size_t content_bytes_max;
     bool is_signed; /* as other mail to these recipients; not for a copy, which is signed already */
+    bool must_be_signed; /* else nothing is sent, and the answer is false */
 };
 bool notice_send(struct shard *shard, const struct notice_mail *mail,
                  void (*write)(void *context, struct slice id, struct text *text,

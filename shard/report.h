@@ -32,6 +32,7 @@ enum report_kind {
     REPORT_MODE_BACKOFF,
     REPORT_ORDERS,  /* an order_row per standing order */
     REPORT_WARMUP,  /* a warm_row per book of a warm-up */
+    REPORT_TLS,     /* what was counted of TLS has been handed over (tls_report.h) */
     REPORT_DISABLE, /* of a source address for a queue */
     REPORT_ENABLE,
     /* A standing hold of refusals: key as vmta_pattern/domain_pattern; `affected` counts holds. */

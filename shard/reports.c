@@ -250,6 +250,7 @@ void reports_on_persisted(struct shard *shard, struct report *report)
 
 void reports_on_stopped(struct shard *shard)
 {
+    tls_report_hand_over(shard, true);
     if (shard->stop_report)
         answer(shard, shard->stop_report);
     shard->stop_report = NULL;
@@ -316,6 +317,11 @@ void reports_on_request(struct shard *shard, struct report *report)
     }
     if (report->parcel.kind == REPORT_STATUS) {
         add_status(shard, report);
+        answer(shard, report);
+        return;
+    }
+    if (report->parcel.kind == REPORT_TLS) {
+        tls_report_hand_over(shard, false);
         answer(shard, report);
         return;
     }

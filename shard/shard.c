@@ -6,6 +6,7 @@
 #include "shard/place.h"
 #include "shard/shard_int.h"
 #include "shard/sts_ask.h"
+#include "shard/tls_report_mail.h"
 
 static const struct shard_limits limits_default = {
     .message_count_max = 10u << 20,
@@ -344,6 +345,8 @@ static void on_control_parcel(void *context, struct parcel *parcel)
         tls_report_on_home(shard, parcel);
     else if (parcel->kind == STS_ASK)
         resolve_on_policy(shard, parcel);
+    else if (parcel->kind == TLS_REPORT_ORDER)
+        tls_report_mail_on_order(shard, parcel);
     else
         reports_on_request(shard, container_of(parcel, struct report, parcel));
 }
@@ -454,6 +457,7 @@ void shard_stop(struct shard *shard, uint32_t grace_ms, void (*done)(void *conte
     smtpd_stop(shard->smtpd, on_smtpd_stopped, shard);
     inject_check_stop(shard);
     spf_out_stop(shard);
+    tls_report_mail_stop(shard);
     pickup_stop(shard->pickup);
     site_stop(shard);
     io_timer_arm(shard->io, &shard->stop_timer,

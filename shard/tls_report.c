@@ -4,12 +4,14 @@
 #include "net/dane.h"
 #include "net/tls.h"
 #include "shard/shard_int.h"
+#include "shard/tls_report_mail.h"
 
 #define DAY_US 86400000000ull
 
 void tls_report_init(struct shard *shard)
 {
     shard->tls_report.batches = mem_alloc(2 * sizeof(struct tls_report_batch));
+    tls_report_mail_init(shard);
 }
 
 void tls_report_fini(struct shard *shard)
@@ -24,7 +26,7 @@ static int32_t today(const struct shard *shard)
     return (int32_t)(io_wall_us(shard->io) / DAY_US);
 }
 
-void tls_report_hand_over(struct shard *shard)
+void tls_report_hand_over(struct shard *shard, bool is_last)
 {
     struct tls_report *report = &shard->tls_report;
     struct tls_report_batch *batch = &report->batches[report->filling];
@@ -33,6 +35,7 @@ void tls_report_hand_over(struct shard *shard)
         !shard->wiring.to_control)
         return;
     batch->is_away = true;
+    batch->is_last = is_last;
     batch->lost = report->lost;
     batch->parcel = (struct parcel){.kind = TLS_REPORT_COUNTS, .from = shard->number};
     report->lost = 0;
@@ -64,7 +67,7 @@ static void put(struct shard *shard, const struct tlsrpt_count *count)
 {
     if (add(shard, count))
         return;
-    tls_report_hand_over(shard);
+    tls_report_hand_over(shard, false);
     if (!add(shard, count))
         shard->tls_report.lost++;
 }

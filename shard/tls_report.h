@@ -15,6 +15,7 @@
  */
 #pragma once
 
+#include "core/base/list.h"
 #include "core/io/mailbox.h"
 #include "shard/policy/tlsrpt.h"
 
@@ -28,6 +29,7 @@ struct verdict;
 struct tls_report_batch {
     struct parcel parcel;
     bool is_away;
+    bool is_last;  /* the shard stops: it does not come home */
     uint64_t lost; /* counts for which there was no room, since the batch before */
     struct tlsrpt_batch counts;
 };
@@ -36,6 +38,7 @@ struct tls_report {
     struct tls_report_batch *batches; /* [2] */
     uint32_t filling;
     uint64_t lost;
+    struct list orders; /* that wait for the DNS, see tls_report_mail.h */
 };
 
 void tls_report_init(struct shard *shard);
@@ -56,5 +59,5 @@ void tls_report_trouble(struct shard *shard, struct slice domain, enum tlsrpt_ty
                         struct slice policy, enum tlsrpt_result result, struct slice host,
                         const char *reason);
 /* What is counted goes to control now: before the answer to a question of control's. */
-void tls_report_hand_over(struct shard *shard);
+void tls_report_hand_over(struct shard *shard, bool is_last);
 void tls_report_on_home(struct shard *shard, struct parcel *parcel);

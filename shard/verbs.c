@@ -10,6 +10,7 @@
 enum verb_argument {
     ARGUMENT_NONE,
     ARGUMENT_SOME_QUEUES, /* may be missing; a domain alone stands for all its queues */
+    ARGUMENT_DOMAIN,      /* may be missing; * for all */
     ARGUMENT_QUEUE,
     ARGUMENT_ONE_QUEUE, /* no patterns; a domain alone stands for its queue without a VMTA */
     ARGUMENT_SOURCE,    /* an address, and ARGUMENT_QUEUE */
@@ -602,6 +603,10 @@ static int take_argument(struct parse *parse, uint32_t used)
         if (left == 0 || parse_queue(request, text, true) == 0)
             return 0;
         return refuse(parse->error, "%s wants DOMAIN or DOMAIN/VMTA, * for all", row->words);
+    case ARGUMENT_DOMAIN:
+        if (left == 0 || (strchr(text, '/') == NULL && parse_queue(request, text, true) == 0))
+            return 0;
+        return refuse(parse->error, "%s wants a domain, * for all", row->words);
     case ARGUMENT_QUEUE:
         if (left == 1 && parse_queue(request, text, false) == 0)
             return 0;
@@ -757,6 +762,7 @@ static void help_verb(struct help *help, const struct verb_row *row)
     static const char *const arguments[] = {
         [ARGUMENT_NONE] = "",
         [ARGUMENT_SOME_QUEUES] = " [DOMAIN[/VMTA]]",
+        [ARGUMENT_DOMAIN] = " [DOMAIN]",
         [ARGUMENT_QUEUE] = " DOMAIN/VMTA",
         [ARGUMENT_ONE_QUEUE] = " DOMAIN[/VMTA]",
         [ARGUMENT_SOURCE] = " IP DOMAIN/VMTA",

@@ -77,6 +77,8 @@ enum verb_option {
       "when")                                                                                      \
     X(VERB_SHOW_WARM_UP, "show warm-up", ARGUMENT_NONE, VERB_BIT(OPTION_MAXITEMS), 0,              \
       "what is let out today of each warm-up, and what comes tomorrow")                            \
+    X(VERB_SHOW_TLS_REPORT, "show tls-report", ARGUMENT_DOMAIN, VERB_BIT(OPTION_MAXITEMS), 0,      \
+      "how TLS went with receivers today, as it will be reported to them")                         \
     X(VERB_SHOW_SETTINGS, "show settings", ARGUMENT_ONE_QUEUE, 0, 0,                               \
       "every effective value of a queue and the line of the configuration that sets it")           \
     X(VERB_SHOW_OVERRIDES, "show overrides", ARGUMENT_NONE, 0, 0,                                  \
@@ -127,6 +129,8 @@ enum verb_option {
       "would change")                                                                              \
     X(VERB_CONFIG_ROLLBACK, "config rollback", ARGUMENT_ONE_NUMBER, 0, 0,                          \
       "put one of them in force again, with the checks of a reload")                               \
+    X(VERB_TLS_REPORT_SEND, "tls-report send", ARGUMENT_NONE, 0, 0,                                \
+      "send the reports about TLS now, today's so far among them; counting begins anew")           \
     X(VERB_SHUTDOWN, "shutdown", ARGUMENT_NONE, VERB_BIT(OPTION_GRACE), 0,                         \
       "stop the daemon; what is queued stays")                                                     \
     X(VERB_VERSION, "version", ARGUMENT_NONE, 0, 0, "the daemon's version")                        \

@@ -681,8 +681,8 @@ static void an_unknown_verb_asks_nobody(void **state)
     assert_string_equal(
         ask(&f, "destroy everything"),
         "error unknown: \"destroy\"; one of: show, explain, check, pause, resume, set, disable, "
-        "enable, breaker, override, schedule, list, delete, reload, config, shutdown, version, "
-        "help, test\n");
+        "enable, breaker, override, schedule, list, delete, reload, config, tls-report, shutdown, "
+        "version, help, test\n");
     assert_memory_equal(ask(&f, "test config x"), "error ", 6);
     for (int i = 0; i < FAKE_SHARDS; i++)
         assert_int_equal(f.shards[i].asked, 0);

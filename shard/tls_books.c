@@ -1,0 +1,366 @@
+/*
+ * The file: "ringpost tls-report 1 CRC" and LF (of all that follows), then the books, each with its
+ * day, begin, end and number of records, and a record for each count: its number, and as
+ * tlsrpt_encode has it.
+ */
+#include "shard/tls_books.h"
+
+#include "core/base/crc32c.h"
+#include "core/base/err.h"
+#include "core/base/log.h"
+#include "core/base/mem.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#define FILE_NAME  "tls-report"
+#define HEAD_MAX   64
+#define BOOK_BYTES 24u
+#define FILE_MAX   (1ull << 30)
+#define DAY_S      86400
+#define DELAY_S    300 /* what shards have still to hand over is there by then */
+#define SPREAD_S   14400
+#define KEPT_S     DAY_S /* RFC 8460 5.5: so long another attempt is made */
+#define LOOKS_MAX  4096u
+
+static int64_t now_s(const struct tls_books *books)
+{
+    return (int64_t)(io_wall_us(books->io) / 1000000);
+}
+
+void tls_books_init(struct tls_books *books, struct io *io, uint64_t seed)
+{
+    int64_t second = (int64_t)(io_wall_us(io) / 1000000);
+
+    *books = (struct tls_books){.io = io, .seed = seed};
+    tlsrpt_book_init(&books->open, (int32_t)(second / DAY_S), second);
+}
+
+void tls_books_fini(struct tls_books *books)
+{
+    tlsrpt_book_fini(&books->open);
+    for (uint32_t i = 0; i < books->ended_count; i++)
+        tlsrpt_book_fini(&books->ended[i]);
+    mem_free(books->path);
+    *books = (struct tls_books){0};
+}
+
+/* ---- Ends ------------------------------------------------------------------------------------ */
+
+static void drop_ended(struct tls_books *books, uint32_t which)
+{
+    struct tlsrpt_book *book = &books->ended[which];
+
+    if (book->domains.count_used > 0)
+        log_warn("TLS reports of %u domains were not sent in time and are dropped",
+                 book->domains.count_used);
+    tlsrpt_book_fini(book);
+    books->ended_count--;
+    memmove(book, book + 1, (books->ended_count - which) * sizeof(*book));
+    books->is_changed = true;
+}
+
+/* Members of a slab may move with their book: nothing points into it but through the array. */
+static struct tlsrpt_book *end_book(struct tls_books *books, int64_t until_s)
+{
+    struct tlsrpt_book *book;
+
+    if (books->ended_count == TLS_BOOKS_ENDED_MAX)
+        drop_ended(books, 0);
+    book = &books->ended[books->ended_count++];
+    *book = books->open;
+    book->until_s = until_s;
+    books->is_changed = true;
+    if (book->left_out > 0)
+        log_warn("%llu connections are in no TLS report: there was no room for their domains",
+                 (unsigned long long)book->left_out);
+    return book;
+}
+
+static void spread(const struct tls_books *books, struct tlsrpt_book *book)
+{
+    for (uint32_t i = 0; i < tlsrpt_book_places(book); i++) {
+        struct tlsrpt_domain *domain = tlsrpt_book_at(book, i);
+        uint64_t hash = domain ? hash_bytes(domain->name, domain->name_bytes) : 0;
+
+        if (domain)
+            domain->due_s =
+                book->until_s + DELAY_S + (int64_t)(hash_combine(books->seed, hash) % SPREAD_S);
+    }
+}
+
+void tls_books_turn(struct tls_books *books)
+{
+    int64_t second = now_s(books);
+    int32_t day = (int32_t)(second / DAY_S);
+
+    if (day > books->open.day) {
+        spread(books, end_book(books, ((int64_t)books->open.day + 1) * DAY_S));
+        tlsrpt_book_init(&books->open, day, (int64_t)day * DAY_S);
+    }
+    for (uint32_t i = books->ended_count; i > 0; i--) {
+        const struct tlsrpt_book *book = &books->ended[i - 1];
+        bool is_done = book->domains.count_used == 0 && second > book->until_s + DELAY_S;
+
+        if (is_done || second > book->until_s + KEPT_S)
+            drop_ended(books, i - 1);
+    }
+}
+
+uint32_t tls_books_end(struct tls_books *books)
+{
+    int64_t second = now_s(books);
+    uint32_t waiting = 0;
+
+    tls_books_turn(books);
+    if (books->open.domains.count_used > 0) {
+        end_book(books, second);
+        tlsrpt_book_init(&books->open, (int32_t)(second / DAY_S), second);
+    }
+    for (uint32_t i = 0; i < books->ended_count; i++) {
+        struct tlsrpt_book *book = &books->ended[i];
+
+        for (uint32_t k = 0; k < tlsrpt_book_places(book); k++)
+            if (tlsrpt_book_at(book, k))
+                tlsrpt_book_at(book, k)->due_s = second;
+        waiting += book->domains.count_used;
+    }
+    return waiting;
+}
+
+struct tlsrpt_domain *tls_books_due(struct tls_books *books, struct tlsrpt_book **ret_book)
+{
+    int64_t second = now_s(books);
+    uint32_t places = 0;
+
+    for (uint32_t i = 0; i < books->ended_count; i++)
+        places += tlsrpt_book_places(&books->ended[i]);
+    for (uint32_t looks = 0; looks < places && looks < LOOKS_MAX; looks++) {
+        uint32_t place = books->look++ % places, which = 0;
+        struct tlsrpt_domain *domain;
+
+        for (; place >= tlsrpt_book_places(&books->ended[which]); which++)
+            place -= tlsrpt_book_places(&books->ended[which]);
+        domain = tlsrpt_book_at(&books->ended[which], place);
+        if (!domain || domain->is_taken || domain->due_s > second)
+            continue;
+        *ret_book = &books->ended[which];
+        return domain;
+    }
+    return NULL;
+}
+
+/* ---- Counts ---------------------------------------------------------------------------------- */
+
+/* A book that ended with its day takes what was counted before that. */
+static struct tlsrpt_book *book_of(struct tls_books *books, int32_t day)
+{
+    if (day == books->open.day)
+        return &books->open;
+    for (uint32_t i = 0; i < books->ended_count; i++)
+        if (books->ended[i].day == day && books->ended[i].until_s == ((int64_t)day + 1) * DAY_S)
+            return &books->ended[i];
+    return NULL;
+}
+
+void tls_books_add(struct tls_books *books, const struct tlsrpt_batch *batch)
+{
+    struct tlsrpt_book *book;
+    struct tlsrpt_count count;
+    uint32_t place = 0;
+
+    tls_books_turn(books);
+    book = book_of(books, batch->day);
+    while (tlsrpt_batch_next(batch, &place, &count)) {
+        if (book)
+            tlsrpt_book_add(book, &count);
+        else
+            books->lost += count.count;
+        books->is_changed = true;
+    }
+}
+
+/* ---- The file -------------------------------------------------------------------------------- */
+
+struct output {
+    uint8_t *data;
+    size_t used;
+    size_t capacity;
+    uint32_t count;
+};
+
+static uint8_t *grow(struct output *out, size_t bytes)
+{
+    if (out->capacity - out->used < bytes) {
+        size_t capacity = 2 * out->capacity + bytes + 65536;
+
+        out->data = mem_alloc_larger(out->data, out->used, capacity);
+        out->capacity = capacity;
+    }
+    return out->data + out->used;
+}
+
+static void put_count(void *context, const struct tlsrpt_count *count)
+{
+    struct output *out = context;
+    uint8_t record[TLSRPT_RECORD_MAX];
+    size_t len = tlsrpt_encode(count, record);
+    struct wire_writer w;
+
+    wire_writer_init(&w, grow(out, len + 10), len + 10);
+    wire_put_u64(&w, count->count);
+    wire_put_str16(&w, slice_of(record, len));
+    out->used += wire_written(&w);
+    out->count++;
+}
+
+static void put_book(struct output *out, const struct tlsrpt_book *book)
+{
+    size_t head = out->used;
+    struct wire_writer w;
+
+    grow(out, BOOK_BYTES);
+    out->used += BOOK_BYTES;
+    out->count = 0;
+    for (uint32_t i = 0; i < tlsrpt_book_places(book); i++)
+        if (tlsrpt_book_at(book, i))
+            tlsrpt_domain_walk(tlsrpt_book_at(book, i), put_count, out);
+    wire_writer_init(&w, out->data + head, BOOK_BYTES);
+    wire_put_u32(&w, (uint32_t)book->day);
+    wire_put_u64(&w, (uint64_t)book->from_s);
+    wire_put_u64(&w, (uint64_t)book->until_s);
+    wire_put_u32(&w, out->count);
+}
+
+static int write_file(struct tls_books *books, const char *path, const struct output *out)
+{
+    char head[HEAD_MAX];
+    int len = snprintf(head, sizeof(head), "ringpost tls-report 1 %08x\n",
+                       crc32c(0, out->data, out->used));
+    int64_t result;
+    int fd;
+
+    result = io_file_open(books->io, path, IO_FILE_WRITE | IO_FILE_CREATE, &fd);
+    if (result < 0)
+        return (int)result;
+    result = io_file_truncate(books->io, fd, 0);
+    if (result >= 0)
+        result = io_file_write_now(books->io, fd, head, (size_t)len, 0);
+    if (result >= 0)
+        result = io_file_write_now(books->io, fd, out->data, out->used, (uint64_t)len);
+    if (result >= 0)
+        result = io_file_sync_now(books->io, fd);
+    io_close_now(books->io, fd);
+    return result < 0 ? (int)result : 0;
+}
+
+int tls_books_store(struct tls_books *books)
+{
+    struct output out = {0};
+    char draft[4400];
+    int result;
+
+    if (!books->path || !books->is_changed)
+        return 0;
+    for (uint32_t i = 0; i < books->ended_count; i++)
+        put_book(&out, &books->ended[i]);
+    put_book(&out, &books->open);
+    snprintf(draft, sizeof(draft), "%s.new", books->path);
+    result = write_file(books, draft, &out);
+    if (result >= 0)
+        result = io_file_rename(books->io, draft, books->path);
+    mem_free(out.data);
+    books->is_changed = result < 0;
+    return result;
+}
+
+static int take_book(struct tls_books *books, struct wire_reader *r)
+{
+    struct tlsrpt_book book;
+    int32_t day = (int32_t)wire_get_u32(r);
+    int64_t from_s = (int64_t)wire_get_u64(r);
+    uint32_t count;
+
+    tlsrpt_book_init(&book, day, from_s);
+    book.until_s = (int64_t)wire_get_u64(r);
+    count = wire_get_u32(r);
+    for (uint32_t i = 0; i < count && !r->failed; i++) {
+        uint64_t number = wire_get_u64(r);
+        struct slice record = wire_get_str16(r);
+        struct tlsrpt_count read;
+        struct wire_reader body;
+
+        wire_reader_init(&body, record.data, record.len);
+        tlsrpt_decode(&body, &read);
+        r->failed |= body.failed;
+        read.count = number;
+        if (!r->failed)
+            tlsrpt_book_add(&book, &read);
+    }
+    if (r->failed || book.until_s < 0 || books->ended_count == TLS_BOOKS_ENDED_MAX) {
+        tlsrpt_book_fini(&book);
+        return E_DAMAGED;
+    }
+    if (book.until_s == 0) {
+        tlsrpt_book_fini(&books->open);
+        books->open = book;
+    } else {
+        books->ended[books->ended_count++] = book;
+        spread(books, &books->ended[books->ended_count - 1]);
+    }
+    return 0;
+}
+
+static int parse(struct tls_books *books, const char *text, size_t len)
+{
+    unsigned crc;
+    struct wire_reader r;
+    int used = 0, result = 0;
+
+    if (sscanf(text, "ringpost tls-report 1 %8x%n", &crc, &used) != 1 || text[used] != '\n')
+        return E_DAMAGED;
+    wire_reader_init(&r, text + used + 1, len - (size_t)used - 1);
+    if (crc32c(0, r.at, wire_left(&r)) != crc)
+        return E_DAMAGED;
+    while (wire_left(&r) > 0 && result == 0)
+        result = take_book(books, &r);
+    return result;
+}
+
+static int64_t read_file(struct tls_books *books)
+{
+    uint64_t bytes = 0;
+    char *text = NULL;
+    int64_t result;
+    int fd;
+
+    result = io_file_open(books->io, books->path, IO_FILE_READ, &fd);
+    if (result < 0)
+        return result == -ENOENT ? 0 : result;
+    result = io_file_size(books->io, fd, &bytes);
+    if (result >= 0 && bytes > FILE_MAX)
+        result = E_DAMAGED;
+    if (result >= 0) {
+        text = mem_alloc(bytes + 1);
+        result = io_file_read_now(books->io, fd, text, bytes, 0);
+    }
+    io_close_now(books->io, fd);
+    if (result >= 0)
+        result = parse(books, text, (size_t)result);
+    mem_free(text);
+    return result;
+}
+
+void tls_books_load(struct tls_books *books, const char *directory)
+{
+    size_t bytes = strlen(directory) + sizeof("/" FILE_NAME);
+    int64_t result;
+
+    books->path = mem_alloc(bytes);
+    snprintf(books->path, bytes, "%s/" FILE_NAME, directory);
+    result = read_file(books);
+    if (result < 0)
+        log_error("%s: %s; what was counted of TLS before is not reported", books->path,
+                  err_text((int)result));
+    tls_books_turn(books);
+}
