@@ -6,12 +6,13 @@
 /*
  * Encoding: for each thing that is said one octet that names it and its value. Expiry: u64.
  * Windows: u8 count, then u64 from and u64 until of each. Waits: u8 count, then u32 seconds of
- * each.
+ * each. TLS: u8.
  */
 enum terms_tag {
     TERMS_EXPIRES = 1,
     TERMS_WINDOWS = 2,
     TERMS_RETRIES = 3,
+    TERMS_TLS = 4,
 };
 
 uint64_t terms_next_us(const struct terms *terms, uint64_t now_us)
@@ -49,6 +50,10 @@ void terms_encode(const struct terms *terms, struct wire_writer *w)
     }
     for (uint32_t i = 0; i < terms->retry_count; i++)
         wire_put_u32(w, terms->retry_s[i]);
+    if (terms->tls != TERMS_TLS_ANY) {
+        wire_put_u8(w, TERMS_TLS);
+        wire_put_u8(w, (uint8_t)terms->tls);
+    }
 }
 
 static bool get_windows(struct wire_reader *r, struct terms *terms)
@@ -75,6 +80,14 @@ static bool get_retries(struct wire_reader *r, struct terms *terms)
     return true;
 }
 
+static bool get_tls(struct wire_reader *r, struct terms *terms)
+{
+    uint8_t tls = wire_get_u8(r);
+
+    terms->tls = (enum terms_tls)tls;
+    return tls == TERMS_TLS_REQUIRED || tls == TERMS_TLS_VERIFIED;
+}
+
 int terms_decode(struct slice data, struct terms *ret_terms)
 {
     struct terms terms = {0};
@@ -92,6 +105,9 @@ int terms_decode(struct slice data, struct terms *ret_terms)
             break;
         case TERMS_RETRIES:
             is_right = get_retries(&r, &terms);
+            break;
+        case TERMS_TLS:
+            is_right = get_tls(&r, &terms);
             break;
         default:
             is_right = false;

@@ -13,11 +13,19 @@
 #define TERMS_RETRIES_MAX 16u
 
 /* An upper bound of what terms_encode writes. */
-#define TERMS_BYTES_MAX (1 + 8 + 1 + 1 + 16 * TERMS_WINDOWS_MAX + 1 + 1 + 4 * TERMS_RETRIES_MAX)
+#define TERMS_BYTES_MAX                                                                            \
+    (1 + 8 + 1 + 1 + 16 * TERMS_WINDOWS_MAX + 1 + 1 + 4 * TERMS_RETRIES_MAX + 1 + 1)
 
 struct terms_window {
     uint64_t from_us;
     uint64_t until_us; /* > from_us; not within it any more */
+};
+
+/* What connections a message goes by, besides what its queue asks of them. */
+enum terms_tls {
+    TERMS_TLS_ANY,
+    TERMS_TLS_REQUIRED,
+    TERMS_TLS_VERIFIED, /* the receiver has shown a certificate that holds, too */
 };
 
 struct terms {
@@ -26,6 +34,7 @@ struct terms {
     uint32_t window_count;                          /* 0 = at any time */
     uint32_t retry_s[TERMS_RETRIES_MAX];            /* the last one repeats */
     uint32_t retry_count;                           /* 0 = the queue's settings say it */
+    enum terms_tls tls;
 };
 
 #define TERMS_NEVER UINT64_MAX

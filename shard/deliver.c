@@ -404,6 +404,20 @@ static bool hold_back(struct shard *shard, struct delivery *delivery, uint32_t l
     return false;
 }
 
+/* It is over for all of it, without any receiver being asked. */
+static void settle_unsent(struct shard *shard, struct delivery *delivery,
+                          const struct verdict *verdict)
+{
+    struct connection *connection = delivery->connection;
+
+    if (verdict->class == VERDICT_TRANSIENT)
+        queues_note_error(shard, delivery_queue(delivery), verdict);
+    deliver_find_addresses(shard, delivery);
+    connection->delivery = NULL;
+    deliver_settle(shard, delivery, verdict, 0);
+    site_connection_lost(shard, connection);
+}
+
 /* False when the SPF record of its sender is against it, or not known yet: it has been seen to. */
 static bool is_sent_rightly(struct shard *shard, struct delivery *delivery)
 {
@@ -418,17 +432,23 @@ static bool is_sent_rightly(struct shard *shard, struct delivery *delivery)
         return true;
     if (answer == SPF_OUT_WAITS)
         return hold_back(shard, delivery, 0, due_us, false);
-    if (verdict.class == VERDICT_TRANSIENT)
-        queues_note_error(shard, queue, &verdict);
-    deliver_find_addresses(shard, delivery);
-    connection->delivery = NULL;
-    deliver_settle(shard, delivery, &verdict, 0);
-    site_connection_lost(shard, connection);
+    settle_unsent(shard, delivery, &verdict);
     return false;
 }
 
-/* False when standing orders, SPF or the sender's warm-up keep all of it. Nobody of a message in
- * memory goes alone: a claim that ends may be the last one on it. */
+/* False when it wants TLS, and the connection is not secured as it wants it. */
+static bool is_secured_enough(struct shard *shard, struct delivery *delivery)
+{
+    struct verdict verdict;
+
+    if (tls_out_carries(delivery->connection, delivery->message, &verdict))
+        return true;
+    settle_unsent(shard, delivery, &verdict);
+    return false;
+}
+
+/* False when standing orders, TLS, SPF or the sender's warm-up keep all of it. Nobody of a message
+ * in memory goes alone: a claim that ends may be the last one on it. */
 static bool is_let_out(struct shard *shard, struct delivery *delivery)
 {
     const struct connection *connection = delivery->connection;
@@ -442,6 +462,8 @@ static bool is_let_out(struct shard *shard, struct delivery *delivery)
     due_us = orders_mail_put_off(shard, connection->lane->site, delivery->message);
     if (due_us > 0)
         return hold_back(shard, delivery, 0, due_us, false);
+    if (delivery->message->envelope.terms.len > 0 && !is_secured_enough(shard, delivery))
+        return false;
     if (queue->settings.check_spf_outbound && !is_sent_rightly(shard, delivery))
         return false;
     left = warm_sender_allowed(shard, connection->lane, queue, delivery->message);

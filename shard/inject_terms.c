@@ -157,6 +157,28 @@ static const char *set_way(struct slice value, struct inject_settings *settings)
     return NULL;
 }
 
+/* It asks for more than the queue does, never for less: the first two ask for nothing. */
+static const char *set_tls(struct slice value, struct terms *terms)
+{
+    static const struct {
+        const char *name;
+        enum terms_tls tls;
+    } levels[] = {
+        {"none", TERMS_TLS_ANY},
+        {"opportunistic", TERMS_TLS_ANY},
+        {"required", TERMS_TLS_REQUIRED},
+        {"verified", TERMS_TLS_VERIFIED},
+    };
+
+    for (size_t i = 0; i < sizeof(levels) / sizeof(levels[0]); i++) {
+        if (slice_equal_nocase(value, slice_str(levels[i].name))) {
+            terms->tls = levels[i].tls;
+            return NULL;
+        }
+    }
+    return "x-ringpost-set: tls is none, opportunistic, required or verified";
+}
+
 static const char *set_one(struct slice key, struct slice value, unsigned allowed, uint64_t now_us,
                            struct inject_settings *settings)
 {
@@ -164,12 +186,8 @@ static const char *set_one(struct slice key, struct slice value, unsigned allowe
         const char *name;
         unsigned bits; /* one of them must be allowed; 0 = cannot be had yet */
     } keys[] = {
-        {"expiry", CONF_SET_EXPIRY},
-        {"retry", CONF_SET_RETRY},
-        {"virtual-mta", CONF_SET_WAY},
-        {"source", CONF_SET_WAY},
-        {"tls", 0},
-        {"priority", 0},
+        {"expiry", CONF_SET_EXPIRY}, {"retry", CONF_SET_RETRY}, {"virtual-mta", CONF_SET_WAY},
+        {"source", CONF_SET_WAY},    {"tls", CONF_SET_TLS},     {"priority", 0},
     };
     size_t count = sizeof(keys) / sizeof(keys[0]), at = 0;
 
@@ -178,7 +196,7 @@ static const char *set_one(struct slice key, struct slice value, unsigned allowe
     if (at == count)
         return "x-ringpost-set: there is no such setting";
     if (keys[at].bits == 0)
-        return "x-ringpost-set: a message cannot set tls or priority yet";
+        return "x-ringpost-set: a message cannot set its priority yet";
     if ((allowed & keys[at].bits) == 0)
         return "x-ringpost-set: this source may not set that (allow-message-settings)";
     if (settings->seen & keys[at].bits)
@@ -189,6 +207,8 @@ static const char *set_one(struct slice key, struct slice value, unsigned allowe
         return set_expiry(value, now_us, &settings->terms);
     case CONF_SET_RETRY:
         return set_retry(value, &settings->terms);
+    case CONF_SET_TLS:
+        return set_tls(value, &settings->terms);
     default:
         return set_way(value, settings);
     }

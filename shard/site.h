@@ -148,6 +148,7 @@ struct connection {
     bool was_ahead;     /* something was sent ahead here */
     uint8_t talks;      /* enum talk_about, see talk.c */
     uint8_t tls_level;  /* enum smtpc_tls_level */
+    bool tls_is_judged; /* so is the certificate that it was begun with */
     bool is_leaving;    /* the configuration has no use for it: it ends with its message */
     bool has_delivered; /* a message, as far as the order was told */
     bool goes_on;       /* is not bound by site.closes */

@@ -2,6 +2,7 @@
 
 #include "core/base/err.h"
 #include "net/dane.h"
+#include "queue/terms.h"
 #include "shard/shard_int.h"
 
 #include <errno.h>
@@ -75,6 +76,18 @@ static void heed_tlsa(const struct site *site, uint32_t host, struct tls_out_way
     way->terms.resumes = false;
 }
 
+/* Mail may ask for a certificate that holds (tls_out_carries): whether one does is found out here,
+ * and where TLS is as good without one nothing else follows from it. */
+static void watch(const struct conf_queue *settings, struct tls_out_way *way)
+{
+    if (way->terms.verifies || way->tlsa.len > 0 || way->level == SMTPC_TLS_NEVER ||
+        !settings->tls_authorities)
+        return;
+    way->terms.authorities = settings->tls_authorities;
+    way->terms.verifies = true;
+    way->terms.pardons = true;
+}
+
 void tls_out_way(const struct queue *queue, const struct site *site, uint32_t host,
                  struct tls_out_way *ret_way)
 {
@@ -101,6 +114,7 @@ void tls_out_way(const struct queue *queue, const struct site *site, uint32_t ho
     heed_sts(queue, site, ret_way);
     /* What holds by DANE holds instead (RFC 8461 2). */
     heed_tlsa(site, host, ret_way);
+    watch(settings, ret_way);
 }
 
 static uint64_t hash_text(uint64_t hash, const char *text)
@@ -122,11 +136,12 @@ static uint64_t key_of_settings(const struct queue *queue)
     if (way.level == SMTPC_TLS_NEVER)
         return 1;
     if (way.level == SMTPC_TLS_MAY && !way.terms.certificate && !way.terms.ciphers &&
-        !way.terms.resumes && way.terms.versions == (CONF_TLS_1_2 | CONF_TLS_1_3))
+        !way.terms.resumes && !settings->tls_authorities &&
+        way.terms.versions == (CONF_TLS_1_2 | CONF_TLS_1_3))
         return 0;
     hash = hash_text(hash_u64(hash), way.terms.ciphers);
     hash = hash_text(hash, way.terms.certificate ? way.terms.certificate->path : NULL);
-    hash = hash_text(hash, way.terms.verifies ? settings->tls_authorities->path : NULL);
+    hash = hash_text(hash, settings->tls_authorities ? settings->tls_authorities->path : NULL);
     return hash;
 }
 
@@ -273,6 +288,7 @@ int tls_out_open(struct smtpc *smtpc, void *context, const struct tls_events *ev
      * more. */
     if (way.terms.versions == 0 || (way.terms.verifies && !way.terms.authorities))
         return E_REFUSED;
+    connection->tls_is_judged = way.terms.verifies || way.tlsa.len > 0;
     made = contexts_get(shard, &way.terms);
     if (!made)
         return -ENOMEM;
@@ -281,6 +297,45 @@ int tls_out_open(struct smtpc *smtpc, void *context, const struct tls_events *ev
         tls_set_judge(*ret_tls, judge_by_tlsa, connection);
     return rc;
 }
+
+/* ---- Mail that asks for more than its queue ---------------------------------------------------
+ */
+
+/* RFC 5248 2.4: X.7.10 is "encryption needed"; RFC 3463: X.7.5 is about cryptography. */
+static void refuse(const struct connection *connection, uint8_t detail, const char *why,
+                   struct verdict *ret_verdict)
+{
+    const uint8_t enhanced[3] = {4, 7, detail};
+    char ip[IPADDR_TEXT_MAX];
+
+    ipaddr_format(&connection->target_at.ip, ip);
+    verdict_set_local(ret_verdict, VERDICT_MESSAGE, VERDICT_TRANSIENT, VERDICT_AT_LOCAL, 451,
+                      enhanced, "not sent to %s, since the message asks for TLS: %s", ip, why);
+}
+
+bool tls_out_carries(const struct connection *connection, const struct message *message,
+                     struct verdict *ret_verdict)
+{
+    const struct tls *tls = smtpc_tls(connection->smtpc);
+    struct terms terms;
+    int result = terms_decode(message->envelope.terms, &terms);
+
+    /* The envelope would not have been decoded. */
+    must(result == 0);
+    if (terms.tls == TERMS_TLS_ANY)
+        return true;
+    if (!tls || !tls_is_secured(tls))
+        refuse(connection, 10, "there is none", ret_verdict);
+    else if (terms.tls == TERMS_TLS_VERIFIED && !connection->tls_is_judged)
+        refuse(connection, 5, "nothing says whose certificate would hold", ret_verdict);
+    else if (terms.tls == TERMS_TLS_VERIFIED && tls_is_distrusted(tls))
+        refuse(connection, 5, tls_failure(tls), ret_verdict);
+    else
+        return true;
+    return false;
+}
+
+/* ---- When it fails --------------------------------------------------------------------------- */
 
 void tls_out_on_failed(struct shard *shard, const struct connection *connection,
                        const struct verdict *verdict)

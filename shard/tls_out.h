@@ -18,6 +18,7 @@
 
 struct connection;
 struct lane;
+struct message;
 struct queue;
 struct shard;
 struct site;
@@ -65,6 +66,10 @@ uint32_t tls_out_host(const struct connection *connection);
 /* As smtpc_events.open_tls; context: the connection. */
 int tls_out_open(struct smtpc *smtpc, void *context, const struct tls_events *events,
                  struct tls **ret_tls);
+/* Whether the connection is secured as the message itself asks for (terms.tls), which asks for no
+ * less than the queue does; else a transient verdict about the message. */
+bool tls_out_carries(const struct connection *connection, const struct message *message,
+                     struct verdict *ret_verdict);
 /* The connection ended because TLS could not be begun. */
 void tls_out_on_failed(struct shard *shard, const struct connection *connection,
                        const struct verdict *verdict);

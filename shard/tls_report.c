@@ -178,7 +178,7 @@ void tls_report_ready(struct shard *shard, const struct connection *connection)
     find_way(connection, &way);
     if (!tls || !tls_is_secured(tls))
         count_connection(shard, connection, &way, TLSRPT_NO_STARTTLS, "");
-    else if (tls_fault(tls) != TLS_FAULT_NONE)
+    else if (way.policy == TLSRPT_STS && tls_fault(tls) != TLS_FAULT_NONE)
         count_connection(shard, connection, &way, result_of(tls), tls_failure(tls));
     /* TLS it is, but the records are good for nothing, which their owner cannot know. */
     else if (way.policy == TLSRPT_TLSA && way.tlsa.len == 0)

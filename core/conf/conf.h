@@ -243,6 +243,7 @@ enum conf_message_setting {
     CONF_SET_EXPIRY = 1,
     CONF_SET_RETRY = 2,
     CONF_SET_WAY = 4 | 8, /* the virtual MTA or pool, by either of its names */
+    CONF_SET_TLS = 16,
 };
 
 enum conf_bad_line_ends {

@@ -100,7 +100,7 @@ def test_settings_are_bounded_by_the_source(world):
     assert daemon.wait_for_rows(2)[1]['vmta'] == 'v'
     for header, wanted in [('x-ringpost-set: source=x', '550 5.7.1'),
                            ('x-ringpost-set: source={default}', '550 5.7.1'),
-                           ('x-ringpost-set: tls=require', '554 5.6.0'),
+                           ('x-ringpost-set: tls=required', '554 5.6.0'),
                            ('x-ringpost-set: priority=9', '554 5.6.0'),
                            ('x-ringpost-set: expiry', '554 5.6.0'),
                            ('x-ringpost-set: expiry=soon', '554 5.6.0'),

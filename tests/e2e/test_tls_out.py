@@ -313,6 +313,55 @@ def test_sessions_names_and_certificates_of_ours(world, papers):
     assert 'TLSv1.3 TLS_' in daemon.program.log() and ', resumed' in daemon.program.log()
 
 
+def test_mail_that_asks_for_more_than_its_queue(world, papers):
+    """x-ringpost-set: tls=… of a message counts on connections of queues that ask for less, holds over
+    a restart, and never takes anything back."""
+    good, shady = world.address(), world.address()
+    papers_of = {'good': papers.make('good', good),
+                 'self': papers.make('self', shady, is_self_signed=True)}
+    receivers = {'good': Receiver(world, papers_of['good'], address=good),
+                 'self': Receiver(world, papers_of['self'], address=shady),
+                 'none': Receiver(world, manner='none')}
+    ca = f'    smtp-tls-ca-file {papers.authority}\n'
+    more = '    retry-after 1s\n'
+    daemon = world.daemon(
+        '{base}<source 127.0.0.0/8>\n    allow-message-settings tls\n</source>\n' + blocks({
+            'good.test': (receivers['good'], more + ca), 'self.test': (receivers['self'], more + ca),
+            'blind.test': (receivers['good'], more), 'none.test': (receivers['none'], more),
+            'strict.test': (receivers['none'], more + STRICT)})).start()
+
+    def ask(tls, rcpt):
+        code, text = send_message(daemon.listen, 'a@sender.test', [rcpt],
+                                  f'x-ringpost-set: tls={tls}\r\n'.encode() + TEXT)
+        assert code == 250, text
+
+    for domain in ('good', 'self', 'blind', 'none', 'strict'):
+        for tls in ('none', 'opportunistic', 'required', 'verified'):
+            ask(tls, f'{tls}@{domain}.test')
+        send(daemon, f'plain@{domain}.test')
+    goes = {'good': ['none', 'opportunistic', 'plain', 'required', 'verified'],
+            'self': ['none', 'opportunistic', 'plain', 'required'],
+            'blind': ['none', 'opportunistic', 'plain', 'required'],
+            'none': ['none', 'opportunistic', 'plain'], 'strict': []}
+    wanted = {f'{name}@{domain}.test' for domain, names in goes.items() for name in names}
+
+    def arrived():
+        return {message[0] for receiver in receivers.values() for message in receiver.messages}
+
+    until(lambda: arrived() >= wanted, 20, f'{wanted} at the receivers')
+    last_error(daemon, 'none.test', 'since the message asks for TLS: there is none')
+    last_error(daemon, 'self.test', 'self signed certificate')
+    last_error(daemon, 'blind.test', 'nothing says whose certificate would hold')
+    daemon.kill()
+    daemon.start()
+    # They are tried again, and again in vain.
+    until(lambda: daemon.counters()['deferred'] >= 8, 20, 'further attempts')
+    assert arrived() == wanted
+    assert daemon.counters()['queued_rcpts'] == 25 - len(wanted)
+    assert {message[1] for message in receivers['none'].messages} == {None}
+    assert None not in {message[1] for message in receivers['self'].messages}
+
+
 @pytest.mark.skipif(not postfix.is_installed(), reason='Postfix is not installed, or not root')
 def test_postfix(world, papers):
     """A whole conversation with Postfix's smtpd that takes mail by TLS alone."""
