@@ -181,12 +181,12 @@ void control_sts_take(struct control *control, struct parcel *parcel)
         question->record = STS_RECORD_NONE;
     need = sts_book_ask(&sts->book, domain, question->record, slice_str(question->id),
                         now_s(control), &known);
-    if (need == STS_NEED_NOTHING || control->phase != CONTROL_RUNNING) {
+    if (need == STS_NEED_FETCH && control->phase == CONTROL_RUNNING)
+        begin(control, known);
+    if (need == STS_NEED_NOTHING || !known->is_open || !question->may_wait) {
         answer(control, question, known, STS_WIRE_POLICY);
         return;
     }
-    if (need == STS_NEED_FETCH)
-        begin(control, known);
     question->ends_ns = io_now_ns(control->io) + STS_ASK_WAIT_MS * 1000000ull;
     list_push_back(&sts->questions, &question->link);
     if (!io_timer_is_armed(&sts->timer))

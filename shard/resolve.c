@@ -216,7 +216,12 @@ static bool ask_for_policy(struct resolve_job *job, const struct mx_answer *answ
     if (!job->question)
         job->question = mem_alloc(sizeof(*job->question));
     job->question->owner = job;
-    return sts_ask(shard, job->question, names_text(&shard->names, job->queue->name), answer);
+    /* Hosts of policies that do not answer must not keep all domains from being resolved. */
+    job->question->may_wait = shard->resolve_asks < job_count(shard) / 2;
+    if (!sts_ask(shard, job->question, names_text(&shard->names, job->queue->name), answer))
+        return false;
+    shard->resolve_asks++;
+    return true;
 }
 
 static void on_resolved(void *context, const struct mx_answer *answer)
@@ -231,6 +236,7 @@ void resolve_on_policy(struct shard *shard, struct parcel *parcel)
     struct resolve_job *job = question->owner;
     struct mx_answer *answer = mx_resolution_answer(job->resolution);
 
+    shard->resolve_asks--;
     sts_apply(shard, question, answer);
     finish(job, answer);
 }

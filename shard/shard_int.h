@@ -681,6 +681,7 @@ struct shard {
     struct list resolve_waiting;
     struct resolve_job *resolve_jobs;
     uint32_t resolve_job_free;
+    uint32_t resolve_asks; /* of them, those that wait for word of a policy */
     struct own_addresses *own_addresses;
     struct list lanes_to_serve;
     struct growth growth;

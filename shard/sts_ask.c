@@ -48,11 +48,21 @@ static uint64_t hash_of(const struct sts_policy *policy)
     return hash;
 }
 
+/* Without the last line end, and whole lines only: half of one would be another policy. */
+static struct slice told_text(const struct sts_question *question)
+{
+    size_t len = question->text_len;
+
+    while (len > 0 && (len > MX_STS_BYTES_MAX || question->text[len] != '\n'))
+        len--;
+    return slice_of(question->text, len);
+}
+
 static void tell(struct shard *shard, const struct sts_question *question,
                  enum tlsrpt_result result, const char *host, const char *why)
 {
-    tls_report_trouble(shard, slice_str(question->domain), TLSRPT_STS,
-                       slice_of(question->text, question->text_len), result, slice_str(host), why);
+    tls_report_trouble(shard, slice_str(question->domain), TLSRPT_STS, told_text(question), result,
+                       slice_str(host), why);
 }
 
 /* The hosts that the policy does not name; of one that is only tried out they are told of. */
@@ -110,8 +120,7 @@ void sts_apply(struct shard *shard, const struct sts_question *question, struct 
         return;
     answer->sts = (uint8_t)policy.mode;
     answer->sts_hash = hash_of(&policy);
-    answer->sts_bytes =
-        (uint16_t)(question->text_len < MX_STS_BYTES_MAX ? question->text_len : MX_STS_BYTES_MAX);
+    answer->sts_bytes = (uint16_t)told_text(question).len;
     memcpy(answer->sts_text, question->text, answer->sts_bytes);
     answer->set_hash = hash_combine(answer->set_hash, answer->sts_hash);
     compare_hosts(shard, question, &policy, answer);

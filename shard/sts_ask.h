@@ -28,6 +28,7 @@ struct sts_question {
     enum sts_record record;
     char id[STS_ID_BYTES_MAX + 1];
     char domain[DNS_NAME_MAX + 1];
+    bool may_wait; /* for a fetch */
     /* The answer: */
     bool is_open;                /* a fetch is still under way */
     enum sts_wire_result result; /* of the fetch that was waited for, else STS_WIRE_POLICY */

@@ -150,9 +150,13 @@ void talk_resolved(struct shard *shard, const struct queue *queue, const struct 
     if (!queue->settings.log_resolution)
         return;
     queues_put_name(shard, queue, &name);
-    if (answer->verdict.class == VERDICT_SUCCESS)
+    if (answer->verdict.class == VERDICT_SUCCESS) {
         put_targets(&text, answer);
-    else
+        text_put_str(&text, answer->sts == STS_NONE      ? ""
+                            : answer->sts == STS_ENFORCE ? " (MTA-STS)"
+                                                         : " (MTA-STS on trial)");
+    } else {
         text_put(&text, verdict_text(&answer->verdict));
+    }
     log_info("resolution %.*s: %.*s", (int)name.len, name.data, (int)text.len, text.data);
 }

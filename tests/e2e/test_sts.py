@@ -9,9 +9,10 @@ import threading
 import pytest
 
 import dns_servers
-from dns_servers import Resolver
+from dns_servers import Authority, Resolver
 from harness import until
 from sts_hosts import PATH, PolicyHost, policy
+from test_dane import names_it
 from test_tls_out import Papers, Receiver, last_error, send
 
 
@@ -274,3 +275,48 @@ def test_a_helper_that_dies_or_hangs_costs_time(world, papers):
     assert show(daemon)[0]['third.test']['mode'] == ''
     assert daemon.shutdown() == 0
     until(lambda: not os.path.exists(f'/proc/{helper}'), 10, 'the helper to end with the daemon')
+
+
+def test_tlsa_records_go_before_a_policy(world, papers):
+    """A host with TLSA records is judged by these, whatever the policy says of it (RFC 8461 2)."""
+    missing = dns_servers.missing('knotd', 'keymgr')
+    if missing:
+        pytest.skip(f'not installed: {missing}')
+    own = papers.make('own', '127.9.9.9', is_self_signed=True, host='elsewhere.test')
+    good = papers.make('good', '127.9.9.9', host='other.test')
+    plain, named = Receiver(world, own), Receiver(world, good)
+    host = PolicyHost(world, papers, {'match.test': policy('enforce', 'nobody.test'),
+                                      'mismatch.test': policy('enforce', 'other.test')})
+    zone = Authority(world, 'test', [
+        f'ee A {plain.address}', f'other A {named.address}', 'match MX 10 ee', 'mismatch MX 10 other',
+        *(f'mta-sts.{domain} A {host.address}' for domain in ('match', 'mismatch')),
+        *(f'_mta-sts.{domain} TXT "v=STSv1; id=1;"' for domain in ('match', 'mismatch')),
+        names_it('ee', 3, own), names_it('other', 3, own)], is_signed=True)
+    server = Resolver(world, stubs={'test': zone.at})
+    daemon = world.daemon(
+        f'{{base}}name-server {server.address}:5353\nallow-loopback-destinations yes\n'
+        f'mta-sts-ca-file {papers.authority}\ndnssec-trust-anchor {zone.anchor()}\n'
+        '<domain *>\n    default-smtp-port 2525\n    retry-after 1h\n    use-mta-sts yes\n'
+        '</domain>\n').start()
+    send(daemon, 'x@match.test')
+    send(daemon, 'x@mismatch.test')
+    assert plain.wait('x@match.test')[0][1]
+    last_error(daemon, 'mismatch.test', 'no certificate is the one that TLSA records name')
+    assert len(host.asked) == 2 and not named.messages
+
+
+def test_domains_with_a_policy_are_not_rolled_up(world, papers):
+    """The queue that others of the MX host go to knows nothing of a policy."""
+    wrong = Receiver(world, papers.make('wrong', '127.9.9.9', host='elsewhere.test'))
+    scene = Scene(world, papers, {'wrong': wrong}, {
+        'strict': (['wrong'], policy('enforce', 'wrong.test')), 'free': (['wrong'], None)})
+    daemon = world.daemon(scene.config() + '<mx-rollup-list>\n    mx wrong.test all.rollup\n'
+                          '</mx-rollup-list>\n<domain all.rollup>\n'
+                          f'    smtp-hosts [{wrong.address}]:2525\n</domain>\n').start()
+    send(daemon, 'x@strict.test')
+    send(daemon, 'x@free.test')
+    wrong.wait('x@free.test')
+    last_error(daemon, 'strict.test', 'Hostname mismatch')
+    assert len(wrong.messages) == 1
+    row, = [row for row in daemon.wait_for_rows(1) if row['rcpt'] == 'x@free.test']
+    assert row['queue'] == 'all.rollup/v', row

@@ -332,6 +332,8 @@ static const struct row rows[] = {
 
 /* ---- One resolution ------------------------------------------------------------------------ */
 
+#define STS "_mta-sts.d.example"
+
 struct scene_mx {
     struct sim_world *world;
     struct sim_process *process;
@@ -661,6 +663,46 @@ static void families_make_sites_of_their_own(void **state)
     }
 }
 
+/* ---- The record of MTA-STS ------------------------------------------------------------------- */
+
+static void the_record_of_a_policy_comes_along(void **state)
+{
+    static const struct {
+        struct fake_record record;
+        bool is_asked;
+        enum sts_record wanted;
+        const char *id;
+        unsigned valid_s;
+    } cases[] = {
+        {{STS, DNS_TXT, "v=STSv1; id=a1;", 0, 120}, true, STS_RECORD_FOUND, "a1", 120},
+        {{STS, DNS_TXT, "v=STSv1; id=a1;", 0, 1}, true, STS_RECORD_FOUND, "a1", 60},
+        {{STS, DNS_TXT, "v=spf1 -all", 0, 0}, true, STS_RECORD_NONE, "", 300},
+        {{STS, DNS_TXT, NULL, DNS_FAILURE, 0}, true, STS_RECORD_UNKNOWN, "", 60},
+        {{"other.example", DNS_TXT, "v=STSv1; id=a1;", 0, 0}, true, STS_RECORD_NONE, "", 300},
+        {{STS, DNS_TXT, "v=STSv1; id=a1;", 0, 120}, false, STS_RECORD_NONE, "", 300},
+    };
+
+    for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct fake_record zone[] = {{"d.example", DNS_MX, "10 mx.example", 0, 0},
+                                     A("mx.example", "192.0.2.1"),
+                                     cases[i].record,
+                                     {NULL, 0, NULL, 0, 0}};
+        static struct scene_mx scene;
+        uint64_t valid_ns;
+
+        start(&scene, zone, 1);
+        scene.rules.want_sts = cases[i].is_asked;
+        resolve(&scene, "D.example", NULL, 0);
+        assert_int_equal(scene.answer.verdict.class, VERDICT_SUCCESS);
+        assert_int_equal(scene.answer.sts_record, cases[i].wanted);
+        if (cases[i].wanted == STS_RECORD_FOUND)
+            assert_string_equal(scene.answer.sts_id, cases[i].id);
+        valid_ns = scene.answer.valid_until_ns - scene.done_ns;
+        assert_in_range(valid_ns / 1000000000, cases[i].valid_s - 1, cases[i].valid_s);
+        stop(&scene);
+    }
+}
+
 /* ---- Again and again ----------------------------------------------------------------------- */
 
 struct chain {
@@ -725,6 +767,7 @@ int main(void)
         cmocka_unit_test(a28_one_host_many_times),
         cmocka_unit_test(domains_with_the_same_hosts_are_one_site),
         cmocka_unit_test(families_make_sites_of_their_own),
+        cmocka_unit_test(the_record_of_a_policy_comes_along),
         cmocka_unit_test(a_resolution_starts_again_from_inside),
         cmocka_unit_test(destroyed_while_it_waits),
     };
