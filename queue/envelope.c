@@ -3,6 +3,7 @@
 #include "core/base/err.h"
 #include "core/base/hash.h"
 #include "core/base/must.h"
+#include "queue/signatures.h"
 #include "queue/terms.h"
 
 /*
@@ -15,15 +16,17 @@
  * version 3, of messages with terms, has str16 headers and str16 terms. Version 4, where NOTIFY or
  * RET was said, is like 3, and terms may be empty; the upper four bits of the length of an orcpt
  * are that recipient's NOTIFY. Version 5, of messages of users
- * who logged in, is like 4, with str16 user behind that.
+ * who logged in, is like 4, with str16 user behind that. Version 6, of messages that say how they
+ * were signed, is like 5, where the user may be empty, with str16 signatures behind that.
  */
 #define ENVELOPE_VERSION         1
 #define ENVELOPE_VERSION_HEADERS 2
 #define ENVELOPE_VERSION_TERMS   3
 #define ENVELOPE_VERSION_NOTIFY  4
 #define ENVELOPE_VERSION_USER    5
+#define ENVELOPE_VERSION_SIGNED  6
 #define NOTIFY_SHIFT             12
-#define ENVELOPE_FIXED_BYTES     (4 + 1 + 8 + 8 + 5 * 4 + 2 * 17 + 7 * 2 + 4 + 2 + 2 + 2)
+#define ENVELOPE_FIXED_BYTES     (4 + 1 + 8 + 8 + 5 * 4 + 2 * 17 + 7 * 2 + 4 + 2 + 2 + 2 + 2)
 
 void envelope_put_rcpt(struct wire_writer *w, const struct envelope_rcpt *rcpt)
 {
@@ -85,11 +88,13 @@ size_t envelope_bytes_max(const struct envelope *envelope)
     return ENVELOPE_FIXED_BYTES + envelope->sender.len + envelope->vmta.len + envelope->pool.len +
            envelope->job_id.len + envelope->envelope_id.len + envelope->source_type.len +
            envelope->client_helo.len + envelope->rcpts.len + envelope->headers.len +
-           envelope->terms.len + envelope->user.len;
+           envelope->terms.len + envelope->user.len + envelope->signatures.len;
 }
 
 static uint8_t version_of(const struct envelope *envelope)
 {
+    if (envelope->signatures.len > 0)
+        return ENVELOPE_VERSION_SIGNED;
     if (envelope->user.len > 0)
         return ENVELOPE_VERSION_USER;
     if (envelope->flags & (ENVELOPE_NOTIFY | ENVELOPE_RETURN_SAID))
@@ -132,8 +137,10 @@ void envelope_encode(const struct envelope *envelope, struct wire_writer *w)
         wire_put_str16(w, envelope->headers);
     if (version_of(envelope) >= ENVELOPE_VERSION_TERMS)
         wire_put_str16(w, envelope->terms);
-    if (envelope->user.len > 0)
+    if (version_of(envelope) >= ENVELOPE_VERSION_USER)
         wire_put_str16(w, envelope->user);
+    if (version_of(envelope) >= ENVELOPE_VERSION_SIGNED)
+        wire_put_str16(w, envelope->signatures);
     if (w->failed)
         return;
     bytes = (size_t)(w->at - start);
@@ -174,6 +181,7 @@ int envelope_decode(struct slice data, struct envelope *ret_envelope)
 {
     struct envelope e = {0};
     struct wire_reader r;
+    struct signatures signatures;
     struct terms terms;
     uint8_t version;
 
@@ -183,7 +191,7 @@ int envelope_decode(struct slice data, struct envelope *ret_envelope)
         return E_DAMAGED;
     wire_reader_init(&r, data.data + 4, e.encoded_bytes - 4);
     version = wire_get_u8(&r);
-    if (version < ENVELOPE_VERSION || version > ENVELOPE_VERSION_USER)
+    if (version < ENVELOPE_VERSION || version > ENVELOPE_VERSION_SIGNED)
         return E_DAMAGED;
     e.message_id = wire_get_u64(&r);
     e.accepted_us = wire_get_u64(&r);
@@ -206,13 +214,17 @@ int envelope_decode(struct slice data, struct envelope *ret_envelope)
         e.headers = wire_get_str16(&r);
     if (version >= ENVELOPE_VERSION_TERMS)
         e.terms = wire_get_str16(&r);
-    if (version == ENVELOPE_VERSION_USER)
+    if (version >= ENVELOPE_VERSION_USER)
         e.user = wire_get_str16(&r);
+    if (version >= ENVELOPE_VERSION_SIGNED)
+        e.signatures = wire_get_str16(&r);
     if (r.failed || wire_left(&r) != 0)
         return E_DAMAGED;
     if (e.rcpt_count > ENVELOPE_RCPT_COUNT_MAX || !rcpts_fit(&e))
         return E_DAMAGED;
     if (e.terms.len > 0 && terms_decode(e.terms, &terms) < 0)
+        return E_DAMAGED;
+    if (e.signatures.len > 0 && signatures_decode(e.signatures, &signatures) < 0)
         return E_DAMAGED;
     if (e.stuffed_dots > (uint64_t)e.prefix_bytes + e.body_bytes)
         return E_DAMAGED;

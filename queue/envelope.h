@@ -44,10 +44,12 @@ struct envelope {
     struct slice envelope_id;
     struct slice source_type;
     struct slice client_helo;
-    struct slice rcpts;     /* encoded recipients; walk with envelope_rcpt_next */
-    struct slice headers;   /* that accounting files quote, see core/obs/noted_header.h */
-    struct slice terms;     /* encoded, see terms.h; empty = the settings of its queues hold */
-    struct slice user;      /* who logged in to hand it over, or empty */
+    struct slice rcpts;   /* encoded recipients; walk with envelope_rcpt_next */
+    struct slice headers; /* that accounting files quote, see core/obs/noted_header.h */
+    struct slice terms;   /* encoded, see terms.h; empty = the settings of its queues hold */
+    struct slice user;    /* who logged in to hand it over, or empty */
+    /* Encoded, see signatures.h; empty = nothing is known, and it leaves as it is. */
+    struct slice signatures;
     uint32_t encoded_bytes; /* of the whole envelope, set by decode */
 };
 

@@ -15,6 +15,7 @@
 #include "shard/provider.h"
 #include "shard/rollup.h"
 #include "shard/shard_int.h"
+#include "shard/signing.h"
 
 #define QUEUES_PER_TURN 1024
 
@@ -100,6 +101,7 @@ static void derive(struct shard *shard, struct queue *queue)
         provider_set(shard, queue->site);
     conf_queue_at(shard->conf, names_text(&shard->names, queue->name), queue->vmta_id,
                   provider_of_queue(queue), &queue->settings);
+    queue->sign_rules = signing_rules(shard->conf, &queue->settings.signing, queue->vmta_id);
     modes_apply(shard, queue);
 }
 

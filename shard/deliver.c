@@ -113,6 +113,7 @@ void deliver_free(struct shard *shard, struct delivery *delivery)
         slab_free(&shard->wides, delivery->wide_index);
     if (delivery->feed)
         feed_free(shard, delivery->feed);
+    resign_end(delivery);
     heading_free(delivery);
     orders_mail_end(shard, delivery->orders);
     mail_slots_end(shard, delivery);
@@ -207,13 +208,19 @@ static uint32_t fill_content(struct delivery *delivery)
                                           : message_content(delivery->message, delivery->content);
 }
 
+/* Its header is to be edited here, and was not when it was signed. */
+static bool needs_heading(const struct delivery *delivery, const struct queue *queue)
+{
+    return !delivery->feed && !delivery->heading.is_signed && heading_is_edited(queue);
+}
+
 /* 0, or E_FULL when there is no memory for its header. */
 static int fill_transaction(struct shard *shard, struct delivery *delivery)
 {
     const struct envelope *envelope = &delivery->message->envelope;
     struct queue *queue = delivery_queue(delivery);
 
-    if (!delivery->feed && heading_is_edited(queue) && heading_make(queue, delivery) < 0)
+    if (needs_heading(delivery, queue) && heading_make(queue, delivery) < 0)
         return E_FULL;
     deliver_find_addresses(shard, delivery);
     delivery->transaction = (struct smtpc_transaction){
@@ -223,7 +230,7 @@ static int fill_transaction(struct shard *shard, struct delivery *delivery)
         .content = delivery->content,
         .content_count = fill_content(delivery),
         .content_goes_on = delivery->feed != NULL,
-        .content_bytes = envelope_content_bytes(envelope),
+        .content_bytes = envelope_content_bytes(envelope) + heading_growth(delivery),
         .may_chunk = envelope->stuffed_dots == 0 && ahead_may_chunk(delivery->connection, queue),
         .content_is_8bit = (envelope->flags & ENVELOPE_8BIT) != 0,
         /* Asking for it binds only a message that needs it: ASCII alone may go to any receiver.
@@ -285,7 +292,8 @@ static bool park(struct shard *shard, struct delivery *delivery)
     struct rates_way way = way_of(delivery);
     struct queue *queue = delivery_queue(delivery);
 
-    if (!delivery->is_loaded || queue->parked ||
+    /* Nor would a slow signature. */
+    if ((!delivery->is_loaded && delivery->resign.state != RESIGN_DONE) || queue->parked ||
         !rates_may_wait(shard, queue, &way, delivery->count,
                         envelope_content_bytes(&delivery->message->envelope)))
         return false;
@@ -396,11 +404,13 @@ static bool hold_back(struct shard *shard, struct delivery *delivery, uint32_t l
     delivery->open = delivery->count;
     if (delivery->count > 0)
         return true;
-    connection->delivery = NULL;
+    if (connection)
+        connection->delivery = NULL;
     deliver_free(shard, delivery);
     if (!has_room)
         queues_wait(shard, queue, HOLD_BACK_WAIT_MS, WAIT_MEMORY);
-    site_connection_lost(shard, connection);
+    if (connection)
+        site_connection_lost(shard, connection);
     return false;
 }
 
@@ -476,21 +486,54 @@ static bool is_let_out(struct shard *shard, struct delivery *delivery)
     return hold_back(shard, delivery, left, due_us, goes_over);
 }
 
+/* There was no memory for its header. */
+static void wait_for_room(struct shard *shard, struct delivery *delivery)
+{
+    struct queue *queue = delivery_queue(delivery);
+
+    if (delivery->connection) {
+        give_back_for_room(shard, delivery);
+        return;
+    }
+    delivery_cancel(shard, delivery, queue);
+    queues_wait(shard, queue, READ_AGAIN_MS, WAIT_MEMORY);
+}
+
+/* False when it is signed first, or has to wait: it has been seen to. */
+static bool is_signed_rightly(struct shard *shard, struct delivery *delivery)
+{
+    struct queue *queue = delivery_queue(delivery);
+    struct verdict verdict;
+
+    switch (resign_ask(shard, delivery, &verdict)) {
+    case RESIGN_GOES:
+        return true;
+    case RESIGN_WAITS:
+        return false;
+    case RESIGN_STAYS:
+        queues_note_error(shard, queue, &verdict);
+        return hold_back(shard, delivery, 0, io_wall_us(shard->io) + RESIGN_KEY_WAIT_S * 1000000ull,
+                         false);
+    case RESIGN_NO_ROOM:
+        wait_for_room(shard, delivery);
+        return false;
+    }
+    return true;
+}
+
 /* Off to the carrier. */
 static void carry_message(struct shard *shard, struct delivery *delivery)
 {
     struct queue *queue = delivery_queue(delivery);
     int result = 0;
 
-    if (!delivery->feed && heading_is_edited(queue))
+    if (needs_heading(delivery, queue))
         result = heading_make(queue, delivery);
     deliver_find_addresses(shard, delivery);
     if (result == 0)
         result = carry_start(shard, delivery, fill_content(delivery));
-    if (result == 0)
-        return;
-    delivery_cancel(shard, delivery, queue);
-    queues_wait(shard, queue, READ_AGAIN_MS, WAIT_MEMORY);
+    if (result < 0)
+        wait_for_room(shard, delivery);
 }
 
 /* The message is in memory: off it goes. */
@@ -500,6 +543,9 @@ static void send_message(struct shard *shard, struct delivery *delivery)
     enum mail_taken taken;
 
     if (!is_timely(shard, delivery) || !is_let_out(shard, delivery))
+        return;
+    if ((delivery->connection || delivery->local == LOCAL_CARRY) &&
+        !is_signed_rightly(shard, delivery))
         return;
     if (delivery->local == LOCAL_CARRY) {
         carry_message(shard, delivery);
@@ -526,6 +572,14 @@ static void send_message(struct shard *shard, struct delivery *delivery)
                          delivery->orders);
         smtpc_send(delivery->connection->smtpc, &delivery->transaction);
     }
+}
+
+void deliver_on_signed(struct shard *shard, struct delivery *delivery)
+{
+    if (delivery->connection && !site_connection_is_usable(delivery->connection))
+        give_back(shard, delivery);
+    else
+        send_message(shard, delivery);
 }
 
 /* ---- Loading --------------------------------------------------------------------------------- */
@@ -617,7 +671,7 @@ static int check_loaded(struct shard *shard, struct delivery *delivery, int32_t 
  * The message cannot be had. Damage is final and costs this message alone, with a record that says
  * so; a read that failed is tried again later.
  */
-static void on_unreadable(struct shard *shard, struct delivery *delivery, int error)
+void deliver_on_unreadable(struct shard *shard, struct delivery *delivery, int error)
 {
     const uint8_t enhanced[3] = {error == E_DAMAGED ? 5 : 4, 3, 0};
     struct connection *connection = delivery->connection;
@@ -667,11 +721,9 @@ static void on_read(struct io_op *op, int32_t result)
             return;
     }
     if (error < 0)
-        on_unreadable(shard, delivery, error);
-    else if (delivery->connection && !site_connection_is_usable(delivery->connection))
-        give_back(shard, delivery);
+        deliver_on_unreadable(shard, delivery, error);
     else
-        send_message(shard, delivery);
+        deliver_on_signed(shard, delivery);
 }
 
 void deliver_on_located(struct shard *shard, struct locate *locate)
@@ -690,7 +742,7 @@ void deliver_on_located(struct shard *shard, struct locate *locate)
     }
     error = read_at(shard, delivery, &locate->place);
     if (error < 0)
-        on_unreadable(shard, delivery, error);
+        deliver_on_unreadable(shard, delivery, error);
 }
 
 /* Recipients of one transaction, of so many that the queue's rates allow. */
@@ -764,6 +816,7 @@ bool deliver_start_ahead(struct shard *shard, struct connection *connection, str
     /* Reading it back takes longer than the flight can wait. */
     if (!first->is_hot || !orders_mail_is_free(shard, connection->lane->site, first->hot) ||
         !spf_out_goes(shard, connection->lane, queue, first->hot) ||
+        !resign_holds(shard, queue, first->hot) ||
         !mail_slots_goes_ahead(shard, connection, queue, first->hot, &shares_mail))
         return false;
     octets = envelope_content_bytes(&first->hot->envelope);
@@ -861,112 +914,4 @@ bool deliver_local(struct shard *shard, struct queue *queue)
         send_message(shard, delivery);
     }
     return true;
-}
-
-/* ---- Results --------------------------------------------------------------------------------- */
-
-/* A message has gone out once, however many recipients the receiver took it for. */
-static void count_message(struct shard *shard, struct delivery *delivery)
-{
-    if (delivery->is_counted)
-        return;
-    delivery->is_counted = true;
-    shard->totals.delivered_messages++;
-    shard->totals.delivered_bytes += envelope_content_bytes(&delivery->message->envelope);
-}
-
-void deliver_on_rcpt(struct shard *shard, struct delivery *delivery, uint32_t index,
-                     const struct verdict *verdict)
-{
-    struct queue *queue = delivery_queue(delivery);
-    const struct queued *queued = slab_at(&shard->queued, delivery->rcpts[index]);
-    struct settle_facts facts = {
-        .message_id = deliver_message_id(delivery),
-        .message = delivery->message,
-        .connection = delivery->connection,
-        .address = delivery->addresses[index],
-        .orcpt = delivery->orcpts[index],
-        .notify = delivery->notifies[index],
-        .dsn_is_passed_on = delivery->transaction.dsn != NULL,
-    };
-    struct outcome_parcel *parcel;
-    struct verdict unreadable;
-    struct react react;
-    struct fate fate;
-
-    must(delivery->open > 0);
-    delivery->open--;
-    if (delivery->feed)
-        verdict = feed_verdict(delivery, verdict, &unreadable);
-    react = replies_heed(shard, delivery->connection, queue, delivery->message, verdict);
-    warm_note(shard, &delivery->warm, delivery->connection, verdict);
-    fate = timely_fate(shard, delivery->message, &queue->settings, queued, verdict,
-                       settle_age_ms(shard, queued));
-    /* A receiver that took nobody before it called this one too many would be asked for ever. */
-    if (fate.kind == FATE_RETRY_AT_ONCE && (verdict->flags & VERDICT_TOO_MANY_RCPT) != 0 &&
-        (index == 0 || delivery->open == 0)) {
-        fate.kind = FATE_RETRY;
-        fate.delay_ms =
-            fate_retry_delay_ms(&queue->settings, queued_attempts(queued), io_rng(shard->io));
-    }
-    if (fate.kind != FATE_DELIVERED && fate_is_ipv6_refusal(verdict) &&
-        lane_leave_ipv6(shard, delivery->connection, queue)) {
-        queues_note_error(shard, queue, verdict);
-        fate.kind = FATE_RETRY_AT_ONCE;
-    }
-    replies_bend_fate(shard, delivery->connection, queue, &react, verdict, queued_attempts(queued),
-                      settle_age_ms(shard, queued), &fate);
-    hold_judge(shard, delivery, queued, verdict, settle_age_ms(shard, queued), &fate);
-    if (fate.kind == FATE_DELIVERED) {
-        count_message(shard, delivery);
-        modes_on_delivered(shard, queue, delivery->connection->busy_since_ns);
-        orders_on_delivered(shard, delivery->connection);
-        orders_mail_delivered(shard, delivery->orders, delivery->connection->busy_since_ns);
-    }
-    doubt_note(shard, delivery->rcpts[index], delivery->connection, verdict);
-    parcel = settle_rcpt(shard, delivery->rcpts[index], &facts, verdict, &fate);
-    replies_act(shard, queue, &react, verdict);
-    if (!parcel)
-        return;
-    /* The client may still be sending the message's bytes: the last claim is kept until it is done
-     * with them. The others' outcomes go at once: a slow receiver keeps none from the log. */
-    if (delivery->open > 0) {
-        notice_pass(shard, delivery, parcel);
-        return;
-    }
-    delivery->last = parcel;
-}
-
-void deliver_on_done(struct shard *shard, struct delivery *delivery)
-{
-    must(delivery->open == 0);
-    rates_settle(shard, delivery_queue(delivery), &delivery->receipt, delivery->is_counted);
-    if (delivery->last)
-        notice_pass(shard, delivery, delivery->last);
-    delivery->last = NULL;
-    mail_slots_pass_on(shard, delivery->connection);
-    mail_slots_end(shard, delivery);
-    notice_end(shard, delivery);
-    if (!delivery->feed || !feed_must_wait(delivery))
-        deliver_free(shard, delivery);
-}
-
-void deliver_on_carried(struct shard *shard, struct delivery *delivery,
-                        const struct verdict *verdict)
-{
-    struct queue *queue = delivery_queue(delivery);
-    struct verdict unreadable;
-
-    if (delivery->feed)
-        verdict = feed_verdict(delivery, verdict, &unreadable);
-    if (verdict->class == VERDICT_SUCCESS)
-        count_message(shard, delivery);
-    deliver_settle(shard, delivery, verdict, delivery->carry->outcome_flags);
-    queues_reconsider(shard, queue);
-}
-
-void deliver_on_content(struct connection *connection)
-{
-    must(connection->delivery->feed);
-    feed_on_content(connection->shard, connection->delivery);
 }

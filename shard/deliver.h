@@ -36,6 +36,10 @@ void deliver_on_rcpt(struct shard *shard, struct delivery *delivery, uint32_t in
 void deliver_on_done(struct shard *shard, struct delivery *delivery);
 /* The message's home says where it lies. */
 void deliver_on_located(struct shard *shard, struct locate *locate);
+/* What was wrong with its signatures is seen to, see resign.h: on with it. */
+void deliver_on_signed(struct shard *shard, struct delivery *delivery);
+/* The message cannot be had: the delivery ends. */
+void deliver_on_unreadable(struct shard *shard, struct delivery *delivery, int error);
 /* Hands the queue's next message to the client while the one before ends. False when nothing was
  * started. */
 bool deliver_start_ahead(struct shard *shard, struct connection *connection, struct queue *queue);
@@ -81,7 +85,7 @@ struct feed {
     bool is_rereading;     /* its commit record, from another place */
     bool is_over;          /* the client is done with the message */
     int error;             /* why it was given up; 0 = it was not */
-    struct iovec parts[2];
+    struct iovec parts[3]; /* a header of its own, a chunk, the rest */
 };
 
 /* The commit record is in the message's first buffer. 0, E_DAMAGED, or E_FULL. */
@@ -89,6 +93,9 @@ int feed_create(struct shard *shard, struct delivery *delivery);
 void feed_free(struct shard *shard, struct feed *feed);
 /* Reads the next chunk for the client, or hands it the rest. */
 void feed_on_content(struct shard *shard, struct delivery *delivery);
+/* Reads on for resign_feed, from the start at first; and from the start again, for the client. */
+void feed_scan(struct shard *shard, struct delivery *delivery);
+void feed_rewind(struct delivery *delivery);
 /* The delivery's read is done, its home has answered. True when the delivery was only kept for
  * that: it is to be freed. */
 bool feed_on_read(struct shard *shard, struct delivery *delivery, int32_t result);

@@ -77,6 +77,10 @@ static void give_up(struct delivery *delivery, int error)
 {
     char id[14];
 
+    if (resign_is_reading(delivery)) {
+        deliver_on_unreadable(delivery->shard, delivery, error);
+        return;
+    }
     inject_format_id(delivery->locate.message_id, id);
     log_error("message %s cannot be read to its end (chunk %u): %s", id, delivery->feed->next,
               err_text(error));
@@ -136,6 +140,8 @@ static int put_part(struct delivery *delivery, int count, const uint8_t *data, u
     struct iovec *part = &delivery->feed->parts[count];
     int result;
 
+    if (delivery->heading.is_signed)
+        return count + heading_feed_signed(delivery, (uint8_t *)data, octets, part);
     *part = (struct iovec){(void *)data, octets};
     if (!heading_is_edited(queue))
         return count + (octets > 0);
@@ -173,6 +179,29 @@ static void send_chunk(struct delivery *delivery, uint32_t octets)
         read_chunk(delivery->shard, delivery);
     else
         hand_on(delivery, (uint32_t)count, true);
+}
+
+void feed_rewind(struct delivery *delivery)
+{
+    delivery->feed->next = 0;
+}
+
+void feed_scan(struct shard *shard, struct delivery *delivery)
+{
+    struct feed *feed = delivery->feed;
+
+    if (feed->next < feed->commit.chunk_count)
+        read_chunk(shard, delivery);
+    else
+        resign_feed(delivery, feed->commit.rest.data, (uint32_t)feed->commit.rest.len, true);
+}
+
+static void scan_chunk(struct delivery *delivery, uint32_t octets)
+{
+    delivery->feed->next++;
+    delivery->feed->located_count = 0;
+    if (resign_feed(delivery, delivery->message->buffers[BUFFER_CHUNK].data, octets, false))
+        feed_scan(delivery->shard, delivery);
 }
 
 void feed_on_content(struct shard *shard, struct delivery *delivery)
@@ -284,6 +313,8 @@ bool feed_on_read(struct shard *shard, struct delivery *delivery, int32_t result
         give_up(delivery, error);
     else if (was_record)
         read_chunk(shard, delivery);
+    else if (resign_is_reading(delivery))
+        scan_chunk(delivery, chunk.octets);
     else
         send_chunk(delivery, chunk.octets);
     return false;

@@ -12,9 +12,10 @@ bool heading_is_edited(const struct queue *queue)
     return queue->settings.signing.removed != NULL;
 }
 
-static bool is_removed(const struct queue *queue, struct slice name)
+bool heading_is_removed(const struct queue *queue, struct slice name)
 {
-    struct slice rest = slice_str(queue->settings.signing.removed);
+    struct slice rest =
+        heading_is_edited(queue) ? slice_str(queue->settings.signing.removed) : SLICE_EMPTY;
     struct slice listed;
 
     while (conf_next_name(&rest, &listed)) {
@@ -36,7 +37,7 @@ static uint32_t edit(const struct queue *queue, uint8_t *data, uint32_t octets)
     while (header_walk_next(&walk, &field)) {
         /* Fields follow each other without a gap, and what is moved lies in front of the walk. */
         behind = field.offset + field.octets;
-        if (is_removed(queue, field.name))
+        if (heading_is_removed(queue, field.name))
             continue;
         if (kept < field.offset)
             memmove(data + kept, data + field.offset, field.octets);
@@ -54,8 +55,7 @@ static bool has_whole_header(const uint8_t *data, uint32_t octets)
     return header_edge_find(&edge, slice_of(data, octets));
 }
 
-/* A buffer of at least that size with the octets of the one before. */
-static int grow(struct shard *shard, struct message_buffer *buffer, uint32_t bytes)
+int heading_room(struct shard *shard, struct message_buffer *buffer, uint32_t bytes)
 {
     struct message_buffer larger;
 
@@ -72,7 +72,7 @@ static int grow(struct shard *shard, struct message_buffer *buffer, uint32_t byt
     return 0;
 }
 
-int heading_make(const struct queue *queue, struct delivery *delivery)
+int heading_copy(struct delivery *delivery)
 {
     const struct envelope *envelope = &delivery->message->envelope;
     uint32_t whole = envelope->prefix_bytes + envelope->body_bytes;
@@ -85,7 +85,7 @@ int heading_make(const struct queue *queue, struct delivery *delivery)
     do {
         look = look < whole ? look : whole;
         octets->used = 0;
-        if (grow(delivery->shard, octets, look) < 0)
+        if (heading_room(delivery->shard, octets, look) < 0)
             return E_FULL;
         octets->used = (uint32_t)message_copy(
             delivery->message, delivery->message->payload_offset + envelope->encoded_bytes,
@@ -93,15 +93,48 @@ int heading_make(const struct queue *queue, struct delivery *delivery)
         heading->replaced = octets->used;
         look *= 4;
     } while (heading->replaced < whole && !has_whole_header(octets->data, octets->used));
-    octets->used = edit(queue, octets->data, octets->used);
     return 0;
+}
+
+int heading_make(const struct queue *queue, struct delivery *delivery)
+{
+    struct message_buffer *octets = &delivery->heading.octets;
+
+    if (heading_copy(delivery) < 0)
+        return E_FULL;
+    if (octets->used > 0)
+        octets->used = edit(queue, octets->data, octets->used);
+    return 0;
+}
+
+void heading_replace(struct delivery *delivery, const struct message_buffer *octets,
+                     uint32_t replaced)
+{
+    heading_reset(delivery);
+    delivery->heading.octets = *octets;
+    delivery->heading.replaced = replaced;
+    delivery->heading.is_signed = true;
+}
+
+uint32_t heading_growth(const struct delivery *delivery)
+{
+    const struct heading *heading = &delivery->heading;
+
+    return heading->is_signed && heading->octets.used > heading->replaced
+               ? heading->octets.used - heading->replaced
+               : 0;
 }
 
 void heading_free(struct delivery *delivery)
 {
+    heading_reset(delivery);
+}
+
+void heading_reset(struct delivery *delivery)
+{
     if (delivery->heading.octets.size > 0)
         message_pool_give(&delivery->shard->pool, &delivery->heading.octets);
-    delivery->heading.octets.size = 0;
+    delivery->heading = (struct heading){0};
 }
 
 uint32_t heading_content(const struct delivery *delivery, struct iovec *iov)
@@ -136,7 +169,7 @@ int heading_feed(const struct queue *queue, struct delivery *delivery, uint8_t *
     if (heading->replaced > 0 || (!is_last && !has_whole_header(data, octets))) {
         if (octets > HEADING_BYTES_MAX - gathered->used)
             return E_TOO_LONG;
-        if (grow(delivery->shard, gathered, gathered->used + octets) < 0)
+        if (heading_room(delivery->shard, gathered, gathered->used + octets) < 0)
             return E_FULL;
         memcpy(gathered->data + gathered->used, data, octets);
         gathered->used += octets;
@@ -149,4 +182,21 @@ int heading_feed(const struct queue *queue, struct delivery *delivery, uint8_t *
     heading->is_over = true;
     ret_part->iov_len = edit(queue, ret_part->iov_base, (uint32_t)ret_part->iov_len);
     return 0;
+}
+
+int heading_feed_signed(struct delivery *delivery, uint8_t *data, uint32_t octets,
+                        struct iovec ret_parts[2])
+{
+    struct heading *heading = &delivery->heading;
+    uint32_t left = heading->replaced - heading->skipped;
+    uint32_t skip = octets < left ? octets : left;
+    int count = 0;
+
+    if (!heading->is_over)
+        ret_parts[count++] = (struct iovec){heading->octets.data, heading->octets.used};
+    heading->is_over = true;
+    heading->skipped += skip;
+    if (skip < octets)
+        ret_parts[count++] = (struct iovec){data + skip, octets - skip};
+    return count;
 }

@@ -424,6 +424,7 @@ static void fill_envelope(struct intake_message *intake, struct slice rcpts)
         .rcpts = rcpts,
         .headers = intake->headers,
         .user = intake->user ? slice_str(intake->user) : SLICE_EMPTY,
+        .signatures = intake->signatures,
     };
 }
 

@@ -56,6 +56,7 @@ struct decision {
     uint8_t noted[OUTCOME_HEADERS_MAX];
     struct signing_wish wish;
     char dkim_options[SETTINGS_BYTES_MAX];
+    size_t dkim_options_len;
 };
 
 static int refuse(struct intake_message *intake, uint16_t code, uint8_t subject, uint8_t detail,
@@ -376,6 +377,7 @@ static int take_dkim(struct decision *decision)
         why = len < 0 ? "x-dkim-options is too long or not printable"
                       : signing_wish_parse(slice_of(decision->dkim_options, (size_t)len),
                                            &decision->wish);
+        decision->dkim_options_len = len < 0 ? 0 : (size_t)len;
     }
     if (!why && key && sign_key_parse(key->first.value, &decision->wish.key, reason) < 0)
         why = "x-dkim-key holds no private key that can be used";
@@ -512,6 +514,7 @@ static int take_all(struct decision *decision)
 static int begin_content(struct decision *decision)
 {
     struct intake_message *intake = decision->intake;
+    uint8_t signatures[SIGNATURES_BYTES_MAX + SETTINGS_BYTES_MAX];
     int result;
 
     if (intake->source.dedup_window_ms > 0 && decision->wants[WANT_MESSAGE_ID].count == 1)
@@ -519,6 +522,10 @@ static int begin_content(struct decision *decision)
     choose_additions(decision);
     note_headers(decision);
     result = inject_verify_begin(intake, held_octets(intake), decision->is_whole);
+    if (conf_signs(intake->shard->conf))
+        intake->signatures = signing_reserve(
+            &decision->wish, slice_of(decision->dkim_options, decision->dkim_options_len),
+            intake->rcpt_count + (intake->source.bcc != NULL), signatures, sizeof(signatures));
     if (result >= 0)
         result = inject_begin_content(intake);
     /* They stand in the envelope now, and their texts here end with the call. */
@@ -526,6 +533,7 @@ static int begin_content(struct decision *decision)
     intake->job_id = SLICE_EMPTY;
     intake->envelope_id = SLICE_EMPTY;
     intake->terms = SLICE_EMPTY;
+    intake->signatures = SLICE_EMPTY;
     if (result >= 0)
         result = inject_sign_begin(intake, held_octets(intake), decision->facts, &decision->wish);
     return result < 0 ? result : write_held(decision);

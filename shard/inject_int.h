@@ -120,10 +120,11 @@ struct intake_message {
     struct slice sender;
     struct slice helo;
     struct slice envelope_id;
-    struct slice job_id;  /* valid until the content has begun */
-    struct slice headers; /* likewise */
-    struct slice terms;   /* encoded, likewise */
-    unsigned additions;   /* enum intake_additions */
+    struct slice job_id;     /* valid until the content has begun */
+    struct slice headers;    /* likewise */
+    struct slice terms;      /* encoded, likewise */
+    struct slice signatures; /* likewise, with room for what is not known yet */
+    unsigned additions;      /* enum intake_additions */
     uint64_t id;
     uint64_t wall_us; /* of the message's first octet */
     uint32_t vmta_id;

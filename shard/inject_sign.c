@@ -65,6 +65,8 @@ int inject_sign_begin(struct intake_message *intake, struct slice held,
     } else {
         result = count;
     }
+    if (count >= 0)
+        signing_note(&choice, intake->message);
     for (int i = 0; i < count && result == 0; i++)
         result = begin_one(intake, &choice);
     if (result == E_REFUSED)

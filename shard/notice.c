@@ -231,6 +231,7 @@ bool notice_send(struct shard *shard, const struct notice_mail *mail,
 {
     struct message *message = message_alloc(&shard->pool);
     uint32_t sign_room = mail->is_signed && conf_signs(shard->conf) ? NOTICE_SIGN_ROOM : 0;
+    uint8_t signatures[NOTICE_SIGN_RESERVE];
     struct envelope envelope;
     struct message_buffer *buffer;
     struct dsn_facts facts = {0};
@@ -241,6 +242,8 @@ bool notice_send(struct shard *shard, const struct notice_mail *mail,
     uint32_t index;
 
     fill_envelope(shard, mail, &envelope);
+    if (sign_room > 0)
+        envelope.signatures = notice_sign_reserve(mail->rcpt_count, signatures);
     notice = message ? slab_alloc(&shard->notices.slab, &index) : NULL;
     if (!notice ||
         message_buffer_owe(message, (uint32_t)(envelope_bytes_max(&envelope) + sign_room +

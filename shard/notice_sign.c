@@ -3,6 +3,10 @@
 #include "core/base/log.h"
 #include "shard/shard_int.h"
 
+_Static_assert(NOTICE_SIGN_RESERVE >= SIGNATURES_BYTES_MAX, "room for what is known");
+
+static const struct signing_wish no_wish;
+
 static void drop(struct notice *notice)
 {
     signing_free(notice->signing);
@@ -30,7 +34,6 @@ static bool begin_all(struct signing_choice *choice, struct notice *notice, uint
 
 static uint32_t begin(struct shard *shard, struct notice *notice, struct slice content)
 {
-    static const struct signing_wish no_wish;
     const struct envelope *envelope = &notice->message->envelope;
     const uint8_t *body = memmem(content.data, content.len, "\r\n\r\n", 4);
     uint32_t bytes = 0;
@@ -47,6 +50,8 @@ static uint32_t begin(struct shard *shard, struct notice *notice, struct slice c
     if (!body || !signing_choice_init(&choice) || !signing_add_fields(&choice, content, NULL))
         return 0;
     count = signing_choose(&choice, envelope->rcpts);
+    if (count >= 0)
+        signing_note(&choice, notice->message);
     notice->signing = count > 0 ? signing_new(shard, notice->message, NULL, notice) : NULL;
     if (!notice->signing)
         return 0;
@@ -58,6 +63,11 @@ static uint32_t begin(struct shard *shard, struct notice *notice, struct slice c
     body += 4;
     signing_body(notice->signing, body, content.len - (size_t)(body - content.data));
     return bytes;
+}
+
+struct slice notice_sign_reserve(uint32_t rcpt_count, uint8_t room[NOTICE_SIGN_RESERVE])
+{
+    return signing_reserve(&no_wish, SLICE_EMPTY, rcpt_count, room, NOTICE_SIGN_RESERVE);
 }
 
 uint32_t notice_sign_begin(struct shard *shard, struct notice *notice, struct slice content)

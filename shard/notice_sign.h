@@ -16,10 +16,15 @@
 /* In front of the content, for the fields of all signatures. */
 #define NOTICE_SIGN_ROOM 8192u
 
+/* In its envelope, for what is known of them later. */
+#define NOTICE_SIGN_RESERVE 128u
+
 struct message;
 struct notice;
 struct shard;
 
+/* envelope.signatures of such mail, encoded into room. */
+struct slice notice_sign_reserve(uint32_t rcpt_count, uint8_t room[NOTICE_SIGN_RESERVE]);
 /*
  * Chooses the signatures of notice->message and puts their fields, unfinished, into the room behind
  * the encoded envelope. content: behind that room. Returns the octets of the fields; 0 = it is not

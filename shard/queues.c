@@ -14,6 +14,7 @@
 #include "shard/probe.h"
 #include "shard/rollup.h"
 #include "shard/shard_int.h"
+#include "shard/signing.h"
 #include "shard/timely.h"
 
 #include <stdio.h>
@@ -149,6 +150,7 @@ struct queue *queues_obtain(struct shard *shard, struct slice domain, uint32_t v
     queue->shard = shard;
     queue->has_vmta = conf_vmta(shard->conf, vmta_id) != NULL;
     conf_queue(shard->conf, domain, vmta_id, &queue->settings);
+    queue->sign_rules = signing_rules(shard->conf, &queue->settings.signing, vmta_id);
     queue->is_guest = place_base(shard->place, domain, vmta_id) != shard->number;
     queue->is_rollup = conf_is_rollup(shard->conf, domain);
     queue->hands_on = queues_hand_on(shard, queue);

@@ -58,6 +58,7 @@ enum report_kind {
     X(duplicate_messages)                                                                          \
     X(dkim_signatures)                                                                             \
     X(dkim_signatures_helped)                                                                      \
+    X(dkim_signatures_again)                                                                       \
     X(dkim_keys_missing)                                                                           \
     X(delivered)                                                                                   \
     X(bounced)                                                                                     \

@@ -403,6 +403,7 @@ static void shard_turn(struct io_actor *actor)
     }
     adopt_turn(shard);
     take_waiting(shard);
+    resign_turn(shard);
     signing_turn(shard);
     home_turn(shard);
     compact_turn(shard);
@@ -425,10 +426,10 @@ static bool shard_is_busy(struct io_actor *actor)
 {
     const struct shard *shard = container_of(actor, struct shard, actor);
 
-    return signing_is_busy(shard) || adopt_is_busy(shard) || home_is_busy(shard) ||
-           migrate_is_busy(shard) || compact_is_busy(shard) || orders_is_busy(shard) ||
-           outlook_is_busy(shard) || purse_is_busy(shard) || mail_slots_is_busy(shard) ||
-           !list_empty(&shard->local_work) ||
+    return resign_is_busy(shard) || signing_is_busy(shard) || adopt_is_busy(shard) ||
+           home_is_busy(shard) || migrate_is_busy(shard) || compact_is_busy(shard) ||
+           orders_is_busy(shard) || outlook_is_busy(shard) || purse_is_busy(shard) ||
+           mail_slots_is_busy(shard) || !list_empty(&shard->local_work) ||
            (!list_empty(&shard->lanes_to_serve) && !shard->is_starved);
 }
 

@@ -90,6 +90,7 @@
 #include "shard/ready.h"
 #include "shard/replies.h"
 #include "shard/report.h"
+#include "shard/resign.h"
 #include "shard/shard.h"
 #include "shard/signing.h"
 #include "shard/site.h"
@@ -357,6 +358,7 @@ struct queue {
     uint64_t last_error_us;
     uint64_t reason_since_us;
     struct waits waits;        /* for what it has waited lately */
+    uint64_t sign_rules;       /* see signing_rules */
     uint64_t queued_kilobytes; /* of its recipients' messages, once per recipient */
     uint32_t index;
     uint32_t name; /* domain, in shard.names */
@@ -498,6 +500,7 @@ struct delivery {
     struct shard *shard;
     struct feed *feed; /* of a message in chunks that was read back */
     struct heading heading;
+    struct resign resign;
     struct carry *carry; /* LOCAL_CARRY, once it is on its way */
     struct smtpc_transaction transaction;
     /* In the arrays of few, or in `wide` once there are more. */
@@ -574,6 +577,7 @@ struct shard {
     struct slab intakes;  /* inject.c */
     struct slab signings; /* signing.c */
     struct list signings_due;
+    struct list resigns_due; /* deliveries whose bodies are being hashed, by resign.link */
     struct slab checks;
     struct list checks_open;
     struct slab verifies; /* inject_verify.c */

@@ -27,6 +27,8 @@ struct sign_room {
     uint32_t wanted_count;
     uint32_t field_count;
     uint32_t removed_count;
+    uint32_t rule_count;
+    uint64_t rules[SIGNATURES_RULES_MAX + 1]; /* the last place is for looking */
     struct wanted wanted[SIGNING_COUNT_MAX];
     const char *removed[SIGNING_COUNT_MAX]; /* what queues of its recipients leave out */
     struct dkim_field fields[FIELDS_MAX];
@@ -72,7 +74,6 @@ const char *signing_wish_parse(struct slice options, struct signing_wish *wish)
 bool signing_add_fields(struct signing_choice *choice, struct slice octets,
                         const struct header_facts *cuts)
 {
-    struct sign_room *room = choice->room;
     struct header_walk walk;
     struct header_field field;
     uint32_t cut = 0;
@@ -83,11 +84,21 @@ bool signing_add_fields(struct signing_choice *choice, struct slice octets,
             cut++;
             continue;
         }
-        if (room->field_count == FIELDS_MAX)
+        if (!signing_add_field(
+                choice, &(struct dkim_field){field.name,
+                                             slice_of(octets.data + field.offset, field.octets)}))
             return false;
-        room->fields[room->field_count++] =
-            (struct dkim_field){field.name, slice_of(octets.data + field.offset, field.octets)};
     }
+    return true;
+}
+
+bool signing_add_field(struct signing_choice *choice, const struct dkim_field *field)
+{
+    struct sign_room *room = choice->room;
+
+    if (room->field_count == FIELDS_MAX)
+        return false;
+    room->fields[room->field_count++] = *field;
     return true;
 }
 
@@ -176,7 +187,7 @@ static bool find_key(const struct signing_choice *choice, bool is_first,
         put_lower(selector, wanted->selector, sizeof(wanted->selector));
         return true;
     }
-    key = conf_domain_key(choice->shard->conf, choice->vmta_id, slice_str(wanted->domain),
+    key = conf_domain_key(choice->shard->conf, choice->key_vmta_id, slice_str(wanted->domain),
                           wanted->dkim.algorithm, selector);
     if (!key)
         return false;
@@ -250,6 +261,8 @@ static int on_missing(struct signing_choice *choice, uint32_t missing)
 
     if (choice->is_own)
         missing = CONF_DKIM_SEND;
+    else if (choice->is_late && missing == CONF_DKIM_REJECT)
+        missing = CONF_DKIM_DEFER;
     shard->totals.dkim_keys_missing++;
     if (shard->key_alert_ns == 0 || now_ns - shard->key_alert_ns >= ALERT_SPAN_NS) {
         shard->key_alert_ns = now_ns;
@@ -306,6 +319,51 @@ static int add_removed(struct signing_choice *choice, const char *names)
     return 0;
 }
 
+uint64_t signing_rules(const struct conf *conf, const struct conf_signing *signing,
+                       uint32_t vmta_id)
+{
+    return hash_combine(conf_signing_hash(signing), conf_keys_hash(conf, vmta_id));
+}
+
+static void add_rules(struct sign_room *room, uint64_t rules)
+{
+    for (uint32_t i = 0; i < room->rule_count; i++) {
+        if (room->rules[i] == rules)
+            return;
+    }
+    if (room->rule_count <= SIGNATURES_RULES_MAX)
+        room->rules[room->rule_count++] = rules;
+}
+
+static int add_queue(struct signing_choice *choice, const struct conf_signing *signing,
+                     uint32_t vmta_id)
+{
+    int result = 0;
+
+    choice->key_vmta_id = vmta_id;
+    add_rules(choice->room, signing_rules(choice->shard->conf, signing, vmta_id));
+    for (unsigned i = 0; i < 2 && result == 0; i++)
+        result = add_wanted(choice, &signing->each[i], i == 0, signing->missing_key);
+    return result == 0 ? add_removed(choice, signing->removed) : result;
+}
+
+static void forget_wanted(struct sign_room *room)
+{
+    room->wanted_count = 0;
+    room->removed_count = 0;
+    room->rule_count = 0;
+}
+
+int signing_choose_for(struct signing_choice *choice, const struct conf_signing *signing,
+                       uint32_t vmta_id)
+{
+    int result;
+
+    forget_wanted(choice->room);
+    result = add_queue(choice, signing, vmta_id);
+    return result < 0 ? result : (int)choice->room->wanted_count;
+}
+
 /* What the queues of all recipients want. */
 int signing_choose(struct signing_choice *choice, struct slice rcpts)
 {
@@ -315,8 +373,7 @@ int signing_choose(struct signing_choice *choice, struct slice rcpts)
     struct wire_reader r;
     int result = 0;
 
-    choice->room->wanted_count = 0;
-    choice->room->removed_count = 0;
+    forget_wanted(choice->room);
     wire_reader_init(&r, rcpts.data, rcpts.len);
     while (result == 0 && envelope_rcpt_next(&r, &rcpt)) {
         struct slice host = envelope_rcpt_host(&rcpt);
@@ -330,12 +387,109 @@ int signing_choose(struct signing_choice *choice, struct slice rcpts)
         put_lower(host, domain, sizeof(domain));
         conf_way(conf, slice_str(domain), choice->vmta_id, 0, &way);
         conf_signing(conf, way.domain, way.vmta_id, &signing);
-        for (unsigned i = 0; i < 2 && result == 0; i++)
-            result = add_wanted(choice, &signing.each[i], i == 0, signing.missing_key);
-        if (result == 0)
-            result = add_removed(choice, signing.removed);
+        result = add_queue(choice, &signing, way.vmta_id);
     }
     return result < 0 ? result : (int)choice->room->wanted_count;
+}
+
+/* ---- What is known of them later ------------------------------------------------------------- */
+
+static uint64_t expires_s(const struct signing_choice *choice, const struct wanted *wanted)
+{
+    return wanted->dkim.expire_after_ms == CONF_UNLIMITED
+               ? 0
+               : choice->wall_us / 1000000 + wanted->dkim.expire_after_ms / 1000 + 1;
+}
+
+static struct slice query_of(const struct signing_choice *choice, const struct wanted *wanted)
+{
+    if (choice->wish->query.len > 0)
+        return choice->wish->query;
+    return wanted->dkim.query_method ? slice_str(wanted->dkim.query_method) : SLICE_EMPTY;
+}
+
+static uint64_t add_text(uint64_t hash, const char *text)
+{
+    return hash_combine(hash, text ? hash_bytes(text, strlen(text)) : 1);
+}
+
+/* The same key and all that the field says, but for its times. */
+static uint64_t id_of(const struct signing_choice *choice, const struct wanted *wanted)
+{
+    const struct conf_dkim *dkim = &wanted->dkim;
+    struct slice query = query_of(choice, wanted);
+    const uint64_t numbers[] = {sign_key_id(wanted->key), dkim->body_canon,
+                                dkim->header_canon,       dkim->expire_after_ms,
+                                dkim->add_timestamp,      dkim->add_body_limit};
+    uint64_t hash = hash_bytes(numbers, sizeof(numbers));
+
+    hash = add_text(hash, wanted->selector);
+    hash = add_text(hash, wanted->domain);
+    hash = add_text(hash, wanted->identity);
+    hash = add_text(hash, dkim->headers);
+    hash = add_text(hash, dkim->closed);
+    return hash_combine(hash, hash_bytes(query.data, query.len));
+}
+
+void signing_record(const struct signing_choice *choice, struct signatures *signatures)
+{
+    const struct sign_room *room = choice->room;
+
+    signatures->rule_count = 0;
+    signatures->count = 0;
+    signatures->expires_s = 0;
+    if (room->rule_count <= signatures->rule_room) {
+        signatures->rule_count = room->rule_count;
+        memcpy(signatures->rules, room->rules, room->rule_count * sizeof(room->rules[0]));
+    }
+    for (uint32_t i = 0; i < room->wanted_count && i < signatures->room; i++) {
+        uint64_t expires = expires_s(choice, &room->wanted[i]);
+
+        signatures->ids[signatures->count++] = id_of(choice, &room->wanted[i]);
+        if (expires > 0 && expires <= UINT32_MAX &&
+            (signatures->expires_s == 0 || expires < signatures->expires_s))
+            signatures->expires_s = (uint32_t)expires;
+    }
+}
+
+void signing_note(const struct signing_choice *choice, struct message *message)
+{
+    struct slice encoded = message->envelope.signatures;
+    const uint8_t *start = message->buffers[0].data + message->payload_offset;
+    uint8_t room[SIGNATURES_BYTES_MAX];
+    struct signatures signatures;
+    struct wire_writer w;
+
+    if (encoded.len == 0)
+        return;
+    must(signatures_decode(encoded, &signatures) == 0);
+    signing_record(choice, &signatures);
+    /* The options stand behind it, as they are. */
+    signatures.options = SLICE_EMPTY;
+    wire_writer_init(&w, room, sizeof(room));
+    signatures_encode(&signatures, &w);
+    must(!w.failed);
+    message_overwrite(message, (size_t)(encoded.data - start), room,
+                      wire_written(&w) - sizeof(uint16_t));
+}
+
+struct slice signing_reserve(const struct signing_wish *wish, struct slice options,
+                             uint32_t rcpt_count, uint8_t *room, size_t room_bytes)
+{
+    struct signatures signatures = {
+        .rule_room = rcpt_count == 1 ? 1 : SIGNATURES_RULES_MAX,
+        .room = rcpt_count == 1 ? 2 : SIGNATURES_COUNT_MAX,
+        .has_options = wish->has_options,
+        .options = options,
+    };
+    struct wire_writer w;
+
+    if (wish->key)
+        return SLICE_EMPTY;
+    wire_writer_init(&w, room, room_bytes);
+    signatures_encode(&signatures, &w);
+    must(!w.failed);
+    return slice_of(room, wire_written(&w));
 }
 
 /* ---- Their fields ---------------------------------------------------------------------------- */
@@ -343,9 +497,6 @@ int signing_choose(struct signing_choice *choice, struct slice rcpts)
 static void fill_signature(const struct signing_choice *choice, const struct wanted *wanted,
                            struct dkim_signature *signature)
 {
-    uint64_t now_s = choice->wall_us / 1000000;
-    const struct signing_wish *wish = choice->wish;
-
     *signature = (struct dkim_signature){
         .algorithm = sign_key_algorithm(wanted->key),
         .header_canon = wanted->dkim.header_canon,
@@ -353,15 +504,11 @@ static void fill_signature(const struct signing_choice *choice, const struct wan
         .domain = slice_str(wanted->domain),
         .selector = slice_str(wanted->selector),
         .identity = slice_str(wanted->identity),
-        .query = wish->query.len > 0         ? wish->query
-                 : wanted->dkim.query_method ? slice_str(wanted->dkim.query_method)
-                                             : SLICE_EMPTY,
+        .query = query_of(choice, wanted),
         .has_time = wanted->dkim.add_timestamp,
         .has_length = wanted->dkim.add_body_limit,
-        .time_s = now_s,
-        .expires_s = wanted->dkim.expire_after_ms == CONF_UNLIMITED
-                         ? 0
-                         : now_s + wanted->dkim.expire_after_ms / 1000 + 1,
+        .time_s = choice->wall_us / 1000000,
+        .expires_s = expires_s(choice, wanted),
         .signature_bytes = sign_key_bytes(wanted->key),
         .picks = &choice->room->picks,
     };
@@ -479,9 +626,17 @@ void signing_body(struct signing *signing, const uint8_t *data, size_t len)
     for (unsigned i = 0; i < 2; i++) {
         struct dkim_sink sink = {sign_hash_put, &signing->hashes[i]};
 
-        if (signing->wants[i])
+        if (signing->wants[i] && !signing->are_known[i])
             dkim_body_put(&signing->bodies[i], data, len, &sink);
     }
+}
+
+void signing_know_body(struct signing *signing, enum dkim_canon canon,
+                       const uint8_t hash[SIGN_DIGEST_BYTES], uint64_t octets)
+{
+    signing->are_known[canon] = true;
+    memcpy(signing->known[canon], hash, SIGN_DIGEST_BYTES);
+    signing->bodies[canon].octets = octets;
 }
 
 void signing_make(struct signing *signing)
@@ -490,18 +645,34 @@ void signing_make(struct signing *signing)
     list_push_back(&signing->shard->signings_due, &signing->link);
 }
 
+static void read_field(const struct signing *signing, uint32_t offset, void *room, size_t len)
+{
+    if (signing->octets)
+        memcpy(room, signing->octets + offset, len);
+    else
+        message_copy(signing->message, offset, room, len);
+}
+
+static void write_field(const struct signing *signing, uint32_t offset, const void *data,
+                        size_t len)
+{
+    if (signing->octets)
+        memcpy(signing->octets + offset, data, len);
+    else
+        message_overwrite(signing->message, offset, data, len);
+}
+
 /* Fills bh= and l= in, and hashes what is signed. */
 static void prepare(struct signing *signing, const struct signing_field *made,
                     const uint8_t body_hash[SIGN_DIGEST_BYTES], char *text,
                     uint8_t ret_digest[SIGN_DIGEST_BYTES])
 {
-    struct message *message = signing->message;
     struct sign_hash header = made->header;
     struct dkim_sink sink = {sign_hash_put, &header};
 
-    message_copy(message, made->offset, (uint8_t *)text, made->open_bytes);
+    read_field(signing, made->offset, text, made->open_bytes);
     dkim_signature_fill(&made->places, body_hash, signing->bodies[made->body_canon].octets, text);
-    message_overwrite(message, made->offset, text, made->open_bytes);
+    write_field(signing, made->offset, text, made->open_bytes);
     dkim_header_put(made->header_canon, slice_of(text, made->open_bytes), true, &sink);
     sign_hash_end(&header, ret_digest);
 }
@@ -516,6 +687,10 @@ static void ask(struct shard *shard, struct signing *signing)
 
         if (!signing->wants[i])
             continue;
+        if (signing->are_known[i]) {
+            memcpy(hashes[i], signing->known[i], sizeof(hashes[i]));
+            continue;
+        }
         dkim_body_end(&signing->bodies[i], &sink);
         sign_hash_end(&signing->hashes[i], hashes[i]);
     }
@@ -535,7 +710,7 @@ static void write_down(const struct signing *signing, const struct sign_job *job
     struct text text = text_in(room->text, sizeof(room->text));
 
     dkim_signature_close(slice_of(job->signature, sign_key_bytes(job->key)), &text);
-    message_overwrite(signing->message, made->offset + made->open_bytes, text.data, text.len);
+    write_field(signing, made->offset + made->open_bytes, text.data, text.len);
 }
 
 /* One signature is made; with the last of a message, it goes on. */
@@ -600,8 +775,10 @@ void signing_adopt(struct shard *shard)
 void signing_init(struct shard *shard)
 {
     slab_init(&shard->signings, sizeof(struct signing),
-              shard->limits.session_count_max * 2 + NOTICES_MAX);
+              shard->limits.session_count_max * 2 + NOTICES_MAX +
+                  shard->limits.connection_count_max);
     list_init(&shard->signings_due);
+    list_init(&shard->resigns_due);
     signing_adopt(shard);
 }
 

@@ -5,7 +5,8 @@
  * each with room for what is not known yet. The body is hashed in both canonical forms that are
  * wanted as it arrives. A complete message waits in a line of the shard until the signer takes it;
  * its fields are filled in then. A message has the signatures that any of its recipients' queues
- * wants, each once. Belongs to the shard's thread.
+ * wants, each once. The same machine signs again what is about to leave (resign.h); its fields are
+ * then in a copy of the header. Belongs to the shard's thread.
  */
 #pragma once
 
@@ -13,6 +14,7 @@
 #include "core/mail/dkim_field.h"
 #include "core/mail/header_scan.h"
 #include "net/signer.h"
+#include "queue/signatures.h"
 
 #define SIGNING_COUNT_MAX  8u
 #define SIGNING_PREFIX_MAX 98304u
@@ -36,6 +38,7 @@ struct signing {
     struct list link; /* in the line */
     struct shard *shard;
     struct message *message;
+    uint8_t *octets; /* where the fields are, at their offsets; NULL = in the message */
     void (*done)(struct signing *signing); /* all are made, or is_damaged */
     void *owner;
     uint32_t index;
@@ -45,6 +48,8 @@ struct signing {
     bool wants[2]; /* by enum dkim_canon */
     struct sign_hash hashes[2];
     struct dkim_body bodies[2];
+    bool are_known[2]; /* by an older signature, so the body is not needed */
+    uint8_t known[2][SIGN_DIGEST_BYTES];
     struct signing_field at[SIGNING_COUNT_MAX];
 };
 
@@ -65,12 +70,14 @@ struct signing_choice {
     uint64_t message_id;
     uint64_t wall_us;
     const struct signing_wish *wish;
-    bool is_own; /* written here: without a key it goes unsigned, there is nobody to be refused */
+    bool is_own;  /* written here: without a key it goes unsigned, there is nobody to be refused */
+    bool is_late; /* it is about to leave: without a key it is put off where it would be refused */
     /* Of E_REFUSED. */
     uint16_t refusal_code;
     const char *refusal; /* constant */
     /* signing's: */
     struct sign_room *room;
+    uint32_t key_vmta_id;     /* whose keys are asked: the virtual MTA that a recipient leaves by */
     char missing_domain[256]; /* for the log */
 };
 
@@ -84,9 +91,25 @@ uint8_t *signing_prefix_room(struct signing_choice *choice);
 /* Fields in the order in which they leave, but for the cuts (NULL = none). False: too many. */
 bool signing_add_fields(struct signing_choice *choice, struct slice octets,
                         const struct header_facts *cuts);
+bool signing_add_field(struct signing_choice *choice, const struct dkim_field *field);
 /* What the queues of all recipients (encoded as in struct envelope) want: how many signatures, or
  * E_REFUSED. */
 int signing_choose(struct signing_choice *choice, struct slice rcpts);
+/* The same for one queue alone, of that virtual MTA. */
+int signing_choose_for(struct signing_choice *choice, const struct conf_signing *signing,
+                       uint32_t vmta_id);
+/* What was chosen, as far as there is room for it. */
+void signing_record(const struct signing_choice *choice, struct signatures *signatures);
+/* Writes it into the envelope of a message that is in the making, where that has room. */
+void signing_note(const struct signing_choice *choice, struct message *message);
+/* Names all that the configuration says of signatures for a queue. */
+uint64_t signing_rules(const struct conf *conf, const struct conf_signing *signing,
+                       uint32_t vmta_id);
+/* Room for what signing_record will say of a message with so many recipients, with what it has said
+ * itself: encoded into room (of SIGNATURES_BYTES_MAX and the options). Empty when it brings its own
+ * key, with which nobody could sign again. */
+struct slice signing_reserve(const struct signing_wish *wish, struct slice options,
+                             uint32_t rcpt_count, uint8_t *room, size_t room_bytes);
 /* NULL when there is no memory. */
 struct signing *signing_new(struct shard *shard, struct message *message,
                             void (*done)(struct signing *signing), void *owner);
@@ -96,6 +119,9 @@ struct signing *signing_new(struct shard *shard, struct message *message,
  */
 int signing_begin(struct signing_choice *choice, struct signing *signing, uint32_t offset,
                   struct slice *ret_text);
+/* What the body's hash and length are in that form, instead of the body. */
+void signing_know_body(struct signing *signing, enum dkim_canon canon,
+                       const uint8_t hash[SIGN_DIGEST_BYTES], uint64_t octets);
 /* Octets behind the header, as they are stored. */
 void signing_body(struct signing *signing, const uint8_t *data, size_t len);
 /* The message is complete; done follows, from another turn. It counts as being appended. */

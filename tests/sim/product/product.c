@@ -141,6 +141,7 @@ static void count_done(struct product *product)
         events->mail_waits += product->shards[i]->mail_slots.waits;
         events->token_waits += product->shards[i]->rates.waits;
         events->cold_reads += product->shards[i]->totals.cold_reads;
+        events->signed_again += product->shards[i]->totals.dkim_signatures_again;
         events->modes_entered += product->shards[i]->mode_counts.entered;
         events->modes_left += product->shards[i]->mode_counts.left;
         events->modes_moved += product->shards[i]->mode_counts.moved;

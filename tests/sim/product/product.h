@@ -40,6 +40,7 @@
     X(mail_waits, "flows of queues that stood in line for a limit of their mail")                  \
     X(token_waits, "messages read back that waited for a token with their connection")             \
     X(cold_reads, "messages read back from the log")                                               \
+    X(signed_again, "signatures made when mail left")                                              \
     X(sessions_moved, "injectors' connections, to a shard with fewer")                             \
     X(notices_given_up, "for want of space")                                                       \
     X(chunks_written, "of messages larger than one")                                               \

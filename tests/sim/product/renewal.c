@@ -225,6 +225,30 @@ static void put_backoff_ways(struct text *text, struct renewal *renewal)
         renewal->missing == 0 ? 2 : 1);
 }
 
+/* Keys and forms change while mail waits, which is signed again then. */
+static const char *draw_key(struct renewal *renewal)
+{
+    static const char *const keys[] = {
+        "domain-key s,sender.test,/key\n",
+        "domain-key t,sender.test,/key\n",
+        "domain-key s,sender.test,/key\ndomain-key t,sender.test,/key\n",
+    };
+
+    return renewal->is_signed ? keys[rng_below(&renewal->signing_rng, 3)] : "";
+}
+
+static const char *draw_signing(struct renewal *renewal)
+{
+    static const char *const ways[] = {
+        SIGNED_DOMAIN,
+        SIGNED_DOMAIN " dkim-body-canon simple\n",
+        SIGNED_DOMAIN " dkim-expire-after 15m\n",
+        SIGNED_DOMAIN " remove-header X-Nobody\n dkim-add-timestamp yes\n",
+    };
+
+    return renewal->is_signed ? ways[rng_below(&renewal->signing_rng, 4)] : "";
+}
+
 void renewal_init(struct renewal *renewal, struct rng *rng, uint64_t seed)
 {
     renewal->rng = rng;
@@ -237,6 +261,7 @@ void renewal_init(struct renewal *renewal, struct rng *rng, uint64_t seed)
     rng_init(&renewal->mail_rng, ~seed ^ 0x6d61696c);
     renewal->has_mail_limits = rng_one_in(&renewal->mail_rng, 3);
     renewal->is_signed = seed % 3 == 0;
+    rng_init(&renewal->signing_rng, ~seed ^ 0x7369676e);
     rng_init(&renewal->ways_rng, ~seed ^ 0x77617973);
     renewal->has_ways = rng_one_in(&renewal->ways_rng, 3);
     renewal_draw(renewal, false);
@@ -255,7 +280,7 @@ void renewal_draw(struct renewal *renewal, bool is_whole)
         "<spool /spool>\n</spool>\n"
         "<source 127.0.0.1>\n always-allow-relaying yes\n "
         "default-virtual-mta pool\n%s</source>\n",
-        renewal->is_signed ? SIGNED_KEY : "", (1ull << 20) << (2 * rng_below(rng, 4)),
+        draw_key(renewal), (1ull << 20) << (2 * rng_below(rng, 4)),
         rng_one_in(rng, 2) ? (unsigned long long)rng_between(rng, 1, 8) : 1200,
         rng_one_in(rng, 4) ? (unsigned long long)rng_between(rng, 1, 12) : 100,
         renewal->has_jobs ? " process-x-job yes\n" : "");
@@ -270,8 +295,7 @@ void renewal_draw(struct renewal *renewal, bool is_whole)
                              : "yes",
         draw_queue_rate(renewal, " max-msg-rate 10/s\n", " max-msg-rate 50/20s\n"),
         draw_queue_rate(renewal, " max-connect-rate 30/min\n", " max-connect-rate 4/20s\n"),
-        renewal->is_signed ? SIGNED_DOMAIN : "", draw_replies(renewal, false),
-        draw_replies(renewal, true));
+        draw_signing(renewal), draw_replies(renewal, false), draw_replies(renewal, true));
     if (rng_one_in(rng, 2))
         put(&text, "<domain d0.test>\n smtp-hosts [10.0.%u.1]:25;[10.0.1.1]:25\n</domain>\n",
             rng_one_in(rng, 3) ? 2 : 0);

@@ -21,6 +21,7 @@ struct renewal {
     bool has_jobs;       /* in every configuration of the history, or in none */
     bool is_signed;      /* likewise: all mail */
     struct rng ways_rng; /* likewise */
+    struct rng signing_rng;
     bool has_ways;
     uint64_t missing;      /* the virtual MTA that the text leaves out, counted from 0; or none */
     struct rng limits_rng; /* likewise */

@@ -48,17 +48,19 @@ const struct conf_load_options signed_load_options = {.key_ops = &ops};
 
 void signed_mail_put(struct signed_mail *mail, struct slice line)
 {
-    struct dkim_sink sink = {sign_hash_put, &mail->hash};
+    for (unsigned i = 0; i < 2; i++) {
+        struct dkim_sink sink = {sign_hash_put, &mail->hashes[i]};
 
-    if (mail->in_body) {
-        dkim_body_put(&mail->body, line.data, line.len, &sink);
-        dkim_body_put(&mail->body, (const uint8_t *)"\r\n", 2, &sink);
-        return;
+        if (mail->in_body) {
+            dkim_body_put(&mail->bodies[i], line.data, line.len, &sink);
+            dkim_body_put(&mail->bodies[i], (const uint8_t *)"\r\n", 2, &sink);
+        } else if (line.len == 0) {
+            sign_hash_init(&mail->hashes[i]);
+            dkim_body_init(&mail->bodies[i], (enum dkim_canon)i, false, UINT64_MAX);
+        }
     }
-    if (line.len == 0) {
+    if (mail->in_body || line.len == 0) {
         mail->in_body = true;
-        sign_hash_init(&mail->hash);
-        dkim_body_init(&mail->body, DKIM_RELAXED, false, UINT64_MAX);
         return;
     }
     if (mail->len + line.len + 2 > sizeof(mail->header))
@@ -130,9 +132,11 @@ bool signed_mail_says_so(const struct signed_mail *mail)
 bool signed_mail_is_good(struct signed_mail *mail)
 {
     struct slice header = slice_of(mail->header, mail->len), signature = SLICE_EMPTY;
-    struct dkim_sink sink = {sign_hash_put, &mail->hash};
     struct dkim_field fields[FIELDS_MAX];
     uint8_t digest[SIGN_DIGEST_BYTES];
+    enum dkim_canon canon;
+    struct dkim_sink sink;
+    char form[64];
     uint32_t count = 0, signatures = 0;
     struct header_walk walk;
     struct header_field field;
@@ -149,7 +153,12 @@ bool signed_mail_is_good(struct signed_mail *mail)
         }
         count++;
     }
-    dkim_body_end(&mail->body, &sink);
-    sign_hash_end(&mail->hash, digest);
-    return signatures == 1 && is_right(fields, count, signature, digest, mail->body.octets);
+    if (signatures != 1)
+        return false;
+    take_tag(slice_of(signature.data, signature.len < 100 ? signature.len : 100), "c=", form);
+    canon = strcmp(form, "relaxed/simple") == 0 ? DKIM_SIMPLE : DKIM_RELAXED;
+    sink = (struct dkim_sink){sign_hash_put, &mail->hashes[canon]};
+    dkim_body_end(&mail->bodies[canon], &sink);
+    sign_hash_end(&mail->hashes[canon], digest);
+    return is_right(fields, count, signature, digest, mail->bodies[canon].octets);
 }

@@ -13,8 +13,7 @@
 /* Reads every key file as the same key. */
 extern const struct conf_load_options signed_load_options;
 
-/* What goes into a configuration so that all mail is signed. */
-#define SIGNED_KEY "domain-key s,sender.test,/key\n"
+/* What goes into a configuration so that all mail is signed, besides a domain-key. */
 #define SIGNED_DOMAIN                                                                              \
     " dkim-sign yes\n dkim-algorithm ed25519-sha256\n dkim-identity @sender.test\n"                \
     " dkim-headers X-Sim-Number\n dkim-add-body-limit yes\n"
@@ -24,8 +23,8 @@ struct signed_mail {
     bool in_body;
     size_t len;
     char header[4096];
-    struct sign_hash hash;
-    struct dkim_body body;
+    struct sign_hash hashes[2]; /* by enum dkim_canon */
+    struct dkim_body bodies[2];
 };
 
 void signed_mail_put(struct signed_mail *mail, struct slice line);

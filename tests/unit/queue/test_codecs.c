@@ -5,6 +5,7 @@
 #include "core/base/rng.h"
 #include "core/obs/outcome.h"
 #include "queue/envelope.h"
+#include "queue/signatures.h"
 #include "queue/state.h"
 #include "queue/terms.h"
 
@@ -215,6 +216,61 @@ static void envelope_with_terms(void **state)
 
     check_terms_and_user(&nobody);
     check_terms_and_user(&user);
+}
+
+/* What is filled in later leaves the length as it is. */
+static void envelope_with_signatures(void **state)
+{
+    static const struct slice users[] = {{0}, SLICE_LITERAL("anna")};
+    uint8_t room[2048], encoded[256], filled[256];
+    struct signatures s = {.rule_room = 2, .room = 3, .has_options = true}, heard;
+    struct envelope in, out;
+    struct wire_writer w;
+    size_t len;
+
+    s.options = SLICE_LITERAL("s=a; d=b.test");
+    wire_writer_init(&w, encoded, sizeof(encoded));
+    signatures_encode(&s, &w);
+    len = wire_written(&w);
+    s.rules[s.rule_count++] = 11;
+    s.rules[s.rule_count++] = 12;
+    s.ids[s.count++] = 21;
+    s.expires_s = 1000;
+    wire_writer_init(&w, filled, sizeof(filled));
+    signatures_encode(&s, &w);
+    assert_int_equal(wire_written(&w), len);
+    assert_true(len - s.options.len <= SIGNATURES_BYTES_MAX);
+    assert_int_equal(signatures_decode(slice_of(filled, len), &heard), 0);
+    assert_int_equal(heard.rule_count, 2);
+    assert_int_equal(heard.rules[1], 12);
+    assert_int_equal(heard.count, 1);
+    assert_int_equal(heard.ids[0], 21);
+    assert_true(heard.has_options && slice_equal(heard.options, s.options));
+    assert_true(signatures_hold(slice_of(filled, len), 12, 999));
+    assert_false(signatures_hold(slice_of(filled, len), 12, 1000));
+    assert_false(signatures_hold(slice_of(filled, len), 13, 0));
+    assert_false(signatures_hold(slice_of(encoded, len), 0, 0));
+    assert_true(signatures_hold(SLICE_EMPTY, 13, 2000));
+    for (size_t i = 0; i < 2; i++) {
+        size_t bytes;
+
+        envelope_sample(room, sizeof(room), &in);
+        in.user = users[i];
+        in.signatures = slice_of(filled, len);
+        wire_writer_init(&w, room, envelope_bytes_max(&in));
+        envelope_encode(&in, &w);
+        assert_false(w.failed);
+        bytes = wire_written(&w);
+        assert_int_equal(room[4], 6);
+        assert_int_equal(envelope_decode(slice_of(room, bytes), &out), 0);
+        assert_true(slice_equal(out.signatures, in.signatures));
+        assert_true(slice_equal(out.user, users[i]));
+        for (size_t cut = 0; cut < bytes; cut++)
+            assert_int_equal(envelope_decode(slice_of(room, cut), &out), E_DAMAGED);
+        /* More than there is room for. */
+        room[bytes - len + 3] = 4;
+        assert_int_equal(envelope_decode(slice_of(room, bytes), &out), E_DAMAGED);
+    }
 }
 
 /* NOTIFY of each recipient and RET, with terms and without; and a record without them is the same
@@ -674,6 +730,7 @@ int main(void)
         cmocka_unit_test(envelope_cut_anywhere_is_damaged),
         cmocka_unit_test(envelope_with_other_bytes_is_safe),
         cmocka_unit_test(envelope_with_terms),
+        cmocka_unit_test(envelope_with_signatures),
         cmocka_unit_test(envelope_with_what_is_asked_of_notices),
         cmocka_unit_test(envelope_counts_can_come_later),
         cmocka_unit_test(envelope_of_a_null_sender),

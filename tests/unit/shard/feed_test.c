@@ -51,6 +51,11 @@ static struct stage {
     uint32_t sent_octets;
     bool is_complete;
     bool is_aborted;
+    /* What is looked at before that. */
+    bool is_looked_at;
+    uint32_t looked_octets;
+    uint32_t looks_for; /* octets of it, at least */
+    int unreadable;
     uint32_t damaged_chunk; /* the disk has lost it wherever it is moved; ALWAYS = none */
 } stage;
 
@@ -181,6 +186,49 @@ void carry_abort(struct delivery *delivery)
 {
     must(!delivery->connection);
     smtpc_abort(NULL);
+}
+
+/* Somebody who looks at the first octets, or at all, and then replaces what is before `replaced`.
+ */
+bool resign_is_reading(const struct delivery *delivery)
+{
+    (void)delivery;
+    return stage.is_looked_at;
+}
+
+#define REPLACED   (2 * CHUNK_OCTETS + 17)
+#define NEW_HEADER "A: new header\r\n\r\n"
+
+static void end_look(struct delivery *delivery)
+{
+    struct message_buffer header = {0};
+
+    stage.is_looked_at = false;
+    stage.wants_content = true;
+    assert_int_equal(heading_room(&stage.shard, &header, 5000), 0);
+    memcpy(header.data, NEW_HEADER, strlen(NEW_HEADER));
+    header.used = (uint32_t)strlen(NEW_HEADER);
+    heading_replace(delivery, &header, REPLACED);
+    feed_rewind(delivery);
+}
+
+bool resign_feed(struct delivery *delivery, const uint8_t *data, uint32_t octets, bool is_last)
+{
+    assert_memory_equal(data, stage.content + stage.looked_octets, octets);
+    stage.looked_octets += octets;
+    assert_int_equal(is_last, stage.looked_octets == CONTENT_OCTETS);
+    if (!is_last && stage.looked_octets < stage.looks_for)
+        return true;
+    end_look(delivery);
+    return false;
+}
+
+void deliver_on_unreadable(struct shard *shard, struct delivery *delivery, int error)
+{
+    (void)shard;
+    (void)delivery;
+    stage.unreadable = error;
+    stage.is_aborted = true;
 }
 
 void inject_format_id(uint64_t id, char *room)
@@ -374,6 +422,42 @@ static void fields_are_left_out(void **state)
     }
 }
 
+/* Its header, or all of it, is read before it is sent with another header; moved meanwhile. */
+static void looked_at_before_it_is_sent(void **state)
+{
+    static const uint32_t looks[] = {1, 500, CONTENT_OCTETS - REST_OCTETS, CONTENT_OCTETS};
+    uint32_t header = (uint32_t)strlen(NEW_HEADER);
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(looks) / sizeof(looks[0]); i++) {
+        for (uint32_t moves = 0; moves < 3; moves++) {
+            stage_open(moves == 2);
+            stage.is_looked_at = true;
+            stage.wants_content = false;
+            stage.looks_for = looks[i];
+            feed_scan(&stage.shard, &stage.delivery);
+            play(moves);
+            assert_true(stage.is_complete);
+            assert_true(stage.looked_octets >= looks[i]);
+            assert_int_equal(stage.sent_octets, header + CONTENT_OCTETS - REPLACED);
+            assert_memory_equal(stage.sent, NEW_HEADER, header);
+            assert_memory_equal(stage.sent + header, stage.content + REPLACED,
+                                CONTENT_OCTETS - REPLACED);
+            stage_close();
+        }
+    }
+    stage_open(false);
+    stage.is_looked_at = true;
+    stage.wants_content = false;
+    stage.looks_for = CONTENT_OCTETS;
+    stage.damaged_chunk = 5;
+    feed_scan(&stage.shard, &stage.delivery);
+    play(0);
+    assert_int_equal(stage.unreadable, E_DAMAGED);
+    assert_int_equal(stage.looked_octets, 5 * CHUNK_OCTETS);
+    stage_close();
+}
+
 /* What the message's recipients are told when the receiver said nothing. */
 static void assert_verdict(bool is_damaged)
 {
@@ -447,6 +531,7 @@ int main(void)
         cmocka_unit_test(a_message_that_is_not_moved_is_read_once),
         cmocka_unit_test(often_moved_is_not_damaged),
         cmocka_unit_test(fields_are_left_out),
+        cmocka_unit_test(looked_at_before_it_is_sent),
         cmocka_unit_test(moved_while_its_place_is_asked_for),
         cmocka_unit_test(a_chunk_that_is_damaged_ends_it),
         cmocka_unit_test(a_read_that_fails_is_no_damage),
