@@ -52,6 +52,8 @@ struct mx_answer {
                        site */
     uint64_t site_hash; /* of the first alone */
     uint64_t tlsa_hash; /* of the last alone; 0 = there are none */
+    /* The last host that was left out because its TLSA records could not be had; "" = none was. */
+    char no_tlsa_host[DNS_NAME_MAX + 1];
     uint8_t sts_record; /* enum sts_record; NONE without want_sts */
     char sts_id[STS_ID_BYTES_MAX + 1];
     /* The caller's, by the policy: enum sts_mode, and unless that is NONE what it asks of whom, and

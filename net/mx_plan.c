@@ -378,6 +378,7 @@ void mx_plan_take_tlsa(struct mx_plan *plan, uint32_t host, struct slice domain,
     at->count[1] = 0;
     plan->has_temporary = true;
     plan->has_no_tlsa = true;
+    plan->no_tlsa = host;
     plan->expires_s = TTL_MIN_S;
 }
 
@@ -437,6 +438,9 @@ static void compose(struct mx_plan *plan, struct mx_answer *answer)
 
     answer->host_count = 0;
     answer->target_count = 0;
+    answer->no_tlsa_host[0] = '\0';
+    if (plan->has_no_tlsa)
+        memcpy(answer->no_tlsa_host, plan->hosts[plan->no_tlsa].name, sizeof(answer->no_tlsa_host));
     answer->tlsa_room.used = plan->tlsa_room.used;
     memcpy(answer->tlsa_room.data, plan->tlsa_room.data, plan->tlsa_room.used);
     for (uint32_t i = 0; i < plan->host_count; i++) {

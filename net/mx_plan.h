@@ -64,6 +64,7 @@ struct mx_plan {
     bool has_no_name;   /* a domain that does not exist */
     bool has_temporary; /* a lookup that may succeed later */
     bool has_no_tlsa;   /* has_temporary: for want of TLSA records */
+    uint32_t no_tlsa;   /* the last host of which that is so */
     struct mx_tlsa_room tlsa_room;
     uint64_t tlsa_hash; /* of all records and their hosts, whatever their order; 0 = none */
     uint8_t refusal;    /* enum mx_refusal, of the first address refused */

@@ -195,6 +195,8 @@ static void finish(struct resolve_job *job, const struct mx_answer *answer)
     job->own_addresses = NULL;
     queue->resolving = false;
     talk_resolved(shard, queue, answer);
+    if (answer->no_tlsa_host[0] != '\0')
+        tls_report_left_out(shard, queue, slice_str(answer->no_tlsa_host));
     /* The answer to a question of another configuration: asked again, mostly out of the cache. */
     if (job->version != shard->version)
         resolve_queue(shard, queue);

@@ -229,3 +229,10 @@ void tls_report_trouble(struct shard *shard, struct slice domain, enum tlsrpt_ty
     if (conf_global(shard->conf)->tls_report_from)
         put(shard, &count);
 }
+
+void tls_report_left_out(struct shard *shard, const struct queue *queue, struct slice host)
+{
+    if (is_counted(shard, queue))
+        tls_report_trouble(shard, names_text(&shard->names, queue->name), TLSRPT_TLSA, SLICE_EMPTY,
+                           TLSRPT_DNSSEC_INVALID, host, "");
+}

@@ -20,6 +20,7 @@
 #include "shard/policy/tlsrpt.h"
 
 struct connection;
+struct queue;
 struct shard;
 struct verdict;
 
@@ -58,6 +59,9 @@ void tls_report_failed(struct shard *shard, const struct connection *connection,
 void tls_report_trouble(struct shard *shard, struct slice domain, enum tlsrpt_type type,
                         struct slice policy, enum tlsrpt_result result, struct slice host,
                         const char *reason);
+/* An MX host of the queue's domain was left out because its TLSA records could not be had: its
+ * signatures do not hold, or nobody answers. */
+void tls_report_left_out(struct shard *shard, const struct queue *queue, struct slice host);
 /* What is counted goes to control now: before the answer to a question of control's. */
 void tls_report_hand_over(struct shard *shard, bool is_last);
 void tls_report_on_home(struct shard *shard, struct parcel *parcel);

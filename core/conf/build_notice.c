@@ -100,6 +100,22 @@ static void check_template(struct build *build, const char *keyword, const char 
         report_error(build->report, build->tree->top.file, 0, "%s: %s", keyword, fault);
 }
 
+/* ---- Reports about TLS ----------------------------------------------------------------------- */
+
+/* A virtual MTA that is not there would let the reports go by {default}, and count them. */
+static void check_tls_reports(struct build *build)
+{
+    const struct conf_global *global = &build->conf->global;
+
+    check_template(build, "tls-report-organization", global->tls_report_organization);
+    check_template(build, "tls-report-contact", global->tls_report_contact);
+    if (global->tls_report_vmta != NULL &&
+        !conf_vmta_named(build->conf, slice_str(global->tls_report_vmta)))
+        report_error(build->report, build->tree->top.file, 0,
+                     "tls-report-virtual-mta: there is no virtual MTA \"%.80s\"",
+                     global->tls_report_vmta);
+}
+
 void build_notices(struct build *build)
 {
     struct conf *conf = build->conf;
@@ -115,4 +131,5 @@ void build_notices(struct build *build)
     check_template(build, "dsn-failed-subject-template", global->dsn_failed_subject);
     if (global->dsn_failed_body_from != NULL)
         read_body(build, global->dsn_failed_body_from);
+    check_tls_reports(build);
 }

@@ -9,7 +9,7 @@ import pytest
 
 import dns_servers
 from dkim_mail import Key, verdicts
-from dns_servers import Authority, Resolver
+from dns_servers import Authority, Mute, Resolver
 from harness import until
 from test_dane import names_it
 from test_peers import Receiver as Mailbox
@@ -42,10 +42,12 @@ def rows(daemon, *words):
             for row in daemon.ask('show', 'tls-report', *words)['tlsReport']}
 
 
-def wait_for_rows(daemon, wanted):
-    """Until these (domain, policy) have these counts of successes and failures."""
+def wait_for_rows(daemon, wanted, but=None):
+    """Until these (domain, policy) have these counts of successes and failures, and no other domain
+    has any, but for one."""
     def reached():
-        found = {key: (row['successful'], row['failed']) for key, row in rows(daemon).items()}
+        found = {key: (row['successful'], row['failed']) for key, row in rows(daemon).items()
+                 if key[0] != but}
         return found == wanted or None
 
     try:
@@ -200,20 +202,31 @@ def test_dane(world):
     zone = Authority(world, 'test', [
         *(f'{host} A {receiver.address}' for host, receiver in hosts.items()),
         *(f'{domain} MX 10 {host}' for domain, host in domains.items()),
+        'silenced MX 10 silent', 'silenced MX 20 ee', f'silent A {receiver.address}',
+        names_it('silent', 3, own),
         *(f'_smtp._tls.{domain} TXT "v=TLSRPTv1; rua=mailto:tls@reports.test"'
-          for domain in domains),
+          for domain in [*domains, 'silenced']),
         names_it('ee', 3, own), names_it('misfit', 3, other), names_it('useless', 1, own),
         names_it('clear', 3, own)], is_signed=True)
-    server = Resolver(world, stubs={'test': zone.at})
+    server = Resolver(world, stubs={'test': zone.at, '_tcp.silent.test': Mute(world).at})
     key, text = config(world, server, f'dnssec-trust-anchor {zone.anchor()}\n')
     daemon = world.daemon(text).start()
     for domain in domains:
         send(daemon, f'x@{domain}.test')
+    send(daemon, 'x@silenced.test')
+    receiver.wait('x@silenced.test')
     wait_for_rows(daemon, {('match.test', 'tlsa'): (1, 0), ('mismatch.test', 'tlsa'): (0, 1),
-                           ('unusable.test', 'tlsa'): (0, 1), ('stripped.test', 'tlsa'): (0, 1)})
+                           ('unusable.test', 'tlsa'): (0, 1), ('stripped.test', 'tlsa'): (0, 1)},
+                  but='silenced.test')
     assert rows(daemon)[('match.test', 'tlsa')]['host'] == 'ee.test'
     daemon.ask('tls-report', 'send')
-    found = reports(mailbox, key, 4)
+    found = reports(mailbox, key, 5)
+    # How often the domain was looked up is nobody's business.
+    told = {policy['policy'].get('mx-host', [''])[0]: policy
+            for policy in found.pop('silenced.test').data['policies']}
+    assert told['ee.test']['summary']['total-successful-session-count'] == 1
+    detail, = told['silent.test']['failure-details']
+    assert detail['result-type'] == 'dnssec-invalid' and detail['failed-session-count'] > 0
     results = {domain: report.policy().get('failure-details', [{}])[0].get('result-type')
                for domain, report in found.items()}
     assert results == {'match.test': None, 'mismatch.test': 'validation-failure',

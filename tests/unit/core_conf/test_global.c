@@ -234,13 +234,37 @@ static void the_later_counts(void **state)
     conf_unref(conf);
 }
 
+static void reports_about_tls(void **state)
+{
+    static const char *const wrong[][2] = {
+        {"tls-report-virtual-mta x\n", "there is no virtual MTA \"x\""},
+        {"tls-report-from nobody\n", "tls-report-from"},
+        {"tls-report-organization \"M\xc3\xbcller\"\n", "no printable ASCII"},
+    };
+    struct conf *conf = load("<virtual-mta r>\nsmtp-source-host 192.0.2.1 r.example.com\n"
+                             "</virtual-mta>\ntls-report-from tls@example.com\n"
+                             "tls-report-organization \"Example Ltd\"\ntls-report-virtual-mta r\n");
+    struct findings findings;
+
+    assert_string_equal(conf_global(conf)->tls_report_from, "tls@example.com");
+    assert_string_equal(conf_global(conf)->tls_report_organization, "Example Ltd");
+    assert_null(conf_global(conf)->tls_report_contact);
+    assert_string_equal(conf_global(conf)->tls_report_vmta, "r");
+    conf_unref(conf);
+    for (size_t i = 0; i < COUNT_OF(wrong); i++) {
+        refuse(wrong[i][0], &findings);
+        if (strstr(findings.text, wrong[i][1]) == NULL)
+            fail_msg("no \"%s\" in:\n%s", wrong[i][1], findings.text);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(defaults),           cmocka_unit_test(everything_of_ours),
         cmocka_unit_test(listeners_by_block), cmocka_unit_test(accounting),
         cmocka_unit_test(accounting_columns), cmocka_unit_test(warnings),
-        cmocka_unit_test(the_later_counts),
+        cmocka_unit_test(the_later_counts),   cmocka_unit_test(reports_about_tls),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -4,6 +4,7 @@
 #include "core/base/log.h"
 #include "core/base/mem.h"
 #include "core/base/must.h"
+#include "shard/tls_report_mail.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -181,11 +182,29 @@ static void answer(struct fake_shard *shard, struct report *report)
     mailbox_post(shard->to_control, &report->parcel);
 }
 
+static void on_order(struct fake_shard *shard, struct tls_report_order *order)
+{
+    assert_true(order->content_bytes > 0);
+    snprintf(shard->ordered, sizeof(shard->ordered), "%s", order->domain);
+    shard->ordered_bytes = order->content_bytes;
+    shard->orders++;
+    order->fate = shard->fate;
+    mailbox_post(shard->to_control, &order->parcel);
+}
+
 static void on_question(void *context, struct parcel *parcel)
 {
     struct fake_shard *shard = context;
     struct report *report = container_of(parcel, struct report, parcel);
 
+    if (parcel->kind == TLS_REPORT_ORDER) {
+        on_order(shard, container_of(parcel, struct tls_report_order, parcel));
+        return;
+    }
+    if (parcel->kind == TLS_REPORT_COUNTS) {
+        shard->batches_home++;
+        return;
+    }
     if (parcel->kind == RELOAD_ORDER) {
         shard->reload_stamp = parcel->stamp;
         if (shard->is_silent)

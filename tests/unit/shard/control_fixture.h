@@ -9,6 +9,7 @@
 
 #include "shard/control.h"
 #include "shard/report.h"
+#include "shard/tls_report.h"
 #include "tests/sim/sim.h"
 #include "tests/unit/core_base/unit.h"
 #include "tests/unit/net/fake_dns.h"
@@ -42,11 +43,17 @@ struct fake_shard {
     uint32_t rcpt_count;
     struct ip_figures ips[4];
     uint32_t ip_count;
-    uint32_t reload_stamp;       /* of the last order to take a new snapshot */
-    struct parcel *reload_order; /* kept by a silent shard */
-    struct report last;          /* the last question but REPORT_STATUS */
-    uint32_t asked;              /* questions but REPORT_STATUS */
-    uint32_t samples;            /* REPORT_STATUS */
+    uint32_t reload_stamp;         /* of the last order to take a new snapshot */
+    struct parcel *reload_order;   /* kept by a silent shard */
+    struct report last;            /* the last question but REPORT_STATUS */
+    uint32_t asked;                /* questions but REPORT_STATUS */
+    uint32_t samples;              /* REPORT_STATUS */
+    struct tls_report_batch batch; /* what the test has it hand over */
+    uint32_t batches_home;
+    uint8_t fate; /* of orders to send a report about TLS */
+    uint32_t orders;
+    char ordered[256]; /* the domain of the last one */
+    size_t ordered_bytes;
 };
 
 /* The spool's double. */

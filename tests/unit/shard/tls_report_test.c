@@ -1,0 +1,230 @@
+/* Reports about TLS as control makes them: what shards hand over is joined, shown, and reported
+ * when the UTC day is over. Control is the real one, on a simulated disk and clock. */
+#include "shard/control_int.h"
+#include "tests/unit/shard/control_fixture.h"
+
+#include <stdio.h>
+#include <unistd.h>
+
+static struct fixture f;
+static char path[] = "/tmp/ringpost-tls-report-XXXXXX";
+
+static const char base[] = "host-name mail.example.com\n"
+                           "control-socket /run/control.sock\n"
+                           "total-max-smtp-in 500\n"
+                           "total-max-smtp-out 1500\n"
+                           "tls-report-from tls@example.com\n"
+                           "<spool /spool>\n</spool>\n";
+
+#define SECOND_NS 1000000000ull
+#define HOUR_NS   (3600 * SECOND_NS)
+#define DAY_US    86400000000ll
+
+static void start_reports(void *context)
+{
+    control_start_tls_reports(f.control);
+}
+
+static int open_fixture(void **state)
+{
+    fixture_open_with_file(&f, path, base);
+    fixture_keep_history(&f, base);
+    assert_in(ask(&f, "reload"), "ok\n");
+    sim_run_in(f.daemon, start_reports, NULL);
+    return 0;
+}
+
+static int close_fixture(void **state)
+{
+    fixture_close_clean(&f);
+    return 0;
+}
+
+static void post_batch(void *context)
+{
+    struct fake_shard *shard = context;
+
+    mailbox_post(shard->to_control, &shard->batch.parcel);
+}
+
+/* The shard hands over so many successes, and one failure. */
+static void count(uint16_t shard, const char *domain, uint64_t successes, bool is_last)
+{
+    struct fake_shard *from = &f.shards[shard];
+    struct tlsrpt_count one = {.domain = slice_str(domain), .count = successes};
+
+    from->batch = (struct tls_report_batch){.parcel = {.kind = TLS_REPORT_COUNTS, .from = shard},
+                                            .is_last = is_last};
+    tlsrpt_batch_init(&from->batch.counts, (int32_t)(sim_wall_us(f.world) / DAY_US));
+    assert_true(tlsrpt_batch_add(&from->batch.counts, &one));
+    one = (struct tlsrpt_count){
+        .domain = slice_str(domain), .result = TLSRPT_NO_STARTTLS, .count = 1};
+    assert_true(tlsrpt_batch_add(&from->batch.counts, &one));
+    sim_run_in(f.daemon, post_batch, from);
+    sim_run_for(f.world, SECOND_NS / 100);
+}
+
+static uint32_t orders(void)
+{
+    uint32_t sum = 0;
+
+    for (int i = 0; i < FAKE_SHARDS; i++)
+        sum += f.shards[i].orders;
+    return sum;
+}
+
+static void set_fates(uint8_t fate)
+{
+    for (int i = 0; i < FAKE_SHARDS; i++)
+        f.shards[i].fate = fate;
+}
+
+/* To so many seconds behind the end of the UTC day. */
+static void to_next_day(int64_t seconds)
+{
+    sim_wall_jump(f.world, DAY_US - (int64_t)sim_wall_us(f.world) % DAY_US + seconds * 1000000);
+    sim_run_for(f.world, 2 * SECOND_NS);
+}
+
+static void shards_are_joined_and_shown(void **state)
+{
+    count(0, "a.test", 3, false);
+    count(1, "a.test", 4, false);
+    count(2, "b.test", 1, true);
+    assert_in(ask(&f, "show tls-report --dom"),
+              "tlsReport[0].domain=\"a.test\"\ntlsReport[0].policy=\"no-policy-found\"\n"
+              "tlsReport[0].host=\"\"\ntlsReport[0].successful=\"7\"\ntlsReport[0].failed=\"2\"\n"
+              "tlsReport[0].results.starttls-not-supported=\"2\"\n");
+    assert_null(strstr(ask(&f, "show tls-report b.test"), "a.test"));
+    assert_in(ask(&f, "show tls-report b.test"), "starttls-not-supported 1");
+    assert_in(ask(&f, "show tls-report b.test/v"), "error show tls-report wants a domain");
+    assert_int_equal(f.shards[0].batches_home, 1);
+    assert_int_equal(f.shards[2].batches_home, 0);
+    assert_int_equal(f.shards[0].last.parcel.kind, REPORT_TLS);
+}
+
+static void control_asks_each_minute(void **state)
+{
+    uint32_t asked = f.shards[1].asked;
+
+    sim_run_for(f.world, 600 * SECOND_NS);
+    assert_in_range(f.shards[1].asked - asked, 10, 11);
+}
+
+static void the_day_ends_and_reports_go(void **state)
+{
+    char name[32];
+
+    for (unsigned i = 0; i < 100; i++) {
+        snprintf(name, sizeof(name), "%u.test", i);
+        count(i % FAKE_SHARDS, name, 1, false);
+    }
+    to_next_day(0);
+    count(0, "tomorrow.test", 1, false);
+    sim_run_for(f.world, 290 * SECOND_NS);
+    assert_int_equal(orders(), 0);
+    sim_run_for(f.world, 2 * HOUR_NS);
+    assert_in_range(orders(), 25, 75);
+    sim_run_for(f.world, 2 * HOUR_NS + 60 * SECOND_NS);
+    assert_int_equal(orders(), 100);
+    for (int i = 0; i < FAKE_SHARDS; i++)
+        assert_in_range(f.shards[i].ordered_bytes, 100, 1000);
+    sim_run_for(f.world, 4 * HOUR_NS);
+    assert_int_equal(orders(), 100);
+    assert_in(ask(&f, "show tls-report --dom"), "waiting=\"0\"\nsent=\"100\"\n");
+    assert_in(ask(&f, "show tls-report"), "tomorrow.test");
+}
+
+static void without_an_answer_it_is_tried_again_for_a_day(void **state)
+{
+    count(0, "a.test", 1, false);
+    set_fates(TLS_REPORT_LATER);
+    to_next_day(5 * 3600);
+    assert_int_equal(orders(), 1);
+    sim_run_for(f.world, HOUR_NS / 2);
+    assert_int_equal(orders(), 1);
+    sim_run_for(f.world, HOUR_NS);
+    assert_int_equal(orders(), 2);
+    set_fates(TLS_REPORT_NOT_WANTED);
+    sim_run_for(f.world, HOUR_NS);
+    assert_int_equal(orders(), 3);
+    sim_run_for(f.world, 2 * HOUR_NS);
+    assert_int_equal(orders(), 3);
+    assert_in(ask(&f, "show tls-report --dom"), "waiting=\"0\"\nsent=\"0\"\n");
+    count(0, "b.test", 1, false);
+    set_fates(TLS_REPORT_LATER);
+    to_next_day(5 * 3600);
+    to_next_day(3600);
+    assert_in(ask(&f, "show tls-report --dom"), "waiting=\"0\"\n");
+}
+
+static void an_operator_need_not_wait(void **state)
+{
+    char name[32];
+
+    for (unsigned i = 0; i < 50; i++) {
+        snprintf(name, sizeof(name), "%u.test", i);
+        count(0, name, 1, false);
+    }
+    assert_in(ask(&f, "tls-report send"), "sent now: 50");
+    sim_run_for(f.world, 10 * SECOND_NS);
+    assert_int_equal(orders(), 50);
+    assert_in(ask(&f, "tls-report send"), "sent now: 0");
+}
+
+/* Five minutes at most are lost. */
+static void a_crash_forgets_little(void **state)
+{
+    struct tls_books books;
+
+    count(0, "a.test", 5, false);
+    sim_run_for(f.world, 301 * SECOND_NS);
+    sim_enter(f.daemon);
+    tls_books_init(&books, f.control_io, 1);
+    tls_books_load(&books, "/spool");
+    assert_int_equal(books.open.domains.count_used, 1);
+    assert_int_equal(tlsrpt_book_find(&books.open, SLICE_LITERAL("a.test"))->policies->successes,
+                     5);
+    tls_books_fini(&books);
+    sim_leave(f.daemon);
+}
+
+static void without_an_address_nothing_is_made(void **state)
+{
+    uint32_t asked = f.shards[1].asked;
+
+    count(0, "a.test", 5, false);
+    fixture_write_file("host-name mail.example.com\ncontrol-socket /run/control.sock\n"
+                       "total-max-smtp-in 500\ntotal-max-smtp-out 1500\n<spool /spool>\n</spool>\n",
+                       "");
+    assert_in(ask(&f, "reload"), "ok\n");
+    assert_in(ask(&f, "tls-report send"), "no reports about TLS are made");
+    to_next_day(5 * 3600);
+    assert_int_equal(orders(), 0);
+    sim_run_for(f.world, 600 * SECOND_NS);
+    assert_in_range(f.shards[1].asked - asked, 0, 3);
+    fixture_write_file(base, "");
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, open_fixture, close_fixture)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(shards_are_joined_and_shown),
+        TEST(control_asks_each_minute),
+        TEST(the_day_ends_and_reports_go),
+        TEST(without_an_answer_it_is_tried_again_for_a_day),
+        TEST(an_operator_need_not_wait),
+        TEST(a_crash_forgets_little),
+        TEST(without_an_address_nothing_is_made),
+    };
+    int fd = mkstemp(path), result;
+
+    if (fd < 0)
+        return 1;
+    close(fd);
+    result = cmocka_run_group_tests(tests, NULL, NULL);
+    unlink(path);
+    return result;
+}
