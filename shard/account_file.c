@@ -419,8 +419,7 @@ void account_file_end(struct account *account)
 
 struct file_search {
     const struct account *account;
-    const char *except;      /* NULL = none */
-    struct account_name day; /* only files of earlier days; year 0 = any day */
+    const char *except; /* NULL = none */
     char found[ACCOUNT_NAME_MAX];
 };
 
@@ -441,8 +440,6 @@ static void on_searched_name(void *context, const char *text)
     if (search->found[0] != '\0' || !parse_name(search->account, text, &name))
         return;
     if (search->except != NULL && strcmp(text, search->except) == 0)
-        return;
-    if (search->day.year != 0 && !is_earlier_day(&name, &search->day))
         return;
     strcpy(search->found, text);
 }
@@ -469,19 +466,63 @@ void account_file_sweep(struct account *account)
     }
 }
 
-/* Ages count from the day in the name: a file of that day may hold rows up to its end. */
+/* The two oldest files there are. */
+struct age_search {
+    const struct account *account;
+    uint32_t count; /* 2 at most */
+    struct account_name names[2];
+    char oldest[ACCOUNT_NAME_MAX];
+};
+
+static bool is_older(const struct account_name *a, const struct account_name *b)
+{
+    return is_same_day(a, b) ? a->number < b->number : is_earlier_day(a, b);
+}
+
+static void on_aged_name(void *context, const char *text)
+{
+    struct age_search *search = context;
+    struct account_name name;
+
+    if (!parse_name(search->account, text, &name))
+        return;
+    if (search->count == 0 || is_older(&name, &search->names[0])) {
+        search->names[1] = search->names[0];
+        search->names[0] = name;
+        strcpy(search->oldest, text);
+    } else if (search->count == 1 || is_older(&name, &search->names[1])) {
+        search->names[1] = name;
+    } else {
+        return;
+    }
+    search->count += search->count < 2;
+}
+
+/* The last row of a file is older than the file behind it, whose name has the day of its first one:
+ * where that day is over for so long, so is what the older file holds. */
+static bool find_aged_file(const struct account *account, const struct account_name *day,
+                           struct age_search *search)
+{
+    *search = (struct age_search){.account = account};
+    return io_dir_list(account->io, account->directory, on_aged_name, search) >= 0 &&
+           search->count == 2 && is_earlier_day(&search->names[1], day) &&
+           strcmp(search->oldest, account->state.name) != 0;
+}
+
 void account_file_prune(struct account *account)
 {
-    struct file_search search = {.account = account};
+    struct age_search search;
+    struct account_name day;
     uint64_t now_us = io_wall_us(account->io);
 
-    if (account->move_to == NULL || now_us < account->prune_next_us ||
+    /* What has been moved is somebody else's. */
+    if (account->move_to != NULL || now_us < account->prune_next_us ||
         account->delete_after_us >= now_us)
         return;
     account->prune_next_us = now_us + PRUNE_INTERVAL_US;
-    search.day = name_of_day(now_us - account->delete_after_us);
-    for (int i = 0; i < CLEAN_UP_COUNT_MAX && find_file(account->move_to, &search); i++) {
-        char *path = account_join(account->move_to, search.found);
+    day = name_of_day(now_us - account->delete_after_us);
+    for (int i = 0; i < CLEAN_UP_COUNT_MAX && find_aged_file(account, &day, &search); i++) {
+        char *path = account_join(account->directory, search.oldest);
         int result = io_file_unlink(account->io, path);
 
         if (result < 0)

@@ -126,7 +126,8 @@ void account_file_end(struct account *account);
 bool account_file_is_old(const struct account *account);
 /* Moves files away that an earlier life could not move. */
 void account_file_sweep(struct account *account);
-/* Removes files that are older than they shall be, at most once an hour. */
+/* Removes finished files that are older than they shall be, at most once an hour; none where files
+ * are moved away. */
 void account_file_prune(struct account *account);
 /* Directory and name in one string of the heap. */
 char *account_join(const char *directory, const char *name);

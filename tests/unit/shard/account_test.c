@@ -478,27 +478,66 @@ static void a_quiet_file_is_moved_after_its_interval(void **state)
     fixture_close(&f);
 }
 
+/* How many files of the day, and how many in all, are in the directory. */
+static uint32_t count_files(struct fixture *f, const char *directory, const char *day,
+                            uint32_t *ret_all)
+{
+    static struct listing listing;
+    uint32_t count = 0;
+
+    listing = (struct listing){.directory = directory};
+    sim_disk_list(f->world, on_path, &listing);
+    *ret_all = listing.count;
+    for (uint32_t i = 0; i < listing.count; i++)
+        count += strstr(listing.paths[i], day) != NULL;
+    return count;
+}
+
+/* Half of the rows on one day, half on the next; then these days go by, and it is looked after. */
+static void write_and_wait(struct fixture *f, uint64_t days)
+{
+    f->settings.delete_after_ms = 2 * 86400000ull;
+    the_log.durable = 200;
+    for (int i = 0; i < 300; i++)
+        step(f);
+    sim_run_for(f->world, 86400000000000ull);
+    the_log.durable = OUTCOME_COUNT;
+    run_to_the_end(f);
+    sim_run_for(f->world, days * 86400000000000ull);
+    for (int i = 0; i < 10; i++)
+        step(f);
+}
+
 static void old_files_are_removed(void **state)
 {
     static struct fixture f;
-    static struct listing listing;
+    uint32_t all, first_day;
 
+    /* After two days the first day's files are old, but for the last one: rows of the second day
+     * may have come to it. */
     fixture_open(&f, 7, NULL);
-    f.settings.delete_after_ms = 2 * 86400000ull;
-    the_log.durable = 200;
-    for (int i = 0; i < 300; i++)
-        step(&f);
-    sim_run_for(f.world, 86400000000000ull);
-    the_log.durable = OUTCOME_COUNT;
-    run_to_the_end(&f);
-    sim_run_for(f.world, 2 * 86400000000000ull);
+    f.settings.move_to = NULL;
+    write_and_wait(&f, 2);
+    first_day = count_files(&f, "/acct/acct", "acct-2026-01-01-", &all);
+    assert_int_equal(first_day, 1);
+    assert_true(all > 3);
+    /* After many, all are but the one that is being written. */
+    sim_run_for(f.world, 20 * 86400000000000ull);
     for (int i = 0; i < 10; i++)
         step(&f);
-    listing = (struct listing){.directory = "/acct/done/"};
-    sim_disk_list(f.world, on_path, &listing);
-    assert_true(listing.count > 2);
-    for (uint32_t i = 0; i < listing.count; i++)
-        assert_non_null(strstr(listing.paths[i], "acct-2026-01-02-"));
+    count_files(&f, "/acct/acct", "acct-2026-01-01-", &all);
+    assert_int_equal(all, 1);
+    fixture_close(&f);
+}
+
+static void files_that_were_moved_stay(void **state)
+{
+    static struct fixture f;
+    uint32_t all;
+
+    fixture_open(&f, 7, NULL);
+    write_and_wait(&f, 20);
+    assert_true(count_files(&f, "/acct/done/", "acct-2026-01-01-", &all) > 2);
     fixture_close(&f);
 }
 
@@ -731,6 +770,7 @@ int main(void)
         cmocka_unit_test(a_full_disk_stops_the_cursor_and_shows),
         cmocka_unit_test(a_quiet_file_is_moved_after_its_interval),
         cmocka_unit_test(old_files_are_removed),
+        cmocka_unit_test(files_that_were_moved_stay),
         cmocka_unit_test(one_damaged_slot_costs_nothing),
         cmocka_unit_test(an_uncertain_state_is_settled_before_rows_are_taken_back),
         cmocka_unit_test(a_state_of_a_killed_life_is_made_durable_first),
