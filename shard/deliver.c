@@ -304,6 +304,19 @@ static bool park(struct shard *shard, struct delivery *delivery)
     return true;
 }
 
+/* Slots of its job, say, were asked for at another shard: they may be free. */
+static bool park_for_slot(struct shard *shard, struct delivery *delivery)
+{
+    struct queue *queue = delivery_queue(delivery);
+
+    if (queue->parked)
+        return false;
+    delivery->awaits_slot = true;
+    queue->parked = delivery;
+    site_hold_for_token(shard, delivery->connection);
+    return true;
+}
+
 void deliver_on_token(struct shard *shard, struct queue *queue)
 {
     struct delivery *delivery = queue->parked;
@@ -554,8 +567,9 @@ static void send_message(struct shard *shard, struct delivery *delivery)
     } else if (warm_allowed(shard, delivery->connection->lane, delivery_queue(delivery)) <
                delivery->count) {
         give_back(shard, delivery);
-    } else if ((taken = mail_slots_take(shard, delivery)) == MAIL_PUT_BACK) {
-        give_back(shard, delivery);
+    } else if ((taken = mail_slots_take(shard, delivery)) == MAIL_PUT_BACK || taken == MAIL_ASKED) {
+        if (taken == MAIL_PUT_BACK || !park_for_slot(shard, delivery))
+            give_back(shard, delivery);
     } else if (taken == MAIL_NO_ROOM) {
         give_back_for_room(shard, delivery);
     } else if (!rates_take(shard, delivery_queue(delivery), &way, delivery->count,

@@ -20,7 +20,8 @@ static struct queue *queue_of(const struct mail_claim *mail)
 static const uint8_t next_states[MAIL_STATES] = {
     [MAIL_SHUT] = 1u << MAIL_HELD | 1u << MAIL_USED,
     [MAIL_ASIDE] = 1u << MAIL_SHUT,
-    [MAIL_HELD] = 1u << MAIL_USED | 1u << MAIL_ASIDE,
+    [MAIL_HELD] = 1u << MAIL_USED | 1u << MAIL_ASIDE | 1u << MAIL_OPEN,
+    [MAIL_OPEN] = 1u << MAIL_SHUT,
     [MAIL_USED] = 1u << MAIL_HELD,
 };
 
@@ -34,6 +35,11 @@ static void enter(struct mail_claim *mail, enum mail_state state, uint64_t wait_
     io_timer_stop(io, &mail->timer);
     if (wait_ms > 0)
         io_timer_arm(io, &mail->timer, io_now_ns(io) + wait_ms * 1000000);
+}
+
+static uint8_t flow_of(const struct delivery *delivery)
+{
+    return ((const struct queued *)slab_at(&delivery->shard->queued, delivery->rcpts[0]))->flow;
 }
 
 static void shut(struct queue *queue, uint8_t flow)
@@ -251,7 +257,8 @@ static bool may_go(struct shard *shard, struct queue *queue, const struct queued
 
     if (known && limits_of_mail(shard, queue, source, known, &meters) && meters.count == 0)
         return true;
-    if (find(queue, queued->flow, MAIL_HELD, scope_list_hash(&meters)))
+    if (find(queue, queued->flow, MAIL_HELD, scope_list_hash(&meters)) ||
+        find(queue, queued->flow, MAIL_OPEN, scope_list_hash(&meters)))
         return true;
     if (!is_waiting) {
         mail = meters.count > 0 ? draw(shard, queue, queued->flow, &meters, source) : NULL;
@@ -283,6 +290,22 @@ bool mail_slots_admit(struct shard *shard, struct queue *queue, const struct ipa
 /* ---- Turns ------------------------------------------------------------------------------------
  */
 
+/* The queue has no connection, and is in line for one that others have to make free. */
+static bool is_in_line(const struct queue *queue)
+{
+    return queue->connection_count == 0 && !list_empty(&queue->lane_link) &&
+           (queue->reason == WAIT_CONNECTION || queue->reason == WAIT_LIMIT) &&
+           (queue->lane->open_count == 0 ||
+            queue->lane->open_count > queue->lane->connecting_count);
+}
+
+/* Others have the slots meanwhile, and the queue asks for them when it has its connection. */
+static void let_open(struct mail_claim *mail)
+{
+    lease_claim_cancel(mail->shard, &mail->claim);
+    enter(mail, MAIL_OPEN, 0);
+}
+
 /* The slots have come: whoever can use them may go now. */
 static void on_granted(struct shard *shard, struct mail_claim *mail)
 {
@@ -292,8 +315,16 @@ static void on_granted(struct shard *shard, struct mail_claim *mail)
         return;
     hold(mail);
     open_flow(queue, mail->flow);
+    if (queue->parked && queue->parked->awaits_slot && flow_of(queue->parked) == mail->flow) {
+        queue->parked->awaits_slot = false;
+        deliver_on_token(shard, queue);
+        return;
+    }
     if (!ready_has_flow(queue, mail->flow) || !queues_can_send(shard, queue))
         claim_free(mail);
+    else if (is_in_line(queue) && queue->reason == WAIT_LIMIT &&
+             lease_claim_is_wanted(&mail->claim))
+        let_open(mail);
     if (!list_empty(&queue->lane_link))
         lane_serve_later(queue->lane);
     queues_reconsider(shard, queue);
@@ -315,18 +346,13 @@ bool mail_slots_is_busy(const struct shard *shard)
     return !list_empty(&shard->mail_slots.granted);
 }
 
-/* The queue's next message of the flow is on its way to a connection. Where that is for others to
- * make free, they have turns; where it is being opened, it may never come. */
+/* A connection for the queue may come up yet. */
 static bool is_coming(const struct mail_claim *mail, const struct queue *queue)
 {
-    const struct lane *lane = list_empty(&queue->lane_link) ? NULL : queue->lane;
-    uint64_t wait_ms = MAIL_SLOTS_HOLD_MS;
+    bool is_opening = queue->connection_count > 0 ||
+                      (!list_empty(&queue->lane_link) && queue->lane->open_count > 0);
+    uint64_t wait_ms = is_opening ? MAIL_SLOTS_OPEN_MS : MAIL_SLOTS_HOLD_MS;
 
-    if (lane && (queue->reason == WAIT_CONNECTION || queue->reason == WAIT_LIMIT) &&
-        (lane->open_count == 0 || lane->open_count > lane->connecting_count))
-        return true;
-    if (queue->connection_count > 0 || (lane && lane->open_count > 0))
-        wait_ms = MAIL_SLOTS_OPEN_MS;
     return io_now_ns(mail->shard->io) < mail->held_ns + (wait_ms << mail->asides) * 1000000;
 }
 
@@ -345,6 +371,13 @@ static void step_aside(struct mail_claim *mail, struct queue *queue)
     queues_reconsider(mail->shard, queue);
 }
 
+static void look_later(struct mail_claim *mail)
+{
+    struct io *io = mail->shard->io;
+
+    io_timer_arm(io, &mail->timer, io_now_ns(io) + MAIL_SLOTS_HOLD_MS * 1000000ull);
+}
+
 static void on_timer(struct io_timer *timer)
 {
     struct mail_claim *mail = container_of(timer, struct mail_claim, timer);
@@ -361,8 +394,12 @@ static void on_timer(struct io_timer *timer)
         claim_free(mail);
         return;
     }
-    if (!lease_claim_is_wanted(&mail->claim) || is_coming(mail, queue))
-        io_timer_arm(shard->io, timer, io_now_ns(shard->io) + MAIL_SLOTS_HOLD_MS * 1000000ull);
+    if (!lease_claim_is_wanted(&mail->claim))
+        look_later(mail);
+    else if (is_in_line(queue))
+        let_open(mail);
+    else if (is_coming(mail, queue))
+        look_later(mail);
     else
         step_aside(mail, queue);
 }
@@ -412,6 +449,23 @@ void mail_slots_reserve(struct shard *shard, struct delivery *delivery)
         use(mail, delivery);
 }
 
+/* A message of the flow is at a connection: its claim, HELD or SHUT; NULL when one waits already,
+ * or memory is short. */
+static struct mail_claim *ask(struct shard *shard, struct queue *queue, uint8_t flow,
+                              const struct scope_list *meters, const struct ipaddr *source)
+{
+    struct mail_claim *mail = find(queue, flow, MAIL_OPEN, scope_list_hash(meters));
+
+    if (waits(queue, flow))
+        return NULL;
+    if (!mail)
+        return draw(shard, queue, flow, meters, source);
+    enter(mail, MAIL_SHUT, 0);
+    if (lease_claim_try(shard, &mail->claim))
+        hold(mail);
+    return mail;
+}
+
 enum mail_taken mail_slots_take(struct shard *shard, struct delivery *delivery)
 {
     struct queue *queue = slab_at(&shard->queues, delivery->queue);
@@ -419,11 +473,12 @@ enum mail_taken mail_slots_take(struct shard *shard, struct delivery *delivery)
     struct mail_claim *mail;
     struct scope_list meters;
     struct limits_mail facts;
+    bool is_new = false;
     uint8_t flow;
 
     if (shard->mail_slots.blocks == 0)
         return MAIL_TAKEN;
-    flow = ((const struct queued *)slab_at(&shard->queued, delivery->rcpts[0]))->flow;
+    flow = flow_of(delivery);
     limits_read_mail(shard, delivery->message, &facts);
     learn(shard, flow, &facts);
     limits_of_mail(shard, queue, source, &facts, &meters);
@@ -434,9 +489,10 @@ enum mail_taken mail_slots_take(struct shard *shard, struct delivery *delivery)
     if (meters.count == 0 || planted("shard/mail-limit-overlooked"))
         return MAIL_TAKEN;
     mail = find(queue, flow, MAIL_HELD, scope_list_hash(&meters));
-    if (!mail && queue->stay == QUEUE_HERE && !waits(queue, flow)) {
-        mail = draw(shard, queue, flow, &meters, source);
-        if (!mail)
+    if (!mail && queue->stay == QUEUE_HERE) {
+        is_new = !waits(queue, flow);
+        mail = ask(shard, queue, flow, &meters, source);
+        if (is_new && !mail)
             return MAIL_NO_ROOM;
     }
     if (mail && mail->state == MAIL_HELD) {
@@ -445,20 +501,25 @@ enum mail_taken mail_slots_take(struct shard *shard, struct delivery *delivery)
     }
     if (queue->stay == QUEUE_HERE)
         shut(queue, flow);
-    return MAIL_PUT_BACK;
+    return is_new && shard->count > 1 ? MAIL_ASKED : MAIL_PUT_BACK;
 }
 
-/* Others have waited for what it took to begin this turn, and more. */
-static bool is_turn_over(const struct mail_claim *mail)
+/* Others wait, and it has had its turn: as long as it is worth what it took to begin. A short one
+ * where connections are short too, and end in turn: others are there with theirs at the same time.
+ */
+static bool is_turn_over(const struct mail_claim *mail, const struct connection *connection)
 {
+    bool is_short = lease_claim_is_wanted(&connection->lane->claim);
+    uint64_t had_ns = io_now_ns(mail->shard->io) - mail->begun_ns;
     uint64_t span_ns = (mail->begun_ns - mail->granted_ns) * MAIL_SLOTS_TURN_TIMES;
-    uint64_t least_ns = MAIL_SLOTS_TURN_MS * 1000000ull;
+    uint64_t least_ns = (is_short ? MAIL_SLOTS_TURN_SHORT_MS : MAIL_SLOTS_TURN_MS) * 1000000ull;
     uint64_t most_ns = MAIL_SLOTS_TURN_MAX_MS * 1000000ull;
 
     if (!lease_claim_is_wanted(&mail->claim))
         return false;
-    span_ns = span_ns < least_ns ? least_ns : span_ns > most_ns ? most_ns : span_ns;
-    return io_now_ns(mail->shard->io) - mail->begun_ns >= span_ns;
+    if (is_short || span_ns < least_ns)
+        return had_ns >= least_ns;
+    return had_ns >= (span_ns < most_ns ? span_ns : most_ns);
 }
 
 void mail_slots_end(struct shard *shard, struct delivery *delivery)
@@ -472,7 +533,7 @@ void mail_slots_end(struct shard *shard, struct delivery *delivery)
     delivery->mail = NULL;
     was_shut = (queue->ready.shut & 1u << mail->flow) != 0;
     open_flow(queue, mail->flow);
-    if (is_turn_over(mail) || !ready_has_flow(queue, mail->flow) ||
+    if (is_turn_over(mail, delivery->connection) || !ready_has_flow(queue, mail->flow) ||
         !queues_can_send(shard, queue)) {
         if (was_shut)
             shut(queue, mail->flow);
@@ -498,7 +559,8 @@ bool mail_slots_goes_ahead(struct shard *shard, const struct connection *connect
     limits_of_mail(shard, queue, &connection->lane->source, &facts, &meters);
     if (meters.count == 0)
         return true;
-    *ret_shares = mail && mail->meters_hash == scope_list_hash(&meters) && !is_turn_over(mail);
+    *ret_shares =
+        mail && mail->meters_hash == scope_list_hash(&meters) && !is_turn_over(mail, connection);
     return *ret_shares;
 }
 
@@ -513,5 +575,5 @@ void mail_slots_pass_on(struct shard *shard, struct connection *connection)
     ahead->mail = mail;
     done->mail = NULL;
     mail->queue = ahead->queue;
-    mail->flow = ((const struct queued *)slab_at(&shard->queued, ahead->rcpts[0]))->flow;
+    mail->flow = flow_of(ahead);
 }

@@ -14,13 +14,18 @@
  *       ▲  the slots are     │  its next   │
  *       │  there: the flow   │  message    └────► freed: it has not, or others had to wait
  *       │  has turns again   │  leaves            for a turn
- *       └──── ASIDE ◄────────┘
- *      for a while  others wait, and no connection comes for it
+ *       ├──── ASIDE ◄────────┤
+ *       │  for a while       │  others wait, and no connection comes for it
+ *       └──── OPEN ◄─────────┘
+ *             │ its message is at a connection: to USED if the slots are there
  *
- * Slots are held while the queue stands in line for a connection; while others wait for them too,
- * for MAIL_SLOTS_OPEN_MS at most while one is being opened, and else for MAIL_SLOTS_HOLD_MS. Who
- * had to step aside has twice as long the next time. A turn is MAIL_SLOTS_TURN_MS, or longer in
- * proportion to what it took to begin, so that what is lost between turns is little.
+ * Slots are held for MAIL_SLOTS_HOLD_MS while others wait for them, for MAIL_SLOTS_OPEN_MS while a
+ * connection is being opened; who had to step aside has twice as long the next time. Where
+ * connections are short themselves, so that the queue is still in line for one, slots are not held
+ * any longer: the flow is open without them, and its message asks for them when it has a
+ * connection, which waits for the answer of another shard for a moment and no longer. A turn is
+ * MAIL_SLOTS_TURN_MS, or longer in proportion to what it took to begin, so that what is lost
+ * between turns is little.
  *
  * Owner: the shard; its thread. One claim for each flow of each queue that waits, and one for each
  * message under way; all of bounded slabs. Without such limits it costs a comparison.
@@ -40,19 +45,21 @@ struct message;
 struct queue;
 struct shard;
 
-#define MAIL_SLOTS_HOLD_MS      250
-#define MAIL_SLOTS_OPEN_MS      5000 /* held so long at most while one is being opened */
-#define MAIL_SLOTS_ASIDE_MS     250  /* the first time; then twice as long each */
-#define MAIL_SLOTS_ASIDE_MAX_MS 8000
-#define MAIL_SLOTS_TURN_MS      1000
+#define MAIL_SLOTS_HOLD_MS       250
+#define MAIL_SLOTS_OPEN_MS       5000 /* held so long at most while one is being opened */
+#define MAIL_SLOTS_ASIDE_MS      250  /* the first time; then twice as long each */
+#define MAIL_SLOTS_ASIDE_MAX_MS  8000
+#define MAIL_SLOTS_TURN_MS       1000
+#define MAIL_SLOTS_TURN_SHORT_MS 250 /* where there are not enough connections either */
 /* A turn is so many times what it took to begin, but no longer than this. */
-#define MAIL_SLOTS_TURN_TIMES   24u
-#define MAIL_SLOTS_TURN_MAX_MS  30000
+#define MAIL_SLOTS_TURN_TIMES    24u
+#define MAIL_SLOTS_TURN_MAX_MS   30000
 
 enum mail_state {
     MAIL_SHUT,  /* stands in line */
     MAIL_ASIDE, /* waits to stand in line again */
     MAIL_HELD,  /* has its slots, for the queue's next message of the flow */
+    MAIL_OPEN,  /* has none, and asks when the message is at a connection */
     MAIL_USED,  /* by a delivery */
     MAIL_STATES,
 };
@@ -92,6 +99,7 @@ struct mail_slots {
 enum mail_taken {
     MAIL_TAKEN,
     MAIL_PUT_BACK, /* it waits: the flow is shut */
+    MAIL_ASKED,    /* the same, but its slots may be there in a moment */
     MAIL_NO_ROOM,  /* no memory for a claim */
 };
 

@@ -514,6 +514,7 @@ struct delivery {
     struct warm_receipt warm;
     struct mail_claim *mail; /* slots of its job's, sender's domain's or user's, or NULL */
     bool shares_mail;        /* goes ahead on those of the one before */
+    bool awaits_slot;        /* parked until such a slot has come */
     uint32_t orders[ORDER_MAIL_KINDS]; /* whose probes it is a part of: index + 1 */
     /* From here on undefined until filled. */
     struct iovec content[MESSAGE_IOV_MAX + 1]; /* a header of its own before it */

@@ -457,6 +457,46 @@ static bool a_job_has_connections_of_its_own(void)
 #undef JOB_LIMIT
 }
 
+/*
+ * Two connections in all for 24 receivers, another job has more for them than these can take, and
+ * of the job with a limit one may be under way. Neither starves: who has the slot of the job waits
+ * for a connection as everybody does, and whoever is there with a connection and finds no slot
+ * leaves it to others.
+ */
+static bool a_job_with_a_limit_waits_for_connections_too(void)
+{
+    static struct stage stage;
+    uint32_t open = 0, shared = 0;
+    struct beside beside;
+
+    stage_raise(&stage, "1 of a job, 2 of all",
+                &(struct stage_options){
+                    .shard_count = MAIL_SHARDS,
+                    .global = "total-max-smtp-out 2\n"
+                              "<limit j>\n scope job\n job tight\n max-smtp-out 1\n</limit>\n",
+                    .source = " process-x-job yes\n"});
+    stage_inject(&stage, 0, 0, MAIL_RECEIVERS);
+    stage_inject(&stage, 1, 0, MAIL_RECEIVERS);
+    stage.injecting[0].fields = "X-Job: tight\r\nFrom: <a@tight.test>\r\n";
+    stage.injecting[1].fields = "X-Job: wide\r\nFrom: <a@wide.test>\r\n";
+    add_mail_receivers(&stage);
+    stage_run(&stage, 600, 20, 40);
+    for (unsigned i = 0; i < MAIL_LOOKS; i++) {
+        sim_run_for(stage.world, 5 * MS_NS);
+        for (uint16_t j = 0; j < MAIL_SHARDS; j++)
+            open += site_open_connections(stage.product.shards[j]);
+        shared += at_job(&stage, MAIL_SHARDS, "tight") > 1;
+    }
+    count_beside(&stage, &beside);
+    stage_check(&stage, open * 100ull >= MAIL_LOOKS * 95ull * 2, "connections are used to 95 %");
+    stage_check(&stage, shared == 0, "never more than it may have");
+    stage_check(&stage, beside.has_all, "each queue has its turn with both");
+    stage_check(&stage, beside.tight * 4 >= beside.wide, "the job has a fair part");
+    printf("    %llu of the job, %llu of the other\n", (unsigned long long)beside.tight,
+           (unsigned long long)beside.wide);
+    return stage_strike(&stage);
+}
+
 /* Recipients of a domain that were tried. */
 static uint64_t tried_for(const struct stage *stage, unsigned number)
 {
@@ -752,6 +792,7 @@ int main(void)
     ok &= connections_last_where_all_want_more();
     ok &= one_connection_is_shared_by_many_shards();
     ok &= a_job_has_connections_of_its_own();
+    ok &= a_job_with_a_limit_waits_for_connections_too();
     ok &= one_an_hour_is_shared_by_many_shards();
     ok &= scarce_rates_meet();
     ok &= ranks_have_turns_by_weight();
