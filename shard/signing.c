@@ -63,8 +63,10 @@ const char *signing_wish_parse(struct slice options, struct signing_wish *wish)
             wish->identity = value;
         else if (slice_equal_nocase(name, SLICE_LITERAL("q")))
             wish->query = value;
+        else if (slice_equal_nocase(name, SLICE_LITERAL("key-list")))
+            wish->list = value;
         else
-            return "x-dkim-options has a tag that is not known here (s, d, i and q are)";
+            return "x-dkim-options has a tag that is not known here (s, d, i, q and key-list are)";
     }
     return NULL;
 }
@@ -187,8 +189,11 @@ static bool find_key(const struct signing_choice *choice, bool is_first,
         put_lower(selector, wanted->selector, sizeof(wanted->selector));
         return true;
     }
-    key = conf_domain_key(choice->shard->conf, choice->key_vmta_id, slice_str(wanted->domain),
-                          wanted->dkim.algorithm, selector);
+    key = is_first && wish->list.len > 0
+              ? conf_domain_key_listed(choice->shard->conf, wish->list, slice_str(wanted->domain),
+                                       wanted->dkim.algorithm, selector)
+              : conf_domain_key(choice->shard->conf, choice->key_vmta_id, slice_str(wanted->domain),
+                                wanted->dkim.algorithm, selector);
     if (!key)
         return false;
     wanted->key = key->key;

@@ -56,10 +56,11 @@ struct signing {
 /* What a header says about its own signing (x-dkim-options, x-dkim-key). */
 struct signing_wish {
     bool has_options;
-    struct slice selector; /* empty: it does not say; so the next two */
+    struct slice selector; /* empty: it does not say; so the next ones */
     struct slice domain;
     struct slice identity;
     struct slice query;
+    struct slice list;    /* whose keys alone are asked */
     struct sign_key *key; /* or NULL */
 };
 

@@ -91,7 +91,8 @@ struct conf_key_place {
     const char *kind; /* of its section; "" = the top level */
     const char *name;
     struct conf_key_list keys;
-    struct conf_key_place *next; /* in the file's order */
+    struct conf_key_place *next;      /* in the file's order */
+    struct conf_key_place *next_list; /* <domain-key-list> */
 };
 
 struct conf;
@@ -110,6 +111,11 @@ void conf_signing(const struct conf *conf, struct slice domain, uint32_t vmta_id
 const struct conf_domain_key *conf_domain_key(const struct conf *conf, uint32_t vmta_id,
                                               struct slice domain, uint32_t algorithm,
                                               struct slice selector);
+/* The same of a <domain-key-list> alone, which signs only what asks for it. NULL too when there is
+ * no such list. */
+const struct conf_domain_key *conf_domain_key_listed(const struct conf *conf, struct slice list,
+                                                     struct slice domain, uint32_t algorithm,
+                                                     struct slice selector);
 /* Every place with keys, or NULL. */
 const struct conf_key_place *conf_key_places(const struct conf *conf);
 /* Whether it is the one of its list that is taken for its domain and algorithm. */

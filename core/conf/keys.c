@@ -6,7 +6,14 @@
 
 /* ---- Reading --------------------------------------------------------------------------------- */
 
-static const struct loaded_key *load_file(struct build *build, const struct entry *entry,
+/* A line with a key, and where it stands. */
+struct key_line {
+    struct slice text;
+    const char *file;
+    unsigned line;
+};
+
+static const struct loaded_key *load_file(struct build *build, const struct key_line *line,
                                           const char *path)
 {
     const struct conf_key_ops *ops = build->options->key_ops;
@@ -22,7 +29,7 @@ static const struct loaded_key *load_file(struct build *build, const struct entr
     *key = (struct loaded_key){.path = path, .next = conf->loaded_keys};
     if (ops != NULL && !build->options->syntax_only &&
         ops->load(path, &key->key, &key->algorithm, why) < 0)
-        report_error(build->report, entry->file, entry->line, "domain-key: %s: %s", path, why);
+        report_error(build->report, line->file, line->line, "domain-key: %s: %s", path, why);
     conf->key_ops = ops;
     conf->loaded_keys = key;
     return key;
@@ -38,10 +45,11 @@ static bool is_name(struct slice name)
 }
 
 /* SELECTOR,DOMAIN,FILE. False after what is wrong with it was told. */
-static bool read_line(struct build *build, const struct entry *entry, struct conf_domain_key *ret)
+static bool parse_line(struct build *build, const struct key_line *line,
+                       struct conf_domain_key *ret)
 {
     struct arena *arena = &build->conf->arena;
-    struct slice rest = slice_str(entry->text);
+    struct slice rest = line->text;
     struct slice parts[4];
     uint32_t count = 0;
 
@@ -50,7 +58,7 @@ static bool read_line(struct build *build, const struct entry *entry, struct con
     if (count != 3 || !is_name(parts[0]) ||
         (!is_name(parts[1]) && !slice_equal(parts[1], SLICE_LITERAL("*"))) ||
         parts[2].data[0] != '/') {
-        report_error(build->report, entry->file, entry->line,
+        report_error(build->report, line->file, line->line,
                      "domain-key wants SELECTOR,DOMAIN,FILE: names as they stand in the DNS, * for "
                      "any domain, and an absolute path");
         return false;
@@ -63,20 +71,23 @@ static bool read_line(struct build *build, const struct entry *entry, struct con
     return true;
 }
 
-/* The same in the order of the file; the last one's link is where the next one goes. */
-static struct conf_key_place **last_link(struct conf *conf)
+static void add_key(struct build *build, struct conf_key_place *place, const struct key_line *line)
 {
-    struct conf_key_place **link = &conf->key_places;
+    struct conf_domain_key *key = &place->keys.items[place->keys.count];
+    const struct loaded_key *loaded;
 
-    while (*link != NULL)
-        link = &(*link)->next;
-    return link;
+    if (!parse_line(build, line, key))
+        return;
+    loaded = load_file(build, line, key->path);
+    key->key = loaded->key;
+    key->algorithm = loaded->algorithm;
+    key->id = key->key != NULL ? build->conf->key_ops->id(key->key) : 0;
+    place->keys.count++;
 }
 
-static const struct conf_key_list *read_section(struct build *build, const struct section *section,
-                                                struct conf_key_place ***link)
+static struct conf_key_place *new_place(struct build *build, const struct section *section,
+                                        uint32_t room)
 {
-    struct entry_list lines = build_entries(build, section, STORE_DOMAIN_KEY);
     struct arena *arena = &build->conf->arena;
     struct conf_key_place *place = arena_alloc(arena, sizeof(*place));
     bool is_top = section == &build->tree->top;
@@ -84,25 +95,70 @@ static const struct conf_key_list *read_section(struct build *build, const struc
     *place = (struct conf_key_place){
         .kind = is_top ? "" : section->kind->tag,
         .name = is_top ? "" : (const char *)arena_copy(arena, section->name).data};
-    place->keys.items = arena_alloc(arena, lines.count * sizeof(struct conf_domain_key));
-    for (uint32_t i = 0; i < lines.count; i++) {
-        struct conf_domain_key *key = &place->keys.items[place->keys.count];
-        const struct loaded_key *loaded;
+    place->keys.items = arena_alloc(arena, room * sizeof(struct conf_domain_key));
+    return place;
+}
 
-        if (!read_line(build, lines.items[i], key))
-            continue;
-        loaded = load_file(build, lines.items[i], key->path);
-        key->key = loaded->key;
-        key->algorithm = loaded->algorithm;
-        key->id = key->key != NULL ? build->conf->key_ops->id(key->key) : 0;
-        place->keys.count++;
-    }
+/* Places with keys stand in the order of the file: *link is where the next one goes. */
+static const struct conf_key_list *end_place(struct conf_key_place *place,
+                                             struct conf_key_place ***link)
+{
     keys_list_seal(&place->keys);
     if (place->keys.count > 0) {
         **link = place;
         *link = &place->next;
     }
     return &place->keys;
+}
+
+static const struct conf_key_list *read_section(struct build *build, const struct section *section,
+                                                struct conf_key_place ***link)
+{
+    struct entry_list entries = build_entries(build, section, STORE_DOMAIN_KEY);
+    struct conf_key_place *place = new_place(build, section, entries.count);
+
+    for (uint32_t i = 0; i < entries.count; i++) {
+        const struct entry *entry = entries.items[i];
+
+        add_key(build, place, &(struct key_line){slice_str(entry->text), entry->file, entry->line});
+    }
+    return end_place(place, link);
+}
+
+/* A line of a list: with the keyword in front, or without. */
+static struct slice without_keyword(struct slice text)
+{
+    static const struct slice keyword = SLICE_LITERAL("domain-key");
+    struct slice rest = slice_after(text, keyword.len < text.len ? keyword.len : text.len);
+
+    return slice_starts_nocase(text, keyword) && rest.len > 0 &&
+                   (rest.data[0] == ' ' || rest.data[0] == '\t')
+               ? slice_trim(rest)
+               : text;
+}
+
+static void read_list(struct build *build, const struct section *section,
+                      struct conf_key_place ***link)
+{
+    struct conf *conf = build->conf;
+    struct conf_key_place *place;
+    uint32_t count = 0;
+
+    for (const struct list_line *line = section->lines; line != NULL; line = line->next)
+        count++;
+    place = new_place(build, section, count);
+    if (section->name.len == 0)
+        report_warning(build->report, section->file, section->line,
+                       "<domain-key-list> without a name: no message can ask for it");
+    else if (keys_find_list(conf, section->name) != NULL)
+        report_error(build->report, section->file, section->line,
+                     "<domain-key-list %s> is there twice", place->name);
+    for (const struct list_line *line = section->lines; line != NULL; line = line->next)
+        add_key(build, place,
+                &(struct key_line){without_keyword(line->text), line->file, line->line});
+    end_place(place, link);
+    place->next_list = conf->key_lists;
+    conf->key_lists = place;
 }
 
 static void give_to_members(struct build *build, const struct section *section,
@@ -122,7 +178,7 @@ void build_keys(struct build *build)
 {
     const struct section *top = &build->tree->top;
     struct conf *conf = build->conf;
-    struct conf_key_place **link = last_link(conf);
+    struct conf_key_place **link = &conf->key_places;
 
     conf->keys = read_section(build, top, &link);
     for (const struct section *at = top->children; at != NULL; at = at->next) {
@@ -130,6 +186,8 @@ void build_keys(struct build *build)
 
         if (at->kind == NULL)
             continue;
+        if (strcmp(at->kind->tag, CONF_KEY_LIST_TAG) == 0)
+            read_list(build, at, &link);
         if (at->kind->scope == SCOPE_POOL)
             give_to_members(build, at, read_section(build, at, &link));
         if (at->kind->scope != SCOPE_VMTA)
@@ -138,6 +196,7 @@ void build_keys(struct build *build)
         if (position != TABLE_NONE)
             conf->vmtas[position].keys = read_section(build, at, &link);
     }
+    keys_seal_lists(conf);
 }
 
 void keys_fini(struct conf *conf)

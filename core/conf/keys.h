@@ -22,5 +22,11 @@ struct loaded_key {
     struct loaded_key *next;
 };
 
+#define CONF_KEY_LIST_TAG "domain-key-list"
+
 /* The list is complete: works its hash out. */
 void keys_list_seal(struct conf_key_list *list);
+/* The same of all named lists together. */
+void keys_seal_lists(struct conf *conf);
+/* The <domain-key-list> of that name, or NULL. */
+const struct conf_key_place *keys_find_list(const struct conf *conf, struct slice name);

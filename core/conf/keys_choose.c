@@ -74,6 +74,24 @@ const struct conf_domain_key *conf_domain_key(const struct conf *conf, uint32_t 
     return key != NULL ? key : find_in(conf->keys, domain, algorithm, selector);
 }
 
+const struct conf_key_place *keys_find_list(const struct conf *conf, struct slice name)
+{
+    for (const struct conf_key_place *at = conf->key_lists; at != NULL; at = at->next_list) {
+        if (slice_equal_nocase(slice_str(at->name), name))
+            return at;
+    }
+    return NULL;
+}
+
+const struct conf_domain_key *conf_domain_key_listed(const struct conf *conf, struct slice list,
+                                                     struct slice domain, uint32_t algorithm,
+                                                     struct slice selector)
+{
+    const struct conf_key_place *place = keys_find_list(conf, list);
+
+    return place != NULL ? find_in(&place->keys, domain, algorithm, selector) : NULL;
+}
+
 /* ---- All of them ----------------------------------------------------------------------------- */
 
 const struct conf_key_place *conf_key_places(const struct conf *conf)
@@ -109,10 +127,18 @@ void keys_list_seal(struct conf_key_list *list)
     }
 }
 
+void keys_seal_lists(struct conf *conf)
+{
+    conf->key_lists_hash = 0;
+    for (const struct conf_key_place *at = conf->key_lists; at != NULL; at = at->next_list)
+        conf->key_lists_hash =
+            hash_combine(conf->key_lists_hash, hash_text(at->keys.hash, at->name));
+}
+
 uint64_t conf_keys_hash(const struct conf *conf, uint32_t vmta_id)
 {
     const struct vmta_slot *slot = vmta_slot_of(conf, vmta_id);
-    uint64_t hash = conf->keys->hash;
+    uint64_t hash = hash_combine(conf->keys->hash, conf->key_lists_hash);
 
     if (slot != NULL && slot->keys != NULL)
         hash = hash_combine(hash, slot->keys->hash);
@@ -162,6 +188,10 @@ static struct lists lists_of(const struct conf *conf, const struct conf_key_plac
 {
     if (strcmp(place->kind, "virtual-mta") == 0)
         return lists_of_vmta(conf, vmta_find(conf, slice_str(place->name)));
+    if (strcmp(place->kind, CONF_KEY_LIST_TAG) == 0) {
+        place = keys_find_list(conf, slice_str(place->name));
+        return (struct lists){{place != NULL ? &place->keys : NULL}};
+    }
     for (const struct conf_key_place *at = conf->key_places; at != NULL; at = at->next) {
         if (strcmp(at->kind, place->kind) == 0 && strcmp(at->name, place->name) == 0)
             return (struct lists){{&at->keys, conf->keys}};
@@ -225,5 +255,6 @@ uint32_t conf_keys_hold(struct conf *next, const struct conf *running, conf_key_
         return 0;
     for (struct conf_key_place *place = next->key_places; place != NULL; place = place->next)
         held += hold_place(next, place, lists_of(running, place), is_seen, context);
+    keys_seal_lists(next);
     return held;
 }

@@ -145,6 +145,8 @@ struct conf {
     uint32_t override_count;
     const struct conf_key_list *keys; /* of the top level; never NULL */
     struct conf_key_place *key_places;
+    struct conf_key_place *key_lists; /* by next_list; also those without keys */
+    uint64_t key_lists_hash;
     struct loaded_key *loaded_keys;
     const struct conf_key_ops *key_ops;
     struct loaded_file *loaded_files; /* certificates and authorities */

@@ -310,6 +310,31 @@ def test_x_dkim_headers(world):
     assert signer.send(b'x-dkim-options: s=c\r\nx-dkim-key: none\r\n' + SIMPLE)[0] == 554
 
 
+def test_key_lists(world):
+    """<domain-key-list>: only what asks for a list is signed by it, and by nothing else."""
+    keys = {name: Key(world.program('ringpost'), world.path(''), 'ed25519', name) for name in 'abc'}
+    lists = f'<domain-key-list one>\n    domain-key a,shop.example,{keys["a"].path}\n' \
+            f'    b,*,{keys["b"].path}\n</domain-key-list>\n'
+    signer = Signer(world, lists + f'domain-key c,shop.example,{keys["c"].path}',
+                    'dkim-algorithm ed25519-sha256', source='process-x-dkim-options yes')
+    for count, (options, wanted) in enumerate([
+            (b'', 'c'), (b'x-dkim-options: key-list=ONE\r\n', 'a'),
+            (b'x-dkim-options: key-list=one; s=b\r\n', 'b')], 1):
+        assert signer.send(options + SIMPLE)[0] == 250
+        content = signer.content(count)
+        assert verdicts(content, {f'{wanted}._domainkey.shop.example': keys[wanted].record}) == \
+            [True], content
+    assert signer.send(b'x-dkim-options: key-list=two\r\n' + SIMPLE)[0] == 451
+    # What waits is signed again by the list's key then.
+    signer.receiver.replies['b@one.test'] = '451 4.2.0 later'
+    signer.send(b'x-dkim-options: key-list=one; s=b\r\n' + SIMPLE)
+    signer.daemon.wait_for_rows(1, kinds='t')
+    signer.reload(keys=f'<domain-key-list one>\n    b,*,{keys["a"].path}\n</domain-key-list>\n')
+    signer.receiver.replies.clear()
+    signer.daemon.cli('schedule', '*/*')
+    assert verdicts(signer.content(4), {'b._domainkey.shop.example': keys['a'].record}) == [True]
+
+
 def test_notices_are_signed(world):
     """What ringpost writes itself is signed as other mail to that domain; without a key it goes all
     the same, and that is counted."""

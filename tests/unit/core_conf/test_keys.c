@@ -292,6 +292,49 @@ static void places_are_told(void **state)
     conf_unref(conf);
 }
 
+static const char *listed(const struct conf *conf, const char *list, const char *domain)
+{
+    const struct conf_domain_key *key = conf_domain_key_listed(
+        conf, slice_str(list), slice_str(domain), CONF_DKIM_RSA_SHA256, SLICE_EMPTY);
+
+    return key ? key->selector : "none";
+}
+
+/* A list signs what asks for it; its keys wait for their records like others. */
+static void lists_are_apart(void **state)
+{
+    static const char text[] = "domain-key t,a.test,/k/1\n"
+                               "<domain-key-list One>\ndomain-key l1 , a.test, /k/2\n"
+                               "l2,*,/k/3\n</domain-key-list>\n"
+                               "<domain-key-list two>\n</domain-key-list>\n";
+    struct told told;
+    struct conf *conf = load_text(text, &told);
+    uint64_t hash;
+
+    assert_string_equal(told.text, "");
+    assert_string_equal(SELECTOR(conf, "a.test", ""), "t");
+    assert_string_equal(SELECTOR(conf, "b.test", ""), "none");
+    assert_string_equal(listed(conf, "one", "x.a.test"), "l1");
+    assert_string_equal(listed(conf, "one", "b.test"), "l2");
+    assert_string_equal(listed(conf, "two", "a.test"), "none");
+    assert_string_equal(listed(conf, "three", "a.test"), "none");
+    hash = conf_keys_hash(conf, CONF_VMTA_DEFAULT);
+    conf = reload_text("domain-key t,a.test,/k/1\n<domain-key-list ONE>\nl3,a.test,/k/4\n"
+                       "</domain-key-list>\n<domain-key-list two>\nn,a.test,/k/5\n"
+                       "</domain-key-list>\n",
+                       conf, NULL, 1);
+    assert_string_equal(listed(conf, "one", "a.test"), "l1");
+    assert_string_equal(listed(conf, "two", "a.test"), "n");
+    assert_true(conf_keys_hash(conf, CONF_VMTA_DEFAULT) != hash);
+    conf_unref(conf);
+    assert_null(load_text("<domain-key-list x>\n</domain-key-list>\n"
+                          "<domain-key-list X>\n</domain-key-list>\n",
+                          &told));
+    assert_non_null(strstr(told.text, "is there twice"));
+    assert_null(load_text("<domain-key-list x>\nnonsense\n</domain-key-list>\n", &told));
+    assert_non_null(strstr(told.text, "2: domain-key wants"));
+}
+
 static void what_counts_is_in_the_hash(void **state)
 {
     struct conf_signing plain = {0}, other = {0};
@@ -316,6 +359,7 @@ int main(void)
         cmocka_unit_test(a_new_key_waits_for_its_record),
         cmocka_unit_test(what_signed_before_is_looked_for_where_it_stood),
         cmocka_unit_test(places_are_told),
+        cmocka_unit_test(lists_are_apart),
         cmocka_unit_test(what_counts_is_in_the_hash),
         cmocka_unit_test(what_cannot_sign_is_refused),
     };
