@@ -3,6 +3,7 @@ mail that other programs can read, with a signature that holds."""
 import email
 import gzip
 import json
+import os
 import re
 
 import pytest
@@ -11,6 +12,7 @@ import dns_servers
 from dkim_mail import Key, verdicts
 from dns_servers import Authority, Mute, Resolver
 from harness import until
+from sts_hosts import PolicyHost, policy
 from test_dane import names_it
 from test_peers import Receiver as Mailbox
 from test_tls_out import Papers, Receiver, send
@@ -235,3 +237,61 @@ def test_dane(world):
     assert found['match.test'].policy()['policy'] == {
         'policy-type': 'tlsa', 'policy-string': [record], 'policy-domain': 'match.test',
         'mx-host': ['ee.test']}
+
+
+def test_mta_sts(world):
+    """The policy that was applied is told with what it did; of one that is only tried out too, and
+    why one could not be had."""
+    if not os.path.exists(world.program('ringpost-sts')) or os.geteuid() != 0:
+        pytest.skip('built without libcurl, or port 443 cannot be had')
+    papers = Papers(world)
+    good = Receiver(world, papers.make('good', '127.9.9.9', host='good.test'))
+    wrong = Receiver(world, papers.make('wrong', '127.9.9.9', host='elsewhere.test'))
+    mailbox = Mailbox(world)
+    hosts = {'good': good, 'wrong': wrong, 'reports': mailbox}
+    domains = {'kept': ('good', policy('enforce', 'good.test')),
+               'trial': ('wrong', policy('testing', 'wrong.test')),
+               'strict': ('wrong', policy('enforce', 'wrong.test')),
+               'unnamed': ('good', policy('testing', 'nobody.test')),
+               'gone': ('good', (404, {}, b'')), 'self': ('good', policy('none'))}
+    host = PolicyHost(world, papers, {f'{domain}.test': said for domain, (_, said)
+                                      in domains.items()}, distrusted=('self.test',))
+    server = Resolver(
+        world, *(f'{name}.test. A {receiver.address}' for name, receiver in hosts.items()),
+        *(f'{domain}.test. MX 10 {mx}.test.' for domain, (mx, _) in domains.items()),
+        *(f'mta-sts.{domain}.test. A {host.address}' for domain in domains),
+        more='\n'.join(line for domain in domains for line in (
+            f"    local-data: '_mta-sts.{domain}.test. TXT \"v=STSv1; id=1;\"'",
+            f"    local-data: '_smtp._tls.{domain}.test. TXT "
+            '"v=TLSRPTv1; rua=mailto:r@reports.test"\'')))
+    key, text = config(world, server, f'mta-sts-ca-file {papers.authority}\n'
+                       '<domain *>\n    use-mta-sts yes\n</domain>\n')
+    daemon = world.daemon(text).start()
+    for domain in domains:
+        send(daemon, f'x@{domain}.test')
+    results = {'kept': {}, 'trial': {'certificate-host-mismatch'},
+               'strict': {'certificate-host-mismatch'}, 'unnamed': {'validation-failure'},
+               'gone': {'sts-policy-fetch-error'}, 'self': {'sts-webpki-invalid'}}
+
+    def told():
+        found = rows(daemon)
+        return all((f'{domain}.test', 'sts') in found and
+                   set(found[f'{domain}.test', 'sts']['results']) == set(wanted)
+                   for domain, wanted in results.items())
+
+    until(told, 20, 'the results')
+    daemon.wait_for(20, delivered=5, queued_rcpts=1)
+    daemon.ask('tls-report', 'send')
+    found = reports(mailbox, key, 6)
+    kept = found['kept.test'].policy()
+    lines = kept['policy'].pop('policy-string')
+    assert sorted(lines) == sorted(domains['kept'][1].split('\r\n')[:-1])
+    assert kept == {
+        'policy': {'policy-type': 'sts', 'policy-domain': 'kept.test', 'mx-host': ['good.test']},
+        'summary': {'total-successful-session-count': 1, 'total-failure-session-count': 0}}
+    detail, = found['strict.test'].policy()['failure-details']
+    assert detail['receiving-mx-hostname'] == 'wrong.test'
+    assert detail['sending-mta-ip'] == daemon.source and 'mismatch' in detail['failure-reason-code']
+    # What went without a policy is told beside why there was none.
+    kinds = [policy['policy']['policy-type'] for policy in found['gone.test'].data['policies']]
+    assert sorted(kinds) == ['no-policy-found', 'sts']
