@@ -218,9 +218,49 @@ static void secrets_are_not_shown(void **state)
         assert_int_equal(conf_shown_octets(slice_str(rows[i].line)), strlen(rows[i].shown));
 }
 
+/* Nobody needs it who does not use it, and who does gets it without a word. */
+static void mta_sts_has_the_authorities_of_the_system(void **state)
+{
+    static const struct {
+        const char *text;
+        const char *path; /* NULL = none is read */
+    } rows[] = {
+        {"", NULL},
+        {"<domain *>\nuse-mta-sts no\n</domain>\n", NULL},
+        {"<domain a>\nuse-mta-sts yes\n</domain>\n", "/etc/ssl/certs/ca-certificates.crt"},
+        {"<virtual-mta v>\n<domain a>\nuse-mta-sts yes\n</domain>\n</virtual-mta>\n",
+         "/etc/ssl/certs/ca-certificates.crt"},
+        {"mta-sts-ca-file /c/trust\n<domain a>\nuse-mta-sts yes\n</domain>\n", "/c/trust"},
+    };
+    const struct conf_override override = {"a", "*", "use-mta-sts", "yes", "an override", true};
+    const struct conf_load_options overridden = {
+        .tls_ops = &paper, .overrides = &override, .override_count = 1};
+    struct conf *conf;
+
+    for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        const struct conf_authorities *authorities;
+
+        conf = load_paper_text(rows[i].text);
+        assert_non_null(conf);
+        authorities = conf_global(conf)->mta_sts_authorities;
+        assert_int_equal(loaded, rows[i].path != NULL);
+        if (rows[i].path != NULL)
+            assert_string_equal(authorities->path, rows[i].path);
+        else
+            assert_null(authorities);
+        conf_unref(conf);
+        assert_int_equal(loaded, dropped);
+    }
+    conf = load_as("", &overridden);
+    assert_non_null(conf);
+    assert_non_null(conf_global(conf)->mta_sts_authorities);
+    conf_unref(conf);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(mta_sts_has_the_authorities_of_the_system),
         cmocka_unit_test(listeners_have_what_the_top_level_has),
         cmocka_unit_test(what_is_wrong_is_told_with_its_line),
         cmocka_unit_test(without_functions_no_file_is_opened),

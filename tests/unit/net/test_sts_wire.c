@@ -3,6 +3,7 @@
 #include "net/sts_wire.h"
 
 #include "core/base/err.h"
+#include "tests/fuzz/replay.h"
 #include "tests/unit/core_base/unit.h"
 
 static struct sts_wire_reader reader;
@@ -87,12 +88,18 @@ static void what_is_no_answer_ends_the_talk(void **state)
     assert_int_equal(sts_wire_read(&reader, &octets), E_SYNTAX);
 }
 
+static void the_corpus_holds(void **state)
+{
+    assert_int_equal(replay_corpus(STS_CORPUS), 6);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(requests),
         cmocka_unit_test(answers_come_in_pieces),
         cmocka_unit_test(what_is_no_answer_ends_the_talk),
+        cmocka_unit_test(the_corpus_holds),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
