@@ -17,7 +17,7 @@ USERS = {'root': 0, 'nobody': 65534, 'mail': 8, 'Debian-exim': 901, 'opensmtpd':
 # What starts the program, and stays: a namespace of processes ends with its first one, which ends
 # with the test. The program itself may forget that order when it changes its user.
 IN_NAMESPACE = '''
-for name in etc var run usr/libexec; do mount --bind "$0/$name" "/$name" || exit 1; done
+for name in etc run usr/libexec var; do mount --bind "$0/$name" "/$name" || exit 1; done
 "$@"
 exit $?
 '''
