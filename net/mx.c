@@ -52,14 +52,17 @@ static void finish(struct mx_resolution *resolution)
 {
     struct mx_answer *answer = &resolution->answer;
     struct slice domain = slice_of(resolution->domain, resolution->domain_len);
+    uint64_t who = resolution->route_hash;
 
     mx_plan_finish(&resolution->plan, domain, io_now_ns(resolution->io), answer);
-    answer->site_hash = resolution->route_hash;
-    if (answer->site_hash == 0)
+    answer->site_hash = who;
+    if (who == 0) {
         answer->site_hash = hash_combine(resolution->plan.names_hash, resolution->port);
+        who = hash_combine(resolution->plan.names_mark, resolution->port);
+    }
     /* Who has sources of another family sees other addresses of the same hosts. */
-    answer->set_hash = hash_combine(answer->site_hash, resolution->plan.rules->want_ipv4 * 2u +
-                                                           resolution->plan.rules->want_ipv6);
+    answer->set_hash = hash_combine(who, resolution->plan.rules->want_ipv4 * 2u +
+                                             resolution->plan.rules->want_ipv6);
     answer->tlsa_hash = resolution->plan.tlsa_hash;
     if (answer->tlsa_hash != 0)
         answer->set_hash = hash_combine(answer->set_hash, answer->tlsa_hash);

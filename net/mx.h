@@ -16,6 +16,7 @@
  */
 #pragma once
 
+#include "core/base/siphash.h"
 #include "core/conf/conf.h"
 #include "core/mail/verdict.h"
 #include "net/dns.h"
@@ -49,7 +50,8 @@ struct mx_answer {
     struct verdict verdict;
     uint64_t valid_until_ns; /* io_now_ns clock; also for failures */
     uint64_t set_hash;  /* of host names (or route), families wanted and TLSA records: names the
-                       site */
+                       site, so it is made with the rules' key: nobody can choose hosts that
+                       have another destination's */
     uint64_t site_hash; /* of the first alone */
     uint64_t tlsa_hash; /* of the last alone; 0 = there are none */
     /* The last host that was left out because its TLSA records could not be had; "" = none was. */
@@ -83,6 +85,7 @@ struct mx_rules {
     const struct ipaddr *own_addresses;
     uint32_t own_address_count;
     const char *own_host_name;
+    uint8_t site_key[SIPHASH_KEY_BYTES]; /* one for all shards, and known to nobody else */
 };
 
 /* One resolution at a time, used again and again; about 30 KB with its answer. */

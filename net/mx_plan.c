@@ -19,6 +19,7 @@ void mx_plan_start(struct mx_plan *plan, const struct mx_rules *rules, struct rn
     plan->host_count = 0;
     plan->expires_s = ROUTE_TTL_S;
     plan->names_hash = 0;
+    plan->names_mark = 0;
     plan->has_null_mx = false;
     plan->has_no_name = false;
     plan->has_temporary = false;
@@ -129,6 +130,12 @@ static void insert_host(struct mx_plan *plan, const struct mx_host *host)
     plan->host_count++;
 }
 
+static void hash_name(struct mx_plan *plan, struct slice name)
+{
+    plan->names_hash += hash_u64(hash_bytes(name.data, name.len));
+    plan->names_mark += siphash(plan->rules->site_key, name);
+}
+
 /* A name in normal form. */
 static void add_name(struct mx_plan *plan, uint16_t group, uint16_t preference, struct slice name,
                      uint16_t port, bool is_from_secure)
@@ -186,7 +193,7 @@ static void add_records(struct mx_plan *plan, uint16_t group, const struct dns_q
             continue;
         }
         if (!was_before(answer, cursor, exchange))
-            plan->names_hash += hash_u64(hash_bytes(exchange.data, exchange.len));
+            hash_name(plan, exchange);
         add_name(plan, group, dns_mx_preference(rdata), exchange, 0, answer->is_secure);
     }
 }
@@ -201,7 +208,7 @@ static void add_host(struct mx_plan *plan, uint16_t group, struct slice name, ui
         plan->has_no_name = true;
         return;
     }
-    plan->names_hash += hash_u64(hash_bytes(room, (size_t)len));
+    hash_name(plan, slice_of(room, (size_t)len));
     add_name(plan, group, 0, slice_of(room, (size_t)len), port, is_from_secure);
 }
 

@@ -59,7 +59,9 @@ struct mx_plan {
     struct mx_self selves[MX_SELF_COUNT_MAX]; /* the best place per group */
     uint32_t self_count;
     uint32_t expires_s;  /* the smallest time to live of what was used */
-    uint64_t names_hash; /* of all names put in, whatever their order */
+    uint64_t names_hash; /* of all names put in, whatever their order; anybody can find others
+                            with the same one */
+    uint64_t names_mark; /* likewise, and without the rules' key nobody can */
     bool has_null_mx;
     bool has_no_name;   /* a domain that does not exist */
     bool has_temporary; /* a lookup that may succeed later */

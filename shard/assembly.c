@@ -186,10 +186,24 @@ static void wire_control(struct assembly *assembly)
     control_wire(options->control, &wiring);
 }
 
+/* From a copy, so that the loop goes on as if nothing had been drawn. */
+static void draw_site_key(const struct assembly *assembly, uint8_t key[SIPHASH_KEY_BYTES])
+{
+    struct rng rng = *io_rng(assembly->loops[0]);
+    uint64_t words[SIPHASH_KEY_BYTES / sizeof(uint64_t)];
+
+    rng_init(&rng, ~rng_u64(&rng));
+    for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
+        words[i] = rng_u64(&rng);
+    memcpy(key, words, sizeof(words));
+}
+
 void assembly_wire(struct assembly *assembly)
 {
     uint16_t count = assembly->count;
+    uint8_t site_key[SIPHASH_KEY_BYTES];
 
+    draw_site_key(assembly, site_key);
     create_mailboxes(assembly);
     for (uint16_t i = 0; i < count; i++) {
         struct shard_wiring wiring = {
@@ -208,6 +222,7 @@ void assembly_wire(struct assembly *assembly)
             .published = &assembly->published,
         };
 
+        memcpy(wiring.site_key, site_key, sizeof(site_key));
         wiring.spool_client =
             spool_client_add(assembly->spool, wiring.to_spool, wiring.from_spool, true);
         shard_wire(assembly->shards[i], &wiring);

@@ -280,6 +280,7 @@ static void resolve_start(struct shard *shard, struct queue *queue)
         .own_address_count = shard->own_addresses->count,
         .own_host_name = global->host_name,
     };
+    memcpy(job->rules.site_key, shard->wiring.site_key, sizeof(job->rules.site_key));
     for (uint32_t i = 0; vmta && i < vmta->address_count; i++) {
         job->rules.want_ipv4 |= vmta->addresses[i].ip.family == IPADDR_V4;
         job->rules.want_ipv6 |= vmta->addresses[i].ip.family == IPADDR_V6;

@@ -19,6 +19,7 @@
  */
 #pragma once
 
+#include "core/base/siphash.h"
 #include "core/conf/conf.h"
 #include "core/io/io.h"
 #include "core/io/mailbox.h"
@@ -75,10 +76,11 @@ struct shard_wiring {
     struct mailbox *from_resolver;
     struct mailbox *to_control;
     struct mailbox *from_control;
-    struct mailbox *const *to_shards;   /* [count]; own entry NULL */
-    struct mailbox *const *from_shards; /* [count]; own entry NULL */
-    struct shard_load *loads;           /* [count] */
-    struct guests *guests;              /* of all shards */
+    struct mailbox *const *to_shards;    /* [count]; own entry NULL */
+    struct mailbox *const *from_shards;  /* [count]; own entry NULL */
+    struct shard_load *loads;            /* [count] */
+    struct guests *guests;               /* of all shards */
+    uint8_t site_key[SIPHASH_KEY_BYTES]; /* as mx_rules has it; the same everywhere */
     /* The newest snapshot; what shard_create was given, until it changes. */
     struct published *published;
 };

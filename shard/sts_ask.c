@@ -38,13 +38,20 @@ static void leave_out(struct mx_answer *answer, uint16_t host)
     }
 }
 
-/* Of what it asks for, and of whom; equal policies of several domains are one. */
-static uint64_t hash_of(const struct sts_policy *policy)
+/* Of what it asks for, and of whom; equal policies of several domains are one. Whoever owns one of
+ * them cannot write another policy that has the same. */
+static uint64_t hash_of(const struct shard *shard, const struct sts_policy *policy)
 {
     uint64_t hash = hash_u64(policy->mode);
 
-    for (uint32_t i = 0; i < policy->mx_count; i++)
-        hash = hash_combine(hash, hash_bytes_nocase(policy->mx[i].data, policy->mx[i].len));
+    for (uint32_t i = 0; i < policy->mx_count; i++) {
+        struct slice mx = policy->mx[i];
+        uint8_t lower[STS_MX_BYTES_MAX];
+
+        for (size_t at = 0; at < mx.len; at++)
+            lower[at] = slice_lower_octet(mx.data[at]);
+        hash = hash_combine(hash, siphash(shard->wiring.site_key, slice_of(lower, mx.len)));
+    }
     return hash;
 }
 
@@ -119,7 +126,7 @@ void sts_apply(struct shard *shard, const struct sts_question *question, struct 
         policy.mode == STS_NONE)
         return;
     answer->sts = (uint8_t)policy.mode;
-    answer->sts_hash = hash_of(&policy);
+    answer->sts_hash = hash_of(shard, &policy);
     answer->sts_bytes = (uint16_t)told_text(question).len;
     memcpy(answer->sts_text, question->text, answer->sts_bytes);
     answer->set_hash = hash_combine(answer->set_hash, answer->sts_hash);

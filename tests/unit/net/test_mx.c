@@ -635,6 +635,52 @@ static void domains_with_the_same_hosts_are_one_site(void **state)
                 set_hash_of(zone, "one.example", other_route, 1, 7));
 }
 
+/* Found within seconds: the hashes of the four names, as anybody can make them, have the sum that
+ * the one name has. Who could choose hosts like these would be handed the bank's mail. */
+static void nobody_chooses_hosts_with_the_hash_of_others(void **state)
+{
+    static const struct fake_record zone[] = {
+        MX("bank.example", "10 mx.bank.example"),
+        MX("thief.example", "10 a17cff7.thief.example"),
+        MX("thief.example", "10 b1d069b.thief.example"),
+        MX("thief.example", "10 c268271.thief.example"),
+        MX("thief.example", "10 d2dda1b.thief.example"),
+        A("mx.bank.example", "192.0.2.1"),
+        A("a17cff7.thief.example", "192.0.2.2"),
+        {NULL, 0, NULL, 0, 0},
+    };
+    static struct scene_mx scene;
+    uint64_t places[2], sets[2];
+
+    for (unsigned i = 0; i < 2; i++) {
+        start(&scene, zone, i);
+        resolve(&scene, i == 0 ? "bank.example" : "thief.example", NULL, 0);
+        places[i] = scene.answer.site_hash;
+        sets[i] = scene.answer.set_hash;
+        stop(&scene);
+    }
+    /* To be of one shard is no harm. */
+    assert_true(places[0] == places[1]);
+    assert_true(sets[0] != sets[1]);
+}
+
+static void the_key_is_in_the_name_of_a_site(void **state)
+{
+    static const struct fake_record zone[] = {
+        MX("d.example", "10 a.example"), A("a.example", "192.0.2.1"), {NULL, 0, NULL, 0, 0}};
+    static struct scene_mx scene;
+    uint64_t sets[2];
+
+    for (uint8_t i = 0; i < 2; i++) {
+        start(&scene, zone, 1);
+        scene.rules.site_key[SIPHASH_KEY_BYTES - 1] = i;
+        resolve(&scene, "d.example", NULL, 0);
+        sets[i] = scene.answer.set_hash;
+        stop(&scene);
+    }
+    assert_true(sets[0] != sets[1]);
+}
+
 /* Who has no source for IPv6 does not share the site of one who has: its addresses are others. */
 static void families_make_sites_of_their_own(void **state)
 {
@@ -766,6 +812,8 @@ int main(void)
         cmocka_unit_test(a28_many_hosts_and_addresses_are_cut),
         cmocka_unit_test(a28_one_host_many_times),
         cmocka_unit_test(domains_with_the_same_hosts_are_one_site),
+        cmocka_unit_test(nobody_chooses_hosts_with_the_hash_of_others),
+        cmocka_unit_test(the_key_is_in_the_name_of_a_site),
         cmocka_unit_test(families_make_sites_of_their_own),
         cmocka_unit_test(the_record_of_a_policy_comes_along),
         cmocka_unit_test(a_resolution_starts_again_from_inside),

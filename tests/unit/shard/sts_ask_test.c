@@ -128,7 +128,7 @@ static void on_trial_and_none_leave_all(void **state)
 /* Equal but for how long they count. */
 static void equal_policies_make_one_destination(void **state)
 {
-    uint64_t hashes[4];
+    uint64_t hashes[6];
 
     find_hosts();
     apply(HEAD "enforce" AGE "mx: *.example\n");
@@ -145,6 +145,16 @@ static void equal_policies_make_one_destination(void **state)
     hashes[3] = answer.set_hash;
     assert_true(hashes[0] == hashes[1]);
     assert_true(hashes[0] != hashes[2] && hashes[0] != hashes[3] && hashes[2] != hashes[3]);
+    find_hosts();
+    apply(HEAD "enforce" AGE "mx: *.EXAMPLE\n");
+    hashes[4] = answer.set_hash;
+    shard.wiring.site_key[0]++;
+    find_hosts();
+    apply(HEAD "enforce" AGE "mx: *.example\n");
+    hashes[5] = answer.set_hash;
+    shard.wiring.site_key[0]--;
+    assert_true(hashes[0] == hashes[4]);
+    assert_true(hashes[0] != hashes[5]);
 }
 
 static void an_answer_holds_no_longer_than_its_policy(void **state)
