@@ -340,6 +340,16 @@ void deliver_unpark(struct shard *shard, struct delivery *delivery)
     give_back(shard, delivery);
 }
 
+/* Nothing leaves by it now: by the connection, or to the carrier, if there is none. What is behind
+ * may go. */
+static void let_go(struct shard *shard, struct connection *connection, struct queue *queue)
+{
+    if (connection)
+        site_connection_lost(shard, connection);
+    else
+        queues_reconsider(shard, queue);
+}
+
 /* Another time, as its sender has said. Nothing of it is in memory but for this delivery, so nobody
  * waits for a claim. */
 static void defer_all(struct shard *shard, struct delivery *delivery, uint64_t due_us)
@@ -358,6 +368,7 @@ static void defer_all(struct shard *shard, struct delivery *delivery, uint64_t d
 static bool is_timely(struct shard *shard, struct delivery *delivery)
 {
     struct connection *connection = delivery->connection;
+    struct queue *queue = delivery_queue(delivery);
     uint64_t next_us;
 
     if ((!connection && delivery->local != LOCAL_CARRY) ||
@@ -371,14 +382,12 @@ static bool is_timely(struct shard *shard, struct delivery *delivery)
     if (next_us == TERMS_NEVER) {
         delivery->connection = NULL;
         delivery->local = LOCAL_EXPIRED;
-        snprintf(delivery->local_error, sizeof(delivery->local_error), "%s",
-                 delivery_queue(delivery)->last_error);
+        snprintf(delivery->local_error, sizeof(delivery->local_error), "%s", queue->last_error);
         finish_local(shard, delivery);
     } else {
         defer_all(shard, delivery, next_us);
     }
-    if (connection)
-        site_connection_lost(shard, connection);
+    let_go(shard, connection, queue);
     return false;
 }
 
@@ -422,8 +431,7 @@ static bool hold_back(struct shard *shard, struct delivery *delivery, uint32_t l
     deliver_free(shard, delivery);
     if (!has_room)
         queues_wait(shard, queue, HOLD_BACK_WAIT_MS, WAIT_MEMORY);
-    if (connection)
-        site_connection_lost(shard, connection);
+    let_go(shard, connection, queue);
     return false;
 }
 

@@ -1,9 +1,10 @@
 """Signatures made again when a message leaves: what they are looked at for, and what they cost."""
+import glob
 import os
 
 import pytest
 from dkim_mail import Key, verdicts
-from harness import until
+from harness import send_message, until
 from test_dkim import SIMPLE, Signer, signature_of
 
 RCPT = 'b@one.test'
@@ -240,3 +241,37 @@ def test_what_the_message_asked_for(world):
     assert all(verdicts(content, records) == [True] for content in signed), signed
     assert any(b'i=@news.shop.example;' in signature_of(content) for content in signed)
     assert waiting.counted() == (3, 1)
+
+
+FILES = """{{base}}
+{keys}
+<domain *>
+    type file
+    file-destination {folder}/$domain
+    max-smtp-out 1
+    dkim-sign yes
+    dkim-algorithm ed25519-sha256
+    retry-after 1h
+</domain>
+"""
+
+
+def test_mail_into_files(world):
+    """What has no key waits, and what is behind it does not."""
+    a, b = keys_of(world, 'a', 'b')
+    folder = world.path('mail')
+    keys = [f'domain-key s1,{name}.example,{key.path}' for name, key in (('shop', a), ('else', b))]
+    daemon = world.daemon(FILES.format(keys='\n'.join(keys), folder=folder)).start()
+    for name in (b'shop', b'shop', b'else', b'shop', b'else'):
+        message = SIMPLE.replace(b'shop', name)
+        assert send_message(daemon.listen, 'a@shop.example', [RCPT], message)[0] == 250
+    daemon.wait_for_rows(5, kinds='t')
+    daemon.write(FILES.format(keys=keys[1], folder=folder))
+    assert daemon.cli('reload').returncode == 0
+    os.makedirs(folder + '/one.test')
+    daemon.cli('schedule', '*/*')
+    daemon.wait_for_rows(2, kinds='d')
+    contents = [open(path, 'rb').read() for path in glob.glob(folder + '/one.test/*')]
+    records = {'s1._domainkey.else.example': b.record}
+    assert [verdicts(content, records) for content in contents] == [[True], [True]]
+    assert daemon.counters()['dkim_keys_missing'] == 3
