@@ -150,8 +150,11 @@ bool limits_of_mail(struct shard *shard, struct queue *queue, const struct ipadd
         struct meter_key key;
         bool has_room;
 
-        if (!source && (limit->scopes & CONF_SCOPE_SOURCE_IP) != 0)
+        if (!source && (limit->scopes & CONF_SCOPE_SOURCE_IP) != 0) {
+            /* Some of them are no better than none: a claim is for all. */
+            ret_meters->count = 0;
             return false;
+        }
         key = scope_key(limit, &facts);
         has_room = scope_add(ret_meters, &key);
         must(has_room);

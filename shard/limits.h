@@ -36,7 +36,7 @@ bool limits_fit_mail(const struct conf_limit *limit, const struct envelope *enve
 void limits_read_mail(const struct shard *shard, const struct message *message,
                       struct limits_mail *ret_mail);
 /* The meters that such mail of the queue, which has a site, draws on for as long as it is under
- * way. False when they cannot be told: source is NULL, and some count by it. */
+ * way. False, and none, when they cannot be told: source is NULL, and some count by it. */
 bool limits_of_mail(struct shard *shard, struct queue *queue, const struct ipaddr *source,
                     const struct limits_mail *mail, struct scope_list *ret_meters);
 /* What a queue is to scopes, but for mail. source: NULL where none counts by it. */

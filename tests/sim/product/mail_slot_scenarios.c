@@ -1,0 +1,96 @@
+/*
+ * Limits of connections by job, sender's domain and user, in company: several of them for one
+ * message, receivers that are dead. Played with the whole product in the simulated world and
+ * decided by counts.
+ *
+ *   mail_slot_scenarios     every scenario, with its figures; 1 when one fails
+ */
+#include "shard/shard_int.h"
+#include "tests/sim/product/quiet.h"
+#include "tests/sim/product/stage.h"
+
+#include <stdio.h>
+
+/* Claims of all shards. */
+static uint32_t claims(const struct stage *stage)
+{
+    uint32_t count = 0;
+
+    for (uint16_t i = 0; i < stage->product.setup.shard_count; i++)
+        count += stage->product.shards[i]->mail_slots.claims.count_used;
+    return count;
+}
+
+/* ---- Several limits, of which one counts by source too --------------------------------------- */
+
+static bool play_both(const char *name, const char *limits)
+{
+    static struct stage stage;
+
+    stage_raise(&stage, name,
+                &(struct stage_options){.shard_count = 4,
+                                        .global = limits,
+                                        .source = " process-x-job yes\n",
+                                        .vmta = " smtp-source-host 10.9.0.2 v2.test\n",
+                                        .domain = " max-smtp-out 2\n"});
+    for (unsigned i = 0; i < 8; i++)
+        stage_add_receiver(&stage, i, KIND_SERVES, 20);
+    stage_inject(&stage, 0, 0, 8);
+    stage.injecting[0].fields = "X-Job: tight\r\n";
+    stage_run(&stage, 50, 8, 0);
+    stage_run(&stage, 600, 0, 0);
+    printf("    %llu of %u taken\n", (unsigned long long)stage_taken(&stage, 0, 8),
+           stage.injecting[0].sent);
+    stage_check(&stage, stage_taken(&stage, 0, 8) == stage.injecting[0].sent, "all goes");
+    stage_check(&stage, claims(&stage) == 0, "nothing is held when nothing waits");
+    return stage_strike(&stage);
+}
+
+/* Which of a message's meters are known before a source is does not depend on their order. */
+static bool limits_by_job_and_by_source_meet(void)
+{
+#define BY_JOB    "scope job\n max-smtp-out 1\n</limit>\n"
+#define BY_SOURCE "scope job,source-ip\n max-smtp-out 1\n</limit>\n"
+    bool ok =
+        play_both("by job, and by job and source", "<limit a>\n " BY_JOB "<limit b>\n " BY_SOURCE);
+
+    return play_both("by job and source, and by job",
+                     "<limit a>\n " BY_SOURCE "<limit b>\n " BY_JOB) &&
+           ok;
+#undef BY_JOB
+#undef BY_SOURCE
+}
+
+/* ---- Receivers that are dead ----------------------------------------------------------------- */
+
+/* A queue that rests holds nothing, though nobody else may want it. */
+static bool a_queue_that_rests_holds_nothing(void)
+{
+    static struct stage stage;
+
+    stage_raise(&stage, "queues that rest",
+                &(struct stage_options){.shard_count = 1,
+                                        .global = "<limit j>\n scope job\n max-smtp-out 50\n"
+                                                  "</limit>\n",
+                                        .source = " process-x-job yes\n",
+                                        .domain = " retry-after 1h\n"});
+    for (unsigned i = 0; i < 10; i++)
+        stage_add_receiver(&stage, i, KIND_DEAD, 0);
+    stage_inject(&stage, 0, 0, 10);
+    stage.injecting[0].fields = "X-Job: tight\r\n";
+    stage_run(&stage, 10, 10, 0);
+    stage_run(&stage, 600, 0, 0);
+    printf("    %u claims while all queues rest\n", claims(&stage));
+    stage_check(&stage, claims(&stage) == 0, "nothing is held");
+    return stage_strike(&stage);
+}
+
+int main(void)
+{
+    bool ok = true;
+
+    quiet_log();
+    ok &= limits_by_job_and_by_source_meet();
+    ok &= a_queue_that_rests_holds_nothing();
+    return ok ? 0 : 1;
+}
