@@ -506,10 +506,10 @@ enum mail_taken mail_slots_take(struct shard *shard, struct delivery *delivery)
 
 /* Others wait, and it has had its turn: as long as it is worth what it took to begin. A short one
  * where connections are short too, and end in turn: others are there with theirs at the same time.
- */
+ * connection: NULL = the message went another way. */
 static bool is_turn_over(const struct mail_claim *mail, const struct connection *connection)
 {
-    bool is_short = lease_claim_is_wanted(&connection->lane->claim);
+    bool is_short = connection && lease_claim_is_wanted(&connection->lane->claim);
     uint64_t had_ns = io_now_ns(mail->shard->io) - mail->begun_ns;
     uint64_t span_ns = (mail->begun_ns - mail->granted_ns) * MAIL_SLOTS_TURN_TIMES;
     uint64_t least_ns = (is_short ? MAIL_SLOTS_TURN_SHORT_MS : MAIL_SLOTS_TURN_MS) * 1000000ull;

@@ -1,7 +1,7 @@
 /*
  * Limits of connections by job, sender's domain and user, in company: several of them for one
- * message, receivers that are dead. Played with the whole product in the simulated world and
- * decided by counts.
+ * message, receivers that are dead, limits that change, mail of others in the same strand. Played
+ * with the whole product in the simulated world and decided by counts.
  *
  *   mail_slot_scenarios     every scenario, with its figures; 1 when one fails
  */
@@ -61,6 +61,34 @@ static bool limits_by_job_and_by_source_meet(void)
 #undef BY_SOURCE
 }
 
+/* ---- Mail that does not leave after all -------------------------------------------------------
+ */
+
+/* Each holds its slot while it is read, and has expired when it could leave. */
+static bool messages_expire_with_their_slots(void)
+{
+    static struct stage stage;
+
+    stage_raise(&stage, "messages that have expired when read",
+                &(struct stage_options){.shard_count = 2,
+                                        .global = "<limit j>\n scope job\n max-smtp-out 1\n"
+                                                  "</limit>\n",
+                                        .source = " process-x-job yes\n"
+                                                  " allow-message-settings expiry\n"});
+    for (unsigned i = 0; i < 2; i++)
+        stage_add_receiver(&stage, i, KIND_SERVES, 400);
+    stage_inject(&stage, 0, 0, 2);
+    stage.injecting[0].fields = "X-Job: tight\r\nX-Ringpost-Set: expiry=4s\r\n";
+    stage_run(&stage, 10, 4, 0);
+    stage_run(&stage, 300, 0, 0);
+    printf("    %llu of %u taken\n", (unsigned long long)stage_taken(&stage, 0, 2),
+           stage.injecting[0].sent);
+    stage_check(&stage, stage_taken(&stage, 0, 2) > 0, "some go");
+    stage_check(&stage, product_is_empty(&stage.product), "all mail has come to its end");
+    stage_check(&stage, claims(&stage) == 0, "nothing is held when nothing waits");
+    return stage_strike(&stage);
+}
+
 /* ---- Receivers that are dead ----------------------------------------------------------------- */
 
 /* A queue that rests holds nothing, though nobody else may want it. */
@@ -92,5 +120,6 @@ int main(void)
     quiet_log();
     ok &= limits_by_job_and_by_source_meet();
     ok &= a_queue_that_rests_holds_nothing();
+    ok &= messages_expire_with_their_slots();
     return ok ? 0 : 1;
 }
