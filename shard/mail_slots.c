@@ -346,12 +346,28 @@ bool mail_slots_is_busy(const struct shard *shard)
     return !list_empty(&shard->mail_slots.granted);
 }
 
+/* What is being opened for the queue has not come up, and nothing else has that it could use. */
+static bool is_opening(struct shard *shard, struct queue *queue)
+{
+    const struct conf_vmta *vmta = conf_vmta(shard->conf, queue->vmta_id);
+
+    if (queue->connection_count == 0 || queue->sending_count > 0)
+        return false;
+    for (uint32_t i = 0; vmta && i < vmta->address_count; i++) {
+        const struct lane *lane = lane_beside(shard, queue, i);
+
+        if (lane && lane->open_count > lane->connecting_count)
+            return false;
+    }
+    return true;
+}
+
 /* A connection for the queue may come up yet. */
 static bool is_coming(const struct mail_claim *mail, const struct queue *queue)
 {
-    bool is_opening = queue->connection_count > 0 ||
-                      (!list_empty(&queue->lane_link) && queue->lane->open_count > 0);
-    uint64_t wait_ms = is_opening ? MAIL_SLOTS_OPEN_MS : MAIL_SLOTS_HOLD_MS;
+    bool is_near = queue->connection_count > 0 ||
+                   (!list_empty(&queue->lane_link) && queue->lane->open_count > 0);
+    uint64_t wait_ms = is_near ? MAIL_SLOTS_OPEN_MS : MAIL_SLOTS_HOLD_MS;
 
     return io_now_ns(mail->shard->io) < mail->held_ns + (wait_ms << mail->asides) * 1000000;
 }
@@ -384,6 +400,11 @@ static void on_timer(struct io_timer *timer)
     struct shard *shard = mail->shard;
     struct queue *queue = queue_of(mail);
 
+    if (mail->state == MAIL_ASIDE && is_opening(shard, queue)) {
+        /* It would hold its slots for nothing again. */
+        look_later(mail);
+        return;
+    }
     if (mail->state == MAIL_ASIDE) {
         enter(mail, MAIL_SHUT, 0);
         if (lease_claim_try(shard, &mail->claim))

@@ -20,12 +20,12 @@
  *             │ its message is at a connection: to USED if the slots are there
  *
  * Slots are held for MAIL_SLOTS_HOLD_MS while others wait for them, for MAIL_SLOTS_OPEN_MS while a
- * connection is being opened; who had to step aside has twice as long the next time. Where
- * connections are short themselves, so that the queue is still in line for one, slots are not held
- * any longer: the flow is open without them, and its message asks for them when it has a
- * connection, which waits for the answer of another shard for a moment and no longer. A turn is
- * MAIL_SLOTS_TURN_MS, or longer in proportion to what it took to begin, so that what is lost
- * between turns is little.
+ * connection is being opened; who had to step aside has twice as long the next time, and gets in
+ * line again when that connection has come up or failed. Where connections are short themselves, so
+ * that the queue is still in line for one, slots are not held any longer: the flow is open without
+ * them, and its message asks for them when it has a connection, which waits for the answer of
+ * another shard for a moment and no longer. A turn is MAIL_SLOTS_TURN_MS, or longer in proportion
+ * to what it took to begin, so that what is lost between turns is little.
  *
  * Owner: the shard; its thread. One claim for each flow of each queue that waits, and one for each
  * message under way; all of bounded slabs. Without such limits it costs a comparison.

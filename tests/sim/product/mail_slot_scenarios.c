@@ -113,6 +113,33 @@ static bool a_queue_that_rests_holds_nothing(void)
     return stage_strike(&stage);
 }
 
+/* Twelve receivers of sixteen never answer: their queues hold the job's slots while connections are
+ * opened for them, once and not again and again. */
+static bool good_ones_go_beside_those_that_are_gone(void)
+{
+    static struct stage stage;
+    uint64_t count = 0;
+
+    stage_raise(&stage, "2 of a job, for many that are gone",
+                &(struct stage_options){.shard_count = 4,
+                                        .global = "<limit j>\n scope job\n max-smtp-out 2\n"
+                                                  "</limit>\n",
+                                        .source = " process-x-job yes\n",
+                                        .domain = " retry-after 10m\n max-smtp-out 2\n"});
+    for (unsigned i = 0; i < 16; i++)
+        stage_add_receiver(&stage, i, i % 4 == 0 ? KIND_SERVES : KIND_GONE, 20);
+    stage_inject(&stage, 0, 0, 16);
+    stage.injecting[0].fields = "X-Job: tight\r\n";
+    stage_run(&stage, 100, 160, 0);
+    stage_run(&stage, 900, 0, 0);
+    for (unsigned i = 0; i < 16; i += 4)
+        count += stage_taken(&stage, i, 1);
+    printf("    %llu of %u taken by the good ones\n", (unsigned long long)count,
+           stage.injecting[0].sent / 4);
+    stage_check(&stage, count * 4 * 100 >= stage.injecting[0].sent * 95ull, "good ones are served");
+    return stage_strike(&stage);
+}
+
 int main(void)
 {
     bool ok = true;
@@ -121,5 +148,6 @@ int main(void)
     ok &= limits_by_job_and_by_source_meet();
     ok &= a_queue_that_rests_holds_nothing();
     ok &= messages_expire_with_their_slots();
+    ok &= good_ones_go_beside_those_that_are_gone();
     return ok ? 0 : 1;
 }
