@@ -144,6 +144,7 @@ static void adopt_queue(struct shard *shard, struct queue *queue)
         queue->rest_until_ns = 0;
     if (!list_empty(&queue->lane_link) && !lane_serves(shard, queue->lane, queue))
         lane_leave(queue);
+    mail_slots_adopt_queue(shard, queue);
     queues_reconsider(shard, queue);
 }
 

@@ -75,9 +75,30 @@ void mail_slots_fini(struct shard *shard)
     slab_fini(&shard->mail_slots.claims);
 }
 
+static uint64_t add_text(uint64_t hash, const char *text)
+{
+    struct slice value = text ? slice_str(text) : SLICE_EMPTY;
+
+    return hash_combine(hash, hash_bytes(value.data, value.len));
+}
+
+/* What the limit counts, whatever its bound. */
+static uint64_t add_limit(uint64_t hash, const struct conf_limit *limit)
+{
+    hash = hash_combine(hash, (uint64_t)limit->id << 32 | limit->scopes);
+    hash = add_text(hash, limit->domain_text);
+    hash = add_text(hash, limit->vmta_text);
+    hash = add_text(hash, limit->job_text);
+    hash = add_text(hash, limit->user_text);
+    for (uint32_t i = 0; i < limit->pool_vmta_count; i++)
+        hash = hash_combine(hash, limit->pool_vmta_ids[i]);
+    return hash;
+}
+
 void mail_slots_adopt(struct shard *shard)
 {
     struct mail_slots *slots = &shard->mail_slots;
+    uint64_t hash = 0;
 
     slots->blocks = 0;
     slots->scopes = 0;
@@ -88,7 +109,16 @@ void mail_slots_adopt(struct shard *shard)
             continue;
         slots->blocks |= 1ull << i;
         slots->scopes |= limit->scopes;
+        hash = add_limit(hash, limit);
     }
+    slots->counts_others = hash != slots->counts_hash;
+    slots->counts_hash = hash;
+}
+
+void mail_slots_adopt_queue(struct shard *shard, struct queue *queue)
+{
+    if (shard->mail_slots.counts_others)
+        mail_slots_forget(shard, queue);
 }
 
 uint32_t mail_slots_flow(const struct shard *shard, const struct envelope *envelope)

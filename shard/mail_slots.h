@@ -85,9 +85,11 @@ struct mail_claim {
 struct mail_slots {
     struct slab claims;
     struct list granted;
-    uint64_t blocks; /* bit n: the snapshot's n-th block counts connections by mail */
-    uint32_t scopes; /* of these */
-    uint64_t waits;  /* claims that stood in line, so far */
+    uint64_t blocks;      /* bit n: the snapshot's n-th block counts connections by mail */
+    uint32_t scopes;      /* of these */
+    uint64_t counts_hash; /* of what they count */
+    bool counts_others;   /* than they did in the snapshot before */
+    uint64_t waits;       /* claims that stood in line, so far */
     struct {
         bool is_known;
         uint32_t flow; /* whose it is */
@@ -107,6 +109,8 @@ void mail_slots_init(struct shard *shard);
 void mail_slots_fini(struct shard *shard);
 /* The shard works with another snapshot. */
 void mail_slots_adopt(struct shard *shard);
+/* Its claims may be for slots that its mail does not draw on any more: it draws anew. */
+void mail_slots_adopt_queue(struct shard *shard, struct queue *queue);
 /* Claims that got a slot go on; called each turn. */
 void mail_slots_turn(struct shard *shard);
 bool mail_slots_is_busy(const struct shard *shard);

@@ -61,6 +61,50 @@ static bool limits_by_job_and_by_source_meet(void)
 #undef BY_SOURCE
 }
 
+/* ---- Limits that change ---------------------------------------------------------------------- */
+
+#define NO_MAIL(of) "<limit j>\n scope job\n" of " max-smtp-out 0\n</limit>\n"
+
+/* What waits for a limit that counts it no more waits for nothing. */
+static bool play_change(const char *name, const char *before, const char *after)
+{
+    static struct stage stage;
+    struct stage_options options = {.shard_count = 2,
+                                    .global = before,
+                                    .source = " process-x-job yes\n",
+                                    .domain = " max-smtp-out 2\n"};
+
+    stage_raise(&stage, name, &options);
+    for (unsigned i = 0; i < 4; i++)
+        stage_add_receiver(&stage, i, KIND_SERVES, 20);
+    stage_inject(&stage, 0, 0, 4);
+    stage.injecting[0].fields = "X-Job: tight\r\n";
+    stage_run(&stage, 20, 4, 0);
+    stage_check(&stage, stage_taken(&stage, 0, 4) == 0, "nothing goes");
+    options.global = after;
+    stage_reload(&stage, &options);
+    stage_run(&stage, 600, 0, 0);
+    printf("    %llu of %u taken\n", (unsigned long long)stage_taken(&stage, 0, 4),
+           stage.injecting[0].sent);
+    stage_check(&stage, stage_taken(&stage, 0, 4) == stage.injecting[0].sent, "all goes");
+    stage_check(&stage, claims(&stage) == 0, "nothing is held when nothing waits");
+    return stage_strike(&stage);
+}
+
+static bool what_waits_follows_a_reload(void)
+{
+    bool ok = play_change("a limit by job goes", NO_MAIL(""), NULL);
+
+    ok &= play_change("a limit by job is raised", NO_MAIL(""),
+                      "<limit j>\n scope job\n max-smtp-out 1\n</limit>\n");
+    ok &= play_change("a limit by job is for other jobs now", NO_MAIL(""), NO_MAIL(" job other\n"));
+    ok &= play_change("a limit by job is for other domains now", NO_MAIL(""),
+                      NO_MAIL(" domain other.test\n"));
+    ok &= play_change("a limit by job counts by source too", NO_MAIL(""),
+                      "<limit j>\n scope job,source-ip\n max-smtp-out 1\n</limit>\n");
+    return ok;
+}
+
 /* ---- Mail that does not leave after all -------------------------------------------------------
  */
 
@@ -146,6 +190,7 @@ int main(void)
 
     quiet_log();
     ok &= limits_by_job_and_by_source_meet();
+    ok &= what_waits_follows_a_reload();
     ok &= a_queue_that_rests_holds_nothing();
     ok &= messages_expire_with_their_slots();
     ok &= good_ones_go_beside_those_that_are_gone();

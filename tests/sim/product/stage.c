@@ -259,6 +259,22 @@ static const char *lines(const char *text)
     return text ? text : "";
 }
 
+static char *config_of(const struct stage_options *options)
+{
+    char *config;
+
+    if (asprintf(&config,
+                 "host-name mta.test\nsmtp-listener 127.0.0.1:2525\n%s<spool /spool>\n</spool>\n"
+                 "<source 127.0.0.1>\n always-allow-relaying yes\n suppress-local-dsn %s\n "
+                 "default-virtual-mta v\n%s</source>\n"
+                 "<virtual-mta v>\n smtp-source-host 10.9.0.1 v.test\n%s</virtual-mta>\n"
+                 "<domain *>\n%s</domain>\n",
+                 lines(options->global), options->tells_senders ? "no" : "yes",
+                 lines(options->source), lines(options->vmta), lines(options->domain)) < 0)
+        abort();
+    return config;
+}
+
 void stage_raise(struct stage *stage, const char *name, const struct stage_options *options)
 {
     uint64_t latency_ns = options->latency_ns ? options->latency_ns : 5 * MS_NS;
@@ -273,18 +289,10 @@ void stage_raise(struct stage *stage, const char *name, const struct stage_optio
                    .queue_count_max = 1 << 20,
                    .connection_count_max = 4096},
     };
-    char *config;
+    char *config = config_of(options);
 
     *stage = (struct stage){.name = name};
-    if (asprintf(&config,
-                 "host-name mta.test\nsmtp-listener 127.0.0.1:2525\n%s<spool /spool>\n</spool>\n"
-                 "<source 127.0.0.1>\n always-allow-relaying yes\n suppress-local-dsn %s\n "
-                 "default-virtual-mta v\n%s</source>\n"
-                 "<virtual-mta v>\n smtp-source-host 10.9.0.1 v.test\n%s</virtual-mta>\n"
-                 "<domain *>\n%s</domain>\n",
-                 lines(options->global), options->tells_senders ? "no" : "yes",
-                 lines(options->source), lines(options->vmta), lines(options->domain)) < 0 ||
-        conf_load_text("sim", config, NULL, report, NULL, &stage->conf) < 0)
+    if (conf_load_text("sim", config, NULL, report, NULL, &stage->conf) < 0)
         abort();
     free(config);
     stage->world = sim_world_create(1, &world);
@@ -294,6 +302,14 @@ void stage_raise(struct stage *stage, const char *name, const struct stage_optio
     setup.conf = stage->conf;
     must(product_start(&stage->product, &setup) == 0);
     stage->injector = sim_peer_create(stage->world, &injector_handlers, stage);
+}
+
+void stage_reload(struct stage *stage, const struct stage_options *options)
+{
+    char *config = config_of(options);
+
+    must(product_reload(&stage->product, config));
+    free(config);
 }
 
 void stage_inject(struct stage *stage, unsigned which, uint32_t first, uint32_t count)

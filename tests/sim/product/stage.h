@@ -81,6 +81,8 @@ struct stage {
 
 void stage_check(struct stage *stage, bool holds, const char *what);
 void stage_raise(struct stage *stage, const char *name, const struct stage_options *options);
+/* Another configuration takes the place of the first, shortly; the number of shards stays. */
+void stage_reload(struct stage *stage, const struct stage_options *options);
 void stage_add_receiver(struct stage *stage, unsigned number, enum receiver_kind kind,
                         uint32_t reply_ms);
 /* Opens injecting connection `which`, for the domains [first, first + count). */
