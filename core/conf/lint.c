@@ -20,6 +20,8 @@ int lint_all(struct build *build)
     if (rc == 0)
         rc = lint_lists(build);
     if (rc == 0)
+        lint_reports(build);
+    if (rc == 0)
         lint_pack(build);
     return rc;
 }

@@ -20,5 +20,7 @@ int lint_shadows(struct build *build);
 int lint_limits(struct build *build);
 /* What the pack of providers would change if it were on: notes, no warnings. */
 void lint_pack(struct build *build);
+/* Reports about TLS without a key to sign them, or without a virtual MTA of their own. */
+void lint_reports(struct build *build);
 /* Lines of lists that can never be reached. */
 int lint_lists(struct build *build);

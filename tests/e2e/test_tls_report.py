@@ -178,7 +178,10 @@ def test_reports_are_for_who_asked_for_them(world):
     daemon.wait_for(20, delivered=1)
     assert rows(daemon) == {}
     assert 'tls-report-from' in daemon.cli('tls-report', 'send').stdout
+    daemon.write(text)
+    assert 'tls-report' not in daemon.cli('test', 'config', daemon.config_path).stdout
     daemon.write('\n'.join(line for line in text.split('\n') if 'domain-key' not in line))
+    assert 'no domain-key for relay.test' in daemon.cli('test', 'config', daemon.config_path).stdout
     assert daemon.cli('reload').returncode == 0
     send(daemon, 'y@a.test')
     wait_for_rows(daemon, {('a.test', 'no-policy-found'): (0, 1)})

@@ -34,6 +34,8 @@ static const struct {
      "warning test:6: y.example is in <domain $b> and in <domain $a> (line 3 of test)"},
     {"source given twice", "<source 10/8>\n</source>\n<source 10/8>\n</source>\n",
      "warning test:3: <source 10/8> is given again, also in line 1"},
+    {"reports about themselves", "tls-report-from a@b.example\ndomain-key s,b.example,/k\n",
+     "warning test:0: tls-report-from without tls-report-virtual-mta: the connections"},
     {"unreachable access", "http-access 0/0 monitor\nhttp-access 10.1/16 admin\n",
      "warning test:2: http-access 10.1/16 admin is never reached"},
     {"file that is never moved", "<acct-file /a.csv>\nmove-interval 5m\n</acct-file>\n",
@@ -175,6 +177,8 @@ static void what_is_sound_is_not(void **state)
 {
     static const char sound[] =
         "domain-macro big big.example,$more\ndomain-macro more other.example\n"
+        "tls-report-from a@Sub.b.example\ntls-report-virtual-mta r\ndomain-key s,b.example,/k\n"
+        "<virtual-mta r>\nsmtp-source-host 192.0.2.1 r\n</virtual-mta>\n"
         "http-access 127.0.0.1 admin\nhttp-access 10.0/16 admin\nhttp-access 10/8 "
         "monitor\nhttp-access 0/0 none\n"
         "<domain *>\nmax-smtp-out 20\nmax-msg-rate 1000/h\nretry-after 10m\nbounce-after 4d\n"
