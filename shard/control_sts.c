@@ -244,7 +244,7 @@ static void on_fetched(void *context, struct slice domain, enum sts_wire_result 
     if (result == STS_WIRE_POLICY)
         log_info("MTA-STS %s: policy %s, mode %s", known->domain, known->id,
                  sts_mode_name(known->mode));
-    else
+    else if (!sts_fetch_is_missing(control->sts.fetch))
         log_warn("MTA-STS %s: policy %s cannot be had: %s%s", known->domain, known->wanted_id,
                  known->why, sts_known_counts(known, now_s(control)) ? "; the old one counts" : "");
     answer_all(control, known, result);

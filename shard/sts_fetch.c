@@ -379,6 +379,11 @@ bool sts_fetch_stop(struct sts_fetch *fetch)
     return fetch->state == HELPER_NONE;
 }
 
+bool sts_fetch_is_missing(const struct sts_fetch *fetch)
+{
+    return fetch->is_missing;
+}
+
 uint32_t sts_fetch_restarts(const struct sts_fetch *fetch)
 {
     return fetch->restarts;

@@ -30,5 +30,7 @@ void sts_fetch_destroy(struct sts_fetch *fetch);
 void sts_fetch_begin(struct sts_fetch *fetch, struct slice domain);
 /* Nothing is fetched any more. True when no helper is left; called until then. */
 bool sts_fetch_stop(struct sts_fetch *fetch);
+/* The program could not be started, which the log has. */
+bool sts_fetch_is_missing(const struct sts_fetch *fetch);
 /* Helpers that ended without being told to. */
 uint32_t sts_fetch_restarts(const struct sts_fetch *fetch);

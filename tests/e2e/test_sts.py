@@ -1,6 +1,7 @@
 """MTA-STS (RFC 8461): the helper program that fetches policies, and mail to domains that have one."""
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -320,3 +321,65 @@ def test_domains_with_a_policy_are_not_rolled_up(world, papers):
     assert len(wrong.messages) == 1
     row, = [row for row in daemon.wait_for_rows(1) if row['rcpt'] == 'x@free.test']
     assert row['queue'] == 'all.rollup/v', row
+
+
+def test_what_policies_do_is_in_the_reports(world, papers):
+    """RFC 8460: what is enforced, what is only tried out, and policies that cannot be had."""
+    good = Receiver(world, papers.make('good', '127.9.9.9', host='good.test'))
+    wrong = Receiver(world, papers.make('wrong', '127.9.9.9', host='elsewhere.test'))
+    scene = Scene(world, papers, {'good': good, 'wrong': wrong}, {
+        'right': (['good'], policy('enforce', 'good.test')),
+        'misnamed': (['wrong'], policy('enforce', 'wrong.test')),
+        'unnamed': (['good'], policy('enforce', 'other.test')),
+        'trial': (['wrong'], policy('testing', 'wrong.test')),
+        'trial2': (['good'], policy('testing', 'other.test')),
+        'failing': (['good'], (404, {}, b'')),
+        'self': (['good'], policy('enforce', 'good.test')),
+        'html': (['good'], (200, {'Content-Type': 'text/html'}, policy('none').encode())),
+    }, distrusted=('self.test',))
+    daemon = world.daemon(scene.config() + 'tls-report-from tls-reports@relay.test\n').start()
+    for domain in scene.domains:
+        send(daemon, f'x@{domain}.test')
+    good.wait('x@right.test', 'x@trial2.test', 'x@failing.test', 'x@self.test', 'x@html.test')
+    wrong.wait('x@trial.test')
+    last_error(daemon, 'misnamed.test', 'Hostname mismatch')
+    last_error(daemon, 'unnamed.test', 'no MX host')
+
+    def told():
+        rows = daemon.ask('show', 'tls-report')['tlsReport']
+        return {row['domain'].removesuffix('.test'): (row['successful'], row['results'])
+                for row in rows if row['policy'] == 'sts'}
+
+    wanted = {
+        'right': (1, {}),
+        'misnamed': (0, {'certificate-host-mismatch': 1}),
+        'unnamed': (0, {'validation-failure': 1}),
+        'trial': (0, {'certificate-host-mismatch': 1}),
+        'trial2': (1, {'validation-failure': 1}),
+        'failing': (0, {'sts-policy-fetch-error': 1}),
+        'self': (0, {'sts-webpki-invalid': 1}),
+        'html': (0, {'sts-policy-invalid': 1}),
+    }
+    try:
+        until(lambda: told() == wanted, 15, 'these counts')
+    except AssertionError:
+        raise AssertionError(f'wanted {wanted}, got {told()}') from None
+
+
+def test_without_the_helper_no_policy_is_known(world, papers):
+    """Mail goes as if there were none, and the log says why, once."""
+    clear = Receiver(world, manner='none')
+    enforce = policy('enforce', 'other.test')
+    scene = Scene(world, papers, {'clear': clear}, {
+        'one': (['clear'], enforce), 'two': (['clear'], enforce)})
+    folder = world.path('alone')
+    os.makedirs(folder)
+    shutil.copy(world.program('ringpostd'), folder)
+    program, world.program = world.program, lambda name: (
+        os.path.join(folder, name) if name == 'ringpostd' else program(name))
+    daemon = scene.daemon()
+    for domain in scene.domains:
+        send(daemon, f'x@{domain}.test')
+        clear.wait(f'x@{domain}.test')
+    assert daemon.program.log().count('MTA-STS') == 1, daemon.program.log()
+    assert 'cannot be started' in show(daemon)[0]['two.test']['why']
