@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+import dns_servers
 from dkim_mail import Key
 from harness import Smtp, accounting_rows, send_message, until
 from test_dkim import SIMPLE, Signer
@@ -223,6 +224,26 @@ def test_a_receiver_that_falls_silent(world, setting, silent):
     assert send_message(daemon.listen, 'a@s.test', ['b@one.test'], TEXT)[0] == 250
     last_error(daemon, 'one.test', 'in time')
     assert daemon.counters()['queued_rcpts'] == 1
+
+
+@pytest.mark.parametrize('word, queues', [('yes', {'one.test/v', 'two.test/v'}),
+                                          ('no', {'all.rollup/v'})])
+def test_domains_of_one_mx_host(world, word, queues):
+    """disable-mx-rollup."""
+    if dns_servers.missing('unbound'):
+        pytest.skip('unbound is not installed')
+    receiver = Receiver(world)
+    server = dns_servers.Resolver(world, 'one.test. MX 1 mx.host.test.',
+                                  'two.test. MX 1 mx.host.test.',
+                                  f'mx.host.test. A {receiver.address}')
+    daemon = world.daemon(
+        f'{{base}}name-server {server.address}:5353\nallow-loopback-destinations yes\n'
+        '<mx-rollup-list>\n    mx mx.host.test all.rollup\n</mx-rollup-list>\n'
+        f'<domain all.rollup>\n    smtp-hosts [{receiver.address}]:2525\n</domain>\n'
+        f'<domain *>\n    default-smtp-port 2525\n    disable-mx-rollup {word}\n</domain>\n').start()
+    for domain in 'one.test', 'two.test':
+        assert send_message(daemon.listen, 'a@s.test', [f'b@{domain}'], TEXT)[0] == 250
+    assert {row['queue'] for row in daemon.wait_for_rows(2)} == queues
 
 
 def test_cipher_suites(world):
