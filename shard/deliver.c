@@ -204,8 +204,8 @@ static uint32_t fill_content(struct delivery *delivery)
 {
     if (delivery->feed)
         return 0;
-    return delivery->heading.replaced > 0 ? heading_content(delivery, delivery->content)
-                                          : message_content(delivery->message, delivery->content);
+    return heading_is_there(delivery) ? heading_content(delivery, delivery->content)
+                                      : message_content(delivery->message, delivery->content);
 }
 
 /* Its header is to be edited here, and was not when it was signed. */

@@ -116,6 +116,11 @@ void heading_replace(struct delivery *delivery, const struct message_buffer *oct
     delivery->heading.is_signed = true;
 }
 
+bool heading_is_there(const struct delivery *delivery)
+{
+    return delivery->heading.replaced > 0 || delivery->heading.is_signed;
+}
+
 uint32_t heading_growth(const struct delivery *delivery)
 {
     const struct heading *heading = &delivery->heading;

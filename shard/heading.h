@@ -45,6 +45,8 @@ int heading_room(struct shard *shard, struct message_buffer *buffer, uint32_t by
 /* A header that is complete stands for so many octets of the content; the buffer is taken over. */
 void heading_replace(struct delivery *delivery, const struct message_buffer *octets,
                      uint32_t replaced);
+/* There is one to leave in the place of the one that is stored, or in front of a body without. */
+bool heading_is_there(const struct delivery *delivery);
 /* Octets that it has more than what it stands for. */
 uint32_t heading_growth(const struct delivery *delivery);
 /* For a message that is in memory as a whole. 0, or E_FULL. */

@@ -203,6 +203,18 @@ def test_signed_at_last(world):
     assert waiting.counted() == (1, 1)
 
 
+def test_without_a_field(world):
+    """Nothing is there that the new header could stand for."""
+    a, = keys_of(world, 'a')
+    domain = ED + 'dkim-identity @shop.example\n'
+    waiting = Waiting(world, b'no field\r\nbody\r\n', domain=domain + 'dkim-missing-key send\n',
+                      source='add-received-header no\nadd-message-id-header no')
+    waiting.signer.reload(domain=domain, keys=f'domain-key s1,*,{a.path}')
+    content = waiting.deliver()
+    assert one_signature(content) and content.endswith(b'\r\n\r\nno field\r\nbody\r\n'), content
+    assert verdicts(content, {'s1._domainkey.shop.example': a.record}) == [True], content
+
+
 def test_without_a_key_it_waits_or_goes(world):
     a, b = keys_of(world, 'a', 'b')
     waiting = Waiting(world, keys=f'domain-key s1,*,{a.path}', domain=ED)
