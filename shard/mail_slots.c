@@ -306,6 +306,10 @@ bool mail_slots_admit(struct shard *shard, struct queue *queue, const struct ipa
 
     if ((shard->mail_slots.blocks == 0 && queue->ready.shut == 0) || queue->ready_count == 0)
         return true;
+    /* These have their turn whatever is shut: they end here, or are tried when they have been read.
+     */
+    if (queue->ready.apart_count > 0 || queue->local != LOCAL_NONE)
+        return true;
     while ((index = ready_peek(queue)) != NONE)
         if (may_go(shard, queue, slab_at(&shard->queued, index), source))
             return true;

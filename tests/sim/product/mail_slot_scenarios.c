@@ -105,6 +105,49 @@ static bool what_waits_follows_a_reload(void)
     return ok;
 }
 
+static bool is_expiring(void *context)
+{
+    const struct stage *stage = context;
+    const struct slab *queues = &stage->product.shards[0]->queues;
+
+    for (uint32_t i = 0; i < queues->count_grown; i++) {
+        const struct queue *queue = slab_is_live(queues, i) ? slab_at(queues, i) : NULL;
+
+        if (queue && queue->local == LOCAL_EXPIRED && queue->ready.apart_count > 0)
+            return true;
+    }
+    return false;
+}
+
+/* An operator who sees mail bounce raises bounce-after while recipients are set apart for that, and
+ * stops the job. What is apart is first in its queue, and no slot is to be had. */
+static bool mail_is_kept_from_bouncing(void)
+{
+    static struct stage stage;
+    struct stage_options options = {.shard_count = 1,
+                                    .global = "<limit j>\n scope job\n max-smtp-out 1\n</limit>\n",
+                                    .source = " process-x-job yes\n"
+                                              " allow-message-settings expiry\n",
+                                    .domain = " bounce-after 1m\n retry-after 10s\n"};
+
+    stage_raise(&stage, "a job is stopped while its mail expires", &options);
+    stage_add_receiver(&stage, 0, KIND_DEAD, 0);
+    stage_inject(&stage, 0, 0, 1);
+    stage_inject(&stage, 1, 0, 1);
+    stage.injecting[0].fields = "X-Job: tight\r\n";
+    stage.injecting[1].fields = "X-Job: tight\r\nX-Ringpost-Set: expiry=10h\r\n";
+    stage_run(&stage, 10, 100, 1);
+    stage_check(&stage, sim_run_until(stage.world, is_expiring, &stage, 200 * SECOND_NS, 200000000),
+                "mail expires");
+    options.global = NO_MAIL("");
+    options.domain = " bounce-after 1d\n retry-after 10s\n";
+    stage_reload(&stage, &options);
+    sim_run_for(stage.world, 300 * SECOND_NS);
+    stage_check(&stage, !is_expiring(&stage), "no more");
+    stage_check(&stage, !product_is_empty(&stage.product), "some is kept");
+    return stage_strike(&stage);
+}
+
 /* ---- Mail that does not leave after all -------------------------------------------------------
  */
 
@@ -191,6 +234,7 @@ int main(void)
     quiet_log();
     ok &= limits_by_job_and_by_source_meet();
     ok &= what_waits_follows_a_reload();
+    ok &= mail_is_kept_from_bouncing();
     ok &= a_queue_that_rests_holds_nothing();
     ok &= messages_expire_with_their_slots();
     ok &= good_ones_go_beside_those_that_are_gone();
