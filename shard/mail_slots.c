@@ -275,6 +275,25 @@ static const struct limits_mail *foresee(const struct shard *shard, const struct
     return &slots->known[queued->flow].mail;
 }
 
+/* Whether what is first of the claim's flow draws on what the claim is for. if_unknown: where it
+ * must be read to be known. */
+static bool is_for_next(const struct mail_claim *mail, struct queue *queue, bool if_unknown)
+{
+    const struct ipaddr *source = mail->source.family == IPADDR_NONE ? NULL : &mail->source;
+    uint32_t index = ready_head(queue, mail->flow);
+    const struct limits_mail *known;
+    struct limits_mail room;
+    struct scope_list meters;
+
+    if (index == NONE)
+        return false;
+    known = foresee(mail->shard, slab_at(&mail->shard->queued, index), &room);
+    if (!known)
+        return if_unknown;
+    return limits_of_mail(mail->shard, queue, source, known, &meters) &&
+           scope_list_hash(&meters) == mail->meters_hash;
+}
+
 /* Whether the queue's next recipient has its slots, or needs none; else its flow is shut. */
 static bool may_go(struct shard *shard, struct queue *queue, const struct queued *queued,
                    const struct ipaddr *source)
@@ -354,7 +373,7 @@ static void on_granted(struct shard *shard, struct mail_claim *mail)
         deliver_on_token(shard, queue);
         return;
     }
-    if (!ready_has_flow(queue, mail->flow) || !queues_can_send(shard, queue))
+    if (!is_for_next(mail, queue, true) || !queues_can_send(shard, queue))
         claim_free(mail);
     else if (is_in_line(queue) && queue->reason == WAIT_LIMIT &&
              lease_claim_is_wanted(&mail->claim))
@@ -411,6 +430,11 @@ static void step_aside(struct mail_claim *mail, struct queue *queue)
 {
     uint64_t wait_ms = (uint64_t)MAIL_SLOTS_ASIDE_MS << mail->asides;
 
+    /* Others share its flow: whether there is more for it is seen when that has been read. */
+    if (!is_for_next(mail, queue, false)) {
+        claim_free(mail);
+        return;
+    }
     if (wait_ms < MAIL_SLOTS_ASIDE_MAX_MS)
         mail->asides++;
     lease_claim_cancel(mail->shard, &mail->claim);
@@ -445,7 +469,7 @@ static void on_timer(struct io_timer *timer)
             claim_on_ready(&mail->claim);
         return;
     }
-    if (!ready_has_flow(queue, mail->flow)) {
+    if (!is_for_next(mail, queue, true)) {
         claim_free(mail);
         return;
     }
@@ -588,8 +612,8 @@ void mail_slots_end(struct shard *shard, struct delivery *delivery)
     delivery->mail = NULL;
     was_shut = (queue->ready.shut & 1u << mail->flow) != 0;
     open_flow(queue, mail->flow);
-    if (is_turn_over(mail, delivery->connection) || !ready_has_flow(queue, mail->flow) ||
-        !queues_can_send(shard, queue)) {
+    if (is_turn_over(mail, delivery->connection) || !queues_can_send(shard, queue) ||
+        !is_for_next(mail, queue, true)) {
         if (was_shut)
             shut(queue, mail->flow);
         claim_free(mail);

@@ -47,14 +47,14 @@ uint32_t ready_open_count(const struct queue *queue)
     return count;
 }
 
-bool ready_has_flow(const struct queue *queue, uint8_t flow)
+uint32_t ready_head(const struct queue *queue, uint8_t flow)
 {
     const struct ready_strand *strand = &queue->ready.base;
 
     for (; strand; strand = next_strand(queue, strand))
         if (strand->count > 0 && flow_of(queue, strand) == flow)
-            return true;
-    return false;
+            return strand->head;
+    return NONE;
 }
 
 uint32_t ready_oldest(const struct queue *queue)

@@ -64,8 +64,8 @@ uint32_t ready_set_apart_by(struct shard *shard, struct queue *queue, ready_mean
                             uint64_t argument);
 /* How many are ready in flows that are not shut, or apart. */
 uint32_t ready_open_count(const struct queue *queue);
-/* Whether the flow has something ready, shut or not. */
-bool ready_has_flow(const struct queue *queue, uint8_t flow);
+/* What is first of the flow, shut or not; NONE when nothing of it is ready. */
+uint32_t ready_head(const struct queue *queue, uint8_t flow);
 /* Whether a flow that is light, and not shut, has something ready here. */
 bool ready_has_light(const struct queue *queue);
 /* The one that was accepted first, of those at the heads; NONE when nothing is ready. */

@@ -176,6 +176,65 @@ static bool messages_expire_with_their_slots(void)
     return stage_strike(&stage);
 }
 
+/* ---- Flows that share a strand --------------------------------------------------------------- */
+
+static void send_as(struct stage *stage, const char *job, uint32_t first, uint32_t count,
+                    uint32_t messages)
+{
+    static char fields[64];
+    struct injecting *injecting = &stage->injecting[0];
+
+    snprintf(fields, sizeof(fields), "X-Job: %s\r\nFrom: <a@%s.test>\r\n", job, job);
+    injecting->fields = fields;
+    injecting->first = first;
+    injecting->count = count;
+    stage_run(stage, 1, messages, 0);
+    while (injecting->sent < injecting->wanted || injecting->is_busy)
+        stage_run(stage, 1, 0, 0);
+}
+
+/* All flows that a shard tells apart are taken: mail of another job shares one with that of a job
+ * that has a limit. Once the one message of this is gone the others go on. */
+static bool others_in_a_strand_go_on(void)
+{
+    static struct stage stage;
+    uint64_t taken, of_job = 0;
+
+    stage_raise(&stage, "mail behind a job's in its strand",
+                &(struct stage_options){.shard_count = 1,
+                                        .global = "<limit j>\n scope job\n job tight\n "
+                                                  "max-smtp-out 1\n</limit>\n",
+                                        .source = " process-x-job yes\n",
+                                        .domain = " max-smtp-out 1\n retry-after 1h\n"});
+    for (unsigned i = 0; i < 6; i++) {
+        stage_add_receiver(&stage, i, KIND_SERVES, i == 0 ? 50 : 400);
+        stage.receivers[i].marked = "From: <a@tight.test>";
+    }
+    stage_add_receiver(&stage, 9, KIND_DEAD, 0);
+    stage_inject(&stage, 0, 9, 1);
+    for (unsigned i = 0; i < 32; i++) {
+        char job[16];
+
+        snprintf(job, sizeof(job), "job%u", i);
+        send_as(&stage, job, 9, 1, i < 31 ? 300 : 1);
+    }
+    send_as(&stage, "tight", 0, 6, 6);
+    send_as(&stage, "wide", 0, 1, 280);
+    send_as(&stage, "tight", 1, 5, 250);
+    for (unsigned i = 0; i < 600 && stage.receivers[0].marked_taken == 0; i++)
+        stage_run(&stage, 1, 0, 0);
+    stage_check(&stage, stage.receivers[0].marked_taken == 1, "the job's message goes");
+    taken = stage.receivers[0].taken;
+    stage_run(&stage, 200, 0, 0);
+    taken = stage.receivers[0].taken - taken;
+    for (unsigned i = 0; i < 6; i++)
+        of_job += stage.receivers[i].marked_taken;
+    printf("    %llu taken in 20 s, %llu of the job\n", (unsigned long long)taken,
+           (unsigned long long)of_job);
+    stage_check(&stage, taken >= 90, "others go on");
+    return stage_strike(&stage);
+}
+
 /* ---- Receivers that are dead ----------------------------------------------------------------- */
 
 /* A queue that rests holds nothing, though nobody else may want it. */
@@ -237,6 +296,7 @@ int main(void)
     ok &= mail_is_kept_from_bouncing();
     ok &= a_queue_that_rests_holds_nothing();
     ok &= messages_expire_with_their_slots();
+    ok &= others_in_a_strand_go_on();
     ok &= good_ones_go_beside_those_that_are_gone();
     return ok ? 0 : 1;
 }
