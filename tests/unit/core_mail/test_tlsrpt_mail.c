@@ -1,5 +1,6 @@
 /* Where reports about TLS go (RFC 8460 3), and the mail that brings one (5.3). */
 #include "core/base/base64.h"
+#include "core/base/rng.h"
 #include "core/mail/tlsrpt_mail.h"
 #include "tests/unit/core_base/unit.h"
 
@@ -84,6 +85,45 @@ static void odd_addresses_are_none(void **state)
                   "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
                   "aaa@b,mailto:c@d"),
         "- c@d ");
+}
+
+/* Records are strangers' words: whatever they say, each URI is read within its octets (sanitizers
+ * watch), and there are no more of them than commas and one. */
+static void any_text_is_read_within_its_bounds(void **state)
+{
+    static const char *const words[] = {"v=TLSRPTv1", ";", "rua=", "mailto:", ",", "%", "%4",
+                                        "%41",        "?", " ",    "=",       "a", "@", "https:"};
+    struct rng rng;
+    uint32_t found = 0;
+
+    rng_init(&rng, 5);
+    for (uint32_t i = 0; i < 200000; i++) {
+        char text[128], *exact;
+        size_t len = 0, commas = 0, uris = 0;
+        struct slice record, rua, address;
+        char room[16];
+
+        if (rng_below(&rng, 2) == 0)
+            len = (size_t)snprintf(text, sizeof(text), "v=TLSRPTv1;rua=");
+        while (len < sizeof(text) - 16 && rng_below(&rng, 20) > 0)
+            len += (size_t)snprintf(text + len, sizeof(text) - len, "%s",
+                                    words[rng_below(&rng, sizeof(words) / sizeof(words[0]))]);
+        exact = malloc(len + 1);
+        memcpy(exact, text, len);
+        record = slice_of(exact, len);
+        if (tlsrpt_record_find(&record, 1, &rua)) {
+            found++;
+            for (size_t k = 0; k < rua.len; k++)
+                commas += rua.data[k] == ',';
+            while (tlsrpt_rua_next(&rua, room, sizeof(room), &address)) {
+                assert_true(address.len <= sizeof(room));
+                uris++;
+            }
+            assert_true(uris <= commas + 1);
+        }
+        free(exact);
+    }
+    assert_true(found > 10000);
 }
 
 /* ---- Mail ------------------------------------------------------------------------------------ */
@@ -172,6 +212,7 @@ int main(void)
         cmocka_unit_test(what_is_wrong_is_no_record),
         cmocka_unit_test(there_is_one_record),
         cmocka_unit_test(odd_addresses_are_none),
+        cmocka_unit_test(any_text_is_read_within_its_bounds),
         cmocka_unit_test(the_mail_is_as_the_rfc_has_it),
         cmocka_unit_test(any_content_comes_back),
     };
