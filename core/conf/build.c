@@ -222,11 +222,12 @@ int build_snapshot(struct conf *conf, const struct tree *tree,
         build_relay(&build);
         build_aliases(&build);
         build_included(&build);
-        build_keys(&build);
         build_notices(&build);
         build_reply_lists(&build);
         build_rewrite_lists(&build);
-        rc = build_groups(&build);
+        rc = build_keys(&build);
+        if (rc == 0)
+            rc = build_groups(&build);
         if (rc == 0)
             rc = build_sources(&build);
         if (rc == 0)

@@ -7,6 +7,7 @@
  */
 #pragma once
 
+#include "core/base/hash.h"
 #include "core/base/slice.h"
 
 #define CONF_KEY_WHY_MAX 256u
@@ -76,6 +77,10 @@ struct conf_domain_key {
     void *key; /* of conf_key_ops; NULL = not loaded */
     uint32_t algorithm;
     uint64_t id; /* of key; 0 = not loaded */
+    /* In its list, of those with the same domain and algorithm, in the file's order: the next one,
+     * and of the first one the last. NULL = none. */
+    struct conf_domain_key *next;
+    struct conf_domain_key *last;
     /* Signs instead of it, see conf_keys_hold; or NULL. */
     const struct conf_domain_key *before;
 };
@@ -83,7 +88,8 @@ struct conf_domain_key {
 struct conf_key_list {
     struct conf_domain_key *items;
     uint32_t count;
-    uint64_t hash; /* of all that counts for who signs */
+    struct table by_domain; /* and algorithm: the number of the first one */
+    uint64_t hash;          /* of all that counts for who signs */
 };
 
 /* A part of the configuration where keys stand. */

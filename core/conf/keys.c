@@ -4,6 +4,8 @@
 #include "core/conf/override.h"
 #include "core/conf/show.h"
 
+#include <errno.h>
+
 /* ---- Reading --------------------------------------------------------------------------------- */
 
 /* A line with a key, and where it stands. */
@@ -103,7 +105,6 @@ static struct conf_key_place *new_place(struct build *build, const struct sectio
 static const struct conf_key_list *end_place(struct conf_key_place *place,
                                              struct conf_key_place ***link)
 {
-    keys_list_seal(&place->keys);
     if (place->keys.count > 0) {
         **link = place;
         *link = &place->next;
@@ -174,7 +175,7 @@ static void give_to_members(struct build *build, const struct section *section,
         conf->vmtas[conf->pools[position].vmta_ids[i]].pool_keys = list;
 }
 
-void build_keys(struct build *build)
+int build_keys(struct build *build)
 {
     const struct section *top = &build->tree->top;
     struct conf *conf = build->conf;
@@ -196,11 +197,18 @@ void build_keys(struct build *build)
         if (position != TABLE_NONE)
             conf->vmtas[position].keys = read_section(build, at, &link);
     }
+    for (struct conf_key_place *place = conf->key_places; place != NULL; place = place->next) {
+        if (!keys_list_seal(&place->keys))
+            return -ENOMEM;
+    }
     keys_seal_lists(conf);
+    return 0;
 }
 
 void keys_fini(struct conf *conf)
 {
+    for (struct conf_key_place *place = conf->key_places; place != NULL; place = place->next)
+        keys_list_fini(&place->keys);
     for (struct loaded_key *key = conf->loaded_keys; key != NULL; key = key->next) {
         if (key->key != NULL)
             conf->key_ops->drop(key->key);

@@ -8,8 +8,8 @@
 
 #include "core/conf/build.h"
 
-/* Needs the virtual MTAs and the members of pools, before they have ids. */
-void build_keys(struct build *build);
+/* Needs the virtual MTAs and the members of pools, before they have ids. 0, or -ENOMEM. */
+int build_keys(struct build *build);
 /* What a <domain> block, or an override, says about signatures: refuses what is not offered. */
 void build_signing_check(struct build *build, const struct setting *setting);
 void keys_fini(struct conf *conf);
@@ -24,8 +24,9 @@ struct loaded_key {
 
 #define CONF_KEY_LIST_TAG "domain-key-list"
 
-/* The list is complete: works its hash out. */
-void keys_list_seal(struct conf_key_list *list);
+/* The list is complete: it can be searched, and has its hash. False when memory is short. */
+bool keys_list_seal(struct conf_key_list *list);
+void keys_list_fini(struct conf_key_list *list);
 /* The same of all named lists together. */
 void keys_seal_lists(struct conf *conf);
 /* The <domain-key-list> of that name, or NULL. */

@@ -4,21 +4,6 @@
 
 /* ---- Whose key ------------------------------------------------------------------------------- */
 
-/* How well a key fits: 0 = not at all, 1 = as one for any domain, more = by its domain. */
-static size_t fit_of(const struct conf_domain_key *key, struct slice domain)
-{
-    size_t more;
-
-    if (slice_equal(key->domain, SLICE_LITERAL("*")))
-        return 1;
-    if (key->domain.len > domain.len)
-        return 0;
-    more = domain.len - key->domain.len;
-    if (!slice_equal(slice_after(domain, more), key->domain))
-        return 0;
-    return more == 0 || domain.data[more - 1] == '.' ? 1 + key->domain.len : 0;
-}
-
 /* The key of the line that signs now, by that selector unless it is empty; or NULL. */
 static const struct conf_domain_key *key_of_line(const struct conf_domain_key *line,
                                                  struct slice selector)
@@ -32,24 +17,62 @@ static const struct conf_domain_key *key_of_line(const struct conf_domain_key *l
     return NULL;
 }
 
+struct wanted_key {
+    struct slice domain;
+    uint32_t algorithm;
+};
+
+static uint64_t hash_wanted(const struct wanted_key *wanted)
+{
+    return hash_combine(hash_bytes(wanted->domain.data, wanted->domain.len), wanted->algorithm);
+}
+
+static bool is_wanted(uint32_t value, const void *key, void *context)
+{
+    const struct conf_key_list *list = context;
+    const struct wanted_key *wanted = key;
+
+    return list->items[value].algorithm == wanted->algorithm &&
+           slice_equal(list->items[value].domain, wanted->domain);
+}
+
+/* The first line of exactly that domain. */
+static struct conf_domain_key *first_of(const struct conf_key_list *list, struct slice domain,
+                                        uint32_t algorithm)
+{
+    const struct wanted_key wanted = {domain, algorithm};
+    uint32_t index = table_find(&list->by_domain, hash_wanted(&wanted), is_wanted, &wanted,
+                                (void *)(uintptr_t)list);
+
+    return index != TABLE_NONE ? &list->items[index] : NULL;
+}
+
+static const struct conf_domain_key *line_of(const struct conf_key_list *list, struct slice domain,
+                                             uint32_t algorithm, struct slice selector)
+{
+    const struct conf_domain_key *line = first_of(list, domain, algorithm);
+
+    while (line != NULL && key_of_line(line, selector) == NULL)
+        line = line->next;
+    return line;
+}
+
+/* The domain's own, else that of the nearest one above it, else one for any. */
 static const struct conf_domain_key *find_line(const struct conf_key_list *list,
                                                struct slice domain, uint32_t algorithm,
                                                struct slice selector)
 {
-    const struct conf_domain_key *best = NULL;
-    size_t best_fit = 0;
+    if (list == NULL || list->count == 0)
+        return NULL;
+    while (domain.len > 0) {
+        const struct conf_domain_key *line = line_of(list, domain, algorithm, selector);
+        size_t dot = slice_find(domain, '.');
 
-    for (uint32_t i = 0; list != NULL && i < list->count; i++) {
-        const struct conf_domain_key *line = &list->items[i];
-        size_t fit = fit_of(line, domain);
-
-        if (fit <= best_fit || line->key == NULL || line->algorithm != algorithm ||
-            key_of_line(line, selector) == NULL)
-            continue;
-        best = line;
-        best_fit = fit;
+        if (line != NULL)
+            return line;
+        domain = slice_after(domain, dot < domain.len ? dot + 1 : dot);
     }
-    return best;
+    return line_of(list, SLICE_LITERAL("*"), algorithm, selector);
 }
 
 static const struct conf_domain_key *find_in(const struct conf_key_list *list, struct slice domain,
@@ -117,7 +140,7 @@ static uint64_t hash_key(uint64_t hash, const struct conf_domain_key *key)
     return hash_text(hash, key->selector);
 }
 
-void keys_list_seal(struct conf_key_list *list)
+static void hash_list(struct conf_key_list *list)
 {
     list->hash = list->count;
     for (uint32_t i = 0; i < list->count; i++) {
@@ -125,6 +148,34 @@ void keys_list_seal(struct conf_key_list *list)
         if (list->items[i].before != NULL)
             list->hash = hash_key(list->hash, list->items[i].before);
     }
+}
+
+bool keys_list_seal(struct conf_key_list *list)
+{
+    table_init(&list->by_domain);
+    for (uint32_t i = 0; i < list->count; i++) {
+        struct conf_domain_key *key = &list->items[i];
+        const struct wanted_key wanted = {key->domain, key->algorithm};
+        struct conf_domain_key *first = first_of(list, key->domain, key->algorithm);
+
+        if (key->key == NULL)
+            continue;
+        if (first == NULL) {
+            if (!table_insert(&list->by_domain, hash_wanted(&wanted), i))
+                return false;
+            first = key;
+        } else {
+            first->last->next = key;
+        }
+        first->last = key;
+    }
+    hash_list(list);
+    return true;
+}
+
+void keys_list_fini(struct conf_key_list *list)
+{
+    table_fini(&list->by_domain);
 }
 
 void keys_seal_lists(struct conf *conf)
@@ -215,7 +266,7 @@ static const struct conf_domain_key *keep_key(struct conf *conf, const struct co
     *loaded = (struct loaded_key){.key = ops->share(key->key), .next = conf->loaded_keys};
     conf->loaded_keys = loaded;
     *copy = *key;
-    copy->before = NULL;
+    copy->before = copy->next = copy->last = NULL;
     copy->selector = arena_strdup(&conf->arena, key->selector);
     copy->domain = arena_copy(&conf->arena, key->domain);
     copy->path = arena_strdup(&conf->arena, key->path);
@@ -242,7 +293,7 @@ static uint32_t hold_place(struct conf *next, struct conf_key_place *place, stru
         held++;
     }
     if (held > 0)
-        keys_list_seal(&place->keys);
+        hash_list(&place->keys);
     return held;
 }
 

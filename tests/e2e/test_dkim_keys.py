@@ -97,9 +97,25 @@ def test_the_old_key_signs_until_the_new_record_is_there(world):
     assert b's=s2;' in signature_of(signer.content(2))
     assert verdicts(signer.content(2), records) == [True]
     assert 'the record of key s2,shop.example is there' in signer.daemon.program.log()
+    # What waits keeps its signature while its key signs, and gets the new one's then.
+    signer.receiver.replies['b@one.test'] = '451 4.2.0 later'
+    assert signer.send(SIMPLE)[0] == 250
+    signer.daemon.wait_for_rows(1, kinds='t')
+    signer.reload(keys=lines + f'domain-key s4,shop.example,{old.path}\n')
+    signer.daemon.cli('schedule', '*/*')
+    signer.daemon.wait_for_rows(2, kinds='t')
+    assert signer.daemon.counters()['dkim_signatures_again'] == 0
+    zone.publish(s4=old.record)
+    until(lambda: check(signer)[0] == 0 and signer.status()['keysWaiting'] == 0, 20, 'the record')
+    signer.receiver.replies.clear()
+    signer.daemon.cli('schedule', '*/*')
+    records['s4._domainkey.shop.example'] = old.record
+    assert b's=s4;' in signature_of(signer.content(3))
+    assert verdicts(signer.content(3), records) == [True]
+    assert signer.daemon.counters()['dkim_signatures_again'] == 1
     # Without the wait.
     signer.reload(keys=lines + 'dkim-wait-for-record no\n' +
                   f'domain-key s3,shop.example,{old.path}\n')
     assert signer.send(SIMPLE)[0] == 250
-    assert b's=s3;' in signature_of(signer.content(3))
+    assert b's=s3;' in signature_of(signer.content(4))
     assert signer.daemon.shutdown() == 0

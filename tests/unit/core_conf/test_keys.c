@@ -292,6 +292,40 @@ static void places_are_told(void **state)
     conf_unref(conf);
 }
 
+/* Each domain finds its own among many, the first of them, and what is below it the nearest one. */
+static void many_keys_are_found(void **state)
+{
+    static char text[400000];
+    size_t len = 0;
+    struct told told;
+    struct conf *conf;
+
+    for (unsigned i = 0; i < 3000; i++)
+        len += (size_t)snprintf(text + len, sizeof(text) - len,
+                                "domain-key a%u,d%u.test,/k/1\ndomain-key b%u,d%u.test,/k/2\n"
+                                "domain-key e%u,d%u.test,/k/ed\n",
+                                i, i, i, i, i, i);
+    snprintf(text + len, sizeof(text) - len, "domain-key x,test,/k/3\n");
+    conf = load_text(text, &told);
+    assert_non_null(conf);
+    for (unsigned i = 0; i < 3000; i++) {
+        char domain[32], first[16], second[16], ed[16];
+
+        snprintf(domain, sizeof(domain), "mail.d%u.test", i);
+        snprintf(first, sizeof(first), "a%u", i);
+        snprintf(second, sizeof(second), "b%u", i);
+        snprintf(ed, sizeof(ed), "e%u", i);
+        assert_string_equal(SELECTOR(conf, domain, ""), first);
+        assert_string_equal(SELECTOR(conf, domain + 5, second), second);
+        assert_string_equal(SELECTOR(conf, domain, "x"), "x");
+        assert_string_equal(selector_of(conf, "{default}", domain, CONF_DKIM_ED25519, ""), ed);
+    }
+    assert_string_equal(SELECTOR(conf, "d3000.test", ""), "x");
+    assert_string_equal(SELECTOR(conf, "xd1.test", ""), "x");
+    assert_string_equal(SELECTOR(conf, "example", ""), "none");
+    conf_unref(conf);
+}
+
 static const char *listed(const struct conf *conf, const char *list, const char *domain)
 {
     const struct conf_domain_key *key = conf_domain_key_listed(
@@ -360,6 +394,7 @@ int main(void)
         cmocka_unit_test(what_signed_before_is_looked_for_where_it_stood),
         cmocka_unit_test(places_are_told),
         cmocka_unit_test(lists_are_apart),
+        cmocka_unit_test(many_keys_are_found),
         cmocka_unit_test(what_counts_is_in_the_hash),
         cmocka_unit_test(what_cannot_sign_is_refused),
     };
