@@ -188,6 +188,15 @@ def test_another_form_of_the_body(world, size):
     assert verdicts(content, records) == [True, True]
     assert b's=s1;' in signature_of(content)
     assert waiting.counted() == (6, 4)
+    # The length, which no signature has said before.
+    waiting.signer.reload(domain='')
+    waiting.accept(message)
+    waiting.signer.reload(domain='dkim-add-body-limit yes\n')
+    content = waiting.deliver(3)
+    assert content.endswith(message)
+    assert verdicts(content, records) == [True]
+    assert verdicts(content + b'more', records) == [True]
+    assert waiting.counted() == (8, 5)
 
 
 def test_signed_at_last(world):
