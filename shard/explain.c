@@ -60,6 +60,21 @@ static bool draws_on(const struct connection *connection, const struct lease_sha
            (mail && lease_draws_on(&mail->claim, share));
 }
 
+/* The queue's connections that draw on the meter: others of them may be at other mail. */
+static uint32_t count_drawing(const struct shard *shard, const struct lease_share *share,
+                              const struct queue *queue)
+{
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < shard->connections.count_grown; i++) {
+        const struct connection *connection =
+            slab_is_live(&shard->connections, i) ? slab_at(&shard->connections, i) : NULL;
+
+        count += connection && connection->queue == queue && draws_on(connection, share);
+    }
+    return count;
+}
+
 /* Of the connections here that draw on the meter: the queue that most of them are at. */
 static void find_top(const struct shard *shard, const struct lease_share *share,
                      struct explain_row *row)
@@ -77,7 +92,7 @@ static void find_top(const struct shard *shard, const struct lease_share *share,
     }
     if (!top)
         return;
-    row->limit_top_count = top->connection_count;
+    row->limit_top_count = count_drawing(shard, share, top);
     queues_name(shard, top, row->limit_top, sizeof(row->limit_top));
 }
 

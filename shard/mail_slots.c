@@ -246,13 +246,17 @@ const struct ipaddr *mail_slots_source(const struct queue *queue)
 
 const struct lease_share *mail_slots_waits_for(const struct queue *queue)
 {
+    const struct lease_share *aside = NULL;
+
     list_for_each (link, &queue->mail_claims) {
         const struct mail_claim *mail = of_link(link);
 
         if (mail->state == MAIL_SHUT && lease_waits_for(&mail->claim))
             return lease_waits_for(&mail->claim);
+        if (mail->state == MAIL_ASIDE)
+            aside = mail->claim.draws->shares[0];
     }
-    return NULL;
+    return aside;
 }
 
 /* ---- Before a connection ----------------------------------------------------------------------

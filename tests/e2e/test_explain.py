@@ -68,10 +68,11 @@ def test_a_limit_of_a_job(world):
     answer = until_reason(daemon, 'slow.test/v', 'a limit of connections that it shares')
     assert 'it waits for <limit one>, 1, of which its shard uses 1' in answer['detail'], answer
     assert answer['conn'] == 1, answer
-    fill(daemon, 'slow.test', 6)
+    fill(daemon, 'slow.test', 30)
     until(lambda: daemon.ask('explain', 'slow.test/v')['conn'] > 1, 10, 'connections of other mail')
     detail = daemon.ask('explain', 'slow.test/v')['detail']
-    assert ' of its recipients wait for <limit one>, 1, of which ' in detail, detail
+    assert ' of its recipients wait for <limit one>, 1, of which its shard uses 1' in detail, detail
+    assert 'most of them slow.test/v with 1' in detail, detail
     until(lambda: daemon.ask('explain', 'slow.test/v')['ready'] < 35, 10, 'other mail is gone')
 
 
