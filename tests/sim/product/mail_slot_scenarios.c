@@ -21,6 +21,26 @@ static uint32_t claims(const struct stage *stage)
     return count;
 }
 
+/* Connections that are at a message of the job. */
+static uint32_t at_job(const struct stage *stage, const char *job)
+{
+    uint32_t count = 0;
+
+    for (uint16_t i = 0; i < stage->product.setup.shard_count; i++) {
+        const struct slab *connections = &stage->product.shards[i]->connections;
+
+        for (uint32_t j = 0; j < connections->count_grown; j++) {
+            const struct connection *connection =
+                slab_is_live(connections, j) ? slab_at(connections, j) : NULL;
+
+            count += connection && connection->delivery && connection->delivery->message &&
+                     !smtpc_is_idle(connection->smtpc) &&
+                     slice_equal(connection->delivery->message->envelope.job_id, slice_str(job));
+        }
+    }
+    return count;
+}
+
 /* ---- Several limits, of which one counts by source too --------------------------------------- */
 
 static bool play_both(const char *name, const char *limits)
@@ -59,6 +79,95 @@ static bool limits_by_job_and_by_source_meet(void)
            ok;
 #undef BY_JOB
 #undef BY_SOURCE
+}
+
+/* ---- In company of other limits -------------------------------------------------------------- */
+
+struct company {
+    const char *name;
+    const char *global;
+    const char *vmta;
+    const char *domain;
+    uint32_t bound;   /* connections that the job may have at once, over all */
+    uint32_t seconds; /* in which all goes */
+};
+
+static bool play_company(const struct company *row)
+{
+    static struct stage stage;
+    uint32_t most = 0, held = 0, used = 0, looks = 0;
+
+    stage_raise(&stage, row->name,
+                &(struct stage_options){.shard_count = 8,
+                                        .global = row->global,
+                                        .source = " process-x-job yes\n",
+                                        .vmta = row->vmta,
+                                        .domain = row->domain});
+    for (unsigned i = 0; i < 12; i++)
+        stage_add_receiver(&stage, i, KIND_SERVES, 20);
+    stage_inject(&stage, 0, 0, 12);
+    stage_inject(&stage, 1, 0, 12);
+    stage.injecting[0].fields = "X-Job: tight\r\n";
+    stage.injecting[1].fields = "X-Job: wide\r\n";
+    stage_run(&stage, 20, 24, 24);
+    for (unsigned i = 0; i < row->seconds * 100; i++) {
+        uint32_t open = at_job(&stage, "tight");
+
+        sim_run_for(stage.world, 10 * MS_NS);
+        most = open > most ? open : most;
+        if (!product_is_empty(&stage.product)) {
+            looks++;
+            used += open;
+            held += claims(&stage);
+        }
+    }
+    printf("    %llu of %u taken; %u of the job at once, %.2f on average of %.1f s, %.1f claims\n",
+           (unsigned long long)stage_taken(&stage, 0, 12),
+           stage.injecting[0].sent + stage.injecting[1].sent, most, used * 1.0 / (looks + 1),
+           looks / 100.0, held * 1.0 / (looks + 1));
+    stage_check(&stage, most <= row->bound, "never more than it may have");
+    stage_check(&stage,
+                stage_taken(&stage, 0, 12) == stage.injecting[0].sent + stage.injecting[1].sent,
+                "all goes in time");
+    stage_check(&stage, claims(&stage) == 0, "nothing is held when nothing waits");
+    return stage_strike(&stage);
+}
+
+#define LIMIT(name, lines) "<limit " name ">\n" lines "</limit>\n"
+#define SECOND_SOURCE      " smtp-source-host 10.9.0.2 v2.test\n"
+
+static bool several_limits_meet(void)
+{
+    static const struct company rows[] = {
+        {"2 of a job", LIMIT("a", " scope job\n job tight\n max-smtp-out 2\n"), NULL,
+         " max-smtp-out 4\n", 2, 120},
+        {"2 of a job for a provider, 1 of a sender's domain by source",
+         "<provider p>\n mx .test\n</provider>\n" LIMIT("a",
+                                                        " scope job,provider\n max-smtp-out 2\n")
+             LIMIT("b", " scope sender-domain,source-ip\n max-smtp-out 1\n"),
+         SECOND_SOURCE, " max-smtp-out 4\n", 2, 200},
+        {"2 of a job, 1 of a job for a domain, 10/s of a job",
+         LIMIT("a", " scope job\n max-smtp-out 2\n")
+             LIMIT("b", " scope job,domain\n max-smtp-out 1\n")
+                 LIMIT("c", " scope job\n max-msg-rate 10/s\n"),
+         SECOND_SOURCE, " max-smtp-out 4\n queue-priority 80\n", 2, 200},
+        {"2 of a job, 3 of a virtual MTA, 30/s of a source",
+         LIMIT("a", " scope job\n job tight\n max-smtp-out 2\n")
+             LIMIT("c", " scope source-ip\n max-msg-rate 30/s\n"),
+         SECOND_SOURCE " max-smtp-out 3\n", " max-smtp-out 4\n", 2, 300},
+        {"1 of a job by source, 1 of all by source",
+         LIMIT("a", " scope job,source-ip\n max-smtp-out 1\n"), SECOND_SOURCE,
+         " max-smtp-out 4\n source-ip-max-smtp-out 0/0 1\n", 2, 300},
+        {"2 of a job, a rate of connections",
+         LIMIT("a", " scope job\n max-smtp-out 2\n")
+             LIMIT("c", " scope job\n max-data-volume-rate 100k/s\n"),
+         NULL, " max-smtp-out 4\n max-connect-rate 20/min\n max-msg-rate 30/s\n", 2, 300},
+    };
+    bool ok = true;
+
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+        ok &= play_company(&rows[i]);
+    return ok;
 }
 
 /* ---- Limits that change ---------------------------------------------------------------------- */
@@ -292,6 +401,7 @@ int main(void)
 
     quiet_log();
     ok &= limits_by_job_and_by_source_meet();
+    ok &= several_limits_meet();
     ok &= what_waits_follows_a_reload();
     ok &= mail_is_kept_from_bouncing();
     ok &= a_queue_that_rests_holds_nothing();
