@@ -41,6 +41,21 @@ static uint32_t at_job(const struct stage *stage, const char *job)
     return count;
 }
 
+static void send_as(struct stage *stage, const char *job, uint32_t first, uint32_t count,
+                    uint32_t messages)
+{
+    static char fields[64];
+    struct injecting *injecting = &stage->injecting[0];
+
+    snprintf(fields, sizeof(fields), "X-Job: %s\r\nFrom: <a@%s.test>\r\n", job, job);
+    injecting->fields = fields;
+    injecting->first = first;
+    injecting->count = count;
+    stage_run(stage, 1, messages, 0);
+    while (injecting->sent < injecting->wanted || injecting->is_busy)
+        stage_run(stage, 1, 0, 0);
+}
+
 /* ---- Several limits, of which one counts by source too --------------------------------------- */
 
 static bool play_both(const char *name, const char *limits)
@@ -170,6 +185,92 @@ static bool several_limits_meet(void)
     return ok;
 }
 
+/* So many jobs that flows share strands, each with one connection, for twelve receivers. */
+static bool each_of_many_jobs_has_one(unsigned jobs, bool is_cold)
+{
+    static struct stage stage;
+    static char name[48];
+    uint32_t most[80] = {0}, used[80] = {0}, all = 0, looks = 0, least = UINT32_MAX;
+    uint64_t reads = 0;
+
+    snprintf(name, sizeof(name), "1 of each of %u jobs%s", jobs, is_cold ? ", read" : "");
+    stage_raise(&stage, name,
+                &(struct stage_options){.shard_count = 4,
+                                        .global = LIMIT("j", " scope job\n max-smtp-out 1\n"),
+                                        .source = " process-x-job yes\n",
+                                        .domain = " max-smtp-out 8\n retry-after 10s\n"});
+    for (unsigned i = 0; i < 12 && !is_cold; i++)
+        stage_add_receiver(&stage, i, KIND_SERVES, 100);
+    stage_inject(&stage, 0, 0, 12);
+    for (unsigned round = 0; round < 4; round++)
+        for (unsigned i = 0; i < jobs; i++) {
+            char job[16];
+
+            snprintf(job, sizeof(job), "job%u", i);
+            send_as(&stage, job, 0, 12, 24);
+        }
+    if (is_cold) {
+        stage_restart(&stage);
+        for (unsigned i = 0; i < 12; i++)
+            stage_add_receiver(&stage, i, KIND_SERVES, 100);
+        stage_run(&stage, 150, 0, 0);
+    }
+    for (unsigned k = 0; k < 1000; k++) {
+        sim_run_for(stage.world, 20 * MS_NS);
+        for (unsigned i = 0; i < jobs; i++) {
+            char job[16];
+            uint32_t open;
+
+            snprintf(job, sizeof(job), "job%u", i);
+            open = at_job(&stage, job);
+            most[i] = open > most[i] ? open : most[i];
+            used[i] += open;
+            all += open;
+        }
+        looks++;
+    }
+    for (unsigned i = 0; i < jobs; i++) {
+        least = used[i] < least ? used[i] : least;
+        stage_check(&stage, most[i] <= 1, "never more than it may have");
+    }
+    for (uint16_t i = 0; i < stage.product.setup.shard_count; i++)
+        reads += stage.product.shards[i]->totals.cold_reads;
+    stage_check(&stage, stage_taken(&stage, 0, 12) >= 1000, "slots are used");
+    printf("    %u sent, %llu taken; %.1f at once, least %.2f; %llu reads\n",
+           stage.injecting[0].sent, (unsigned long long)stage_taken(&stage, 0, 12),
+           all * 1.0 / looks, least * 1.0 / looks, (unsigned long long)reads);
+    return stage_strike(&stage);
+}
+
+/* One receiver takes eight seconds for each reply, its greeting included: longer than a slot is
+ * held for a connection that is being opened. */
+static bool who_greets_late_has_its_turns(void)
+{
+    static struct stage stage;
+    uint64_t late, others;
+
+    stage_raise(&stage, "1 of a job, for one that greets late",
+                &(struct stage_options){.shard_count = 4,
+                                        .global = LIMIT("j", " scope job\n max-smtp-out 1\n"),
+                                        .source = " process-x-job yes\n",
+                                        .domain = " max-smtp-out 2\n"});
+    for (unsigned i = 0; i < 8; i++)
+        stage_add_receiver(&stage, i, KIND_SERVES, i == 0 ? 8000 : 20);
+    stage_inject(&stage, 0, 0, 8);
+    stage.injecting[0].fields = "X-Job: tight\r\n";
+    stage_run(&stage, 200, 160, 0);
+    stage_run(&stage, 100, 0, 0);
+    late = stage_taken(&stage, 0, 1);
+    others = stage_taken(&stage, 1, 7);
+    stage_run(&stage, 3000, 0, 0);
+    late = stage_taken(&stage, 0, 1) - late;
+    others = stage_taken(&stage, 1, 7) - others;
+    printf("    %llu taken by it in 300 s, %llu by seven others\n", (unsigned long long)late,
+           (unsigned long long)others);
+    stage_check(&stage, late > 0, "it has turns");
+    return stage_strike(&stage);
+}
+
 /* ---- Limits that change ---------------------------------------------------------------------- */
 
 #define NO_MAIL(of) "<limit j>\n scope job\n" of " max-smtp-out 0\n</limit>\n"
@@ -287,21 +388,6 @@ static bool messages_expire_with_their_slots(void)
 
 /* ---- Flows that share a strand --------------------------------------------------------------- */
 
-static void send_as(struct stage *stage, const char *job, uint32_t first, uint32_t count,
-                    uint32_t messages)
-{
-    static char fields[64];
-    struct injecting *injecting = &stage->injecting[0];
-
-    snprintf(fields, sizeof(fields), "X-Job: %s\r\nFrom: <a@%s.test>\r\n", job, job);
-    injecting->fields = fields;
-    injecting->first = first;
-    injecting->count = count;
-    stage_run(stage, 1, messages, 0);
-    while (injecting->sent < injecting->wanted || injecting->is_busy)
-        stage_run(stage, 1, 0, 0);
-}
-
 /* All flows that a shard tells apart are taken: mail of another job shares one with that of a job
  * that has a limit. Once the one message of this is gone the others go on. */
 static bool others_in_a_strand_go_on(void)
@@ -402,6 +488,10 @@ int main(void)
     quiet_log();
     ok &= limits_by_job_and_by_source_meet();
     ok &= several_limits_meet();
+    ok &= each_of_many_jobs_has_one(16, true);
+    ok &= each_of_many_jobs_has_one(64, false);
+    ok &= each_of_many_jobs_has_one(64, true);
+    ok &= who_greets_late_has_its_turns();
     ok &= what_waits_follows_a_reload();
     ok &= mail_is_kept_from_bouncing();
     ok &= a_queue_that_rests_holds_nothing();
