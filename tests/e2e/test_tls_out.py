@@ -378,3 +378,4 @@ def test_postfix(world, papers):
         send(daemon, 'x@d.test')
     until(lambda: mta.mail('x', 5), 25, 'five messages in the mailbox')
     assert 'TLS connection established from' in mta.log()
+    assert 'TLSv1.3 with cipher' in mta.log()
