@@ -301,6 +301,7 @@ struct control_keys {
     uint32_t waiting;       /* keys instead of which another one signs */
     bool is_noted;          /* something was found out since it was weighed last */
     bool is_due;            /* a key waits no more, which takes effect with a new snapshot */
+    uint64_t retry_ns;      /* is_due: the running texts could not be applied; 0 = not tried yet */
 };
 
 void control_keys_wire(struct control *control);
@@ -352,8 +353,9 @@ void control_overrides_tick(struct control *control);
 void control_rollback_verb(struct control *control, struct control_client *client);
 /* The client waits no more. */
 void control_reload_leave(struct control_client *client);
-/* The running texts once more, where what they mean has changed. None may be under way. */
-void control_reload_again(struct control *control);
+/* The running texts once more, where what they mean has changed. None may be under way. False when
+ * they cannot be applied now, which the log says: a file that they name is gone, say. */
+bool control_reload_again(struct control *control);
 /* For show status. */
 json_t *control_reload_tree(const struct control *control);
 

@@ -237,16 +237,17 @@ static void weigh(struct control *control)
 void control_keys_tick(struct control *control)
 {
     struct control_keys *keys = &control->keys;
+    uint64_t now_ns = io_now_ns(control->io);
 
     if (keys->dns == NULL || control->phase != CONTROL_RUNNING)
         return;
     if (keys->is_noted)
         weigh(control);
-    if (keys->is_due && !reload_is_under_way(&control->reload.reload)) {
-        keys->is_due = false;
-        control_reload_again(control);
+    if (keys->is_due && now_ns >= keys->retry_ns && !reload_is_under_way(&control->reload.reload)) {
+        keys->is_due = !control_reload_again(control);
+        keys->retry_ns = keys->is_due ? now_ns + LOOK_AGAIN_NS : 0;
     }
-    if (keys->look == NULL && keys->look_at_ns != 0 && io_now_ns(control->io) >= keys->look_at_ns) {
+    if (keys->look == NULL && keys->look_at_ns != 0 && now_ns >= keys->look_at_ns) {
         keys->look_at_ns = 0;
         look(control);
     }

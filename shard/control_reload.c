@@ -216,7 +216,7 @@ static bool begin_with(struct control *control, struct overrides *list, uint32_t
     return true;
 }
 
-void control_reload_again(struct control *control)
+bool control_reload_again(struct control *control)
 {
     struct control_reload *state = &control->reload;
     struct conf_override *overrides = overrides_for_load(&state->overrides, 0);
@@ -230,15 +230,17 @@ void control_reload_again(struct control *control)
     };
     struct findings findings = {json_array(), json_array(), false};
     struct conf *next;
+    bool is_begun = state->files != NULL && conf_load(conf_files_name(state->files, 0), &options,
+                                                      on_finding, &findings, &next) >= 0;
 
-    if (state->files != NULL &&
-        conf_load(conf_files_name(state->files, 0), &options, on_finding, &findings, &next) >= 0) {
+    if (is_begun) {
         state->wish = (struct history_entry){0};
         take(control, next, conf_files_name(state->files, 0), &findings);
     }
     mem_free(overrides);
     json_decref(findings.errors);
     json_decref(findings.warnings);
+    return is_begun;
 }
 
 void control_overrides_tick(struct control *control)
