@@ -225,16 +225,18 @@ static void put_backoff_ways(struct text *text, struct renewal *renewal)
         renewal->missing == 0 ? 2 : 1);
 }
 
-/* Keys and forms change while mail waits, which is signed again then. */
-static const char *draw_key(struct renewal *renewal)
+/* Keys and forms change while mail waits, and what is signed is taken out of it: it is signed again
+ * then. Without a key it waits, and none is taken. */
+static const char *draw_key(struct renewal *renewal, bool is_whole)
 {
     static const char *const keys[] = {
         "domain-key s,sender.test,/key\n",
         "domain-key t,sender.test,/key\n",
         "domain-key s,sender.test,/key\ndomain-key t,sender.test,/key\n",
+        "domain-key s,nobody.test,/key\n",
     };
 
-    return renewal->is_signed ? keys[rng_below(&renewal->signing_rng, 3)] : "";
+    return renewal->is_signed ? keys[rng_below(&renewal->signing_rng, is_whole ? 3 : 4)] : "";
 }
 
 static const char *draw_signing(struct renewal *renewal)
@@ -244,9 +246,10 @@ static const char *draw_signing(struct renewal *renewal)
         SIGNED_DOMAIN " dkim-body-canon simple\n",
         SIGNED_DOMAIN " dkim-expire-after 15m\n",
         SIGNED_DOMAIN " remove-header X-Nobody\n dkim-add-timestamp yes\n",
+        SIGNED_DOMAIN " remove-header Received\n",
     };
 
-    return renewal->is_signed ? ways[rng_below(&renewal->signing_rng, 4)] : "";
+    return renewal->is_signed ? ways[rng_below(&renewal->signing_rng, 5)] : "";
 }
 
 void renewal_init(struct renewal *renewal, struct rng *rng, uint64_t seed)
@@ -280,7 +283,7 @@ void renewal_draw(struct renewal *renewal, bool is_whole)
         "<spool /spool>\n</spool>\n"
         "<source 127.0.0.1>\n always-allow-relaying yes\n "
         "default-virtual-mta pool\n%s</source>\n",
-        draw_key(renewal), (1ull << 20) << (2 * rng_below(rng, 4)),
+        draw_key(renewal, is_whole), (1ull << 20) << (2 * rng_below(rng, 4)),
         rng_one_in(rng, 2) ? (unsigned long long)rng_between(rng, 1, 8) : 1200,
         rng_one_in(rng, 4) ? (unsigned long long)rng_between(rng, 1, 12) : 100,
         renewal->has_jobs ? " process-x-job yes\n" : "");

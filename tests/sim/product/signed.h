@@ -16,7 +16,7 @@ extern const struct conf_load_options signed_load_options;
 /* What goes into a configuration so that all mail is signed, besides a domain-key. */
 #define SIGNED_DOMAIN                                                                              \
     " dkim-sign yes\n dkim-algorithm ed25519-sha256\n dkim-identity @sender.test\n"                \
-    " dkim-headers X-Sim-Number\n dkim-add-body-limit yes\n"
+    " dkim-headers X-Sim-Number,Received\n dkim-add-body-limit yes\n"
 
 /* A message as it arrives, line by line, dots unstuffed. Starts as zeros. */
 struct signed_mail {
