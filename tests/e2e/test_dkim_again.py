@@ -199,6 +199,34 @@ def test_another_form_of_the_body(world, size):
     assert waiting.counted() == (8, 5)
 
 
+@pytest.mark.parametrize('restarts', [False, True])
+def test_where_the_header_ends(world, restarts):
+    """At any place of a chunk or behind it, with a body or without one."""
+    old, new = keys_of(world, 'old', 'new')
+    waiting = Waiting(world, keys=f'domain-key s1,*,{old.path}', domain=ED)
+    messages = [SIMPLE]
+    for i, size in enumerate([500, 4000, 16300, *range(64900, 65600, 33), 131000, 200000]):
+        fill = b'X-Fill: ' + b'y' * 900 + b'\r\n'
+        front = b'From: a@shop.example\r\nX-End: y\r\nX-Number: %d\r\n' % i
+        front += fill * ((size - len(front)) // len(fill))
+        front += b'X-Rest: ' + b'z' * (size - len(front)) + b'\r\n'
+        messages.append(front + [b'', b'\r\n', b'\r\n' + LINE * 5000][i % 3])
+        waiting.accept(messages[-1])
+    if restarts:
+        assert waiting.daemon.shutdown() == 0
+        waiting.daemon.start()
+    waiting.signer.reload(keys=f'domain-key s2,*,{new.path}',
+                          domain=ED + 'dkim-body-canon simple\n')
+    waiting.deliver(len(messages))
+    contents = [message[2] for message in waiting.receiver.messages]
+    records = {'s2._domainkey.shop.example': new.record}
+    assert [verdicts(content, records) for content in contents] == [[True]] * len(messages)
+    assert all(one_signature(content) for content in contents)
+    for message in messages:
+        end = message if b'\r\n\r\n' in message else message + b'\r\n'
+        assert sum(content.endswith(end) for content in contents) == 1, message[:80]
+
+
 def test_signed_at_last(world):
     """What was not signed when it came, as its queue did not want it, or had no key."""
     a, = keys_of(world, 'a')
