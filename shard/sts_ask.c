@@ -1,5 +1,6 @@
 #include "shard/sts_ask.h"
 
+#include "net/dane.h"
 #include "shard/shard_int.h"
 
 bool sts_ask(struct shard *shard, struct sts_question *question, struct slice domain,
@@ -72,6 +73,16 @@ static void tell(struct shard *shard, const struct sts_question *question,
                        slice_str(host), why);
 }
 
+/* RFC 8461 2: what DANE says of a host holds instead, if it says anything: records that nobody can
+ * use name no certificate. */
+static bool goes_by_dane(const struct mx_answer *answer, uint16_t host)
+{
+    const struct mx_tlsa *tlsa = &answer->tlsas[host];
+
+    return dane_worth_of(slice_of(answer->tlsa_room.data + tlsa->records, tlsa->bytes)) ==
+           DANE_USABLE;
+}
+
 /* The hosts that the policy does not name; of one that is only tried out they are told of. */
 static void compare_hosts(struct shard *shard, const struct sts_question *question,
                           const struct sts_policy *policy, struct mx_answer *answer)
@@ -79,7 +90,7 @@ static void compare_hosts(struct shard *shard, const struct sts_question *questi
     for (uint16_t i = answer->host_count; i > 0; i--) {
         const char *host = answer->host_names[i - 1];
 
-        if (answer->tlsas[i - 1].bytes > 0 || sts_policy_names(policy, slice_str(host)))
+        if (goes_by_dane(answer, i - 1) || sts_policy_names(policy, slice_str(host)))
             continue;
         tell(shard, question, TLSRPT_FAILURE, host, "the policy does not name the MX host");
         if (policy->mode == STS_ENFORCE)

@@ -96,15 +96,34 @@ static void hosts_that_are_not_named_are_left_out(void **state)
     assert_string_equal(told, "2 5 c.example;2 5 b.example;2 5 a.example;");
 }
 
+/* A record of 35 octets, as struct dns_query's data has it. */
+static void put_tlsa(unsigned host, uint16_t at, uint8_t usage)
+{
+    const uint8_t head[] = {35, 0, usage, 1, 1};
+
+    memcpy(answer.tlsa_room.data + at, head, sizeof(head));
+    answer.tlsas[host].bytes = 37;
+    answer.tlsas[host].records = at;
+}
+
 static void tlsa_records_keep_a_host(void **state)
 {
     find_hosts();
-    answer.tlsas[1].bytes = 4;
-    answer.tlsas[1].records = 9;
+    put_tlsa(1, 9, 3);
     assert_string_equal(apply(HEAD "enforce" AGE "mx: c.example\n"), "b1 c2 c4 ");
     assert_int_equal(answer.tlsas[0].records, 9);
     assert_int_equal(answer.tlsas[1].bytes, 0);
     assert_string_equal(told, "2 5 a.example;");
+}
+
+/* Usage 1 says nothing to us: whom the mail may go to is the policy's matter. */
+static void tlsa_records_of_no_use_keep_none(void **state)
+{
+    find_hosts();
+    put_tlsa(0, 9, 3);
+    put_tlsa(1, 50, 1);
+    assert_string_equal(apply(HEAD "enforce" AGE "mx: c.example\n"), "a0 c2 a3 c4 ");
+    assert_string_equal(told, "2 5 b.example;");
 }
 
 static void on_trial_and_none_leave_all(void **state)
@@ -218,6 +237,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(hosts_that_are_not_named_are_left_out),
         cmocka_unit_test(tlsa_records_keep_a_host),
+        cmocka_unit_test(tlsa_records_of_no_use_keep_none),
         cmocka_unit_test(on_trial_and_none_leave_all),
         cmocka_unit_test(equal_policies_make_one_destination),
         cmocka_unit_test(an_answer_holds_no_longer_than_its_policy),
