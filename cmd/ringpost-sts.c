@@ -14,6 +14,7 @@
 #include <arpa/inet.h>
 #include <curl/curl.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <poll.h>
 #include <stdio.h>
@@ -378,6 +379,16 @@ static bool take_arguments(int count, char **arguments)
            ub_ctx_zone_remove(fetching.unbound, "test.") == 0;
 }
 
+/* Libraries write about their troubles there, in the midst of answers: it is the same socket. */
+static void silence_libraries(void)
+{
+    int fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
+
+    if (fd < 0 || dup2(fd, STDERR_FILENO) < 0)
+        exit(1);
+    close(fd);
+}
+
 int main(int count, char **arguments)
 {
     static const struct rlimit no_core = {0, 0};
@@ -389,6 +400,7 @@ int main(int count, char **arguments)
         fputs("ringpost-sts: ringpostd starts this program; it does nothing by itself\n", stderr);
         return 2;
     }
+    silence_libraries();
     fetching.multi = curl_multi_init();
     if (!fetching.multi)
         return 1;

@@ -1,6 +1,7 @@
 """MTA-STS (RFC 8461): the helper program that fetches policies, and mail to domains that have one."""
 import json
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -37,13 +38,15 @@ def papers_fixture(world):
 
 
 class Helper:
-    """The program alone, as the daemon starts it."""
+    """The program alone, as the daemon starts it; with so many descriptors."""
 
-    def __init__(self, world, papers, server):
+    def __init__(self, world, papers, server, descriptors=None):
         ours, its = socket.socketpair()
         self.program = subprocess.Popen(
             [world.program('ringpost-sts'), '--ca-file', papers.authority, '--name-server',
-             f'{server.address}@5353'], stdin=its, stdout=its, stderr=subprocess.DEVNULL)
+             f'{server.address}@5353'], stdin=its, stdout=its, stderr=its,
+            preexec_fn=descriptors and (lambda: resource.setrlimit(
+                resource.RLIMIT_NOFILE, (descriptors, descriptors))))
         its.close()
         world.at_end.append(self.program.kill)
         ours.settimeout(60)
@@ -101,6 +104,15 @@ def test_helper(world, papers):
     other = Helper(world, papers, server)
     other.socket.shutdown(socket.SHUT_WR)
     assert other.program.wait(20) == 0
+
+
+def test_what_libraries_complain_of_is_no_answer(world, papers):
+    """The resolver's library writes to the standard error of the helper, which is the daemon's
+    socket: it must not be taken for answers, or the helper would be ended for it."""
+    server = Resolver(world)
+    helper = Helper(world, papers, server, descriptors=12)
+    domains = [f'd{number}.test' for number in range(8)]
+    assert set(helper.ask(*domains).values()) == {('unreached', b'the host has no address')}
 
 
 class Scene:
