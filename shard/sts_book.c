@@ -107,6 +107,19 @@ static void copy_id(char room[STS_ID_BYTES_MAX + 1], struct slice id)
     room[id.len] = '\0';
 }
 
+/* A clock that was ahead and was set right: nothing counts, or waits, longer than from now. */
+static void heed_clock(struct sts_known *known, uint64_t now_s)
+{
+    if (known->fetched_s > now_s) {
+        known->until_s -= known->fetched_s - now_s;
+        known->fetched_s = now_s;
+    }
+    if (known->renew_s > now_s + STS_BOOK_RENEW_S)
+        known->renew_s = now_s + STS_BOOK_RENEW_S;
+    if (known->retry_s > now_s + STS_BOOK_RETRY_S)
+        known->retry_s = now_s;
+}
+
 enum sts_need sts_book_ask(struct sts_book *book, struct slice domain, enum sts_record record,
                            struct slice id, uint64_t now_s, struct sts_known **ret_known)
 {
@@ -118,6 +131,7 @@ enum sts_need sts_book_ask(struct sts_book *book, struct slice domain, enum sts_
     *ret_known = known;
     if (!known)
         return STS_NEED_NOTHING;
+    heed_clock(known, now_s);
     known->used_s = now_s;
     list_remove(&known->link);
     list_push_back(&book->by_use, &known->link);
@@ -190,6 +204,8 @@ void sts_book_fail(struct sts_known *known, struct slice why, uint64_t now_s)
     known->is_open = false;
     known->failed_s = now_s;
     known->retry_s = now_s + STS_BOOK_RETRY_S;
+    if (strcmp(known->wanted_id, known->id) == 0 && known->renew_s < now_s + STS_BOOK_AGAIN_S)
+        known->renew_s = now_s + STS_BOOK_AGAIN_S;
     memcpy(known->why, why.data, len);
     known->why[len] = '\0';
 }

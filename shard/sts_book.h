@@ -4,7 +4,8 @@
  *
  * A policy counts until its max_age is over, whatever becomes of the DNS and of its host meanwhile.
  * It is fetched when the record in the DNS names a version that is not the known one, and anew
- * after a day or half of its time; after a failure not again within STS_BOOK_RETRY_S. Bounded:
+ * after a day or half of its time; after a failure not again within STS_BOOK_RETRY_S, or unasked
+ * within STS_BOOK_AGAIN_S, so that dead hosts do not keep others from their turn. Bounded:
  * where there is no room, the domain asked for longest ago gives way, unless its policy is being
  * fetched.
  *
@@ -20,6 +21,7 @@
 
 #define STS_BOOK_RETRY_S  300u                /* RFC 8461 3.3 */
 #define STS_BOOK_RENEW_S  86400u              /* RFC 8461 3.3, 10.2 */
+#define STS_BOOK_AGAIN_S  3600u               /* what counts is not renewed again sooner */
 #define STS_BOOK_UNUSED_S (30u * 86400u)      /* not fetched anew if nobody has asked for so long */
 #define STS_BOOK_BYTES    (32u * 1024 * 1024) /* of all policies */
 #define STS_BOOK_NAME_MAX 256u                /* of a domain, with NUL */

@@ -101,8 +101,8 @@ static void what_is_used_is_fetched_anew_in_time(void **state)
     sts_book_open(known);
     assert_null(sts_book_due(&book, late_s));
     sts_book_fail(known, slice_str("no answer"), late_s);
-    assert_null(sts_book_due(&book, late_s + STS_BOOK_RETRY_S - 1));
-    assert_ptr_equal(sts_book_due(&book, late_s + STS_BOOK_RETRY_S), known);
+    assert_null(sts_book_due(&book, late_s + STS_BOOK_AGAIN_S - 1));
+    assert_ptr_equal(sts_book_due(&book, late_s + STS_BOOK_AGAIN_S), known);
     sts_book_open(known);
     assert_int_equal(sts_book_take(&book, known, slice_str(ENFORCE), late_s), 0);
     assert_string_equal(known->id, "1");
@@ -111,6 +111,27 @@ static void what_is_used_is_fetched_anew_in_time(void **state)
     known->used_s = NOW_S;
     known->until_s = known->renew_s = NOW_S + STS_BOOK_UNUSED_S;
     assert_null(sts_book_due(&book, known->renew_s));
+    sts_book_fini(&book);
+}
+
+/* The clock stood a year ahead when they were fetched, or could not be. */
+static void a_clock_that_is_set_right_makes_nothing_count_longer(void **state)
+{
+    uint64_t wrong_s = NOW_S + 31536000;
+    struct sts_known *known, *failed, *found;
+    struct sts_book book;
+
+    sts_book_init(&book, 4);
+    known = learn(&book, "a.example", "1", ENFORCE, wrong_s);
+    assert_int_equal(ask(&book, "b.example", "1", wrong_s, &failed), STS_NEED_FETCH);
+    sts_book_open(failed);
+    sts_book_fail(failed, slice_str("no answer"), wrong_s);
+    assert_int_equal(ask(&book, "b.example", "1", NOW_S, &found), STS_NEED_FETCH);
+    assert_int_equal(ask(&book, "a.example", "1", NOW_S, &found), STS_NEED_NOTHING);
+    assert_ptr_equal(found, known);
+    assert_true(sts_known_counts(known, NOW_S + WEEK_S - 1));
+    assert_false(sts_known_counts(known, NOW_S + WEEK_S));
+    assert_ptr_equal(sts_book_due(&book, NOW_S + STS_BOOK_RENEW_S), known);
     sts_book_fini(&book);
 }
 
@@ -181,6 +202,7 @@ int main(void)
         cmocka_unit_test(a_policy_counts_to_its_end_without_dns_and_host),
         cmocka_unit_test(another_id_is_fetched_and_a_failure_keeps_what_is_known),
         cmocka_unit_test(what_is_used_is_fetched_anew_in_time),
+        cmocka_unit_test(a_clock_that_is_set_right_makes_nothing_count_longer),
         cmocka_unit_test(the_one_used_longest_ago_gives_way),
         cmocka_unit_test(the_text_brings_back_what_counts),
     };
