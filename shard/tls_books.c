@@ -94,6 +94,12 @@ void tls_books_turn(struct tls_books *books)
     int64_t second = now_s(books);
     int32_t day = (int32_t)(second / DAY_S);
 
+    /* A clock that was days ahead has been set right: without this nothing would be counted for as
+     * long. What goes back over midnight by a step is another matter, and is let be. */
+    if (day < books->open.day - 1) {
+        books->open.day = day;
+        books->open.from_s = second;
+    }
     if (day > books->open.day) {
         spread(books, end_book(books, ((int64_t)books->open.day + 1) * DAY_S));
         tlsrpt_book_init(&books->open, day, (int64_t)day * DAY_S);

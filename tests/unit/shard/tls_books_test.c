@@ -92,7 +92,7 @@ static void jump(int64_t by_us)
 {
     sim_leave(process);
     sim_wall_jump(world, by_us);
-    sim_run_for(world, 1000);
+    sim_run_for(world, 1000000);
     sim_enter(process);
 }
 
@@ -123,6 +123,31 @@ static void a_book_ends_with_its_day(void **state)
     count(day - 1, "a.test", 5);
     assert_int_equal(books.lost, 10);
     assert_null(tls_books_due(&books, &book));
+}
+
+/* It stood a year ahead when the daemon began. */
+static void a_clock_that_is_set_right_goes_on_counting(void **state)
+{
+    int32_t right = today();
+
+    jump(365 * DAY_US);
+    end_life();
+    begin_life();
+    count(today(), "a.test", 3);
+    assert_int_equal(books.open.day, right + 365);
+    jump(-365 * DAY_US);
+    count(today(), "a.test", 4);
+    assert_int_equal(books.open.day, right);
+    assert_int_equal(successes(&books.open, "a.test"), 7);
+    assert_int_equal(books.lost, 0);
+    /* A step back over midnight opens no day again. */
+    to_next_day();
+    count(today(), "a.test", 1);
+    jump(-1000000);
+    count(today(), "a.test", 1);
+    assert_int_equal(books.open.day, right + 1);
+    assert_int_equal(books.ended_count, 1);
+    assert_int_equal(successes(&books.ended[0], "a.test"), 8);
 }
 
 static void reports_are_spread(void **state)
@@ -250,8 +275,11 @@ static void damage_is_said_and_ends_nothing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(a_book_ends_with_its_day),        TEST(reports_are_spread),
-        TEST(an_operator_ends_it_at_once),     TEST(a_restart_takes_it_up),
+        TEST(a_clock_that_is_set_right_goes_on_counting),
+        TEST(a_book_ends_with_its_day),
+        TEST(reports_are_spread),
+        TEST(an_operator_ends_it_at_once),
+        TEST(a_restart_takes_it_up),
         TEST(damage_is_said_and_ends_nothing),
     };
 
