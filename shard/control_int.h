@@ -197,6 +197,7 @@ struct control_sts {
     uint64_t store_ns;     /* when changes of the book are written next */
     uint64_t sweep_ns;     /* when it is looked for what is to be fetched anew */
     bool is_loaded;
+    bool is_unwritten; /* the newest attempt failed, and the log has it */
 };
 
 /* program: the helper's path, or NULL. */

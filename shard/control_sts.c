@@ -128,9 +128,11 @@ static void store(struct control *control)
         result = io_file_rename(control->io, draft, path);
     if (result >= 0)
         result = io_dir_sync(control->io, folder(control));
-    if (result < 0)
-        log_error("%s: %s", path, err_text(result));
-    control->sts.book.is_changed = false;
+    if (result < 0 && !control->sts.is_unwritten)
+        log_error("%s: %s; a restart would not know of all policies of MTA-STS", path,
+                  err_text(result));
+    control->sts.is_unwritten = result < 0;
+    control->sts.book.is_changed = result < 0;
 }
 
 /* ---- Questions of shards --------------------------------------------------------------------- */

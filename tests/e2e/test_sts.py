@@ -250,6 +250,22 @@ def test_a_policy_outlives_its_host_and_the_daemon(world, papers):
     assert show(daemon)[0]['kept.test']['id'] == '3'
 
 
+def test_a_book_that_cannot_be_written_is_written_later(world, papers):
+    """Nothing else has to change meanwhile."""
+    wrong = Receiver(world, papers.make('wrong', '127.9.9.9', host='elsewhere.test'))
+    scene = Scene(world, papers, {'wrong': wrong},
+                  {'kept': (['wrong'], policy('enforce', 'wrong.test'))})
+    daemon = scene.daemon()
+    in_the_way = os.path.join(daemon.spool_path, 'mta-sts.new')
+    os.mkdir(in_the_way)
+    send(daemon, 'x@kept.test')
+    last_error(daemon, 'kept.test', 'Hostname mismatch')
+    until(lambda: 'a restart would not know of all policies' in daemon.program.log(), 30,
+          'the attempt to write it')
+    os.rmdir(in_the_way)
+    until(lambda: os.path.exists(os.path.join(daemon.spool_path, 'mta-sts')), 30, 'the file')
+
+
 def helper_of(daemon):
     """The process id of the daemon's helper; None when there is none."""
     for pid in os.listdir('/proc'):
