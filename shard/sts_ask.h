@@ -43,6 +43,7 @@ bool sts_ask(struct shard *shard, struct sts_question *question, struct slice do
 /*
  * The policy shuts MX hosts out, or asks more of all of them: the answer loses hosts and becomes
  * another destination, or has none any more and a verdict that says why. Hosts with TLSA records
- * that can be used stay (RFC 8461 2). What there is to tell the domain's owner is counted (tls_report.h).
+ * that can be used stay (RFC 8461 2). What there is to tell the domain's owner is counted
+ * (tls_report.h).
  */
 void sts_apply(struct shard *shard, const struct sts_question *question, struct mx_answer *answer);
