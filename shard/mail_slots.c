@@ -473,7 +473,7 @@ static void on_timer(struct io_timer *timer)
             claim_on_ready(&mail->claim);
         return;
     }
-    if (!is_for_next(mail, queue, true)) {
+    if (!is_for_next(mail, queue, true) || queue->rest_until_ns > io_now_ns(shard->io)) {
         claim_free(mail);
         return;
     }

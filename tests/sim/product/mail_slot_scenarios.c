@@ -185,6 +185,36 @@ static bool several_limits_meet(void)
     return ok;
 }
 
+/* A sender's domain that is being warmed up has no more for today: what waits for tomorrow keeps no
+ * slot of its job from the mail of other senders. */
+static bool what_waits_for_its_warm_up_holds_nothing(void)
+{
+    static struct stage stage;
+
+    stage_raise(&stage, "1 of a job, of an address that is cold",
+                &(struct stage_options){
+                    .shard_count = 4,
+                    .global = LIMIT(
+                        "j", " scope job\n max-smtp-out 1\n") "<warm-up w>\n schedule 20,40,80\n "
+                                                              "virtual-mta v\n</warm-up>\n",
+                    .source = " process-x-job yes\n",
+                    .domain = " max-smtp-out 4\n"});
+    for (unsigned i = 0; i < 8; i++)
+        stage_add_receiver(&stage, i, KIND_SERVES, 20);
+    stage_inject(&stage, 0, 0, 8);
+    stage.injecting[0].fields = "X-Job: tight\r\n";
+    stage_run(&stage, 20, 40, 0);
+    stage_run(&stage, 1200, 0, 0);
+    printf("    %llu of %u taken, %u claims\n", (unsigned long long)stage_taken(&stage, 0, 8),
+           stage.injecting[0].sent, claims(&stage));
+    stage_check(&stage, stage_taken(&stage, 0, 8) > 0, "the day's part goes");
+    stage_check(&stage, stage_taken(&stage, 0, 8) < stage.injecting[0].sent, "and no more");
+    stage_check(&stage, claims(&stage) == 0, "nothing is held by what waits");
+    sim_run_for(stage.world, 5 * 86400 * SECOND_NS);
+    stage_check(&stage, stage_taken(&stage, 0, 8) == stage.injecting[0].sent, "all goes in days");
+    return stage_strike(&stage);
+}
+
 /* So many jobs that flows share strands, each with one connection, for twelve receivers. */
 static bool each_of_many_jobs_has_one(unsigned jobs, bool is_cold)
 {
@@ -488,6 +518,7 @@ int main(void)
     quiet_log();
     ok &= limits_by_job_and_by_source_meet();
     ok &= several_limits_meet();
+    ok &= what_waits_for_its_warm_up_holds_nothing();
     ok &= each_of_many_jobs_has_one(16, true);
     ok &= each_of_many_jobs_has_one(64, false);
     ok &= each_of_many_jobs_has_one(64, true);
