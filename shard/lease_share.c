@@ -179,7 +179,8 @@ void lease_init(struct shard *shard, void (*ready)(struct lease_claim *claim),
     list_init(&leases->waited_for);
     list_init(&leases->closing);
     slab_init(&leases->shares, sizeof(struct lease_share), shard->meters.slab.count_max);
-    slab_init(&leases->draws, sizeof(struct lease_draws), shard->limits.queue_count_max);
+    /* Of lanes, and of mail (mail_slots.h). */
+    slab_init(&leases->draws, sizeof(struct lease_draws), 2 * shard->limits.queue_count_max);
     slab_init(&leases->wides, sizeof(struct lease_wide), shard->limits.connection_count_max);
     leases->all = lasting(shard, &key_of_all);
     leases->none = (struct lease_draws){.count = 1, .shares = {leases->all}};

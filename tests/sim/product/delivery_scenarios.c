@@ -309,8 +309,20 @@ static bool one_connection_is_shared_by_many_shards(void)
     return ok;
 }
 
-/* Connections that are at a message of the job, as its envelope says. */
-static uint32_t at_job(const struct stage *stage, uint16_t shards, const char *job)
+static bool is_from(const struct message *message, const char *sender)
+{
+    return slice_equal(message->envelope.sender, slice_str(sender));
+}
+
+static bool is_of_job(const struct message *message, const char *job)
+{
+    return slice_equal(message->envelope.job_id, slice_str(job));
+}
+
+/* Connections that are at such a message, as its envelope says. */
+static uint32_t at_mail(const struct stage *stage, uint16_t shards,
+                        bool (*is_such)(const struct message *message, const char *name),
+                        const char *name)
 {
     uint32_t count = 0;
 
@@ -323,7 +335,7 @@ static uint32_t at_job(const struct stage *stage, uint16_t shards, const char *j
 
             count += connection && connection->delivery && connection->delivery->message &&
                      !smtpc_is_idle(connection->smtpc) &&
-                     slice_equal(connection->delivery->message->envelope.job_id, slice_str(job));
+                     is_such(connection->delivery->message, name);
         }
     }
     return count;
@@ -403,7 +415,7 @@ static bool play_beside(const char *name, const char *limit, uint32_t bound, boo
         uint32_t open;
 
         sim_run_for(stage.world, 5 * MS_NS);
-        open = at_job(&stage, MAIL_SHARDS, "tight");
+        open = at_mail(&stage, MAIL_SHARDS, is_of_job, "tight");
         beside->used += open < bound ? open : bound;
         beside->shared += open > bound;
     }
@@ -457,6 +469,44 @@ static bool a_job_has_connections_of_its_own(void)
 #undef JOB_LIMIT
 }
 
+/* Two senders' domains have a connection each, for mail of one job: one does not wait for the
+ * other's.
+ */
+static bool senders_of_a_job_have_connections_of_their_own(void)
+{
+    static const char *const senders[] = {"a@one.test", "a@two.test"};
+    static struct stage stage;
+    uint32_t used[2] = {0}, shared = 0;
+
+    stage_raise(&stage, "1 of each sender's domain",
+                &(struct stage_options){
+                    .shard_count = MAIL_SHARDS,
+                    .global = "<limit s>\n scope sender-domain\n max-smtp-out 1\n</limit>\n",
+                    .source = " process-x-job yes\n"});
+    for (unsigned i = 0; i < 2; i++) {
+        stage_inject(&stage, i, 0, MAIL_RECEIVERS);
+        stage.injecting[i].fields = "X-Job: news\r\n";
+        stage.injecting[i].sender = senders[i] + 2;
+    }
+    add_mail_receivers(&stage);
+    stage_run(&stage, 300, 20, 20);
+    for (unsigned i = 0; i < MAIL_LOOKS; i++) {
+        sim_run_for(stage.world, 5 * MS_NS);
+        for (unsigned j = 0; j < 2; j++) {
+            uint32_t open = at_mail(&stage, MAIL_SHARDS, is_from, senders[j]);
+
+            used[j] += open > 0;
+            shared += open > 1;
+        }
+    }
+    stage_check(&stage, shared == 0, "never more than one of each");
+    for (unsigned i = 0; i < 2; i++)
+        stage_check(&stage, used[i] * 100ull >= MAIL_LOOKS * 95ull, "each is used to 95 %");
+    printf("    used %.1f and %.1f %% of the time\n", used[0] * 100.0 / MAIL_LOOKS,
+           used[1] * 100.0 / MAIL_LOOKS);
+    return stage_strike(&stage);
+}
+
 /*
  * Two connections in all for 24 receivers, another job has more for them than these can take, and
  * of the job with a limit one may be under way. Neither starves: who has the slot of the job waits
@@ -485,7 +535,7 @@ static bool a_job_with_a_limit_waits_for_connections_too(void)
         sim_run_for(stage.world, 5 * MS_NS);
         for (uint16_t j = 0; j < MAIL_SHARDS; j++)
             open += site_open_connections(stage.product.shards[j]);
-        shared += at_job(&stage, MAIL_SHARDS, "tight") > 1;
+        shared += at_mail(&stage, MAIL_SHARDS, is_of_job, "tight") > 1;
     }
     count_beside(&stage, &beside);
     stage_check(&stage, open * 100ull >= MAIL_LOOKS * 95ull * 2, "connections are used to 95 %");
@@ -792,6 +842,7 @@ int main(void)
     ok &= connections_last_where_all_want_more();
     ok &= one_connection_is_shared_by_many_shards();
     ok &= a_job_has_connections_of_its_own();
+    ok &= senders_of_a_job_have_connections_of_their_own();
     ok &= a_job_with_a_limit_waits_for_connections_too();
     ok &= one_an_hour_is_shared_by_many_shards();
     ok &= scarce_rates_meet();

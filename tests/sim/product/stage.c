@@ -202,8 +202,8 @@ static void inject_more(struct injecting *injecting)
     domain = injecting->first + injecting->sent++ % injecting->count;
     injecting->is_busy = true;
     injecting->replies_left = 4;
-    sim_peer_printf(injecting->conn,
-                    "MAIL FROM:<a@sender.test>\r\nRCPT TO:<u@d%u.test>\r\nDATA\r\n", domain);
+    sim_peer_printf(injecting->conn, "MAIL FROM:<a@%s>\r\nRCPT TO:<u@d%u.test>\r\nDATA\r\n",
+                    injecting->sender ? injecting->sender : "sender.test", domain);
 }
 
 static void on_injector_line(struct sim_peer_conn *conn, struct slice line)

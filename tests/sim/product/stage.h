@@ -54,6 +54,7 @@ struct injecting {
     bool is_greeted;
     bool is_busy;
     bool is_put_off;    /* by a 4xx: it sends no more */
+    const char *sender; /* the domain that it sends from, after stage_inject; NULL = sender.test */
     const char *fields; /* of each message's header, after stage_inject; NULL = none */
     struct sim_peer_conn *conn;
 };
