@@ -159,11 +159,16 @@ static void make_room(struct sts_book *book, size_t text_len)
         ;
 }
 
+static uint32_t age_of(const struct sts_policy *policy)
+{
+    return policy->max_age_s > STS_BOOK_RETRY_S ? policy->max_age_s : STS_BOOK_RETRY_S;
+}
+
 /* text: as sts_policy_print has it. known is open, so that it is not what gives way. */
 static void set_policy(struct sts_book *book, struct sts_known *known,
                        const struct sts_policy *policy, struct slice text, uint64_t fetched_s)
 {
-    uint32_t half_s = policy->max_age_s / 2;
+    uint32_t half_s = age_of(policy) / 2;
 
     drop_text(book, known);
     make_room(book, text.len);
@@ -173,7 +178,7 @@ static void set_policy(struct sts_book *book, struct sts_known *known,
     book->text_bytes += text.len;
     known->mode = policy->mode;
     known->fetched_s = fetched_s;
-    known->until_s = fetched_s + policy->max_age_s;
+    known->until_s = fetched_s + age_of(policy);
     known->renew_s = fetched_s + (half_s < STS_BOOK_RENEW_S ? half_s : STS_BOOK_RENEW_S);
     known->retry_s = 0;
     known->failed_s = 0;
@@ -258,7 +263,7 @@ static int load_row(struct sts_book *book, const struct slice fields[FIELD_COUNT
     /* A clock that was wrong then must not make it count for ever. */
     if (numbers[0] > now_s)
         numbers[0] = now_s;
-    if (now_s >= numbers[0] + policy.max_age_s || sts_book_find(book, fields[0]))
+    if (now_s >= numbers[0] + age_of(&policy) || sts_book_find(book, fields[0]))
         return 0;
     known = create(book, fields[0]);
     if (!known)

@@ -2,7 +2,8 @@
  * sts_book: which MTA-STS policies (RFC 8461) are known, how long they count, and what is to be
  * fetched.
  *
- * A policy counts until its max_age is over, whatever becomes of the DNS and of its host meanwhile.
+ * A policy counts until its max_age is over, whatever becomes of the DNS and of its host meanwhile;
+ * STS_BOOK_RETRY_S at least, or hosts whose policies are over at once would be asked all the time.
  * It is fetched when the record in the DNS names a version that is not the known one, and anew
  * after a day or half of its time; after a failure not again within STS_BOOK_RETRY_S, or unasked
  * within STS_BOOK_AGAIN_S, so that dead hosts do not keep others from their turn. Bounded:

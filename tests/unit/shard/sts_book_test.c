@@ -56,6 +56,22 @@ static void a_policy_counts_to_its_end_without_dns_and_host(void **state)
     sts_book_fini(&book);
 }
 
+/* Mail would wait for its host all the time, and so would other domains for their turn. */
+static void one_that_is_over_at_once_counts_for_a_while(void **state)
+{
+    struct sts_known *known, *found;
+    struct sts_book book;
+
+    sts_book_init(&book, 4);
+    known = learn(&book, "a.example", "1", "version: STSv1\nmode: none\nmax_age: 0\n", NOW_S);
+    assert_int_equal(ask(&book, "a.example", "1", NOW_S + STS_BOOK_RETRY_S - 1, &found),
+                     STS_NEED_NOTHING);
+    assert_true(sts_known_counts(known, NOW_S + STS_BOOK_RETRY_S - 1));
+    assert_int_equal(ask(&book, "a.example", "1", NOW_S + STS_BOOK_RETRY_S, &found),
+                     STS_NEED_FETCH);
+    sts_book_fini(&book);
+}
+
 static void another_id_is_fetched_and_a_failure_keeps_what_is_known(void **state)
 {
     struct sts_known *known, *found;
@@ -164,14 +180,14 @@ static void the_text_brings_back_what_counts(void **state)
 
     sts_book_init(&book, 4);
     learn(&book, "a.example", "1", ENFORCE, NOW_S);
-    learn(&book, "b.example", "2", "version: STSv1\nmode: none\nmax_age: 10\nother: x\n", NOW_S);
+    learn(&book, "b.example", "2", "version: STSv1\nmode: none\nmax_age: 310\nother: x\n", NOW_S);
     assert_int_equal(ask(&book, "c.example", "1", NOW_S, &known), STS_NEED_FETCH);
     assert_true(book.is_changed);
     text = sts_book_print(&book, NOW_S, &len);
     sts_book_fini(&book);
 
     sts_book_init(&next, 4);
-    assert_int_equal(sts_book_load(&next, slice_of(text, len), NOW_S + 10), 0);
+    assert_int_equal(sts_book_load(&next, slice_of(text, len), NOW_S + 310), 0);
     assert_false(next.is_changed);
     assert_int_equal(next.slab.count_used, 1);
     known = sts_book_find(&next, slice_str("a.example"));
@@ -200,6 +216,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_policy_counts_to_its_end_without_dns_and_host),
+        cmocka_unit_test(one_that_is_over_at_once_counts_for_a_while),
         cmocka_unit_test(another_id_is_fetched_and_a_failure_keeps_what_is_known),
         cmocka_unit_test(what_is_used_is_fetched_anew_in_time),
         cmocka_unit_test(a_clock_that_is_set_right_makes_nothing_count_longer),
