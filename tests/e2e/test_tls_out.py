@@ -74,8 +74,14 @@ class Receiver:
             if tune:
                 tune(self.context)
         self.listener = socket.create_server((self.address, 2525))
-        world.at_end.append(self.listener.close)
+        world.at_end.append(self.close)
         threading.Thread(target=self.accept, daemon=True).start()
+
+    def close(self):
+        """Whoever waits in accept is woken: a call that the kernel starts again would be about the
+        next socket of the same number, another test's."""
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
 
     @staticmethod
     def note_name(sock, name, _context):
