@@ -128,6 +128,10 @@ static void count_mail(struct counting *counting, const struct shard *shard,
     if (connection->is_closed || !connection->delivery || !connection->delivery->message ||
         smtpc_is_idle(connection->smtpc))
         return;
+    /* One that waits for its slot is at none, though its connection may be about to end. */
+    if (((const struct queue *)slab_at(&shard->queues, connection->delivery->queue))->parked ==
+        connection->delivery)
+        return;
     is_first = tally_message(shard, limit, connection, connection->delivery, &first);
     is_second =
         connection->ahead && tally_message(shard, limit, connection, connection->ahead, &second);
