@@ -109,8 +109,10 @@ static void link_name(struct sim_world *world, const char *path, struct sim_inod
 
 static void unlink_name(struct sim_world *world, struct sim_name *row)
 {
-    struct sim_inode *inode = row->inode;
+    struct sim_inode *inode;
 
+    must(row != NULL);
+    inode = row->inode;
     remove_row(&world->disk.names, row);
     inode->name_refs--;
     inode->link_count--;
