@@ -21,6 +21,7 @@
 #define HANDOFFS_PER_TURN    512
 /* Backlog towards another shard above which handing out waits. */
 #define HANDOFF_BACKLOG_MAX  1024
+#define HANDOFF_REST_MS      20 /* until there is a look again at queues without room */
 #define STATES_PER_TURN      256
 /* Of a checkpoint, so that it takes little from the mail that passes by; a queue of millions is
  * through in a minute all the same, or when the log has grown by so much since the beginning, and
@@ -41,6 +42,7 @@ struct state_record {
 };
 
 static void on_checkpoint_timer(struct io_timer *timer);
+static void on_handoff_timer(struct io_timer *timer);
 
 static uint32_t seconds_up(uint64_t us)
 {
@@ -71,6 +73,7 @@ void home_init(struct shard *shard)
     list_init(&shard->idle_routes);
     list_init(&shard->unregistered);
     io_timer_init(&shard->checkpoint_timer, on_checkpoint_timer);
+    io_timer_init(&shard->handoff_timer, on_handoff_timer);
     shard->handoff_head = NONE;
     shard->handoff_tail = NONE;
 }
@@ -78,6 +81,7 @@ void home_init(struct shard *shard)
 void home_fini(struct shard *shard)
 {
     io_timer_stop(shard->io, &shard->checkpoint_timer);
+    io_timer_stop(shard->io, &shard->handoff_timer);
     mem_free(shard->scratch);
     table_fini(&shard->route_table);
     slab_fini(&shard->state_records);
@@ -550,6 +554,20 @@ static void note_owner(struct shard *shard, const struct home_rcpt *rcpt, struct
         route->owner = owner;
 }
 
+static void on_handoff_timer(struct io_timer *timer)
+{
+    container_of(timer, struct shard, handoff_timer)->handoff_rests = false;
+}
+
+/* Queues that wait for a receiver may keep their places for hours: not the whole of a core for
+ * asking them in each turn. */
+static void rest_from_handoffs(struct shard *shard)
+{
+    shard->handoff_rests = true;
+    io_timer_arm(shard->io, &shard->handoff_timer,
+                 io_now_ns(shard->io) + HANDOFF_REST_MS * 1000000ull);
+}
+
 /* Hands one recipient to its owner; false when there is no room now. */
 static bool hand_out(struct shard *shard, uint32_t message_index, uint32_t rcpt_index)
 {
@@ -562,6 +580,8 @@ static bool hand_out(struct shard *shard, uint32_t message_index, uint32_t rcpt_
         uint16_t owner;
         enum take taken = queues_take(shard, &local, &owner);
 
+        if (taken == TAKE_NO_ROOM)
+            rest_from_handoffs(shard);
         if (taken != TAKE_ELSEWHERE)
             return taken == TAKE_DONE;
         note_owner(shard, rcpt, &local, owner);
@@ -607,7 +627,7 @@ void home_turn(struct shard *shard)
                               shard->home_rcpts.count_used, memory_order_relaxed);
     register_waiting(shard);
     free_idle_routes(shard);
-    while (shard->handoff_head != NONE && budget > 0) {
+    while (shard->handoff_head != NONE && !shard->handoff_rests && budget > 0) {
         uint32_t index = shard->handoff_head;
         struct home_message *home = slab_at(&shard->home_messages, index);
 
@@ -625,7 +645,8 @@ void home_turn(struct shard *shard)
 
 bool home_is_busy(const struct shard *shard)
 {
-    return shard->handoff_head != NONE || (shard->checkpoint != NULL && !shard->checkpoint_rests);
+    return (shard->handoff_head != NONE && !shard->handoff_rests) ||
+           (shard->checkpoint != NULL && !shard->checkpoint_rests);
 }
 
 void home_on_handoff_return(struct shard *shard, struct handoff *handoff)

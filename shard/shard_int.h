@@ -607,6 +607,8 @@ struct shard {
     uint32_t rcpts_reserved;  /* promised to messages that are being appended */
     uint32_t handoff_head;    /* messages with recipients to hand out */
     uint32_t handoff_tail;
+    bool handoff_rests; /* until handoff_timer: this shard's queues have no room */
+    struct io_timer handoff_timer;
     uint32_t append_count;           /* messages at the spool, unanswered */
     struct spool_notice *checkpoint; /* being answered */
     uint32_t checkpoint_cursor;

@@ -829,6 +829,34 @@ static bool a_full_disk_comes_free(void)
     return stage_strike(&stage);
 }
 
+/* Queues that wait for their receivers keep their places, and mail for others waits for one. That
+ * takes a look now and then, not every turn that a core can make. */
+static bool without_room_for_a_queue_a_shard_sleeps(void)
+{
+    static struct stage stage;
+    struct io_stats before, after;
+
+    stage_raise(&stage, "more domains than a shard has queues",
+                &(struct stage_options){.shard_count = 1,
+                                        .domain = " retry-after 5m\n bounce-after 20m\n",
+                                        .queue_count_max = 8});
+    for (unsigned i = 0; i < 16; i++)
+        stage_add_receiver(&stage, i, i < 12 ? KIND_DEAD : KIND_SERVES, 0);
+    stage_inject(&stage, 0, 0, 16);
+    stage_run(&stage, 1, 16, 0);
+    stage_run(&stage, 49, 0, 0);
+    io_stats_read(stage.product.shards[0]->io, &before);
+    sim_run_for(stage.world, 60 * SECOND_NS);
+    io_stats_read(stage.product.shards[0]->io, &after);
+    stage_check(&stage, stage.product.shards[0]->handoff_head != NONE, "mail waits for a queue");
+    stage_check(&stage, after.turns - before.turns < 60 * 250, "the shard sleeps meanwhile");
+    sim_run_for(stage.world, 7200 * SECOND_NS);
+    stage_check(&stage, stage_taken(&stage, 12, 4) == 4, "all that has a receiver is taken");
+    stage_check(&stage, product_is_empty(&stage.product), "all mail has come to its end");
+    printf("    %llu turns in a minute\n", (unsigned long long)(after.turns - before.turns));
+    return stage_strike(&stage);
+}
+
 int main(void)
 {
     bool ok = true;
@@ -850,5 +878,6 @@ int main(void)
     ok &= idle_connections_stay_as_long_as_wished();
     ok &= memory_of_an_idle_connection();
     ok &= a_full_disk_comes_free();
+    ok &= without_room_for_a_queue_a_shard_sleeps();
     return ok ? 0 : 1;
 }

@@ -286,7 +286,8 @@ void stage_raise(struct stage *stage, const char *name, const struct stage_optio
         .segment_count_max = 512,
         .limits = {.message_count_max = 1 << 18,
                    .rcpt_count_max = 1 << 18,
-                   .queue_count_max = 1 << 20,
+                   .queue_count_max =
+                       options->queue_count_max > 0 ? options->queue_count_max : 1 << 20,
                    .connection_count_max = 4096},
     };
     char *config = config_of(options);

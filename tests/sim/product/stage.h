@@ -61,12 +61,13 @@ struct injecting {
 
 struct stage_options {
     uint16_t shard_count;
-    uint64_t latency_ns; /* of each way; 0 = 5 ms */
-    const char *global;  /* lines of the configuration; NULL = none */
-    const char *source;  /* of the source that injectors are */
-    const char *vmta;    /* of the virtual MTA */
-    const char *domain;  /* of <domain *> */
-    bool tells_senders;  /* of failures */
+    uint64_t latency_ns;      /* of each way; 0 = 5 ms */
+    const char *global;       /* lines of the configuration; NULL = none */
+    const char *source;       /* of the source that injectors are */
+    const char *vmta;         /* of the virtual MTA */
+    const char *domain;       /* of <domain *> */
+    bool tells_senders;       /* of failures */
+    uint32_t queue_count_max; /* of a shard; 0 = more than enough */
 };
 
 struct stage {
