@@ -214,7 +214,8 @@ void sim_crash(struct sim_world *world, struct sim_process *process, enum sim_cr
 /*
  * Orders the crash for later: just before the nth disk call from now (1 = the next one), counting
  * synchronous calls and the moments when asynchronous ones reach the disk. on_crash (may be NULL)
- * is told, so that the caller forgets the process.
+ * is told when the process has done its last and its memory is still there, so that the caller
+ * reads what it has to and forgets it.
  */
 void sim_crash_after(struct sim_process *process, enum sim_crash_kind kind, uint64_t nth,
                      void (*on_crash)(void *context), void *context);

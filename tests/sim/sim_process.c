@@ -257,15 +257,13 @@ static void end_life(struct sim_process *process, enum sim_crash_kind kind)
 void sim_crash_landed(struct sim_world *world)
 {
     struct sim_process *process = world->entered;
-    void (*on_crash)(void *context) = process->on_crash;
-    void *context = process->crash_context;
 
     world->entered = NULL;
     world->crash_jump_set = false;
     sim_mem_switch(world->outer_memory);
+    if (process->on_crash != NULL)
+        process->on_crash(process->crash_context);
     end_life(process, world->jumped_kind);
-    if (on_crash != NULL)
-        on_crash(context);
 }
 
 void sim_crash(struct sim_world *world, struct sim_process *process, enum sim_crash_kind kind)
@@ -282,12 +280,10 @@ void sim_crash(struct sim_world *world, struct sim_process *process, enum sim_cr
 static void ordered_crash(struct sim_world *world, struct sim_event *event)
 {
     struct sim_process *process = container_of(event, struct sim_process, crash);
-    void (*on_crash)(void *context) = process->on_crash;
-    void *context = process->crash_context;
 
+    if (process->on_crash != NULL)
+        process->on_crash(process->crash_context);
     end_life(process, process->crash_kind);
-    if (on_crash != NULL)
-        on_crash(context);
 }
 
 void sim_crash_after(struct sim_process *process, enum sim_crash_kind kind, uint64_t nth,

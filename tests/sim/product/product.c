@@ -330,10 +330,26 @@ static void bring_up(void *context)
     product->stopped_count = result < 0 ? UINT32_MAX : 0;
 }
 
+/* At each step, and at the end of a life. */
+static void count_given_up(struct product *product)
+{
+    uint64_t count = 0;
+
+    if (product->given_up_life != product->lives)
+        product->given_up = 0;
+    product->given_up_life = product->lives;
+    for (uint16_t i = 0; i < product->setup.shard_count; i++)
+        count += product->shards[i]->notices.given_up;
+    product->events.notices_given_up += count - product->given_up;
+    product->given_up = count;
+}
+
 static void on_ordered_crash(void *context)
 {
     struct product *product = context;
 
+    if (product->assembly)
+        count_given_up(product);
     product->process = NULL;
     product->assembly = NULL;
     forget_reload(product);
@@ -372,6 +388,8 @@ int product_start(struct product *product, const struct product_setup *setup)
 
 void product_crash(struct product *product, bool power_cut)
 {
+    if (product->process && product->assembly)
+        count_given_up(product);
     if (product->process)
         count_done(product);
     if (product->process)
@@ -449,20 +467,6 @@ bool product_is_empty(const struct product *product)
 }
 
 /* Sums at every step; the connections themselves are counted on one shard at a time, in turn. */
-/* At each step, since some ends leave nothing to be asked. */
-static void count_given_up(struct product *product)
-{
-    uint64_t count = 0;
-
-    if (product->given_up_life != product->lives)
-        product->given_up = 0;
-    product->given_up_life = product->lives;
-    for (uint16_t i = 0; i < product->setup.shard_count; i++)
-        count += product->shards[i]->notices.given_up;
-    product->events.notices_given_up += count - product->given_up;
-    product->given_up = count;
-}
-
 const char *product_audit(struct product *product)
 {
     uint32_t turn = ++product->audit_count, count = product->setup.shard_count;

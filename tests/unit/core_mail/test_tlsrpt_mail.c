@@ -159,6 +159,7 @@ static char *write_mail(const struct tlsrpt_mail *mail)
 
 static void assert_has(const char *text, const char *part)
 {
+    assert_non_null(text);
     if (!strstr(text, part))
         fail_msg("\"%s\" is not in: %s", part, text);
 }
