@@ -556,7 +556,8 @@ enum mail_taken mail_slots_take(struct shard *shard, struct delivery *delivery)
     struct mail_claim *mail;
     struct scope_list meters;
     struct limits_mail facts;
-    bool is_new = false;
+    /* Mail that goes on to another queue counts there. */
+    bool is_ours = queue->stay == QUEUE_HERE && !queue->hands_on, is_new = false;
     uint8_t flow;
 
     if (shard->mail_slots.blocks == 0)
@@ -572,7 +573,7 @@ enum mail_taken mail_slots_take(struct shard *shard, struct delivery *delivery)
     if (meters.count == 0 || planted("shard/mail-limit-overlooked"))
         return MAIL_TAKEN;
     mail = find(queue, flow, MAIL_HELD, scope_list_hash(&meters));
-    if (!mail && queue->stay == QUEUE_HERE) {
+    if (!mail && is_ours) {
         is_new = !waits(queue, flow);
         mail = ask(shard, queue, flow, &meters, source);
         if (is_new && !mail)
@@ -582,7 +583,7 @@ enum mail_taken mail_slots_take(struct shard *shard, struct delivery *delivery)
         use(mail, delivery);
         return MAIL_TAKEN;
     }
-    if (queue->stay == QUEUE_HERE)
+    if (is_ours)
         shut(queue, flow);
     return is_new && shard->count > 1 ? MAIL_ASKED : MAIL_PUT_BACK;
 }
