@@ -6,6 +6,8 @@
 
 #define LOOK_EVERY   16 /* steps */
 #define VMTA_IDS_MAX 16
+/* More than a history lasts: the product of long lines is kept from running over. */
+#define TURNS_MAX    (1u << 20)
 
 /* ---- The peak -------------------------------------------------------------------------------- */
 
@@ -110,7 +112,7 @@ static uint64_t turns_of_meters(const struct lines *lines, const struct queue *q
 {
     uint64_t turns = 1;
 
-    for (uint8_t i = 1; i < queue->lane->claim.draws->count; i++)
+    for (uint8_t i = 1; i < queue->lane->claim.draws->count && turns < TURNS_MAX; i++)
         turns *= lines->longest;
     return turns;
 }
@@ -130,7 +132,8 @@ static uint32_t turns_before(const struct lines *lines, const struct queue *queu
     if (is_in_line && first < turns_of_meters(lines, queue))
         first = turns_of_meters(lines, queue);
     /* Who is in a hurry goes ahead every other time, in either line. */
-    return (uint32_t)(first * second * (is_in_line ? queues_in_line(queue->lane) : 1));
+    first *= second * (is_in_line ? queues_in_line(queue->lane) : 1);
+    return (uint32_t)(first < TURNS_MAX ? first : TURNS_MAX);
 }
 
 static void complain(struct watch *watch, const struct shard *shard, const struct queue *queue,
