@@ -22,14 +22,6 @@ char *account_join(const char *directory, const char *name)
 
 /* ---- Settings ------------------------------------------------------------------------------- */
 
-static char *copy_bytes(const char *text, size_t len)
-{
-    char *copy = mem_alloc(len + 1);
-
-    memcpy(copy, text, len);
-    return copy;
-}
-
 /* "/var/log/acct.csv" to directory, stem "acct" and extension ".csv". */
 static void split_path(struct account *account, const char *path)
 {
@@ -40,10 +32,10 @@ static void split_path(struct account *account, const char *path)
     if (slash == NULL)
         account->directory = mem_strdup(".");
     else
-        account->directory = copy_bytes(path, slash == path ? 1 : (size_t)(slash - path));
+        account->directory = mem_strndup(path, slash == path ? 1 : (size_t)(slash - path));
     if (dot == NULL || dot == base)
         dot = base + strlen(base);
-    account->stem = copy_bytes(base, (size_t)(dot - base));
+    account->stem = mem_strndup(base, (size_t)(dot - base));
     account->extension = mem_strdup(dot);
 }
 

@@ -42,7 +42,8 @@
 #include <jansson.h>
 
 #define CONTROL_CLIENTS_MAX 16
-#define CONTROL_PATH_MAX    4352 /* a folder of the configuration and a name in it */
+#define CONTROL_SHOWN_MAX   1000u /* rows of an answer to one who did not say --maxitems */
+#define CONTROL_PATH_MAX    4352  /* a folder of the configuration and a name in it */
 
 /* ---- Text that grows ------------------------------------------------------------------------ */
 

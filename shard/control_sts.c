@@ -11,6 +11,7 @@
 #include "core/base/mem.h"
 #include "core/base/must.h"
 #include "shard/control_int.h"
+#include "shard/kept_file.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -23,7 +24,6 @@
 #define STORE_NS    5000000000ull
 #define SWEEP_NS    60000000000ull
 #define SWEEP_COUNT 32
-#define SHOWN_MAX   1000u
 
 static uint64_t now_s(const struct control *control)
 {
@@ -51,86 +51,40 @@ static int parse(struct control *control, const char *text, size_t len)
     return sts_book_load(&control->sts.book, rest, now_s(control));
 }
 
-static int read_book(struct control *control, const char *path)
-{
-    uint64_t bytes = 0;
-    char *text = NULL;
-    int64_t result;
-    int fd;
-
-    result = io_file_open(control->io, path, IO_FILE_READ, &fd);
-    if (result < 0)
-        return result == -ENOENT ? 0 : (int)result;
-    result = io_file_size(control->io, fd, &bytes);
-    if (result >= 0 && bytes > FILE_MAX)
-        result = E_DAMAGED;
-    if (result >= 0) {
-        text = mem_alloc(bytes + 1);
-        result = io_file_read_now(control->io, fd, text, bytes, 0);
-    }
-    io_close_now(control->io, fd);
-    if (result >= 0)
-        result = parse(control, text, (size_t)result);
-    mem_free(text);
-    return (int)result;
-}
-
 /* When it is wanted first. */
 static void load(struct control *control)
 {
-    char path[CONTROL_PATH_MAX];
-    int result;
+    char *text = NULL;
+    int64_t result;
 
     if (control->sts.is_loaded)
         return;
     control->sts.is_loaded = true;
-    snprintf(path, sizeof(path), "%s/" FILE_NAME, folder(control));
-    result = read_book(control, path);
-    if (result < 0)
-        log_error("%s: %s; policies of MTA-STS are fetched anew", path, err_text(result));
-}
-
-static int write_book(struct control *control, const char *path)
-{
-    size_t len;
-    char *text = sts_book_print(&control->sts.book, now_s(control), &len);
-    char head[HEAD_MAX];
-    int head_len = snprintf(head, sizeof(head), "ringpost mta-sts 1 %08x\n", crc32c(0, text, len));
-    int64_t result;
-    int fd;
-
-    result = io_file_open(control->io, path, IO_FILE_WRITE | IO_FILE_CREATE, &fd);
-    if (result >= 0) {
-        result = io_file_truncate(control->io, fd, 0);
-        if (result >= 0)
-            result = io_file_write_now(control->io, fd, head, (size_t)head_len, 0);
-        if (result >= 0 && len > 0)
-            result = io_file_write_now(control->io, fd, text, len, (uint64_t)head_len);
-        if (result >= 0)
-            result = io_file_sync_now(control->io, fd);
-        io_close_now(control->io, fd);
-    }
+    result = kept_file_load(control->io, folder(control), FILE_NAME, FILE_MAX, &text);
+    if (result >= 0)
+        result = parse(control, text, (size_t)result);
     mem_free(text);
-    return result < 0 ? (int)result : 0;
+    if (result < 0 && result != -ENOENT)
+        log_error("%s/" FILE_NAME ": %s; policies of MTA-STS are fetched anew", folder(control),
+                  err_text((int)result));
 }
 
 static void store(struct control *control)
 {
-    char path[CONTROL_PATH_MAX], draft[CONTROL_PATH_MAX];
-    int result;
+    char head[HEAD_MAX], *text;
+    int head_len, result;
+    size_t len;
 
     if (!control->sts.book.is_changed)
         return;
-    snprintf(path, sizeof(path), "%s/" FILE_NAME, folder(control));
-    snprintf(draft, sizeof(draft), "%s/" FILE_NAME ".new", folder(control));
-    result = write_book(control, draft);
-    if (result >= 0)
-        result = io_file_rename(control->io, draft, path);
-    if (result >= 0)
-        result = io_dir_sync(control->io, folder(control));
+    text = sts_book_print(&control->sts.book, now_s(control), &len);
+    head_len = snprintf(head, sizeof(head), "ringpost mta-sts 1 %08x\n", crc32c(0, text, len));
+    result = kept_file_store(control->io, folder(control), FILE_NAME,
+                             slice_of(head, (size_t)head_len), slice_of(text, len));
+    mem_free(text);
     if (result < 0 && !control->sts.is_unwritten)
-        log_error("%s: %s; a restart would not know of all policies of MTA-STS", path,
-                  err_text(result));
+        log_error("%s/" FILE_NAME ": %s; a restart would not know of all policies of MTA-STS",
+                  folder(control), err_text(result));
     control->sts.is_unwritten = result < 0;
     control->sts.book.is_changed = result < 0;
 }
@@ -358,7 +312,7 @@ void control_sts_verb(struct control *control, struct control_client *client)
 {
     const struct verb_request *request = &client->request;
     bool is_bounded = (request->given & VERB_BIT(OPTION_MAXITEMS)) != 0;
-    uint32_t left = is_bounded ? request->maxitems : SHOWN_MAX;
+    uint32_t left = is_bounded ? request->maxitems : CONTROL_SHOWN_MAX;
     struct control_answer reply = {.data = json_object(), .text = sts_text};
     json_t *rows = json_array();
 

@@ -44,7 +44,7 @@ static void store(struct control *control)
 
     if (result < 0)
         log_warn("%s: %s; a crash would lose what was counted of TLS",
-                 control->tls_report.books.path, err_text(result));
+                 control->tls_report.books.directory, err_text(result));
 }
 
 void control_tls_report_fini(struct control *control)
@@ -287,20 +287,21 @@ void control_answer_tls_report(struct control *control, const struct verb_reques
                                const struct gather *gather, struct control_answer *answer)
 {
     bool is_bounded = (request->given & VERB_BIT(OPTION_MAXITEMS)) != 0;
+    uint32_t left = is_bounded ? request->maxitems : CONTROL_SHOWN_MAX;
     const struct tls_books *books = &control->tls_report.books;
     json_t *rows = json_array();
     uint64_t waiting = 0;
 
     (void)gather;
-    for (uint32_t i = 0; i < tlsrpt_book_places(&books->open); i++) {
+    for (uint32_t i = 0; i < tlsrpt_book_places(&books->open) && left > 0; i++) {
         const struct tlsrpt_domain *domain = tlsrpt_book_at(&books->open, i);
 
         if (!domain ||
             (strcmp(request->domain, "*") != 0 && strcmp(request->domain, domain->name) != 0))
             continue;
-        for (const struct tlsrpt_policy *policy = domain->policies; policy; policy = policy->next)
-            if (!is_bounded || json_array_size(rows) < request->maxitems)
-                json_array_append_new(rows, row_of(domain, policy));
+        for (const struct tlsrpt_policy *policy = domain->policies; policy && left > 0;
+             policy = policy->next, left--)
+            json_array_append_new(rows, row_of(domain, policy));
     }
     for (uint32_t i = 0; i < books->ended_count; i++)
         waiting += books->ended[i].domains.count_used;

@@ -13,13 +13,13 @@
 #include "core/base/log.h"
 #include "core/base/mem.h"
 #include "core/base/must.h"
+#include "shard/kept_file.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
 
-#define HEAD_MAX 512
+#define HEAD_MAX       512
+#define NAME_MAX_BYTES 16
 
 static const char *const causes[] = {
     [HISTORY_START] = "start",
@@ -33,12 +33,17 @@ const char *history_cause_name(enum history_cause cause)
     return causes[cause];
 }
 
-static char *path_of(const struct history *history, uint32_t number, const char *suffix)
+static void name_of(uint32_t number, char room[NAME_MAX_BYTES])
 {
-    size_t bytes = strlen(history->directory) + 32;
+    snprintf(room, NAME_MAX_BYTES, "%08u", number);
+}
+
+static char *path_of(const struct history *history, uint32_t number)
+{
+    size_t bytes = strlen(history->directory) + 1 + NAME_MAX_BYTES;
     char *path = mem_alloc(bytes);
 
-    snprintf(path, bytes, "%s/%08u%s", history->directory, number, suffix);
+    snprintf(path, bytes, "%s/%08u", history->directory, number);
     return path;
 }
 
@@ -73,7 +78,7 @@ static int parse_head(const char *text, struct history_entry *entry, uint32_t *r
 
 static int read_head(const struct history *history, struct history_entry *entry)
 {
-    char *path = path_of(history, entry->number, "");
+    char *path = path_of(history, entry->number);
     char room[HEAD_MAX + 1] = "";
     uint32_t crc;
     int fd, result = io_file_open(history->io, path, IO_FILE_READ, &fd);
@@ -159,7 +164,7 @@ struct image {
 static void fill_image(struct image *image, struct history_entry *entry,
                        const struct conf_files *files)
 {
-    size_t room = HEAD_MAX;
+    size_t room = 1;
 
     entry->bytes = 0;
     entry->file_count = conf_files_count(files);
@@ -168,7 +173,7 @@ static void fill_image(struct image *image, struct history_entry *entry,
         room += strlen(conf_files_name(files, i)) + conf_files_text(files, i).len + 64;
     }
     image->bytes = mem_alloc(room);
-    image->len = HEAD_MAX;
+    image->len = 0;
     for (uint32_t i = 0; i < entry->file_count; i++) {
         const char *name = conf_files_name(files, i);
         struct slice text = conf_files_text(files, i);
@@ -182,55 +187,27 @@ static void fill_image(struct image *image, struct history_entry *entry,
     }
 }
 
-static int write_file(const struct history *history, const char *path, const struct image *image,
-                      const char *head, size_t head_len)
-{
-    const unsigned flags = IO_FILE_WRITE | IO_FILE_CREATE;
-    size_t body_len = image->len - HEAD_MAX;
-    int64_t result;
-    int fd;
-
-    result = io_file_open(history->io, path, flags, &fd);
-    if (result < 0)
-        return (int)result;
-    result = io_file_truncate(history->io, fd, 0);
-    if (result >= 0)
-        result = io_file_write_now(history->io, fd, head, head_len, 0);
-    if (result >= 0 && body_len > 0)
-        result = io_file_write_now(history->io, fd, image->bytes + HEAD_MAX, body_len, head_len);
-    if (result >= 0)
-        result = io_file_sync_now(history->io, fd);
-    io_close_now(history->io, fd);
-    return result < 0 ? (int)result : 0;
-}
-
 static int store(const struct history *history, struct history_entry *entry,
                  const struct conf_files *files)
 {
-    char *path = path_of(history, entry->number, "");
-    char *draft = path_of(history, entry->number, ".new");
+    char name[NAME_MAX_BYTES], head[HEAD_MAX];
+    struct slice body;
     struct image image;
-    char head[HEAD_MAX];
     int result, head_len;
 
+    name_of(entry->number, name);
     fill_image(&image, entry, files);
-    head_len = print_head(entry, crc32c(0, image.bytes + HEAD_MAX, image.len - HEAD_MAX), head);
-    result = write_file(history, draft, &image, head, (size_t)head_len);
-    if (result >= 0)
-        result = io_file_rename(history->io, draft, path);
-    if (result >= 0)
-        result = io_dir_sync(history->io, history->directory);
-    if (result < 0)
-        io_file_unlink(history->io, draft);
+    body = slice_of(image.bytes, image.len);
+    head_len = print_head(entry, crc32c(0, body.data, body.len), head);
+    result = kept_file_store(history->io, history->directory, name,
+                             slice_of(head, (size_t)head_len), body);
     mem_free(image.bytes);
-    mem_free(draft);
-    mem_free(path);
     return result;
 }
 
 static void drop_oldest(struct history *history)
 {
-    char *path = path_of(history, history->entries[0].number, "");
+    char *path = path_of(history, history->entries[0].number);
     int result = io_file_unlink(history->io, path);
 
     if (result < 0)
@@ -308,34 +285,16 @@ static int parse_file(const char *text, size_t len, struct conf_files *files)
     return parse_texts(slice_of(text + head, len - (size_t)head), &entry, files);
 }
 
-/* The whole file with a NUL behind it; the length, or negative. */
-static int64_t read_file(const struct history *history, uint32_t number, char **ret_text)
-{
-    char *path = path_of(history, number, "");
-    uint64_t bytes = 0;
-    int64_t result;
-    int fd;
-
-    result = io_file_open(history->io, path, IO_FILE_READ, &fd);
-    mem_free(path);
-    if (result < 0)
-        return result;
-    result = io_file_size(history->io, fd, &bytes);
-    *ret_text = mem_try_alloc(bytes + 1);
-    if (result >= 0)
-        result =
-            *ret_text != NULL ? io_file_read_now(history->io, fd, *ret_text, bytes, 0) : -ENOMEM;
-    io_close_now(history->io, fd);
-    return result;
-}
-
 int history_read(const struct history *history, uint32_t number, struct conf_files **ret_files)
 {
     struct conf_files *files;
-    char *text = NULL;
-    int64_t len = read_file(history, number, &text);
-    int result = len < 0 ? (int)len : 0;
+    char name[NAME_MAX_BYTES], *text = NULL;
+    int result;
+    int64_t len;
 
+    name_of(number, name);
+    len = kept_file_load(history->io, history->directory, name, UINT64_MAX, &text);
+    result = len < 0 ? (int)len : 0;
     if (result == 0) {
         files = conf_files_new();
         result = parse_file(text, (size_t)len, files);

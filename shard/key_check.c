@@ -45,24 +45,12 @@ struct key_check *key_check_new(struct io *io, struct dns *dns)
     return check;
 }
 
-static char *copy_of(struct slice text)
-{
-    char *copy = mem_alloc(text.len + 1);
-
-    memcpy(copy, text.data, text.len);
-    copy[text.len] = '\0';
-    return copy;
-}
-
 static void grow(struct key_check *check)
 {
     uint32_t capacity = check->capacity > 0 ? check->capacity * 2 : 16;
-    struct key_row *rows = mem_alloc(capacity * sizeof(*rows));
 
-    if (check->count > 0)
-        memcpy(rows, check->rows, check->count * sizeof(*rows));
-    mem_free(check->rows);
-    check->rows = rows;
+    check->rows = mem_alloc_larger(check->rows, check->count * sizeof(*check->rows),
+                                   capacity * sizeof(*check->rows));
     check->capacity = capacity;
 }
 
@@ -90,7 +78,7 @@ void key_check_add(struct key_check *check, const struct conf_key_place *place,
     row = &check->rows[check->count++];
     *row = (struct key_row){
         .selector = mem_strdup(key->selector),
-        .domain = copy_of(meant.domain),
+        .domain = mem_strndup(meant.domain.data, meant.domain.len),
         .place = mem_strdup(place_text),
         .before = key->before != NULL ? mem_strdup(key->before->selector) : NULL,
         .key = sign_key_ref(key->key),

@@ -9,6 +9,7 @@
 #include "core/base/log.h"
 #include "core/base/mem.h"
 #include "core/obs/acct_csv.h"
+#include "shard/kept_file.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -21,15 +22,6 @@
 #define ORIGIN_MAX  (OVERRIDE_TEXT_MAX + 128)
 #define FILE_MAX    (HEAD_MAX + OVERRIDES_MAX * ROW_MAX)
 #define FIELD_COUNT 9
-
-static char *path_of(const struct overrides *overrides, const char *name)
-{
-    size_t bytes = strlen(overrides->directory) + strlen(name) + 2;
-    char *path = mem_alloc(bytes);
-
-    snprintf(path, bytes, "%s/%s", overrides->directory, name);
-    return path;
-}
 
 /* ---- The list -------------------------------------------------------------------------------- */
 
@@ -214,23 +206,12 @@ static int parse(struct overrides *overrides, const char *text, size_t len)
 
 static int read_list(struct overrides *overrides)
 {
-    char *path = path_of(overrides, FILE_NAME), *text = NULL;
-    uint64_t bytes = 0;
-    int64_t result;
-    int fd;
+    char *text = NULL;
+    int64_t result =
+        kept_file_load(overrides->io, overrides->directory, FILE_NAME, FILE_MAX, &text);
 
-    result = io_file_open(overrides->io, path, IO_FILE_READ, &fd);
-    mem_free(path);
-    if (result < 0)
-        return result == -ENOENT ? 0 : (int)result;
-    result = io_file_size(overrides->io, fd, &bytes);
-    if (result >= 0 && bytes > FILE_MAX)
-        result = E_DAMAGED;
-    if (result >= 0) {
-        text = mem_alloc(bytes + 1);
-        result = io_file_read_now(overrides->io, fd, text, bytes, 0);
-    }
-    io_close_now(overrides->io, fd);
+    if (result == -ENOENT)
+        return 0;
     if (result >= 0)
         result = parse(overrides, text, (size_t)result);
     mem_free(text);
@@ -265,41 +246,16 @@ static size_t print_list(const struct overrides *overrides, char *room)
     return len;
 }
 
-static int write_list(const struct overrides *overrides, const char *path)
+int overrides_store(const struct overrides *overrides)
 {
     char *room = mem_alloc(overrides->count * ROW_MAX + 1);
     size_t len = print_list(overrides, room);
     char head[HEAD_MAX];
     int head_len = snprintf(head, sizeof(head), "ringpost overrides 1 %08x %u\n",
                             crc32c(0, room, len), overrides->last_number);
-    int64_t result;
-    int fd;
+    int result = kept_file_store(overrides->io, overrides->directory, FILE_NAME,
+                                 slice_of(head, (size_t)head_len), slice_of(room, len));
 
-    result = io_file_open(overrides->io, path, IO_FILE_WRITE | IO_FILE_CREATE, &fd);
-    if (result >= 0) {
-        result = io_file_truncate(overrides->io, fd, 0);
-        if (result >= 0)
-            result = io_file_write_now(overrides->io, fd, head, (size_t)head_len, 0);
-        if (result >= 0 && len > 0)
-            result = io_file_write_now(overrides->io, fd, room, len, (uint64_t)head_len);
-        if (result >= 0)
-            result = io_file_sync_now(overrides->io, fd);
-        io_close_now(overrides->io, fd);
-    }
     mem_free(room);
-    return result < 0 ? (int)result : 0;
-}
-
-int overrides_store(const struct overrides *overrides)
-{
-    char *path = path_of(overrides, FILE_NAME), *draft = path_of(overrides, FILE_NAME ".new");
-    int result = write_list(overrides, draft);
-
-    if (result >= 0)
-        result = io_file_rename(overrides->io, draft, path);
-    if (result >= 0)
-        result = io_dir_sync(overrides->io, overrides->directory);
-    mem_free(draft);
-    mem_free(path);
     return result;
 }

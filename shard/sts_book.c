@@ -172,8 +172,7 @@ static void set_policy(struct sts_book *book, struct sts_known *known,
 
     drop_text(book, known);
     make_room(book, text.len);
-    known->text = mem_alloc(text.len + 1);
-    memcpy(known->text, text.data, text.len);
+    known->text = mem_strndup(text.data, text.len);
     known->text_len = (uint32_t)text.len;
     book->text_bytes += text.len;
     known->mode = policy->mode;

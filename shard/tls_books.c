@@ -9,6 +9,7 @@
 #include "core/base/err.h"
 #include "core/base/log.h"
 #include "core/base/mem.h"
+#include "shard/kept_file.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -41,7 +42,7 @@ void tls_books_fini(struct tls_books *books)
     tlsrpt_book_fini(&books->open);
     for (uint32_t i = 0; i < books->ended_count; i++)
         tlsrpt_book_fini(&books->ended[i]);
-    mem_free(books->path);
+    mem_free(books->directory);
     *books = (struct tls_books){0};
 }
 
@@ -238,43 +239,21 @@ static void put_book(struct output *out, const struct tlsrpt_book *book)
     wire_put_u32(&w, out->count);
 }
 
-static int write_file(struct tls_books *books, const char *path, const struct output *out)
-{
-    char head[HEAD_MAX];
-    int len = snprintf(head, sizeof(head), "ringpost tls-report 1 %08x\n",
-                       crc32c(0, out->data, out->used));
-    int64_t result;
-    int fd;
-
-    result = io_file_open(books->io, path, IO_FILE_WRITE | IO_FILE_CREATE, &fd);
-    if (result < 0)
-        return (int)result;
-    result = io_file_truncate(books->io, fd, 0);
-    if (result >= 0)
-        result = io_file_write_now(books->io, fd, head, (size_t)len, 0);
-    if (result >= 0)
-        result = io_file_write_now(books->io, fd, out->data, out->used, (uint64_t)len);
-    if (result >= 0)
-        result = io_file_sync_now(books->io, fd);
-    io_close_now(books->io, fd);
-    return result < 0 ? (int)result : 0;
-}
-
 int tls_books_store(struct tls_books *books)
 {
     struct output out = {0};
-    char draft[4400];
-    int result;
+    char head[HEAD_MAX];
+    int head_len, result;
 
-    if (!books->path || !books->is_changed)
+    if (!books->directory || !books->is_changed)
         return 0;
     for (uint32_t i = 0; i < books->ended_count; i++)
         put_book(&out, &books->ended[i]);
     put_book(&out, &books->open);
-    snprintf(draft, sizeof(draft), "%s.new", books->path);
-    result = write_file(books, draft, &out);
-    if (result >= 0)
-        result = io_file_rename(books->io, draft, books->path);
+    head_len =
+        snprintf(head, sizeof(head), "ringpost tls-report 1 %08x\n", crc32c(0, out.data, out.used));
+    result = kept_file_store(books->io, books->directory, FILE_NAME,
+                             slice_of(head, (size_t)head_len), slice_of(out.data, out.used));
     mem_free(out.data);
     books->is_changed = result < 0;
     return result;
@@ -333,40 +312,18 @@ static int parse(struct tls_books *books, const char *text, size_t len)
     return result;
 }
 
-static int64_t read_file(struct tls_books *books)
+void tls_books_load(struct tls_books *books, const char *directory)
 {
-    uint64_t bytes = 0;
     char *text = NULL;
     int64_t result;
-    int fd;
 
-    result = io_file_open(books->io, books->path, IO_FILE_READ, &fd);
-    if (result < 0)
-        return result == -ENOENT ? 0 : result;
-    result = io_file_size(books->io, fd, &bytes);
-    if (result >= 0 && bytes > FILE_MAX)
-        result = E_DAMAGED;
-    if (result >= 0) {
-        text = mem_alloc(bytes + 1);
-        result = io_file_read_now(books->io, fd, text, bytes, 0);
-    }
-    io_close_now(books->io, fd);
+    books->directory = mem_strdup(directory);
+    result = kept_file_load(books->io, directory, FILE_NAME, FILE_MAX, &text);
     if (result >= 0)
         result = parse(books, text, (size_t)result);
     mem_free(text);
-    return result;
-}
-
-void tls_books_load(struct tls_books *books, const char *directory)
-{
-    size_t bytes = strlen(directory) + sizeof("/" FILE_NAME);
-    int64_t result;
-
-    books->path = mem_alloc(bytes);
-    snprintf(books->path, bytes, "%s/" FILE_NAME, directory);
-    result = read_file(books);
-    if (result < 0)
-        log_error("%s: %s; what was counted of TLS before is not reported", books->path,
+    if (result < 0 && result != -ENOENT)
+        log_error("%s/" FILE_NAME ": %s; what was counted of TLS before is not reported", directory,
                   err_text((int)result));
     tls_books_turn(books);
 }

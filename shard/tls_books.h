@@ -4,9 +4,8 @@
  *
  * A book ends with its UTC day, or when an operator wants the reports now. Each of its domains has
  * a time then: some minutes behind the day's end and spread over four hours (RFC 8460 4.1). What is
- * not sent a day later is dropped. The file is written anew as a whole, under another name, synced
- * and renamed; a crash loses what was counted since. Belongs to control and its thread; calls
- * are synchronous.
+ * not sent a day later is dropped. A crash loses what was counted since the file (kept_file.h) was
+ * written. Belongs to control and its thread; calls are synchronous.
  */
 #pragma once
 
@@ -17,7 +16,7 @@
 
 struct tls_books {
     struct io *io;
-    char *path; /* NULL = nothing is kept */
+    char *directory; /* of the file; NULL = nothing is kept */
     uint64_t seed;
     struct tlsrpt_book open;
     struct tlsrpt_book ended[TLS_BOOKS_ENDED_MAX]; /* the oldest first */

@@ -24,6 +24,15 @@ char *mem_strdup(const char *text);
  */
 void *mem_try_grow(void *block, size_t bytes);
 void mem_free(void *block); /* NULL is fine */
+/* The first len octets of the text with a NUL behind them. */
+static inline char *mem_strndup(const void *text, size_t len)
+{
+    char *copy = mem_alloc(len + 1);
+
+    if (len > 0)
+        memcpy(copy, text, len);
+    return copy;
+}
 /* A larger block that begins with the same bytes and is zeroed behind them; never NULL. The old one
  * is freed; NULL is a block of no size. */
 static inline void *mem_alloc_larger(void *block, size_t bytes_before, size_t bytes)

@@ -207,9 +207,8 @@ static void read_shipped(void)
 {
     const struct conf_load_options options = {.is_pack = true};
     struct slice text = pack_text();
-    char *copy = mem_alloc(text.len + 1);
+    char *copy = mem_strndup(text.data, text.len);
 
-    memcpy(copy, text.data, text.len);
     must(conf_load_text(PACK_FILE, copy, &options, report_must, NULL, &shipped) == 0);
     mem_free(copy);
 }

@@ -314,33 +314,6 @@ static bool is_from(const struct message *message, const char *sender)
     return slice_equal(message->envelope.sender, slice_str(sender));
 }
 
-static bool is_of_job(const struct message *message, const char *job)
-{
-    return slice_equal(message->envelope.job_id, slice_str(job));
-}
-
-/* Connections that are at such a message, as its envelope says. */
-static uint32_t at_mail(const struct stage *stage, uint16_t shards,
-                        bool (*is_such)(const struct message *message, const char *name),
-                        const char *name)
-{
-    uint32_t count = 0;
-
-    for (uint16_t i = 0; i < shards; i++) {
-        const struct slab *connections = &stage->product.shards[i]->connections;
-
-        for (uint32_t j = 0; j < connections->count_grown; j++) {
-            const struct connection *connection =
-                slab_is_live(connections, j) ? slab_at(connections, j) : NULL;
-
-            count += connection && connection->delivery && connection->delivery->message &&
-                     !smtpc_is_idle(connection->smtpc) &&
-                     is_such(connection->delivery->message, name);
-        }
-    }
-    return count;
-}
-
 static uint64_t cold_reads(const struct stage *stage, uint16_t shards)
 {
     uint64_t sum = 0;
@@ -415,7 +388,7 @@ static bool play_beside(const char *name, const char *limit, uint32_t bound, boo
         uint32_t open;
 
         sim_run_for(stage.world, 5 * MS_NS);
-        open = at_mail(&stage, MAIL_SHARDS, is_of_job, "tight");
+        open = stage_at_mail(&stage, stage_is_of_job, "tight");
         beside->used += open < bound ? open : bound;
         beside->shared += open > bound;
     }
@@ -493,7 +466,7 @@ static bool senders_of_a_job_have_connections_of_their_own(void)
     for (unsigned i = 0; i < MAIL_LOOKS; i++) {
         sim_run_for(stage.world, 5 * MS_NS);
         for (unsigned j = 0; j < 2; j++) {
-            uint32_t open = at_mail(&stage, MAIL_SHARDS, is_from, senders[j]);
+            uint32_t open = stage_at_mail(&stage, is_from, senders[j]);
 
             used[j] += open > 0;
             shared += open > 1;
@@ -535,7 +508,7 @@ static bool a_job_with_a_limit_waits_for_connections_too(void)
         sim_run_for(stage.world, 5 * MS_NS);
         for (uint16_t j = 0; j < MAIL_SHARDS; j++)
             open += site_open_connections(stage.product.shards[j]);
-        shared += at_mail(&stage, MAIL_SHARDS, is_of_job, "tight") > 1;
+        shared += stage_at_mail(&stage, stage_is_of_job, "tight") > 1;
     }
     count_beside(&stage, &beside);
     stage_check(&stage, open * 100ull >= MAIL_LOOKS * 95ull * 2, "connections are used to 95 %");

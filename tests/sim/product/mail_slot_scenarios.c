@@ -21,26 +21,6 @@ static uint32_t claims(const struct stage *stage)
     return count;
 }
 
-/* Connections that are at a message of the job. */
-static uint32_t at_job(const struct stage *stage, const char *job)
-{
-    uint32_t count = 0;
-
-    for (uint16_t i = 0; i < stage->product.setup.shard_count; i++) {
-        const struct slab *connections = &stage->product.shards[i]->connections;
-
-        for (uint32_t j = 0; j < connections->count_grown; j++) {
-            const struct connection *connection =
-                slab_is_live(connections, j) ? slab_at(connections, j) : NULL;
-
-            count += connection && connection->delivery && connection->delivery->message &&
-                     !smtpc_is_idle(connection->smtpc) &&
-                     slice_equal(connection->delivery->message->envelope.job_id, slice_str(job));
-        }
-    }
-    return count;
-}
-
 static void send_as(struct stage *stage, const char *job, uint32_t first, uint32_t count,
                     uint32_t messages)
 {
@@ -126,7 +106,7 @@ static bool play_company(const struct company *row)
     stage.injecting[1].fields = "X-Job: wide\r\n";
     stage_run(&stage, 20, 24, 24);
     for (unsigned i = 0; i < row->seconds * 100; i++) {
-        uint32_t open = at_job(&stage, "tight");
+        uint32_t open = stage_at_mail(&stage, stage_is_of_job, "tight");
 
         sim_run_for(stage.world, 10 * MS_NS);
         most = open > most ? open : most;
@@ -252,7 +232,7 @@ static bool each_of_many_jobs_has_one(unsigned jobs, bool is_cold)
             uint32_t open;
 
             snprintf(job, sizeof(job), "job%u", i);
-            open = at_job(&stage, job);
+            open = stage_at_mail(&stage, stage_is_of_job, job);
             most[i] = open > most[i] ? open : most[i];
             used[i] += open;
             all += open;

@@ -2,6 +2,7 @@
 
 #include "core/base/must.h"
 #include "net/dns_answer.h"
+#include "shard/shard_int.h"
 #include "tests/sim/sim_peer.h"
 
 #include <stdio.h>
@@ -362,4 +363,30 @@ void stage_run(struct stage *stage, unsigned tenths, uint32_t first_more, uint32
                 inject_more(&stage->injecting[j]);
         sim_run_for(stage->world, 100 * MS_NS);
     }
+}
+
+bool stage_is_of_job(const struct message *message, const char *job)
+{
+    return slice_equal(message->envelope.job_id, slice_str(job));
+}
+
+uint32_t stage_at_mail(const struct stage *stage,
+                       bool (*is_such)(const struct message *message, const char *name),
+                       const char *name)
+{
+    uint32_t count = 0;
+
+    for (uint16_t i = 0; i < stage->product.setup.shard_count; i++) {
+        const struct slab *connections = &stage->product.shards[i]->connections;
+
+        for (uint32_t j = 0; j < connections->count_grown; j++) {
+            const struct connection *connection =
+                slab_is_live(connections, j) ? slab_at(connections, j) : NULL;
+
+            count += connection && connection->delivery && connection->delivery->message &&
+                     !smtpc_is_idle(connection->smtpc) &&
+                     is_such(connection->delivery->message, name);
+        }
+    }
+    return count;
 }

@@ -14,6 +14,8 @@
 #define STAGE_RECEIVERS_MAX 100
 #define STAGE_SOURCES_MAX   8
 
+struct message;
+
 enum receiver_kind {
     KIND_SERVES,
     KIND_SILENT, /* takes the connection and never says a word */
@@ -97,3 +99,9 @@ uint64_t stage_taken(const struct stage *stage, unsigned first, unsigned count);
 void stage_restart(struct stage *stage);
 /* Ends it and prints its name and the verdict: true = everything held. */
 bool stage_strike(struct stage *stage);
+/* Whether the message is of that job. */
+bool stage_is_of_job(const struct message *message, const char *job);
+/* Connections that are at such a message, as its envelope says. */
+uint32_t stage_at_mail(const struct stage *stage,
+                       bool (*is_such)(const struct message *message, const char *name),
+                       const char *name);

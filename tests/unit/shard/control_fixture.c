@@ -8,7 +8,9 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static const char conf_text[] = "host-name mail.example.com\n"
                                 "control-socket " SOCKET_PATH "\n"
@@ -630,4 +632,16 @@ void assert_in(const char *text, const char *part)
     assert_non_null(text);
     if (strstr(text, part) == NULL)
         fail_msg("\"%s\" is not in: %s", part, text);
+}
+
+int fixture_run_with_file(const struct CMUnitTest *tests, size_t count, char *path)
+{
+    int failed, fd = mkstemp(path);
+
+    if (fd < 0)
+        return 1;
+    close(fd);
+    failed = _cmocka_run_group_tests(path, tests, count, NULL, NULL);
+    unlink(path);
+    return failed;
 }

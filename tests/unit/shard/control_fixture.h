@@ -121,6 +121,9 @@ void fixture_open_with_file(struct fixture *f, const char *path, const char *tex
 void fixture_write_file(const char *text, const char *more);
 /* Control keeps configurations, the first of them this text. */
 void fixture_keep_history(struct fixture *f, const char *text);
+/* For main: runs the tests with an empty file at path, a template as mkstemp wants it, which they
+ * fill. What main returns. */
+int fixture_run_with_file(const struct CMUnitTest *tests, size_t count, char *path);
 /* A moment later the fixture is closed, and no snapshot is left. */
 void fixture_close_clean(struct fixture *f);
 /* NULL is in no text. */

@@ -209,12 +209,6 @@ int main(void)
         DOMAIN(questions_that_are_none),
         DOMAIN(it_ends_whatever_the_dns_does),
     };
-    int failed, fd = mkstemp(path);
 
-    if (fd < 0)
-        return 1;
-    close(fd);
-    failed = cmocka_run_group_tests(tests, NULL, NULL);
-    unlink(path);
-    return failed;
+    return fixture_run_with_file(tests, sizeof(tests) / sizeof(tests[0]), path);
 }

@@ -298,12 +298,6 @@ int main(void)
         cmocka_unit_test(a_power_cut_leaves_whole_texts),
         cmocka_unit_test(a_damaged_text_is_not_applied),
     };
-    int failed, fd = mkstemp(path);
 
-    if (fd < 0)
-        return 1;
-    close(fd);
-    failed = cmocka_run_group_tests(tests, NULL, NULL);
-    unlink(path);
-    return failed;
+    return fixture_run_with_file(tests, sizeof(tests) / sizeof(tests[0]), path);
 }

@@ -264,12 +264,5 @@ int main(void)
         KEYS(what_cannot_be_applied_is_tried_again),
     };
 
-    int failed, fd = mkstemp(path);
-
-    if (fd < 0)
-        return 1;
-    close(fd);
-    failed = cmocka_run_group_tests(tests, NULL, NULL);
-    unlink(path);
-    return failed;
+    return fixture_run_with_file(tests, sizeof(tests) / sizeof(tests[0]), path);
 }

@@ -6,7 +6,6 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 static struct fixture f;
 static char path[] = "/tmp/ringpost-overrides-XXXXXX";
@@ -232,12 +231,6 @@ int main(void)
         VERBS_OF(it_outlives_reloads),
         cmocka_unit_test(a_power_cut_leaves_a_whole_list),
     };
-    int failed, fd = mkstemp(path);
 
-    if (fd < 0)
-        return 1;
-    close(fd);
-    failed = cmocka_run_group_tests(tests, NULL, NULL);
-    unlink(path);
-    return failed;
+    return fixture_run_with_file(tests, sizeof(tests) / sizeof(tests[0]), path);
 }

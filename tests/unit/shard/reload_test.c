@@ -184,12 +184,6 @@ int main(void)
         RELOADS(who_leaves_does_not_take_the_reload_along),
         RELOADS(a_signal_meanwhile_reads_the_file_once_more),
     };
-    int failed, fd = mkstemp(path);
 
-    if (fd < 0)
-        return 1;
-    close(fd);
-    failed = cmocka_run_group_tests(tests, NULL, NULL);
-    unlink(path);
-    return failed;
+    return fixture_run_with_file(tests, sizeof(tests) / sizeof(tests[0]), path);
 }

@@ -4,7 +4,6 @@
 #include "tests/unit/shard/control_fixture.h"
 
 #include <stdio.h>
-#include <unistd.h>
 
 static struct fixture f;
 static char path[] = "/tmp/ringpost-tls-report-XXXXXX";
@@ -101,6 +100,22 @@ static void shards_are_joined_and_shown(void **state)
     assert_int_equal(f.shards[0].batches_home, 1);
     assert_int_equal(f.shards[2].batches_home, 0);
     assert_int_equal(f.shards[0].last.parcel.kind, REPORT_TLS);
+}
+
+/* Whoever does not say how many wants an answer that control can give in a turn. */
+static void an_answer_is_bounded(void **state)
+{
+    for (unsigned i = 0; i < CONTROL_SHOWN_MAX + 50; i++) {
+        char domain[16];
+
+        snprintf(domain, sizeof(domain), "d%u.test", i);
+        count(0, domain, 1, false);
+    }
+    assert_in(ask(&f, "show tls-report --dom"), "tlsReport[999].domain=");
+    assert_null(strstr(ask(&f, "show tls-report --dom"), "tlsReport[1000].domain="));
+    assert_in(ask(&f, "show tls-report --dom --maxitems=1020"), "tlsReport[1019].domain=");
+    assert_null(
+        strstr(ask(&f, "show tls-report --dom --maxitems=1020"), "tlsReport[1020].domain="));
 }
 
 static void control_asks_each_minute(void **state)
@@ -212,6 +227,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(shards_are_joined_and_shown),
+        TEST(an_answer_is_bounded),
         TEST(control_asks_each_minute),
         TEST(the_day_ends_and_reports_go),
         TEST(without_an_answer_it_is_tried_again_for_a_day),
@@ -219,12 +235,6 @@ int main(void)
         TEST(a_crash_forgets_little),
         TEST(without_an_address_nothing_is_made),
     };
-    int fd = mkstemp(path), result;
 
-    if (fd < 0)
-        return 1;
-    close(fd);
-    result = cmocka_run_group_tests(tests, NULL, NULL);
-    unlink(path);
-    return result;
+    return fixture_run_with_file(tests, sizeof(tests) / sizeof(tests[0]), path);
 }
