@@ -14,15 +14,7 @@ bool heading_is_edited(const struct queue *queue)
 
 bool heading_is_removed(const struct queue *queue, struct slice name)
 {
-    struct slice rest =
-        heading_is_edited(queue) ? slice_str(queue->settings.signing.removed) : SLICE_EMPTY;
-    struct slice listed;
-
-    while (conf_next_name(&rest, &listed)) {
-        if (slice_equal_nocase(listed, name))
-            return true;
-    }
-    return false;
+    return conf_is_listed(queue->settings.signing.removed, name);
 }
 
 /* The header is whole in these octets, or they are the whole content. Returns how many are left. */

@@ -161,18 +161,6 @@ static int unfold(struct slice value, char *room, size_t size)
     return (int)len;
 }
 
-static bool is_listed(const char *list, struct slice wanted)
-{
-    struct slice rest = slice_str(list);
-    struct slice name;
-
-    while (conf_next_name(&rest, &name)) {
-        if (slice_equal_nocase(name, wanted))
-            return true;
-    }
-    return false;
-}
-
 static bool way_exists(const struct conf *conf, struct slice name)
 {
     return conf_vmta_named(conf, name) != NULL || conf_pool_named(conf, name) != NULL;
@@ -200,7 +188,7 @@ static int choose_by_header(struct decision *decision, struct slice name)
     const struct conf_source *source = decision->source;
     bool exists = way_exists(decision->intake->shard->conf, name);
 
-    if (source->allow_virtual_mta && !is_listed(source->allow_virtual_mta, name) &&
+    if (source->allow_virtual_mta && !conf_is_listed(source->allow_virtual_mta, name) &&
         (exists || source->reject_invalid_virtual_mta))
         return refuse(decision->intake, 550, 7, 1,
                       "this source may not use the virtual MTA that the message names");

@@ -118,7 +118,7 @@ void mail_slots_adopt(struct shard *shard)
 void mail_slots_adopt_queue(struct shard *shard, struct queue *queue)
 {
     if (shard->mail_slots.counts_others)
-        mail_slots_forget(shard, queue);
+        mail_slots_forget(queue);
 }
 
 uint32_t mail_slots_flow(const struct shard *shard, const struct envelope *envelope)
@@ -225,9 +225,8 @@ static struct mail_claim *draw(struct shard *shard, struct queue *queue, uint8_t
     return mail;
 }
 
-void mail_slots_forget(struct shard *shard, struct queue *queue)
+void mail_slots_forget(struct queue *queue)
 {
-    (void)shard;
     while (!list_empty(&queue->mail_claims))
         claim_free(of_link(queue->mail_claims.next));
     queue->ready.shut = 0;

@@ -139,6 +139,6 @@ bool mail_slots_goes_ahead(struct shard *shard, const struct connection *connect
 /* The message that shares the slots of the connection's goes on with them. */
 void mail_slots_pass_on(struct shard *shard, struct connection *connection);
 /* The queue cannot send now, or is no more here: its flows have turns again and hold nothing. */
-void mail_slots_forget(struct shard *shard, struct queue *queue);
+void mail_slots_forget(struct queue *queue);
 /* The limit that a flow of the queue waits for; NULL when none does. */
 const struct lease_share *mail_slots_waits_for(const struct queue *queue);

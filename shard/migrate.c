@@ -236,7 +236,7 @@ static void leave_lines(struct shard *shard, struct queue *queue)
 {
     if (!list_empty(&queue->lane_link))
         lane_leave(queue);
-    mail_slots_forget(shard, queue);
+    mail_slots_forget(queue);
     rates_forget_queue(shard, queue);
     forget_site(shard, queue);
 }
@@ -392,7 +392,7 @@ static void on_migrate(struct shard *shard, struct migration *migration)
 void migrate_reconsider(struct shard *shard, struct queue *queue)
 {
     list_remove(&queue->leave_link);
-    mail_slots_forget(shard, queue);
+    mail_slots_forget(queue);
     if (queue->local != LOCAL_NONE) {
         if (list_empty(&queue->local_link))
             list_push_back(&shard->local_work, &queue->local_link);

@@ -190,7 +190,7 @@ static void queue_free(struct shard *shard, struct queue *queue)
     io_timer_stop(shard->io, &queue->wake_timer);
     modes_stop(shard, queue);
     events_forget(shard, queue);
-    mail_slots_forget(shard, queue);
+    mail_slots_forget(queue);
     rates_forget_queue(shard, queue);
     rates_fini_queue(queue);
     list_remove(&queue->idle_link);
@@ -557,7 +557,7 @@ bool queues_ends_here(const struct shard *shard, const struct queue *queue)
 /* Its recipients end here, or are carried away, as fast as the queue's rates allow. */
 static void end_here(struct shard *shard, struct queue *queue)
 {
-    mail_slots_forget(shard, queue);
+    mail_slots_forget(queue);
     if (!list_empty(&queue->lane_link))
         lane_leave(queue);
     if (shard_holds_deliveries(shard)) {
@@ -623,7 +623,7 @@ void queues_reconsider(struct shard *shard, struct queue *queue)
     }
     /* While it looks up its destination it keeps its places. */
     if (reason != WAIT_DNS)
-        mail_slots_forget(shard, queue);
+        mail_slots_forget(queue);
     lane_step_out(queue);
     queues_set_reason(shard, queue, reason);
     if (reason == WAIT_DNS && !queue->resolving)

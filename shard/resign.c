@@ -96,18 +96,6 @@ static bool gather(struct look *look)
 
 /* ---- Whether it holds ------------------------------------------------------------------------ */
 
-static bool is_in(const char *names, struct slice wanted)
-{
-    struct slice rest = slice_str(names);
-    struct slice name;
-
-    while (conf_next_name(&rest, &name)) {
-        if (slice_equal_nocase(name, wanted))
-            return true;
-    }
-    return false;
-}
-
 /* Whether the queue takes out what the signature covers; From always stays covered. */
 static bool is_broken(const struct look *look, const struct dkim_claim *claim)
 {
@@ -120,7 +108,7 @@ static bool is_broken(const struct look *look, const struct dkim_claim *claim)
     while (header_walk_next(&walk, &field)) {
         if (!is_ours(look, &field) && heading_is_removed(look->queue, field.name) &&
             !slice_equal_nocase(field.name, SLICE_LITERAL("From")) &&
-            is_in(claim->names, field.name))
+            conf_is_listed(claim->names, field.name))
             return true;
     }
     return false;

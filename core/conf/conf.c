@@ -188,6 +188,17 @@ bool conf_next_name(struct slice *rest, struct slice *ret_name)
     return value_next_item(rest, ret_name);
 }
 
+bool conf_is_listed(const char *list, struct slice name)
+{
+    struct slice rest = list ? slice_str(list) : SLICE_EMPTY, listed;
+
+    while (conf_next_name(&rest, &listed)) {
+        if (slice_equal_nocase(listed, name))
+            return true;
+    }
+    return false;
+}
+
 const struct conf_vmta *conf_vmta_named(const struct conf *conf, struct slice name)
 {
     uint32_t position = vmta_find(conf, name);

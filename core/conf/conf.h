@@ -498,6 +498,8 @@ struct conf_pool {
 bool conf_parse_time(struct slice text, uint64_t *ret_ms);
 /* Takes the next name off a list of the configuration ("a,b,c"); false at its end. */
 bool conf_next_name(struct slice *rest, struct slice *ret_name);
+/* Whether the name is on such a list, in whatever case; NULL is an empty one. */
+bool conf_is_listed(const char *list, struct slice name);
 
 uint32_t conf_vmta_count(const struct conf *conf);
 /* Above the largest number of its virtual MTAs: the size of a table by their numbers. */
