@@ -46,6 +46,10 @@ static int parse(struct sink_command *command, int argc, char **argv)
          NULL},
         {"ledger-sync", ARG_FLAG, &options->ledger_sync, NULL,
          "make the file durable before the reply leaves", NULL},
+        {"times", ARG_TEXT, &options->times_path, "FILE",
+         "append when each recipient was asked for: nanoseconds of the monotonic clock, and the "
+         "address that was called (one worker)",
+         NULL},
         {"check-body", ARG_FLAG, &options->check_body, NULL, "compare bodies byte by byte (CRC)",
          NULL},
         {"chunking", ARG_FLAG, &options->chunking, NULL, "offer CHUNKING and take BDAT", NULL},
@@ -215,7 +219,8 @@ int command_sink(int argc, char **argv)
         command_take_address(&command.addresses, ADDRESS_DEFAULT);
     command.options.rules = command.rules.list;
     command.options.rule_count = command.rules.count;
-    if (command.workers == 0 || command.workers > WORKERS_MAX || command.rcpts == 0 ||
+    if (command.workers == 0 || command.workers > WORKERS_MAX ||
+        (command.options.times_path != NULL && command.workers > 1) || command.rcpts == 0 ||
         command.rcpts > UINT32_MAX || command.messages > UINT32_MAX ||
         sink_check(&command.options) != 0)
         return COMMAND_USAGE;

@@ -7,6 +7,7 @@
 #include "core/base/mem.h"
 #include "core/io/io_uring.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -276,6 +277,10 @@ static int worker_open(struct sink_worker *worker)
 
     if (error == 0)
         error = ledger_file_open(&worker->file, options->ledger_path, options->ledger_sync);
+    if (error == 0 && options->times_path != NULL) {
+        worker->times = fopen(options->times_path, "ae");
+        error = worker->times == NULL ? -errno : 0;
+    }
     if (error == 0)
         error = io_create(&io_options, &worker->io);
     if (error < 0)
@@ -326,5 +331,7 @@ int sink_work(const struct sink_options *options, struct sink_shared *shared, st
     worker_run(worker);
     /* Loop, sessions and sockets go with the process. */
     ledger_file_close(&worker->file);
+    if (worker->times != NULL && fclose(worker->times) != 0 && worker->error == 0)
+        worker->error = -errno;
     return worker->error;
 }

@@ -25,7 +25,8 @@ struct sink_options {
     uint32_t rule_count;
     const char *ledger_path; /* NULL = in memory only */
     bool ledger_sync;        /* durable before the reply leaves */
-    bool check_body;         /* sum the bodies and compare */
+    const char *times_path; /* when and where each recipient was asked for; one worker; NULL = no */
+    bool check_body;        /* sum the bodies and compare */
     bool chunking;
     uint64_t size_max;
     uint64_t sessions_max;

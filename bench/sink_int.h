@@ -9,6 +9,8 @@
 #include "core/base/slab.h"
 #include "core/io/io.h"
 
+#include <stdio.h>
+
 /* Replies of one turn; a client that pipelines more than fits waits for the rest. */
 #define SINK_OUT_BYTES 1536
 /* Longest single reply: the longest rule's. */
@@ -32,6 +34,7 @@ struct sink_worker {
     struct io_actor actor;
     struct io_timer accept_timer;
     struct ledger_file file;
+    FILE *times; /* NULL: nobody asked */
     uint64_t start_ns;
     uint64_t recorded; /* recipients, for the planted faults */
     int error;

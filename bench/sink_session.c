@@ -439,6 +439,17 @@ static bool add_rcpt(struct sink_session *session, struct slice path)
     return true;
 }
 
+/* Written when there is a bufferful: a rate is not to be disturbed by what measures it. */
+static void note_time(const struct sink_session *session)
+{
+    char text[IPADDR_TEXT_MAX];
+
+    if (session->worker->times == NULL)
+        return;
+    ipaddr_format(&session->called, text);
+    fprintf(session->worker->times, "%lu %s\n", io_now_ns(session->worker->io), text);
+}
+
 static void on_rcpt(struct sink_session *session, struct slice line)
 {
     struct slice path = smtp_path_of(line);
@@ -453,6 +464,7 @@ static void on_rcpt(struct sink_session *session, struct slice line)
         put_reply(session, "452 4.5.3 Too many recipients");
         return;
     }
+    note_time(session);
     switch (decide(session, RULE_RCPT, path, "250 2.1.5 Ok")) {
     case '2':
         return;
