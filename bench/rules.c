@@ -196,8 +196,10 @@ static bool is_met(struct rules *rules, struct rule *rule, const struct rule_eve
 void rules_ask(struct rules *rules, const struct rule_event *event, struct rng *rng,
                struct rule_verdict *ret_verdict)
 {
-    const uint16_t *list = rules->by_stage[event->stage];
+    const uint16_t *list;
 
+    must(event->stage < RULE_STAGE_COUNT);
+    list = rules->by_stage[event->stage];
     *ret_verdict = (struct rule_verdict){.action = RULE_BEHAVE, .cut = RULE_UNCUT};
     for (uint32_t i = 0; i < rules->stage_counts[event->stage]; i++) {
         struct rule *rule = rules->list[list[i]];

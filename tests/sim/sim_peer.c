@@ -398,3 +398,12 @@ int sim_peer_fd(const struct sim_peer_conn *conn)
 {
     return conn->fd;
 }
+
+void *sim_peer_alloc(struct sim_peer *peer, size_t bytes)
+{
+    bool entered = enter(peer);
+    void *block = mem_alloc(bytes);
+
+    leave(peer, entered);
+    return block;
+}

@@ -43,6 +43,9 @@ struct sim_peer *sim_peer_of(struct sim_peer_conn *conn);
 void *sim_peer_data(struct sim_peer_conn *conn);
 void sim_peer_set_data(struct sim_peer_conn *conn, void *data);
 int sim_peer_fd(const struct sim_peer_conn *conn);
+/* Zeroed memory of the peer's own, for that word: given back by mem_free, or with its process, as
+ * the end of a world tells no handler of the connections that are still open. */
+void *sim_peer_alloc(struct sim_peer *peer, size_t bytes);
 
 /* Copies; goes out in order. */
 void sim_peer_send(struct sim_peer_conn *conn, const void *bytes, size_t len);

@@ -1,4 +1,5 @@
 /* What the simulated network keeps, and what it breaks. */
+#include "core/base/mem.h"
 #include "tests/sim/sim_peer.h"
 #include "tests/sim/sim_self.h"
 
@@ -238,6 +239,27 @@ static void late_data_reset(void **state)
     assert_true(resets > SEEDS / 10);
 }
 
+/* The world ends with the connection open, and no handler hears of it. */
+static void what_a_peer_keeps_of_a_connection_goes_with_it(void **state)
+{
+    struct talk talk;
+    uint64_t blocks;
+    uint8_t *word;
+
+    talk_begin(&talk, 1, NULL);
+    sim_run_for(talk.world, SECOND_NS);
+    assert_non_null(talk.accepted);
+    blocks = sim_mem_blocks(sim_peer_process(talk.server));
+    word = sim_peer_alloc(talk.server, 100);
+    for (int i = 0; i < 100; i++)
+        assert_int_equal(word[i], 0);
+    sim_peer_set_data(talk.accepted, sim_peer_alloc(talk.server, 100));
+    assert_int_equal(sim_mem_blocks(sim_peer_process(talk.server)), blocks + 2);
+    mem_free(word);
+    assert_int_equal(sim_mem_blocks(sim_peer_process(talk.server)), blocks + 1);
+    sim_world_destroy(talk.world);
+}
+
 static void peers_of_a_crashed_life_see_its_end(void **state)
 {
     unsigned resets = 0;
@@ -420,6 +442,7 @@ const struct CMUnitTest net_tests[] = {
     cmocka_unit_test(half_closed_connection_goes_on_the_other_way),
     cmocka_unit_test(close_with_unread_data_resets),
     cmocka_unit_test(late_data_reset),
+    cmocka_unit_test(what_a_peer_keeps_of_a_connection_goes_with_it),
     cmocka_unit_test(peers_of_a_crashed_life_see_its_end),
     cmocka_unit_test(connects_end_as_routes_say),
     cmocka_unit_test(connects_fail_by_rate),

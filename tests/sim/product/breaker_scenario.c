@@ -9,6 +9,7 @@
  * all of them have their mail in the end, once, and that each invalid one was returned.
  */
 #include "core/base/log.h"
+#include "core/base/mem.h"
 #include "core/base/planted.h"
 #include "net/dns.h"
 #include "net/dns_answer.h"
@@ -66,7 +67,7 @@ static bool is_invalid(uint32_t number)
 
 static void site_on_open(struct sim_peer_conn *conn)
 {
-    sim_peer_set_data(conn, calloc(1, sizeof(struct visit)));
+    sim_peer_set_data(conn, sim_peer_alloc(sim_peer_of(conn), sizeof(struct visit)));
     sim_peer_printf(conn, "220 site.test ESMTP\r\n");
 }
 
@@ -92,7 +93,7 @@ static void site_on_line(struct sim_peer_conn *conn, struct slice line)
         sim_peer_printf(conn, "354 go on\r\n");
     } else if (slice_starts_nocase(line, SLICE_LITERAL("QUIT"))) {
         sim_peer_printf(conn, "221 2.0.0 bye\r\n");
-        free(visit);
+        mem_free(visit);
         sim_peer_set_data(conn, NULL);
         sim_peer_close(conn);
     } else {
@@ -102,7 +103,7 @@ static void site_on_line(struct sim_peer_conn *conn, struct slice line)
 
 static void site_on_end(struct sim_peer_conn *conn, int32_t reason)
 {
-    free(sim_peer_data(conn));
+    mem_free(sim_peer_data(conn));
     sim_peer_set_data(conn, NULL);
 }
 

@@ -11,6 +11,7 @@
  * Prints figures, and ends with 1 when one is out of its bounds.
  */
 #include "core/base/log.h"
+#include "core/base/mem.h"
 #include "core/base/planted.h"
 #include "shard/shard_int.h"
 #include "tests/sim/product/campaign_world.h"
@@ -127,7 +128,7 @@ static void on_line(struct sim_peer_conn *conn, struct slice line)
 static void on_end(struct sim_peer_conn *conn, int32_t reason)
 {
     (void)reason;
-    free(sim_peer_data(conn));
+    mem_free(sim_peer_data(conn));
     sim_peer_set_data(conn, NULL);
 }
 
@@ -140,7 +141,7 @@ static void open_sessions(struct stage *stage, struct job *job, uint32_t count,
     const struct ipaddr_port to = {source, 2525};
 
     for (uint32_t i = 0; i < count; i++) {
-        struct session *session = calloc(1, sizeof(*session));
+        struct session *session = sim_peer_alloc(stage->injector, sizeof(*session));
 
         session->stage = stage;
         session->job = job;

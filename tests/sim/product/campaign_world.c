@@ -2,6 +2,7 @@
 
 #include "core/base/hash.h"
 #include "core/base/list.h"
+#include "core/base/mem.h"
 #include "core/base/must.h"
 #include "core/io/io.h"
 #include "net/dns_answer.h"
@@ -233,7 +234,7 @@ static void hang_up(struct talk *talk)
 {
     io_timer_stop(sim_peer_io(talk->host->peer), &talk->timer);
     sim_peer_set_data(talk->conn, NULL);
-    free(talk);
+    mem_free(talk);
 }
 
 static void greet(struct talk *talk)
@@ -249,7 +250,7 @@ static void on_banner_time(struct io_timer *timer)
 static void on_open(struct sim_peer_conn *conn)
 {
     struct host *host = sim_peer_context(sim_peer_of(conn));
-    struct talk *talk = calloc(1, sizeof(*talk));
+    struct talk *talk = sim_peer_alloc(sim_peer_of(conn), sizeof(*talk));
     struct ipaddr_port peer = {0};
 
     io_peer_address(sim_peer_io(host->peer), sim_peer_fd(conn), &peer);

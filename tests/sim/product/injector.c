@@ -1,8 +1,8 @@
 /* Injectors: sessions that send numbered messages and note what is answered 250. */
+#include "core/base/mem.h"
 #include "tests/sim/product/remote_int.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 
 enum injecting_state {
     INJECT_GREETING,
@@ -22,7 +22,7 @@ struct injecting {
 /* We end the connection: on_end does not come. */
 static void hang_up(struct sim_peer_conn *conn, bool at_once)
 {
-    free(sim_peer_data(conn));
+    mem_free(sim_peer_data(conn));
     sim_peer_set_data(conn, NULL);
     if (at_once)
         sim_peer_drop(conn);
@@ -81,7 +81,7 @@ static void send_content(struct sim_peer_conn *conn, struct remote *remote, stru
 
 static void on_open(struct sim_peer_conn *conn)
 {
-    sim_peer_set_data(conn, calloc(1, sizeof(struct injecting)));
+    sim_peer_set_data(conn, sim_peer_alloc(sim_peer_of(conn), sizeof(struct injecting)));
 }
 
 /* No new connections for a while. */
@@ -190,7 +190,7 @@ static void on_end(struct sim_peer_conn *conn, int32_t reason)
         remote->answers.unanswered++;
         rest(remote, 2000);
     }
-    free(s);
+    mem_free(s);
     sim_peer_set_data(conn, NULL);
 }
 

@@ -7,6 +7,7 @@
  *   move_scenarios         every scenario, with its figures; 1 when one fails
  */
 #include "core/base/log.h"
+#include "core/base/mem.h"
 #include "net/dns_answer.h"
 #include "shard/shard_int.h"
 #include "tests/sim/product/product.h"
@@ -98,14 +99,14 @@ struct talk {
 
 static void hang_up(struct sim_peer_conn *conn)
 {
-    free(sim_peer_data(conn));
+    mem_free(sim_peer_data(conn));
     sim_peer_set_data(conn, NULL);
 }
 
 static void on_open(struct sim_peer_conn *conn)
 {
     struct receiver *receiver = sim_peer_context(sim_peer_of(conn));
-    struct talk *talk = calloc(1, sizeof(*talk));
+    struct talk *talk = sim_peer_alloc(sim_peer_of(conn), sizeof(*talk));
     struct ipaddr_port client;
 
     io_peer_address(sim_peer_io(sim_peer_of(conn)), sim_peer_fd(conn), &client);

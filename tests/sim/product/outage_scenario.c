@@ -10,6 +10,7 @@
  * one and double, that no limit is exceeded by one, and that all is delivered once, soon.
  */
 #include "core/base/log.h"
+#include "core/base/mem.h"
 #include "core/base/planted.h"
 #include "net/dns.h"
 #include "net/dns_answer.h"
@@ -106,7 +107,7 @@ static void site_on_open(struct sim_peer_conn *conn)
     /* The greeting of the first one has not come back yet. */
     if (stage->back_ns && now_ns < stage->back_ns + LATENCY_NS)
         stage->first_step++;
-    sim_peer_set_data(conn, calloc(1, sizeof(struct visit)));
+    sim_peer_set_data(conn, sim_peer_alloc(sim_peer_of(conn), sizeof(struct visit)));
     sim_peer_printf(conn, "220 site.test ESMTP\r\n");
 }
 
@@ -131,7 +132,7 @@ static void site_on_line(struct sim_peer_conn *conn, struct slice line)
         sim_peer_printf(conn, "354 go on\r\n");
     } else if (slice_starts_nocase(line, SLICE_LITERAL("QUIT"))) {
         sim_peer_printf(conn, "221 2.0.0 bye\r\n");
-        free(visit);
+        mem_free(visit);
         sim_peer_set_data(conn, NULL);
         sim_peer_close(conn);
     } else {
@@ -143,7 +144,7 @@ static void site_on_line(struct sim_peer_conn *conn, struct slice line)
 static void site_on_end(struct sim_peer_conn *conn, int32_t reason)
 {
     (void)reason;
-    free(sim_peer_data(conn));
+    mem_free(sim_peer_data(conn));
     sim_peer_set_data(conn, NULL);
 }
 
@@ -168,7 +169,7 @@ static void set_step(struct sim_peer_conn *conn, enum step step)
 
 static void inject_on_open(struct sim_peer_conn *conn)
 {
-    sim_peer_set_data(conn, calloc(1, sizeof(enum step)));
+    sim_peer_set_data(conn, sim_peer_alloc(sim_peer_of(conn), sizeof(enum step)));
     sim_peer_printf(conn, "EHLO injector.test\r\n");
 }
 
@@ -189,7 +190,7 @@ static void send_next(struct sim_peer_conn *conn, struct stage *stage)
         send_message(conn, stage);
         return;
     }
-    free(sim_peer_data(conn));
+    mem_free(sim_peer_data(conn));
     sim_peer_set_data(conn, NULL);
     sim_peer_close(conn);
 }

@@ -1,9 +1,8 @@
 /* The senders' own host: takes every notice and tells the ledger whose failure it is about. */
 #include "core/base/hash.h"
+#include "core/base/mem.h"
 #include "tests/sim/product/remote_int.h"
 #include "tests/sim/product/signed.h"
-
-#include <stdlib.h>
 
 #define NOTICE_RCPTS_MAX 64
 
@@ -64,7 +63,7 @@ static void on_command(struct sim_peer_conn *conn, struct remote *remote, struct
         sim_peer_printf(conn, "354 go on\r\n");
     } else if (slice_equal_nocase(line, SLICE_LITERAL("QUIT"))) {
         sim_peer_printf(conn, "221 2.0.0 bye\r\n");
-        free(p);
+        mem_free(p);
         sim_peer_set_data(conn, NULL);
         sim_peer_close(conn);
     } else {
@@ -74,7 +73,7 @@ static void on_command(struct sim_peer_conn *conn, struct remote *remote, struct
 
 static void on_open(struct sim_peer_conn *conn)
 {
-    sim_peer_set_data(conn, calloc(1, sizeof(struct posting)));
+    sim_peer_set_data(conn, sim_peer_alloc(sim_peer_of(conn), sizeof(struct posting)));
     sim_peer_printf(conn, "220 postbox.test\r\n");
 }
 
@@ -96,7 +95,7 @@ static void on_line(struct sim_peer_conn *conn, struct slice line)
 static void on_end(struct sim_peer_conn *conn, int32_t reason)
 {
     (void)reason;
-    free(sim_peer_data(conn));
+    mem_free(sim_peer_data(conn));
     sim_peer_set_data(conn, NULL);
 }
 

@@ -3,6 +3,7 @@
  * says that was drawn for each (remote_int.h).
  */
 #include "core/base/list.h"
+#include "core/base/mem.h"
 #include "core/base/must.h"
 #include "core/io/io.h"
 #include "tests/sim/product/remote_int.h"
@@ -10,7 +11,6 @@
 #include "tests/sim/product/watch.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define HELD_BYTES  512
@@ -159,7 +159,7 @@ static void forget(struct sim_peer_conn *conn)
         io_timer_stop(sim_peer_io(sim_peer_of(conn)), &r->delay);
         io_timer_stop(sim_peer_io(sim_peer_of(conn)), &r->slow);
     }
-    free(r);
+    mem_free(r);
     sim_peer_set_data(conn, NULL);
 }
 
@@ -367,7 +367,7 @@ static void on_open(struct sim_peer_conn *conn)
 {
     struct remote *remote = sim_peer_context(sim_peer_of(conn));
     struct io *io = sim_peer_io(sim_peer_of(conn));
-    struct receiving *r = calloc(1, sizeof(*r));
+    struct receiving *r = sim_peer_alloc(sim_peer_of(conn), sizeof(*r));
 
     r->conn = conn;
     r->remote = remote;

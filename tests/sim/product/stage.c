@@ -1,5 +1,6 @@
 #include "tests/sim/product/stage.h"
 
+#include "core/base/mem.h"
 #include "core/base/must.h"
 #include "net/dns_answer.h"
 #include "shard/shard_int.h"
@@ -61,7 +62,7 @@ static void hang_up(struct talk *talk)
     io_timer_stop(sim_peer_io(sim_peer_of(talk->conn)), &talk->timer);
     talk->receiver->open--;
     sim_peer_set_data(talk->conn, NULL);
-    free(talk);
+    mem_free(talk);
 }
 
 static void answer_dot(struct talk *talk)
@@ -138,7 +139,7 @@ static void take_line(struct talk *talk, struct slice line)
 static void on_open(struct sim_peer_conn *conn)
 {
     struct receiver *receiver = sim_peer_context(sim_peer_of(conn));
-    struct talk *talk = calloc(1, sizeof(*talk));
+    struct talk *talk = sim_peer_alloc(sim_peer_of(conn), sizeof(*talk));
     struct ipaddr_port client;
 
     io_peer_address(sim_peer_io(sim_peer_of(conn)), sim_peer_fd(conn), &client);

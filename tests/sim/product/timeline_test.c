@@ -13,6 +13,7 @@
  */
 #include "bench/rules.h"
 #include "core/base/log.h"
+#include "core/base/mem.h"
 #include "core/base/must.h"
 #include "core/base/planted.h"
 #include "shard/shard_int.h"
@@ -402,7 +403,7 @@ static void count_end(struct talk *talk)
 static void hang_up(struct sim_peer_conn *conn, bool by_reset)
 {
     count_end(sim_peer_data(conn));
-    free(sim_peer_data(conn));
+    mem_free(sim_peer_data(conn));
     sim_peer_set_data(conn, NULL);
     if (by_reset)
         sim_peer_drop(conn);
@@ -433,14 +434,14 @@ static void tell_who(struct talk *talk)
     tell(talk->t, "s%u %c  ", talk->client.ip.bytes[3], 'A' + talk->receiver);
 }
 
-/* Answers a stage as the rules say; the first digit of the reply, 0 without one. Afterwards the
- * connection may be over. */
+/* Answers a stage as the rules say, which know nothing of RULE_STAGE_COUNT; the first digit of the
+ * reply, 0 without one. Afterwards the connection may be over. */
 static char answer(struct sim_peer_conn *conn, enum rule_stage stage, const char *what,
                    const char *usual)
 {
     struct talk *talk = sim_peer_data(conn);
     struct timeline *t = talk->t;
-    struct rule_verdict verdict;
+    struct rule_verdict verdict = {.action = RULE_BEHAVE};
     char rcpt[16] = "";
     struct rule_event event = {
         .stage = stage,
@@ -457,7 +458,8 @@ static char answer(struct sim_peer_conn *conn, enum rule_stage stage, const char
     if (stage == RULE_RCPT)
         snprintf(rcpt, sizeof(rcpt), "u%u", talk->rcpt);
     event.rcpt = slice_str(rcpt);
-    rules_ask(t->rules[talk->receiver], &event, sim_rng(t->world), &verdict);
+    if (stage < RULE_STAGE_COUNT)
+        rules_ask(t->rules[talk->receiver], &event, sim_rng(t->world), &verdict);
     if (verdict.action == RULE_REPLY || verdict.action == RULE_SAY)
         reply = verdict.reply;
     is_brief = count(talk, stage, verdict.action == RULE_DROP ? "-" : reply);
@@ -488,7 +490,7 @@ static void on_open(struct sim_peer_conn *conn)
 {
     struct timeline *t = sim_peer_context(sim_peer_of(conn));
     struct io *io = sim_peer_io(sim_peer_of(conn));
-    struct talk *talk = calloc(1, sizeof(*talk));
+    struct talk *talk = sim_peer_alloc(sim_peer_of(conn), sizeof(*talk));
 
     talk->t = t;
     talk->receiver = sim_peer_of(conn) == t->receivers[1];
@@ -590,7 +592,7 @@ static void on_end(struct sim_peer_conn *conn, int32_t reason)
 {
     (void)reason;
     count_end(sim_peer_data(conn));
-    free(sim_peer_data(conn));
+    mem_free(sim_peer_data(conn));
     sim_peer_set_data(conn, NULL);
 }
 

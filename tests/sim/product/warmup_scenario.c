@@ -20,6 +20,7 @@
  * the mail gets out that came by the day before.
  */
 #include "core/base/log.h"
+#include "core/base/mem.h"
 #include "core/base/planted.h"
 #include "core/conf/cold.h"
 #include "net/dns.h"
@@ -261,7 +262,7 @@ struct visit {
 
 static void site_on_open(struct sim_peer_conn *conn)
 {
-    sim_peer_set_data(conn, calloc(1, sizeof(struct visit)));
+    sim_peer_set_data(conn, sim_peer_alloc(sim_peer_of(conn), sizeof(struct visit)));
     sim_peer_printf(conn, "220 site.test ESMTP\r\n");
 }
 
@@ -307,7 +308,7 @@ static void site_on_line(struct sim_peer_conn *conn, struct slice line)
         sim_peer_printf(conn, "354 go on\r\n");
     } else if (slice_starts_nocase(line, SLICE_LITERAL("QUIT"))) {
         sim_peer_printf(conn, "221 2.0.0 bye\r\n");
-        free(visit);
+        mem_free(visit);
         sim_peer_set_data(conn, NULL);
         sim_peer_close(conn);
     } else {
@@ -317,7 +318,7 @@ static void site_on_line(struct sim_peer_conn *conn, struct slice line)
 
 static void site_on_end(struct sim_peer_conn *conn, int32_t reason)
 {
-    free(sim_peer_data(conn));
+    mem_free(sim_peer_data(conn));
     sim_peer_set_data(conn, NULL);
 }
 
@@ -332,7 +333,7 @@ static const struct sim_peer_handlers site_handlers = {
 /* One message each, to one recipient of each domain, as far as the life lasts. */
 static void inject_on_open(struct sim_peer_conn *conn)
 {
-    sim_peer_set_data(conn, calloc(1, sizeof(uint32_t)));
+    sim_peer_set_data(conn, sim_peer_alloc(sim_peer_of(conn), sizeof(uint32_t)));
     sim_peer_printf(conn, "EHLO injector.test\r\n");
 }
 
