@@ -161,6 +161,7 @@ static struct conf_spool *add_spool(struct build *build, struct spool_list *list
     }
     spool->path = path;
     field_store_presets(spool, SCOPE_SPOOL, build->conf->presets);
+    spool->min_free_bytes = (uint64_t)build->conf->global.spool_min_free_megabytes << 20;
     list->count++;
     return spool;
 }

@@ -264,6 +264,41 @@ static void add_listener_section(struct build *build, struct listener_list *list
     add_listener(build, list, value.block, &like, section->file, section->line);
 }
 
+/* smtp-ip and smtp-port, which all listeners of old files come from: every address at every port.
+ */
+static void add_old_listeners(struct build *build, struct listener_list *list,
+                              struct conf_listener *like)
+{
+    const struct section *top = &build->tree->top;
+    struct entry_list addresses = build_entries(build, top, STORE_OLD_ADDRESS);
+    struct entry_list ports = build_entries(build, top, STORE_OLD_PORT);
+    uint32_t count = addresses.count > 0 ? addresses.count : 1;
+
+    if (addresses.count + ports.count == 0)
+        return;
+    if (list->count > 0) {
+        const struct entry *entry = addresses.count > 0 ? addresses.items[0] : ports.items[0];
+
+        report_warning(build->report, entry->file, entry->line,
+                       "%s counts only where there is no smtp-listener", entry->row->name);
+        return;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        const struct entry *entry = addresses.count > 0 ? addresses.items[i] : ports.items[0];
+        struct value_block at = {.block = {.ip = {.family = IPADDR_V4}}, .port = 25};
+
+        if (addresses.count > 0 && cidr_parse(slice_str(entry->value.text), &at.block) < 0)
+            report_error(build->report, entry->file, entry->line,
+                         "smtp-ip: \"%.80s\" is not an address", entry->value.text);
+        if (ports.count == 0)
+            add_listener(build, list, &at, like, entry->file, entry->line);
+        for (uint32_t j = 0; j < ports.count; j++) {
+            at.port = (uint16_t)ports.items[j]->value.number;
+            add_listener(build, list, &at, like, ports.items[j]->file, ports.items[j]->line);
+        }
+    }
+}
+
 static void build_listeners(struct build *build)
 {
     const struct section *top = &build->tree->top;
@@ -282,8 +317,9 @@ static void build_listeners(struct build *build)
         if (child->kind->scope == SCOPE_SMTP_LISTENER)
             add_listener_section(build, &list, child);
     }
+    like.source_name = NULL;
+    add_old_listeners(build, &list, &like);
     if (list.count == 0 && build->report->errors == 0) {
-        like.source_name = NULL;
         like.at = (struct ipaddr_port){.ip = {.family = IPADDR_V4}, .port = 25};
         push_listener(build, &list, &like);
     }

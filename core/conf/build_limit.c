@@ -49,6 +49,19 @@ static const char *const source_keywords[CONF_QUANTITIES] = {
     [CONF_OF_OCTETS] = "source-ip-max-data-volume-rate",
 };
 
+/* Old files have one limit for whatever source address. */
+static bool is_for_any_block(const struct directive *row)
+{
+    return row->type == TYPE_COUNT;
+}
+
+static bool is_about(const struct directive *row, enum conf_quantity quantity)
+{
+    return row->store == STORE_SOURCE_LIMIT &&
+           (is_for_any_block(row) ? quantity == CONF_OF_CONNECTIONS
+                                  : strcmp(row->name, source_keywords[quantity]) == 0);
+}
+
 static void set_bound(struct conf_limit *limit, enum conf_quantity quantity,
                       const struct value *value)
 {
@@ -85,7 +98,7 @@ static const struct conf_limit *add_source_limit(struct build *build, const stru
                                                  enum conf_quantity quantity)
 {
     const struct section *outer = section->parent;
-    struct slice block = first_word(entry);
+    struct slice block = is_for_any_block(entry->row) ? SLICE_LITERAL("0/0") : first_word(entry);
     struct conf_limit *limit;
     char name[NAME_MAX];
 
@@ -111,13 +124,13 @@ static struct conf_limit_list source_list(struct build *build, const struct sect
     uint32_t most = 0;
 
     for (const struct entry *at = section->entries; at != NULL; at = at->next)
-        most += strcmp(at->row->name, source_keywords[quantity]) == 0;
+        most += is_about(at->row, quantity);
     if (most == 0)
         return list;
     items = arena_alloc(&build->conf->arena, most * sizeof(*items));
     list.items = items;
     for (const struct entry *at = section->entries; at != NULL; at = at->next) {
-        if (strcmp(at->row->name, source_keywords[quantity]) != 0)
+        if (!is_about(at->row, quantity))
             continue;
         if (at->cleared)
             list.count = 0;

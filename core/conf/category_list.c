@@ -3,6 +3,7 @@
 #include "core/base/regex.h"
 #include "core/conf/pattern_list.h"
 #include "core/conf/show.h"
+#include "core/conf/wrap.h"
 
 struct category_pattern {
     const struct regex *regex;
@@ -35,24 +36,19 @@ static uint32_t count_lines(const struct section *section)
     return count;
 }
 
-/* "/PATTERN/ CATEGORY": the pattern ends at the last slash, so that it may hold some. */
 static bool read_pattern(struct build *build, const struct list_line *line,
                          struct category_pattern *pattern)
 {
-    struct slice text = line->text;
+    struct slice regex;
     struct slice category;
-    size_t end = text.len;
 
-    while (end > 1 && text.data[end - 1] != '/')
-        end--;
-    category = slice_trim(slice_after(text, end));
-    if (text.data[0] != '/' || end < 2 || category.len == 0 ||
-        slice_find(category, ' ') < category.len || slice_find(category, '\t') < category.len) {
+    if (!wrap_split(line->text, &regex, &category)) {
         report_error(build->report, line->file, line->line,
-                     "<bounce-category-patterns>: \"%.*s\" is not /PATTERN/ CATEGORY", SHOW(text));
+                     "<bounce-category-patterns>: \"%.*s\" is not /PATTERN/ CATEGORY",
+                     SHOW(line->text));
         return false;
     }
-    pattern->regex = list_compile(build, line, slice_of(text.data + 1, end - 2));
+    pattern->regex = list_compile(build, line, regex);
     pattern->category = (const char *)arena_copy(&build->conf->arena, category).data;
     pattern->line = line->line;
     return pattern->regex != NULL;

@@ -160,6 +160,7 @@ struct conf_global {
     uint32_t shard_cpu_count;
     bool shard_smt;                    /* shard-smt: use SMT siblings too */
     uint64_t spool_rcpts_max;          /* 0 = as many as there is memory for */
+    uint32_t spool_min_free_megabytes; /* of folders that say nothing of it */
     const char *invalid_vmta_fallback; /* NULL = none */
     bool relay_debug;
     bool check_mfrom;                 /* of sources that do not say otherwise */

@@ -267,6 +267,7 @@ static const struct type_text types[TYPE_COUNT_OF_TYPES] = {
                            "up, else they are paced evenly"},
     [TYPE_VOLUME_RATE] = {"volume rate", "a rate whose count is a size, as in `20m/15min`"},
     [TYPE_COUNT] = {"number", "decimal digits"},
+    [TYPE_PER_HOUR] = {"number per hour", "decimal digits"},
     [TYPE_STRING] = {"string", "one word, or text in double quotes"},
     [TYPE_NAME] = {"name", "one word without blanks and commas"},
     [TYPE_NAME_LIST] = {"names", "names between commas"},

@@ -20,7 +20,7 @@ static const char introduction[] =
     "A configuration consists of lines `keyword value` and of sections `<tag name>` ... `</tag>`.\n"
     "Keywords are known whatever their case. `#` starts a comment anywhere in a line, even within\n"
     "quotes. `\"\"` takes an inherited value back to its default. Lists go on in the next line\n"
-    "after a comma. An unknown keyword is an error.\n"
+    "after a comma. A tag may share its line with what it holds. An unknown keyword is an error.\n"
     "\n"
     "Column *reload*, what `ringpost reload` and SIGHUP do with a changed value: `live` values "
     "count\n"

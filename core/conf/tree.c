@@ -5,6 +5,7 @@
 #include "core/base/must.h"
 #include "core/conf/reader.h"
 #include "core/conf/show.h"
+#include "core/conf/wrap.h"
 
 #include <errno.h>
 #include <fnmatch.h>
@@ -189,15 +190,29 @@ static void parse_opening(struct parser *parser, struct slice inside)
     remark_section(parser, section_open(parser, kind, tag, name));
 }
 
-/* "tag" of a closing line: ends the innermost section of that tag which this file opened. */
-static void parse_closing(struct parser *parser, struct slice tag)
+/* Whether "tag" or "tag name" closes the section. */
+static bool is_end_of(const struct section *section, struct slice inside)
+{
+    struct slice tag = inside;
+    struct slice name;
+
+    tag.len = 0;
+    while (tag.len < inside.len && !value_is_blank(inside.data[tag.len]))
+        tag.len++;
+    name = slice_trim(slice_after(inside, tag.len));
+    return slice_equal_nocase(section->tag, tag) &&
+           (name.len == 0 || section->kind == NULL || slice_equal_nocase(section->name, name));
+}
+
+/* Ends the innermost section so called that this file opened. */
+static void parse_closing(struct parser *parser, struct slice inside)
 {
     struct section *section = parser->open;
 
-    while (section != parser->file->outer && !slice_equal_nocase(section->tag, tag))
+    while (section != parser->file->outer && !is_end_of(section, inside))
         section = section->parent;
     if (section == parser->file->outer) {
-        complain(parser, "</%.*s> closes nothing that is open in this file", SHOW(tag));
+        complain(parser, "</%.*s> closes nothing that is open in this file", SHOW(inside));
         return;
     }
     while (parser->open != section) {
@@ -362,6 +377,24 @@ static void parse_directive(struct parser *parser, struct slice keyword, struct 
     add_entry(parser, entry);
 }
 
+/* A pattern of bounces that is broken off at the end of the line is taken on from the next. */
+static struct slice mend_line(struct parser *parser, struct slice content)
+{
+    struct reader *reader = &parser->file->reader;
+    struct slice pattern, category, whole, seam;
+    unsigned line = reader->line;
+
+    if (strcmp(parser->open->kind->tag, "bounce-category-patterns") != 0 ||
+        content.data[0] != '/' || wrap_split(content, &pattern, &category) ||
+        !wrap_join(reader, &parser->tree->arena, content, &whole, &seam))
+        return content;
+    report_warning(parser->report, reader->name, line,
+                   "the pattern is broken off; it is taken to go on in the lines that follow: "
+                   "...%.*s...",
+                   SHOW(seam));
+    return whole;
+}
+
 static void add_line(struct parser *parser, struct slice content)
 {
     struct list_line *line = arena_alloc(&parser->tree->arena, sizeof(*line));
@@ -377,15 +410,42 @@ static void add_line(struct parser *parser, struct slice content)
     section->last_line = line;
 }
 
-static void parse_content(struct parser *parser, struct slice content)
+/* Where "</tag>" of the open section ends the line; the length of the line when it does not. */
+static size_t find_end_tag(const struct parser *parser, struct slice content)
+{
+    size_t at = content.len;
+
+    if (at < 4 || content.data[at - 1] != '>' || parser->open == parser->file->outer)
+        return at;
+    while (at > 0 && content.data[at - 1] != '<')
+        at--;
+    if (at == 0 || content.data[at] != '/' ||
+        !is_end_of(parser->open, slice_of(content.data + at + 1, content.len - at - 2)))
+        return content.len;
+    return at - 1;
+}
+
+/*
+ * Where the tag ends that the line begins with. What a tag is called may hold a '>', as commands
+ * do, so a line that ends in one is a tag as a whole unless another tag stands in it.
+ */
+static size_t find_tag_end(struct slice content)
+{
+    size_t end = slice_find(content, '>');
+
+    if (end == content.len)
+        return end;
+    if (content.data[content.len - 1] == '>' &&
+        slice_find(slice_after(content, 1), '<') == content.len - 1)
+        return content.len;
+    return end + 1;
+}
+
+static void parse_line(struct parser *parser, struct slice content)
 {
     struct slice keyword = slice_of(content.data, 0);
     struct slice text;
 
-    if (content.data[0] == '<') {
-        parse_tag(parser, content);
-        return;
-    }
     if (is_skipped(parser->open))
         return;
     while (keyword.len < content.len && content.data[keyword.len] != ' ' &&
@@ -395,9 +455,24 @@ static void parse_content(struct parser *parser, struct slice content)
     /* Of the lines of a list only includes are read here. */
     if (scope_of(parser->open) == SCOPE_LINES &&
         directive_find(&parser->index, keyword, SCOPE_LINES) == NULL)
-        add_line(parser, content);
+        add_line(parser, mend_line(parser, content));
     else
         parse_directive(parser, keyword, text);
+}
+
+/* A line holds a tag or a directive; in files that are not ours also both, or a whole section. */
+static void parse_content(struct parser *parser, struct slice content)
+{
+    while (content.len > 0) {
+        bool is_tag = content.data[0] == '<';
+        size_t end = is_tag ? find_tag_end(content) : find_end_tag(parser, content);
+
+        if (is_tag)
+            parse_tag(parser, slice_of(content.data, end));
+        else
+            parse_line(parser, slice_trim(slice_of(content.data, end)));
+        content = slice_trim(slice_after(content, end));
+    }
 }
 
 /* ---- Files --------------------------------------------------------------------------------- */

@@ -131,6 +131,7 @@ static const struct {
     [TYPE_RATE] = {value_parse_rate, false},
     [TYPE_VOLUME_RATE] = {value_parse_volume_rate, false},
     [TYPE_COUNT] = {value_parse_count, false},
+    [TYPE_PER_HOUR] = {value_parse_per_hour, false},
     [TYPE_STRING] = {value_parse_string, false},
     [TYPE_NAME] = {value_parse_name, false},
     [TYPE_NAME_LIST] = {value_parse_name_list, true},

@@ -63,6 +63,9 @@ bool value_range(const struct directive *row, char *room, size_t size);
 /* True when the type is a list whose items may stand on several lines, cut after a comma. */
 bool value_may_wrap(enum directive_type type);
 
+/* What words stand apart by. */
+bool value_is_blank(uint8_t c);
+
 /*
  * Takes the next word off *rest, without its quotes. 1, or 0 when only blanks are left, or
  * E_SYNTAX when a quote is not closed or something sticks to the closing one.

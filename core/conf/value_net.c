@@ -85,16 +85,38 @@ bool value_read_port(struct slice text, uint16_t *ret_port)
     return true;
 }
 
-/* "CIDR:PORT [source=NAME]" */
+/* A word behind address and port of a listener. */
+static int read_listener_option(struct value_parse *parse, struct slice word,
+                                struct value_block *block)
+{
+    const struct slice source = SLICE_LITERAL("source=");
+    const struct slice tls = SLICE_LITERAL("tls=");
+
+    if (slice_starts_nocase(word, source) && word.len > source.len) {
+        block->name = value_copy_text(parse, slice_after(word, source.len));
+        return 0;
+    }
+    if (!slice_starts_nocase(word, tls))
+        return value_refuse(parse, "unexpected \"%.*s\"; only source=NAME may stand here",
+                            SHOW(word));
+    /* Some files say it, and do not tell which of two things yes would mean. */
+    if (value_find_choice("no|false", slice_after(word, tls.len)) < 0)
+        return value_refuse(parse,
+                            "\"%.*s\": immediate-tls in <smtp-listener> speaks TLS from the "
+                            "start, allow-starttls in <source> offers it",
+                            SHOW(word));
+    return 0;
+}
+
+/* "CIDR:PORT [source=NAME] [tls=no]" */
 int value_parse_listener(struct value_parse *parse)
 {
-    const struct slice option = SLICE_LITERAL("source=");
     struct value_block block = {0};
-    struct slice words[2];
+    struct slice words[3];
     struct slice address;
     struct slice port;
     uint32_t count = 0;
-    int rc = value_words(parse, words, 2, &count);
+    int rc = value_words(parse, words, 3, &count);
 
     if (rc < 0)
         return rc;
@@ -104,11 +126,10 @@ int value_parse_listener(struct value_parse *parse)
         return value_refuse(parse, "\"%.*s\" is not an address or address block", SHOW(address));
     if (!value_read_port(port, &block.port))
         return value_refuse(parse, "\"%.*s\" is not a port", SHOW(port));
-    if (count == 2) {
-        if (!slice_starts_nocase(words[1], option) || words[1].len == option.len)
-            return value_refuse(parse, "unexpected \"%.*s\"; only source=NAME may stand here",
-                                SHOW(words[1]));
-        block.name = value_copy_text(parse, slice_after(words[1], option.len));
+    for (uint32_t i = 1; i < count; i++) {
+        rc = read_listener_option(parse, words[i], &block);
+        if (rc < 0)
+            return rc;
     }
     return store_block(parse, &block);
 }

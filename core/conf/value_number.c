@@ -311,6 +311,15 @@ int value_rate(struct value_parse *parse, struct slice text, bool volume)
                   : check_range(parse, parse->value.number, NULL, 0);
 }
 
+/* "500" means "500/h". */
+int value_parse_per_hour(struct value_parse *parse)
+{
+    int rc = value_parse_count(parse);
+
+    parse->value.interval_ms = parse->value.number == CONF_UNLIMITED ? 1000 : 3600000;
+    return rc;
+}
+
 int value_burst(struct value_parse *parse, struct slice text)
 {
     const struct slice key = SLICE_LITERAL("burst=");

@@ -30,7 +30,6 @@ int value_burst(struct value_parse *parse, struct slice text);
 int value_count(struct value_parse *parse, struct slice text);
 
 int value_refuse_quote(struct value_parse *parse);
-bool value_is_blank(uint8_t c);
 const char *value_copy_text(struct value_parse *parse, struct slice text);
 /* The position of word in "a|b|c", or -1. */
 int value_find_choice(const char *choices, struct slice word);
@@ -48,6 +47,7 @@ value_parse_fn value_parse_size;
 value_parse_fn value_parse_rate;
 value_parse_fn value_parse_volume_rate;
 value_parse_fn value_parse_count;
+value_parse_fn value_parse_per_hour;
 value_parse_fn value_parse_string;
 value_parse_fn value_parse_name;
 value_parse_fn value_parse_name_list;
