@@ -11,28 +11,44 @@ struct gate_entry {
 };
 _Static_assert(sizeof(struct gate_entry) == 48, "memory of a remembered recipient");
 
-/* Recipients in parts of an interval; the part number n lies in [n * span / GATE_SPANS, …). */
+/* What is counted in parts of an interval; the part number n lies in [n * span / GATE_SPANS, …). */
 struct gate_count {
+    struct list link; /* in gate_counts.order */
     uint64_t limit_key;
-    uint64_t part; /* the newest one */
+    uint64_t part;    /* the newest one */
+    uint64_t over_ms; /* from then on there is nothing in it that counts */
+    uint32_t index;
     bool is_refusing;
     uint32_t parts[GATE_SPANS + 1]; /* by the part's number, modulo */
 };
 
+static void counts_init(struct gate_counts *counts)
+{
+    slab_init(&counts->slab, sizeof(struct gate_count), GATE_COUNTS_MAX);
+    table_init(&counts->by_limit);
+    list_init(&counts->order);
+}
+
+static void counts_fini(struct gate_counts *counts)
+{
+    table_fini(&counts->by_limit);
+    slab_fini(&counts->slab);
+}
+
 void gate_init(struct gate *gate)
 {
     slab_init(&gate->entries, sizeof(struct gate_entry), GATE_ENTRIES_MAX);
-    slab_init(&gate->counts, sizeof(struct gate_count), GATE_COUNTS_MAX);
     table_init(&gate->by_key);
-    table_init(&gate->by_limit);
     list_init(&gate->order);
+    counts_init(&gate->rcpts);
+    counts_init(&gate->logins);
 }
 
 void gate_fini(struct gate *gate)
 {
-    table_fini(&gate->by_limit);
+    counts_fini(&gate->logins);
+    counts_fini(&gate->rcpts);
     table_fini(&gate->by_key);
-    slab_fini(&gate->counts);
     slab_fini(&gate->entries);
 }
 
@@ -190,20 +206,50 @@ static bool match_count(uint32_t value, const void *key, void *context)
     return count->limit_key == *(const uint64_t *)key;
 }
 
-static struct gate_count *obtain_count(struct gate *gate, uint64_t limit_key)
+static struct gate_count *find_count(const struct gate_counts *counts, uint64_t limit_key)
 {
-    uint32_t index = table_find(&gate->by_limit, limit_key, match_count, &limit_key, &gate->counts);
-    struct gate_count *count;
+    uint32_t index = table_find(&counts->by_limit, limit_key, match_count, &limit_key,
+                                (void *)(uintptr_t)&counts->slab);
 
-    if (index != TABLE_NONE)
-        return slab_at(&gate->counts, index);
-    count = slab_alloc(&gate->counts, &index);
+    return index == TABLE_NONE ? NULL : slab_at(&counts->slab, index);
+}
+
+static void forget_count(struct gate_counts *counts, struct gate_count *count)
+{
+    table_remove(&counts->by_limit, count->limit_key, count->index);
+    list_remove(&count->link);
+    slab_free(&counts->slab, count->index);
+}
+
+/* Clients come and go, and each leaves a count behind: those go that are over, and the one that was
+ * used longest ago when there is no room for a new one. */
+static void forget_counts(struct gate_counts *counts, uint64_t now_ms)
+{
+    for (int i = 0; i < 4 && !list_empty(&counts->order); i++) {
+        struct gate_count *oldest = container_of(counts->order.next, struct gate_count, link);
+
+        if (oldest->over_ms > now_ms && counts->slab.count_used < counts->slab.count_max)
+            break;
+        forget_count(counts, oldest);
+    }
+}
+
+/* NULL when there is no memory. */
+static struct gate_count *add_count(struct gate_counts *counts, uint64_t limit_key, uint64_t now_ms)
+{
+    struct gate_count *count;
+    uint32_t index;
+
+    forget_counts(counts, now_ms);
+    count = slab_alloc(&counts->slab, &index);
     if (!count)
         return NULL;
     count->limit_key = limit_key;
-    if (table_insert(&gate->by_limit, limit_key, index))
+    count->index = index;
+    list_init(&count->link);
+    if (table_insert(&counts->by_limit, limit_key, index))
         return count;
-    slab_free(&gate->counts, index);
+    slab_free(&counts->slab, index);
     return NULL;
 }
 
@@ -225,21 +271,32 @@ static uint64_t count_until(struct gate_count *count, uint64_t part)
     return sum;
 }
 
-static enum gate_answer count_rcpts(struct gate *gate, const struct gate_ask *ask, uint64_t now_ms)
+static enum gate_answer count_in(struct gate_counts *counts, const struct gate_ask *ask,
+                                 uint64_t now_ms)
 {
-    struct gate_count *count = obtain_count(gate, ask->limit_key);
+    struct gate_count *count = find_count(counts, ask->limit_key);
     uint64_t part_ms = (ask->span_ms + GATE_SPANS - 1) / GATE_SPANS, sum;
     bool was_refusing;
 
+    part_ms = part_ms > 0 ? part_ms : 1;
+    /* Who only asks is not remembered for it. */
+    if (!count && ask->kind == GATE_LOOK)
+        return ask->rcpt_count > ask->limit ? GATE_NO : GATE_YES;
+    if (!count)
+        count = add_count(counts, ask->limit_key, now_ms);
     if (!count)
         return GATE_NO;
-    sum = count_until(count, now_ms / (part_ms > 0 ? part_ms : 1));
+    sum = count_until(count, now_ms / part_ms);
     was_refusing = count->is_refusing;
     count->is_refusing = sum + ask->rcpt_count > ask->limit;
+    list_remove(&count->link);
+    list_push_back(&counts->order, &count->link);
+    if (!count->is_refusing && ask->kind == GATE_COUNT) {
+        count->parts[count->part % (GATE_SPANS + 1)] += ask->rcpt_count;
+        count->over_ms = now_ms + (GATE_SPANS + 1) * part_ms;
+    }
     if (count->is_refusing)
         return was_refusing ? GATE_NO : GATE_NO_FIRST;
-    if (ask->kind == GATE_COUNT)
-        count->parts[count->part % (GATE_SPANS + 1)] += ask->rcpt_count;
     return GATE_YES;
 }
 
@@ -255,7 +312,7 @@ void gate_decide(struct gate *gate, struct gate_ask *ask, uint64_t now_ms)
         break;
     case GATE_COUNT:
     case GATE_LOOK:
-        ask->answer = count_rcpts(gate, ask, now_ms);
+        ask->answer = count_in(ask->is_login ? &gate->logins : &gate->rcpts, ask, now_ms);
         break;
     }
 }

@@ -11,8 +11,10 @@
  *
  * Memory: at most GATE_ENTRIES_MAX recipients are remembered on each shard, 48 bytes each and their
  * place in a table; the oldest is forgotten for a new one. Recipients are counted in GATE_SPANS
- * parts of the interval, rounded so that no interval ever holds more than the limit. All of it
- * begins anew with the process. Belongs to the shard's thread.
+ * parts of the interval, rounded so that no interval ever holds more than the limit. Of counts
+ * there are GATE_COUNTS_MAX for recipients and as many for logins; one goes when its interval is
+ * over, and the one that was used longest ago for a new one. All of it begins anew with the process.
+ * Belongs to the shard's thread.
  */
 #pragma once
 
@@ -65,14 +67,21 @@ struct gate_ask {
     uint8_t kind;   /* enum gate_kind */
     uint8_t answer; /* enum gate_answer */
     bool is_accepted;
+    bool is_login; /* what is counted: strangers' failures take no place of what users inject */
+};
+
+struct gate_counts {
+    struct slab slab;
+    struct table by_limit;
+    struct list order; /* as they were used */
 };
 
 struct gate {
     struct slab entries;
     struct table by_key;
     struct list order; /* of entries, as they were claimed */
-    struct slab counts;
-    struct table by_limit;
+    struct gate_counts rcpts;
+    struct gate_counts logins;
 };
 
 void gate_init(struct gate *gate);

@@ -116,7 +116,7 @@ static uint64_t hash_client(const struct ipaddr *ip)
 
     if (wide.family == IPADDR_V6)
         memset(wide.bytes + 8, 0, 8);
-    return hash_combine(ipaddr_hash(&wide), 0x6c6f67696eull);
+    return ipaddr_hash(&wide);
 }
 
 static void ask_gate(struct login_check *check, enum gate_kind kind)
@@ -124,6 +124,7 @@ static void ask_gate(struct login_check *check, enum gate_kind kind)
     check->ask = (struct gate_ask){
         .on_answer = on_gate,
         .kind = (uint8_t)kind,
+        .is_login = true,
         .rcpt_count = 1,
         .limit = check->rate.count,
         .span_ms = check->rate.interval_ms,

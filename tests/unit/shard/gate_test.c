@@ -176,6 +176,42 @@ static void no_interval_holds_more(void **state)
     }
 }
 
+static enum gate_answer login(enum gate_kind kind, uint64_t client, uint64_t now_ms)
+{
+    struct gate_ask ask = {.kind = (uint8_t)kind,
+                           .is_login = true,
+                           .rcpt_count = 1,
+                           .limit = 2,
+                           .span_ms = 600,
+                           .limit_key = hash_u64(client)};
+
+    gate_decide(&gate, &ask, now_ms);
+    return ask.answer;
+}
+
+/* However many clients come, each finds its place; who only asks leaves nothing behind. */
+static void no_number_of_clients_fills_the_counts(void **state)
+{
+    assert_true(count(1, 5, 5, 3600000));
+    for (uint64_t i = 0; i < 2ull * GATE_COUNTS_MAX; i++)
+        assert_int_equal(login(GATE_LOOK, i, 2), GATE_YES);
+    assert_int_equal(gate.logins.slab.count_used, 0);
+    for (uint64_t i = 0; i < 2ull * GATE_COUNTS_MAX; i++) {
+        assert_int_equal(login(GATE_COUNT, i, 3), GATE_YES);
+        assert_int_equal(login(GATE_COUNT, i, 3), GATE_YES);
+        assert_int_equal(login(GATE_LOOK, i, 3), GATE_NO_FIRST);
+    }
+    assert_int_equal(gate.logins.slab.count_used, GATE_COUNTS_MAX);
+    /* Those that came last are known, and no user's count went for them. */
+    assert_int_equal(login(GATE_LOOK, 2ull * GATE_COUNTS_MAX - 1, 3), GATE_NO);
+    assert_int_equal(login(GATE_LOOK, 0, 3), GATE_YES);
+    assert_false(count(4, 1, 5, 3600000));
+    /* What is over goes as others come. */
+    for (uint64_t i = 0; i < GATE_COUNTS_MAX / 3; i++)
+        assert_int_equal(login(GATE_COUNT, 3ull * GATE_COUNTS_MAX + i, 1000), GATE_YES);
+    assert_in_range(gate.logins.slab.count_used, 1, GATE_COUNTS_MAX / 3);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -186,6 +222,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(memory_is_bounded_and_the_oldest_goes, open_gate,
                                         close_gate),
         cmocka_unit_test_setup_teardown(no_interval_holds_more, open_gate, close_gate),
+        cmocka_unit_test_setup_teardown(no_number_of_clients_fills_the_counts, open_gate,
+                                        close_gate),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
