@@ -21,7 +21,7 @@ static unsigned mechanisms_of(const struct smtpd_session *session)
 
     if (!is_encrypted || !tls_peer_digest(session->tls, digest))
         all &= ~AUTH_BIT(AUTH_EXTERNAL);
-    if (!session->source.offers_auth || session->server->intake->login == NULL ||
+    if (!smtpd_takes_auth(session) ||
         (session->source.require_starttls_before_auth && !is_encrypted))
         return 0;
     if (!is_encrypted && !session->source.allow_unencrypted_plain_auth)
@@ -193,7 +193,7 @@ void smtpd_on_auth(struct smtpd_session *session, struct slice arguments)
     struct slice name = slice_of(arguments.data, slice_find(arguments, ' '));
     enum auth_mechanism mechanism = auth_mechanism_named(name);
 
-    if (!session->source.offers_auth || session->server->intake->login == NULL) {
+    if (!smtpd_takes_auth(session)) {
         smtpd_fail(session, SMTPD_NOT_OFFERED);
     } else if (session->state != SMTPD_READY || !session->client.esmtp ||
                session->client.user != NULL) {

@@ -68,6 +68,17 @@ static enum smtpd_reply_id param_envid(const struct smtpd_session *session, stru
                                                                            : SMTPD_BAD_PARAM;
 }
 
+/* RFC 4954 section 5: who first handed the mail in, as the client tells it. Nothing here depends on
+ * it, but clients that are offered AUTH may say it. */
+static enum smtpd_reply_id param_auth(const struct smtpd_session *session, struct slice value,
+                                      struct param_room *room)
+{
+    (void)room;
+    if (session->client.user == NULL && !smtpd_takes_auth(session))
+        return SMTPD_UNKNOWN_PARAM;
+    return value.len > 0 ? SMTPD_NO_REPLY : SMTPD_BAD_PARAM;
+}
+
 static enum smtpd_reply_id param_notify(const struct smtpd_session *session, struct slice value,
                                         struct param_room *room)
 {
@@ -90,7 +101,7 @@ static const struct param {
     {
         {SLICE_LITERAL("SIZE"), param_size},         {SLICE_LITERAL("BODY"), param_body},
         {SLICE_LITERAL("SMTPUTF8"), param_smtputf8}, {SLICE_LITERAL("RET"), param_ret},
-        {SLICE_LITERAL("ENVID"), param_envid},
+        {SLICE_LITERAL("ENVID"), param_envid},       {SLICE_LITERAL("AUTH"), param_auth},
 },
   rcpt_params[] = {
       {SLICE_LITERAL("NOTIFY"), param_notify},

@@ -207,6 +207,11 @@ void smtpd_on_auth(struct smtpd_session *session, struct slice arguments);
 void smtpd_auth_line(struct smtpd_session *session, struct slice line);
 /* Wipes what is kept of a login. */
 void smtpd_auth_drop(struct smtpd_session *session);
+/* Whether anybody may log in here, by whatever mechanism. */
+static inline bool smtpd_takes_auth(const struct smtpd_session *session)
+{
+    return session->source.offers_auth && session->server->intake->login != NULL;
+}
 /* Whether nobody can read along. */
 static inline bool smtpd_is_encrypted(const struct smtpd_session *session)
 {

@@ -96,6 +96,18 @@ static void without_encryption(void **state)
     assert_int_equal(stage.fake.logins, 0);
 }
 
+/* Sendmail and Exim say whose mail it was, where AUTH is offered: it is heard, and means nothing.
+ */
+static void who_handed_it_in_first(void **state)
+{
+    stage_expect(&stage,
+                 "EHLO x\r\nMAIL FROM:<a@b.example> AUTH=<>\r\nRSET\r\n"
+                 "AUTH PLAIN " RIGHT "\r\nMAIL FROM:<a@b.example> SIZE=7 AUTH=e+3Dmc2@b.example\r\n"
+                 "RSET\r\nMAIL FROM:<a@b.example> AUTH=\r\nMAIL FROM:<a@b.example> AUTH\r\n"
+                 "MAIL FROM:<a@b.example> AUTH=<> AUTH=<>\r\nQUIT\r\n",
+                 "250 250 250 235 250 250 501 501 501 221.");
+}
+
 /* From then on the user's source counts, and messages say whose they are. */
 static void the_users_source(void **state)
 {
@@ -155,6 +167,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(cancelled_and_malformed, open_stage, close_stage),
         cmocka_unit_test_setup_teardown(out_of_order, open_stage, close_stage),
         cmocka_unit_test_setup_teardown(without_encryption, open_stage, close_stage),
+        cmocka_unit_test_setup_teardown(who_handed_it_in_first, open_stage, close_stage),
         cmocka_unit_test_setup_teardown(the_users_source, open_stage, close_stage),
         cmocka_unit_test_setup_teardown(too_many_errors, open_stage, close_stage),
         cmocka_unit_test_setup_teardown(hostile_lines, open_stage, close_stage),
