@@ -345,33 +345,45 @@ static int may_relay(const struct intake_message *intake, struct slice rcpt,
     return E_REFUSED;
 }
 
+/* The recipient goes into the sender's address, so there is one. 0, or negative with the reply. */
+static int judge_verp(const struct intake_message *intake, struct slice rcpt,
+                      struct intake_reply *ret_reply)
+{
+    const struct slice *targets;
+
+    if (!intake->source.verp_default || intake->sender.len == 0)
+        return 0;
+    if (conf_alias(intake->shard->conf, rcpt, &targets) > 1) {
+        inject_reply(ret_reply, 550, 3, 5,
+                     "an alias of several addresses cannot have verp-default");
+        return E_REFUSED;
+    }
+    if (intake->rcpt_count > 0) {
+        inject_reply(ret_reply, 452, 5, 3,
+                     "one recipient a message, send this one in a transaction of its own");
+        return E_REFUSED;
+    }
+    return 0;
+}
+
 static int intake_add_rcpt(struct intake_message *intake, const struct intake_client *client,
                            const struct address *rcpt, const struct intake_params *params,
                            struct intake_reply *ret_reply)
 {
     struct address qualified;
-    const struct slice *targets;
     char room[ADDRESS_PATH_MAX];
-    int result = may_relay(intake, rcpt->text, ret_reply);
+    int result;
 
+    /* First of all: everything below is about where the mail would go. */
+    if (inject_qualify(intake, rcpt, room, &qualified))
+        rcpt = &qualified;
+    result = may_relay(intake, rcpt->text, ret_reply);
+    if (result == 0)
+        result = judge_verp(intake, rcpt->text, ret_reply);
+    if (result == 0 && intake->source.has_lists)
+        result = inject_lists_rcpt(intake, rcpt, ret_reply);
     if (result < 0)
         return result;
-    if (intake->source.verp_default && intake->sender.len > 0 &&
-        conf_alias(intake->shard->conf, rcpt->text, &targets) > 1) {
-        inject_reply(ret_reply, 550, 3, 5,
-                     "an alias of several addresses cannot have verp-default");
-        return E_REFUSED;
-    }
-    if (intake->source.verp_default && intake->rcpt_count > 0 && intake->sender.len > 0) {
-        inject_reply(ret_reply, 452, 5, 3,
-                     "one recipient a message, send this one in a transaction of its own");
-        return E_REFUSED;
-    }
-    if (intake->source.has_lists) {
-        result = inject_lists_rcpt(intake, rcpt->text, ret_reply);
-        if (result < 0)
-            return result;
-    }
     if (rcpt->is_local_only) {
         inject_reply(ret_reply, 550, 1, 1, "no local mailboxes here, give a domain");
         return E_REFUSED;
@@ -381,8 +393,6 @@ static int intake_add_rcpt(struct intake_message *intake, const struct intake_cl
         inject_reply(ret_reply, 452, 5, 3, "too many recipients");
         return E_FULL;
     }
-    if (inject_qualify(intake, rcpt, room, &qualified))
-        rcpt = &qualified;
     if (inject_put_aliased(intake, rcpt, params) < 0) {
         inject_reply(ret_reply, 452, 3, 1, "the queue is full, try again later");
         return E_FULL;

@@ -69,7 +69,8 @@ int inject_put_aliased(struct intake_message *intake, const struct address *rcpt
     for (uint32_t i = 0; i < count && result == 0; i++) {
         struct address target;
 
-        if (address_parse(targets[i], ADDRESS_ALLOW_UTF8, &target) == 0)
+        if (address_parse(targets[i], ADDRESS_ALLOW_UTF8, &target) == 0 &&
+            !(intake->source.has_lists && inject_lists_suppress(intake, &target)))
             result = inject_put_rcpt(intake, &target, &of_target);
     }
     if (result == 0 && intake->rcpt_count > rcpts_before)

@@ -194,8 +194,11 @@ void inject_gate_release(struct intake_message *intake);
 /* Whether everybody may send to the address. */
 bool inject_lists_relay(const struct intake_message *intake, struct slice rcpt);
 /* Whether a recipient may be one of this message: 0, or negative with the reply. */
-int inject_lists_rcpt(struct intake_message *intake, struct slice rcpt,
+int inject_lists_rcpt(struct intake_message *intake, const struct address *rcpt,
                       struct intake_reply *ret_reply);
+/* Whether the source has the address, however it is written, on a list of those that get no mail.
+ */
+bool inject_lists_suppress(const struct intake_message *intake, const struct address *rcpt);
 /* Chooses the way out by the pattern list. header and context as in conf_pattern_question. False
  * when no rule matches. */
 bool inject_lists_choose(struct intake_message *intake,
@@ -249,7 +252,8 @@ bool inject_qualify(const struct intake_message *intake, const struct address *a
 /* One recipient more: 0 or E_FULL. */
 int inject_put_rcpt(struct intake_message *intake, const struct address *rcpt,
                     const struct intake_params *params);
-/* The same, or those that the address is an alias of: all of them, or none with E_FULL. */
+/* The same, or those that the address is an alias of and that are on no suppression list: all of
+ * them, or none with E_FULL. */
 int inject_put_aliased(struct intake_message *intake, const struct address *rcpt,
                        const struct intake_params *params);
 /* The sender with the first recipient in it, composed in room[ADDRESS_PATH_MAX]; the sender itself

@@ -16,14 +16,60 @@ static struct regex_scratch *scratch_of(struct shard *shard)
     return shard->patterns_scratch;
 }
 
-static bool is_suppressed(const struct conf_source *source, struct slice rcpt,
-                          struct regex_scratch *scratch)
+/*
+ * The address as lists have it, without quotes that need not be there and with the domain's
+ * A-labels: who writes a listed address in another way means the same mailbox. Empty when the text
+ * is that.
+ */
+static struct slice plain_form_of(const struct address *address, char room[ADDRESS_PATH_MAX])
 {
+    struct text plain = text_in(room, ADDRESS_PATH_MAX);
+    struct slice local = address->local, host = address_host(address);
+    bool is_quoted = local.len >= 2 && local.data[0] == '"';
+
+    if (local.len == 0 || (!is_quoted && slice_equal_nocase(address->domain, host)))
+        return SLICE_EMPTY;
+    if (is_quoted)
+        local = slice_of(local.data + 1, local.len - 2);
+    for (size_t i = 0; i < local.len; i++) {
+        i += is_quoted && local.data[i] == '\\';
+        text_put_char(&plain, (char)local.data[i]);
+    }
+    text_put_char(&plain, '@');
+    text_put(&plain, host);
+    return plain.is_cut ? SLICE_EMPTY : text_slice(&plain);
+}
+
+bool inject_lists_suppress(const struct intake_message *intake, const struct address *rcpt)
+{
+    const struct conf_source *source = inject_source(intake);
+    struct regex_scratch *scratch = scratch_of(intake->shard);
+    char room[ADDRESS_PATH_MAX];
+    struct slice plain = source->suppression_count > 0 ? plain_form_of(rcpt, room) : SLICE_EMPTY;
+
     for (uint32_t i = 0; i < source->suppression_count; i++) {
-        if (conf_address_list_has(source->suppressions[i], rcpt, scratch))
+        if (conf_address_list_has(source->suppressions[i], rcpt->text, scratch) ||
+            (plain.len > 0 && conf_address_list_has(source->suppressions[i], plain, scratch)))
             return true;
     }
     return false;
+}
+
+/* The address itself, or the first one that gets the mail of an alias; empty when none gets it. */
+static struct slice first_target(const struct intake_message *intake, const struct address *rcpt)
+{
+    const struct slice *targets;
+    uint32_t count = conf_alias(intake->shard->conf, rcpt->text, &targets);
+    struct address target;
+
+    if (inject_lists_suppress(intake, rcpt))
+        return SLICE_EMPTY;
+    for (uint32_t i = 0; i < count; i++) {
+        if (address_parse(targets[i], ADDRESS_ALLOW_UTF8, &target) == 0 &&
+            !inject_lists_suppress(intake, &target))
+            return targets[i];
+    }
+    return count == 0 ? rcpt->text : SLICE_EMPTY;
 }
 
 /* Two recipients with the same number go the same way, whatever the header will say. */
@@ -40,22 +86,24 @@ bool inject_lists_relay(const struct intake_message *intake, struct slice rcpt)
     return conf_relays(intake->shard->conf, rcpt, scratch_of(intake->shard));
 }
 
-int inject_lists_rcpt(struct intake_message *intake, struct slice rcpt,
+int inject_lists_rcpt(struct intake_message *intake, const struct address *rcpt,
                       struct intake_reply *ret_reply)
 {
     const struct conf_source *source = inject_source(intake);
-    struct regex_scratch *scratch = scratch_of(intake->shard);
-    struct conf_pattern_question question = {.sender = intake->sender, .rcpt = rcpt};
+    struct conf_pattern_question question = {
+        .sender = intake->sender,
+        .rcpt = first_target(intake, rcpt),
+    };
     struct conf_pattern_answer answer;
     uint64_t path;
 
-    if (is_suppressed(source, rcpt, scratch)) {
+    if (question.rcpt.len == 0) {
         inject_reply(ret_reply, 550, 7, 1, "this address is on a suppression list");
         return E_REFUSED;
     }
     if (!source->patterns)
         return 0;
-    conf_patterns_ask(source->patterns, &question, scratch, &answer);
+    conf_patterns_ask(source->patterns, &question, scratch_of(intake->shard), &answer);
     path = path_of(source->patterns, &answer);
     if (intake->rcpt_count == 0)
         intake->pattern_path = path;

@@ -198,6 +198,51 @@ def test_lists_choose_and_suppress(world, relay):
     assert len(receiver.wait(7)) >= 7
 
 
+def test_lists_see_where_mail_would_go(relay):
+    """Quotes, other letters of a domain, an alias, a missing suffix: none of it leads around a list,
+    and rules look at what the recipient becomes."""
+    daemon, receiver = relay('''pattern-list ways
+        suppression-lists gone
+    </source>
+    domain-suffix sub.test
+    alias all@here.test never@one.test,b@two.test
+    alias none@here.test never@one.test,NEVER@one.test
+    alias many@here.test c@two.test,d@three.test
+    <address-list gone>
+        address never@one.test
+        address off@short.sub.test
+        domain xn--bcher-kva.test
+    </address-list>
+    <pattern-list ways>
+        rcpt-to /@two\\.test$/ virtual-mta=x
+        rcpt-to /@short\\.sub\\.test$/ virtual-mta=w
+    </pattern-list>
+    <source 1.2.3.4>''')
+    client = Smtp(daemon.listen)
+    client.command('EHLO client.test')
+    assert client.command('MAIL FROM:<a@sender.test> SMTPUTF8')[0] == 250
+    for rcpt in ['"never"@one.test', '"nev\\er"@ONE.test', 'off@short', 'none@here.test',
+                 'a@b\u00fccher.test', 'a@xn--bcher-kva.test']:
+        code, text = client.command(f'RCPT TO:<{rcpt}>')
+        assert (code, 'suppression list' in text) == (550, True), (rcpt, text)
+    client.command('RSET')
+    # Who is left of an alias gets it, and its first target chooses the way.
+    client.envelope('a@sender.test', ['all@here.test', 'many@here.test', 'e@two.test'])
+    assert client.command('RCPT TO:<f@three.test>')[0] == 452
+    assert client.data(b'Subject: s\r\n' + BODY)[0] == 250
+    rows = daemon.wait_for_rows(4)
+    assert sorted(row['rcpt'] for row in rows) == ['b@two.test', 'c@two.test', 'd@three.test',
+                                                   'e@two.test']
+    assert {row['vmta'] for row in rows} == {'x'}
+    # What is completed goes by the rule for what it becomes.
+    client.envelope('a@sender.test', ['b@short'])
+    assert client.command('RCPT TO:<f@three.test>')[0] == 452
+    assert client.data(b'Subject: s\r\n' + BODY)[0] == 250
+    row = last_row(daemon, 5)
+    assert (row['rcpt'], row['vmta']) == ('b@short.sub.test', 'w')
+    assert len(receiver.wait(2)) >= 2
+
+
 def test_fields_that_are_missing_are_added(relay):
     """Message-ID and Date where there is none, or a Date of ours in any case."""
     daemon, receiver = relay('add-message-id-header yes\nadd-date-header yes\n'
