@@ -265,7 +265,7 @@ static bool skip_keyword(struct slice *arguments, struct slice keyword)
 
 static void on_mail(struct smtpd_session *session, struct slice arguments)
 {
-    unsigned flags = ADDRESS_ALLOW_NULL;
+    unsigned flags = ADDRESS_ALLOW_NULL | ADDRESS_ALLOW_LONG_LOCAL;
     struct param_room room;
     struct intake_reply reply = {0};
     struct address sender;
@@ -306,7 +306,8 @@ static void on_mail(struct smtpd_session *session, struct slice arguments)
 static enum smtpd_reply_id parse_rcpt(struct smtpd_session *session, struct slice arguments,
                                       struct address *ret_rcpt, struct param_room *room)
 {
-    unsigned flags = ADDRESS_ALLOW_POSTMASTER | (session->smtputf8 ? ADDRESS_ALLOW_UTF8 : 0);
+    unsigned flags = ADDRESS_ALLOW_POSTMASTER | ADDRESS_ALLOW_LONG_LOCAL |
+                     (session->smtputf8 ? ADDRESS_ALLOW_UTF8 : 0);
     size_t used = 0;
     int rc = E_SYNTAX;
 

@@ -15,7 +15,9 @@ bool inject_qualify(const struct intake_message *intake, const struct address *a
     text_put(&text, address->text);
     text_put_char(&text, '.');
     text_put_str(&text, suffix);
-    return !text.is_cut && address_parse(text_slice(&text), ADDRESS_ALLOW_UTF8, ret_address) == 0;
+    return !text.is_cut &&
+           address_parse(text_slice(&text), ADDRESS_ALLOW_UTF8 | ADDRESS_ALLOW_LONG_LOCAL,
+                         ret_address) == 0;
 }
 
 static const struct intake_params nothing_asked = {0};
@@ -108,10 +110,9 @@ struct slice inject_verp(const struct intake_message *intake, char *room)
     struct slice rcpt = inject_first_rcpt(intake);
     size_t sender_at = last_at(sender);
     size_t rcpt_at = last_at(rcpt);
+    struct address made;
 
-    /* Quotes inside of a local part would need to be undone and made anew. */
-    if (sender_at == sender.len || rcpt_at == rcpt.len || sender.data[0] == '"' ||
-        rcpt.data[0] == '"')
+    if (sender_at == sender.len || rcpt_at == rcpt.len)
         return sender;
     text_put(&text, slice_of(sender.data, sender_at));
     text_put_char(&text, '-');
@@ -119,7 +120,12 @@ struct slice inject_verp(const struct intake_message *intake, char *room)
     text_put_char(&text, '=');
     text_put(&text, slice_after(rcpt, rcpt_at + 1));
     text_put(&text, slice_after(sender, sender_at));
-    return text.is_cut || text.len > ADDRESS_PATH_MAX - 2 ? sender : text_slice(&text);
+    /* Quotes would need to be undone and made anew, and brackets of a literal cannot stand there.
+     */
+    return !text.is_cut && address_parse(text_slice(&text),
+                                         ADDRESS_ALLOW_UTF8 | ADDRESS_ALLOW_LONG_LOCAL, &made) == 0
+               ? text_slice(&text)
+               : sender;
 }
 
 void inject_rewrite(struct intake_message *intake, char *by_source, char *by_vmta,

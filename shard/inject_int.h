@@ -257,7 +257,7 @@ int inject_put_rcpt(struct intake_message *intake, const struct address *rcpt,
 int inject_put_aliased(struct intake_message *intake, const struct address *rcpt,
                        const struct intake_params *params);
 /* The sender with the first recipient in it, composed in room[ADDRESS_PATH_MAX]; the sender itself
- * where there is none or the result would be too long for a path. */
+ * where there is none or the result would be no address. */
 struct slice inject_verp(const struct intake_message *intake, char *room);
 /* The sender as the rewrite lists of the source and then of the virtual MTA have it, in these
  * rooms. */

@@ -412,7 +412,8 @@ static void send_report(struct shard *shard, const struct delivery *delivery, st
     read_outcome(group->next, &outcome);
     wire_writer_init(&w, rcpt_room, sizeof(rcpt_room));
     if (planted("shard/failure-without-notice") ||
-        address_parse(outcome.orig, ADDRESS_ALLOW_UTF8, &address) < 0 || !put_rcpt(&address, &w)) {
+        address_parse(outcome.orig, ADDRESS_ALLOW_UTF8 | ADDRESS_ALLOW_LONG_LOCAL, &address) < 0 ||
+        !put_rcpt(&address, &w)) {
         release(shard, group);
         return;
     }

@@ -119,7 +119,8 @@ static struct spf_question question_of(const struct shard *shard, const struct l
         return question;
     /* A sender that is none has no domain, and so no record. */
     question.domain = SLICE_EMPTY;
-    if (address_parse(message->envelope.sender, ADDRESS_ALLOW_UTF8, sender) == 0) {
+    if (address_parse(message->envelope.sender, ADDRESS_ALLOW_UTF8 | ADDRESS_ALLOW_LONG_LOCAL,
+                      sender) == 0) {
         question.local = sender->local;
         question.domain = address_host(sender);
     }

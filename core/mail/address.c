@@ -305,7 +305,8 @@ static int parse_mailbox(struct slice text, unsigned flags, struct address *ret_
         rc = parse_dot_string(text, flags, &local_bytes);
     if (rc < 0)
         return rc;
-    if (local_bytes > ADDRESS_LOCAL_MAX)
+    if (local_bytes > ADDRESS_LOCAL_MAX &&
+        ((flags & ADDRESS_ALLOW_LONG_LOCAL) == 0 || text.data[0] == '"'))
         return E_TOO_LONG;
     ret_address->local = slice_of(text.data, local_bytes);
     ret_address->is_local_only = false;

@@ -37,6 +37,9 @@ enum address_flags {
     ADDRESS_ALLOW_UTF8 = 1,       /* the client said SMTPUTF8 */
     ADDRESS_ALLOW_NULL = 2,       /* "<>" */
     ADDRESS_ALLOW_POSTMASTER = 4, /* "<postmaster>" */
+    /* A local part without quotes as long as a path may be: senders with a recipient in them (VERP)
+     * are longer than RFC 5321 asks everybody to take, and are taken nearly everywhere. */
+    ADDRESS_ALLOW_LONG_LOCAL = 8,
 };
 
 /*

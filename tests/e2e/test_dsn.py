@@ -11,7 +11,8 @@ from test_peers import Receiver
 
 BODY = b'Subject: s\r\nX-Note: \xc3\xbc\r\n\r\n.dot\r\nHello\r\n'
 REFUSAL = '550 5.1.1 no such user'
-REFUSED = ('x@d.test', 'y@d.test', 'z@d.test', 'b@nowhere.test')
+LONG = 'firstname.and.a.second.one.of.somebody@mail.department.university.test'
+REFUSED = (LONG, 'x@d.test', 'y@d.test', 'z@d.test', 'b@nowhere.test')
 
 
 class Play:
@@ -72,6 +73,23 @@ def test_a_refusal_is_told_once(world):
     rows = play.daemon.wait_for_rows(6)
     assert sorted(row['rcpt'] for row in rows if row['type'] == 'b') == \
         ['b@nowhere.test', 'x@d.test', 'x@d.test', 'x@d.test', 'y@d.test']
+    assert play.daemon.shutdown() == 0
+
+
+def test_senders_with_their_recipient_in_them_are_told(world):
+    """Such a sender's local part has more than 64 octets soon, whoever made it; and it is an address
+    whatever the recipient is."""
+    play = Play(world, source='verp-default yes')
+    play.send([LONG], sender='newsletter@sender.test')
+    play.send(['x@d.test'], sender=f'newsletter-{"n" * 64}@sender.test')
+    play.send(['x@d.test'], sender='"news letter"@sender.test')
+    long = LONG.replace('@', '=')
+    assert sorted(rcpts[0] for _, rcpts, _ in play.mail(3)) == sorted([
+        f'newsletter-{long}@sender.test', f'newsletter-{"n" * 64}-x=d.test@sender.test',
+        '"news letter"@sender.test'])
+    play.send([f'x@[{play.there.address}]'], sender='newsletter@sender.test')
+    row = play.daemon.wait_for_rows(7)[-1]
+    assert (row['type'], row['orig']) == ('d', 'newsletter@sender.test')
     assert play.daemon.shutdown() == 0
 
 

@@ -33,7 +33,8 @@ static void check(const struct address *address, unsigned flags)
     if (address->text.len == 0 || address->is_local_only)
         return;
     must(address->local.len == split_of(address->text));
-    must(address->local.len <= ADDRESS_LOCAL_MAX && address->domain.len <= ADDRESS_DOMAIN_MAX);
+    must(address->domain.len <= ADDRESS_DOMAIN_MAX);
+    must(address->local.len <= ADDRESS_LOCAL_MAX || (flags & ADDRESS_ALLOW_LONG_LOCAL) != 0);
     must(host.len > 0 && host.data[host.len] == 0 && slice_find(host, 0) == host.len);
     for (size_t i = 0; i < host.len; i++)
         must(host.data[i] > ' ' && host.data[i] < 0x7f && host.data[i] != '@' &&
@@ -60,7 +61,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 
     if (len == 0)
         return 0;
-    flags = data[0] & 7;
+    flags = data[0] & 15;
     text = slice_of(data + 1, len - 1);
     if (address_parse(text, flags, &address) == 0) {
         must(address.is_local_only || address.text.len == text.len);
