@@ -13,8 +13,8 @@
  * place in a table; the oldest is forgotten for a new one. Recipients are counted in GATE_SPANS
  * parts of the interval, rounded so that no interval ever holds more than the limit. Of counts
  * there are GATE_COUNTS_MAX for recipients and as many for logins; one goes when its interval is
- * over, and the one that was used longest ago for a new one. All of it begins anew with the process.
- * Belongs to the shard's thread.
+ * over, and the one that was used longest ago for a new one. All of it begins anew with the
+ * process. Belongs to the shard's thread.
  */
 #pragma once
 
