@@ -224,8 +224,20 @@ static bool status_fits(const struct classify_rule *rule, const struct facts *fa
     return rule->status_count == 0;
 }
 
+/* Before the receiver was told of a recipient, what it calls unknown is somebody else. */
+static bool is_before_recipient(int stage)
+{
+    static const uint32_t stages = 1u << VERDICT_AT_CONNECT | 1u << VERDICT_AT_GREETING |
+                                   1u << VERDICT_AT_EHLO | 1u << VERDICT_AT_MAIL |
+                                   1u << VERDICT_AT_AUTH | 1u << VERDICT_AT_TLS;
+
+    return stage >= 0 && (stages >> stage & 1) != 0;
+}
+
 static bool fits(const struct classify_rule *rule, const struct facts *facts)
 {
+    if (rule->class == CLASSIFY_HARD && is_before_recipient(facts->stage))
+        return false;
     if (rule->providers != 0 && (rule->providers & facts->providers) == 0)
         return false;
     if (rule->has_stage && (facts->stage < 0 || (rule->stages >> facts->stage & 1) == 0))

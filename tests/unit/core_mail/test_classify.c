@@ -122,6 +122,21 @@ static const struct {
     {"554", "", VERDICT_AT_GREETING, "policy-related", CLASSIFY_TRANSIENT, CLASSIFY_HOLD},
     {"554", "", VERDICT_AT_MAIL, "invalid-sender", CLASSIFY_SOFT, CLASSIFY_NO_REACTION},
     {"554", "", VERDICT_AT_RCPT, "other", CLASSIFY_SOFT, CLASSIFY_NO_REACTION},
+    /* Nobody has named a recipient yet, so it is somebody else who is unknown. */
+    {"550 5.1.1 User unknown", "", VERDICT_AT_RCPT, "bad-mailbox", CLASSIFY_HARD,
+     CLASSIFY_NO_REACTION},
+    {"550 5.1.1 User unknown", "", VERDICT_AT_DOT, "bad-mailbox", CLASSIFY_HARD,
+     CLASSIFY_NO_REACTION},
+    {"550 5.1.1 User unknown", "", VERDICT_AT_MAIL, "invalid-sender", CLASSIFY_SOFT,
+     CLASSIFY_NO_REACTION},
+    {"553 no such domain", "", VERDICT_AT_MAIL, "invalid-sender", CLASSIFY_SOFT,
+     CLASSIFY_NO_REACTION},
+    {"550 5.1.1 unknown address", "", VERDICT_AT_GREETING, "policy-related", CLASSIFY_TRANSIENT,
+     CLASSIFY_HOLD},
+    {"535 user unknown or wrong password", "", VERDICT_AT_AUTH, "policy-related", CLASSIFY_SOFT,
+     CLASSIFY_NO_REACTION},
+    {"550 5.4.4 b.example: no such domain", "", VERDICT_AT_DNS, "bad-domain", CLASSIFY_HARD,
+     CLASSIFY_NO_REACTION},
 };
 
 static void shipped_rules_know_what_receivers_say(void **state)
