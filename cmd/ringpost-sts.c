@@ -1,14 +1,18 @@
 /*
- * ringpost-sts: fetches policies of MTA-STS (RFC 8461 3.3) for ringpostd, with libcurl.
+ * ringpost-sts: fetches policies of MTA-STS (RFC 8461 3.3) and posts reports about TLS (RFC 8460
+ * 5.4) for ringpostd, with libcurl.
  *
- *   ringpost-sts [--ca-file FILE] [--name-server ADDRESS[@PORT]]...
+ *   ringpost-sts [--ca-file FILE] [--name-server ADDRESS[@PORT]]... [--allow-loopback]
+ *                [--refuse-private]
  *
  * A process of its own because libcurl brings a library of TLS that cannot be in one with
  * BoringSSL. ringpostd starts it with a pair of sockets as its standard input and output, and says
- * by net/sts_wire.h what to fetch; the end of the input is its end. Hosts are looked up with
- * libunbound by the daemon's name servers. It follows no redirect, keeps nothing and writes no
- * file.
+ * by net/sts_wire.h what to fetch and to post; the end of the input is its end. Hosts are looked up
+ * with libunbound by the daemon's name servers; addresses that mail would not go to are not used.
+ * It follows no redirect, keeps nothing and writes no file. Reports have places of their own, so
+ * that hosts that do not answer them keep no policy from being fetched.
  */
+#include "core/base/ipaddr.h"
 #include "net/sts_wire.h"
 
 #include <arpa/inet.h>
@@ -25,18 +29,21 @@
 #include <unbound.h>
 #include <unistd.h>
 
-#define FETCH_MS       25000u /* what is left of STS_WIRE_FETCH_MS is for a machine that is busy */
-#define LOOK_MS        250
-#define IDLE_MS        60000
-#define ADDRESSES_MAX  4u  /* of a family */
-#define RESOLVE_MAX    768 /* a name, a port, eight addresses */
-#define WHY_MAX        256
-#define RR_A           1
-#define RR_AAAA        28
-#define HOST_PREFIX    "mta-sts."
-#define PATH           "/.well-known/mta-sts.txt"
-#define HOST_BYTES_MAX (sizeof(HOST_PREFIX) + STS_WIRE_DOMAIN_MAX)
-#define LINE_ROOM      (STS_WIRE_LINE_MAX * STS_WIRE_FETCHES_MAX)
+#define FETCH_MS        25000u /* what is left of STS_WIRE_FETCH_MS is for a machine that is busy */
+#define LOOK_MS         250
+#define IDLE_MS         60000
+#define ADDRESSES_MAX   4u  /* of a family */
+#define RESOLVE_MAX     768 /* a name, a port, eight addresses */
+#define WHY_MAX         256
+#define RR_A            1
+#define RR_AAAA         28
+#define HOST_PREFIX     "mta-sts."
+#define PATH            "/.well-known/mta-sts.txt"
+#define HOST_BYTES_MAX  (sizeof(HOST_PREFIX) + STS_WIRE_DOMAIN_MAX)
+#define INPUT_BYTES     65536u
+#define PLACES_MAX      (STS_WIRE_FETCHES_MAX + STS_WIRE_REPORTS_MAX)
+/* Of what a host says to a report, which nobody reads. */
+#define REPLY_BYTES_MAX 65536u
 
 enum fetch_state {
     FETCH_FREE,
@@ -44,29 +51,41 @@ enum fetch_state {
     FETCH_READING,
 };
 
+/* A policy to fetch, or a report to post. */
 struct fetch {
     enum fetch_state state;
+    bool is_report;
+    uint16_t port;
     uint32_t number;
     uint64_t ends_ms;
     int questions[2]; /* of libunbound */
     uint32_t open_count;
     CURL *easy;
     struct curl_slist *resolve;
-    uint32_t len;
+    struct curl_slist *headers; /* of a report */
+    uint32_t len;               /* of the policy so far, or of the report */
+    uint32_t reply_len;         /* to a report */
     bool is_too_long;
+    bool has_refused; /* an address of the host */
     char host[HOST_BYTES_MAX];
+    char uri[HTTPS_URI_MAX + 1];
     char addresses[RESOLVE_MAX]; /* with a comma before each */
     uint8_t text[STS_POLICY_BYTES_MAX];
 };
+
+_Static_assert(STS_WIRE_REPORT_BYTES_MAX <= STS_POLICY_BYTES_MAX, "a report fits in its place");
+_Static_assert(HTTPS_HOST_MAX < HOST_BYTES_MAX, "a report's host fits");
 
 struct fetching {
     struct ub_ctx *unbound;
     CURLM *multi;
     const char *ca_file; /* NULL = the system's */
+    bool allow_loopback;
+    bool refuse_private;
     uint32_t open_count;
-    size_t line_len;
-    char line[LINE_ROOM];
-    struct fetch fetches[STS_WIRE_FETCHES_MAX];
+    struct sts_wire_request_reader reader;
+    uint8_t input[INPUT_BYTES];
+    struct fetch fetches[PLACES_MAX]; /* behind those of policies those of reports */
 };
 
 static struct fetching fetching;
@@ -107,8 +126,9 @@ static void answer(struct fetch *fetch, enum sts_wire_result result, struct slic
         curl_easy_cleanup(fetch->easy);
     }
     curl_slist_free_all(fetch->resolve);
+    curl_slist_free_all(fetch->headers);
     fetch->easy = NULL;
-    fetch->resolve = NULL;
+    fetch->resolve = fetch->headers = NULL;
     fetch->state = FETCH_FREE;
     fetching.open_count--;
     say(head, sts_wire_print_head(fetch->number, result, (uint32_t)text.len, head));
@@ -135,13 +155,36 @@ static size_t on_body(char *data, size_t size, size_t count, void *context)
     return len;
 }
 
+/* What counts is the status; of the rest only so much is awaited. */
+static size_t on_reply(char *data, size_t size, size_t count, void *context)
+{
+    struct fetch *fetch = context;
+    size_t len = size * count;
+
+    (void)data;
+    fetch->is_too_long = len > REPLY_BYTES_MAX - fetch->reply_len;
+    if (fetch->is_too_long)
+        return 0;
+    fetch->reply_len += (uint32_t)len;
+    return len;
+}
+
+static void set_report_options(struct fetch *fetch)
+{
+    CURL *easy = fetch->easy;
+
+    curl_easy_setopt(easy, CURLOPT_POST, 1L);
+    curl_easy_setopt(easy, CURLOPT_POSTFIELDS, fetch->text);
+    curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE, (long)fetch->len);
+    curl_easy_setopt(easy, CURLOPT_HTTPHEADER, fetch->headers);
+    curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_reply);
+}
+
 static void set_options(struct fetch *fetch)
 {
     CURL *easy = fetch->easy;
-    char url[HOST_BYTES_MAX + 64];
 
-    snprintf(url, sizeof(url), "https://%s" PATH, fetch->host);
-    curl_easy_setopt(easy, CURLOPT_URL, url);
+    curl_easy_setopt(easy, CURLOPT_URL, fetch->uri);
     curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "https");
     curl_easy_setopt(easy, CURLOPT_PROXY, "");
     curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
@@ -162,23 +205,29 @@ static void set_options(struct fetch *fetch)
     curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
     curl_easy_setopt(easy, CURLOPT_WRITEDATA, fetch);
     curl_easy_setopt(easy, CURLOPT_PRIVATE, fetch);
+    if (fetch->is_report)
+        set_report_options(fetch);
 }
 
-static void get(struct fetch *fetch)
+static void begin_exchange(struct fetch *fetch)
 {
     char resolve[RESOLVE_MAX + HOST_BYTES_MAX + 8];
 
     if (fetch->addresses[0] == '\0') {
-        answer_why(fetch, STS_WIRE_UNREACHED, "the host has no address");
+        answer_why(fetch, STS_WIRE_UNREACHED,
+                   fetch->has_refused ? "the host has no address that may be used"
+                                      : "the host has no address");
         return;
     }
     fetch->state = FETCH_READING;
-    fetch->len = 0;
+    fetch->reply_len = 0;
     fetch->is_too_long = false;
-    snprintf(resolve, sizeof(resolve), "%s:443:%s", fetch->host, fetch->addresses + 1);
+    snprintf(resolve, sizeof(resolve), "%s:%u:%s", fetch->host, fetch->port, fetch->addresses + 1);
     fetch->resolve = curl_slist_append(NULL, resolve);
+    if (fetch->is_report)
+        fetch->headers = curl_slist_append(NULL, "Content-Type: application/tlsrpt+gzip");
     fetch->easy = curl_easy_init();
-    if (!fetch->resolve || !fetch->easy) {
+    if (!fetch->resolve || !fetch->easy || (fetch->is_report && !fetch->headers)) {
         answer_why(fetch, STS_WIRE_UNREACHED, "no memory");
         return;
     }
@@ -199,27 +248,49 @@ static bool is_plain_text(CURL *easy)
     return slice_equal_nocase(text, plain);
 }
 
-static void on_fetched(struct fetch *fetch, CURLcode code)
+static void answer_failure(struct fetch *fetch, CURLcode code)
 {
-    char why[WHY_MAX];
+    answer_why(fetch,
+               code == CURLE_PEER_FAILED_VERIFICATION ? STS_WIRE_DISTRUSTED : STS_WIRE_UNREACHED,
+               curl_easy_strerror(code));
+}
+
+static long status_of(const struct fetch *fetch, char why[WHY_MAX])
+{
     long status = 0;
 
     curl_easy_getinfo(fetch->easy, CURLINFO_RESPONSE_CODE, &status);
-    if (fetch->is_too_long) {
+    snprintf(why, WHY_MAX, "the host answers with HTTP status %ld", status);
+    return status;
+}
+
+static void on_fetched(struct fetch *fetch, CURLcode code)
+{
+    char why[WHY_MAX];
+
+    if (fetch->is_too_long)
         answer_why(fetch, STS_WIRE_UNFIT, "the policy is longer than 65,536 octets");
-    } else if (code != CURLE_OK) {
-        answer_why(fetch,
-                   code == CURLE_PEER_FAILED_VERIFICATION ? STS_WIRE_DISTRUSTED
-                                                          : STS_WIRE_UNREACHED,
-                   curl_easy_strerror(code));
-    } else if (status != 200) {
-        snprintf(why, sizeof(why), "the host answers with HTTP status %ld", status);
+    else if (code != CURLE_OK)
+        answer_failure(fetch, code);
+    else if (status_of(fetch, why) != 200)
         answer_why(fetch, STS_WIRE_UNREACHED, why);
-    } else if (!is_plain_text(fetch->easy)) {
+    else if (!is_plain_text(fetch->easy))
         answer_why(fetch, STS_WIRE_UNFIT, "the policy is not of the type text/plain");
-    } else {
+    else
         answer(fetch, STS_WIRE_POLICY, slice_of(fetch->text, fetch->len));
-    }
+}
+
+/* RFC 8460 5.4: what is of the class of success, typically 200 or 201. */
+static void on_posted(struct fetch *fetch, CURLcode code)
+{
+    char why[WHY_MAX];
+
+    if (code != CURLE_OK && !fetch->is_too_long)
+        answer_failure(fetch, code);
+    else if (status_of(fetch, why) / 100 == 2)
+        answer_why(fetch, STS_WIRE_TAKEN, why);
+    else
+        answer_why(fetch, STS_WIRE_UNREACHED, why);
 }
 
 static void look_at_fetches(void)
@@ -233,11 +304,28 @@ static void look_at_fetches(void)
         CURLcode code = message->data.result;
 
         curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &fetch);
-        on_fetched(fetch, code);
+        if (fetch->is_report)
+            on_posted(fetch, code);
+        else
+            on_fetched(fetch, code);
     }
 }
 
 /* ---- Addresses ------------------------------------------------------------------------------- */
+
+/* As mail has it (net/mx.h): strangers say where policies are, and where reports go. */
+static bool may_be_used(int family, const void *octets)
+{
+    static const uint8_t mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+    struct ipaddr ip = {.family = family == AF_INET ? IPADDR_V4 : IPADDR_V6};
+
+    memcpy(ip.bytes, octets, family == AF_INET ? 4 : 16);
+    if (family == AF_INET6 && memcmp(ip.bytes, mapped, sizeof(mapped)) == 0)
+        return false;
+    if (ipaddr_is_loopback(&ip))
+        return fetching.allow_loopback;
+    return !ipaddr_is_never_unicast(&ip) && !(fetching.refuse_private && ipaddr_is_private(&ip));
+}
 
 static void add_addresses(struct fetch *fetch, const struct ub_result *result)
 {
@@ -247,7 +335,11 @@ static void add_addresses(struct fetch *fetch, const struct ub_result *result)
     for (unsigned i = 0; i < ADDRESSES_MAX && result->data[i]; i++) {
         char text[INET6_ADDRSTRLEN];
 
-        if (result->len[i] == bytes && inet_ntop(family, result->data[i], text, sizeof(text)))
+        if (result->len[i] != bytes)
+            continue;
+        if (!may_be_used(family, result->data[i]))
+            fetch->has_refused = true;
+        else if (inet_ntop(family, result->data[i], text, sizeof(text)))
             used += (size_t)snprintf(fetch->addresses + used, sizeof(fetch->addresses) - used,
                                      family == AF_INET ? ",%s" : ",[%s]", text);
     }
@@ -262,26 +354,64 @@ static void on_addresses(void *context, int error, struct ub_result *result)
     if (error == 0)
         ub_resolve_free(result);
     if (--fetch->open_count == 0)
-        get(fetch);
+        begin_exchange(fetch);
 }
 
-static void begin(uint32_t number, struct slice domain)
+/* The daemon asks for no more than there are places. */
+static struct fetch *take_place(bool is_report)
 {
-    static const int types[] = {RR_A, RR_AAAA};
-    struct fetch *fetch = fetching.fetches;
-    int error = 0;
+    struct fetch *fetch = fetching.fetches + (is_report ? STS_WIRE_FETCHES_MAX : 0);
+    struct fetch *end =
+        is_report ? fetching.fetches + PLACES_MAX : fetching.fetches + STS_WIRE_FETCHES_MAX;
 
     while (fetch->state != FETCH_FREE)
-        if (++fetch == fetching.fetches + STS_WIRE_FETCHES_MAX)
+        if (++fetch == end)
             exit(1);
     fetch->state = FETCH_RESOLVING;
-    fetching.open_count++;
-    fetch->number = number;
-    fetch->ends_ms = now_ms() + FETCH_MS;
+    fetch->is_report = is_report;
     fetch->addresses[0] = '\0';
+    fetch->has_refused = false;
+    fetch->len = 0;
+    return fetch;
+}
+
+static void take_policy(struct fetch *fetch, const struct sts_wire_request *request)
+{
+    fetch->port = 443;
+    snprintf(fetch->host, sizeof(fetch->host), HOST_PREFIX "%.*s", (int)request->domain.len,
+             (const char *)request->domain.data);
+    snprintf(fetch->uri, sizeof(fetch->uri), "https://%s" PATH, fetch->host);
+}
+
+static void take_report(struct fetch *fetch, const struct sts_wire_request *request)
+{
+    struct https_uri uri;
+
+    if (!https_uri_parse(request->uri, &uri))
+        exit(1);
+    fetch->port = uri.port;
+    snprintf(fetch->host, sizeof(fetch->host), "%.*s", (int)uri.host.len,
+             (const char *)uri.host.data);
+    snprintf(fetch->uri, sizeof(fetch->uri), "%.*s", (int)request->uri.len,
+             (const char *)request->uri.data);
+    fetch->len = (uint32_t)request->report.len;
+    memcpy(fetch->text, request->report.data, request->report.len);
+}
+
+static void begin(const struct sts_wire_request *request)
+{
+    static const int types[] = {RR_A, RR_AAAA};
+    struct fetch *fetch = take_place(request->uri.len > 0);
+    int error = 0;
+
+    fetching.open_count++;
+    fetch->number = request->number;
+    fetch->ends_ms = now_ms() + FETCH_MS;
     fetch->open_count = 2;
-    snprintf(fetch->host, sizeof(fetch->host), HOST_PREFIX "%.*s", (int)domain.len,
-             (const char *)domain.data);
+    if (fetch->is_report)
+        take_report(fetch, request);
+    else
+        take_policy(fetch, request);
     for (unsigned i = 0; i < 2 && error == 0; i++)
         error = ub_resolve_async(fetching.unbound, fetch->host, types[i], 1, fetch, on_addresses,
                                  &fetch->questions[i]);
@@ -291,7 +421,7 @@ static void begin(uint32_t number, struct slice domain)
 
 static void end_late_ones(void)
 {
-    for (unsigned i = 0; i < STS_WIRE_FETCHES_MAX; i++) {
+    for (unsigned i = 0; i < PLACES_MAX; i++) {
         struct fetch *fetch = &fetching.fetches[i];
 
         if (fetch->state != FETCH_FREE && now_ms() >= fetch->ends_ms)
@@ -304,25 +434,16 @@ static void end_late_ones(void)
 /* False: the daemon has gone, or says what it never says. */
 static bool read_requests(void)
 {
-    ssize_t count =
-        read(STDIN_FILENO, fetching.line + fetching.line_len, LINE_ROOM - fetching.line_len);
+    ssize_t count = read(STDIN_FILENO, fetching.input, sizeof(fetching.input));
     struct slice rest;
+    int rc;
 
     if (count <= 0)
         return count < 0 && errno == EINTR;
-    fetching.line_len += (size_t)count;
-    rest = slice_of(fetching.line, fetching.line_len);
-    for (size_t end; (end = slice_find(rest, '\n')) < rest.len; rest = slice_after(rest, end + 1)) {
-        struct slice domain;
-        uint32_t number;
-
-        if (!sts_wire_parse_request(slice_of(rest.data, end), &number, &domain))
-            return false;
-        begin(number, domain);
-    }
-    memmove(fetching.line, rest.data, rest.len);
-    fetching.line_len = rest.len;
-    return rest.len < STS_WIRE_LINE_MAX;
+    rest = slice_of(fetching.input, (size_t)count);
+    while ((rc = sts_wire_read_request(&fetching.reader, &rest)) > 0)
+        begin(&fetching.reader.request);
+    return rc == 0;
 }
 
 static void serve(void)
@@ -363,6 +484,8 @@ static bool take_arguments(int count, char **arguments)
 {
     static const struct option options[] = {{"ca-file", required_argument, NULL, 'c'},
                                             {"name-server", required_argument, NULL, 'n'},
+                                            {"allow-loopback", no_argument, NULL, 'l'},
+                                            {"refuse-private", no_argument, NULL, 'p'},
                                             {NULL, 0, NULL, 0}};
     bool has_server = false;
     int option;
@@ -370,6 +493,10 @@ static bool take_arguments(int count, char **arguments)
     while ((option = getopt_long(count, arguments, "", options, NULL)) != -1) {
         if (option == 'c')
             fetching.ca_file = optarg;
+        else if (option == 'l')
+            fetching.allow_loopback = true;
+        else if (option == 'p')
+            fetching.refuse_private = true;
         else if (option != 'n' || ub_ctx_set_fwd(fetching.unbound, optarg) != 0)
             return false;
         has_server |= option == 'n';

@@ -35,6 +35,7 @@
 #include "shard/sts_book.h"
 #include "shard/sts_fetch.h"
 #include "shard/tls_books.h"
+#include "shard/tls_post.h"
 #include "shard/tls_report.h"
 #include "shard/tls_report_mail.h"
 #include "shard/verbs.h"
@@ -381,6 +382,9 @@ struct control_tls_report {
     uint64_t store_at_ns;
     bool is_asking;
     uint64_t fates[TLS_REPORT_FATE_COUNT];
+    struct tls_posts posts;
+    uint64_t posted;   /* taken by all https addresses of their domains */
+    uint64_t given_up; /* not taken by one of them */
 };
 
 void control_tls_report_init(struct control *control);

@@ -111,19 +111,6 @@ static void begin(struct control *control, struct sts_known *known)
     sts_fetch_begin(control->sts.fetch, slice_str(known->domain));
 }
 
-static bool can_be_fetched(struct slice domain)
-{
-    char line[STS_WIRE_LINE_MAX];
-    struct slice parsed;
-    uint32_t number;
-    size_t len;
-
-    if (domain.len > STS_WIRE_DOMAIN_MAX)
-        return false;
-    len = sts_wire_print_request(0, domain, line);
-    return sts_wire_parse_request(slice_of(line, len - 1), &number, &parsed);
-}
-
 void control_sts_take(struct control *control, struct parcel *parcel)
 {
     struct sts_question *question = container_of(parcel, struct sts_question, parcel);
@@ -133,7 +120,7 @@ void control_sts_take(struct control *control, struct parcel *parcel)
     enum sts_need need;
 
     load(control);
-    if (!can_be_fetched(domain))
+    if (!sts_wire_is_name(domain))
         question->record = STS_RECORD_NONE;
     need = sts_book_ask(&sts->book, domain, question->record, slice_str(question->id),
                         now_s(control), &known);

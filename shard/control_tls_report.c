@@ -1,6 +1,8 @@
 /*
  * Reports about TLS (RFC 8460): the counts of all shards joined, and the reports of ended books
  * made and handed to shards, which look up where they go and write the mail (tls_report_mail.h).
+ * From there they come home to be posted to https addresses (tls_post.h). A domain whose report an
+ * address did not take stays in its book, and the order is given again later, for https alone.
  */
 #include "core/base/err.h"
 #include "core/base/log.h"
@@ -16,10 +18,13 @@
 #define STORE_NS       300000000000ull
 #define ASK_TIMEOUT_MS 10000u
 #define AGAIN_S        3600 /* after the DNS had no answer */
+#define NO_ROOM_S      60   /* as many as can be are being posted */
 /* In base64, with its frame, a mail that any notice may be as large as. */
 #define CONTENT_MAX    32768u
 
-_Static_assert(CONTENT_MAX <= TLS_REPORT_CONTENT_MAX, "a report fits into an order");
+_Static_assert(CONTENT_MAX <= STS_WIRE_REPORT_BYTES_MAX, "a report can be posted");
+
+static tls_post_done_fn on_posted;
 
 static bool is_wanted(const struct control *control)
 {
@@ -31,6 +36,7 @@ void control_tls_report_init(struct control *control)
     struct slice host = slice_str(conf_global(control->conf)->host_name);
 
     tls_books_init(&control->tls_report.books, control->io, hash_bytes(host.data, host.len));
+    tls_posts_init(&control->tls_report.posts, control->sts.fetch, on_posted);
 }
 
 void control_start_tls_reports(struct control *control)
@@ -51,6 +57,7 @@ void control_tls_report_fini(struct control *control)
 {
     for (uint32_t i = 0; i < CONTROL_TLS_ORDERS; i++)
         mem_free(control->tls_report.orders[i].order.content);
+    tls_posts_fini(&control->tls_report.posts);
     tls_books_fini(&control->tls_report.books);
 }
 
@@ -129,26 +136,72 @@ static void send_due(struct control *control)
             return;
         }
         free->is_away = true;
-        domain->is_taken = true;
+        domain->is_away = true;
+        order->is_mailed = domain->is_begun;
         order->parcel = (struct parcel){.kind = TLS_REPORT_ORDER};
         mailbox_post(control->wiring.to_shards[domain->index % control->shard_count],
                      &order->parcel);
     }
 }
 
-/* The book that the order is of may have been dropped meanwhile. */
-static struct tlsrpt_domain *find_domain(struct tls_books *books,
-                                         const struct tls_report_order *order,
-                                         struct tlsrpt_book **ret_book)
+/* The book of that span; it may have been dropped meanwhile. */
+static struct tlsrpt_domain *find_domain(struct tls_books *books, const char *name, int64_t from_s,
+                                         int64_t until_s, struct tlsrpt_book **ret_book)
 {
     for (uint32_t i = 0; i < books->ended_count; i++) {
         struct tlsrpt_book *book = &books->ended[i];
 
         *ret_book = book;
-        if (book->from_s == order->from_s && book->until_s == order->until_s)
-            return tlsrpt_book_find(book, slice_str(order->domain));
+        if (book->from_s == from_s && book->until_s == until_s)
+            return tlsrpt_book_find(book, slice_str(name));
     }
     return NULL;
+}
+
+static int64_t now_s(const struct control *control)
+{
+    return (int64_t)(io_wall_us(control->io) / 1000000);
+}
+
+static uint64_t hash_of(const char *uri)
+{
+    return hash_bytes(uri, strlen(uri));
+}
+
+/* What has it already gets it no more. */
+static void leave_out_taken(const struct tlsrpt_domain *domain, struct tls_report_order *order)
+{
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < order->uri_count; i++) {
+        if (tlsrpt_domain_has_taken(domain, hash_of(order->uris[i])))
+            continue;
+        if (i > count)
+            memcpy(order->uris[count], order->uris[i], sizeof(order->uris[0]));
+        count++;
+    }
+    order->uri_count = (uint8_t)count;
+}
+
+/* What is left to do for a domain whose report came home. */
+static void go_on(struct control *control, struct tls_report_order *order,
+                  struct tlsrpt_domain *domain, struct tlsrpt_book *book)
+{
+    domain->is_away = false;
+    control->tls_report.books.is_changed = true;
+    if (order->fate == TLS_REPORT_LATER) {
+        domain->due_s = now_s(control) + AGAIN_S;
+        return;
+    }
+    leave_out_taken(domain, order);
+    if (order->uri_count == 0) {
+        tlsrpt_book_drop(book, domain);
+        return;
+    }
+    domain->is_begun = true;
+    domain->is_away = tls_posts_begin(&control->tls_report.posts, order);
+    if (!domain->is_away)
+        domain->due_s = now_s(control) + NO_ROOM_S;
 }
 
 static void on_order_home(struct control *control, struct control_tls_order *home)
@@ -158,27 +211,62 @@ static void on_order_home(struct control *control, struct control_tls_order *hom
         TLS_REPORT_FATES(FATE_WORDS)
 #undef FATE_WORDS
     };
-    struct tls_books *books = &control->tls_report.books;
     struct tls_report_order *order = &home->order;
     struct tlsrpt_book *book;
-    struct tlsrpt_domain *domain = find_domain(books, order, &book);
+    struct tlsrpt_domain *domain = find_domain(&control->tls_report.books, order->domain,
+                                               order->from_s, order->until_s, &book);
 
+    control->tls_report.fates[order->fate]++;
+    if (order->fate != TLS_REPORT_NOT_WANTED && order->fate != TLS_REPORT_NO_MAIL)
+        log_info("TLS report of %s: %s", order->domain, words[order->fate]);
+    if (domain)
+        go_on(control, order, domain, book);
     mem_free(order->content);
     order->content = NULL;
     home->is_away = false;
-    control->tls_report.fates[order->fate]++;
-    if (order->fate != TLS_REPORT_NOT_WANTED)
-        log_info("TLS report of %s: %s", order->domain, words[order->fate]);
-    if (!domain)
-        return;
-    domain->is_taken = false;
-    books->is_changed = true;
-    if (order->fate == TLS_REPORT_LATER)
-        domain->due_s = (int64_t)(io_wall_us(control->io) / 1000000) + AGAIN_S;
-    else
-        tlsrpt_book_drop(book, domain);
     if (control->phase == CONTROL_RUNNING)
         send_due(control);
+}
+
+/* ---- By https -------------------------------------------------------------------------------- */
+
+static void drop_untaken(struct control *control, struct tlsrpt_book *book,
+                         struct tlsrpt_domain *domain, const char *why)
+{
+    control->tls_report.given_up++;
+    log_warn("TLS report of %s: not taken by https, and dropped: %s", domain->name, why);
+    tlsrpt_book_drop(book, domain);
+}
+
+static void on_posted(struct tls_posts *posts, const struct tls_post *post)
+{
+    struct control *control = container_of(posts, struct control, tls_report.posts);
+    struct tls_books *books = &control->tls_report.books;
+    struct tlsrpt_book *book;
+    struct tlsrpt_domain *domain =
+        find_domain(books, post->domain, post->from_s, post->until_s, &book);
+
+    if (post->taken_count > 0)
+        log_info("TLS report of %s: taken by https", post->domain);
+    if (!domain)
+        return;
+    domain->is_away = false;
+    books->is_changed = true;
+    for (uint32_t i = 0; i < post->copy_count; i++)
+        if (post->copies[i].is_taken)
+            tlsrpt_domain_note_taken(domain, hash_of(post->copies[i].uri));
+    if (post->taken_count == post->copy_count) {
+        control->tls_report.posted++;
+        tlsrpt_book_drop(book, domain);
+        return;
+    }
+    if (sts_fetch_is_missing(control->sts.fetch) || !tls_books_put_off(books, domain)) {
+        drop_untaken(control, book, domain, post->why);
+        return;
+    }
+    mem_free(domain->why);
+    domain->why = mem_strdup(post->why);
+    log_info("TLS report of %s: not taken by https, and tried again: %s", domain->name, post->why);
 }
 
 /* ---- Counts ---------------------------------------------------------------------------------- */
@@ -255,6 +343,45 @@ static json_t *row_of(const struct tlsrpt_domain *domain, const struct tlsrpt_po
     return row;
 }
 
+/* Reports that have still to be taken by https, the oldest books first. */
+static json_t *open_rows(const struct tls_books *books, uint32_t left)
+{
+    json_t *rows = json_array();
+
+    for (uint32_t i = 0; i < books->ended_count; i++) {
+        const struct tlsrpt_book *book = &books->ended[i];
+
+        for (uint32_t k = 0; k < tlsrpt_book_places(book) && left > 0; k++) {
+            const struct tlsrpt_domain *domain = tlsrpt_book_at(book, k);
+            json_t *row;
+
+            if (!domain || !domain->is_begun)
+                continue;
+            row = json_object();
+            json_object_set_new(row, "domain", control_string(domain->name));
+            json_object_set_new(row, "failed", json_integer(domain->tries));
+            json_object_set_new(row, "taken", json_integer(domain->taken_count));
+            json_object_set_new(
+                row, "next", control_time(domain->is_away ? 0 : (uint64_t)domain->due_s * 1000000));
+            json_object_set_new(row, "why", control_string(domain->why ? domain->why : ""));
+            json_array_append_new(rows, row);
+            left--;
+        }
+    }
+    return rows;
+}
+
+static void open_text(const json_t *rows, struct text_buffer *out)
+{
+    static const struct text_column columns[] = {
+        {"domain", "by https to", false}, {"failed", "failed", true}, {"taken", "taken", true},
+        {"next", "next", false},          {"why", "why", false},
+    };
+
+    if (json_array_size(rows) > 0)
+        render_table(rows, columns, sizeof(columns) / sizeof(columns[0]), out);
+}
+
 static void text_rows(const json_t *data, struct text_buffer *out)
 {
     static const struct text_column columns[] = {
@@ -281,6 +408,23 @@ static void text_rows(const json_t *data, struct text_buffer *out)
     }
     render_table(shown, columns, sizeof(columns) / sizeof(columns[0]), out);
     json_decref(shown);
+    open_text(json_object_get(data, "byHttps"), out);
+}
+
+static char *sum_of(const struct control *control, uint64_t waiting)
+{
+    const struct control_tls_report *state = &control->tls_report;
+    char text[256];
+
+    snprintf(text, sizeof(text),
+             "reports since the start: %llu by mail, %llu by https, %llu not taken by https and "
+             "dropped; domains that wait for theirs: %llu%s",
+             (unsigned long long)state->fates[TLS_REPORT_SENT], (unsigned long long)state->posted,
+             (unsigned long long)state->given_up, (unsigned long long)waiting,
+             sts_fetch_is_missing(control->sts.fetch)
+                 ? "; ringpost-sts cannot be started, and none goes by https"
+                 : "");
+    return mem_strdup(text);
 }
 
 void control_answer_tls_report(struct control *control, const struct verb_request *request,
@@ -312,11 +456,16 @@ void control_answer_tls_report(struct control *control, const struct verb_reques
     json_object_set_new(answer->data, "waiting", json_integer((json_int_t)waiting));
     json_object_set_new(answer->data, "sent",
                         json_integer((json_int_t)control->tls_report.fates[TLS_REPORT_SENT]));
+    json_object_set_new(answer->data, "posted",
+                        json_integer((json_int_t)control->tls_report.posted));
+    json_object_set_new(answer->data, "givenUp",
+                        json_integer((json_int_t)control->tls_report.given_up));
     json_object_set_new(answer->data, "leftOut",
                         json_integer((json_int_t)(books->open.left_out + books->lost)));
+    json_object_set_new(answer->data, "byHttps",
+                        open_rows(books, is_bounded ? request->maxitems : CONTROL_SHOWN_MAX));
     answer->text = text_rows;
-    if (!is_wanted(control))
-        answer->message = mem_strdup(off);
+    answer->message = is_wanted(control) ? sum_of(control, waiting) : mem_strdup(off);
 }
 
 void control_answer_tls_report_send(struct control *control, const struct verb_request *request,

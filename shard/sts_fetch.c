@@ -3,7 +3,8 @@
  *
  *   NONE -> RUNNING -> ENDING (killed, its socket closing, its exit status awaited) -> NONE
  *
- * A job is in one of two lists: it waits, or the helper that runs was asked for it.
+ * A job is in one of three lists: it waits with those of its kind, or the helper that runs was
+ * asked for it.
  */
 #include "shard/sts_fetch.h"
 
@@ -35,6 +36,7 @@ struct sts_job {
     uint32_t number;
     uint32_t tries;
     uint64_t asked_ns;
+    struct sts_post *post; /* NULL: a policy is wanted, of the domain */
     uint32_t domain_len;
     char domain[STS_WIRE_DOMAIN_MAX];
 };
@@ -53,18 +55,22 @@ struct sts_fetch {
     bool is_stopping;
     bool is_missing; /* the program, and it was said */
     uint32_t last_number;
-    uint32_t asked_count;
+    uint32_t asked_policies;
+    uint32_t asked_reports;
     uint32_t restarts;
     uint64_t start_ns; /* no helper is started before */
     uint64_t pause_ns;
-    struct list waiting; /* jobs */
-    struct list asked;   /* oldest first */
+    struct list policies; /* jobs that wait, of each kind */
+    struct list reports;
+    struct list asked; /* oldest first */
     struct io_timer timer;
     struct io_op send;
     struct io_op close;
     struct io_recv recv;
     struct iovec iov;
-    char requests[STS_WIRE_FETCHES_MAX * STS_WIRE_LINE_MAX];
+    /* What is being sent: requests for policies, and one report. */
+    char requests[STS_WIRE_FETCHES_MAX * STS_WIRE_LINE_MAX + STS_WIRE_REPORT_LINE_MAX +
+                  STS_WIRE_REPORT_BYTES_MAX];
     struct sts_wire_reader reader;
 };
 
@@ -76,12 +82,15 @@ static void finish(struct sts_fetch *fetch, struct sts_job *job, enum sts_wire_r
                    struct slice text)
 {
     list_remove(&job->link);
-    fetch->on_done(fetch->context, slice_of(job->domain, job->domain_len), result, text);
+    if (job->post)
+        job->post->on_done(job->post, result, text);
+    else
+        fetch->on_done(fetch->context, slice_of(job->domain, job->domain_len), result, text);
     mem_free(job);
 }
 
-static void fail_all(struct sts_fetch *fetch, struct list *jobs, uint32_t tries_min,
-                     const char *why)
+static void fail_kind(struct sts_fetch *fetch, struct list *jobs, uint32_t tries_min,
+                      const char *why)
 {
     struct list *link = jobs->next;
 
@@ -92,6 +101,22 @@ static void fail_all(struct sts_fetch *fetch, struct list *jobs, uint32_t tries_
         if (job->tries >= tries_min)
             finish(fetch, job, STS_WIRE_UNREACHED, slice_str(why));
     }
+}
+
+static void fail_waiting(struct sts_fetch *fetch, uint32_t tries_min, const char *why)
+{
+    fail_kind(fetch, &fetch->policies, tries_min, why);
+    fail_kind(fetch, &fetch->reports, tries_min, why);
+}
+
+static bool has_waiting(const struct sts_fetch *fetch)
+{
+    return !list_empty(&fetch->policies) || !list_empty(&fetch->reports);
+}
+
+static void wait_in_line(struct sts_fetch *fetch, struct sts_job *job)
+{
+    list_push_back(job->post ? &fetch->reports : &fetch->policies, &job->link);
 }
 
 /* ---- The end of a helper --------------------------------------------------------------------- */
@@ -133,9 +158,9 @@ static void lose_helper(struct sts_fetch *fetch, const char *why)
     log_error("ringpost-sts %s; it is started again", why);
     fetch->restarts++;
     while ((link = list_pop_front(&fetch->asked)))
-        list_push_back(&fetch->waiting, link);
-    fetch->asked_count = 0;
-    fail_all(fetch, &fetch->waiting, TRIES_MAX, "the helper program ended over it");
+        wait_in_line(fetch, container_of(link, struct sts_job, link));
+    fetch->asked_policies = fetch->asked_reports = 0;
+    fail_waiting(fetch, TRIES_MAX, "the helper program ended over it");
     fetch->start_ns = io_now_ns(fetch->io) + fetch->pause_ns;
     fetch->pause_ns = fetch->pause_ns < PAUSE_MAX_NS / 2 ? fetch->pause_ns * 2 : PAUSE_MAX_NS;
     end_helper(fetch);
@@ -152,7 +177,12 @@ static bool take_answer(struct sts_fetch *fetch)
 
         if (job->number != answer->number)
             continue;
-        fetch->asked_count--;
+        if (answer->result == (job->post ? STS_WIRE_POLICY : STS_WIRE_TAKEN))
+            return false;
+        if (job->post)
+            fetch->asked_reports--;
+        else
+            fetch->asked_policies--;
         fetch->pause_ns = PAUSE_MIN_NS;
         finish(fetch, job, answer->result, answer->text);
         return true;
@@ -198,23 +228,58 @@ static void on_sent(struct io_op *op, int32_t result)
         pump(fetch);
 }
 
-static void ask(struct sts_fetch *fetch)
+/* The first of the line becomes one that the helper is asked for. */
+static struct sts_job *take_job(struct sts_fetch *fetch, struct list *line)
+{
+    struct sts_job *job = container_of(line->next, struct sts_job, link);
+
+    list_remove(&job->link);
+    job->number = ++fetch->last_number;
+    job->tries++;
+    job->asked_ns = io_now_ns(fetch->io);
+    list_push_back(&fetch->asked, &job->link);
+    return job;
+}
+
+static size_t put_policies(struct sts_fetch *fetch, char *room)
 {
     size_t len = 0;
 
+    while (fetch->asked_policies < STS_WIRE_FETCHES_MAX && !list_empty(&fetch->policies)) {
+        struct sts_job *job = take_job(fetch, &fetch->policies);
+
+        fetch->asked_policies++;
+        len +=
+            sts_wire_print_request(job->number, slice_of(job->domain, job->domain_len), room + len);
+    }
+    return len;
+}
+
+/* One at a time. It is copied, for what was answered is the caller's again, sent or not. */
+static size_t put_report(struct sts_fetch *fetch, char *room)
+{
+    const struct sts_job *job;
+    struct slice report;
+    size_t len;
+
+    if (fetch->asked_reports == STS_WIRE_REPORTS_MAX || list_empty(&fetch->reports))
+        return 0;
+    job = take_job(fetch, &fetch->reports);
+    fetch->asked_reports++;
+    report = job->post->report;
+    len = sts_wire_print_report_head(job->number, job->post->uri, (uint32_t)report.len, room);
+    memcpy(room + len, report.data, report.len);
+    return len + report.len;
+}
+
+static void ask(struct sts_fetch *fetch)
+{
+    size_t len;
+
     if (io_op_in_flight(&fetch->send))
         return;
-    while (fetch->asked_count < STS_WIRE_FETCHES_MAX && !list_empty(&fetch->waiting)) {
-        struct sts_job *job = container_of(list_pop_front(&fetch->waiting), struct sts_job, link);
-
-        job->number = ++fetch->last_number;
-        job->tries++;
-        job->asked_ns = io_now_ns(fetch->io);
-        list_push_back(&fetch->asked, &job->link);
-        fetch->asked_count++;
-        len += sts_wire_print_request(job->number, slice_of(job->domain, job->domain_len),
-                                      fetch->requests + len);
-    }
+    len = put_policies(fetch, fetch->requests);
+    len += put_report(fetch, fetch->requests + len);
     if (len == 0)
         return;
     fetch->iov = (struct iovec){fetch->requests, len};
@@ -233,7 +298,8 @@ static const char *ca_file_of(const struct sts_fetch *fetch)
 static int spawn(struct sts_fetch *fetch)
 {
     const struct conf_global *global = conf_global(*fetch->conf);
-    static char ca_file[] = "--ca-file", name_server[] = "--name-server";
+    static char ca_file[] = "--ca-file", name_server[] = "--name-server",
+                loopback[] = "--allow-loopback", no_private[] = "--refuse-private";
     char *arguments[ARGUMENTS_MAX + 1];
     uint32_t count = 0;
 
@@ -246,6 +312,10 @@ static int spawn(struct sts_fetch *fetch)
         arguments[count++] = ca_file;
         arguments[count++] = fetch->ca_file;
     }
+    if (global->allow_loopback_mx)
+        arguments[count++] = loopback;
+    if (!global->allow_private_mx)
+        arguments[count++] = no_private;
     for (uint32_t i = 0; i < global->name_server_count && count + 2 <= ARGUMENTS_MAX; i++) {
         arguments[count++] = name_server;
         arguments[count++] = (char *)(uintptr_t)global->name_servers[i];
@@ -268,16 +338,15 @@ static void start(struct sts_fetch *fetch)
 
     if (result < 0) {
         if (!fetch->is_missing)
-            log_error("no policies of MTA-STS: %s: %s",
+            log_error("no policies of MTA-STS, and no reports about TLS by https: %s: %s",
                       fetch->program ? fetch->program : "ringpost-sts", err_text(result));
         fetch->is_missing = true;
-        fail_all(fetch, &fetch->waiting, 0, "the helper program cannot be started");
+        fail_waiting(fetch, 0, "the helper program cannot be started");
         return;
     }
     fetch->is_missing = false;
     fetch->state = HELPER_RUNNING;
-    fetch->reader.has_head = false;
-    fetch->reader.line_len = 0;
+    fetch->reader.progress = (struct sts_wire_progress){0};
     fetch->recv = (struct io_recv){.on_data = on_data, .on_end = on_end};
     io_recv_start(fetch->io, &fetch->recv, fetch->fd);
 }
@@ -289,13 +358,13 @@ static void pump(struct sts_fetch *fetch)
 
     if (fetch->is_stopping)
         return;
-    if (fetch->state == HELPER_NONE && !list_empty(&fetch->waiting) && now_ns >= fetch->start_ns)
+    if (fetch->state == HELPER_NONE && has_waiting(fetch) && now_ns >= fetch->start_ns)
         start(fetch);
-    if (fetch->state == HELPER_RUNNING && fetch->asked_count == 0 && is_outdated(fetch))
+    if (fetch->state == HELPER_RUNNING && list_empty(&fetch->asked) && is_outdated(fetch))
         end_helper(fetch);
     if (fetch->state == HELPER_RUNNING)
         ask(fetch);
-    if (fetch->state == HELPER_NONE && !list_empty(&fetch->waiting))
+    if (fetch->state == HELPER_NONE && has_waiting(fetch))
         io_timer_arm(fetch->io, &fetch->timer, fetch->start_ns);
     if (fetch->state == HELPER_RUNNING && !list_empty(&fetch->asked))
         io_timer_arm(fetch->io, &fetch->timer,
@@ -329,7 +398,8 @@ struct sts_fetch *sts_fetch_create(struct io *io, const char *program, struct co
     fetch->on_done = on_done;
     fetch->context = context;
     fetch->pause_ns = PAUSE_MIN_NS;
-    list_init(&fetch->waiting);
+    list_init(&fetch->policies);
+    list_init(&fetch->reports);
     list_init(&fetch->asked);
     io_timer_init(&fetch->timer, on_timer);
     io_op_init(&fetch->send, on_sent);
@@ -349,11 +419,20 @@ void sts_fetch_destroy(struct sts_fetch *fetch)
 {
     if (!fetch)
         return;
-    free_jobs(&fetch->waiting);
+    free_jobs(&fetch->policies);
+    free_jobs(&fetch->reports);
     free_jobs(&fetch->asked);
     mem_free(fetch->ca_file);
     mem_free(fetch->program);
     mem_free(fetch);
+}
+
+static void begin(struct sts_fetch *fetch, struct sts_job *job)
+{
+    wait_in_line(fetch, job);
+    /* on_done must not come from inside. */
+    if (!io_timer_is_armed(&fetch->timer) || fetch->state == HELPER_RUNNING)
+        io_timer_arm(fetch->io, &fetch->timer, io_now_ns(fetch->io));
 }
 
 void sts_fetch_begin(struct sts_fetch *fetch, struct slice domain)
@@ -363,10 +442,16 @@ void sts_fetch_begin(struct sts_fetch *fetch, struct slice domain)
     must(domain.len <= sizeof(job->domain));
     job->domain_len = (uint32_t)domain.len;
     memcpy(job->domain, domain.data, domain.len);
-    list_push_back(&fetch->waiting, &job->link);
-    /* on_done must not come from inside. */
-    if (!io_timer_is_armed(&fetch->timer) || fetch->state == HELPER_RUNNING)
-        io_timer_arm(fetch->io, &fetch->timer, io_now_ns(fetch->io));
+    begin(fetch, job);
+}
+
+void sts_fetch_post(struct sts_fetch *fetch, struct sts_post *post)
+{
+    struct sts_job *job = mem_alloc(sizeof(*job));
+
+    must(post->uri.len <= HTTPS_URI_MAX && post->report.len <= STS_WIRE_REPORT_BYTES_MAX);
+    job->post = post;
+    begin(fetch, job);
 }
 
 bool sts_fetch_stop(struct sts_fetch *fetch)

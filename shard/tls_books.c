@@ -1,7 +1,9 @@
 /*
- * The file: "ringpost tls-report 1 CRC" and LF (of all that follows), then the books, each with its
- * day, begin, end and number of records, and a record for each count: its number, and as
- * tlsrpt_encode has it.
+ * The file: "ringpost tls-report 2 CRC" and LF (of all that follows), then the books, each with its
+ * day, begin, end and number of records, a record for each count: its number, and as tlsrpt_encode
+ * has it; then the number of domains whose report is begun, and of each its name, when it is due,
+ * how many tries failed, and the hashes of the addresses that have it. Without these it is "1", as
+ * older versions wrote it.
  */
 #include "shard/tls_books.h"
 
@@ -9,20 +11,26 @@
 #include "core/base/err.h"
 #include "core/base/log.h"
 #include "core/base/mem.h"
+#include "core/base/must.h"
 #include "shard/kept_file.h"
 
 #include <errno.h>
 #include <stdio.h>
 
-#define FILE_NAME  "tls-report"
-#define HEAD_MAX   64
-#define BOOK_BYTES 24u
-#define FILE_MAX   (1ull << 30)
-#define DAY_S      86400
-#define DELAY_S    300 /* what shards have still to hand over is there by then */
-#define SPREAD_S   14400
-#define KEPT_S     DAY_S /* RFC 8460 5.5: so long another attempt is made */
-#define LOOKS_MAX  4096u
+#define FILE_NAME       "tls-report"
+#define HEAD_MAX        64
+#define BOOK_BYTES      24u
+#define BEGUN_BYTES_MAX (1 + TLSRPT_NAME_MAX + 8 + 1 + 1 + 8 * TLSRPT_TAKEN_MAX)
+#define FILE_MAX        (1ull << 30)
+#define DAY_S           86400
+#define DELAY_S         300 /* what shards have still to hand over is there by then */
+#define SPREAD_S        14400
+/* RFC 8460 5.5: for a day another attempt is made, behind the first one. */
+#define KEPT_S          (DAY_S + DELAY_S + SPREAD_S)
+#define GAP_MIN_S       300
+#define GAP_MAX_S       14400
+#define TRIES_MAX       11u
+#define LOOKS_MAX       4096u
 
 static int64_t now_s(const struct tls_books *books)
 {
@@ -149,12 +157,30 @@ struct tlsrpt_domain *tls_books_due(struct tls_books *books, struct tlsrpt_book 
         for (; place >= tlsrpt_book_places(&books->ended[which]); which++)
             place -= tlsrpt_book_places(&books->ended[which]);
         domain = tlsrpt_book_at(&books->ended[which], place);
-        if (!domain || domain->is_taken || domain->due_s > second)
+        if (!domain || domain->is_away || domain->due_s > second)
             continue;
         *ret_book = &books->ended[which];
         return domain;
     }
     return NULL;
+}
+
+static int64_t gap_s(uint8_t tries)
+{
+    int64_t gap = GAP_MIN_S;
+
+    for (uint8_t i = 1; i < tries && gap < GAP_MAX_S; i++)
+        gap *= 2;
+    return gap < GAP_MAX_S ? gap : GAP_MAX_S;
+}
+
+bool tls_books_put_off(struct tls_books *books, struct tlsrpt_domain *domain)
+{
+    books->is_changed = true;
+    if (++domain->tries >= TRIES_MAX)
+        return false;
+    domain->due_s = now_s(books) + gap_s(domain->tries);
+    return true;
 }
 
 /* ---- Counts ---------------------------------------------------------------------------------- */
@@ -221,6 +247,40 @@ static void put_count(void *context, const struct tlsrpt_count *count)
     out->count++;
 }
 
+static void put_begun(struct output *out, const struct tlsrpt_domain *domain)
+{
+    struct wire_writer w;
+
+    wire_writer_init(&w, grow(out, BEGUN_BYTES_MAX), BEGUN_BYTES_MAX);
+    wire_put_str8(&w, slice_of(domain->name, domain->name_bytes));
+    wire_put_u64(&w, (uint64_t)domain->due_s);
+    wire_put_u8(&w, domain->tries);
+    wire_put_u8(&w, domain->taken_count);
+    for (uint32_t i = 0; i < domain->taken_count; i++)
+        wire_put_u64(&w, domain->taken[i]);
+    must(!w.failed);
+    out->used += wire_written(&w);
+    out->count++;
+}
+
+static void put_all_begun(struct output *out, const struct tlsrpt_book *book)
+{
+    size_t head = out->used;
+    struct wire_writer w;
+
+    grow(out, sizeof(uint32_t));
+    out->used += sizeof(uint32_t);
+    out->count = 0;
+    for (uint32_t i = 0; i < tlsrpt_book_places(book); i++) {
+        const struct tlsrpt_domain *domain = tlsrpt_book_at(book, i);
+
+        if (domain && domain->is_begun)
+            put_begun(out, domain);
+    }
+    wire_writer_init(&w, out->data + head, sizeof(uint32_t));
+    wire_put_u32(&w, out->count);
+}
+
 static void put_book(struct output *out, const struct tlsrpt_book *book)
 {
     size_t head = out->used;
@@ -237,6 +297,7 @@ static void put_book(struct output *out, const struct tlsrpt_book *book)
     wire_put_u64(&w, (uint64_t)book->from_s);
     wire_put_u64(&w, (uint64_t)book->until_s);
     wire_put_u32(&w, out->count);
+    put_all_begun(out, book);
 }
 
 int tls_books_store(struct tls_books *books)
@@ -251,7 +312,7 @@ int tls_books_store(struct tls_books *books)
         put_book(&out, &books->ended[i]);
     put_book(&out, &books->open);
     head_len =
-        snprintf(head, sizeof(head), "ringpost tls-report 1 %08x\n", crc32c(0, out.data, out.used));
+        snprintf(head, sizeof(head), "ringpost tls-report 2 %08x\n", crc32c(0, out.data, out.used));
     result = kept_file_store(books->io, books->directory, FILE_NAME,
                              slice_of(head, (size_t)head_len), slice_of(out.data, out.used));
     mem_free(out.data);
@@ -259,16 +320,10 @@ int tls_books_store(struct tls_books *books)
     return result;
 }
 
-static int take_book(struct tls_books *books, struct wire_reader *r)
+static void take_counts(struct tlsrpt_book *book, struct wire_reader *r)
 {
-    struct tlsrpt_book book;
-    int32_t day = (int32_t)wire_get_u32(r);
-    int64_t from_s = (int64_t)wire_get_u64(r);
-    uint32_t count;
+    uint32_t count = wire_get_u32(r);
 
-    tlsrpt_book_init(&book, day, from_s);
-    book.until_s = (int64_t)wire_get_u64(r);
-    count = wire_get_u32(r);
     for (uint32_t i = 0; i < count && !r->failed; i++) {
         uint64_t number = wire_get_u64(r);
         struct slice record = wire_get_str16(r);
@@ -280,8 +335,49 @@ static int take_book(struct tls_books *books, struct wire_reader *r)
         r->failed |= body.failed;
         read.count = number;
         if (!r->failed)
-            tlsrpt_book_add(&book, &read);
+            tlsrpt_book_add(book, &read);
     }
+}
+
+/* A clock that was ahead puts nothing off for longer than it could be. */
+static void take_all_begun(const struct tls_books *books, struct tlsrpt_book *book,
+                           struct wire_reader *r)
+{
+    int64_t latest_s = now_s(books) + GAP_MAX_S;
+    uint32_t count = wire_get_u32(r);
+
+    for (uint32_t i = 0; i < count && !r->failed; i++) {
+        struct slice name = wire_get_str8(r);
+        int64_t due_s = (int64_t)wire_get_u64(r);
+        uint8_t tries = wire_get_u8(r), taken = wire_get_u8(r);
+        struct tlsrpt_domain *domain = r->failed ? NULL : tlsrpt_book_find(book, name);
+
+        if (domain) {
+            domain->is_begun = true;
+            domain->due_s = due_s < latest_s ? due_s : latest_s;
+            domain->tries = tries;
+        }
+        for (uint8_t k = 0; k < taken && !r->failed; k++) {
+            uint64_t hash = wire_get_u64(r);
+
+            if (domain)
+                tlsrpt_domain_note_taken(domain, hash);
+        }
+    }
+}
+
+static int take_book(struct tls_books *books, struct wire_reader *r, unsigned version)
+{
+    struct tlsrpt_book book;
+    int32_t day = (int32_t)wire_get_u32(r);
+    int64_t from_s = (int64_t)wire_get_u64(r);
+
+    tlsrpt_book_init(&book, day, from_s);
+    book.until_s = (int64_t)wire_get_u64(r);
+    take_counts(&book, r);
+    spread(books, &book);
+    if (version > 1)
+        take_all_begun(books, &book, r);
     if (r->failed || book.until_s < 0 || books->ended_count == TLS_BOOKS_ENDED_MAX) {
         tlsrpt_book_fini(&book);
         return E_DAMAGED;
@@ -291,24 +387,24 @@ static int take_book(struct tls_books *books, struct wire_reader *r)
         books->open = book;
     } else {
         books->ended[books->ended_count++] = book;
-        spread(books, &books->ended[books->ended_count - 1]);
     }
     return 0;
 }
 
 static int parse(struct tls_books *books, const char *text, size_t len)
 {
-    unsigned crc;
+    unsigned version, crc;
     struct wire_reader r;
     int used = 0, result = 0;
 
-    if (sscanf(text, "ringpost tls-report 1 %8x%n", &crc, &used) != 1 || text[used] != '\n')
+    if (sscanf(text, "ringpost tls-report %1u %8x%n", &version, &crc, &used) != 2 || version < 1 ||
+        version > 2 || text[used] != '\n')
         return E_DAMAGED;
     wire_reader_init(&r, text + used + 1, len - (size_t)used - 1);
     if (crc32c(0, r.at, wire_left(&r)) != crc)
         return E_DAMAGED;
     while (wire_left(&r) > 0 && result == 0)
-        result = take_book(books, &r);
+        result = take_book(books, &r, version);
     return result;
 }
 

@@ -4,8 +4,9 @@
  *
  * A book ends with its UTC day, or when an operator wants the reports now. Each of its domains has
  * a time then: some minutes behind the day's end and spread over four hours (RFC 8460 4.1). What is
- * not sent a day later is dropped. A crash loses what was counted since the file (kept_file.h) was
- * written. Belongs to control and its thread; calls are synchronous.
+ * not sent a day after that is dropped. The file (kept_file.h) has the counts, and of domains whose
+ * report is begun what has still to be done; a crash loses what is newer than it. Belongs to
+ * control and its thread; calls are synchronous.
  */
 #pragma once
 
@@ -39,5 +40,9 @@ uint32_t tls_books_end(struct tls_books *books);
 /* A domain whose report is due and not taken, and its book. NULL when none was met, which need not
  * mean that there is none: looks at a bounded number. */
 struct tlsrpt_domain *tls_books_due(struct tls_books *books, struct tlsrpt_book **ret_book);
+/* The newest try of a report by https has failed: when the next one is due, 5 minutes later, and
+ * later from time to time, up to 4 hours. False when there have been enough, which takes 21 hours
+ * (RFC 8460 5.5). */
+bool tls_books_put_off(struct tls_books *books, struct tlsrpt_domain *domain);
 /* 0, or why the file could not be written. Without a file, or news, nothing happens. */
 int tls_books_store(struct tls_books *books);

@@ -1,7 +1,6 @@
 #include "shard/tls_report_mail.h"
 
 #include "core/mail/dsn.h"
-#include "core/mail/tlsrpt_mail.h"
 #include "shard/shard_int.h"
 
 #define TO_BYTES_MAX (TLSRPT_MAIL_TO_MAX * (ADDRESS_PATH_MAX + 2))
@@ -43,44 +42,56 @@ static void write_mail(void *context, struct slice id, struct text *text,
     *ret_facts = (struct dsn_facts){0};
 }
 
-/* The addresses of the record, encoded in w and as a header field has them in to. */
-static uint32_t take_addresses(struct slice rua, struct wire_writer *w, struct text *to)
-{
-    char room[ADDRESS_PATH_MAX];
-    struct slice address;
-    uint32_t count = 0;
+/* Where the record wants it: mail addresses, encoded for the log and as a header field has them,
+ * and the order's URIs. */
+struct targets {
+    struct wire_writer rcpts;
+    struct text to;
+    uint32_t rcpt_count;
+};
 
-    while (count < TLSRPT_MAIL_TO_MAX && tlsrpt_rua_next(&rua, room, sizeof(room), &address)) {
-        if (address.len == 0 || !notice_put_rcpt(address, w))
-            continue;
-        if (count++ > 0)
-            text_put_literal(to, ", ");
-        text_put(to, address);
-    }
-    return count;
+static void take_address(struct targets *targets, struct slice address)
+{
+    if (targets->rcpt_count == TLSRPT_MAIL_TO_MAX || !notice_put_rcpt(address, &targets->rcpts))
+        return;
+    if (targets->rcpt_count++ > 0)
+        text_put_literal(&targets->to, ", ");
+    text_put(&targets->to, address);
 }
 
-static enum tls_report_fate send_mail(struct shard *shard, struct tls_report_order *order,
-                                      struct slice rua)
+static void take_uri(struct tls_report_order *order, struct slice uri)
+{
+    if (order->uri_count == TLSRPT_POST_TO_MAX)
+        return;
+    for (uint32_t i = 0; i < order->uri_count; i++)
+        if (slice_equal(slice_str(order->uris[i]), uri))
+            return;
+    memcpy(order->uris[order->uri_count], uri.data, uri.len);
+    order->uris[order->uri_count++][uri.len] = '\0';
+}
+
+static void take_targets(struct tls_report_order *order, struct slice rua, struct targets *targets)
+{
+    char room[ADDRESS_PATH_MAX];
+    enum tlsrpt_scheme scheme;
+    struct slice target;
+
+    while (tlsrpt_rua_next(&rua, room, sizeof(room), &scheme, &target)) {
+        if (scheme == TLSRPT_MAILTO && !order->is_mailed)
+            take_address(targets, target);
+        else if (scheme == TLSRPT_HTTPS)
+            take_uri(order, target);
+    }
+}
+
+static enum tls_report_fate send_mail(struct shard *shard, const struct tls_report_order *order,
+                                      const struct targets *targets, struct slice rcpts)
 {
     const struct conf_global *global = conf_global(shard->conf);
-    uint8_t rcpts[TLSRPT_MAIL_TO_MAX * (ADDRESS_PATH_MAX + ADDRESS_HOST_MAX + 16)];
-    char to_room[TO_BYTES_MAX];
-    struct text to = text_in(to_room, sizeof(to_room));
     struct notice_mail notice = {.sender = SLICE_EMPTY, .is_signed = true, .must_be_signed = true};
-    struct tlsrpt_mail mail;
-    struct wire_writer w;
-
-    /* A reload may have ended it. */
-    if (!global->tls_report_from)
-        return TLS_REPORT_NOT_WANTED;
-    wire_writer_init(&w, rcpts, sizeof(rcpts));
-    notice.rcpt_count = take_addresses(rua, &w, &to);
-    if (notice.rcpt_count == 0)
-        return TLS_REPORT_NO_ADDRESS;
-    mail = (struct tlsrpt_mail){
+    struct tlsrpt_mail mail = {
         .from = slice_str(global->tls_report_from),
-        .to = text_slice(&to),
+        .to = text_slice(&targets->to),
         .domain = slice_str(order->domain),
         .report_id = slice_str(order->report_id),
         .host = slice_str(global->host_name),
@@ -89,13 +100,32 @@ static enum tls_report_fate send_mail(struct shard *shard, struct tls_report_ord
         .until_s = order->until_s,
         .content = slice_of(order->content, order->content_bytes),
     };
+
     mail.organization = slice_str(global->tls_report_organization ? global->tls_report_organization
                                                                   : global->tls_report_from);
-    notice.rcpts = slice_of(rcpts, wire_written(&w));
+    notice.rcpt_count = targets->rcpt_count;
+    notice.rcpts = rcpts;
     notice.vmta = global->tls_report_vmta ? slice_str(global->tls_report_vmta) : SLICE_EMPTY;
     notice.content_bytes_max = tlsrpt_mail_bytes_max(&mail);
     return notice_send(shard, &notice, write_mail, &mail, NULL) ? TLS_REPORT_SENT
                                                                 : TLS_REPORT_NOT_SIGNED;
+}
+
+static enum tls_report_fate carry_out(struct shard *shard, struct tls_report_order *order,
+                                      struct slice rua)
+{
+    uint8_t rcpts[TLSRPT_MAIL_TO_MAX * (ADDRESS_PATH_MAX + ADDRESS_HOST_MAX + 16)];
+    char to_room[TO_BYTES_MAX];
+    struct targets targets = {.to = text_in(to_room, sizeof(to_room))};
+
+    /* A reload may have ended it. */
+    if (!conf_global(shard->conf)->tls_report_from)
+        return TLS_REPORT_NOT_WANTED;
+    wire_writer_init(&targets.rcpts, rcpts, sizeof(rcpts));
+    take_targets(order, rua, &targets);
+    if (targets.rcpt_count > 0)
+        return send_mail(shard, order, &targets, slice_of(rcpts, wire_written(&targets.rcpts)));
+    return order->uri_count > 0 || order->is_mailed ? TLS_REPORT_NO_MAIL : TLS_REPORT_NO_ADDRESS;
 }
 
 /* ---- The record ------------------------------------------------------------------------------ */
@@ -116,7 +146,7 @@ static void on_answer(struct dns_lookup *lookup, const struct dns_query *answer)
     if (answer->status != DNS_OK || !tlsrpt_record_find(texts, count, &rua))
         go_home(order, TLS_REPORT_NOT_WANTED);
     else
-        go_home(order, send_mail(order->shard, order, rua));
+        go_home(order, carry_out(order->shard, order, rua));
 }
 
 void tls_report_mail_on_order(struct shard *shard, struct parcel *parcel)

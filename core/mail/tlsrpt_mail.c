@@ -2,6 +2,7 @@
 
 #include "core/base/base64.h"
 #include "core/base/must.h"
+#include "core/mail/https_uri.h"
 
 #define FRAME_BYTES 2048u
 #define LINE_OCTETS 57u /* of content; 76 characters in base64 */
@@ -85,18 +86,26 @@ static struct slice decode(struct slice uri, char *room, size_t room_bytes)
     return slice_of(room, len);
 }
 
-bool tlsrpt_rua_next(struct slice *rua, char *room, size_t room_bytes, struct slice *ret_address)
+bool tlsrpt_rua_next(struct slice *rua, char *room, size_t room_bytes,
+                     enum tlsrpt_scheme *ret_scheme, struct slice *ret_target)
 {
-    static const struct slice scheme = SLICE_LITERAL("mailto:");
+    static const struct slice mailto = SLICE_LITERAL("mailto:");
     size_t end = slice_find(*rua, ',');
     struct slice uri = slice_trim(slice_of(rua->data, end));
+    struct https_uri parsed;
 
     if (rua->len == 0)
         return false;
     *rua = slice_after(*rua, end < rua->len ? end + 1 : end);
-    *ret_address = SLICE_EMPTY;
-    if (slice_starts_nocase(uri, scheme))
-        *ret_address = decode(slice_after(uri, scheme.len), room, room_bytes);
+    *ret_scheme = TLSRPT_NO_SCHEME;
+    *ret_target = SLICE_EMPTY;
+    if (slice_starts_nocase(uri, mailto)) {
+        *ret_target = decode(slice_after(uri, mailto.len), room, room_bytes);
+        *ret_scheme = ret_target->len > 0 ? TLSRPT_MAILTO : TLSRPT_NO_SCHEME;
+    } else if (https_uri_parse(uri, &parsed)) {
+        *ret_target = uri;
+        *ret_scheme = TLSRPT_HTTPS;
+    }
     return true;
 }
 

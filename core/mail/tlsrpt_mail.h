@@ -10,18 +10,27 @@
 #include "core/base/slice.h"
 #include "core/base/text.h"
 
-/* The addresses to which a report goes; further ones are left out. */
+/* The addresses to which a report goes, by mail and by https; further ones are left out. */
 #define TLSRPT_MAIL_TO_MAX 4u
+#define TLSRPT_POST_TO_MAX 4u
+
+enum tlsrpt_scheme {
+    TLSRPT_NO_SCHEME, /* another one, or what is wrong */
+    TLSRPT_MAILTO,
+    TLSRPT_HTTPS,
+};
 
 /* The rua field of the one record among the texts of _smtp._tls.DOMAIN. False when there is none,
  * or more than one: the domain wants no reports then. */
 bool tlsrpt_record_find(const struct slice *texts, uint32_t count, struct slice *ret_rua);
 /*
- * Takes the next URI from the front of *rua. False at the end. ret_address: what a mailto URI
- * names, in room, percent-encoding undone, without what follows a question mark; empty for another
- * scheme or when it does not fit. Nobody has checked that it is an address.
+ * Takes the next URI from the front of *rua. False at the end. ret_target: of TLSRPT_MAILTO what it
+ * names, in room, percent-encoding undone, without what follows a question mark, and nobody has
+ * checked that it is an address; of TLSRPT_HTTPS the URI itself, which https_uri_parse takes and
+ * which lies where *rua did; else empty.
  */
-bool tlsrpt_rua_next(struct slice *rua, char *room, size_t room_bytes, struct slice *ret_address);
+bool tlsrpt_rua_next(struct slice *rua, char *room, size_t room_bytes,
+                     enum tlsrpt_scheme *ret_scheme, struct slice *ret_target);
 
 struct tlsrpt_mail {
     struct slice from; /* an address; its domain is the submitter */

@@ -91,8 +91,26 @@ void tlsrpt_book_drop(struct tlsrpt_book *book, struct tlsrpt_domain *domain)
         domain->policies = policy->next;
         free_policy(book, policy);
     }
+    mem_free(domain->why);
     table_remove(&book->by_name, hash_bytes(name.data, name.len), domain->index);
     slab_free(&book->domains, domain->index);
+}
+
+bool tlsrpt_domain_has_taken(const struct tlsrpt_domain *domain, uint64_t address_hash)
+{
+    for (uint32_t i = 0; i < domain->taken_count; i++)
+        if (domain->taken[i] == address_hash)
+            return true;
+    return false;
+}
+
+void tlsrpt_domain_note_taken(struct tlsrpt_domain *domain, uint64_t address_hash)
+{
+    if (tlsrpt_domain_has_taken(domain, address_hash))
+        return;
+    if (domain->taken_count == TLSRPT_TAKEN_MAX)
+        memmove(domain->taken, domain->taken + 1, --domain->taken_count * sizeof(domain->taken[0]));
+    domain->taken[domain->taken_count++] = address_hash;
 }
 
 /* ---- Policies and details -------------------------------------------------------------------- */

@@ -19,6 +19,7 @@
 #define TLSRPT_DETAILS_MAX          131072u
 #define TLSRPT_POLICIES_EACH_DOMAIN 16u
 #define TLSRPT_DETAILS_EACH_POLICY  64u
+#define TLSRPT_TAKEN_MAX            4u /* by https; the oldest give way */
 
 struct tlsrpt_detail {
     struct tlsrpt_detail *next;
@@ -46,9 +47,14 @@ struct tlsrpt_domain {
     struct tlsrpt_policy *policies;
     uint32_t policy_count;
     uint32_t index;
-    int64_t due_s; /* of its report: the owner's, as the next two */
-    bool is_taken; /* a report is on its way */
-    uint8_t tries;
+    /* Of its report: the owner's. */
+    int64_t due_s;
+    bool is_away;  /* on its way just now */
+    bool is_begun; /* what goes by mail is gone, or cannot go; https has still to take it */
+    uint8_t tries; /* by https, that failed */
+    uint8_t taken_count;
+    uint64_t taken[TLSRPT_TAKEN_MAX]; /* hashes of addresses that have it */
+    char *why;                        /* what became of the newest try, of the heap; or NULL */
     uint8_t name_bytes;
     char name[TLSRPT_NAME_MAX + 1];
 };
@@ -75,6 +81,9 @@ static inline uint32_t tlsrpt_book_places(const struct tlsrpt_book *book)
 {
     return book->domains.count_grown;
 }
+/* An address has the report: remembered, or asked. */
+void tlsrpt_domain_note_taken(struct tlsrpt_domain *domain, uint64_t address_hash);
+bool tlsrpt_domain_has_taken(const struct tlsrpt_domain *domain, uint64_t address_hash);
 void tlsrpt_book_drop(struct tlsrpt_book *book, struct tlsrpt_domain *domain);
 /* What would make the same of an empty book, count by count. */
 void tlsrpt_domain_walk(const struct tlsrpt_domain *domain,

@@ -13,7 +13,7 @@ import pytest
 import dns_servers
 from dns_servers import Authority, Resolver
 from harness import until
-from sts_hosts import PATH, PolicyHost, policy
+from sts_hosts import PATH, PolicyHost, ReportHost, policy
 from test_dane import names_it
 from test_tls_out import Papers, Receiver, last_error, send
 
@@ -40,11 +40,11 @@ def papers_fixture(world):
 class Helper:
     """The program alone, as the daemon starts it; with so many descriptors."""
 
-    def __init__(self, world, papers, server, descriptors=None):
+    def __init__(self, world, papers, server, descriptors=None, more=('--allow-loopback',)):
         ours, its = socket.socketpair()
         self.program = subprocess.Popen(
             [world.program('ringpost-sts'), '--ca-file', papers.authority, '--name-server',
-             f'{server.address}@5353'], stdin=its, stdout=its, stderr=its,
+             f'{server.address}@5353', *more], stdin=its, stdout=its, stderr=its,
             preexec_fn=descriptors and (lambda: resource.setrlimit(
                 resource.RLIMIT_NOFILE, (descriptors, descriptors))))
         its.close()
@@ -52,6 +52,13 @@ class Helper:
         ours.settimeout(60)
         self.socket = ours
         self.file = ours.makefile('rb')
+
+    def post(self, number, uri, octets):
+        """(result, octets), while nothing else is asked."""
+        self.socket.sendall(f'{number} report {len(octets)} {uri}\n'.encode() + octets)
+        answered, result, count = self.file.readline().split()
+        assert int(answered) == number
+        return result.decode(), self.file.read(int(count)).decode()
 
     def ask(self, *domains):
         """domain -> (result, octets)"""
@@ -104,6 +111,53 @@ def test_helper(world, papers):
     other = Helper(world, papers, server)
     other.socket.shutdown(socket.SHUT_WR)
     assert other.program.wait(20) == 0
+
+
+def test_helper_posts(world, papers):
+    """A report is posted once, as it is, with its type; who says 2xx has taken it. No redirect is
+    followed, no certificate that does not hold overlooked; hosts that do not answer hold up neither
+    other reports, beyond their places, nor policies."""
+    octets = bytes(range(256)) * 256
+    host = ReportHost(world, papers, 'a.test', 'slow.test', port=8443)
+    wrong = ReportHost(world, papers, 'elsewhere.test')
+    own = ReportHost(world, papers, 'own.test', is_distrusted=True)
+    policies = PolicyHost(world, papers, {'good.test': policy('enforce', 'mx.good.test')})
+    host.answers = {'/busy': [503], '/made': [201], '/moved': [301], '/gone': [404]}
+    gate = host.gates['slow.test:8443'] = threading.Event()
+    server = Resolver(world, *(f'{name}.test. A {host.address}' for name in ('a', 'slow')),
+                      f'wrong.test. A {wrong.address}', f'own.test. A {own.address}',
+                      f'closed.test. A {world.address()}', f'mta-sts.good.test. A {policies.address}')
+    helper = Helper(world, papers, server)
+    assert helper.post(7, 'https://a.test:8443/v1?x=%2C', octets) == (
+        'taken', 'the host answers with HTTP status 200')
+    (name, path, headers, came), = host.posts
+    assert (name, path, came) == ('a.test:8443', '/v1?x=%2C', octets)
+    assert headers.get_all('Content-Type') == ['application/tlsrpt+gzip']
+    assert helper.post(8, 'https://a.test:8443/made', b'')[0] == 'taken'
+    for number, path in ((503, '/busy'), (404, '/gone'), (301, '/moved')):
+        assert helper.post(number, f'https://a.test:8443{path}', b'x') == (
+            'unreached', f'the host answers with HTTP status {number}')
+    assert len(host.posts) == 5
+    assert helper.post(9, 'https://wrong.test/', b'x')[0] == 'distrusted'
+    assert helper.post(9, 'https://own.test/', b'x')[0] == 'distrusted'
+    assert helper.post(9, 'https://closed.test/', b'x')[0] == 'unreached'
+    assert helper.post(9, 'https://unknown.test/', b'x') == ('unreached', 'the host has no address')
+    assert wrong.posts == own.posts == []
+    # All places of reports but one are taken by a host that does not answer.
+    for number in range(100, 115):
+        helper.socket.sendall(f'{number} report 1 https://slow.test:8443/\nx'.encode())
+    until(lambda: len(host.posts) == 20, 20, 'the host to have them')
+    assert helper.post(10, 'https://a.test:8443/', b'x')[0] == 'taken'
+    assert helper.ask('good.test')['good.test'][0] == 'policy'
+    gate.set()
+    # What mail would not go to is not used.
+    careful = Helper(world, papers, server, more=())
+    assert careful.post(1, 'https://a.test:8443/', b'x') == (
+        'unreached', 'the host has no address that may be used')
+    assert careful.ask('good.test')['good.test'][0] == 'unreached'
+    # What is no request ends it.
+    careful.socket.sendall(b'1 report 1 http://a.test/\nx')
+    assert careful.program.wait(20) == 0
 
 
 def test_what_libraries_complain_of_is_no_answer(world, papers):

@@ -5,6 +5,8 @@ import gzip
 import json
 import os
 import re
+import shutil
+import threading
 
 import pytest
 
@@ -12,7 +14,7 @@ import dns_servers
 from dkim_mail import Key, verdicts
 from dns_servers import Authority, Mute, Resolver
 from harness import until
-from sts_hosts import PolicyHost, policy
+from sts_hosts import PolicyHost, ReportHost, policy
 from test_dane import names_it
 from test_peers import Receiver as Mailbox
 from test_tls_out import Papers, Receiver, send
@@ -93,17 +95,17 @@ def reports(mailbox, key, count):
 
 def test_what_is_counted_is_reported(world):
     """Successes, no STARTTLS, a handshake that fails; who wants a report gets one, and counting
-    begins anew. A domain without a record, or with https alone, gets none."""
+    begins anew. A domain without a record, or with schemes that there are not, gets none."""
     papers = Papers(world)
     secure, clear, broken = (Receiver(world, papers.make('own', '127.9.9.9')),
                              Receiver(world, manner='none'), Receiver(world, manner='garbage'))
     mailbox = Mailbox(world)
     hosts = {'good': secure, 'clear': clear, 'broken': broken, 'unasked': secure,
-             'https': secure, 'twice': secure, 'reports': mailbox}
-    wants = {'good': 'v=TLSRPTv1; rua=https://good.test/r,mailto:tls%2Bgood@reports.test',
+             'other': secure, 'twice': secure, 'reports': mailbox}
+    wants = {'good': 'v=TLSRPTv1; rua=http://good.test/r,mailto:tls%2Bgood@reports.test',
              'clear': 'v=TLSRPTv1;rua=mailto:a@reports.test , mailto:b@reports.test?x=y',
              'broken': 'v=TLSRPTv1; rua=mailto:tls@reports.test;',
-             'https': 'v=TLSRPTv1; rua=https://good.test/r'}
+             'other': 'v=TLSRPTv1; rua=http://good.test/r,https://127.0.0.1/r'}
     server = Resolver(
         world, *(f'{domain}.test. MX 10 mx.{domain}.test.' for domain in hosts),
         *(f'mx.{domain}.test. A {receiver.address}' for domain, receiver in hosts.items()),
@@ -116,12 +118,12 @@ def test_what_is_counted_is_reported(world):
     for _ in range(3):
         send(daemon, 'x@good.test')
         daemon.wait_for(20, queued_rcpts=0)
-    for domain in ('clear', 'unasked', 'https', 'twice', 'routed'):
+    for domain in ('clear', 'unasked', 'other', 'twice', 'routed'):
         send(daemon, f'x@{domain}.test')
     send(daemon, 'x@broken.test')
     broken_was = ('broken.test', 'no-policy-found')
     counted = {('good.test', 'no-policy-found'): (3, 0), ('clear.test', 'no-policy-found'): (0, 1),
-               ('unasked.test', 'no-policy-found'): (1, 0), ('https.test', 'no-policy-found'): (1, 0),
+               ('unasked.test', 'no-policy-found'): (1, 0), ('other.test', 'no-policy-found'): (1, 0),
                ('twice.test', 'no-policy-found'): (1, 0), broken_was: (0, 1)}
     wait_for_rows(daemon, counted)
     assert rows(daemon)[broken_was]['results'] == {'validation-failure': 1}
@@ -298,3 +300,164 @@ def test_mta_sts(world):
     # What went without a policy is told beside why there was none.
     kinds = [policy['policy']['policy-type'] for policy in found['gone.test'].data['policies']]
     assert sorted(kinds) == ['no-policy-found', 'sts']
+
+
+# ---- By https ------------------------------------------------------------------------------------
+
+def need_helper(world):
+    if not os.path.exists(world.program('ringpost-sts')) or os.geteuid() != 0:
+        pytest.skip('built without libcurl, or port 443 cannot be had')
+
+
+class Scene:
+    """Domains whose mail one receiver takes, and the rua of their records, where they want their
+    reports; hosts: name -> what is there; records, more: besides, of the DNS and the
+    configuration."""
+
+    def __init__(self, world, wants, hosts, records=(), more=''):
+        self.papers = world.papers
+        self.receiver, self.mailbox = Receiver(world, manner='none'), Mailbox(world)
+        hosts = {'mx.test': self.receiver, 'reports.test': self.mailbox, **hosts}
+        self.server = Resolver(
+            world, *(f'{name}. A {host.address}' for name, host in hosts.items()),
+            *(f'{domain}.test. MX 10 mx.test.' for domain in wants),
+            more='\n'.join(f"    local-data: '{record}'" for record in [*records, *(
+                f'_smtp._tls.{domain}.test. TXT "v=TLSRPTv1; rua={rua}"'
+                for domain, rua in wants.items())]))
+        self.key, text = config(world, self.server,
+                                f'mta-sts-ca-file {self.papers.authority}\n{more}')
+        self.daemon = world.daemon(text).start()
+        # One after the other: a connection to the host counts for the domain it was opened for.
+        for number, domain in enumerate(wants):
+            send(self.daemon, f'x@{domain}.test')
+            self.daemon.wait_for(30, delivered=number + 1)
+        wait_for_rows(self.daemon, {(f'{domain}.test', 'no-policy-found'): (0, 1)
+                                    for domain in wants})
+
+    def state(self):
+        """(reports by mail, by https, given up), and domain -> what is said of those that wait."""
+        said = self.daemon.ask('show', 'tls-report')
+        return ((said['sent'], said['posted'], said['givenUp']),
+                {row['domain'].removesuffix('.test'): row for row in said['byHttps']})
+
+    def send(self, count):
+        assert self.daemon.ask('tls-report', 'send')['affected'] == count
+
+    def wait(self, counts, waiting):
+        """Until these are the counts, and these domains wait, after so many tries that failed."""
+        def reached():
+            found, rows = self.state()
+            return found == counts and {domain: row['failed'] for domain, row in rows.items()
+                                        if row['next']} == waiting == {
+                                            domain: row['failed'] for domain, row in rows.items()}
+
+        try:
+            until(reached, 30, 'these counts')
+        except AssertionError:
+            raise AssertionError(f'wanted {counts}, {waiting}, got {self.state()}; '
+                                 f'{self.daemon.program.log()}') from None
+
+
+def content(octets, domain):
+    """Of a report as it was posted: the policies."""
+    data = json.loads(gzip.decompress(octets))
+    assert data['organization-name'] == 'Relay Test'
+    assert f'.{domain}@' in data['report-id']
+    return data['policies']
+
+
+def test_reports_by_https(world):
+    """Each address of a record gets the report; what is not taken is tried again there alone, over a
+    restart too, with nothing else sent twice. MTA-STS need not be used for it."""
+    need_helper(world)
+    world.papers = papers = Papers(world)
+    host = ReportHost(world, papers, 'a.test', 'b.test')
+    other = ReportHost(world, papers, 'c.test', port=8443)
+    own = ReportHost(world, papers, 'own.test', is_distrusted=True)
+    host.answers = {'/busy': [503, 503]}
+    scene = Scene(world, {
+        'only': 'https://a.test/only',
+        'both': 'mailto:both@reports.test,https://a.test/both,https://c.test:8443/v1?x=y',
+        'busy': 'https://a.test/busy , mailto:busy@reports.test',
+        'half': 'https://b.test/half,https://own.test/half',
+        'nobody': 'http://a.test/nobody,https://user@a.test/nobody,https://a.test:0/nobody',
+    }, {'a.test': host, 'b.test': host, 'c.test': other, 'own.test': own})
+    scene.send(5)
+    scene.wait((2, 2, 0), {'busy': 1, 'half': 1})
+    assert sorted((post[0], post[1]) for post in host.posts) == [
+        ('a.test', '/both'), ('a.test', '/busy'), ('a.test', '/only'), ('b.test', '/half')]
+    (_, path, headers, octets), = other.posts
+    assert path == '/v1?x=y' and headers['Content-Type'] == 'application/tlsrpt+gzip'
+    summary, = content(octets, 'both.test')
+    assert summary['summary'] == {'total-successful-session-count': 0,
+                                  'total-failure-session-count': 1}
+    found = reports(scene.mailbox, scene.key, 2)
+    assert [policy['summary'] for policy in found['both.test'].data['policies']] == [
+        summary['summary']]
+    rows = scene.state()[1]
+    assert '503' in rows['busy']['why'] and rows['busy']['taken'] == 0
+    assert 'certificate' in rows['half']['why'] and rows['half']['taken'] == 1
+    assert 'HTTP status 503' in scene.daemon.cli('show', 'tls-report').stdout
+    scene.send(2)
+    scene.wait((2, 2, 0), {'busy': 2, 'half': 2})
+    daemon = scene.daemon
+    assert daemon.shutdown() == 0
+    daemon.start()
+    # Nothing is due because of the restart.
+    scene.wait((0, 0, 0), {'busy': 2, 'half': 2})
+    assert len(host.posts) == 5
+    scene.send(2)
+    scene.wait((0, 1, 0), {'half': 3})
+    assert [post[1] for post in host.posts[4:]] == ['/busy', '/busy']
+    assert content(host.posts[-1][3], 'busy.test') == content(host.posts[-2][3], 'busy.test')
+    assert len(scene.mailbox.messages) == 2 and len(other.posts) == 1 and own.posts == []
+
+
+def test_hosts_that_hang_keep_no_policy_away(world):
+    """All places of reports are held by a host that does not answer: policies of MTA-STS are fetched
+    nevertheless."""
+    need_helper(world)
+    world.papers = papers = Papers(world)
+    host = ReportHost(world, papers, 'slow.test')
+    gate = host.gates['slow.test'] = threading.Event()
+    good = Receiver(world, papers.make('good', '127.9.9.9', host='good.test'))
+    policies = PolicyHost(world, papers, {'kept.test': policy('enforce', 'good.test')})
+    scene = Scene(world, {f'd{number}': f'https://slow.test/{number}' for number in range(20)},
+                  {'slow.test': host, 'good.test': good, 'mta-sts.kept.test': policies},
+                  ['kept.test. MX 10 good.test.', '_mta-sts.kept.test. TXT "v=STSv1; id=1;"'],
+                  '<domain kept.test>\n    use-mta-sts yes\n</domain>\n')
+    daemon = scene.daemon
+    scene.send(20)
+    until(lambda: len(host.posts) >= 16, 20, 'the host to hold all places')
+    send(daemon, 'x@kept.test')
+    assert good.wait('x@kept.test')[0][1]
+    assert daemon.ask('show', 'mta-sts')['policy'][0]['mode'] == 'enforce'
+    assert not gate.is_set() and scene.state()[0][1] == 0
+    gate.set()
+
+    def all_taken():
+        # On a machine that was so busy that some were given up for the time being.
+        daemon.ask('tls-report', 'send')
+        return scene.state()[0][1] == 20
+
+    until(all_taken, 60, 'the reports to be taken')
+
+
+def test_without_the_helper_reports_go_by_mail(world):
+    """The log says it once, and who names https addresses alone gets none."""
+    need_helper(world)
+    world.papers = Papers(world)
+    folder = world.path('alone')
+    os.makedirs(folder)
+    shutil.copy(world.program('ringpostd'), folder)
+    program, world.program = world.program, lambda name: (
+        os.path.join(folder, name) if name == 'ringpostd' else program(name))
+    host = ReportHost(world, world.papers, 'a.test')
+    scene = Scene(world, {'only': 'https://a.test/r', 'both': 'https://a.test/r,mailto:r@reports.test'},
+                  {'a.test': host})
+    scene.send(2)
+    scene.wait((1, 0, 2), {})
+    assert set(reports(scene.mailbox, scene.key, 1)) == {'both.test'}
+    assert 'ringpost-sts cannot be started' in scene.daemon.cli('show', 'tls-report').stdout
+    assert scene.daemon.program.log().count('no reports about TLS by https') == 1
+    assert host.posts == []

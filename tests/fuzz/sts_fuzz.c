@@ -1,8 +1,11 @@
 /*
- * What strangers say about MTA-STS. A policy that is one is the same when it is printed and read
- * again; answers of the helper are the same whole and in pieces; a record's id is a short word.
+ * What strangers say about MTA-STS and reports. A policy that is one is the same when it is printed
+ * and read again; requests to the helper and its answers are the same whole and in pieces; a
+ * record's id is a short word; where reports go is an address that holds no more than one.
  */
+#include "core/base/hash.h"
 #include "core/base/must.h"
+#include "core/mail/tlsrpt_mail.h"
 #include "net/sts_wire.h"
 
 #include <stdlib.h>
@@ -78,17 +81,69 @@ static void try_answers(struct slice text)
     free(cut);
 }
 
+/* The hash of the requests, one behind the other; ends with what is none, if there is such. */
+static uint64_t read_requests(struct slice text, size_t step, int *ret_last)
+{
+    struct sts_wire_request_reader *reader = calloc(1, sizeof(*reader));
+    uint64_t hash = 0;
+    int rc = 0;
+
+    while (text.len > 0 && rc >= 0) {
+        struct slice piece = slice_of(text.data, text.len < step ? text.len : step);
+
+        text = slice_after(text, piece.len);
+        while ((rc = sts_wire_read_request(reader, &piece)) > 0) {
+            const struct sts_wire_request *request = &reader->request;
+
+            must(request->domain.len <= STS_WIRE_DOMAIN_MAX && request->uri.len <= HTTPS_URI_MAX);
+            must((request->domain.len == 0) == (request->uri.len > 0));
+            hash = hash_combine(hash, request->number);
+            hash = hash_combine(hash, hash_bytes(request->domain.data, request->domain.len));
+            hash = hash_combine(hash, hash_bytes(request->uri.data, request->uri.len));
+            hash = hash_combine(hash, hash_bytes(request->report.data, request->report.len));
+        }
+    }
+    *ret_last = rc;
+    free(reader);
+    return hash;
+}
+
+static void try_requests(struct slice text)
+{
+    int whole_rc, cut_rc;
+    uint64_t whole = read_requests(text, text.len, &whole_rc);
+    uint64_t cut = read_requests(text, 1 + text.data[text.len - 1] % 16, &cut_rc);
+
+    must(whole == cut && whole_rc == cut_rc);
+}
+
+static void try_addresses(struct slice text)
+{
+    struct slice rua = text, target;
+    enum tlsrpt_scheme scheme;
+    struct https_uri uri;
+    char room[64];
+
+    while (tlsrpt_rua_next(&rua, room, sizeof(room), &scheme, &target)) {
+        must((scheme == TLSRPT_NO_SCHEME) == (target.len == 0));
+        if (scheme != TLSRPT_HTTPS)
+            continue;
+        must(https_uri_parse(target, &uri) && uri.host.len > 2 && uri.port > 0);
+        for (size_t i = 0; i < target.len; i++)
+            must(target.data[i] > ' ' && target.data[i] < 127 && target.data[i] != ';');
+    }
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
-    struct slice text = slice_of(data, len), domain;
-    uint32_t number;
+    struct slice text = slice_of(data, len);
 
     if (len == 0)
         return 0;
     try_policy(text);
     try_record(text);
     try_answers(text);
-    if (sts_wire_parse_request(text, &number, &domain))
-        must(domain.len > 0 && domain.len <= STS_WIRE_DOMAIN_MAX);
+    try_requests(text);
+    try_addresses(text);
     return 0;
 }

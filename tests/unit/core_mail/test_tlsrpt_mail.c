@@ -15,19 +15,23 @@ static bool find(struct slice *rua, const char *first, const char *second)
     return tlsrpt_record_find(texts, second ? 2 : 1, rua);
 }
 
-/* The addresses of the record, each followed by a blank; "-" for what is none. */
+/* The targets of the record, each followed by a blank; "-" for what is none. */
 static const char *addresses(const char *record)
 {
     static char found[512];
+    enum tlsrpt_scheme scheme;
     struct slice rua, address;
     char room[64];
 
     found[0] = '\0';
     if (!find(&rua, record, NULL))
         return "no record";
-    while (tlsrpt_rua_next(&rua, room, sizeof(room), &address)) {
+    while (tlsrpt_rua_next(&rua, room, sizeof(room), &scheme, &address)) {
         size_t len = strlen(found);
 
+        assert_int_equal(scheme == TLSRPT_NO_SCHEME, address.len == 0);
+        assert_int_equal(scheme == TLSRPT_HTTPS,
+                         slice_starts_nocase(address, SLICE_LITERAL("https:")));
         if (address.len == 0)
             address = SLICE_LITERAL("-");
         snprintf(found + len, sizeof(found) - len, "%.*s ", (int)address.len,
@@ -40,7 +44,12 @@ static void records_are_read(void **state)
 {
     assert_string_equal(addresses("v=TLSRPTv1;rua=mailto:reports@example.com"),
                         "reports@example.com ");
-    assert_string_equal(addresses("v=TLSRPTv1; rua=https://reporting.example.com/v1/tlsrpt"), "- ");
+    assert_string_equal(addresses("v=TLSRPTv1; rua=https://reporting.example.com/v1/tlsrpt"),
+                        "https://reporting.example.com/v1/tlsrpt ");
+    assert_string_equal(addresses("v=TLSRPTv1; rua=mailto:a@b,HTTPS://A.b/c%2Cd?e=f,mailto:c@d"),
+                        "a@b HTTPS://A.b/c%2Cd?e=f c@d ");
+    assert_string_equal(addresses("v=TLSRPTv1; rua=http://a.b/c,ftp://a.b/c,https,https:,a@b"),
+                        "- - - - - ");
     assert_string_equal(addresses("v=TLSRPTv1 ;\trua = https://a/b , MAILTO:a%2Bb%40c.test?x=y;"),
                         "- a+b@c.test ");
     assert_string_equal(addresses("v=TLSRPTv1; x=y; rua=mailto:a@b,mailto:c@d; z"), "a@b c@d ");
@@ -91,16 +100,18 @@ static void odd_addresses_are_none(void **state)
  * watch), and there are no more of them than commas and one. */
 static void any_text_is_read_within_its_bounds(void **state)
 {
-    static const char *const words[] = {"v=TLSRPTv1", ";", "rua=", "mailto:", ",", "%", "%4",
-                                        "%41",        "?", " ",    "=",       "a", "@", "https:"};
+    static const char *const words[] = {"v=TLSRPTv1", ";",      "rua=",        "mailto:", ",", "%",
+                                        "%4",         "%41",    "?",           " ",       "=", "a",
+                                        "@",          "https:", "https://a.b", "/",       ":1"};
     struct rng rng;
-    uint32_t found = 0;
+    uint32_t found = 0, posts = 0;
 
     rng_init(&rng, 5);
     for (uint32_t i = 0; i < 200000; i++) {
         char text[128], *exact;
         size_t len = 0, commas = 0, uris = 0;
         struct slice record, rua, address;
+        enum tlsrpt_scheme scheme;
         char room[16];
 
         if (rng_below(&rng, 2) == 0)
@@ -115,15 +126,16 @@ static void any_text_is_read_within_its_bounds(void **state)
             found++;
             for (size_t k = 0; k < rua.len; k++)
                 commas += rua.data[k] == ',';
-            while (tlsrpt_rua_next(&rua, room, sizeof(room), &address)) {
-                assert_true(address.len <= sizeof(room));
+            while (tlsrpt_rua_next(&rua, room, sizeof(room), &scheme, &address)) {
+                assert_true(scheme == TLSRPT_HTTPS || address.len <= sizeof(room));
+                posts += scheme == TLSRPT_HTTPS;
                 uris++;
             }
             assert_true(uris <= commas + 1);
         }
         free(exact);
     }
-    assert_true(found > 10000);
+    assert_true(found > 10000 && posts > 1000);
 }
 
 /* ---- Mail ------------------------------------------------------------------------------------ */

@@ -190,7 +190,10 @@ static void on_order(struct fake_shard *shard, struct tls_report_order *order)
     snprintf(shard->ordered, sizeof(shard->ordered), "%s", order->domain);
     shard->ordered_bytes = order->content_bytes;
     shard->orders++;
-    order->fate = shard->fate;
+    shard->mailed_before += order->is_mailed;
+    order->fate = order->is_mailed ? TLS_REPORT_NO_MAIL : shard->fate;
+    for (int i = 0; i < 4 && shard->uris[i]; i++)
+        snprintf(order->uris[order->uri_count++], sizeof(order->uris[0]), "%s", shard->uris[i]);
     mailbox_post(shard->to_control, &order->parcel);
 }
 

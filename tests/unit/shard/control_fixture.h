@@ -50,7 +50,9 @@ struct fake_shard {
     uint32_t samples;              /* REPORT_STATUS */
     struct tls_report_batch batch; /* what the test has it hand over */
     uint32_t batches_home;
-    uint8_t fate; /* of orders to send a report about TLS */
+    uint8_t fate;           /* of orders to send a report about TLS */
+    const char *uris[4];    /* that such an order comes home with, up to NULL */
+    uint32_t mailed_before; /* orders that were for https alone */
     uint32_t orders;
     char ordered[256]; /* the domain of the last one */
     size_t ordered_bytes;

@@ -2,7 +2,9 @@
  * what was counted is there after a restart. */
 #include "shard/tls_books.h"
 
+#include "core/base/crc32c.h"
 #include "core/base/log.h"
+#include "shard/kept_file.h"
 #include "tests/sim/sim.h"
 #include "tests/unit/core_base/unit.h"
 
@@ -153,6 +155,7 @@ static void a_clock_that_is_set_right_goes_on_counting(void **state)
 static void reports_are_spread(void **state)
 {
     int64_t end, least = INT64_MAX, most = 0;
+    int32_t day = today();
     struct tlsrpt_book *book;
     char name[32];
     uint32_t due = 0;
@@ -181,12 +184,17 @@ static void reports_are_spread(void **state)
         tlsrpt_book_drop(book, domain);
     }
     assert_in_range(due, 400, 600);
-    /* What nobody sends within a day is dropped. */
+    /* What nobody sends within a day of its time is dropped. */
+    due = 0;
     jump(DAY_US);
     tls_books_turn(&books);
-    jump(1000000ll * 3600);
+    for (uint32_t i = 0; i < books.ended_count; i++)
+        due += books.ended[i].day == day ? books.ended[i].domains.count_used : 0;
+    assert_in_range(due, 400, 600);
+    jump(1000000ll * 7201);
     tls_books_turn(&books);
-    assert_true(books.ended_count == 0 || books.ended[0].domains.count_used == 0);
+    for (uint32_t i = 0; i < books.ended_count; i++)
+        assert_int_not_equal(books.ended[i].day, day);
 }
 
 static void an_operator_ends_it_at_once(void **state)
@@ -200,7 +208,7 @@ static void an_operator_ends_it_at_once(void **state)
     assert_int_equal(tls_books_end(&books), 1);
     domain = tls_books_due(&books, &book);
     assert_non_null(domain);
-    domain->is_taken = true;
+    domain->is_away = true;
     assert_null(tls_books_due(&books, &book));
     /* The rest of the day is another report's. */
     count(today(), "a.test", 5);
@@ -246,6 +254,100 @@ static void a_restart_takes_it_up(void **state)
                     300, 14700);
 }
 
+/* By https a report is tried again, with gaps that grow, for most of a day. */
+static void a_try_that_failed_is_put_off(void **state)
+{
+    static const int64_t minutes[] = {5, 10, 20, 40, 80, 160, 240, 240, 240, 240};
+    struct tlsrpt_book *book;
+    struct tlsrpt_domain *domain;
+
+    count(today(), "a.test", 1);
+    tls_books_end(&books);
+    domain = tls_books_due(&books, &book);
+    for (unsigned i = 0; i < sizeof(minutes) / sizeof(minutes[0]); i++) {
+        assert_true(tls_books_put_off(&books, domain));
+        assert_int_equal(domain->due_s, now_s() + 60 * minutes[i]);
+        assert_null(tls_books_due(&books, &book));
+        jump((60 * minutes[i] - 1) * 1000000);
+        tls_books_turn(&books);
+        assert_null(tls_books_due(&books, &book));
+        jump(1000000);
+        tls_books_turn(&books);
+        assert_ptr_equal(tls_books_due(&books, &book), domain);
+    }
+    assert_false(tls_books_put_off(&books, domain));
+}
+
+/* What was mailed is not mailed again, who has it does not get it again, and nothing is due because
+ * of a restart. */
+static void a_restart_knows_what_is_begun(void **state)
+{
+    struct tlsrpt_book *book;
+    struct tlsrpt_domain *domain;
+    int64_t due_s;
+
+    count(today(), "a.test", 1);
+    count(today(), "b.test", 1);
+    tls_books_end(&books);
+    domain = tlsrpt_book_find(&books.ended[0], SLICE_LITERAL("a.test"));
+    domain->is_begun = true;
+    for (uint64_t hash = 1; hash <= TLSRPT_TAKEN_MAX + 1; hash++)
+        tlsrpt_domain_note_taken(domain, hash);
+    tlsrpt_domain_note_taken(domain, 3);
+    for (int i = 0; i < 3; i++)
+        assert_true(tls_books_put_off(&books, domain));
+    due_s = domain->due_s;
+    assert_int_equal(tls_books_store(&books), 0);
+    end_life();
+    begin_life();
+    domain = tlsrpt_book_find(&books.ended[0], SLICE_LITERAL("a.test"));
+    assert_true(domain->is_begun && domain->tries == 3 && domain->due_s == due_s);
+    for (uint64_t hash = 0; hash <= TLSRPT_TAKEN_MAX + 1; hash++)
+        assert_int_equal(tlsrpt_domain_has_taken(domain, hash), hash > 1);
+    domain = tlsrpt_book_find(&books.ended[0], SLICE_LITERAL("b.test"));
+    assert_true(!domain->is_begun && domain->tries == 0 && domain->taken_count == 0);
+    jump(20 * 60 * 1000000ll);
+    assert_string_equal(tls_books_due(&books, &book)->name, "a.test");
+    /* A clock that was ahead puts nothing off for longer than it could be. */
+    tlsrpt_book_find(&books.ended[0], SLICE_LITERAL("a.test"))->due_s = now_s() + 10 * DAY_S;
+    books.is_changed = true;
+    assert_int_equal(tls_books_store(&books), 0);
+    end_life();
+    begin_life();
+    domain = tlsrpt_book_find(&books.ended[0], SLICE_LITERAL("a.test"));
+    assert_int_equal(domain->due_s, now_s() + 4 * 3600);
+}
+
+/* As versions before reports by https wrote it: a book, its one count, and nothing behind it. */
+static void an_older_file_is_read(void **state)
+{
+    uint8_t room[TLSRPT_RECORD_MAX + 100], record[TLSRPT_RECORD_MAX];
+    struct tlsrpt_count one = {.domain = SLICE_LITERAL("a.test"), .count = 5};
+    size_t len = tlsrpt_encode(&one, record);
+    struct wire_writer w;
+    char head[64];
+    struct slice body;
+
+    wire_writer_init(&w, room, sizeof(room));
+    wire_put_u32(&w, (uint32_t)today());
+    wire_put_u64(&w, (uint64_t)now_s());
+    wire_put_u64(&w, 0);
+    wire_put_u32(&w, 1);
+    wire_put_u64(&w, 5);
+    wire_put_str16(&w, slice_of(record, len));
+    body = slice_of(room, wire_written(&w));
+    for (int version = 1; version <= 3; version += 2) {
+        int head_len = snprintf(head, sizeof(head), "ringpost tls-report %d %08x\n", version,
+                                crc32c(0, body.data, body.len));
+
+        assert_int_equal(
+            kept_file_store(io, "/spool", "tls-report", slice_of(head, (size_t)head_len), body), 0);
+        end_life();
+        begin_life();
+        assert_int_equal(books.open.domains.count_used, version == 1);
+    }
+}
+
 static void damage_is_said_and_ends_nothing(void **state)
 {
     uint8_t octet;
@@ -280,6 +382,9 @@ int main(void)
         TEST(reports_are_spread),
         TEST(an_operator_ends_it_at_once),
         TEST(a_restart_takes_it_up),
+        TEST(a_try_that_failed_is_put_off),
+        TEST(a_restart_knows_what_is_begun),
+        TEST(an_older_file_is_read),
         TEST(damage_is_said_and_ends_nothing),
     };
 

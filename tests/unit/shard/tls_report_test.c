@@ -1,5 +1,6 @@
 /* Reports about TLS as control makes them: what shards hand over is joined, shown, and reported
- * when the UTC day is over. Control is the real one, on a simulated disk and clock. */
+ * when the UTC day is over. Control is the real one, on a simulated disk and clock; what posts to
+ * https addresses is the test's. */
 #include "shard/control_int.h"
 #include "tests/unit/shard/control_fixture.h"
 
@@ -18,6 +19,87 @@ static const char base[] = "host-name mail.example.com\n"
 #define SECOND_NS 1000000000ull
 #define HOUR_NS   (3600 * SECOND_NS)
 #define DAY_US    86400000000ll
+
+/* ---- The helper's double ----------------------------------------------------------------------
+ */
+
+#define POSTS_MAX 300
+
+static struct sts_post *posts[POSTS_MAX]; /* without an answer */
+static uint32_t post_count;
+static uint32_t posted; /* since the start of the test */
+static bool has_no_helper;
+
+struct sts_fetch *sts_fetch_create(struct io *io, const char *program, struct conf *const *conf,
+                                   sts_fetch_done_fn *on_done, void *context)
+{
+    post_count = posted = 0;
+    has_no_helper = false;
+    return NULL;
+}
+
+void sts_fetch_destroy(struct sts_fetch *fetch)
+{
+}
+
+void sts_fetch_begin(struct sts_fetch *fetch, struct slice domain)
+{
+    fail_msg("nobody asks for policies here");
+}
+
+void sts_fetch_post(struct sts_fetch *fetch, struct sts_post *post)
+{
+    assert_true(post_count < POSTS_MAX && post->report.len > 100);
+    posts[post_count++] = post;
+    posted++;
+}
+
+bool sts_fetch_stop(struct sts_fetch *fetch)
+{
+    return true;
+}
+
+bool sts_fetch_is_missing(const struct sts_fetch *fetch)
+{
+    return has_no_helper;
+}
+
+uint32_t sts_fetch_restarts(const struct sts_fetch *fetch)
+{
+    return 0;
+}
+
+struct said {
+    const char *uri; /* NULL = any */
+    enum sts_wire_result result;
+    const char *text;
+};
+
+static void say(void *context)
+{
+    const struct said *said = context;
+    struct sts_post *waiting[POSTS_MAX];
+    uint32_t count = post_count;
+
+    memcpy(waiting, posts, sizeof(posts));
+    post_count = 0;
+    for (uint32_t i = 0; i < count; i++)
+        if (said->uri && !slice_equal(waiting[i]->uri, slice_str(said->uri)))
+            posts[post_count++] = waiting[i];
+        else
+            waiting[i]->on_done(waiting[i], said->result, slice_str(said->text));
+}
+
+/* To all posts, or those to that address. */
+static void answer_posts(const char *uri, enum sts_wire_result result, const char *text)
+{
+    struct said said = {uri, result, text};
+
+    sim_run_in(f.daemon, say, &said);
+    sim_run_for(f.world, 2 * SECOND_NS);
+}
+
+/* ---- The scene ------------------------------------------------------------------------------- */
 
 static void start_reports(void *context)
 {
@@ -76,6 +158,29 @@ static void set_fates(uint8_t fate)
 {
     for (int i = 0; i < FAKE_SHARDS; i++)
         f.shards[i].fate = fate;
+}
+
+static void set_uris(const char *first, const char *second)
+{
+    for (int i = 0; i < FAKE_SHARDS; i++) {
+        f.shards[i].uris[0] = first;
+        f.shards[i].uris[1] = second;
+    }
+}
+
+static uint32_t mailed_before(void)
+{
+    uint32_t sum = 0;
+
+    for (int i = 0; i < FAKE_SHARDS; i++)
+        sum += f.shards[i].mailed_before;
+    return sum;
+}
+
+static void pass(int64_t seconds)
+{
+    sim_wall_jump(f.world, seconds * 1000000);
+    sim_run_for(f.world, 2 * SECOND_NS);
 }
 
 /* To so many seconds behind the end of the UTC day. */
@@ -169,7 +274,7 @@ static void without_an_answer_it_is_tried_again_for_a_day(void **state)
     count(0, "b.test", 1, false);
     set_fates(TLS_REPORT_LATER);
     to_next_day(5 * 3600);
-    to_next_day(3600);
+    to_next_day(5 * 3600);
     assert_in(ask(&f, "show tls-report --dom"), "waiting=\"0\"\n");
 }
 
@@ -185,6 +290,127 @@ static void an_operator_need_not_wait(void **state)
     sim_run_for(f.world, 10 * SECOND_NS);
     assert_int_equal(orders(), 50);
     assert_in(ask(&f, "tls-report send"), "sent now: 0");
+}
+
+static void a_report_goes_to_all_addresses(void **state)
+{
+    set_uris("https://a.b/c", "https://d.e/f");
+    count(0, "a.test", 3, false);
+    assert_in(ask(&f, "tls-report send"), "sent now: 1");
+    sim_run_for(f.world, SECOND_NS);
+    assert_int_equal(posted, 2);
+    assert_in(ask(&f, "show tls-report --dom"),
+              "waiting=\"1\"\nsent=\"1\"\nposted=\"0\"\ngivenUp=\"0\"\n");
+    assert_in(ask(&f, "show tls-report --dom"), "byHttps[0].domain=\"a.test\"\n");
+    assert_in(ask(&f, "tls-report send"), "sent now: 1");
+    answer_posts("https://d.e/f", STS_WIRE_TAKEN, "");
+    assert_int_equal(post_count, 1);
+    answer_posts(NULL, STS_WIRE_TAKEN, "");
+    assert_in(ask(&f, "show tls-report --dom"),
+              "waiting=\"0\"\nsent=\"1\"\nposted=\"1\"\ngivenUp=\"0\"\n");
+    assert_in(ask(&f, "show tls-report"), "1 by mail, 1 by https, 0 not taken");
+    assert_int_equal(orders(), 1);
+}
+
+static void what_is_not_taken_is_tried_again(void **state)
+{
+    set_uris("https://a.b/c", "https://d.e/f");
+    count(0, "a.test", 3, false);
+    ask(&f, "tls-report send");
+    sim_run_for(f.world, SECOND_NS);
+    answer_posts("https://a.b/c", STS_WIRE_TAKEN, "");
+    answer_posts(NULL, STS_WIRE_UNREACHED, "the host answers with HTTP status 503");
+    assert_in(ask(&f, "show tls-report"), "HTTP status 503");
+    assert_in(ask(&f, "show tls-report --dom"), "failed=\"1\"\nbyHttps[0].taken=\"1\"\n");
+    pass(290);
+    assert_int_equal(posted, 2);
+    pass(10);
+    /* Mail is not written again, and who has it does not get it again. */
+    assert_int_equal(posted, 3);
+    assert_int_equal(post_count, 1);
+    assert_true(slice_equal(posts[0]->uri, SLICE_LITERAL("https://d.e/f")));
+    assert_int_equal(mailed_before(), 1);
+    answer_posts(NULL, STS_WIRE_DISTRUSTED, "its certificate does not hold");
+    pass(590);
+    assert_int_equal(posted, 3);
+    /* An operator need not wait. */
+    assert_in(ask(&f, "tls-report send"), "sent now: 1");
+    sim_run_for(f.world, SECOND_NS);
+    assert_int_equal(posted, 4);
+    answer_posts(NULL, STS_WIRE_TAKEN, "");
+    assert_in(ask(&f, "show tls-report --dom"),
+              "waiting=\"0\"\nsent=\"1\"\nposted=\"1\"\ngivenUp=\"0\"\n");
+}
+
+static void after_a_day_it_is_dropped(void **state)
+{
+    uint32_t tries = 0;
+
+    set_uris("https://a.b/c", NULL);
+    set_fates(TLS_REPORT_NO_MAIL);
+    count(0, "a.test", 3, false);
+    ask(&f, "tls-report send");
+    sim_run_for(f.world, SECOND_NS);
+    for (int minute = 0; minute < 24 * 60; minute += 5) {
+        if (post_count > 0) {
+            answer_posts(NULL, STS_WIRE_UNREACHED, "the host does not answer in time");
+            tries++;
+        }
+        pass(300);
+    }
+    assert_int_equal(tries, 11);
+    assert_in(ask(&f, "show tls-report --dom"),
+              "waiting=\"0\"\nsent=\"0\"\nposted=\"0\"\ngivenUp=\"1\"\n");
+}
+
+/* Without the helper nothing is tried again; mail goes as it did. */
+static void without_the_helper_mail_goes_alone(void **state)
+{
+    set_uris("https://a.b/c", NULL);
+    count(0, "a.test", 3, false);
+    ask(&f, "tls-report send");
+    sim_run_for(f.world, SECOND_NS);
+    has_no_helper = true;
+    answer_posts(NULL, STS_WIRE_UNREACHED, "the helper program cannot be started");
+    assert_in(ask(&f, "show tls-report --dom"),
+              "waiting=\"0\"\nsent=\"1\"\nposted=\"0\"\ngivenUp=\"1\"\n");
+    assert_in(ask(&f, "show tls-report"), "ringpost-sts cannot be started");
+}
+
+/* So many octets are held at once and no more; the others have their turn a minute later. */
+static void posts_are_bounded(void **state)
+{
+    char name[32];
+
+    set_uris("https://a.b/c", NULL);
+    set_fates(TLS_REPORT_NO_MAIL);
+    for (unsigned i = 0; i < TLS_POSTS_MAX + 10; i++) {
+        snprintf(name, sizeof(name), "%u.test", i);
+        count(0, name, 1, false);
+    }
+    ask(&f, "tls-report send");
+    sim_run_for(f.world, 20 * SECOND_NS);
+    assert_int_equal(posted, TLS_POSTS_MAX);
+    answer_posts(NULL, STS_WIRE_TAKEN, "");
+    assert_int_equal(posted, TLS_POSTS_MAX);
+    pass(60);
+    sim_run_for(f.world, 20 * SECOND_NS);
+    assert_int_equal(posted, TLS_POSTS_MAX + 10);
+    answer_posts(NULL, STS_WIRE_TAKEN, "");
+    assert_in(ask(&f, "show tls-report --dom"), "waiting=\"0\"\nsent=\"0\"\nposted=\"74\"\n");
+}
+
+/* The book is dropped while a report of it is on its way: the answer is nobody's. */
+static void an_answer_may_come_too_late(void **state)
+{
+    set_uris("https://a.b/c", NULL);
+    count(0, "a.test", 3, false);
+    to_next_day(5 * 3600);
+    assert_int_equal(posted, 1);
+    pass(86400);
+    assert_in(ask(&f, "show tls-report --dom"), "waiting=\"0\"\n");
+    answer_posts(NULL, STS_WIRE_TAKEN, "");
+    assert_in(ask(&f, "show tls-report --dom"), "posted=\"0\"\n");
 }
 
 /* Five minutes at most are lost. */
@@ -232,6 +458,12 @@ int main(void)
         TEST(the_day_ends_and_reports_go),
         TEST(without_an_answer_it_is_tried_again_for_a_day),
         TEST(an_operator_need_not_wait),
+        TEST(a_report_goes_to_all_addresses),
+        TEST(what_is_not_taken_is_tried_again),
+        TEST(after_a_day_it_is_dropped),
+        TEST(without_the_helper_mail_goes_alone),
+        TEST(posts_are_bounded),
+        TEST(an_answer_may_come_too_late),
         TEST(a_crash_forgets_little),
         TEST(without_an_address_nothing_is_made),
     };
