@@ -760,6 +760,15 @@ static void join(struct purse *purse, struct queue *queue, bool is_at_front)
     take_place(&purse->ranks[queue->purse_rank], queue, is_at_front);
 }
 
+/* Of rates that are equal one counts as the scarcer, the same one on all shards. */
+static bool is_scarcer(const struct purse *a, const struct purse *b)
+{
+    if (a->limit_ns != b->limit_ns)
+        return a->limit_ns > b->limit_ns;
+    return scope_key_equal(&a->key, &b->key) ? a->quantity > b->quantity
+                                             : scope_key_is_before(&b->key, &a->key);
+}
+
 /* What the queue has beside waits for a scarcer token only for a moment. Two shards, each with one
  * of two tokens that it keeps until it is past, would never have both; the order is the same on all
  * of them. */
@@ -773,7 +782,7 @@ static void keep_for_a_moment(const struct purse *purse, const struct queue *que
                                                                     queue->turns[i].purse - 1);
 
         if (!beside || beside == purse || beside->step_ns == 0 || beside->gives_back ||
-            beside->limit_ns >= purse->limit_ns || beside->turn_count > queue->turns[i].count ||
+            !is_scarcer(purse, beside) || beside->turn_count > queue->turns[i].count ||
             beside->turns_end_ns <= end_ns)
             continue;
         beside->gives_back = true;

@@ -12,8 +12,9 @@
  * every other time, and keeps its place for the rest: it is away until it comes back, or until that
  * place is the first. What it is woken for is kept for it (its turn) as long as a
  * token is good, so that it can be had together with tokens of other purses; for a moment only, if
- * one of these is scarcer. Lines are in the order of how long queues have waited since their last
- * message, so that nobody comes from one line to the front of another for ever.
+ * one of these is scarcer (of equal ones, if it is that which all shards hold for the scarcer).
+ * Lines are in the order of how long queues have waited since their last message, so that nobody
+ * comes from one line to the front of another for ever.
  *
  * A rate is known by its meter's key (policy/scope.h): a virtual MTA's own, or one count of a
  * limit. A purse is made when something here first draws on it, a mint when it is first asked; both

@@ -56,7 +56,7 @@ uint64_t scope_key_hash(const struct meter_key *key)
     return hash_combine(hash_u64((uint64_t)key->limit_id << 32 | key->scopes), key->values);
 }
 
-static bool is_before(const struct meter_key *a, const struct meter_key *b)
+bool scope_key_is_before(const struct meter_key *a, const struct meter_key *b)
 {
     if (a->scopes != b->scopes)
         return a->scopes > b->scopes;
@@ -67,7 +67,7 @@ bool scope_add(struct scope_list *list, const struct meter_key *key)
 {
     uint32_t at = 0;
 
-    while (at < list->count && is_before(&list->keys[at], key))
+    while (at < list->count && scope_key_is_before(&list->keys[at], key))
         at++;
     if (at < list->count && scope_key_equal(&list->keys[at], key))
         return true;

@@ -56,6 +56,8 @@ struct meter_key scope_key_of_vmta(uint32_t vmta_id);
 /* In order, none twice. False when there is no room for one more. */
 bool scope_add(struct scope_list *list, const struct meter_key *key);
 bool scope_key_equal(const struct meter_key *a, const struct meter_key *b);
+/* The order of lists, the same everywhere. */
+bool scope_key_is_before(const struct meter_key *a, const struct meter_key *b);
 uint64_t scope_key_hash(const struct meter_key *key);
 /* 0 for an empty list; what differs has different ones, but for a chance of one in 2^64. */
 uint64_t scope_list_hash(const struct scope_list *list);

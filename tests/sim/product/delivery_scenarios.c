@@ -666,6 +666,12 @@ static bool scarce_rates_meet(void)
          "<limit a>\n max-msg-rate 10/s\n</limit>\n"
          "<limit b>\n scope domain\n max-msg-rate 1/s\n</limit>\n",
          "", 101},
+        {"1/s beside 1/s, 3 shards", 3, "<limit a>\n max-msg-rate 1/s\n</limit>\n",
+         " max-smtp-msg-rate 1/s\n", 1010},
+        {"1/s beside 1/s and 1/s, 4 shards", 4,
+         "<limit a>\n max-msg-rate 1/s\n</limit>\n"
+         "<limit b>\n scope source-ip\n max-msg-rate 1/s\n</limit>\n",
+         " max-smtp-msg-rate 1/s\n", 1010},
         {"20/min of each beside 20/s", 4,
          "<limit a>\n max-msg-rate 20/s\n</limit>\n"
          "<limit b>\n scope domain\n max-msg-rate 20/min\n</limit>\n",
