@@ -512,6 +512,19 @@ static void apply_overrides(struct daemon *daemon)
     overrides_close(&overrides);
 }
 
+/* The loops have ended, or do so now. A signal that comes while memory goes must meet nobody: its
+ * thread is told to end as by a signal, and what it posts then is not read. */
+static void end_threads(struct daemon *daemon, pthread_t signals)
+{
+    pthread_kill(signals, SIGTERM);
+    pthread_join(signals, NULL);
+    step(daemon);
+    for (uint16_t i = 0; i < daemon->plan.count; i++)
+        pthread_join(daemon->shards[i].thread, NULL);
+    if (daemon->has_committer_thread)
+        pthread_join(daemon->committer_thread, NULL);
+}
+
 static int run(struct daemon *daemon)
 {
     struct io_options io = {.name = "control", .recv_buffer_count = 64};
@@ -544,9 +557,7 @@ static int run(struct daemon *daemon)
         signers_stop(daemon->signers);
         pthread_join(signing, NULL);
     }
-    step(daemon);
-    for (uint16_t i = 0; i < daemon->plan.count; i++)
-        pthread_join(daemon->shards[i].thread, NULL);
+    end_threads(daemon, signals);
     control_destroy(daemon->control);
     ips_close(daemon->ips);
     log_info("ended in order");
