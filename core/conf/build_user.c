@@ -4,6 +4,7 @@
 #include "core/conf/intern.h"
 #include "core/conf/show.h"
 
+#include <errno.h>
 #include <string.h>
 
 #define HASH_PREFIX SLICE_LITERAL("{pbkdf2-sha256}")
@@ -114,6 +115,9 @@ static int add_user(struct build *build, const struct section *section)
         conf->has_certificate_users = true;
     if (user->hash.iterations > conf->login_iterations)
         conf->login_iterations = user->hash.iterations;
+    if (!table_insert(&conf->user_by_name, hash_bytes_nocase(section->name.data, section->name.len),
+                      conf->user_count))
+        return -ENOMEM;
     conf->user_count++;
     return 0;
 }
@@ -133,12 +137,19 @@ int build_users(struct build *build)
     return rc;
 }
 
+static bool match_name(uint32_t value, const void *key, void *context)
+{
+    const struct conf *conf = context;
+
+    return slice_equal_nocase(slice_str(conf->users[value].name), *(const struct slice *)key);
+}
+
 const struct conf_smtp_user *conf_smtp_user(const struct conf *conf, struct slice name)
 {
-    for (uint32_t i = 0; i < conf->user_count; i++)
-        if (slice_equal_nocase(slice_str(conf->users[i].name), name))
-            return &conf->users[i];
-    return NULL;
+    uint32_t position = table_find(&conf->user_by_name, hash_bytes_nocase(name.data, name.len),
+                                   match_name, &name, (void *)(uintptr_t)conf);
+
+    return position == TABLE_NONE ? NULL : &conf->users[position];
 }
 
 bool conf_asks_certificates(const struct conf *conf)

@@ -34,6 +34,8 @@ static struct conf *conf_new(void)
     pattern_index_init(&conf->domains, &conf->arena);
     provider_table_init(&conf->providers);
     table_init(&conf->vmta_by_name);
+    table_init(&conf->rollup_by_name);
+    table_init(&conf->user_by_name);
     table_init(&conf->vmta_by_address);
     table_init(&conf->pool_by_name);
     table_init(&conf->pool_by_id);
@@ -49,6 +51,8 @@ static void conf_free(struct conf *conf)
     zone_fini(&conf->zone);
     provider_table_fini(&conf->providers);
     table_fini(&conf->vmta_by_name);
+    table_fini(&conf->rollup_by_name);
+    table_fini(&conf->user_by_name);
     for (const struct conf_regex *at = conf->regexes; at != NULL; at = at->next)
         regex_free(at->regex);
     aliases_fini(conf);

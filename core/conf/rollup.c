@@ -48,12 +48,19 @@ const char *conf_rollup_of_host(const struct conf *conf, struct slice host)
     return NULL;
 }
 
+static bool match_name(uint32_t value, const void *key, void *context)
+{
+    const struct conf *conf = context;
+
+    return slice_equal_nocase(slice_str(conf->rollups[value].name), *(const struct slice *)key);
+}
+
 static struct rollup *find(const struct conf *conf, struct slice name)
 {
-    for (uint32_t i = 0; i < conf->rollup_count; i++)
-        if (slice_equal_nocase(slice_str(conf->rollups[i].name), name))
-            return &conf->rollups[i];
-    return NULL;
+    uint32_t position = table_find(&conf->rollup_by_name, hash_bytes_nocase(name.data, name.len),
+                                   match_name, &name, (void *)(uintptr_t)conf);
+
+    return position == TABLE_NONE ? NULL : &conf->rollups[position];
 }
 
 bool conf_is_rollup(const struct conf *conf, struct slice domain)
@@ -88,7 +95,9 @@ static int add_rollup(struct build *build, const struct list_line *line, struct 
         for (size_t i = 0; i < name.len; i++)
             room[i] = (char)(name.data[i] >= 'A' && name.data[i] <= 'Z' ? name.data[i] + 32
                                                                         : name.data[i]);
-        if (intern_name(INTERN_QUEUE, slice_of(room, name.len), &id) < 0)
+        if (intern_name(INTERN_QUEUE, slice_of(room, name.len), &id) < 0 ||
+            !table_insert(&conf->rollup_by_name, hash_bytes_nocase(name.data, name.len),
+                          conf->rollup_count))
             return -ENOMEM;
         known = &conf->rollups[conf->rollup_count++];
         *known = (struct rollup){.name = intern_text(INTERN_QUEUE, id), .line = line};
@@ -127,24 +136,36 @@ static bool is_ours(const struct section *section)
     return section->kind != NULL && strcmp(section->kind->tag, "mx-rollup-list") == 0;
 }
 
+static bool names_host(const struct rollup_line *line)
+{
+    return line->pattern.kind == PATTERN_EXACT;
+}
+
 /* Hosts that are named in full are as good as each other. */
-static void make_route(struct build *build, uint32_t position)
+static void make_routes(struct build *build)
 {
     struct conf *conf = build->conf;
-    struct rollup *rollup = &conf->rollups[position];
-    struct conf_route_host *hosts =
-        arena_alloc(&conf->arena, conf->rollup_line_count * sizeof(*hosts));
+    struct conf_route_host **hosts = arena_alloc(&conf->arena, conf->rollup_count * sizeof(*hosts));
 
-    rollup->route = (struct value_route){.hosts = hosts, .hash = hash_u64(position)};
+    for (uint32_t i = 0; i < conf->rollup_line_count; i++)
+        conf->rollups[conf->rollup_lines[i].rollup].route.count +=
+            names_host(&conf->rollup_lines[i]);
+    for (uint32_t i = 0; i < conf->rollup_count; i++) {
+        struct value_route *route = &conf->rollups[i].route;
+
+        hosts[i] = arena_alloc(&conf->arena, route->count * sizeof(*hosts[i]));
+        *route = (struct value_route){.hosts = hosts[i], .hash = hash_u64(i)};
+    }
     for (uint32_t i = 0; i < conf->rollup_line_count; i++) {
         const struct rollup_line *line = &conf->rollup_lines[i];
+        struct value_route *route = &conf->rollups[line->rollup].route;
         struct slice name = line->pattern.name;
 
-        if (line->rollup != position || line->pattern.kind != PATTERN_EXACT)
+        if (!names_host(line))
             continue;
-        hosts[rollup->route.count++] = (struct conf_route_host){
+        hosts[line->rollup][route->count++] = (struct conf_route_host){
             .kind = CONF_ROUTE_HOST, .name = (const char *)arena_copy(&conf->arena, name).data};
-        rollup->route.hash = hash_combine(rollup->route.hash, hash_bytes(name.data, name.len));
+        route->hash = hash_combine(route->hash, hash_bytes(name.data, name.len));
     }
 }
 
@@ -178,8 +199,8 @@ int build_rollups(struct build *build)
         for (const struct list_line *line = is_ours(at) ? at->lines : NULL; rc == 0 && line != NULL;
              line = line->next)
             rc = add_line(build, line);
-    for (uint32_t i = 0; rc == 0 && i < conf->rollup_count; i++)
-        make_route(build, i);
+    if (rc == 0)
+        make_routes(build);
     for (uint32_t i = 0; rc == 0 && i < conf->rollup_count; i++)
         check_route(build, &conf->rollups[i]);
     return rc;

@@ -104,6 +104,7 @@ struct conf {
     struct provider_table providers;
     struct rollup *rollups;
     uint32_t rollup_count;
+    struct table rollup_by_name;
     struct rollup_line *rollup_lines;
     uint32_t rollup_line_count;
     struct conf_reply_list *reply_lists;
@@ -125,6 +126,7 @@ struct conf {
     uint32_t group_count;
     struct conf_smtp_user *users;
     uint32_t user_count;
+    struct table user_by_name;
     uint32_t login_iterations;
     struct conf_acct_file *acct_files;
     uint32_t acct_file_count;
