@@ -94,6 +94,30 @@ static int add_domain(struct build *build, struct conf_address_list *list, struc
     return rc < 0 ? rc : add_text(build, list, "@.", slice_after(domain, 4));
 }
 
+struct domain_adding {
+    struct build *build;
+    struct conf_address_list *list;
+};
+
+static int add_expanded(void *context, struct slice domain, bool from_macro)
+{
+    struct domain_adding *adding = context;
+
+    return add_domain(adding->build, adding->list, domain);
+}
+
+/* A domain, or those that a macro in it stands for. */
+static int add_domains(struct build *build, struct conf_address_list *list,
+                       const struct list_line *line, struct slice text)
+{
+    struct domain_adding adding = {build, list};
+    int rc = macro_expand(&build->macros, text, add_expanded, &adding);
+
+    if (rc == E_SYNTAX)
+        report_error(build->report, line->file, line->line, "domain: %s", build->macros.why);
+    return rc == E_SYNTAX ? 0 : rc;
+}
+
 /* One address a line; a domain alone or behind an @ stands for all of its addresses. */
 static int add_file(struct build *build, struct conf_address_list *list,
                     const struct list_line *line, struct slice path)
@@ -143,7 +167,7 @@ static int read_line(struct build *build, struct conf_address_list *list,
     }
     rest = slice_trim(slice_after(line->text, keyword.len));
     if (rest.len > 0 && slice_equal_nocase(keyword, words[1]))
-        return add_domain(build, list, rest);
+        return add_domains(build, list, line, rest);
     if (rest.len > 0 && slice_equal_nocase(keyword, words[2]))
         return add_file(build, list, line, rest);
     if (rest.len > 0 && slice_equal_nocase(keyword, words[0])) {

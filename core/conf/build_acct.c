@@ -62,7 +62,8 @@ static void take_privacy(struct build *build, const struct section *section,
     if (privacy_parse(slice_str(file->privacy_policy), privacy) < 0) {
         report_error(build->report, section->file, section->line,
                      "privacy-policy: write retain, redact, siphash, siphash-KEY (32 hexadecimal "
-                     "digits), hmac-sha256 or hmac-sha256-KEY (2 to 128)");
+                     "digits), hmac-sha256 or hmac-sha256-KEY (2 to 128), or in place of -KEY a "
+                     "blank and a secret of at most 64 octets");
         return;
     }
     if (privacy->kind < PRIVACY_SIPHASH || privacy->key_bytes > 0)

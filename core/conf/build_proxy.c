@@ -49,6 +49,27 @@ static bool next_server(struct slice *rest, struct ipaddr_port *ret_at)
     return port > 0 && port <= 65535 && ipaddr_parse(ip, &ret_at->ip) == 0;
 }
 
+/* ADDRESS, or ADDRESS:PORT, whose port tells receivers nothing. */
+static bool next_client(struct slice *rest, struct ipaddr *ret_ip)
+{
+    struct slice word, text;
+    size_t colon;
+
+    if (value_next_word(rest, &word) <= 0)
+        return false;
+    if (ipaddr_parse(word, ret_ip) == 0)
+        return true;
+    for (colon = word.len; colon > 0 && word.data[colon - 1] != ':'; colon--)
+        ;
+    for (size_t i = colon; i < word.len; i++)
+        if (word.data[i] < '0' || word.data[i] > '9')
+            return false;
+    text = slice_of(word.data, colon > 0 ? colon - 1 : 0);
+    if (text.len > 2 && text.data[0] == '[' && text.data[text.len - 1] == ']')
+        text = slice_of(text.data + 1, text.len - 2);
+    return ipaddr_parse(text, ret_ip) == 0;
+}
+
 static const char *next_helo(struct build *build, struct slice *rest, const char *fallback)
 {
     struct slice word;
@@ -79,7 +100,7 @@ static void add_source(struct build *build, const struct entry *entry, uint8_t v
     address->rank = 0;
     if (!next_ip(&rest, &proxy->local) || !next_server(&rest, &proxy->server))
         wrong(build, entry, "LOCAL-IP and PROXY:PORT");
-    else if (!next_ip(&rest, &address->ip))
+    else if (!next_client(&rest, &address->ip))
         wrong(build, entry, "CLIENT-IP");
     else if (proxy->local.family != proxy->server.ip.family)
         wrong(build, entry, "LOCAL-IP of the proxy's family");
@@ -121,7 +142,7 @@ static void add_clients(struct build *build, const struct conf_vmta *vmta,
         if (!next_ip(&rest, &proxy->local))
             proxy->local = local_for(vmta, &proxy->server);
         rest = slice_str(clients.items[i]->text);
-        if (!next_ip(&rest, &address->ip))
+        if (!next_client(&rest, &address->ip))
             wrong(build, clients.items[i], "ADDRESS");
         address->helo = next_helo(build, &rest, build->conf->global.host_name);
     }

@@ -256,7 +256,7 @@ struct type_text {
 };
 
 static const struct type_text types[TYPE_COUNT_OF_TYPES] = {
-    [TYPE_BOOLEAN] = {"boolean", "`yes`, `no`, `true` or `false`"},
+    [TYPE_BOOLEAN] = {"boolean", "`yes`, `no`, `true`, `false`, `on` or `off`"},
     [TYPE_TIME] = {"time", "numbers with the units `w d h m s`, as in `1d12h`; `ms` too where the "
                            "keyword is ringpost's own"},
     [TYPE_TIME_LIST] = {"times", "up to 30 times between commas, as in `10m,30m,1h`"},

@@ -46,45 +46,86 @@ static bool is_name(struct slice name)
     return name.len > 0 && name.len <= 253;
 }
 
-/* SELECTOR,DOMAIN,FILE. False after what is wrong with it was told. */
-static bool parse_line(struct build *build, const struct key_line *line,
-                       struct conf_domain_key *ret)
-{
-    struct arena *arena = &build->conf->arena;
-    struct slice rest = line->text;
-    struct slice parts[4];
-    uint32_t count = 0;
+/* SELECTOR,DOMAIN,FILE, of which the domain may hold macros. */
+struct key_parts {
+    struct slice selector;
+    struct slice domain;
+    struct slice path;
+};
 
-    while (count < 4 && value_next_item(&rest, &parts[count]))
-        count++;
-    if (count != 3 || !is_name(parts[0]) ||
-        (!is_name(parts[1]) && !slice_equal(parts[1], SLICE_LITERAL("*"))) ||
-        parts[2].data[0] != '/') {
-        report_error(build->report, line->file, line->line,
-                     "domain-key wants SELECTOR,DOMAIN,FILE: names as they stand in the DNS, * for "
-                     "any domain, and an absolute path");
-        return false;
-    }
-    *ret = (struct conf_domain_key){
-        .selector = (const char *)arena_copy(arena, parts[0]).data,
-        .domain = slice_lower(parts[1], arena_alloc(arena, parts[1].len + 1)),
-        .path = (const char *)arena_copy(arena, parts[2]).data,
-    };
-    return true;
+static bool split(struct slice text, struct key_parts *ret)
+{
+    struct slice more;
+
+    return value_next_item(&text, &ret->selector) && value_next_item(&text, &ret->domain) &&
+           value_next_item(&text, &ret->path) && !value_next_item(&text, &more);
 }
 
-static void add_key(struct build *build, struct conf_key_place *place, const struct key_line *line)
+static void complain(struct build *build, const struct key_line *line)
 {
-    struct conf_domain_key *key = &place->keys.items[place->keys.count];
+    report_error(build->report, line->file, line->line,
+                 "domain-key wants SELECTOR,DOMAIN,FILE: names as they stand in the DNS, * for "
+                 "any domain, and an absolute path");
+}
+
+struct key_adding {
+    struct build *build;
+    struct conf_key_place *place;
+    const struct key_line *line;
+    struct key_parts parts;
+};
+
+/* For one of the domains that the line names. */
+static int add_key_of(void *context, struct slice domain, bool from_macro)
+{
+    struct key_adding *adding = context;
+    struct arena *arena = &adding->build->conf->arena;
+    struct conf_domain_key *key = &adding->place->keys.items[adding->place->keys.count];
     const struct loaded_key *loaded;
 
-    if (!parse_line(build, line, key))
-        return;
-    loaded = load_file(build, line, key->path);
+    if (!is_name(domain) && !slice_equal(domain, SLICE_LITERAL("*"))) {
+        complain(adding->build, adding->line);
+        return 0;
+    }
+    *key = (struct conf_domain_key){
+        .selector = (const char *)arena_copy(arena, adding->parts.selector).data,
+        .domain = slice_lower(domain, arena_alloc(arena, domain.len + 1)),
+        .path = (const char *)arena_copy(arena, adding->parts.path).data,
+    };
+    loaded = load_file(adding->build, adding->line, key->path);
     key->key = loaded->key;
     key->algorithm = loaded->algorithm;
-    key->id = key->key != NULL ? build->conf->key_ops->id(key->key) : 0;
-    place->keys.count++;
+    key->id = key->key != NULL ? adding->build->conf->key_ops->id(key->key) : 0;
+    adding->place->keys.count++;
+    return 0;
+}
+
+static int count_one(void *context, struct slice domain, bool from_macro)
+{
+    ++*(uint32_t *)context;
+    return 0;
+}
+
+/* How many keys a line may make; what is wrong with it is told when they are made. */
+static uint32_t count_keys(struct build *build, struct slice text)
+{
+    struct key_parts parts;
+    uint32_t count = 0;
+
+    if (split(text, &parts))
+        macro_expand(&build->macros, parts.domain, count_one, &count);
+    return count;
+}
+
+static void add_keys(struct build *build, struct conf_key_place *place, const struct key_line *line)
+{
+    struct key_adding adding = {.build = build, .place = place, .line = line};
+
+    if (!split(line->text, &adding.parts) || !is_name(adding.parts.selector) ||
+        adding.parts.path.len == 0 || adding.parts.path.data[0] != '/')
+        complain(build, line);
+    else if (macro_expand(&build->macros, adding.parts.domain, add_key_of, &adding) < 0)
+        report_error(build->report, line->file, line->line, "domain-key: %s", build->macros.why);
 }
 
 static struct conf_key_place *new_place(struct build *build, const struct section *section,
@@ -116,12 +157,17 @@ static const struct conf_key_list *read_section(struct build *build, const struc
                                                 struct conf_key_place ***link)
 {
     struct entry_list entries = build_entries(build, section, STORE_DOMAIN_KEY);
-    struct conf_key_place *place = new_place(build, section, entries.count);
+    struct conf_key_place *place;
+    uint32_t room = 0;
 
+    for (uint32_t i = 0; i < entries.count; i++)
+        room += count_keys(build, slice_str(entries.items[i]->text));
+    place = new_place(build, section, room);
     for (uint32_t i = 0; i < entries.count; i++) {
         const struct entry *entry = entries.items[i];
 
-        add_key(build, place, &(struct key_line){slice_str(entry->text), entry->file, entry->line});
+        add_keys(build, place,
+                 &(struct key_line){slice_str(entry->text), entry->file, entry->line});
     }
     return end_place(place, link);
 }
@@ -146,7 +192,7 @@ static void read_list(struct build *build, const struct section *section,
     uint32_t count = 0;
 
     for (const struct list_line *line = section->lines; line != NULL; line = line->next)
-        count++;
+        count += count_keys(build, without_keyword(line->text));
     place = new_place(build, section, count);
     if (section->name.len == 0)
         report_warning(build->report, section->file, section->line,
@@ -155,8 +201,8 @@ static void read_list(struct build *build, const struct section *section,
         report_error(build->report, section->file, section->line,
                      "<domain-key-list %s> is there twice", place->name);
     for (const struct list_line *line = section->lines; line != NULL; line = line->next)
-        add_key(build, place,
-                &(struct key_line){without_keyword(line->text), line->file, line->line});
+        add_keys(build, place,
+                 &(struct key_line){without_keyword(line->text), line->file, line->line});
     end_place(place, link);
     place->next_list = conf->key_lists;
     conf->key_lists = place;

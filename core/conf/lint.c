@@ -239,8 +239,20 @@ static void report_unused(struct build *build, const struct names *names)
 
 /* ---- Macros -------------------------------------------------------------------------------- */
 
+/* Values that may hold macros. */
+static bool may_hold_macros(const struct directive *row)
+{
+    return row->type == TYPE_DOMAIN_LIST || row->type == TYPE_NAME_LIST || row->type == TYPE_WORDS;
+}
+
 static void mark_macros(struct build *build, const struct section *section)
 {
+    for (const struct entry *entry = section->entries; entry != NULL; entry = entry->next) {
+        if (may_hold_macros(entry->row))
+            macro_mark_used(&build->macros, slice_str(entry->text));
+    }
+    for (const struct list_line *line = section->lines; line != NULL; line = line->next)
+        macro_mark_used(&build->macros, line->text);
     for (const struct section *at = section->children; at != NULL; at = at->next) {
         if (at->kind->scope == SCOPE_DOMAIN)
             macro_mark_used(&build->macros, at->name);
@@ -255,7 +267,7 @@ static void report_unused_macros(struct build *build)
         if (entry->row->type == TYPE_MACRO && !entry->cleared &&
             !macro_is_used(&build->macros, entry->value.macro->name))
             report_warning(build->report, entry->file, entry->line,
-                           "domain-macro %.*s is not used: no <domain> names it",
+                           "domain-macro %.*s is not used: nothing names it",
                            SHOW(entry->value.macro->name));
     }
 }

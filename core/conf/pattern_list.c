@@ -36,6 +36,13 @@ struct conf_pattern_list {
 
 /* ---- Reading --------------------------------------------------------------------------------- */
 
+struct slice list_skip_flag(struct slice behind)
+{
+    bool is_flag = behind.len > 1 && behind.data[0] == 'i' && value_is_blank(behind.data[1]);
+
+    return slice_trim(is_flag ? slice_after(behind, 1) : behind);
+}
+
 int list_next_regex(struct slice *rest, struct slice *ret_pattern)
 {
     struct slice text = slice_trim(*rest);
@@ -48,7 +55,7 @@ int list_next_regex(struct slice *rest, struct slice *ret_pattern)
     if (end >= text.len)
         return E_SYNTAX;
     *ret_pattern = slice_of(text.data + 1, end - 1);
-    *rest = slice_trim(slice_after(text, end + 1));
+    *rest = list_skip_flag(slice_after(text, end + 1));
     return 1;
 }
 
@@ -108,6 +115,7 @@ static const struct slice call_to = {(const uint8_t *)"call-to:", 8};
 static bool read_action(struct build *build, const struct list_line *line, struct slice text,
                         struct pattern_rule *rule)
 {
+    bool has_priority = false;
     struct slice item;
 
     if (slice_starts_nocase(text, call_to)) {
@@ -120,6 +128,7 @@ static bool read_action(struct build *build, const struct list_line *line, struc
                 return false;
         } else if (slice_starts_nocase(item, priority_is)) {
             read_priority(build, line, slice_after(item, priority_is.len));
+            has_priority = true;
         } else {
             report_error(
                 build->report, line->file, line->line,
@@ -127,7 +136,8 @@ static bool read_action(struct build *build, const struct list_line *line, struc
             return false;
         }
     }
-    if (rule->virtual_mta == NULL)
+    /* One that only ranks recipients chooses nothing, so the next rules are asked. */
+    if (rule->virtual_mta == NULL && !has_priority)
         report_error(build->report, line->file, line->line,
                      "the rule says nothing of a virtual MTA");
     return rule->virtual_mta != NULL;

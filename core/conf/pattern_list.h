@@ -19,6 +19,8 @@ struct conf_regex {
 /* Takes "/pattern/" off the front of *rest. 1; 0 when something else stands there; E_SYNTAX when
  * the closing slash is missing. A slash inside the pattern is written \/. */
 int list_next_regex(struct slice *rest, struct slice *ret_pattern);
+/* What stands behind a pattern, without the flag i, which says again that case is ignored. */
+struct slice list_skip_flag(struct slice behind);
 /* NULL after an error was reported. */
 struct regex *list_compile(struct build *build, const struct list_line *line, struct slice pattern);
 

@@ -221,8 +221,11 @@ static size_t pattern_end(struct slice text)
     size_t end = 0;
 
     for (size_t i = 1; i < text.len; i++) {
+        struct slice behind = slice_after(text, i);
+
         if (text.data[i] == '/' &&
-            (i + 1 == text.len || text.data[i + 1] == ' ' || text.data[i + 1] == '\t'))
+            (behind.len == 1 || value_is_blank(behind.data[1]) ||
+             (behind.len > 2 && behind.data[1] == 'i' && value_is_blank(behind.data[2]))))
             end = i + 1;
     }
     for (size_t i = 1; end == 0 && i < text.len; i++) {
@@ -268,16 +271,16 @@ bool reply_rule_read(struct build *build, const char *list_name, const struct li
     bool is_reply = slice_starts_nocase(line->text, reply);
     struct slice rest = slice_trim(slice_after(line->text, is_reply ? reply.len : 0));
     size_t end = pattern_end(rest);
+    struct slice behind = list_skip_flag(slice_after(rest, end));
 
     *rule = blank_rule(list_name, line);
-    if (!is_reply || rest.len == 0 || rest.data[0] != '/' || end < 2 ||
-        slice_trim(slice_after(rest, end)).len == 0)
+    if (!is_reply || rest.len == 0 || rest.data[0] != '/' || end < 2 || behind.len == 0)
         return refuse(&reading,
                       "\"%.*s\" is not of the form: reply /REGEX/ ACTION,... (a # starts a "
                       "comment; write \\x23)",
                       SHOW(line->text));
     rule->regex = list_compile(build, line, slice_of(rest.data + 1, end - 2));
-    return read_actions(&reading, slice_trim(slice_after(rest, end))) && rule->regex != NULL;
+    return read_actions(&reading, behind) && rule->regex != NULL;
 }
 
 bool reply_rule_read_reaction(struct build *build, const char *list_name,

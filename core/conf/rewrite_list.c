@@ -5,10 +5,15 @@
 #include "core/conf/show.h"
 #include "core/conf/value_parse.h"
 
+/* Of an address what stands before the '@' and what stands behind it; "*" is any, or stays. */
+struct halves {
+    struct slice local;
+    struct slice domain;
+};
+
 struct rewrite_rule {
-    struct slice from;
-    struct slice to;
-    bool is_domain; /* both are what stands behind the '@' */
+    struct halves from;
+    struct halves to;
 };
 
 struct conf_rewrite_list {
@@ -35,19 +40,29 @@ static struct slice next_word(struct slice *rest)
     return slice_of(text.data, len);
 }
 
+static bool is_any(struct slice text)
+{
+    return slice_equal(text, SLICE_LITERAL("*"));
+}
+
 /* Quotes in a local part would let blanks and a second '@' in; nobody's bounces go there. */
-static bool is_address(struct slice text)
+static bool split_address(struct slice text, struct halves *ret)
 {
     size_t at = slice_find(text, '@');
 
-    return at > 0 && at <= 64 && at + 1 < text.len && slice_find(text, '"') == text.len &&
-           slice_find(text, '<') == text.len && slice_find(text, '>') == text.len &&
-           value_is_host_name(slice_after(text, at + 1));
+    if (at == 0 || at > 64 || at + 1 >= text.len)
+        return false;
+    *ret = (struct halves){slice_of(text.data, at), slice_after(text, at + 1)};
+    return slice_find(text, '"') == text.len && slice_find(text, '<') == text.len &&
+           slice_find(text, '>') == text.len &&
+           (is_any(ret->local) || slice_find(ret->local, '*') == ret->local.len) &&
+           (is_any(ret->domain) || value_is_host_name(ret->domain));
 }
 
-static bool is_right(const struct rewrite_rule *rule, struct slice text)
+static bool split_domain(struct slice text, struct halves *ret)
 {
-    return rule->is_domain ? text.len > 0 && value_is_host_name(text) : is_address(text);
+    *ret = (struct halves){SLICE_LITERAL("*"), text};
+    return text.len > 0 && value_is_host_name(text);
 }
 
 static void read_rule(struct build *build, const struct list_line *line,
@@ -55,21 +70,19 @@ static void read_rule(struct build *build, const struct list_line *line,
 {
     struct rewrite_rule *rule = &list->rules[list->rule_count];
     struct slice rest = line->text;
-    struct slice word = next_word(&rest);
+    struct slice keyword = next_word(&rest);
+    struct slice from = next_word(&rest), to = next_word(&rest);
+    bool is_domain = slice_equal_nocase(keyword, SLICE_LITERAL("from-domain"));
+    bool is_right = is_domain || slice_equal_nocase(keyword, SLICE_LITERAL("mail-from"));
 
-    *rule = (struct rewrite_rule){
-        .is_domain = slice_equal_nocase(word, SLICE_LITERAL("from-domain")),
-    };
-    rule->from = next_word(&rest);
-    rule->to = next_word(&rest);
-    if ((!rule->is_domain && !slice_equal_nocase(word, SLICE_LITERAL("mail-from"))) ||
-        slice_trim(rest).len > 0 || !is_right(rule, rule->from) || !is_right(rule, rule->to)) {
+    if (is_right && slice_trim(rest).len == 0 &&
+        (is_domain ? split_domain(from, &rule->from) && split_domain(to, &rule->to)
+                   : split_address(from, &rule->from) && split_address(to, &rule->to)))
+        list->rule_count++;
+    else
         report_error(build->report, line->file, line->line,
                      "\"%.*s\" is none of: mail-from ADDRESS ADDRESS, from-domain DOMAIN DOMAIN",
                      SHOW(line->text));
-        return;
-    }
-    list->rule_count++;
 }
 
 const struct conf_rewrite_list *rewrite_list_find(const struct conf *conf, struct slice name)
@@ -140,32 +153,36 @@ void build_rewrite_lists(struct build *build)
 
 /* ---- Asking ---------------------------------------------------------------------------------- */
 
-static bool applies(const struct rewrite_rule *rule, struct slice sender)
+static bool matches(struct slice half, struct slice text)
 {
-    size_t at = sender.len;
+    return is_any(half) || slice_equal_nocase(half, text);
+}
 
-    if (!rule->is_domain)
-        return slice_equal_nocase(sender, rule->from);
-    while (at > 0 && sender.data[at - 1] != '@')
-        at--;
-    return at > 0 && slice_equal_nocase(slice_after(sender, at), rule->from);
+static void put_half(struct text *text, struct slice half, struct slice old)
+{
+    text_put(text, is_any(half) ? old : half);
 }
 
 struct slice conf_rewrite(const struct conf_rewrite_list *list, struct slice sender, char *room,
                           size_t room_bytes)
 {
     struct text text = text_in(room, room_bytes);
+    struct slice local = sender, domain;
 
-    if (sender.len == 0)
+    while (local.len > 0 && local.data[local.len - 1] != '@')
+        local.len--;
+    if (local.len == 0)
         return sender;
+    domain = slice_after(sender, local.len);
+    local.len--;
     for (uint32_t i = 0; i < list->rule_count; i++) {
         const struct rewrite_rule *rule = &list->rules[i];
 
-        if (!applies(rule, sender))
+        if (!matches(rule->from.local, local) || !matches(rule->from.domain, domain))
             continue;
-        if (rule->is_domain)
-            text_put(&text, slice_of(sender.data, sender.len - rule->from.len));
-        text_put(&text, rule->to);
+        put_half(&text, rule->to.local, local);
+        text_put(&text, SLICE_LITERAL("@"));
+        put_half(&text, rule->to.domain, domain);
         return text.is_cut ? sender : text_slice(&text);
     }
     return sender;

@@ -32,7 +32,7 @@ static int refuse_choice(struct value_parse *parse, struct slice word, const cha
 
 int value_parse_boolean(struct value_parse *parse)
 {
-    static const char choices[] = "no|yes|false|true";
+    static const char choices[] = "no|yes|false|true|off|on";
     struct slice word;
     int rc = value_only_word(parse, &word);
     int choice;
@@ -152,6 +152,28 @@ int value_parse_name_list(struct value_parse *parse)
     return parse_list(parse, check_name);
 }
 
+/* "a \"b\" c" with what the backslashes guard. False when the first quote's partner does not end
+ * it. */
+static bool read_quoted(struct value_parse *parse, struct slice text, struct slice *ret_inside)
+{
+    char *room = arena_alloc(parse->arena, text.len + 1);
+    size_t len = 0;
+
+    for (size_t i = 1; i < text.len; i++) {
+        bool is_guard = text.data[i] == '\\' && i + 1 < text.len && text.data[i + 1] == '"';
+
+        if (text.data[i] == '"' && i + 1 < text.len)
+            return false;
+        if (text.data[i] == '"') {
+            *ret_inside = slice_of(room, len);
+            return true;
+        }
+        i += is_guard;
+        room[len++] = (char)text.data[i];
+    }
+    return false;
+}
+
 int value_parse_text(struct value_parse *parse)
 {
     struct slice text = slice_trim(parse->rest);
@@ -159,6 +181,11 @@ int value_parse_text(struct value_parse *parse)
 
     if (text.len == 0)
         return value_refuse(parse, "a value is missing");
+    if (text.data[0] == '"' && memmem(text.data, text.len, "\\\"", 2) != NULL) {
+        if (!read_quoted(parse, text, &word))
+            return value_refuse_quote(parse);
+        return store_text(parse, word);
+    }
     if (text.data[0] == '"') {
         if (value_next_word(&text, &word) < 0 || slice_trim(text).len > 0)
             return value_refuse_quote(parse);
@@ -229,6 +256,9 @@ static int check_domain(struct value_parse *parse, struct slice item)
     struct pattern pattern;
     char room[PATTERN_TEXT_MAX];
 
+    /* What macros stand for is looked at when all are known. */
+    if (slice_find(item, '$') < item.len)
+        return check_name(parse, item);
     if (pattern_parse(item, room, &pattern) < 0)
         return value_refuse(parse, "\"%.*s\" is not a domain or domain pattern", SHOW(item));
     return 0;

@@ -1,5 +1,6 @@
 #include "core/conf/wrap.h"
 
+#include "core/conf/pattern_list.h"
 #include "core/conf/value.h"
 
 /* More lines are no broken line but a mistake. */
@@ -14,7 +15,7 @@ bool wrap_split(struct slice text, struct slice *ret_pattern, struct slice *ret_
 
     while (end > 1 && text.data[end - 1] != '/')
         end--;
-    category = slice_trim(slice_after(text, end));
+    category = list_skip_flag(slice_after(text, end));
     if (end < 2 || text.data[0] != '/' || category.len == 0)
         return false;
     for (size_t i = 0; i < category.len; i++) {

@@ -30,6 +30,44 @@ static int parse_key(struct slice digits, struct privacy *privacy)
     return privacy->kind == PRIVACY_SIPHASH && bytes != SIPHASH_KEY_BYTES ? E_SYNTAX : 0;
 }
 
+/* A text of any length, perhaps in quotes, is the key; that of siphash has a length of its own. */
+static int take_secret(struct slice text, struct privacy *privacy)
+{
+    uint8_t digest[SHA256_BYTES];
+    struct sha256 hash;
+
+    if (text.len >= 2 && text.data[0] == '"' && text.data[text.len - 1] == '"')
+        text = slice_of(text.data + 1, text.len - 2);
+    if (text.len == 0 || text.len > PRIVACY_KEY_MAX)
+        return E_SYNTAX;
+    memcpy(privacy->key, text.data, text.len);
+    privacy->key_bytes = (uint8_t)text.len;
+    if (privacy->kind != PRIVACY_SIPHASH)
+        return 0;
+    sha256_init(&hash);
+    sha256_put(&hash, text);
+    sha256_end(&hash, digest);
+    memcpy(privacy->key, digest, SIPHASH_KEY_BYTES);
+    privacy->key_bytes = SIPHASH_KEY_BYTES;
+    return 0;
+}
+
+/* What stands behind the name of a way that has keys. */
+static int take_key(struct slice rest, struct privacy *privacy)
+{
+    const struct slice hexkey = SLICE_LITERAL("-hexkey");
+
+    if (rest.len == 0)
+        return 0;
+    if (rest.data[0] == ' ' || rest.data[0] == '\t')
+        return take_secret(slice_trim(rest), privacy);
+    if (rest.data[0] != '-')
+        return E_SYNTAX;
+    if (slice_starts_nocase(rest, hexkey))
+        return parse_key(slice_trim(slice_after(rest, hexkey.len)), privacy);
+    return parse_key(slice_after(rest, 1), privacy);
+}
+
 int privacy_parse(struct slice text, struct privacy *ret_privacy)
 {
     static const struct {
@@ -49,8 +87,7 @@ int privacy_parse(struct slice text, struct privacy *ret_privacy)
         if (!slice_starts_nocase(text, kinds[i].name))
             continue;
         rest = slice_after(text, kinds[i].name.len);
-        if (rest.len > 0 && (privacy.kind < PRIVACY_SIPHASH || rest.data[0] != '-' ||
-                             parse_key(slice_after(rest, 1), &privacy) < 0))
+        if (privacy.kind < PRIVACY_SIPHASH ? rest.len > 0 : take_key(rest, &privacy) < 0)
             return E_SYNTAX;
         *ret_privacy = privacy;
         return 0;

@@ -27,8 +27,10 @@ struct privacy {
 /* Octets of a key that nobody gave. */
 #define PRIVACY_KEY_BYTES 16
 
-/* "retain", "redact", "siphash[-KEY]", "hmac-sha256[-KEY]", the key in hexadecimal digits: 0, or
- * E_SYNTAX. A key of siphash has 32 digits, one of hmac-sha256 two to 128. */
+/* "retain", "redact", "siphash[-KEY]", "hmac-sha256[-KEY]", the key in hexadecimal digits, or
+ * "siphash SECRET", "hmac-sha256 SECRET", "siphash-hexkey KEY" as PowerMTA has them: 0, or
+ * E_SYNTAX. A key of siphash has 32 digits, one of hmac-sha256 two to 128; a secret has at most 64
+ * octets, and siphash takes the beginning of its SHA-256. */
 int privacy_parse(struct slice text, struct privacy *ret_privacy);
 /* What stands for the address; its length, 0 where it is left out. Not for PRIVACY_RETAIN. */
 size_t privacy_replace(const struct privacy *privacy, struct slice address,

@@ -1,5 +1,6 @@
 /* Forms of writing that files of users have, besides the usual one, and old names of keywords. */
 #include "core/base/regex.h"
+#include "core/conf/dkim.h"
 #include "core/conf/limit.h"
 #include "tests/unit/core_conf/unit.h"
 
@@ -74,7 +75,7 @@ static void broken_patterns(void **state)
                        "/mailbox (is )?(now|soon \n   +)?closed/ inactive-mailbox\r\n"
                        "/box is fu\n\n# in between\nll/ quota-issues\n"
                        "/gone to \r\nsea/\n   bad-mailbox\n"
-                       "/whole/ other\n"
+                       "/one \ntwo \nthree/ other\n"
                        "</bounce-category-patterns>\n";
 
     assert_int_equal(conf_load_text("test", text, NULL, collect, &findings, &conf), 0);
@@ -82,8 +83,8 @@ static void broken_patterns(void **state)
     assert_string_equal(category_of(conf, "550 mailbox closed"), "inactive-mailbox");
     assert_string_equal(category_of(conf, "552 box is full"), "quota-issues");
     assert_string_equal(category_of(conf, "550 gone to sea"), "bad-mailbox");
-    assert_string_equal(category_of(conf, "550 a whole one"), "other");
-    assert_int_equal(findings.warnings, 3);
+    assert_string_equal(category_of(conf, "550 one two three"), "other");
+    assert_int_equal(findings.warnings, 4);
     assert_non_null(strstr(findings.text, "warning test:2: the pattern is broken off"));
     assert_non_null(
         strstr(findings.text, ".../mailbox (is )?(now|soon +)?closed/ inactive-mai..."));
@@ -102,6 +103,160 @@ static void hopeless_patterns(void **state)
     assert_non_null(strstr(findings.text, "test:3: "));
     assert_non_null(strstr(findings.text, "test:5: "));
     assert_non_null(strstr(findings.text, "test:7: unknown directive"));
+}
+
+/* ---- Flags of patterns ---------------------------------------------------------------------- */
+
+/* Case is ignored anyway, so a flag that says so changes nothing. */
+static void flags(void **state)
+{
+    struct findings findings;
+    struct conf *conf =
+        load("<bounce-category-patterns>\n/Gone Away/i bad-mailbox\n"
+             "/i/i  other\n</bounce-category-patterns>\n"
+             "<smtp-pattern-list l>\nreply /421 too fast/i mode=backoff\n"
+             "reply /a/ b/ skip-mx\n</smtp-pattern-list>\n"
+             "<virtual-mta v>\nsmtp-source-host 192.0.2.1 v.test\n</virtual-mta>\n"
+             "<pattern-list p>\nrcpt-to /@a.test/i virtual-mta=v\n"
+             "mail-from /@b.test/ recipient-priority=80\n</pattern-list>\n"
+             "<source 10/8>\npattern-list p\n</source>\n"
+             "<address-list s>\naddress /x@y/i\n</address-list>\n"
+             "<domain *>\nsmtp-pattern-list l\nbackoff-max-smtp-out 1\n</domain>\n");
+    const struct conf_source *source = source_of(conf, "10.0.0.1", NULL);
+    struct conf_pattern_question question = {.sender = SLICE_LITERAL("s@b.test"),
+                                             .rcpt = SLICE_LITERAL("r@A.test")};
+    struct regex_scratch *scratch = regex_scratch_new();
+    struct conf_pattern_answer answer;
+
+    assert_string_equal(category_of(conf, "550 gone away"), "bad-mailbox");
+    assert_string_equal(category_of(conf, "i"), "other");
+    conf_patterns_ask(source->patterns, &question, scratch, &answer);
+    assert_string_equal(answer.virtual_mta, "v");
+    regex_scratch_free(scratch);
+    conf_unref(conf);
+    refuse("<smtp-pattern-list l>\nreply /x/g mode=backoff\n</smtp-pattern-list>\n", &findings);
+    refuse("<virtual-mta v>\nsmtp-source-host 192.0.2.1 v.test\n</virtual-mta>\n"
+           "<pattern-list p>\nrcpt-to /x/i\n</pattern-list>\n",
+           &findings);
+}
+
+/* ---- Macros ------------------------------------------------------------------------------- */
+
+static void macros_everywhere(void **state)
+{
+    static const char *const bad[] = {
+        "relay-domain a.$none\n",
+        "domain-key k,$none,/k\n",
+        "<address-list s>\ndomain $none.x\n</address-list>\n",
+        "domain-macro m a..b\ndomain-key k,$m x,/k\n",
+    };
+    struct findings findings = {0};
+    const struct conf_load_options options = {.lint = true, .syntax_only = true};
+    struct regex_scratch *scratch = regex_scratch_new();
+    const struct conf_address_list *list;
+    const struct conf_key_place *place;
+    struct conf *conf = NULL;
+
+    assert_int_equal(
+        conf_load_text(
+            "test",
+            "domain-macro top .com,.co.test\ndomain-macro big mail$top\n"
+            "domain-macro own own.test\n"
+            "relay-domain in$top\nrelay-domain $big, one.test\n"
+            "domain-key k1, one.test, /k\ndomain-key k2,by$top,/k\n"
+            "<address-list s>\ndomain $big\ndomain out$top\ndomain $own\n</address-list>\n"
+            "<source 0/0>\nsuppression-lists s\n</source>\n",
+            &options, collect, &findings, &conf),
+        0);
+    assert_null(strstr(findings.text, "domain-macro"));
+    assert_true(conf_relays(conf, SLICE_LITERAL("x@in.co.test"), scratch));
+    assert_true(conf_relays(conf, SLICE_LITERAL("x@mail.com"), scratch));
+    assert_true(conf_relays(conf, SLICE_LITERAL("x@one.test"), scratch));
+    assert_false(conf_relays(conf, SLICE_LITERAL("x@two.test"), scratch));
+    list = source_of(conf, "10.0.0.1", NULL)->suppressions[0];
+    assert_true(conf_address_list_has(list, SLICE_LITERAL("x@mail.co.test"), scratch));
+    assert_true(conf_address_list_has(list, SLICE_LITERAL("x@out.com"), scratch));
+    assert_false(conf_address_list_has(list, SLICE_LITERAL("x@out.test"), scratch));
+    place = conf_key_places(conf);
+    assert_int_equal(place->keys.count, 3);
+    assert_true(slice_equal(place->keys.items[1].domain, SLICE_LITERAL("by.com")));
+    assert_true(slice_equal(place->keys.items[2].domain, SLICE_LITERAL("by.co.test")));
+    assert_string_equal(place->keys.items[2].selector, "k2");
+    regex_scratch_free(scratch);
+    conf_unref(conf);
+    for (size_t i = 0; i < COUNT_OF(bad); i++)
+        refuse(bad[i], &findings);
+}
+
+/* ---- Values ------------------------------------------------------------------------------- */
+
+static void values(void **state)
+{
+    struct findings findings;
+    struct conf *conf =
+        load("<domain a.test>\nlog-connections on\nuse-starttls OFF\n"
+             "max-rcpt-per-message unlimited\nbackoff-retry-after 999d\n"
+             "source-ip-max-smtp-out 0/0 3\nsource-ip-max-smtp-out 10/8 unlimited\n"
+             "source-ip-max-msg-rate 0/0 unlimited\n</domain>\n"
+             "<domain b.test>\nmax-rcpt-per-transaction 0\ntype pipe\n"
+             "command \"/bin/keep \\\"$envid\\\" \\\"$to\\\"\"\n</domain>\n"
+             "<virtual-mta v>\n"
+             "smtp-proxy-source-host 10.0.0.1 10.0.0.2:99 192.0.2.7:0 p.test\n"
+             "</virtual-mta>\n"
+             "<proxy p>\nserver 10.0.0.2:99\nclient [2001:db8::1]:25 h.test\n</proxy>\n"
+             "<virtual-mta w>\nuse-proxy p\n</virtual-mta>\n");
+    struct conf_queue queue = queue_of(conf, "a.test", "{default}");
+    struct ipaddr free_one, other;
+
+    assert_int_equal(ipaddr_parse(SLICE_LITERAL("10.1.1.1"), &free_one), 0);
+    assert_int_equal(ipaddr_parse(SLICE_LITERAL("192.0.2.1"), &other), 0);
+    assert_true(queue.log_connections && !queue.use_starttls);
+    assert_true(queue.max_rcpt_per_transaction == CONF_UNLIMITED);
+    assert_int_equal(queue.backoff_retry_ms[0], 999 * 86400000ll);
+    assert_int_equal(conf_limit_of_source(&queue, CONF_OF_CONNECTIONS, &other)->max_smtp_out, 3);
+    assert_true(conf_limit_of_source(&queue, CONF_OF_CONNECTIONS, &free_one)->max_smtp_out ==
+                CONF_UNLIMITED);
+    queue = queue_of(conf, "b.test", "{default}");
+    assert_true(queue.max_rcpt_per_transaction == CONF_UNLIMITED);
+    assert_string_equal(queue.command, "/bin/keep \"$envid\" \"$to\"");
+    assert_int_equal(conf_vmta_named(conf, SLICE_LITERAL("v"))->addresses[0].ip.bytes[3], 7);
+    assert_int_equal(conf_vmta_named(conf, SLICE_LITERAL("w"))->addresses[0].ip.family, IPADDR_V6);
+    conf_unref(conf);
+    refuse("<domain b.test>\ncommand \"/bin/keep \\\"$to\" more\n</domain>\n", &findings);
+    refuse("<domain b.test>\ncommand \"/bin/keep \\\"$to\\\"\n</domain>\n", &findings);
+    refuse("<proxy p>\nserver 10.0.0.2:99\nclient 192.0.2.1:x h.test\n</proxy>\n"
+           "<virtual-mta w>\nuse-proxy p\n</virtual-mta>\n",
+           &findings);
+}
+
+static void rewritten(const struct conf *conf, const char *sender, const char *expected)
+{
+    const struct conf_source *source = source_of(conf, "10.0.0.1", NULL);
+    char room[400];
+    struct slice got = conf_rewrite(source->rewrites, slice_str(sender), room, sizeof(room));
+
+    assert_true(slice_equal(got, slice_str(expected)));
+}
+
+static void rewriting_by_pattern(void **state)
+{
+    struct findings findings;
+    struct conf *conf = load("<rewrite-list l>\nmail-from news@* post@b.test\n"
+                             "mail-from *@old.test *@new.test\nmail-from *@one.test all@*\n"
+                             "from-domain two.test three.test\nmail-from last@d.test x@e.test\n"
+                             "</rewrite-list>\n<source 0/0>\nrewrite-list l\n</source>\n");
+
+    rewritten(conf, "News@old.test", "post@b.test");
+    rewritten(conf, "joe@OLD.test", "joe@new.test");
+    rewritten(conf, "joe@one.test", "all@one.test");
+    rewritten(conf, "joe@two.test", "joe@three.test");
+    rewritten(conf, "joe@x.two.test", "joe@x.two.test");
+    rewritten(conf, "last@d.test", "x@e.test");
+    rewritten(conf, "", "");
+    conf_unref(conf);
+    refuse("<rewrite-list l>\nmail-from *a@b.test c@d.test\n</rewrite-list>\n", &findings);
+    refuse("<rewrite-list l>\nmail-from a@*.test c@d.test\n</rewrite-list>\n", &findings);
+    refuse("<rewrite-list l>\nfrom-domain * d.test\n</rewrite-list>\n", &findings);
 }
 
 /* ---- Old names ------------------------------------------------------------------------------ */
@@ -192,10 +347,18 @@ static void old_spool(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(tags_share_lines),  cmocka_unit_test(tags_that_share_lines_are_checked),
-        cmocka_unit_test(ends_with_names),   cmocka_unit_test(broken_patterns),
-        cmocka_unit_test(hopeless_patterns), cmocka_unit_test(old_limits),
-        cmocka_unit_test(old_addresses),     cmocka_unit_test(old_listeners),
+        cmocka_unit_test(tags_share_lines),
+        cmocka_unit_test(tags_that_share_lines_are_checked),
+        cmocka_unit_test(ends_with_names),
+        cmocka_unit_test(broken_patterns),
+        cmocka_unit_test(hopeless_patterns),
+        cmocka_unit_test(flags),
+        cmocka_unit_test(macros_everywhere),
+        cmocka_unit_test(values),
+        cmocka_unit_test(rewriting_by_pattern),
+        cmocka_unit_test(old_limits),
+        cmocka_unit_test(old_addresses),
+        cmocka_unit_test(old_listeners),
         cmocka_unit_test(old_spool),
     };
 

@@ -231,6 +231,11 @@ static void bad_policies_are_refused(void **state)
                                       "siphash-000102030405060708090a0b0c0d0e0g",
                                       "siphash000102030405060708090a0b0c0d0e0f",
                                       "hmac-sha256-0",
+                                      "hmac-sha256 ",
+                                      "hmac-sha256 \"\"",
+                                      "siphash-hexkey",
+                                      "siphash-hexkey 0001",
+                                      "redact X",
                                       "retained"};
     struct privacy privacy;
 
@@ -238,6 +243,14 @@ static void bad_policies_are_refused(void **state)
         assert_int_equal(privacy_parse(slice_str(bad[i]), &privacy), E_SYNTAX);
     assert_int_equal(privacy_parse(SLICE_LITERAL("siphash"), &privacy), 0);
     assert_int_equal(privacy.key_bytes, 0);
+    assert_int_equal(privacy_parse(SLICE_LITERAL("hmac-sha256 \"a b\""), &privacy), 0);
+    assert_true(privacy.key_bytes == 3 && memcmp(privacy.key, "a b", 3) == 0);
+    assert_int_equal(privacy_parse(SLICE_LITERAL("siphash  abc"), &privacy), 0);
+    assert_true(privacy.key_bytes == 16 && privacy.key[0] == 0xba && privacy.key[15] == 0x23);
+    assert_int_equal(
+        privacy_parse(SLICE_LITERAL("siphash-hexkey 000102030405060708090a0b0c0d0e0f"), &privacy),
+        0);
+    assert_true(privacy.key_bytes == 16 && privacy.key[15] == 0x0f);
 }
 
 static void outcomes_carry_what_is_asked_for(void **state)
