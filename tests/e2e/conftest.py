@@ -19,10 +19,22 @@ def pytest_terminal_summary(terminalreporter):
         terminalreporter.write_line(figure)
 
 
+def states_of(world):
+    """What each daemon of a test that failed says of its queues."""
+    for daemon in world.daemons:
+        try:
+            yield daemon.state()
+        except Exception as error:  # The failure itself is what has to be seen.
+            yield f'{daemon.config_path}: {error}\n'
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
     outcome = yield
-    item.has_failed = getattr(item, 'has_failed', False) or outcome.get_result().failed
+    report = outcome.get_result()
+    item.has_failed = getattr(item, 'has_failed', False) or report.failed
+    if report.when == 'call' and report.failed and 'world' in item.funcargs:
+        report.sections.append(('queues', '\n'.join(states_of(item.funcargs['world']))))
 
 
 @pytest.fixture(autouse=True)

@@ -170,6 +170,14 @@ class Daemon:
             raise AssertionError(f'wanted {wanted}, got {counters}\n'
                                  f'{self.program.last_words()}') from None
 
+    def state(self, queues_max=20):
+        """What the operator would look at: why each queue waits, and the last lines of the log."""
+        if not self.program or not self.program.is_alive():
+            return f'{self.config_path}: does not run\n'
+        names = [row['name'] for row in self.ask('show', 'queues')['queue'][:queues_max]]
+        told = [self.cli('explain', name).stdout for name in names]
+        return '\n'.join([*told, self.program.last_words()])
+
     def rows(self):
         return accounting_rows(self.acct_path)
 
@@ -363,6 +371,7 @@ class World:
         # Paths of Unix sockets are short, those of build directories need not be.
         self.short_path = tempfile.mkdtemp(prefix='rp-e2e-')
         self.programs = []
+        self.daemons = []
         self.at_end = []
 
     def path(self, name):
@@ -381,7 +390,8 @@ class World:
             return address
 
     def daemon(self, text='{base}', name='daemon'):
-        return Daemon(self, text, name)
+        self.daemons.append(Daemon(self, text, name))
+        return self.daemons[-1]
 
     def sink(self, *options, address=None, name='sink', before=None):
         return Sink(self, *options, address=address, name=name, before=before)

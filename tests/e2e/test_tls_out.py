@@ -165,8 +165,8 @@ class Receiver:
                 peer.sendall(b'250 ok\r\n')
 
     def wait(self, *rcpts):
-        """The message of each recipient."""
-        until(lambda: set(rcpts) <= {message[0] for message in self.messages}, 20,
+        """The message of each recipient. The bound is for what hangs."""
+        until(lambda: set(rcpts) <= {message[0] for message in self.messages}, 90,
               f'{rcpts} at the receiver, got {self.messages}')
         return [next(m for m in self.messages if m[0] == rcpt) for rcpt in rcpts]
 
@@ -183,7 +183,7 @@ def send(daemon, *rcpts):
 
 
 def last_error(daemon, domain, words):
-    until(lambda: words in daemon.ask('explain', f'{domain}/v').get('lastError', ''), 15,
+    until(lambda: words in daemon.ask('explain', f'{domain}/v').get('lastError', ''), 90,
           f'{words} in the last error of {domain}')
 
 
