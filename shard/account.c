@@ -10,6 +10,7 @@
 #define BUFFER_BYTES (256u * 1024)
 #define WRITE_BYTES  (128u * 1024) /* a write is due when so much waits */
 #define GUARD_NUMBER (1ull << 32)
+#define LATE_NS      5000000000ull /* a disk that settles longer is told of */
 
 _Static_assert(BUFFER_BYTES >= WRITE_BYTES + 2 * ACCT_CSV_ROW_MAX,
                "a header and a row always fit behind what waits");
@@ -102,6 +103,7 @@ static void account_free(struct account *account)
     account_file_free(account);
     mem_free(account->state_dir);
     mem_free(account->buffer);
+    mem_free(account->slot);
     mem_free(account);
 }
 
@@ -118,6 +120,7 @@ int account_open(struct io *io, struct spool *spool, const struct conf_acct_file
     account->state_fd = -1;
     account->state_dir = mem_strdup(state_dir);
     account->buffer = mem_alloc(BUFFER_BYTES);
+    account->slot = mem_alloc(ACCOUNT_SLOT_BYTES);
     result = account_file_settings(account, settings);
     if (result >= 0 && settings->path[0] != '|')
         result = sync_directories(account);
@@ -149,8 +152,7 @@ void account_close(struct account *account)
 
 /* ---- Rows ----------------------------------------------------------------------------------- */
 
-/* Hands the buffer to the file. What could not be written stays and is tried again. */
-static int flush(struct account *account)
+int account_flush(struct account *account)
 {
     int64_t written;
 
@@ -234,7 +236,7 @@ static int take_one(struct account *account)
     int result;
 
     if (account->buffer_used >= WRITE_BYTES) {
-        result = flush(account);
+        result = account_flush(account);
         if (result < 0)
             return result;
     }
@@ -257,6 +259,8 @@ int account_advance(struct account *account, uint32_t row_count_max)
     uint32_t count = 0;
     int result = 0;
 
+    if (account_is_settling(account))
+        return 0;
     if (account->pipe)
         return account_pipe_advance(account, row_count_max);
     if (account->must_rewind)
@@ -277,13 +281,8 @@ bool account_is_same_place(const struct log_place *a, const struct log_place *b)
     return a->serial == b->serial && a->offset == b->offset;
 }
 
-static int sync_file(struct account *account)
+int account_note_sync(struct account *account, int result)
 {
-    int result;
-
-    if (account->fd < 0 || account->file_is_synced)
-        return 0;
-    result = io_file_sync_now(account->io, account->fd);
     if (result >= 0 && !account->file_is_named)
         result = io_dir_sync(account->io, account->directory);
     if (result < 0) {
@@ -297,28 +296,42 @@ static int sync_file(struct account *account)
     return 0;
 }
 
+bool account_next_state(const struct account *account, struct account_state *ret_next)
+{
+    *ret_next = account->state;
+    ret_next->place = account->pipe ? account_pipe_passed(account) : account->taken;
+    if (!account->pipe && account->fd >= 0)
+        ret_next->bytes = account->file_bytes;
+    return !account_is_same_place(&ret_next->place, &account->state.place) ||
+           ret_next->bytes != account->state.bytes;
+}
+
+void account_tend_file(struct account *account)
+{
+    account_note_success(account);
+    if (account_file_is_old(account))
+        account_file_end(account);
+    account_file_prune(account);
+}
+
 static int settle_file(struct account *account)
 {
-    struct account_state next = account->state;
-    int result = flush(account);
+    struct account_state next;
+    int result = account_flush(account);
 
-    if (result >= 0)
-        result = sync_file(account);
+    if (result >= 0 && account->fd >= 0 && !account->file_is_synced)
+        result = account_note_sync(account, io_file_sync_now(account->io, account->fd));
     if (result < 0)
         return result;
-    next.place = account->taken;
-    if (account->fd >= 0)
-        next.bytes = account->file_bytes;
-    if (account_is_same_place(&next.place, &account->state.place) &&
-        next.bytes == account->state.bytes)
-        return account_state_confirm(account);
-    return account_state_store(account, &next);
+    return account_next_state(account, &next) ? account_state_store(account, &next)
+                                              : account_state_confirm(account);
 }
 
 int account_settle(struct account *account, struct log_place *ret_done)
 {
     int result;
 
+    must(!account_is_settling(account));
     if (account->pipe)
         return account_pipe_settle(account, ret_done);
     if (account->must_rewind)
@@ -326,23 +339,26 @@ int account_settle(struct account *account, struct log_place *ret_done)
     result = settle_file(account);
     if (result < 0)
         return account_note_failure(account, result);
-    account_note_success(account);
-    if (account_file_is_old(account))
-        account_file_end(account);
-    account_file_prune(account);
+    account_tend_file(account);
     *ret_done = account->state.place;
     return 0;
 }
 
 bool account_stop(struct account *account, bool is_late)
 {
-    return !account->pipe || account_pipe_stop(account, is_late);
+    bool is_ready = !account->pipe || account_pipe_stop(account, is_late);
+
+    return is_ready && !account_is_settling(account);
 }
 
 void account_status_read(const struct account *account, struct account_status *ret_status)
 {
-    uint64_t since_ns = account->stalled_since_ns;
+    uint64_t since_ns = account->stalled_since_ns, now_ns = io_now_ns(account->io);
+    bool is_late = since_ns == 0 && account_is_settling(account) &&
+                   now_ns >= account->settling_since_ns + LATE_NS;
 
+    if (is_late)
+        since_ns = account->settling_since_ns;
     *ret_status = (struct account_status){
         .path = account->path,
         .file = account->pipe      ? account_pipe_is_up(account) ? "running" : ""
@@ -350,7 +366,7 @@ void account_status_read(const struct account *account, struct account_status *r
                                    : "",
         .rows = account->rows,
         .skipped = account->skipped,
-        .stalled_ns = since_ns == 0 ? 0 : io_now_ns(account->io) - since_ns + 1,
-        .error = account->error,
+        .stalled_ns = since_ns == 0 ? 0 : now_ns - since_ns + 1,
+        .error = is_late ? E_LATE : account->error,
     };
 }

@@ -49,7 +49,15 @@ int account_advance(struct account *account, uint32_t row_count_max);
  * place that the spool may forget up to, or negative.
  */
 int account_settle(struct account *account, struct log_place *ret_done);
+/*
+ * The same while the loop goes on, for the disk may take long; settled comes when that has
+ * succeeded, perhaps at once. Until then, or until it has failed, account_is_settling is true and
+ * account_advance takes nothing; no other call but those below is allowed.
+ */
+typedef void account_settled_fn(void *context, const struct log_place *done);
+void account_settle_begin(struct account *account, account_settled_fn *settled, void *context);
+bool account_is_settling(const struct account *account);
 /* Before the end, each turn: lets a program go once it has read what was sent, or at once when it
- * is late. True when there is none any more; files are always ready. */
+ * is late. True when there is none any more, and nothing waits for the disk. */
 bool account_stop(struct account *account, bool is_late);
 void account_status_read(const struct account *account, struct account_status *ret_status);

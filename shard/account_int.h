@@ -4,6 +4,7 @@
  *   account.c        the cursor, the buffer, settling
  *   account_file.c   names, creation, ending, moving and removal of files
  *   account_pipe.c   a program in the place of the file
+ *   account_settle.c settling while the loop goes on
  *   account_state.c  the two-slot state on the disk
  */
 #pragma once
@@ -11,7 +12,8 @@
 #include "core/obs/acct_layout.h"
 #include "shard/account.h"
 
-#define ACCOUNT_NAME_MAX 256 /* of a file, without its directory, with NUL */
+#define ACCOUNT_NAME_MAX   256  /* of a file, without its directory, with NUL */
+#define ACCOUNT_SLOT_BYTES 512u /* of the state */
 
 /* What is on the disk: everything before `place` stands in files; `name` holds `bytes` of it. */
 struct account_state {
@@ -20,6 +22,12 @@ struct account_state {
     uint64_t bytes;     /* 0 = named, but perhaps not created yet */
     uint64_t opened_us; /* wall clock */
     char name[ACCOUNT_NAME_MAX];
+};
+
+enum account_settling {
+    ACCOUNT_AT_REST,
+    ACCOUNT_SYNCS_ROWS,
+    ACCOUNT_STORES_STATE,
 };
 
 /* A file name's own part. */
@@ -81,12 +89,29 @@ struct account {
     uint32_t buffer_used;
     char *buffer;
     struct account_pipe *pipe; /* of a program; NULL = a file */
+
+    /* While the disk settles (account_settle.c), which `op` waits for. */
+    enum account_settling settling;
+    uint64_t settling_since_ns;
+    struct io_op op;
+    struct account_state next;
+    uint8_t *slot;
+    account_settled_fn *on_settled;
+    void *on_settled_context;
 };
 
 struct account_pipe;
 
 /* account.c */
 int account_note_failure(struct account *account, int error);
+/* Hands the buffer to the file. What could not be written stays and is tried again. */
+int account_flush(struct account *account);
+/* What became of a sync of the file: its name is made durable too. */
+int account_note_sync(struct account *account, int result);
+/* The state that counts all that was taken; true when it says something new. */
+bool account_next_state(const struct account *account, struct account_state *ret_next);
+/* A file has been settled: it ends when it is due. */
+void account_tend_file(struct account *account);
 void account_note_success(struct account *account);
 /* Reads on behind `place`. */
 void account_place_cursor(struct account *account, const struct log_place *place);
@@ -99,6 +124,8 @@ int account_pipe_open(struct account *account, const struct conf_acct_file *sett
 void account_pipe_free(struct account *account);
 int account_pipe_advance(struct account *account, uint32_t row_count_max);
 int account_pipe_settle(struct account *account, struct log_place *ret_done);
+/* What the program has read up to. */
+struct log_place account_pipe_passed(const struct account *account);
 bool account_pipe_stop(struct account *account, bool is_late);
 bool account_pipe_is_up(const struct account *account);
 
@@ -113,6 +140,10 @@ int account_state_confirm(struct account *account);
 /* Makes `next` the state on the disk and in memory, sequence set here. 0 or negative: then the old
  * one stays in force and the same slot is written again next time. */
 int account_state_store(struct account *account, const struct account_state *next);
+/* The same in two parts, with account->op under way between them: its result goes into the second,
+ * which returns what account_state_store does. The state that is in force has been confirmed. */
+void account_state_store_begin(struct account *account, const struct account_state *next);
+int account_state_store_end(struct account *account, int32_t result);
 
 /* account_file.c */
 int account_file_settings(struct account *account, const struct conf_acct_file *settings);

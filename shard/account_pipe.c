@@ -272,17 +272,19 @@ int account_pipe_advance(struct account *account, uint32_t row_count_max)
 
 int account_pipe_settle(struct account *account, struct log_place *ret_done)
 {
-    struct account_state next = account->state;
-    int result;
+    struct account_state next;
+    int result = account_next_state(account, &next) ? account_state_store(account, &next)
+                                                    : account_state_confirm(account);
 
-    next.place = account->pipe->passed;
-    result = account_is_same_place(&next.place, &account->state.place)
-                 ? account_state_confirm(account)
-                 : account_state_store(account, &next);
     if (result < 0)
         return account_note_failure(account, result);
     *ret_done = account->state.place;
     return 0;
+}
+
+struct log_place account_pipe_passed(const struct account *account)
+{
+    return account->pipe->passed;
 }
 
 bool account_pipe_stop(struct account *account, bool is_late)

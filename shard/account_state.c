@@ -15,7 +15,7 @@
 #include <errno.h>
 #include <stdio.h>
 
-#define SLOT_BYTES    512u
+#define SLOT_BYTES    ACCOUNT_SLOT_BYTES
 #define SLOT_SPACING  4096u
 #define STATE_MAGIC   0x54434341u /* "ACCT" */
 #define STATE_VERSION 1u
@@ -176,6 +176,27 @@ int account_state_confirm(struct account *account)
     if (account->state_is_durable || account->state.sequence == 0)
         return 0;
     return write_slot(account, &account->state);
+}
+
+void account_state_store_begin(struct account *account, const struct account_state *next)
+{
+    account->next = *next;
+    account->next.sequence = account->state.sequence + 1;
+    account->state_is_uncertain = true;
+    encode_slot(&account->next, account->slot);
+    io_write(account->io, &account->op, account->state_fd, account->slot, SLOT_BYTES,
+             account->next.sequence % 2 * SLOT_SPACING, true);
+}
+
+int account_state_store_end(struct account *account, int32_t result)
+{
+    if (result < 0)
+        return result;
+    if (result != (int32_t)SLOT_BYTES)
+        return -EIO;
+    account->state_is_uncertain = false;
+    account->state = account->next;
+    return 0;
 }
 
 int account_state_store(struct account *account, const struct account_state *next)

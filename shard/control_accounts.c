@@ -84,6 +84,11 @@ static void settle(struct control_account *account)
         tell_spool(account, &done);
 }
 
+static void on_settled(void *context, const struct log_place *done)
+{
+    tell_spool(context, done);
+}
+
 /* True when there is more to take at once. */
 static bool take_turn(struct control_account *account, uint64_t now_ns)
 {
@@ -93,9 +98,10 @@ static bool take_turn(struct control_account *account, uint64_t now_ns)
         taken = account_advance(account->account, ROWS_PER_TURN);
     if (taken < 0)
         account->retry_at_ns = now_ns + RETRY_INTERVAL_NS;
-    if (now_ns >= account->settle_at_ns) {
+    /* The disk may take long, and operators must not wait for it. */
+    if (now_ns >= account->settle_at_ns && !account_is_settling(account->account)) {
         account->settle_at_ns = now_ns + SETTLE_INTERVAL_NS;
-        settle(account);
+        account_settle_begin(account->account, on_settled, account);
     }
     return taken == (int)ROWS_PER_TURN;
 }

@@ -9,7 +9,7 @@ import time
 
 import load
 from disks import disk, place_on  # noqa: F401 (disk is a fixture)
-from harness import Smtp, final_rows_by_rcpt, say, until, verify
+from harness import Smtp, final_rows_by_rcpt, say, send_message, until, verify
 
 TEXT = b'From: a@sender.test\r\nSubject: test\r\n\r\nHello\r\n'
 FOR_EVER = 1000000000
@@ -298,6 +298,29 @@ def test_accounting_on_a_full_disk(world, disk):
     tries = [row for row in daemon.rows() if row['type'] == 't']
     say(f'{len(tries)} rows of tries that failed')
     assert len(tries) == counters['deferred']
+
+
+def test_a_disk_of_accounting_that_hangs(world, disk):
+    """Operators are answered, who are told of it, and mail goes on. It hangs longer than any test."""
+    sink = world.sink()
+    daemon = world.daemon()
+    daemon.acct_path = os.path.join(disk.path, 'acct.csv')
+    daemon.write('{base}' + load.CONFIG % sink.address)
+    daemon.start()
+
+    def send(count):
+        assert send_message(daemon.listen, 'a@sender.test', ['a@probe.test'], TEXT)[0] == 250
+        daemon.wait_for(60, delivered=count)
+
+    send(1)
+    daemon.wait_for_rows(1, 60)
+    disk.order('slow 3600000')
+    send(2)
+    row = until(lambda: next((file for file in daemon.ask('show', 'status')['accounting']
+                              if file['error']), None), 60, 'word of the disk')
+    assert row['error'] == 'the disk takes too long', row
+    assert f'{row["path"]} cannot be written since' in daemon.cli('show', 'status').stdout
+    send(3)
 
 
 def test_a_slow_disk(world, disk):

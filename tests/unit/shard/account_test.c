@@ -188,15 +188,21 @@ static void on_crash(void *context)
     f->account = NULL;
 }
 
+static void on_settled(void *context, const struct log_place *done)
+{
+    struct fixture *f = context;
+
+    f->settled = done->serial == 0 ? 0 : done->offset;
+    assert_true(f->settled >= the_log.released);
+    the_log.released = f->settled;
+}
+
 static void settle(struct fixture *f)
 {
     struct log_place done;
 
-    if (account_settle(f->account, &done) < 0)
-        return;
-    f->settled = done.serial == 0 ? 0 : done.offset;
-    assert_true(f->settled >= the_log.released);
-    the_log.released = f->settled;
+    if (account_settle(f->account, &done) >= 0)
+        on_settled(f, &done);
 }
 
 static void one_step(void *context)
@@ -207,8 +213,12 @@ static void one_step(void *context)
         account_open(f->io, &the_log, &f->settings, "/spool", 1, &f->account);
         return;
     }
-    if (rng_one_in(&f->rng, 3))
+    if (account_is_settling(f->account))
+        assert_int_equal(account_advance(f->account, 1), 0);
+    else if (rng_one_in(&f->rng, 6))
         settle(f);
+    else if (rng_one_in(&f->rng, 3))
+        account_settle_begin(f->account, on_settled, f);
     else
         account_advance(f->account, (uint32_t)rng_between(&f->rng, 1, 30));
 }
