@@ -82,9 +82,10 @@ static int add_pattern(void *context, struct slice text, bool from_macro)
                                  block->settings, from_macro);
     }
     report_error(block->build->report, block->section->file, block->section->line,
-                 "<domain>: \"%.*s\" is no domain pattern (international names are written as "
-                 "xn--...)",
-                 SHOW(text));
+                 "<domain>: \"%.*s\" is no domain pattern (%s)", SHOW(text),
+                 slice_find(text, ' ') < text.len
+                     ? "one block for several domains is <domain $NAME>, with a domain-macro NAME"
+                     : "international names are written as xn--...");
     return report_is_full(block->build->report) ? E_FULL : 0;
 }
 

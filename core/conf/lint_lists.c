@@ -22,17 +22,34 @@ static bool is_blank(const struct slice text, size_t at)
     return at >= text.len || text.data[at] == ' ' || text.data[at] == '\t';
 }
 
-/* The slash that ends a pattern has a blank or nothing behind it; others belong to the pattern. */
+/* The slash that ends a pattern has a blank or nothing behind it, or the flag i; others belong to
+ * the pattern, but for the last one where there is none of that kind. */
+static size_t find_close(struct slice text, size_t open)
+{
+    size_t close = open + 1, last = text.len;
+
+    while (close < text.len) {
+        bool is_slash = text.data[close] == '/';
+
+        if (is_slash && (is_blank(text, close + 1) ||
+                         (text.data[close + 1] == 'i' && is_blank(text, close + 2))))
+            return close;
+        if (is_slash)
+            last = close;
+        close += text.data[close] == '\\' ? 2 : 1;
+    }
+    return last;
+}
+
 static bool read_rule(struct slice text, struct rule *ret_rule)
 {
     size_t open = slice_find(text, '/');
-    size_t close = open + 1;
+    size_t close;
 
     *ret_rule = (struct rule){.what = text, .regex = SLICE_EMPTY, .action = SLICE_EMPTY};
     if (open == text.len)
         return true;
-    while (close < text.len && !(text.data[close] == '/' && is_blank(text, close + 1)))
-        close += text.data[close] == '\\' ? 2 : 1;
+    close = find_close(text, open);
     if (close >= text.len)
         return false;
     ret_rule->what = slice_trim(slice_of(text.data, open));
