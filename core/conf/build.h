@@ -22,7 +22,8 @@ struct build {
     struct ipaddr *addresses; /* of this machine, asked for when the first block needs them */
     uint32_t address_count;
     bool addresses_known;
-    struct way_block *ways; /* blocks that hand mail on, the last one first */
+    struct loaded_key **key_files; /* lists by the hash of the path, while keys are read */
+    struct way_block *ways;        /* blocks that hand mail on, the last one first */
 };
 
 /* 0, or -errno for what is no fault of the configuration (not reported). */

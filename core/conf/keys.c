@@ -6,6 +6,9 @@
 
 #include <errno.h>
 
+/* Each virtual MTA may have a key of its own, so they are not looked through one by one. */
+#define KEY_FILE_BUCKETS 4096u
+
 /* ---- Reading --------------------------------------------------------------------------------- */
 
 /* A line with a key, and where it stands. */
@@ -20,15 +23,18 @@ static const struct loaded_key *load_file(struct build *build, const struct key_
 {
     const struct conf_key_ops *ops = build->options->key_ops;
     struct conf *conf = build->conf;
+    struct loaded_key **bucket =
+        &build->key_files[hash_bytes(path, strlen(path)) % KEY_FILE_BUCKETS];
     struct loaded_key *key;
     char why[CONF_KEY_WHY_MAX] = "";
 
-    for (key = conf->loaded_keys; key != NULL; key = key->next) {
-        if (key->path != NULL && strcmp(key->path, path) == 0)
+    for (key = *bucket; key != NULL; key = key->next_alike) {
+        if (strcmp(key->path, path) == 0)
             return key;
     }
     key = arena_alloc(&conf->arena, sizeof(*key));
-    *key = (struct loaded_key){.path = path, .next = conf->loaded_keys};
+    *key = (struct loaded_key){.path = path, .next = conf->loaded_keys, .next_alike = *bucket};
+    *bucket = key;
     if (ops != NULL && !build->options->syntax_only &&
         ops->load(path, &key->key, &key->algorithm, why) < 0)
         report_error(build->report, line->file, line->line, "domain-key: %s: %s", path, why);
@@ -227,6 +233,7 @@ int build_keys(struct build *build)
     struct conf *conf = build->conf;
     struct conf_key_place **link = &conf->key_places;
 
+    build->key_files = arena_alloc(&conf->arena, KEY_FILE_BUCKETS * sizeof(*build->key_files));
     conf->keys = read_section(build, top, &link);
     for (const struct section *at = top->children; at != NULL; at = at->next) {
         uint32_t position;

@@ -20,6 +20,7 @@ struct loaded_key {
     void *key;
     uint32_t algorithm;
     struct loaded_key *next;
+    struct loaded_key *next_alike; /* of paths with like hashes */
 };
 
 #define CONF_KEY_LIST_TAG "domain-key-list"
