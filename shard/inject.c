@@ -720,17 +720,16 @@ static void intake_abort(struct intake_message *intake)
 void inject_on_appended(struct shard *shard, struct message *message)
 {
     struct intake_message *intake = message->intake;
-    struct intake_reply reply;
+    struct intake_reply reply = {0};
 
     must(intake && shard->append_count > 0);
     shard->append_count--;
     message->intake = NULL;
     if (message->append.status < 0 && !planted("shard/void-answered-250")) {
-        if (message->append.status == E_POISONED)
-            reply.code = 0;
-        else if (message->append.status == E_LOW_SPACE)
+        /* Of a poisoned one nobody knows, so nothing is said. */
+        if (message->append.status == E_LOW_SPACE)
             reply_no_spool(&reply, E_LOW_SPACE);
-        else
+        else if (message->append.status != E_POISONED)
             inject_reply(&reply, 451, 3, 0, "could not be stored, try again later");
         inject_answer(intake, &reply);
         return;

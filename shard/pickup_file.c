@@ -24,11 +24,14 @@ static void is_bad(struct pickup_job *job, const char *reason)
     give_up(job, PICKUP_BAD);
 }
 
-/* By a reply of the intake that is no success. */
+/* By a reply of the intake that is no success. Recipients that are to come in a transaction of
+ * their own (X.5.3) never will: a file is one message. */
 static void refused(struct pickup_job *job, const struct intake_reply *reply)
 {
+    bool is_split = reply->enhanced[1] == 5 && reply->enhanced[2] == 3;
+
     snprintf(job->reason, sizeof(job->reason), "%u %s", reply->code, reply->text);
-    give_up(job, reply->code / 100 == 5 ? PICKUP_BAD : PICKUP_LATER);
+    give_up(job, reply->code / 100 == 5 || is_split ? PICKUP_BAD : PICKUP_LATER);
 }
 
 static void on_answer(void *asker, uint64_t cookie, const struct intake_reply *reply)
@@ -70,25 +73,25 @@ static bool value_of(struct slice line, struct slice name, struct slice *ret_val
 }
 
 /* An address as users write it, with brackets or without. */
-static int parse(struct slice value, unsigned flags, struct address *ret_address)
+static int parse(struct slice value, bool allow_null, struct address *ret_address)
 {
     if (value.len >= 2 && value.data[0] == '<' && value.data[value.len - 1] == '>')
         value = slice_of(value.data + 1, value.len - 2);
-    if (value.len == 0 && (flags & ADDRESS_ALLOW_NULL)) {
+    if (value.len == 0 && allow_null) {
         *ret_address = (struct address){.text = SLICE_EMPTY};
         return 0;
     }
-    return address_parse(value, flags & ~(unsigned)ADDRESS_ALLOW_NULL, ret_address);
+    return address_parse(value, ADDRESS_ALLOW_UTF8 | ADDRESS_ALLOW_LONG_LOCAL, ret_address);
 }
 
 /* All of these: false when the job has ended. */
 static bool take_sender(struct pickup_job *job, struct slice value)
 {
-    struct intake_params params = {.smtputf8 = job->source.allow_smtputf8};
+    struct intake_params params = {0};
     struct intake_reply reply = {0};
     struct address sender;
 
-    if (job->message || parse(value, ADDRESS_ALLOW_NULL | ADDRESS_ALLOW_UTF8, &sender) < 0) {
+    if (job->message || parse(value, true, &sender) < 0) {
         is_bad(job, job->message ? "it has two x-sender" : "bad address in x-sender");
         return false;
     }
@@ -108,7 +111,7 @@ static bool take_receiver(struct pickup_job *job, struct slice value)
     struct intake_reply reply = {0};
     struct address rcpt;
 
-    if (!job->message || parse(value, ADDRESS_ALLOW_UTF8, &rcpt) < 0) {
+    if (!job->message || parse(value, false, &rcpt) < 0) {
         is_bad(job, job->message ? "bad address in x-receiver" : "no x-sender before x-receiver");
         return false;
     }

@@ -101,6 +101,31 @@ def test_broken_files_go_to_the_bad_folder(world):
     until(lambda: sorted(os.listdir(folder.inbox)) == ['.hidden', 'sub'], 10, 'it is taken')
 
 
+def test_recipients_that_go_different_ways_are_two_files(world):
+    """A client would be told to send the second one by itself: a file cannot, and holds up nobody."""
+    folder = Folder(world, '''<source {{pickup}}>
+        pattern-list ways
+    </source>
+    <virtual-mta w>
+        smtp-source-host {daemon.source} w.relay.test
+    </virtual-mta>
+    <pattern-list ways>
+        rcpt-to /@two/ virtual-mta=w
+    </pattern-list>
+    ''')
+    folder.put('split', MESSAGE)
+    until(lambda: os.listdir(folder.bad) == ['split'], 10, 'it is moved')
+    assert 'pickup: split was moved' in folder.daemon.program.log()
+    assert '452 this recipient goes another way' in folder.daemon.program.log()
+    folder.put('one', MESSAGE.replace(b'x-receiver: c@two.test\n', b''))
+    # A sender and a recipient as long as their paths allow.
+    folder.put('long', (b'x-sender: %s@sender.test\nx-receiver: %s@one.test\n\nx\n' %
+                        (b's' * 200, b'r' * 100)))
+    rows = {row['rcpt']: row for row in folder.daemon.wait_for_rows(2)}
+    assert set(rows) == {'b@one.test', 'r' * 100 + '@one.test'}
+    until(folder.is_empty, 10, 'the folder is empty')
+
+
 def test_what_cannot_be_taken_now_stays(world):
     """While the machine's memory is short; and the end of the daemon loses nothing."""
     folder = Folder(world, 'max-memory-usage-percent 1\n')
