@@ -114,23 +114,25 @@ static void fill_wants(struct decision *decision)
     }
     decision->want_count = WANT_REMOVED;
     while (source->remove_header && decision->want_count < WANT_COUNT_MAX &&
-           conf_next_name(&rest, &name)) {
-        struct header_want *listed = &decision->wants[decision->want_count++];
-
-        *listed = (struct header_want){.name = name, .strip = true};
-        /* The first of two that want the same field gets it. */
-        for (uint32_t i = WANT_RECEIVED; i < WANT_REMOVED; i++) {
-            if (!slice_equal_nocase(decision->wants[i].name, name))
-                continue;
-            decision->wants[i].strip = true;
-            decision->wants[i].strips = NULL;
-        }
-    }
+           conf_next_name(&rest, &name))
+        want(decision, decision->want_count++, name, true);
 }
 
 static const struct header_want *found(const struct decision *decision, enum want place)
 {
     return decision->wants[place].count > 0 ? &decision->wants[place] : NULL;
+}
+
+/* There is such a field, and whatever wants it, it is not removed. */
+static bool stays(const struct decision *decision, enum want place)
+{
+    const struct header_want *field = found(decision, place);
+    const struct header_facts *facts = decision->facts;
+    uint32_t i = 0;
+
+    while (field && i < facts->cut_count && facts->cuts[i].offset != field->first.offset)
+        i++;
+    return field && i == facts->cut_count;
 }
 
 /* ---- What the fields say --------------------------------------------------------------------- */
@@ -410,7 +412,7 @@ static int check_requirements(struct decision *decision)
     };
     const char *text;
 
-    if (source->add_message_id_header && fields.message_id_count == 0) {
+    if (source->add_message_id_header && !stays(decision, WANT_MESSAGE_ID)) {
         fields.message_id = SLICE_LITERAL("<added@here>");
         fields.message_id_count = 1;
     }
@@ -423,15 +425,13 @@ static void choose_additions(struct decision *decision)
     const struct conf_source *source = decision->source;
     unsigned additions = 0;
 
-    if (source->add_x_virtual_mta_header &&
-        !(found(decision, WANT_VMTA) && source->retain_x_virtual_mta))
+    if (source->add_x_virtual_mta_header && !stays(decision, WANT_VMTA))
         additions |= INTAKE_ADD_VMTA;
-    if (source->add_message_id_header && !found(decision, WANT_MESSAGE_ID))
+    if (source->add_message_id_header && !stays(decision, WANT_MESSAGE_ID))
         additions |= INTAKE_ADD_MESSAGE_ID;
-    if (source->add_date_header == CONF_ADD_DATE_OVERRIDE ||
-        (source->add_date_header == CONF_ADD_DATE_YES && !found(decision, WANT_DATE)))
+    if (source->add_date_header != CONF_ADD_DATE_NO && !stays(decision, WANT_DATE))
         additions |= INTAKE_ADD_DATE;
-    if (source->feedback_id && !found(decision, WANT_FEEDBACK_ID))
+    if (source->feedback_id && !stays(decision, WANT_FEEDBACK_ID))
         additions |= INTAKE_ADD_FEEDBACK_ID;
     decision->intake->additions = additions;
 }

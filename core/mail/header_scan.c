@@ -136,6 +136,8 @@ bool header_edge_find(struct header_edge *edge, struct slice octets)
 static int note_field(const struct header_field *field, struct header_want *wants,
                       uint32_t want_count, struct header_facts *facts)
 {
+    bool is_cut = false;
+
     for (uint32_t i = 0; i < want_count; i++) {
         struct header_want *want = &wants[i];
 
@@ -143,13 +145,13 @@ static int note_field(const struct header_field *field, struct header_want *want
             continue;
         if (want->count++ == 0)
             want->first = *field;
-        if (!want->strip || (want->strips && !want->strips(want->context, field->value)))
-            return 0;
-        if (facts->cut_count == HEADER_CUT_COUNT_MAX)
-            return E_RANGE;
-        facts->cuts[facts->cut_count++] = (struct header_cut){field->offset, field->octets};
-        return 0;
+        is_cut |= want->strip && (!want->strips || want->strips(want->context, field->value));
     }
+    if (!is_cut)
+        return 0;
+    if (facts->cut_count == HEADER_CUT_COUNT_MAX)
+        return E_RANGE;
+    facts->cuts[facts->cut_count++] = (struct header_cut){field->offset, field->octets};
     return 0;
 }
 

@@ -59,7 +59,8 @@ struct header_edge {
 /* True once the end is among octets. It is where header_scan, given these octets, will see it. */
 bool header_edge_find(struct header_edge *edge, struct slice octets);
 
-/* What the caller wants to know about one name (ASCII case ignored). */
+/* What the caller wants to know about one name (ASCII case ignored); others may be about the same.
+ */
 struct header_want {
     struct slice name;
     bool strip; /* every occurrence becomes a cut */

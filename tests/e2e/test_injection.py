@@ -1,6 +1,9 @@
 """What a source does with messages that come in: their header is looked through, it chooses the way
 out and what accounting says, and what is to be removed does not leave.
 """
+import email
+import re
+
 import pytest
 
 from harness import Smtp, send_message, until
@@ -269,6 +272,27 @@ def relay_again(daemon, receiver, more):
 
 ONE_CLICK = b'List-Unsubscribe: <mailto:u@x>, <https://x/u>\r\nList-Unsubscribe-Post: ' \
             b'List-Unsubscribe=One-Click\r\n'
+
+
+def test_fields_that_several_settings_are_about(relay):
+    """A field that is removed is missing, so ours takes its place; and a job may be named by a field
+    that says something else too."""
+    daemon, receiver = relay('process-x-job yes\njobid-header Feedback-ID\nretain-x-job yes\n'
+                             'feedback-id ours:{{job}}\nadd-message-id-header yes\n'
+                             'remove-header Message-ID,X-Job\nrequire-message-id reject')
+    assert send(daemon, b'Feedback-ID: theirs\r\nMESSAGE-ID: nonsense\r\nX-Job: no\r\n'
+                        b'message-id: <a@b>\r\n')[0] == 250
+    assert last_row(daemon, 1)['jobId'] == 'theirs'
+    got = email.message_from_bytes(receiver.wait(1)[0][2])
+    assert got.get_all('Feedback-ID') == ['theirs'] and got['X-Job'] is None
+    assert [re.fullmatch(r'<\w+@relay.test>', value) is not None
+            for value in got.get_all('Message-ID')] == [True]
+    relay_again(daemon, receiver, 'process-x-job yes\nfeedback-id ours:{{job}}\nretain-x-job yes\n'
+                                  'remove-header Feedback-ID,X-Job,Received')
+    assert send(daemon, b'Feedback-ID: theirs\r\nX-Job: j\r\nReceived: from x\r\n')[0] == 250
+    got = email.message_from_bytes(receiver.wait(2)[1][2])
+    assert got.get_all('Feedback-ID') == ['ours:j'] and got['X-Job'] is None
+    assert len(got.get_all('Received')) == 1
 
 
 def test_what_a_source_requires(relay):

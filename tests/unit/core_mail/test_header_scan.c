@@ -112,6 +112,24 @@ static void wanted_fields_are_found_and_can_be_cut(void **state)
     assert_string_equal(left, "From: a\r\nTo: b\r\nDate: d\r\n\r\nX-Job: body\r\n");
 }
 
+/* Whatever wants a name sees all of its fields, and one that is to be cut is cut once. */
+static void several_want_the_same_field(void **state)
+{
+    struct header_want wants[] = {
+        {.name = SLICE_LITERAL("X-Job")},
+        {.name = SLICE_LITERAL("x-job"), .strip = true},
+        {.name = SLICE_LITERAL("X-JOB"), .strip = true},
+    };
+    struct header_facts facts = scan("X-Job: a\r\nTo: b\r\nX-Job: c\r\n\r\n", true, wants, 3);
+
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(wants[i].count, 2);
+        assert_slice(wants[i].first.value, "a");
+    }
+    assert_int_equal(facts.cut_count, 2);
+    assert_int_equal(facts.cuts[1].offset, 17);
+}
+
 static void a20_limits_end_the_scan(void **state)
 {
     struct header_want want = {.name = SLICE_LITERAL("A"), .strip = true};
@@ -235,6 +253,7 @@ int main(void)
         cmocka_unit_test(a04_one_rule_says_where_the_header_ends),
         cmocka_unit_test(a30_received_fields_are_counted),
         cmocka_unit_test(wanted_fields_are_found_and_can_be_cut),
+        cmocka_unit_test(several_want_the_same_field),
         cmocka_unit_test(a20_limits_end_the_scan),
         cmocka_unit_test(a20_hostile_headers_take_linear_time),
         cmocka_unit_test(random_headers_are_walked_within_bounds),
