@@ -61,6 +61,9 @@ void inject_gate_note(struct intake_message *intake, struct slice job_id, struct
 {
     struct gate_key key = {intake->source.dedup_key, intake->source.dedup_key};
 
+    /* Who happens on another's Message-ID must not make his mail a repetition. */
+    if (intake->user)
+        key = gate_key_of(key, slice_str(intake->user));
     intake->gate.base = gate_key_of(gate_key_of(key, job_id), message_id);
     intake->gate.has_base = true;
 }
