@@ -147,20 +147,27 @@ static void intake_leave(void *taker, uint64_t pass)
     door_leave(taker, (struct guest){.group_id = (uint32_t)(pass >> 1), .is_reserved = pass & 1});
 }
 
-/* A session keeps the settings that it came in with; but a way out that a reload has taken away
- * gives place to the one that its source has now. */
-static void follow_source(const struct shard *shard, const struct intake_client *client,
-                          struct conf_source *source)
+/*
+ * A session keeps the settings that it came in with, but not what a reload has taken from its
+ * client since: the login, the service, the right to relay. False with the reply when there is
+ * nothing left.
+ */
+static bool is_still_welcome(const struct shard *shard, const struct intake_client *client,
+                             struct conf_source *source, struct intake_reply *reply)
 {
-    const struct conf_source *now;
+    const struct conf *conf = shard->conf;
+    const struct conf_source *now = conf_source(conf, &client->peer.ip, client->listener_source);
+    const struct conf_smtp_user *user =
+        client->user ? conf_smtp_user(conf, slice_str(client->user)) : NULL;
 
-    if ((source->default_pool == CONF_NONE || conf_pool(shard->conf, source->default_pool)) &&
-        (source->default_virtual_mta == CONF_NONE ||
-         conf_vmta(shard->conf, source->default_virtual_mta)))
-        return;
-    now = conf_source(shard->conf, &client->peer.ip, client->listener_source);
-    source->default_pool = now->default_pool;
-    source->default_virtual_mta = now->default_virtual_mta;
+    if ((client->type.len == 0 && !now->smtp_service) ||
+        (client->user && (!user || conf_login_key(conf, user) != source->login_key))) {
+        inject_reply(reply, 421, 7, 0, "what this session may do has changed, connect again");
+        return false;
+    }
+    source->always_allow_relaying &= now->always_allow_relaying;
+    source->require_auth |= now->require_auth;
+    return true;
 }
 
 const struct conf_source *inject_source(const struct intake_message *intake)
@@ -177,10 +184,23 @@ static void take_turn(struct intake_message *intake, const struct conf_pool *poo
     intake->vmta_id = pool->vmta_ids[(*turn)++ % pool->vmta_count];
 }
 
-void inject_choose_default(struct intake_message *intake)
+/* The session's settings; where a reload has taken away the way out that they name, those that the
+ * source has now. */
+static const struct conf_source *source_with_way(const struct intake_message *intake)
 {
     const struct conf *conf = intake->shard->conf;
     const struct conf_source *source = &intake->source;
+    bool has_pool = source->default_pool == CONF_NONE || conf_pool(conf, source->default_pool);
+    bool has_vmta =
+        source->default_virtual_mta == CONF_NONE || conf_vmta(conf, source->default_virtual_mta);
+
+    return has_pool && has_vmta ? source : inject_source(intake);
+}
+
+void inject_choose_default(struct intake_message *intake)
+{
+    const struct conf *conf = intake->shard->conf;
+    const struct conf_source *source = source_with_way(intake);
     const struct conf_pool *pool =
         source->default_pool == CONF_NONE ? NULL : conf_pool(conf, source->default_pool);
     const struct conf_vmta *vmta =
@@ -256,10 +276,13 @@ static int intake_begin(void *taker, const struct intake_client *client,
     struct address qualified;
     char room[ADDRESS_PATH_MAX];
     size_t at = 0;
+    struct conf_source source = *client->source;
     uint32_t index;
 
     if (under_pressure(shard, ret_reply))
         return E_FULL;
+    if (!is_still_welcome(shard, client, &source, ret_reply))
+        return E_REFUSED;
     if (is_memory_short(shard)) {
         inject_reply(ret_reply, 452, 3, 2, "too much of the machine's memory is in use, try later");
         return E_FULL;
@@ -278,7 +301,7 @@ static int intake_begin(void *taker, const struct intake_client *client,
         inject_reply(ret_reply, 452, 3, 1, "too little memory, try again later");
         return E_FULL;
     }
-    intake->source = *client->source;
+    intake->source = source;
     if (inject_qualify(intake, sender, room, &qualified))
         sender = &qualified;
     intake->sender = keep_text(intake, &at, sender->text);
@@ -295,7 +318,6 @@ static int intake_begin(void *taker, const struct intake_client *client,
     intake->is_esmtp = client->esmtp;
     intake->is_secured = client->is_secured;
     intake->user = client->user;
-    follow_source(shard, client, &intake->source);
     intake->verifies = intake->source.check_dkim && client->type.len == 0;
     if (!inject_check_begin(intake, client, sender)) {
         inject_free(intake);

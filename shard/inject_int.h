@@ -114,7 +114,7 @@ struct intake_message {
     uint32_t results_bytes;       /* of our Authentication-Results field */
     struct intake_gate gate;
     struct intake_refusal refusal; /* with the failure E_REFUSED */
-    const char *listener_source;   /* valid until finish returns */
+    const char *listener_source;   /* lives as long as the shard */
     struct slice type;             /* constant */
     uint64_t pattern_path;         /* what the pattern list says of the first recipient */
     struct slice sender;

@@ -77,6 +77,7 @@ static void welcome(struct login_check *check, const struct conf_smtp_user *user
         .source = &source,
     };
 
+    source.login_key = conf_login_key(conf, user);
     if (user->max_rcpt_in_rate.count != CONF_UNLIMITED) {
         source.max_rcpt_in_rate = user->max_rcpt_in_rate;
         source.rcpt_in_key = user->rcpt_in_key;

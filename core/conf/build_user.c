@@ -152,6 +152,18 @@ const struct conf_smtp_user *conf_smtp_user(const struct conf *conf, struct slic
     return position == TABLE_NONE ? NULL : &conf->users[position];
 }
 
+uint64_t conf_login_key(const struct conf *conf, const struct conf_smtp_user *user)
+{
+    struct slice password = user->password != NULL ? slice_str(user->password) : SLICE_EMPTY;
+    uint64_t key = hash_combine(hash_bytes(password.data, password.len),
+                                hash_bytes(user->hash.key, sizeof(user->hash.key)));
+
+    if (user->certificate != NULL && user->certificate->loaded != NULL)
+        key = hash_combine(key, hash_bytes(conf->tls_ops->digest_of(user->certificate->loaded),
+                                           CONF_DIGEST_BYTES));
+    return key;
+}
+
 bool conf_asks_certificates(const struct conf *conf)
 {
     return conf->has_certificate_users;

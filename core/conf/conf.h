@@ -296,6 +296,7 @@ struct conf_source {
     struct conf_rate max_rcpt_in_rate; /* recipients taken; over all clients of its section */
     uint64_t dedup_key; /* worked out: the section that says the one, and the other */
     uint64_t rcpt_in_key;
+    uint64_t login_key; /* of who logged in, see conf_login_key; else 0 */
     uint32_t allow_message_settings;   /* enum conf_message_setting */
     uint32_t add_date_header;          /* enum conf_add_date */
     uint32_t require_list_unsubscribe; /* enum conf_require, as the next two */
@@ -393,6 +394,8 @@ struct conf_smtp_user {
 
 /* NULL when there is none of that name; ASCII case is ignored. */
 const struct conf_smtp_user *conf_smtp_user(const struct conf *conf, struct slice name);
+/* What the user logs in by: another password or certificate has another key. */
+uint64_t conf_login_key(const struct conf *conf, const struct conf_smtp_user *user);
 /* The most iterations that a user's hash has: what a login takes, whoever it is. */
 uint32_t conf_login_iterations(const struct conf *conf);
 

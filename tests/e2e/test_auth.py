@@ -23,6 +23,7 @@ CONFIG = '''{base}
     require-auth yes
     process-x-job yes
     jobid-prefix {{auth}}
+    dedup-window 1h
 </source>
 <smtp-user anna>
     password "plain words"
@@ -115,6 +116,50 @@ def test_logins(relay):
     assert 'AUTH PLAIN' in log and 'AUTH LOGIN' in log
     told = log.encode() + str(rows).encode()
     assert not [secret for secret in secrets if secret in told]
+
+
+def test_nobody_has_sent_anothers_mail_before(relay):
+    """Users of one source may happen on the same Message-ID: only their own mail is a repetition."""
+    daemon, _ = relay('allow-unencrypted-plain-auth yes')
+    message = 'Message-ID: <1@app.test>\r\n' + MESSAGE.replace('X-Job: 7\r\n', '')
+    for user, password in [('anna', 'plain words'), ('hans', 'hashed words')] * 2:
+        client, _, _ = log_in(daemon, 'PLAIN', user, password)
+        assert client.sendmail('a@sender.test', ['b@one.test'], message) == {}
+        client.quit()
+    daemon.wait_for(10, delivered=2, accepted_messages=2, duplicate_messages=2)
+
+
+def test_a_reload_takes_logins_and_rights_away(relay):
+    """Of connections that are there already: a stolen account is of no use once it has another
+    password, or is gone; and who may not relay any more does not."""
+    daemon, _ = relay('allow-unencrypted-plain-auth yes')
+    with open(daemon.config_path, encoding='utf-8') as config:
+        text = config.read()
+
+    def rewrite(old, new):
+        assert old in text
+        with open(daemon.config_path, 'w', encoding='utf-8') as config:
+            config.write(text.replace(old, new))
+        assert daemon.cli('reload').returncode == 0
+
+    def attempt(client):
+        """The replies to MAIL, and to RCPT where there was one."""
+        code = client.mail('a@sender.test')[0]
+        codes = [code] + ([client.rcpt('b@one.test')[0]] if code == 250 else [])
+        return codes if code == 421 else codes + [client.rset()[0]]
+
+    clients = [log_in(daemon, 'PLAIN', 'anna', 'plain words')[0] for _ in range(3)]
+    other = log_in(daemon, 'PLAIN', 'hans', 'hashed words')[0]
+    rewrite('plain words', 'other words')
+    assert attempt(clients[0]) == [421] and attempt(other) == [250, 250, 250]
+    rewrite('plain words', 'plain words')
+    assert attempt(clients[1]) == [250, 250, 250]
+    rewrite('<smtp-user anna>', '<smtp-user hanna>')
+    assert attempt(clients[1]) == [421] and attempt(other) == [250, 250, 250]
+    rewrite('always-allow-relaying yes', 'always-allow-relaying no')
+    assert attempt(clients[2]) == [250, 550, 250]
+    rewrite('<source members>', '<source members>\nsmtp-service no')
+    assert attempt(clients[2]) == [421] and attempt(other) == [421]
 
 
 def test_passwords_in_the_clear_and_failures(relay):

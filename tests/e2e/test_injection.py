@@ -121,6 +121,24 @@ def test_fallback_and_the_header_of_our_own(relay):
         assert header == b'X-Virtual-MTA: ' + way.encode() + b'\r\nSubject: s\r\n' + BODY
 
 
+def test_a_reload_between_mail_and_data(relay):
+    """The way out that the source named is gone by then: the message takes the one that it has now."""
+    daemon, receiver = relay('default-virtual-mta y\nprocess-x-job yes\n</source>\n'
+                             '<virtual-mta y>\n</virtual-mta>\n<source 1.2.3.4>')
+    clients = [Smtp(daemon.listen) for _ in range(4)]
+    for client in clients:
+        client.command('EHLO client.test')
+        client.envelope('a@sender.test', ['b@one.test'])
+    relay_again(daemon, receiver, 'default-virtual-mta x\nprocess-x-job yes')
+    for client in clients:
+        assert client.data(b'A: 1\r\n' + BODY)[0] == 250
+        client.envelope('a@sender.test', ['b@one.test'])
+        assert client.data(b'A: 1\r\n' + BODY)[0] == 250
+        client.close()
+    assert {row['vmta'] for row in daemon.wait_for_rows(8)} == {'x'}
+    assert len(receiver.wait(8)) == 8
+
+
 def test_the_address_connected_to_chooses(world):
     """by-smtp-source-ip: the virtual MTA whose address the client has connected to."""
     receiver = Receiver(world)
