@@ -16,30 +16,62 @@ static struct slice domain_of(struct slice address)
     return at > 0 ? slice_after(address, at) : SLICE_EMPTY;
 }
 
+/* What is seen of a From outside of its comments. */
+struct from_look {
+    size_t open;  /* behind the bracket that opens; 0 = there is none */
+    size_t close; /* the one that closes; 0 likewise */
+    size_t start; /* of the first word */
+    size_t end;
+    uint32_t words;
+    bool is_odd; /* several addresses, or something behind the one in brackets */
+};
+
+static void look_at(struct from_look *look, uint8_t octet, size_t at, bool is_quoted)
+{
+    bool is_white = !is_quoted && header_is_white(octet);
+
+    look->is_odd |= look->close > 0 && !is_white;
+    if (!is_quoted && octet == ',')
+        look->is_odd = true;
+    else if (!is_quoted && octet == '<' && look->open == 0)
+        look->open = at + 1;
+    else if (!is_quoted && octet == '<')
+        look->is_odd = true;
+    else if (!is_quoted && octet == '>')
+        look->close = at;
+    if (is_white)
+        return;
+    if (look->words == 0 || look->end < at) {
+        look->words++;
+        look->start = look->words == 1 ? at : look->start;
+    }
+    look->end = at + 1;
+}
+
 struct slice author_mailbox(struct slice from)
 {
+    struct from_look look = {0};
     bool is_quoted = false;
-    size_t open = from.len;
-    size_t brackets = 0;
-    size_t commas = 0;
+    unsigned depth = 0;
 
     for (size_t i = 0; i < from.len; i++) {
         uint8_t octet = from.data[i];
+        bool is_comment = depth > 0 || (!is_quoted && octet == '(');
 
-        if (is_quoted && octet == '\\')
-            i++;
+        if (is_comment)
+            depth = depth + (octet == '(') - (octet == ')');
         else if (octet == '"')
             is_quoted = !is_quoted;
-        else if (!is_quoted && octet == ',')
-            commas++;
-        else if (!is_quoted && octet == '<' && ++brackets > 0)
-            open = i + 1;
+        if (!is_comment)
+            look_at(&look, octet, i, is_quoted || octet == '"');
+        i += (is_quoted || is_comment) && octet == '\\';
     }
-    if (brackets > 1 || commas > 0)
+    if (look.is_odd)
         return SLICE_EMPTY;
-    from = brackets == 1 ? slice_after(from, open) : from;
-    from.len = slice_find(from, brackets == 1 ? '>' : ' ');
-    return from;
+    if (look.open > 0)
+        return look.close > look.open ? slice_of(from.data + look.open, look.close - look.open)
+                                      : SLICE_EMPTY;
+    return look.words == 1 ? slice_of(from.data + look.start, look.end - look.start) : SLICE_EMPTY;
 }
 
 struct slice author_of_from(struct slice from)

@@ -452,8 +452,9 @@ static int scan(struct decision *decision)
 /* ---- On with the message --------------------------------------------------------------------- */
 
 /*
- * What was held back, but for the cuts. The header of a message that is signed ends with an empty
- * line, so that whoever verifies it finds the end where we did (A04).
+ * What was held back, but for the cuts. The header ends with an empty line in any case, so that
+ * whoever reads it finds the end where we did (A04): a From behind a line that is no field would
+ * count for some.
  */
 static int write_held(struct decision *decision)
 {
@@ -471,7 +472,7 @@ static int write_held(struct decision *decision)
         if (i < facts->cut_count)
             at = end + facts->cuts[i].octets;
     }
-    if (result >= 0 && (intake->signing || facts->end == HEADER_ENDS_EMPTY))
+    if (result >= 0)
         result = inject_chunks_write(intake, (const uint8_t *)"\r\n", 2);
     if (result >= 0 && held->used > facts->body_offset)
         result = inject_body_write(intake, held->data + facts->body_offset,

@@ -331,11 +331,19 @@ def test_what_a_source_requires(relay):
                          (good.replace(b'<1@x>', b'1@x'), 550),
                          (good.replace(b'Message-ID', b'X-ID'), 550),
                          (good.replace(b'<x@News.Sender.test>', b' x@sender.test'), 550),
+                         (good.replace(b'"a,', b'(<x@sender.test>) b@other.test\r\nX: "'), 550),
+                         (good.replace(b'"a,', b'<x@sender.test> b@other.test\r\nX: "'), 550),
+                         (good.replace(b'"a,', b'b@other.test x@sender.test\r\nX: "'), 550),
                          (good + b'X-Job: seven\r\nFeedback-id: own\r\n', 250),
                          (good + b'X-Job: seven\r\n', 250)]:
         got = send(daemon, header)
         assert got[0] == code, (header, got)
     messages = [message[2] for message in receiver.wait(3)]
+    odd = b'no field\r\nFrom: b@other.test\r\n'
+    old = good.replace(b'"a,', b' (\\) (<)) x@sender.test\r\n (a)\r\nX: "')
+    assert send(daemon, old + odd)[0] == 250
+    # Where it ended for us it ends for everybody.
+    assert receiver.wait(4)[3][2].endswith(old + b'\r\n' + odd + BODY)
     assert [b'Feedback-ID: :v:brand\r\n' in m for m in messages].count(True) == 1
     assert [b'Feedback-ID: seven:v:brand\r\n' in m for m in messages].count(True) == 1
     assert [b'Feedback-id: own\r\n' in m for m in messages].count(True) == 1
