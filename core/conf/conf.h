@@ -296,7 +296,7 @@ struct conf_source {
     struct conf_rate max_rcpt_in_rate; /* recipients taken; over all clients of its section */
     uint64_t dedup_key; /* worked out: the section that says the one, and the other */
     uint64_t rcpt_in_key;
-    uint64_t login_key; /* of who logged in, see conf_login_key; else 0 */
+    uint64_t login_key;                /* of who logged in, see conf_login_key; else 0 */
     uint32_t allow_message_settings;   /* enum conf_message_setting */
     uint32_t add_date_header;          /* enum conf_add_date */
     uint32_t require_list_unsubscribe; /* enum conf_require, as the next two */
