@@ -167,6 +167,9 @@ static bool is_still_welcome(const struct shard *shard, const struct intake_clie
     }
     source->always_allow_relaying &= now->always_allow_relaying;
     source->require_auth |= now->require_auth;
+    /* Lists, and what is said of headers, are looked up in the newest configuration. */
+    source->has_lists |= now->has_lists;
+    source->needs_header |= now->needs_header;
     return true;
 }
 

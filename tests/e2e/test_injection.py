@@ -121,6 +121,22 @@ def test_fallback_and_the_header_of_our_own(relay):
         assert header == b'X-Virtual-MTA: ' + way.encode() + b'\r\nSubject: s\r\n' + BODY
 
 
+def test_lists_and_headers_follow_a_reload(relay):
+    """Of a source that had nothing to do with either when its clients came in."""
+    daemon, receiver = relay('')
+    client = Smtp(daemon.listen)
+    client.command('EHLO client.test')
+    client.envelope('a@sender.test', ['b@one.test'])
+    assert client.data(b'X-Job: j\r\n' + BODY)[0] == 250
+    assert last_row(daemon, 1)['jobId'] == ''
+    relay_again(daemon, receiver, 'process-x-job yes\nsuppression-lists gone\n</source>\n'
+                '<address-list gone>\n    address b@one.test\n</address-list>\n<source 1.2.3.4>')
+    client.envelope('a@sender.test', ['c@one.test'])
+    assert client.command('RCPT TO:<b@one.test>')[0] == 550
+    assert client.data(b'X-Job: j\r\n' + BODY)[0] == 250
+    assert last_row(daemon, 2)['jobId'] == 'j'
+
+
 def test_a_reload_between_mail_and_data(relay):
     """The way out that the source named is gone by then: the message takes the one that it has now."""
     daemon, receiver = relay('default-virtual-mta y\nprocess-x-job yes\n</source>\n'
