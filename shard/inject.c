@@ -149,8 +149,8 @@ static void intake_leave(void *taker, uint64_t pass)
 
 /*
  * A session keeps the settings that it came in with, but not what a reload has taken from its
- * client since: the login, the service, the right to relay. False with the reply when there is
- * nothing left.
+ * client since: the login, the service, the right to relay, how much it may inject. False with the
+ * reply when there is nothing left.
  */
 static bool is_still_welcome(const struct shard *shard, const struct intake_client *client,
                              struct conf_source *source, struct intake_reply *reply)
@@ -167,6 +167,10 @@ static bool is_still_welcome(const struct shard *shard, const struct intake_clie
     }
     source->always_allow_relaying &= now->always_allow_relaying;
     source->require_auth |= now->require_auth;
+    source->max_rcpt_in_rate = now->max_rcpt_in_rate;
+    source->rcpt_in_key = now->rcpt_in_key;
+    if (user)
+        login_bound(user, source);
     /* Lists, and what is said of headers, are looked up in the newest configuration. */
     source->has_lists |= now->has_lists;
     source->needs_header |= now->needs_header;

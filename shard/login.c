@@ -66,6 +66,14 @@ static void refuse(struct login_check *check, uint16_t code, uint8_t subject, ui
     finish(check, &identity);
 }
 
+void login_bound(const struct conf_smtp_user *user, struct conf_source *source)
+{
+    if (user->max_rcpt_in_rate.count == CONF_UNLIMITED)
+        return;
+    source->max_rcpt_in_rate = user->max_rcpt_in_rate;
+    source->rcpt_in_key = user->rcpt_in_key;
+}
+
 static void welcome(struct login_check *check, const struct conf_smtp_user *user)
 {
     const struct conf *conf = check->shard->conf;
@@ -78,10 +86,7 @@ static void welcome(struct login_check *check, const struct conf_smtp_user *user
     };
 
     source.login_key = conf_login_key(conf, user);
-    if (user->max_rcpt_in_rate.count != CONF_UNLIMITED) {
-        source.max_rcpt_in_rate = user->max_rcpt_in_rate;
-        source.rcpt_in_key = user->rcpt_in_key;
-    }
+    login_bound(user, &source);
     inject_reply(&identity.reply, 235, 7, 0, "logged in");
     finish(check, &identity);
 }

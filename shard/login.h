@@ -19,6 +19,8 @@
 
 #define LOGIN_ITERATIONS_PER_TURN 1000u
 
+struct conf_smtp_user;
+struct conf_source;
 struct shard;
 
 struct login_desk {
@@ -30,6 +32,8 @@ struct login_desk {
 void login_init(struct shard *shard);
 /* Who still waits gets no answer. */
 void login_fini(struct shard *shard);
+/* What the user may inject counts in place of what the source says. */
+void login_bound(const struct conf_smtp_user *user, struct conf_source *source);
 /* As intake_ops.login. */
 void login_ask(void *taker, const struct intake_client *client, const struct intake_login *login,
                intake_login_fn *answer, void *asker, uint64_t cookie);

@@ -152,8 +152,12 @@ def test_a_reload_takes_logins_and_rights_away(relay):
     other = log_in(daemon, 'PLAIN', 'hans', 'hashed words')[0]
     rewrite('plain words', 'other words')
     assert attempt(clients[0]) == [421] and attempt(other) == [250, 250, 250]
-    rewrite('plain words', 'plain words')
+    rewrite('max-rcpt-in-rate 2/h', 'max-rcpt-in-rate 1/h')
     assert attempt(clients[1]) == [250, 250, 250]
+    assert other.sendmail('a@sender.test', ['b@one.test'], MESSAGE) == {}
+    with pytest.raises(smtplib.SMTPDataError) as error:
+        other.sendmail('a@sender.test', ['b@one.test'], MESSAGE)
+    assert error.value.smtp_code == 452
     rewrite('<smtp-user anna>', '<smtp-user hanna>')
     assert attempt(clients[1]) == [421] and attempt(other) == [250, 250, 250]
     rewrite('always-allow-relaying yes', 'always-allow-relaying no')
