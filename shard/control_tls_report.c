@@ -18,7 +18,6 @@
 #define STORE_NS       300000000000ull
 #define ASK_TIMEOUT_MS 10000u
 #define AGAIN_S        3600 /* after the DNS had no answer */
-#define NO_ROOM_S      60   /* as many as can be are being posted */
 /* In base64, with its frame, a mail that any notice may be as large as. */
 #define CONTENT_MAX    32768u
 
@@ -118,14 +117,28 @@ static struct control_tls_order *free_order(struct control *control)
     return NULL;
 }
 
+/* For what is away, and one more: who could only come home in vain stays. */
+static bool has_room_to_post(const struct control *control)
+{
+    uint32_t count = control->tls_report.posts.count;
+
+    for (uint32_t i = 0; i < CONTROL_TLS_ORDERS; i++)
+        count += control->tls_report.orders[i].is_away;
+    return count < TLS_POSTS_MAX;
+}
+
 static void send_due(struct control *control)
 {
     struct control_tls_order *free;
     struct tlsrpt_domain *domain;
     struct tlsrpt_book *book;
 
+    /* A reload may have ended them. */
+    if (!is_wanted(control))
+        return;
     while ((free = free_order(control)) != NULL &&
-           (domain = tls_books_due(&control->tls_report.books, &book)) != NULL) {
+           (domain = tls_books_due(&control->tls_report.books, has_room_to_post(control), &book)) !=
+               NULL) {
         struct tls_report_order *order = &free->order;
 
         *order = (struct tls_report_order){.from_s = book->from_s, .until_s = book->until_s};
@@ -200,8 +213,6 @@ static void go_on(struct control *control, struct tls_report_order *order,
     }
     domain->is_begun = true;
     domain->is_away = tls_posts_begin(&control->tls_report.posts, order);
-    if (!domain->is_away)
-        domain->due_s = now_s(control) + NO_ROOM_S;
 }
 
 static void on_order_home(struct control *control, struct control_tls_order *home)
@@ -343,8 +354,14 @@ static json_t *row_of(const struct tlsrpt_domain *domain, const struct tlsrpt_po
     return row;
 }
 
+static bool is_meant(const struct verb_request *request, const struct tlsrpt_domain *domain)
+{
+    return strcmp(request->domain, "*") == 0 || strcmp(request->domain, domain->name) == 0;
+}
+
 /* Reports that have still to be taken by https, the oldest books first. */
-static json_t *open_rows(const struct tls_books *books, uint32_t left)
+static json_t *open_rows(const struct tls_books *books, const struct verb_request *request,
+                         uint32_t left)
 {
     json_t *rows = json_array();
 
@@ -355,7 +372,7 @@ static json_t *open_rows(const struct tls_books *books, uint32_t left)
             const struct tlsrpt_domain *domain = tlsrpt_book_at(book, k);
             json_t *row;
 
-            if (!domain || !domain->is_begun)
+            if (!domain || !domain->is_begun || !is_meant(request, domain))
                 continue;
             row = json_object();
             json_object_set_new(row, "domain", control_string(domain->name));
@@ -440,8 +457,7 @@ void control_answer_tls_report(struct control *control, const struct verb_reques
     for (uint32_t i = 0; i < tlsrpt_book_places(&books->open) && left > 0; i++) {
         const struct tlsrpt_domain *domain = tlsrpt_book_at(&books->open, i);
 
-        if (!domain ||
-            (strcmp(request->domain, "*") != 0 && strcmp(request->domain, domain->name) != 0))
+        if (!domain || !is_meant(request, domain))
             continue;
         for (const struct tlsrpt_policy *policy = domain->policies; policy && left > 0;
              policy = policy->next, left--)
@@ -462,8 +478,9 @@ void control_answer_tls_report(struct control *control, const struct verb_reques
                         json_integer((json_int_t)control->tls_report.given_up));
     json_object_set_new(answer->data, "leftOut",
                         json_integer((json_int_t)(books->open.left_out + books->lost)));
-    json_object_set_new(answer->data, "byHttps",
-                        open_rows(books, is_bounded ? request->maxitems : CONTROL_SHOWN_MAX));
+    json_object_set_new(
+        answer->data, "byHttps",
+        open_rows(books, request, is_bounded ? request->maxitems : CONTROL_SHOWN_MAX));
     answer->text = text_rows;
     answer->message = is_wanted(control) ? sum_of(control, waiting) : mem_strdup(off);
 }
@@ -480,6 +497,5 @@ void control_answer_tls_report_send(struct control *control, const struct verb_r
     answer->message = mem_strdup(is_wanted(control) ? text : off);
     answer->data = json_object();
     json_object_set_new(answer->data, "affected", json_integer(count));
-    if (is_wanted(control))
-        send_due(control);
+    send_due(control);
 }

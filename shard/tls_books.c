@@ -86,16 +86,19 @@ static struct tlsrpt_book *end_book(struct tls_books *books, int64_t until_s)
     return book;
 }
 
+static int64_t first_due_s(const struct tls_books *books, const struct tlsrpt_book *book,
+                           const struct tlsrpt_domain *domain)
+{
+    uint64_t hash = hash_bytes(domain->name, domain->name_bytes);
+
+    return book->until_s + DELAY_S + (int64_t)(hash_combine(books->seed, hash) % SPREAD_S);
+}
+
 static void spread(const struct tls_books *books, struct tlsrpt_book *book)
 {
-    for (uint32_t i = 0; i < tlsrpt_book_places(book); i++) {
-        struct tlsrpt_domain *domain = tlsrpt_book_at(book, i);
-        uint64_t hash = domain ? hash_bytes(domain->name, domain->name_bytes) : 0;
-
-        if (domain)
-            domain->due_s =
-                book->until_s + DELAY_S + (int64_t)(hash_combine(books->seed, hash) % SPREAD_S);
-    }
+    for (uint32_t i = 0; i < tlsrpt_book_places(book); i++)
+        if (tlsrpt_book_at(book, i))
+            tlsrpt_book_at(book, i)->due_s = first_due_s(books, book, tlsrpt_book_at(book, i));
 }
 
 void tls_books_turn(struct tls_books *books)
@@ -143,7 +146,8 @@ uint32_t tls_books_end(struct tls_books *books)
     return waiting;
 }
 
-struct tlsrpt_domain *tls_books_due(struct tls_books *books, struct tlsrpt_book **ret_book)
+struct tlsrpt_domain *tls_books_due(struct tls_books *books, bool takes_begun,
+                                    struct tlsrpt_book **ret_book)
 {
     int64_t second = now_s(books);
     uint32_t places = 0;
@@ -157,7 +161,8 @@ struct tlsrpt_domain *tls_books_due(struct tls_books *books, struct tlsrpt_book 
         for (; place >= tlsrpt_book_places(&books->ended[which]); which++)
             place -= tlsrpt_book_places(&books->ended[which]);
         domain = tlsrpt_book_at(&books->ended[which], place);
-        if (!domain || domain->is_away || domain->due_s > second)
+        if (!domain || domain->is_away || domain->due_s > second ||
+            (domain->is_begun && !takes_begun))
             continue;
         *ret_book = &books->ended[which];
         return domain;
@@ -196,6 +201,18 @@ static struct tlsrpt_book *book_of(struct tls_books *books, int32_t day)
     return NULL;
 }
 
+/* Of a book that has ended, a domain may be new: it is not due before the others. */
+static void add_late(const struct tls_books *books, struct tlsrpt_book *book,
+                     const struct tlsrpt_count *count)
+{
+    struct tlsrpt_domain *domain;
+
+    tlsrpt_book_add(book, count);
+    domain = tlsrpt_book_find(book, count->domain);
+    if (domain && domain->due_s == 0)
+        domain->due_s = first_due_s(books, book, domain);
+}
+
 void tls_books_add(struct tls_books *books, const struct tlsrpt_batch *batch)
 {
     struct tlsrpt_book *book;
@@ -205,10 +222,12 @@ void tls_books_add(struct tls_books *books, const struct tlsrpt_batch *batch)
     tls_books_turn(books);
     book = book_of(books, batch->day);
     while (tlsrpt_batch_next(batch, &place, &count)) {
-        if (book)
+        if (!book)
+            books->lost += count.count;
+        else if (book == &books->open)
             tlsrpt_book_add(book, &count);
         else
-            books->lost += count.count;
+            add_late(books, book, &count);
         books->is_changed = true;
     }
 }

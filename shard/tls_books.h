@@ -37,9 +37,11 @@ void tls_books_add(struct tls_books *books, const struct tlsrpt_batch *batch);
 void tls_books_turn(struct tls_books *books);
 /* Ends the open book now; everything that waits is due. Returns how many domains wait. */
 uint32_t tls_books_end(struct tls_books *books);
-/* A domain whose report is due and not taken, and its book. NULL when none was met, which need not
- * mean that there is none: looks at a bounded number. */
-struct tlsrpt_domain *tls_books_due(struct tls_books *books, struct tlsrpt_book **ret_book);
+/* A domain whose report is due and not away, and its book. NULL when none was met, which need not
+ * mean that there is none: looks at a bounded number. takes_begun: what https alone has still to
+ * take is wanted too. */
+struct tlsrpt_domain *tls_books_due(struct tls_books *books, bool takes_begun,
+                                    struct tlsrpt_book **ret_book);
 /* The newest try of a report by https has failed: when the next one is due, 5 minutes later, and
  * later from time to time, up to 4 hours. False when there have been enough, which takes 21 hours
  * (RFC 8460 5.5). */

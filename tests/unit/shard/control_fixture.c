@@ -194,7 +194,12 @@ static void on_order(struct fake_shard *shard, struct tls_report_order *order)
     order->fate = order->is_mailed ? TLS_REPORT_NO_MAIL : shard->fate;
     for (int i = 0; i < 4 && shard->uris[i]; i++)
         snprintf(order->uris[order->uri_count++], sizeof(order->uris[0]), "%s", shard->uris[i]);
-    mailbox_post(shard->to_control, &order->parcel);
+    if (shard->keeps_orders) {
+        assert_true(shard->kept_order_count < KEPT_MAX);
+        shard->kept_orders[shard->kept_order_count++] = order;
+    } else {
+        mailbox_post(shard->to_control, &order->parcel);
+    }
 }
 
 static void on_question(void *context, struct parcel *parcel)
@@ -239,6 +244,9 @@ static void answer_all(void *context)
     for (uint32_t i = 0; i < shard->kept_count; i++)
         answer(shard, shard->kept[i]);
     shard->kept_count = 0;
+    for (uint32_t i = 0; i < shard->kept_order_count; i++)
+        mailbox_post(shard->to_control, &shard->kept_orders[i]->parcel);
+    shard->kept_order_count = 0;
     if (shard->reload_order)
         mailbox_post(shard->to_control, shard->reload_order);
     shard->reload_order = NULL;

@@ -53,6 +53,9 @@ struct fake_shard {
     uint8_t fate;           /* of orders to send a report about TLS */
     const char *uris[4];    /* that such an order comes home with, up to NULL */
     uint32_t mailed_before; /* orders that were for https alone */
+    bool keeps_orders;      /* until answer_kept */
+    struct tls_report_order *kept_orders[KEPT_MAX];
+    uint32_t kept_order_count;
     uint32_t orders;
     char ordered[256]; /* the domain of the last one */
     size_t ordered_bytes;
@@ -147,5 +150,5 @@ struct queue_row *add_queue(struct fake_shard *shard, const char *name, uint64_t
  */
 void add_record(struct fixture *f, const struct log_place *place, uint64_t message_id,
                 uint32_t rcpt_count);
-/* Lets a silent shard answer everything it kept. */
+/* Lets a shard answer everything it kept. */
 void answer_kept(struct fake_shard *shard);

@@ -302,6 +302,8 @@ static void a_report_goes_to_all_addresses(void **state)
     assert_in(ask(&f, "show tls-report --dom"),
               "waiting=\"1\"\nsent=\"1\"\nposted=\"0\"\ngivenUp=\"0\"\n");
     assert_in(ask(&f, "show tls-report --dom"), "byHttps[0].domain=\"a.test\"\n");
+    assert_in(ask(&f, "show tls-report --dom a.test"), "byHttps[0].domain=\"a.test\"\n");
+    assert_null(strstr(ask(&f, "show tls-report --dom b.test"), "a.test"));
     assert_in(ask(&f, "tls-report send"), "sent now: 1");
     answer_posts("https://d.e/f", STS_WIRE_TAKEN, "");
     assert_int_equal(post_count, 1);
@@ -377,7 +379,7 @@ static void without_the_helper_mail_goes_alone(void **state)
     assert_in(ask(&f, "show tls-report"), "ringpost-sts cannot be started");
 }
 
-/* So many octets are held at once and no more; the others have their turn a minute later. */
+/* So many octets are held at once and no more; the others have their turn when there is room. */
 static void posts_are_bounded(void **state)
 {
     char name[32];
@@ -391,13 +393,20 @@ static void posts_are_bounded(void **state)
     ask(&f, "tls-report send");
     sim_run_for(f.world, 20 * SECOND_NS);
     assert_int_equal(posted, TLS_POSTS_MAX);
+    /* Nobody is asked about them meanwhile, and who can have mail has it. */
+    sim_run_for(f.world, 600 * SECOND_NS);
+    assert_int_equal(orders(), TLS_POSTS_MAX + 10);
+    set_fates(TLS_REPORT_SENT);
+    count(0, "mailed.test", 1, false);
+    ask(&f, "tls-report send");
+    sim_run_for(f.world, 10 * SECOND_NS);
+    assert_int_equal(orders(), TLS_POSTS_MAX + 11);
+    assert_in(ask(&f, "show tls-report --dom"), "sent=\"1\"\nposted=\"0\"\n");
     answer_posts(NULL, STS_WIRE_TAKEN, "");
-    assert_int_equal(posted, TLS_POSTS_MAX);
-    pass(60);
-    sim_run_for(f.world, 20 * SECOND_NS);
-    assert_int_equal(posted, TLS_POSTS_MAX + 10);
+    sim_run_for(f.world, 10 * SECOND_NS);
+    assert_int_equal(posted, TLS_POSTS_MAX + 11);
     answer_posts(NULL, STS_WIRE_TAKEN, "");
-    assert_in(ask(&f, "show tls-report --dom"), "waiting=\"0\"\nsent=\"0\"\nposted=\"74\"\n");
+    assert_in(ask(&f, "show tls-report --dom"), "waiting=\"0\"\nsent=\"1\"\nposted=\"75\"\n");
 }
 
 /* The book is dropped while a report of it is on its way: the answer is nobody's. */
@@ -430,20 +439,49 @@ static void a_crash_forgets_little(void **state)
     sim_leave(f.daemon);
 }
 
+static void end_reports(void)
+{
+    fixture_write_file("host-name mail.example.com\ncontrol-socket /run/control.sock\n"
+                       "total-max-smtp-in 500\ntotal-max-smtp-out 1500\n<spool /spool>\n</spool>\n",
+                       "");
+    assert_in(ask(&f, "reload"), "ok\n");
+}
+
 static void without_an_address_nothing_is_made(void **state)
 {
     uint32_t asked = f.shards[1].asked;
 
     count(0, "a.test", 5, false);
-    fixture_write_file("host-name mail.example.com\ncontrol-socket /run/control.sock\n"
-                       "total-max-smtp-in 500\ntotal-max-smtp-out 1500\n<spool /spool>\n</spool>\n",
-                       "");
-    assert_in(ask(&f, "reload"), "ok\n");
+    end_reports();
     assert_in(ask(&f, "tls-report send"), "no reports about TLS are made");
     to_next_day(5 * 3600);
     assert_int_equal(orders(), 0);
     sim_run_for(f.world, 600 * SECOND_NS);
     assert_in_range(f.shards[1].asked - asked, 0, 3);
+    fixture_write_file(base, "");
+}
+
+/* While some are away, and others are due. */
+static void a_reload_may_end_reports(void **state)
+{
+    set_uris("https://a.b/c", NULL);
+    for (unsigned i = 0; i < 3 * CONTROL_TLS_ORDERS; i++) {
+        char name[32];
+
+        snprintf(name, sizeof(name), "%u.test", i);
+        count(0, name, 1, false);
+    }
+    for (int i = 0; i < FAKE_SHARDS; i++)
+        f.shards[i].keeps_orders = true;
+    to_next_day(5 * 3600);
+    assert_int_equal(orders(), CONTROL_TLS_ORDERS);
+    end_reports();
+    for (int i = 0; i < FAKE_SHARDS; i++)
+        answer_kept(&f.shards[i]);
+    sim_run_for(f.world, 10 * SECOND_NS);
+    assert_int_equal(orders(), CONTROL_TLS_ORDERS);
+    answer_posts(NULL, STS_WIRE_UNREACHED, "the host does not answer in time");
+    assert_int_equal(orders(), CONTROL_TLS_ORDERS);
     fixture_write_file(base, "");
 }
 
@@ -466,6 +504,7 @@ int main(void)
         TEST(an_answer_may_come_too_late),
         TEST(a_crash_forgets_little),
         TEST(without_an_address_nothing_is_made),
+        TEST(a_reload_may_end_reports),
     };
 
     return fixture_run_with_file(tests, sizeof(tests) / sizeof(tests[0]), path);
