@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#define EDNS_BYTES_MIN 512u
 #define HOST_NAME_ROOM 256
 
 /* ---- Addresses of this machine ------------------------------------------------------------- */
@@ -433,6 +434,18 @@ static void build_pickup(struct build *build)
         report_error(build->report, entry->file, entry->line, "pickup: both folders are the same");
 }
 
+/* Less is no value of the protocol (RFC 6891 6.2.3), and PowerMTA says nothing of it. */
+static void lift_edns(struct build *build)
+{
+    struct conf_global *global = &build->conf->global;
+
+    if (global->edns_udp_bytes >= EDNS_BYTES_MIN)
+        return;
+    report_warning(build->report, build->tree->top.file, 0, "edns-udp-length %u counts as %u",
+                   global->edns_udp_bytes, EDNS_BYTES_MIN);
+    global->edns_udp_bytes = EDNS_BYTES_MIN;
+}
+
 void build_global(struct build *build)
 {
     struct conf_global *global = &build->conf->global;
@@ -440,6 +453,7 @@ void build_global(struct build *build)
     field_store_presets(global, SCOPE_GLOBAL, build->conf->presets);
     build_fields(build, &build->tree->top, global);
     check_host_id(build);
+    lift_edns(build);
     build_zone(build);
     build_names(build);
     check_tls(build, &global->tls_in, build->tree->top.file, 0);

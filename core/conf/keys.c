@@ -292,6 +292,25 @@ static void check_removed(struct build *build, const struct setting *setting)
                      setting->row->name, CONF_REMOVE_HEADERS_MAX, count);
 }
 
+static bool is_about(const struct setting *setting, size_t offset)
+{
+    return setting->row->offset == offset + offsetof(struct conf_dkim, headers) ||
+           setting->row->offset == offset + offsetof(struct conf_dkim, closed);
+}
+
+/* PowerMTA takes patterns among them; one would be looked for as a name, and never found. */
+static void check_header_names(struct build *build, const struct setting *setting)
+{
+    struct slice rest = slice_str(setting->value.text), name;
+
+    while (value_next_item(&rest, &name)) {
+        if (name.len > 0 && name.data[0] == '/')
+            report_warning(build->report, setting->file, setting->line,
+                           "%s: \"%.*s\" signs nothing: headers are given by their names",
+                           setting->row->name, SHOW(name));
+    }
+}
+
 void build_signing_check(struct build *build, const struct setting *setting)
 {
     if (!is_about_signing(setting->row) || setting->cleared)
@@ -304,6 +323,8 @@ void build_signing_check(struct build *build, const struct setting *setting)
         if (setting->row->offset == offset + offsetof(struct conf_dkim, sign) &&
             setting->value.number != CONF_DKIM_NO)
             build->conf->signs = true;
+        if (is_about(setting, offset))
+            check_header_names(build, setting);
         if (setting->row->offset == offset + offsetof(struct conf_dkim, algorithm) &&
             setting->value.number == CONF_DKIM_RSA_SHA1)
             report_error(build->report, setting->file, setting->line,

@@ -229,6 +229,27 @@ static void values(void **state)
            &findings);
 }
 
+/* What is taken, but not as the writer may think, is said. */
+static void values_with_remarks(void **state)
+{
+    struct findings findings = {0};
+    struct conf *conf = NULL;
+
+    assert_int_equal(conf_load_text("test",
+                                    "edns-udp-length 100\n<domain *>\n"
+                                    "dkim-headers /x-.*/, Subject\n"
+                                    "second-dkim-disallow-adding-headers /y/\n"
+                                    "second-dkim-headers To,X-A/B\n</domain>\n",
+                                    NULL, collect, &findings, &conf),
+                     0);
+    assert_int_equal(conf_global(conf)->edns_udp_bytes, 512);
+    assert_non_null(strstr(findings.text, "edns-udp-length 100 counts as 512"));
+    assert_non_null(strstr(findings.text, "test:3: dkim-headers: \"/x-.*/\" signs nothing"));
+    assert_non_null(strstr(findings.text, "test:4: second-dkim-disallow-adding-headers: \"/y/\""));
+    assert_int_equal(findings.warnings, 3);
+    conf_unref(conf);
+}
+
 static void rewritten(const struct conf *conf, const char *sender, const char *expected)
 {
     const struct conf_source *source = source_of(conf, "10.0.0.1", NULL);
@@ -347,19 +368,13 @@ static void old_spool(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(tags_share_lines),
-        cmocka_unit_test(tags_that_share_lines_are_checked),
-        cmocka_unit_test(ends_with_names),
-        cmocka_unit_test(broken_patterns),
-        cmocka_unit_test(hopeless_patterns),
-        cmocka_unit_test(flags),
-        cmocka_unit_test(macros_everywhere),
-        cmocka_unit_test(values),
-        cmocka_unit_test(rewriting_by_pattern),
-        cmocka_unit_test(old_limits),
-        cmocka_unit_test(old_addresses),
-        cmocka_unit_test(old_listeners),
-        cmocka_unit_test(old_spool),
+        cmocka_unit_test(tags_share_lines),    cmocka_unit_test(tags_that_share_lines_are_checked),
+        cmocka_unit_test(ends_with_names),     cmocka_unit_test(broken_patterns),
+        cmocka_unit_test(hopeless_patterns),   cmocka_unit_test(flags),
+        cmocka_unit_test(macros_everywhere),   cmocka_unit_test(values),
+        cmocka_unit_test(values_with_remarks), cmocka_unit_test(rewriting_by_pattern),
+        cmocka_unit_test(old_limits),          cmocka_unit_test(old_addresses),
+        cmocka_unit_test(old_listeners),       cmocka_unit_test(old_spool),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
