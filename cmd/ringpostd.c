@@ -32,6 +32,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <time.h>
 #include <unistd.h>
 
 /* Of the signal thread's parcels to control. */
@@ -42,6 +43,7 @@ enum signal_kind {
 
 #define STOP_GRACE_MS       30000
 #define LISTEN_BACKLOG      1024
+#define CARRIER_END_S       5
 #define COMMITTER_OWN_ABOVE 4 /* processors; ARCHITECTURE: below it shares a shard's thread */
 
 struct daemon;
@@ -80,6 +82,9 @@ struct daemon {
     pthread_t committer_thread;
     struct io *committer_io;
     bool has_committer_thread;
+    pthread_barrier_t carrier_step; /* of main and the carrier's thread: it takes no other */
+    pthread_t carrier_thread;
+    struct io *carrier_io;
     bool foreground;
     _Atomic int failed;
 };
@@ -222,6 +227,23 @@ static void *committer_main(void *argument)
     return NULL;
 }
 
+/* Its first step is that the loop stands, the second that all is wired. It takes no part in those
+ * of the others: at the end it may hang with a file system. */
+static void *carrier_main(void *argument)
+{
+    struct daemon *daemon = argument;
+    struct io_options io = {.name = "carrier", .recv_buffer_count = 64};
+
+    pthread_setname_np(pthread_self(), "carrier");
+    if (io_create(&io, &daemon->carrier_io) < 0)
+        fail(daemon);
+    pthread_barrier_wait(&daemon->carrier_step);
+    pthread_barrier_wait(&daemon->carrier_step);
+    threads_stand_back("carrier");
+    io_run(daemon->carrier_io);
+    return NULL;
+}
+
 static void *resolver_main(void *argument)
 {
     pthread_setname_np(pthread_self(), "resolver");
@@ -304,6 +326,7 @@ static void on_closed(void *context, struct parcel *parcel)
         io_stop(daemon->shards[i].io);
     if (daemon->has_committer_thread)
         io_stop(daemon->committer_io);
+    io_stop(daemon->carrier_io);
     io_stop(daemon->control_io);
 }
 
@@ -351,6 +374,7 @@ static void assemble(struct daemon *daemon)
         .shards = shards,
         .control_loop = daemon->control_io,
         .control = daemon->control,
+        .carrier_loop = daemon->carrier_io,
         .spool = &daemon->spool_options,
     };
 
@@ -442,6 +466,12 @@ static void start_threads(struct daemon *daemon)
         log_error("cannot start the committer's thread");
         exit(1);
     }
+    pthread_barrier_init(&daemon->carrier_step, NULL, 2);
+    if (pthread_create(&daemon->carrier_thread, NULL, carrier_main, daemon) != 0) {
+        log_error("cannot start the carrier's thread");
+        exit(1);
+    }
+    pthread_barrier_wait(&daemon->carrier_step);
 }
 
 /* From bare threads to a running system; false when something failed (it was logged). */
@@ -512,12 +542,27 @@ static void apply_overrides(struct daemon *daemon)
     overrides_close(&overrides);
 }
 
+/* Everything that counts is on the disk by now. A carrier that hangs with a file system has a
+ * message of a shard's in its hands: nothing may be freed then, and nobody waits for it. */
+static void end_carrier(struct daemon *daemon)
+{
+    struct timespec until;
+
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += CARRIER_END_S;
+    if (pthread_clockjoin_np(daemon->carrier_thread, NULL, CLOCK_MONOTONIC, &until) == 0)
+        return;
+    log_warn("ended while a file system hangs that mail is written to");
+    _exit(0);
+}
+
 /* The loops have ended, or do so now. A signal that comes while memory goes must meet nobody: its
  * thread is told to end as by a signal, and what it posts then is not read. */
 static void end_threads(struct daemon *daemon, pthread_t signals)
 {
     pthread_kill(signals, SIGTERM);
     pthread_join(signals, NULL);
+    end_carrier(daemon);
     step(daemon);
     for (uint16_t i = 0; i < daemon->plan.count; i++)
         pthread_join(daemon->shards[i].thread, NULL);
@@ -546,6 +591,7 @@ static int run(struct daemon *daemon)
     daemon->conf = NULL;
     if (daemon->signers)
         pthread_create(&signing, NULL, signers_run, daemon->signers);
+    pthread_barrier_wait(&daemon->carrier_step);
     log_info("ringpostd %s: %u shards, ready", RINGPOST_VERSION, daemon->plan.count);
     if (daemon->foreground)
         dprintf(STDERR_FILENO, "ready\n");

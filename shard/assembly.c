@@ -4,6 +4,7 @@
 #include "core/base/log.h"
 #include "core/base/mem.h"
 #include "core/base/must.h"
+#include "shard/carrier.h"
 #include "shard/guests.h"
 
 /* Slots of the rings; what does not fit waits with its sender. */
@@ -27,6 +28,9 @@ struct assembly {
     struct mailbox **answers;
     struct mailbox **to_control;
     struct mailbox **from_control;
+    struct mailbox **to_carrier; /* [count + 1]: the shards, then control */
+    struct mailbox **from_carrier;
+    struct carrier *carrier;
     struct io **all_loops;
     struct shard_load *loads;
     struct guests *guests;
@@ -45,7 +49,7 @@ struct assembly *assembly_create(const struct assembly_options *options)
     atomic_init(&assembly->published.conf, conf_ref(options->conf));
     assembly->loops = mem_alloc(count * sizeof(struct io *));
     assembly->shards = mem_alloc(count * sizeof(struct shard *));
-    assembly->all_loops = mem_alloc((count + 2u) * sizeof(struct io *));
+    assembly->all_loops = mem_alloc((count + 3u) * sizeof(struct io *));
     for (uint16_t i = 0; i < count; i++) {
         assembly->loops[i] = options->shard_loops[i];
         assembly->shards[i] = options->shards[i];
@@ -58,6 +62,8 @@ struct assembly *assembly_create(const struct assembly_options *options)
     assembly->answers = mem_alloc((count + 1u) * sizeof(struct mailbox *));
     assembly->to_control = mem_alloc(count * sizeof(struct mailbox *));
     assembly->from_control = mem_alloc(count * sizeof(struct mailbox *));
+    assembly->to_carrier = mem_alloc((count + 1u) * sizeof(struct mailbox *));
+    assembly->from_carrier = mem_alloc(count * sizeof(struct mailbox *));
     assembly->loads =
         mem_alloc_aligned(count * sizeof(struct shard_load), alignof(struct shard_load));
     for (uint16_t i = 0; i < count; i++)
@@ -143,7 +149,14 @@ static void create_mailboxes(struct assembly *assembly)
             assembly->to_control[i] = mailbox_create(CONTROL_RING, loop, options->control_loop);
             assembly->from_control[i] = mailbox_create(CONTROL_RING, options->control_loop, loop);
         }
+        if (options->carrier_loop) {
+            assembly->to_carrier[i] = mailbox_create(CONTROL_RING, loop, options->carrier_loop);
+            assembly->from_carrier[i] = mailbox_create(CONTROL_RING, options->carrier_loop, loop);
+        }
     }
+    if (options->carrier_loop)
+        assembly->to_carrier[count] =
+            mailbox_create(2, options->control_loop, options->carrier_loop);
     if (options->control) {
         assembly->questions[count] =
             mailbox_create(RESOLVER_RING, options->control_loop, options->resolver_loop);
@@ -168,6 +181,7 @@ static void wire_control(struct assembly *assembly)
         .from_spool = assembly->from_spool[count],
         .to_resolver = assembly->questions[count],
         .from_resolver = assembly->answers[count],
+        .to_carrier = assembly->to_carrier[count],
         /* Control's way to a shard is the shard's way from control. */
         .to_shards = assembly->from_control,
         .from_shards = assembly->to_control,
@@ -181,6 +195,8 @@ static void wire_control(struct assembly *assembly)
     if (options->committer_loop != assembly->loops[0])
         assembly->all_loops[wiring.loop_count++] = options->committer_loop;
     assembly->all_loops[wiring.loop_count++] = options->control_loop;
+    if (options->carrier_loop)
+        assembly->all_loops[wiring.loop_count++] = options->carrier_loop;
     wiring.spool_client = spool_client_add(assembly->spool, assembly->to_spool[count],
                                            assembly->from_spool[count], false);
     control_wire(options->control, &wiring);
@@ -215,6 +231,8 @@ void assembly_wire(struct assembly *assembly)
             .from_resolver = assembly->answers[i],
             .to_control = assembly->to_control[i],
             .from_control = assembly->from_control[i],
+            .to_carrier = assembly->to_carrier[i],
+            .from_carrier = assembly->from_carrier[i],
             .to_shards = &assembly->mesh[i * count],
             .from_shards = &assembly->mesh_in[i * count],
             .loads = assembly->loads,
@@ -229,6 +247,10 @@ void assembly_wire(struct assembly *assembly)
     }
     if (assembly->options.control)
         wire_control(assembly);
+    if (assembly->options.carrier_loop) {
+        assembly->carrier = carrier_create(assembly->options.carrier_loop, assembly->from_carrier);
+        carrier_wire(assembly->carrier, assembly->to_carrier, count, assembly->to_carrier[count]);
+    }
 }
 
 struct spool *assembly_spool(const struct assembly *assembly)
@@ -273,6 +295,7 @@ void assembly_destroy(struct assembly *assembly)
 {
     if (!assembly)
         return;
+    carrier_destroy(assembly->carrier);
     if (assembly->spool)
         spool_destroy(assembly->spool);
     destroy_boxes(assembly->mesh, (size_t)assembly->count * assembly->count);
@@ -282,6 +305,8 @@ void assembly_destroy(struct assembly *assembly)
     destroy_boxes(assembly->answers, assembly->count + 1u);
     destroy_boxes(assembly->to_control, assembly->count);
     destroy_boxes(assembly->from_control, assembly->count);
+    destroy_boxes(assembly->to_carrier, assembly->count + 1u);
+    destroy_boxes(assembly->from_carrier, assembly->count);
     conf_unref(atomic_load_explicit(&assembly->published.conf, memory_order_relaxed));
     mem_free(assembly->mesh_in);
     mem_free(assembly->all_loops);

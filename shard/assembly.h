@@ -4,7 +4,7 @@
  * The same for the daemon and for the simulator, which differ only in where loops come from. All
  * calls are made before the loops run, by one thread at a time. The order: shards and control are
  * created on their own threads, assembly_recover on the thread of the committer's loop, then
- * assembly_wire while every loop stands still. Mailboxes belong to the assembly.
+ * assembly_wire while every loop stands still. Mailboxes and the carrier belong to the assembly.
  */
 #pragma once
 
@@ -22,6 +22,7 @@ struct assembly_options {
     struct io *committer_loop;     /* one of shard_loops, or its own */
     struct io *control_loop;       /* NULL = no control */
     struct control *control;       /* NULL: somebody else sits on that loop, if there is one */
+    struct io *carrier_loop;       /* NULL = no carrier, and no mail for files or programs */
     struct io *resolver_loop;      /* NULL = the resolver is a foreign thread */
     const struct spool_options *spool;
 };

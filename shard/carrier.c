@@ -382,12 +382,10 @@ static void run(struct carrier *carrier, struct carry *carry)
         finish(carrier, carry);
 }
 
-bool carrier_take(struct carrier *carrier, struct parcel *parcel)
+void carrier_take(struct carrier *carrier, struct parcel *parcel)
 {
-    if (!carry_owns(parcel))
-        return false;
+    must(carry_owns(parcel));
     list_push_back(&carrier->jobs, &container_of(parcel, struct carry, parcel)->link);
-    return true;
 }
 
 bool carrier_turn(struct carrier *carrier)
@@ -401,4 +399,38 @@ void carrier_stop(struct carrier *carrier, uint32_t grace_ms)
 {
     io_timer_arm(carrier->io, &carrier->stop_timer,
                  io_now_ns(carrier->io) + (uint64_t)grace_ms * 1000000);
+}
+
+/* ---- The loop -------------------------------------------------------------------------------- */
+
+static void on_shard_parcel(void *context, struct parcel *parcel)
+{
+    carrier_take(context, parcel);
+}
+
+static void on_control_parcel(void *context, struct parcel *parcel)
+{
+    must(parcel->kind == CARRIER_STOP);
+    carrier_stop(context, container_of(parcel, struct carrier_order, parcel)->grace_ms);
+}
+
+static void on_turn(struct io_actor *actor)
+{
+    (void)carrier_turn(container_of(actor, struct carrier, actor));
+}
+
+static bool is_busy(struct io_actor *actor)
+{
+    return !list_empty(&container_of(actor, struct carrier, actor)->jobs);
+}
+
+void carrier_wire(struct carrier *carrier, struct mailbox *const *from_shards, uint16_t shard_count,
+                  struct mailbox *from_control)
+{
+    for (uint16_t i = 0; i < shard_count; i++)
+        mailbox_listen(from_shards[i], on_shard_parcel, carrier);
+    mailbox_listen(from_control, on_control_parcel, carrier);
+    carrier->actor.turn = on_turn;
+    carrier->actor.is_busy = is_busy;
+    io_attach(carrier->io, &carrier->actor);
 }

@@ -14,6 +14,7 @@
 #define CARRIER_PROGRAMS_MAX 64u
 
 struct carrier {
+    struct io_actor actor; /* first */
     struct io *io;
     struct mailbox *const *to_shards;
     struct list jobs;     /* to be done */

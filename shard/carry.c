@@ -16,7 +16,7 @@ void carry_fini(struct shard *shard)
 static void post(struct carry *carry, enum carry_kind kind)
 {
     carry->parcel.kind = (uint16_t)kind;
-    mailbox_post(carry->delivery->shard->wiring.to_control, &carry->parcel);
+    mailbox_post(carry->delivery->shard->wiring.to_carrier, &carry->parcel);
 }
 
 int carry_start(struct shard *shard, struct delivery *delivery, uint32_t part_count)
@@ -31,7 +31,7 @@ int carry_start(struct shard *shard, struct delivery *delivery, uint32_t part_co
 
     if (!carry)
         return E_FULL;
-    must(delivery->count == 1);
+    must(delivery->count == 1 && shard->wiring.to_carrier);
     carry->delivery = delivery;
     carry->index = index;
     carry->shard = shard->number;

@@ -341,6 +341,14 @@ static void on_shards_stopped(struct gather *gather)
     io_timer_arm(control->io, &control->end_timer, io_now_ns(control->io));
 }
 
+static void stop_carrier(struct control *control, uint32_t grace_ms)
+{
+    if (!control->wiring.to_carrier)
+        return;
+    control->carrier_order = (struct carrier_order){{.kind = CARRIER_STOP}, grace_ms};
+    mailbox_post(control->wiring.to_carrier, &control->carrier_order.parcel);
+}
+
 void control_shutdown(struct control *control, uint32_t grace_ms)
 {
     const struct report question = {
@@ -356,7 +364,7 @@ void control_shutdown(struct control *control, uint32_t grace_ms)
     timeout_ms = grace_ms + STOP_MARGIN_MS;
     if (conf_keeps_transfers(control->conf) && timeout_ms < UINT32_MAX - TRANSFER_MS)
         timeout_ms += TRANSFER_MS;
-    carrier_stop(control->carrier, grace_ms);
+    stop_carrier(control, grace_ms);
     gather_start(control, &question, timeout_ms, on_shards_stopped, NULL);
 }
 
@@ -409,7 +417,7 @@ static void control_turn(struct io_actor *actor)
     struct control *control = container_of(actor, struct control, actor);
 
     if (control->phase != CONTROL_STOPPED)
-        control->is_busy = accounts_turn(control) | carrier_turn(control->carrier);
+        control->is_busy = accounts_turn(control);
 }
 
 static bool control_is_busy(struct io_actor *actor)
@@ -436,7 +444,7 @@ static void on_shard_parcel(void *context, struct parcel *parcel)
         reload_on_parcel(&control->reload.reload, parcel);
     else if (parcel->kind == STS_ASK)
         control_sts_take(control, parcel);
-    else if (!control_tls_report_take(control, parcel) && !carrier_take(control->carrier, parcel))
+    else if (!control_tls_report_take(control, parcel))
         gather_on_report(control, container_of(parcel, struct report, parcel));
 }
 
@@ -495,7 +503,6 @@ void control_wire(struct control *control, const struct control_wiring *wiring)
     control->wiring.to_shards = copy_of(wiring->to_shards, boxes_bytes);
     control->wiring.from_shards = copy_of(wiring->from_shards, boxes_bytes);
     control->wiring.loops = copy_of(wiring->loops, wiring->loop_count * sizeof(wiring->loops[0]));
-    control->carrier = carrier_create(control->io, control->wiring.to_shards);
     control_reload_wire(control);
     control_keys_wire(control);
     for (uint16_t i = 0; i < control->shard_count; i++)
@@ -509,7 +516,6 @@ void control_destroy(struct control *control)
     if (control == NULL)
         return;
     accounts_close(control);
-    carrier_destroy(control->carrier);
     control_keys_fini(control);
     control_reload_fini(control);
     control_tls_report_fini(control);

@@ -40,6 +40,7 @@ struct control_wiring {
     struct mailbox *from_spool;
     struct mailbox *to_resolver; /* NULL = there is none; so the next one */
     struct mailbox *from_resolver;
+    struct mailbox *to_carrier;         /* NULL = there is none */
     struct mailbox *const *to_shards;   /* [shard_count] */
     struct mailbox *const *from_shards; /* [shard_count] */
     struct io *const *loops;            /* [loop_count]: every loop, for io_stats_read */

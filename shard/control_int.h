@@ -470,8 +470,8 @@ struct control {
 
     struct control_account *accounts;
     uint32_t account_count;
-    struct carrier *carrier;
-    bool is_busy; /* the accounting, or the carrier */
+    struct carrier_order carrier_order; /* its end */
+    bool is_busy;                       /* the accounting */
     struct io_timer accounts_timer;
     uint64_t log_day; /* days since 1970: the log file is of that day; 0 = not looked yet */
     uint32_t log_failures;

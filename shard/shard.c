@@ -339,8 +339,6 @@ static void on_control_parcel(void *context, struct parcel *parcel)
 
     if (parcel->kind == RELOAD_ORDER)
         adopt_on_order(shard, parcel);
-    else if (carry_owns(parcel))
-        carry_on_parcel(shard, parcel);
     else if (parcel->kind == TLS_REPORT_COUNTS)
         tls_report_on_home(shard, parcel);
     else if (parcel->kind == STS_ASK)
@@ -349,6 +347,11 @@ static void on_control_parcel(void *context, struct parcel *parcel)
         tls_report_mail_on_order(shard, parcel);
     else
         reports_on_request(shard, container_of(parcel, struct report, parcel));
+}
+
+static void on_carrier_parcel(void *context, struct parcel *parcel)
+{
+    carry_on_parcel(context, parcel);
 }
 
 void shard_wire(struct shard *shard, const struct shard_wiring *wiring)
@@ -360,6 +363,8 @@ void shard_wire(struct shard *shard, const struct shard_wiring *wiring)
     mailbox_listen(wiring->from_spool, on_spool_parcel, shard);
     if (wiring->from_control)
         mailbox_listen(wiring->from_control, on_control_parcel, shard);
+    if (wiring->from_carrier)
+        mailbox_listen(wiring->from_carrier, on_carrier_parcel, shard);
     for (uint16_t i = 0; i < shard->count; i++)
         if (i != shard->number)
             mailbox_listen(wiring->from_shards[i], on_shard_parcel, shard);

@@ -76,6 +76,8 @@ struct shard_wiring {
     struct mailbox *from_resolver;
     struct mailbox *to_control;
     struct mailbox *from_control;
+    struct mailbox *to_carrier; /* NULL = there is none; so the next one */
+    struct mailbox *from_carrier;
     struct mailbox *const *to_shards;    /* [count]; own entry NULL */
     struct mailbox *const *from_shards;  /* [count]; own entry NULL */
     struct shard_load *loads;            /* [count] */

@@ -323,6 +323,36 @@ def test_a_disk_of_accounting_that_hangs(world, disk):
     send(3)
 
 
+def test_a_disk_that_files_go_to_hangs(world, disk):
+    """Likewise; only what goes to files and programs waits, and the daemon's end does not wait for it."""
+    folder = os.path.join(disk.path, 'mail')
+    os.mkdir(folder)
+    sink = world.sink()
+    daemon = world.daemon()
+    daemon.write('{base}' + load.CONFIG % sink.address +
+                 f'<domain file.test>\n    type file\n    file-format append-mbox\n'
+                 f'    file-destination {folder}/box\n</domain>\n')
+    daemon.start()
+
+    def send(rcpt):
+        assert send_message(daemon.listen, 'a@sender.test', [rcpt], TEXT)[0] == 250
+
+    send('1@file.test')
+    daemon.wait_for(60, delivered=1)
+    disk.order('slow 3600000')
+    send('2@file.test')
+    until(lambda: 'a sync takes its time' in disk.program.log(), 60, 'the disk to hang')
+    send('1@probe.test')
+    daemon.wait_for(60, delivered=2)
+    assert daemon.counters()['queued_rcpts'] == 1
+    answer = daemon.cli('shutdown', '--grace=1s')
+    assert answer.returncode == 0, answer.stderr
+    until(lambda: 'while a file system hangs' in daemon.program.log(), 100, 'the end')
+    # The kernel lets no process go whose request such a file system is at.
+    disk.program.end()
+    assert daemon.program.process.wait(60) == 0
+
+
 def test_a_slow_disk(world, disk):
     """A commit of outcomes that takes seconds stops deliveries after one second: so much, and what
     the connections carry, is what a crash would repeat."""

@@ -24,7 +24,8 @@
  *                          durable writes, and of directories where FILES is all) or change
  *                          (everything that writes). FILES: all, messages, outcomes (segments, by
  *                          the stream in their header), other. ERROR: a number of errno
- *   slow MILLISECONDS      each sync takes so long, and everybody else waits
+ *   slow MILLISECONDS      each sync takes so long, of which it says a line, and everybody else
+ *                          waits
  *   well                   none of these three any more
  *
  * A sync that fails keeps nothing, and no later one does: as Linux has it, what was dirty counts as
@@ -410,8 +411,10 @@ static void take_time(void)
 {
     struct timespec pause = {disk.slow_ms / 1000, (long)(disk.slow_ms % 1000) * 1000000};
 
-    if (disk.slow_ms > 0)
-        nanosleep(&pause, NULL);
+    if (disk.slow_ms == 0)
+        return;
+    fprintf(stderr, "a sync takes its time\n");
+    nanosleep(&pause, NULL);
 }
 
 /* After a failed sync nothing is dirty any more: no later one brings it to the disk. */

@@ -62,7 +62,7 @@ static void attempt(void *context)
     carry->part_count = 1;
     snprintf(carry->way, sizeof(carry->way), "%s",
              scene->format == CONF_FILE_MBOX ? "/out/box" : "/out");
-    assert_true(carrier_take(carrier, &carry->parcel));
+    carrier_take(carrier, &carry->parcel);
     assert_false(carrier_turn(carrier));
     assert_int_equal(carry->parcel.kind, CARRY_DONE);
     scene->is_delivered = carry->verdict.class == VERDICT_SUCCESS;
