@@ -59,6 +59,15 @@ static void move_away(struct pickup *pickup, const struct pickup_job *job)
               job->name, pickup->bad_folder, err_text(rc));
 }
 
+/* It may be gone, or another file has its name by now, which is mail of its own. */
+static bool is_still_there(const struct pickup *pickup, const struct pickup_job *job)
+{
+    char path[FILE_BYTES];
+
+    path_of(path, sizeof(path), pickup->folder, job->name);
+    return io_file_is_named(pickup->shard->io, job->fd, path) != 0;
+}
+
 static void unlink_taken(struct pickup *pickup, struct pickup_job *job)
 {
     char path[FILE_BYTES];
@@ -76,11 +85,13 @@ static void unlink_taken(struct pickup *pickup, struct pickup_job *job)
 void pickup_end(struct pickup_job *job, enum pickup_end how)
 {
     struct pickup *pickup = job->pickup;
+    bool is_done = how == PICKUP_TAKEN || how == PICKUP_BAD;
+    bool is_there = is_done && is_still_there(pickup, job);
 
     io_close_now(pickup->shard->io, job->fd);
-    if (how == PICKUP_TAKEN) {
+    if (is_there && how == PICKUP_TAKEN) {
         unlink_taken(pickup, job);
-    } else if (how == PICKUP_BAD) {
+    } else if (is_there) {
         move_away(pickup, job);
     } else if (how == PICKUP_LATER && !pickup->shard->stopping) {
         log_warn("pickup: %s cannot be taken now: %s", job->name, job->reason);
@@ -88,7 +99,7 @@ void pickup_end(struct pickup_job *job, enum pickup_end how)
     }
     job->is_used = false;
     pickup->job_count--;
-    pickup->ended += how == PICKUP_TAKEN || how == PICKUP_BAD;
+    pickup->ended += is_done;
     arm(pickup, 0);
 }
 
@@ -144,7 +155,7 @@ static int open_file(struct pickup *pickup, const char *name, int *ret_fd, uint6
     int rc;
 
     path_of(path, sizeof(path), pickup->folder, name);
-    rc = io_file_open(io, path, IO_FILE_READ | IO_FILE_REGULAR, ret_fd);
+    rc = io_file_open(io, path, IO_FILE_READ | IO_FILE_REGULAR | IO_FILE_ALONE, ret_fd);
     if (rc < 0)
         return rc;
     rc = io_file_changed(io, *ret_fd, &changed_us);

@@ -7,8 +7,9 @@
  * settings are those of a client on loopback that comes by this source.
  *
  * A file is taken when it has not been altered for PICKUP_AGE_US, so one that is moved in is
- * taken whole; names that begin with a dot are not looked at. It is unlinked when the log has its
- * message: a crash in between takes it twice and never loses it. What can never be taken is moved
+ * taken whole; names that begin with a dot are not looked at, nor what is a link or has another
+ * name besides (A42). It is unlinked when the log has its message, unless another file has its name
+ * by then: a crash in between takes it twice and never loses it. What can never be taken is moved
  * to the bad folder, with a line in the log that says why; what cannot be taken now stays and is
  * tried again.
  *

@@ -235,6 +235,7 @@ enum io_file_flags {
     IO_FILE_APPEND = 32,
     IO_FILE_WORLD_READABLE = 64, /* with CREATE: mode 0644 */
     IO_FILE_REGULAR = 128,       /* anything else is E_UNKNOWN, and not waited for (a pipe) */
+    IO_FILE_ALONE = 256,         /* with REGULAR: nor what has another name, or is only a link */
 };
 
 /* Synchronous calls, for start-up and for rare events (a new segment); negative on failure. */
@@ -242,6 +243,8 @@ int io_file_open(struct io *io, const char *path, unsigned flags, int *ret_fd);
 int io_file_size(struct io *io, int fd, uint64_t *ret_bytes);
 /* When its content was altered last, by the wall clock. */
 int io_file_changed(struct io *io, int fd, uint64_t *ret_us);
+/* 1 when it is what has that name, 0 when something else has it, or nothing; else negative. */
+int io_file_is_named(struct io *io, int fd, const char *path);
 int io_file_truncate(struct io *io, int fd, uint64_t bytes);
 /* flock LOCK_EX without waiting, on the very descriptor; E_LOCKED when another holds it. */
 int io_file_lock(struct io *io, int fd);

@@ -27,12 +27,12 @@ static int result_of(struct io *io, int returned)
 
 /* Of a file that was opened without waiting for it: 0 when it is an ordinary one, which io_uring
  * then serves as any other; else negative. */
-static int make_regular(struct io *io, int fd)
+static int make_regular(struct io *io, int fd, bool is_alone)
 {
     struct stat about;
     int code = result_of(io, fstat(fd, &about));
 
-    if (code == 0 && !S_ISREG(about.st_mode))
+    if (code == 0 && (!S_ISREG(about.st_mode) || (is_alone && about.st_nlink > 1)))
         code = E_UNKNOWN;
     return code < 0 ? code : result_of(io, fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK));
 }
@@ -53,12 +53,13 @@ int io_file_open(struct io *io, const char *path, unsigned flags, int *ret_fd)
     how |= flags & IO_FILE_DIRECT ? O_DIRECT : 0;
     how |= flags & IO_FILE_APPEND ? O_APPEND : 0;
     how |= flags & IO_FILE_REGULAR ? O_NONBLOCK : 0;
+    how |= flags & IO_FILE_ALONE ? O_NOFOLLOW : 0;
     io_count_call(io);
     fd = open(path, how, flags & IO_FILE_WORLD_READABLE ? 0644 : 0600);
     if (fd < 0)
         return -errno;
     if (flags & IO_FILE_REGULAR) {
-        int code = make_regular(io, fd);
+        int code = make_regular(io, fd, flags & IO_FILE_ALONE);
 
         if (code < 0) {
             close(fd);
@@ -77,6 +78,18 @@ int io_file_size(struct io *io, int fd, uint64_t *ret_bytes)
     if (code == 0)
         *ret_bytes = (uint64_t)about.st_size;
     return code;
+}
+
+int io_file_is_named(struct io *io, int fd, const char *path)
+{
+    struct stat file, named;
+    int code = result_of(io, fstat(fd, &file));
+
+    if (code == 0)
+        code = result_of(io, lstat(path, &named));
+    if (code < 0)
+        return code == -ENOENT ? 0 : code;
+    return file.st_dev == named.st_dev && file.st_ino == named.st_ino;
 }
 
 int io_file_changed(struct io *io, int fd, uint64_t *ret_us)

@@ -126,6 +126,55 @@ def test_recipients_that_go_different_ways_are_two_files(world):
     until(folder.is_empty, 10, 'the folder is empty')
 
 
+def test_links_and_names_that_are_used_again(world):
+    """A42: what is a file elsewhere is none of ours; and what takes a file's name while that is read is
+    mail of its own."""
+    folder = Folder(world)
+    outside = os.path.join(os.path.dirname(folder.inbox), 'outside')
+    folder.put('other', MESSAGE.replace(b'b@one', b'linked@one'))
+    folder.daemon.wait_for_rows(2)
+    with open(outside, 'wb') as file:
+        file.write(MESSAGE)
+    os.utime(outside, (1, 1))
+    os.symlink(outside, os.path.join(folder.inbox, 'symbolic'))
+    os.link(outside, os.path.join(folder.inbox, 'hard'))
+
+    def is_read():
+        """Whether the daemon has it open."""
+        fds = f'/proc/{folder.daemon.program.process.pid}/fd'
+        for fd in os.listdir(fds):
+            try:
+                if os.readlink(f'{fds}/{fd}').endswith('/inbox/again'):
+                    return True
+            except FileNotFoundError:
+                pass
+        return False
+
+    def caught(rcpt):
+        """A large file of that name, while it is read; another time, should that be over."""
+        large = b'x-sender: a@sender.test\nx-receiver: %s\n\n' % rcpt + b'x' * 70 + b'\n'
+        for _ in range(5):
+            folder.put('again', large + (b'y' * 70 + b'\n') * 100000)
+            until(lambda: is_read() or not os.path.exists(f'{folder.inbox}/again'), 10, 'it is seen')
+            if is_read():
+                return True
+        return False
+
+    assert caught(b'first@one.test')
+    folder.put('again', b'x-sender: a@sender.test\nx-receiver: second@one.test\n\nx\n')
+    until(lambda: {'first@one.test', 'second@one.test'} <=
+          {row['rcpt'] for row in folder.daemon.rows()}, 20, 'both are taken')
+    assert caught(b'third@one.test')
+    os.unlink(f'{folder.inbox}/again')
+    folder.put('last', b'x-sender: a@sender.test\nx-receiver: last@one.test\n\nx\n')
+    until(lambda: {'third@one.test', 'last@one.test'} <=
+          {row['rcpt'] for row in folder.daemon.rows()}, 20, 'both are taken')
+    assert sorted(os.listdir(folder.inbox)) == ['hard', 'symbolic']
+    os.unlink(outside)
+    until(lambda: os.listdir(folder.inbox) == ['symbolic'], 10, 'it has one name now')
+    assert os.listdir(folder.bad) == []
+
+
 def test_what_cannot_be_taken_now_stays(world):
     """While the machine's memory is short; and the end of the daemon loses nothing."""
     folder = Folder(world, 'max-memory-usage-percent 1\n')

@@ -222,6 +222,15 @@ int io_file_size(struct io *io, int fd, uint64_t *ret_bytes)
     return 0;
 }
 
+int io_file_is_named(struct io *io, int fd, const char *path)
+{
+    const struct sim_file *file = file_at(io, fd);
+    struct sim_inode *inode = NULL;
+    int r = find_or_create(io->world, path, IO_FILE_READ, &inode);
+
+    return r < 0 ? (r == -ENOENT ? 0 : r) : inode == file->inode;
+}
+
 int io_file_changed(struct io *io, int fd, uint64_t *ret_us)
 {
     *ret_us = file_at(io, fd)->inode->changed_us;

@@ -366,7 +366,7 @@ static void rename_replaces_and_unlink_removes(void **state)
     char from[256];
     char to[256];
     char room[4] = "";
-    int fd = open_new("from");
+    int fd = open_new("from"), other;
 
     strcpy(from, backend_path(the_world, "from"));
     strcpy(to, backend_path(the_world, "to"));
@@ -393,8 +393,17 @@ static void rename_replaces_and_unlink_removes(void **state)
     assert_int_equal(io_file_rename_new(the_io, from, to), -ENOENT);
     fd = open_file("to", IO_FILE_READ);
 
+    /* Who has the name may be another file by now. */
+    assert_int_equal(io_file_is_named(the_io, fd, to), 1);
+    assert_int_equal(io_file_is_named(the_io, fd, from), 0);
+    other = open_new("from");
+    assert_int_equal(io_file_is_named(the_io, fd, from), 0);
+    assert_int_equal(io_file_is_named(the_io, other, from), 1);
+    io_close_now(the_io, other);
+
     /* A file that was unlinked is there as long as it is open. */
     assert_int_equal(io_file_unlink(the_io, to), 0);
+    assert_int_equal(io_file_is_named(the_io, fd, to), 0);
     assert_int_equal(io_file_unlink(the_io, to), -ENOENT);
     assert_int_equal(io_file_read_now(the_io, fd, room, 3, 0), 3);
     io_close_now(the_io, fd);
