@@ -66,7 +66,7 @@ struct fetch {
     uint32_t len;               /* of the policy so far, or of the report */
     uint32_t reply_len;         /* to a report */
     bool is_too_long;
-    bool has_refused; /* an address of the host */
+    char refused[WHY_MAX]; /* an address of the host, and why; or "" */
     char host[HOST_BYTES_MAX];
     char uri[HTTPS_URI_MAX + 1];
     char addresses[RESOLVE_MAX]; /* with a comma before each */
@@ -215,8 +215,7 @@ static void begin_exchange(struct fetch *fetch)
 
     if (fetch->addresses[0] == '\0') {
         answer_why(fetch, STS_WIRE_UNREACHED,
-                   fetch->has_refused ? "the host has no address that may be used"
-                                      : "the host has no address");
+                   fetch->refused[0] != '\0' ? fetch->refused : "the host has no address");
         return;
     }
     fetch->state = FETCH_READING;
@@ -313,36 +312,47 @@ static void look_at_fetches(void)
 
 /* ---- Addresses ------------------------------------------------------------------------------- */
 
-/* As mail has it (net/mx.h): strangers say where policies are, and where reports go. */
-static bool may_be_used(int family, const void *octets)
+/* Why it is not used, or NULL. As mail has it (net/mx.h): strangers say where policies are, and
+ * where reports go. */
+static const char *refusal_of(int family, const void *octets)
 {
     static const uint8_t mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
     struct ipaddr ip = {.family = family == AF_INET ? IPADDR_V4 : IPADDR_V6};
+    bool is_mapped;
 
     memcpy(ip.bytes, octets, family == AF_INET ? 4 : 16);
-    if (family == AF_INET6 && memcmp(ip.bytes, mapped, sizeof(mapped)) == 0)
-        return false;
-    if (ipaddr_is_loopback(&ip))
-        return fetching.allow_loopback;
-    return !ipaddr_is_never_unicast(&ip) && !(fetching.refuse_private && ipaddr_is_private(&ip));
+    is_mapped = family == AF_INET6 && memcmp(ip.bytes, mapped, sizeof(mapped)) == 0;
+    if (is_mapped || ipaddr_is_never_unicast(&ip))
+        return "no address that a host can have";
+    if (ipaddr_is_loopback(&ip) && !fetching.allow_loopback)
+        return "a loopback address: see allow-loopback-destinations";
+    if (ipaddr_is_private(&ip) && fetching.refuse_private)
+        return "a private address: see allow-private-destinations";
+    return NULL;
+}
+
+static void add_address(struct fetch *fetch, int family, const void *octets)
+{
+    const char *refusal = refusal_of(family, octets);
+    size_t used = strlen(fetch->addresses);
+    char text[INET6_ADDRSTRLEN];
+
+    if (!inet_ntop(family, octets, text, sizeof(text)))
+        return;
+    if (refusal)
+        snprintf(fetch->refused, sizeof(fetch->refused), "%s is %s", text, refusal);
+    else
+        snprintf(fetch->addresses + used, sizeof(fetch->addresses) - used,
+                 family == AF_INET ? ",%s" : ",[%s]", text);
 }
 
 static void add_addresses(struct fetch *fetch, const struct ub_result *result)
 {
-    int family = result->qtype == RR_A ? AF_INET : AF_INET6, bytes = family == AF_INET ? 4 : 16;
-    size_t used = strlen(fetch->addresses);
+    int family = result->qtype == RR_A ? AF_INET : AF_INET6;
 
-    for (unsigned i = 0; i < ADDRESSES_MAX && result->data[i]; i++) {
-        char text[INET6_ADDRSTRLEN];
-
-        if (result->len[i] != bytes)
-            continue;
-        if (!may_be_used(family, result->data[i]))
-            fetch->has_refused = true;
-        else if (inet_ntop(family, result->data[i], text, sizeof(text)))
-            used += (size_t)snprintf(fetch->addresses + used, sizeof(fetch->addresses) - used,
-                                     family == AF_INET ? ",%s" : ",[%s]", text);
-    }
+    for (unsigned i = 0; i < ADDRESSES_MAX && result->data[i]; i++)
+        if (result->len[i] == (family == AF_INET ? 4 : 16))
+            add_address(fetch, family, result->data[i]);
 }
 
 static void on_addresses(void *context, int error, struct ub_result *result)
@@ -370,7 +380,7 @@ static struct fetch *take_place(bool is_report)
     fetch->state = FETCH_RESOLVING;
     fetch->is_report = is_report;
     fetch->addresses[0] = '\0';
-    fetch->has_refused = false;
+    fetch->refused[0] = '\0';
     fetch->len = 0;
     return fetch;
 }

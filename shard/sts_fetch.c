@@ -47,7 +47,7 @@ struct sts_fetch {
     struct conf *const *conf;
     sts_fetch_done_fn *on_done;
     void *context;
-    char *ca_file; /* of the helper that runs, or ran; NULL = none was named */
+    char *arguments[ARGUMENTS_MAX + 1]; /* of the helper that runs, or ran; up to NULL */
     enum helper_state state;
     int fd;
     int process;
@@ -150,6 +150,12 @@ static void end_helper(struct sts_fetch *fetch)
     io_close(fetch->io, &fetch->close, fetch->fd);
 }
 
+static void put_off_start(struct sts_fetch *fetch)
+{
+    fetch->start_ns = io_now_ns(fetch->io) + fetch->pause_ns;
+    fetch->pause_ns = fetch->pause_ns < PAUSE_MAX_NS / 2 ? fetch->pause_ns * 2 : PAUSE_MAX_NS;
+}
+
 /* It has ended, or has to. What it was asked for waits again. */
 static void lose_helper(struct sts_fetch *fetch, const char *why)
 {
@@ -161,8 +167,7 @@ static void lose_helper(struct sts_fetch *fetch, const char *why)
         wait_in_line(fetch, container_of(link, struct sts_job, link));
     fetch->asked_policies = fetch->asked_reports = 0;
     fail_waiting(fetch, TRIES_MAX, "the helper program ended over it");
-    fetch->start_ns = io_now_ns(fetch->io) + fetch->pause_ns;
-    fetch->pause_ns = fetch->pause_ns < PAUSE_MAX_NS / 2 ? fetch->pause_ns * 2 : PAUSE_MAX_NS;
+    put_off_start(fetch);
     end_helper(fetch);
 }
 
@@ -288,48 +293,74 @@ static void ask(struct sts_fetch *fetch)
 
 /* ---- The start of a helper ------------------------------------------------------------------- */
 
-static const char *ca_file_of(const struct sts_fetch *fetch)
+/* As the configuration has them now. */
+static void list_arguments(const struct sts_fetch *fetch, const char *arguments[ARGUMENTS_MAX + 1])
 {
-    const struct conf_authorities *authorities = conf_global(*fetch->conf)->mta_sts_authorities;
+    const struct conf_global *global = conf_global(*fetch->conf);
+    uint32_t count = 0;
 
-    return authorities ? authorities->path : NULL;
+    arguments[count++] = fetch->program;
+    if (global->mta_sts_authorities) {
+        arguments[count++] = "--ca-file";
+        arguments[count++] = global->mta_sts_authorities->path;
+    }
+    if (global->allow_loopback_mx)
+        arguments[count++] = "--allow-loopback";
+    if (!global->allow_private_mx)
+        arguments[count++] = "--refuse-private";
+    for (uint32_t i = 0; i < global->name_server_count && count + 2 <= ARGUMENTS_MAX; i++) {
+        arguments[count++] = "--name-server";
+        arguments[count++] = global->name_servers[i];
+    }
+    arguments[count] = NULL;
+}
+
+static void forget_arguments(struct sts_fetch *fetch)
+{
+    for (uint32_t i = 0; fetch->arguments[i]; i++)
+        mem_free(fetch->arguments[i]);
+    fetch->arguments[0] = NULL;
 }
 
 static int spawn(struct sts_fetch *fetch)
 {
-    const struct conf_global *global = conf_global(*fetch->conf);
-    static char ca_file[] = "--ca-file", name_server[] = "--name-server",
-                loopback[] = "--allow-loopback", no_private[] = "--refuse-private";
-    char *arguments[ARGUMENTS_MAX + 1];
+    const char *arguments[ARGUMENTS_MAX + 1];
     uint32_t count = 0;
 
     if (!fetch->program)
         return -ENOENT;
-    mem_free(fetch->ca_file);
-    fetch->ca_file = ca_file_of(fetch) ? mem_strdup(ca_file_of(fetch)) : NULL;
-    arguments[count++] = fetch->program;
-    if (fetch->ca_file) {
-        arguments[count++] = ca_file;
-        arguments[count++] = fetch->ca_file;
-    }
-    if (global->allow_loopback_mx)
-        arguments[count++] = loopback;
-    if (!global->allow_private_mx)
-        arguments[count++] = no_private;
-    for (uint32_t i = 0; i < global->name_server_count && count + 2 <= ARGUMENTS_MAX; i++) {
-        arguments[count++] = name_server;
-        arguments[count++] = (char *)(uintptr_t)global->name_servers[i];
-    }
-    arguments[count] = NULL;
-    return io_program_start(fetch->io, arguments, &fetch->fd, &fetch->process);
+    forget_arguments(fetch);
+    list_arguments(fetch, arguments);
+    for (; arguments[count]; count++)
+        fetch->arguments[count] = mem_strdup(arguments[count]);
+    fetch->arguments[count] = NULL;
+    return io_program_start(fetch->io, fetch->arguments, &fetch->fd, &fetch->process);
 }
 
-/* Whether a reload has named other authorities than those of the helper that runs. */
+/* Whether a reload has changed what the helper that runs was told. */
 static bool is_outdated(const struct sts_fetch *fetch)
 {
-    const char *now = ca_file_of(fetch);
+    const char *now[ARGUMENTS_MAX + 1];
+    uint32_t i = 0;
 
-    return now && (!fetch->ca_file || strcmp(now, fetch->ca_file) != 0);
+    list_arguments(fetch, now);
+    while (now[i] && fetch->arguments[i] && strcmp(now[i], fetch->arguments[i]) == 0)
+        i++;
+    return now[i] || fetch->arguments[i];
+}
+
+/* Either there is no such program, or it cannot be started just now. */
+static void on_no_start(struct sts_fetch *fetch, int result)
+{
+    bool is_missing = result == -ENOENT || result == -EACCES;
+
+    if (!fetch->is_missing)
+        log_error("no policies of MTA-STS, and no reports about TLS by https: %s: %s",
+                  fetch->program ? fetch->program : "ringpost-sts", err_text(result));
+    fetch->is_missing = is_missing;
+    if (!is_missing)
+        put_off_start(fetch);
+    fail_waiting(fetch, 0, "the helper program cannot be started");
 }
 
 static void start(struct sts_fetch *fetch)
@@ -337,11 +368,7 @@ static void start(struct sts_fetch *fetch)
     int result = spawn(fetch);
 
     if (result < 0) {
-        if (!fetch->is_missing)
-            log_error("no policies of MTA-STS, and no reports about TLS by https: %s: %s",
-                      fetch->program ? fetch->program : "ringpost-sts", err_text(result));
-        fetch->is_missing = true;
-        fail_waiting(fetch, 0, "the helper program cannot be started");
+        on_no_start(fetch, result);
         return;
     }
     fetch->is_missing = false;
@@ -349,6 +376,15 @@ static void start(struct sts_fetch *fetch)
     fetch->reader.progress = (struct sts_wire_progress){0};
     fetch->recv = (struct io_recv){.on_data = on_data, .on_end = on_end};
     io_recv_start(fetch->io, &fetch->recv, fetch->fd);
+}
+
+/* One that was told something else is asked no more, and ends when it has answered. */
+static void ask_or_end(struct sts_fetch *fetch)
+{
+    if (!is_outdated(fetch))
+        ask(fetch);
+    else if (list_empty(&fetch->asked))
+        end_helper(fetch);
 }
 
 /* Whatever can go on does, and the timer knows when the rest can. */
@@ -360,10 +396,8 @@ static void pump(struct sts_fetch *fetch)
         return;
     if (fetch->state == HELPER_NONE && has_waiting(fetch) && now_ns >= fetch->start_ns)
         start(fetch);
-    if (fetch->state == HELPER_RUNNING && list_empty(&fetch->asked) && is_outdated(fetch))
-        end_helper(fetch);
     if (fetch->state == HELPER_RUNNING)
-        ask(fetch);
+        ask_or_end(fetch);
     if (fetch->state == HELPER_NONE && has_waiting(fetch))
         io_timer_arm(fetch->io, &fetch->timer, fetch->start_ns);
     if (fetch->state == HELPER_RUNNING && !list_empty(&fetch->asked))
@@ -422,7 +456,7 @@ void sts_fetch_destroy(struct sts_fetch *fetch)
     free_jobs(&fetch->policies);
     free_jobs(&fetch->reports);
     free_jobs(&fetch->asked);
-    mem_free(fetch->ca_file);
+    forget_arguments(fetch);
     mem_free(fetch->program);
     mem_free(fetch);
 }

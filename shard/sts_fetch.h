@@ -37,7 +37,8 @@ struct sts_post {
 };
 
 /* program: its path, copied; NULL = there is none, and everything fails. conf: where the snapshot
- * is found whose name servers and authorities count for the next helper. */
+ * is found whose name servers, authorities and kinds of addresses count; one that runs with others
+ * is asked no more and gives way when it has answered. */
 struct sts_fetch *sts_fetch_create(struct io *io, const char *program, struct conf *const *conf,
                                    sts_fetch_done_fn *on_done, void *context);
 /* After the loop has ended. NULL is fine. */
@@ -47,7 +48,7 @@ void sts_fetch_begin(struct sts_fetch *fetch, struct slice domain);
 void sts_fetch_post(struct sts_fetch *fetch, struct sts_post *post);
 /* Nothing is fetched or posted any more. True when no helper is left; called until then. */
 bool sts_fetch_stop(struct sts_fetch *fetch);
-/* The program could not be started, which the log has. */
+/* There is no such program, which the log has. */
 bool sts_fetch_is_missing(const struct sts_fetch *fetch);
 /* Helpers that ended without being told to. */
 uint32_t sts_fetch_restarts(const struct sts_fetch *fetch);

@@ -126,7 +126,9 @@ def test_helper_posts(world, papers):
     gate = host.gates['slow.test:8443'] = threading.Event()
     server = Resolver(world, *(f'{name}.test. A {host.address}' for name in ('a', 'slow')),
                       f'wrong.test. A {wrong.address}', f'own.test. A {own.address}',
-                      f'closed.test. A {world.address()}', f'mta-sts.good.test. A {policies.address}')
+                      f'closed.test. A {world.address()}', f'mta-sts.good.test. A {policies.address}',
+                      'private.test. A 10.1.2.3', 'mapped.test. AAAA ::ffff:192.0.2.1',
+                      'multicast.test. A 224.0.0.1')
     helper = Helper(world, papers, server)
     assert helper.post(7, 'https://a.test:8443/v1?x=%2C', octets) == (
         'taken', 'the host answers with HTTP status 200')
@@ -153,8 +155,14 @@ def test_helper_posts(world, papers):
     # What mail would not go to is not used.
     careful = Helper(world, papers, server, more=())
     assert careful.post(1, 'https://a.test:8443/', b'x') == (
-        'unreached', 'the host has no address that may be used')
+        'unreached', f'{host.address} is a loopback address: see allow-loopback-destinations')
     assert careful.ask('good.test')['good.test'][0] == 'unreached'
+    hidden = Helper(world, papers, server, more=('--refuse-private',))
+    for number, (name, why) in enumerate((
+            ('private', '10.1.2.3 is a private address: see allow-private-destinations'),
+            ('mapped', '::ffff:192.0.2.1 is no address that a host can have'),
+            ('multicast', '224.0.0.1 is no address that a host can have'))):
+        assert hidden.post(number, f'https://{name}.test/', b'x') == ('unreached', why)
     # What is no request ends it.
     careful.socket.sendall(b'1 report 1 http://a.test/\nx')
     assert careful.program.wait(20) == 0

@@ -328,6 +328,7 @@ class Scene:
                 for domain, rua in wants.items())]))
         self.key, text = config(world, self.server,
                                 f'mta-sts-ca-file {self.papers.authority}\n{more}')
+        self.config = text
         self.daemon = world.daemon(text).start()
         # One after the other: a connection to the host counts for the domain it was opened for.
         for number, domain in enumerate(wants):
@@ -468,3 +469,51 @@ def test_without_the_helper_reports_go_by_mail(world):
     assert 'ringpost-sts cannot be started' in scene.daemon.cli('show', 'tls-report').stdout
     assert scene.daemon.program.log().count('no reports about TLS by https') == 1
     assert host.posts == []
+
+
+def test_a_helper_that_cannot_be_started_now_is_started_later(world):
+    """Nothing is given up for it, as it is where there is no helper."""
+    need_helper(world)
+    world.papers = Papers(world)
+    folder = world.path('alone')
+    os.makedirs(folder)
+    shutil.copy(world.program('ringpostd'), folder)
+    helper = os.path.join(folder, 'ringpost-sts')
+    with open(helper, 'wb') as file:
+        file.write(b'half of a program')
+    os.chmod(helper, 0o755)
+    whole = world.program('ringpost-sts')
+    program, world.program = world.program, lambda name: (
+        os.path.join(folder, name) if name == 'ringpostd' else program(name))
+    host = ReportHost(world, world.papers, 'a.test')
+    scene = Scene(world, {'only': 'https://a.test/r'}, {'a.test': host})
+    scene.send(1)
+    scene.wait((0, 0, 0), {'only': 1})
+    assert scene.state()[1]['only']['why'] == 'the helper program cannot be started'
+    shutil.copy(whole, helper)
+    scene.send(1)
+    scene.wait((0, 1, 0), {})
+    assert len(host.posts) == 1
+
+
+def test_a_reload_counts_for_the_helper(world):
+    """It runs since before, and was told which addresses it may use."""
+    need_helper(world)
+    world.papers = Papers(world)
+    host = ReportHost(world, world.papers, 'a.test')
+    host.answers = {'/r': [503]}
+    scene = Scene(world, {'only': 'https://a.test/r'}, {'a.test': host})
+    scene.send(1)
+    scene.wait((0, 0, 0), {'only': 1})
+    scene.daemon.write(scene.config.replace('allow-loopback-destinations yes', ''))
+    assert scene.daemon.cli('reload').returncode == 0
+    scene.send(1)
+    scene.wait((0, 0, 0), {'only': 2})
+    assert scene.state()[1]['only']['why'] == (
+        f'{host.address} is a loopback address: see allow-loopback-destinations')
+    scene.daemon.write(scene.config)
+    assert scene.daemon.cli('reload').returncode == 0
+    scene.send(1)
+    scene.wait((0, 1, 0), {})
+    assert len(host.posts) == 2
+    assert scene.daemon.ask('show', 'mta-sts')['helperRestarts'] == 0
