@@ -222,6 +222,7 @@ static void describe(json_t *data, const struct explain_row *row)
     json_object_set_new(data, "again", control_time(row->again_us));
     json_object_set_new(data, "lastError", control_string(row->last_error));
     json_object_set_new(data, "lastErrorTime", control_time(row->last_error_us));
+    control_put_mode(data, &row->mode);
     json_object_set_new(data, "share", shares_of(row));
     json_object_set_new(data, "event", events_of(row, EVENTS_OF_QUEUE));
     json_object_set_new(data, "rcptEvent", events_of(row, EVENTS_OF_RCPTS));
@@ -289,6 +290,15 @@ static void put_events(const json_t *data, const char *key, struct text_buffer *
     }
 }
 
+static void put_mode(const json_t *data, struct text_buffer *out)
+{
+    const char *until = text_of(data, "modeUntil");
+
+    if (strcmp(text_of(data, "mode"), "backoff") == 0)
+        text_format(out, "in backoff mode since %s%s%s: %s\n", text_of(data, "modeSince"),
+                    until[0] != '\0' ? ", until " : "", until, text_of(data, "modeReason"));
+}
+
 void control_explain_text(const json_t *data, struct text_buffer *out)
 {
     const json_t *shares = json_object_get(data, "share");
@@ -305,6 +315,7 @@ void control_explain_text(const json_t *data, struct text_buffer *out)
     if (text_of(data, "again")[0] != '\0')
         text_format(out, "; looked at again at %s", text_of(data, "again"));
     text_format(out, "\n");
+    put_mode(data, out);
     if (text_of(data, "lastError")[0] != '\0')
         text_format(out, "last error, at %s: %s\n", text_of(data, "lastErrorTime"),
                     text_of(data, "lastError"));

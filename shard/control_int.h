@@ -179,6 +179,8 @@ void control_orders_text(const json_t *data, struct text_buffer *out);
 /* Books of warm-ups, from REPORT_WARMUP. */
 json_t *control_warmup_tree(const struct gather *gather, uint32_t count_max);
 void control_warmup_text(const json_t *data, struct text_buffer *out);
+/* Its mode, with the reason, since when and until when. */
+void control_put_mode(json_t *object, const struct report_mode *mode);
 void control_rows_text(const json_t *data, struct text_buffer *out);
 
 /* control_explain.c */

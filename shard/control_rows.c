@@ -31,7 +31,8 @@ static bool is_shown(const struct verb_request *request, const struct group *que
 {
     if ((request->given & VERB_BIT(OPTION_PAUSED)) != 0 && queue->row->paused != request->paused)
         return false;
-    if ((request->given & VERB_BIT(OPTION_MODE)) != 0 && queue->row->is_backoff != request->backoff)
+    if ((request->given & VERB_BIT(OPTION_MODE)) != 0 &&
+        queue->row->mode.is_backoff != request->backoff)
         return false;
     if ((request->given & VERB_BIT(OPTION_CONNECTED)) != 0 &&
         (queue->connections > 0) != request->connected)
@@ -226,12 +227,22 @@ static json_t *explain(const struct queue_row *row)
     const char *reason = wait_reason_text((enum wait_reason)row->reason);
     int len = snprintf(text, sizeof(text), "%s", reason);
 
-    if (row->is_backoff)
+    if (row->mode.is_backoff)
         len += snprintf(text + len, sizeof(text) - (size_t)len, "; backoff mode: %s",
-                        row->mode_reason);
+                        row->mode.reason);
     if (row->last_error[0] != '\0')
         snprintf(text + len, sizeof(text) - (size_t)len, "; last error: %s", row->last_error);
     return control_string(text);
+}
+
+void control_put_mode(json_t *object, const struct report_mode *mode)
+{
+    set(object, "mode", json_string(mode->is_backoff ? "backoff" : "normal"));
+    if (!mode->is_backoff)
+        return;
+    set(object, "modeReason", control_string(mode->reason));
+    set(object, "modeSince", control_time(mode->since_us));
+    set(object, "modeUntil", control_time(mode->until_us));
 }
 
 static json_t *queue_tree(const struct group *queue)
@@ -245,12 +256,7 @@ static json_t *queue_tree(const struct group *queue)
     set_number(object, "kb", queue->bytes / 1024);
     set_number(object, "conn", queue->connections);
     set(object, "paused", json_boolean(row->paused));
-    set(object, "mode", json_string(row->is_backoff ? "backoff" : "normal"));
-    if (row->is_backoff) {
-        set(object, "modeReason", control_string(row->mode_reason));
-        set(object, "modeSince", control_time(row->mode_since_us));
-        set(object, "modeUntil", control_time(row->mode_until_us));
-    }
+    control_put_mode(object, &row->mode);
     set(object, "retryTime", control_time(row->next_attempt_us));
     set(object, "reason", control_string(wait_reason_text((enum wait_reason)row->reason)));
     set(object, "reasonSince", control_time(row->reason_since_us));

@@ -65,6 +65,7 @@ void deliver_on_rcpt(struct shard *shard, struct delivery *delivery, uint32_t in
     if (fate.kind == FATE_DELIVERED) {
         count_message(shard, delivery);
         modes_on_delivered(shard, queue, delivery->connection->busy_since_ns);
+        orders_on_progress(shard, queue, delivery->connection);
         orders_on_delivered(shard, delivery->connection);
         orders_mail_delivered(shard, delivery->orders, delivery->connection->busy_since_ns);
     }

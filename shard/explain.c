@@ -199,9 +199,10 @@ void explain_queue(struct shard *shard, struct report *report, const struct queu
     }
     put_order(shard, queue, row);
     put_hold(shard, queue, row);
+    orders_report_mode(shard, queue, &row->mode);
     if (queue->backs_off)
         snprintf(row->order, sizeof(row->order), "in backoff mode %s takes it: %s",
-                 queue->settings.backoff_reroute_to, queue->mode.reason);
+                 queue->settings.backoff_reroute_to, row->mode.reason);
     add_events(queue, EVENTS_OF_QUEUE, row);
     add_events(queue, EVENTS_OF_RCPTS, row);
     if (outlook_holds(shard, queue)) {

@@ -27,14 +27,14 @@ struct shard;
 
 /* What is needed to do what the line asks for. */
 struct hit_facts {
-    bool backs_off;           /* the queue goes into backoff mode … */
-    uint64_t backoff_ms;      /* … for so long; CONF_REPLY_NO_TIME: as its settings say */
-    bool stops;               /* a stop begins … */
-    uint64_t stop_ms;         /* … for so long */
-    struct order_facts order; /* its kind, source and who; the reason of both */
+    unsigned actions;    /* of enum conf_reply_action: a stop, backoff mode, its end */
+    uint64_t backoff_ms; /* CONF_UNLIMITED = for ever */
+    uint64_t stop_ms;
+    struct order_facts order; /* source, who and reason of each; the kind of a stop */
     bool of_all_sources;      /* it is of all sources of the virtual MTA … */
     bool of_netblock;         /* … or of all of ours in the block of the source */
-    uint64_t began_ns;        /* what was refused */
+    uint64_t opened_ns;       /* the connection */
+    uint64_t began_ns;        /* what it was at */
     uint32_t vmta_id;         /* of the queue */
     uint8_t domain_len;
     uint8_t domain[NAMES_BYTES_MAX];

@@ -25,12 +25,12 @@ void modes_init_queue(struct queue *queue)
     io_timer_init(&queue->mode_timer, on_mode_timer);
 }
 
-void modes_apply(const struct shard *shard, struct queue *queue)
+void modes_apply(struct shard *shard, struct queue *queue)
 {
     struct conf_queue *settings = &queue->settings;
 
     queue->backs_off = false;
-    if (!queue->mode.is_backoff)
+    if (!orders_hold_back(shard, queue) && !queue->mode.is_backoff)
         return;
     queue->backs_off = conf_hands_on_in_backoff(shard->conf, names_text(&shard->names, queue->name),
                                                 queue->vmta_id);
@@ -101,7 +101,8 @@ static void enter(struct shard *shard, struct queue *queue, uint64_t for_ms, con
 
         snprintf(text, sizeof(text), "backoff: %s", reason);
         events_note(shard, queue, EVENT_MODE, text);
-        note_mode(shard, queue, reason);
+        if (!queue->hold.is_held)
+            note_mode(shard, queue, reason);
     }
     *mode = (struct queue_mode){
         .is_backoff = true, .since_ns = io_now_ns(shard->io), .since_us = io_wall_us(shard->io)};
@@ -122,7 +123,8 @@ static void enter(struct shard *shard, struct queue *queue, uint64_t for_ms, con
 static void loosen(struct shard *shard, struct queue *queue)
 {
     shard->mode_counts.left++;
-    note_mode(shard, queue, NULL);
+    if (!queue->hold.is_held)
+        note_mode(shard, queue, NULL);
     events_note(shard, queue, EVENT_MODE, "normal");
     queue->mode = (struct queue_mode){0};
     take_effect(shard, queue);
@@ -219,7 +221,7 @@ void modes_on_reply(struct shard *shard, struct queue *queue, const struct react
     char reason[MODE_REASON_MAX];
     uint64_t for_ms = react->backoff_ms;
 
-    if (!is_ours(queue) || !react->mode_rule)
+    if (!is_ours(queue) || !react->mode_rule || react->mode_rule->scope != CONF_REPLY_OF_QUEUE)
         return;
     if (react->actions & CONF_REPLY_NORMAL) {
         leave(shard, queue, NULL);

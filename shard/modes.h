@@ -10,6 +10,9 @@
  * normal mode. It moves with the queue. Of a queue that is on its way replies count until its state
  * has left; an operator's order follows the queue by way of its base, as often as it takes.
  *
+ * Standing orders may have a queue in backoff mode too, beside its own mode (orders.h): what lines
+ * whose scope is not the queue leave standing is not here.
+ *
  * All of it belongs to the thread of the shard. Times: _ns of the shard's clock, _us wall clock.
  */
 #pragma once
@@ -55,9 +58,9 @@ struct mode_order {
 void modes_init(struct shard *shard);
 void modes_fini(struct shard *shard);
 void modes_init_queue(struct queue *queue);
-/* The queue's settings were derived anew: those of its mode count, and whether it hands its mail on
- * in it. */
-void modes_apply(const struct shard *shard, struct queue *queue);
+/* The queue's settings were derived anew: those of its mode count, its own or by an order, and
+ * whether it hands its mail on in it. */
+void modes_apply(struct shard *shard, struct queue *queue);
 /* What the reply says of the mode of the queue. */
 void modes_on_reply(struct shard *shard, struct queue *queue, const struct react *react,
                     const struct verdict *verdict);

@@ -13,6 +13,8 @@
 #include <stdio.h>
 
 #define QUEUES_PER_TURN 1024
+#define LOOK_COST       16            /* of one whose settings change */
+#define LOOKS_AT        16            /* source addresses of one, for the cost of a queue */
 #define UNUSED_NS       1000000000ull /* a connection that was lent and not opened goes back */
 #define LOG_WAIT_NS     1000000000ull
 #define QUIET_US        (86400 * 1000000ull) /* a probe that met no refusal for so long is over */
@@ -155,14 +157,19 @@ static struct order *disabled(const struct shard *shard, const struct queue *que
     return orders_is_in_force(shard, order) ? order : NULL;
 }
 
-void orders_name_provider(const struct site *site, char *room, size_t room_bytes)
+void orders_name_number(uint64_t provider, char *room, size_t room_bytes)
 {
-    const char *name = conf_provider_name(site->provider);
+    const char *name = conf_provider_name(provider);
 
     if (name)
         snprintf(room, room_bytes, "%s", name);
     else
-        snprintf(room, room_bytes, "site-%016" PRIx64, site->provider);
+        snprintf(room, room_bytes, "site-%016" PRIx64, provider);
+}
+
+void orders_name_provider(const struct site *site, char *room, size_t room_bytes)
+{
+    orders_name_number(site->provider, room, room_bytes);
 }
 
 struct order *orders_stop_of(const struct shard *shard, const struct site *site,
@@ -242,17 +249,19 @@ void orders_tell_owner(struct shard *shard, struct order *order)
 {
     struct order_tell *tell = &order->tell;
 
-    if (order->tell_is_out ||
-        !(order->must_tell || order->to_return || order->to_credit || order->missed_news))
+    if (order->tell_is_out || !(order->must_tell || order->must_end || order->to_return ||
+                                order->to_credit || order->missed_news))
         return;
     tell->facts = order->facts;
     tell->index = order->index;
     tell->tightens = order->must_tell;
     tell->returned = order->to_return;
     tell->delivered = order->to_credit;
+    tell->ends = order->must_end;
     tell->asks = order->missed_news;
     tell->is_gone = false;
     order->missed_news = false;
+    order->must_end = false;
     order->must_tell = false;
     order->to_return = 0;
     order->to_credit = 0;
@@ -316,10 +325,10 @@ static void give_back_unused(struct order *order)
 
 /* ---- In force, and over ---------------------------------------------------------------------- */
 
+/* Round from where the last walk is: orders that come one upon the other keep it from no queue. */
 static void walk_queues(struct shard *shard)
 {
-    shard->orders.walk_cursor = 0;
-    shard->orders.is_walking = true;
+    shard->orders.walk_left = shard->queues.count_grown;
 }
 
 static bool is_lane_of(const struct order *order, const struct lane *lane)
@@ -376,6 +385,7 @@ void orders_obey(struct shard *shard, struct order *order, const struct order_fa
         shard->orders.counts[facts->kind]++;
     order->is_over = false;
     order->is_loosening = false;
+    order->must_end = order->is_ending = false;
     order->allowed = 0;
     order->has_delivered = false;
     if (facts != &order->facts)
@@ -387,6 +397,8 @@ void orders_obey(struct shard *shard, struct order *order, const struct order_fa
         halt(shard, order);
     else if (facts->kind == ORDER_SOURCE_OFF)
         leave_source(shard, order);
+    else if (facts->kind == ORDER_BACKOFF)
+        walk_queues(shard);
     else
         give_back_unused(order);
 }
@@ -405,6 +417,7 @@ static void end(struct shard *shard, struct order *order)
         return;
     order->is_over = true;
     order->is_loosening = false;
+    order->must_end = order->is_ending = false;
     shard->orders.counts[order->facts.kind]--;
     io_timer_stop(shard->io, &order->timer);
     for (uint32_t i = 0; i < shard->lanes.count_grown && order->facts.kind == ORDER_STOP; i++) {
@@ -452,9 +465,9 @@ void orders_on_logged(struct shard *shard, uint32_t index, int32_t status)
 
 static bool is_tighter(const struct order *order, const struct order_facts *facts)
 {
-    if (order->is_over)
+    if (order->is_over || order->is_loosening)
         return true;
-    if (order->facts.kind != ORDER_SOURCE_OFF)
+    if (order_is_probed(order->facts.kind))
         return facts->until_ns > order->facts.until_ns;
     return order->facts.until_us != 0 &&
            (facts->until_us == 0 || facts->until_us > order->facts.until_us);
@@ -518,7 +531,9 @@ static void hear(struct shard *shard, struct order *order, const struct order_te
                order->facts.until_ns <= io_now_ns(shard->io) && is_used_up) {
         order->allowed += tell->delivered > 0;
     }
-    if (order->facts.kind != ORDER_SOURCE_OFF)
+    if (tell->ends && tell->facts.since_us == order->facts.since_us)
+        orders_loosen(shard, order, NULL);
+    if (order_is_probed(order->facts.kind))
         lend(shard, order);
 }
 
@@ -564,8 +579,9 @@ static void on_order_timer(struct io_timer *timer)
             orders_ask(shard, order);
     }
     release_lanes(order);
-    if (order->facts.kind == ORDER_SOURCE_OFF && !order->is_over) {
-        walk_queues(shard);
+    if (!order_is_probed(order->facts.kind) && !order->is_over) {
+        if (order->facts.kind == ORDER_SOURCE_OFF)
+            walk_queues(shard);
         if (orders_is_owner(shard, order))
             orders_loosen(shard, order, NULL);
         return;
@@ -718,7 +734,7 @@ void orders_on_parcel(struct shard *shard, struct parcel *parcel)
         order = container_of(container_of(parcel, struct order_tell, parcel), struct order, tell);
         order->tell_is_out = false;
         /* News may have come meanwhile that begin it anew. */
-        if (order->tell.asks && order->tell.is_gone && !order->must_tell &&
+        if ((order->tell.asks || order->tell.ends) && order->tell.is_gone && !order->must_tell &&
             order->facts.since_us == order->tell.facts.since_us)
             end(shard, order);
         orders_tell_owner(shard, order);
@@ -742,24 +758,30 @@ void orders_on_parcel(struct shard *shard, struct parcel *parcel)
 
 bool orders_is_busy(const struct shard *shard)
 {
-    return shard->orders.is_walking;
+    return shard->orders.walk_left > 0;
+}
+
+/* One queue of the walk; what that costs, in queues that have nothing to do with it. */
+static uint32_t look_at(struct shard *shard, struct queue *queue)
+{
+    const struct conf_vmta *vmta = conf_vmta(shard->conf, queue->vmta_id);
+
+    if (queue->reason == WAIT_ORDER) {
+        queue->rest_until_ns = 0;
+        queues_reconsider(shard, queue);
+    }
+    return 1 + (orders_look_at(shard, queue) ? LOOK_COST : 0) +
+           (shard->orders.counts[ORDER_BACKOFF] > 0 && vmta ? vmta->address_count / LOOKS_AT : 0);
 }
 
 void orders_turn(struct shard *shard)
 {
-    uint32_t budget = QUEUES_PER_TURN;
-    uint32_t *cursor = &shard->orders.walk_cursor;
+    struct orders *orders = &shard->orders;
 
-    if (!shard->orders.is_walking)
-        return;
-    for (; *cursor < shard->queues.count_grown && budget > 0; (*cursor)++, budget--) {
-        struct queue *queue =
-            slab_is_live(&shard->queues, *cursor) ? slab_at(&shard->queues, *cursor) : NULL;
+    for (uint32_t cost = 0; orders->walk_left > 0 && cost < QUEUES_PER_TURN; orders->walk_left--) {
+        uint32_t at = orders->walk_cursor < shard->queues.count_grown ? orders->walk_cursor : 0;
 
-        if (!queue || queue->reason != WAIT_ORDER)
-            continue;
-        queue->rest_until_ns = 0;
-        queues_reconsider(shard, queue);
+        orders->walk_cursor = at + 1;
+        cost += slab_is_live(&shard->queues, at) ? look_at(shard, slab_at(&shard->queues, at)) : 1;
     }
-    shard->orders.is_walking = *cursor < shard->queues.count_grown;
 }

@@ -10,6 +10,11 @@
  * after its time or by an operator, stops with a hundred connections or messages at a time, a day
  * without a refusal, or by an operator.
  *
+ * BACKOFF keeps nothing away: every queue of that provider whose virtual MTA has that address is in
+ * backoff mode, whatever its own mode is (modes.h). It ends after its time, with a delivery from
+ * there, by a reply, or by an operator. A queue is looked at when its settings are derived, and in
+ * a walk over all of them when such an order begins or ends.
+ *
  * Every shard holds all orders. The shard that sees a reply obeys at once and tells the order's
  * owner, which follows from the hash of its key; the owner logs it as a named state
  * ("order/KIND/IP/WHO") and tells all shards. What is loosened is logged first. So a crash may
@@ -48,6 +53,7 @@ struct site;
 #define ORDER_KIND_TABLE(X)                                                                        \
     X(ORDER_SOURCE_OFF, "source-off")   /* who: a queue */                                         \
     X(ORDER_STOP, "stop")               /* who: a provider */                                      \
+    X(ORDER_BACKOFF, "backoff")         /* likewise */                                             \
     X(ORDER_SENDER_STOP, "sender-stop") /* who: a provider / a domain; no source */                \
     X(ORDER_JOB_STOP, "job-stop")       /* who: a provider / a job; likewise */
 
@@ -64,6 +70,12 @@ enum order_kind {
 static inline bool order_is_of_mail(unsigned kind)
 {
     return kind >= ORDER_KIND_COUNT - ORDER_MAIL_KINDS;
+}
+
+/* Whether it is a probe after its time, and ends only then. */
+static inline bool order_is_probed(unsigned kind)
+{
+    return kind == ORDER_STOP || order_is_of_mail(kind);
 }
 
 struct order_facts {
@@ -87,6 +99,7 @@ struct order_tell {
     uint32_t returned;  /* connections */
     uint32_t delivered; /* connections of the probe that began at facts.since_ns */
     bool tightens;
+    bool ends;    /* those facts, by a delivery or a reply */
     bool asks;    /* what counts: news came that was not heeded */
     bool is_gone; /* the answer: the owner has no such order */
 };
@@ -122,6 +135,8 @@ struct order {
     struct order_tell tell;
     bool tell_is_out;
     bool must_tell;   /* that it is tighter here */
+    bool must_end;    /* by a delivery or a reply here: its owner is to hear that … */
+    bool is_ending;   /* … or has been told */
     bool missed_news; /* they came while the owner was about to hear of what is tighter here */
     uint32_t to_return;
     uint32_t to_credit;
@@ -146,12 +161,19 @@ struct orders {
     struct slab slab;
     struct table table;
     uint32_t counts[ORDER_KIND_COUNT]; /* in force */
-    uint32_t walk_cursor;              /* queues below it were looked at since the last change */
-    bool is_walking;
+    uint32_t walk_cursor;              /* the next queue to look at … */
+    uint32_t walk_left;                /* … and how many until all were since the last change */
     uint64_t begun;
     uint64_t ended;
     uint64_t recovered;
     uint64_t forgotten; /* for want of memory */
+    uint64_t held_back; /* times that a queue went into backoff mode by one */
+};
+
+/* Of a queue: what its settings were derived with. */
+struct order_hold {
+    uint64_t provider; /* while it is held: that of its site, or of the last one that it had */
+    bool is_held;      /* in backoff mode by an order */
 };
 
 /* Its word, in the log and on its key. */
@@ -208,6 +230,22 @@ void orders_mail_end(struct shard *shard, uint32_t orders[ORDER_MAIL_KINDS]);
 void orders_mail_explain(const struct shard *shard, const struct queue *queue, char *room,
                          size_t room_bytes);
 
+/* ---- Backoff mode ---- */
+
+/* Of the orders that have the queue in backoff mode the one that ends last, or NULL. Valid within
+ * the turn. */
+const struct order *orders_backoff_of(const struct shard *shard, const struct queue *queue);
+/* The queue's settings are derived anew: whether an order has it in backoff mode from now on. */
+bool orders_hold_back(struct shard *shard, struct queue *queue);
+/* If orders say otherwise than its settings they are derived anew. Whether they were. */
+bool orders_look_at(struct shard *shard, struct queue *queue);
+/* A message of the queue's was delivered. */
+void orders_on_progress(struct shard *shard, struct queue *queue,
+                        const struct connection *connection);
+/* Why the queue is in backoff mode, by itself or by an order: whichever lasts longer. */
+void orders_report_mode(const struct shard *shard, const struct queue *queue,
+                        struct report_mode *ret_mode);
+
 /* ---- What makes and ends them ---- */
 
 /* for_ms: CONF_UNLIMITED = until an operator says so. True when it is new. */
@@ -222,6 +260,11 @@ bool orders_name_mail(const struct site *site, const struct message *message, bo
  */
 bool orders_stop(struct shard *shard, const struct order_facts *wanted, uint64_t began_ns,
                  uint64_t for_ms);
+/* Backoff mode at a provider, unless it is in force. wanted: likewise; for_ms: CONF_UNLIMITED = for
+ * ever. */
+void orders_back_off(struct shard *shard, const struct order_facts *wanted, uint64_t for_ms);
+/* What began then says that the order of that kind, source and who, if there is one, may end. */
+void orders_let_end(struct shard *shard, const struct order_facts *wanted, uint64_t began_ns);
 
 /* ---- Operators, restarts, reports ---- */
 

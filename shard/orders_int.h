@@ -4,6 +4,7 @@
  *   orders.c        this shard's copy of all orders, the book of those that it owns, their parcels
  *   orders_state.c  what begins and ends them, and their place in the log
  *   orders_mail.c   those that hold the mail of a job or of a sender's domain
+ *   orders_backoff.c those that have queues in backoff mode
  *
  * Whoever alters an order goes through orders_obey, orders_announce and orders_loosen.
  */
@@ -36,6 +37,11 @@ struct order *orders_stop_of(const struct shard *shard, const struct site *site,
 void orders_obey(struct shard *shard, struct order *order, const struct order_facts *facts);
 /* By its owner: it is new or tighter, and has effect here already. report: waits for the log. */
 void orders_announce(struct shard *shard, struct order *order, struct report *report);
+/* Here at once, and its owner hears of it. False when there is no room for one more. */
+bool orders_put_in_force(struct shard *shard, const struct order_facts *facts);
+void orders_set_times(struct shard *shard, struct order_facts *facts, uint64_t for_ms);
+/* The name of that provider in orders. */
+void orders_name_number(uint64_t provider, char *room, size_t room_bytes);
 /* By its owner: ends it once the log has that. */
 void orders_loosen(struct shard *shard, struct order *order, struct report *report);
 /* The owner hears what happened here. */

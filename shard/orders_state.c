@@ -80,7 +80,7 @@ void orders_recover(struct shard *shard, struct slice name, struct slice value)
 
 /* ---- What makes them ------------------------------------------------------------------------- */
 
-static void set_times(struct shard *shard, struct order_facts *facts, uint64_t for_ms)
+void orders_set_times(struct shard *shard, struct order_facts *facts, uint64_t for_ms)
 {
     facts->since_ns = io_now_ns(shard->io);
     facts->since_us = io_wall_us(shard->io);
@@ -90,8 +90,7 @@ static void set_times(struct shard *shard, struct order_facts *facts, uint64_t f
     facts->until_us = facts->since_us + for_ms * 1000;
 }
 
-/* Here at once, and its owner hears of it. False when there is no room for one more. */
-static bool put_in_force(struct shard *shard, const struct order_facts *facts)
+bool orders_put_in_force(struct shard *shard, const struct order_facts *facts)
 {
     struct order *order = orders_obtain(shard, facts);
 
@@ -110,10 +109,10 @@ bool orders_disable_source(struct shard *shard, struct queue *queue, const struc
 
     if (orders_forbid(shard, queue, source))
         return false;
-    set_times(shard, &facts, for_ms);
+    orders_set_times(shard, &facts, for_ms);
     queues_name(shard, queue, facts.who, sizeof(facts.who));
     snprintf(facts.reason, sizeof(facts.reason), "%s", reason);
-    return put_in_force(shard, &facts);
+    return orders_put_in_force(shard, &facts);
 }
 
 bool orders_stop(struct shard *shard, const struct order_facts *wanted, uint64_t began_ns,
@@ -134,8 +133,8 @@ bool orders_stop(struct shard *shard, const struct order_facts *wanted, uint64_t
         facts.stops = present->has_delivered ? 0 : present->facts.stops;
     }
     facts.stops += facts.stops < STOPS_MAX;
-    set_times(shard, &facts, facts.first_ms << (facts.stops - 1));
-    return put_in_force(shard, &facts);
+    orders_set_times(shard, &facts, facts.first_ms << (facts.stops - 1));
+    return orders_put_in_force(shard, &facts);
 }
 
 /* ---- Operators ------------------------------------------------------------------------------- */
@@ -164,7 +163,7 @@ void orders_on_disable(struct shard *shard, struct report *report)
     key = orders_key_of(&facts);
     if (orders_hash_of(&key) % shard->count != shard->number)
         return;
-    set_times(shard, &facts, report->for_ms);
+    orders_set_times(shard, &facts, report->for_ms);
     snprintf(facts.reason, sizeof(facts.reason), "set by an operator");
     order = orders_obtain(shard, &facts);
     if (!order) {
@@ -240,7 +239,7 @@ void orders_report(const struct shard *shard, struct report *report)
         row->since_us = order->facts.since_us;
         row->until_us = order->facts.until_us;
         row->is_probe =
-            order->facts.kind != ORDER_SOURCE_OFF && order->facts.until_ns <= io_now_ns(shard->io);
+            order_is_probed(order->facts.kind) && order->facts.until_ns <= io_now_ns(shard->io);
         row->allowed = order->allowed;
         row->lent = order->lent;
         snprintf(row->who, sizeof(row->who), "%s", order->facts.who);

@@ -39,6 +39,7 @@
     X("shard/no-tokens-when-ahead")                                                                \
     X("shard/disabled-source-is-used")                                                             \
     X("shard/order-not-told")                                                                      \
+    X("shard/backoff-order-overlooked")                                                            \
     X("shard/probe-lends-too-much")                                                                \
     X("shard/failure-without-notice")                                                              \
     X("shard/outcome-before-notice")

@@ -51,18 +51,15 @@ static void put_reason(const struct hit *hit, const struct conf_reply_rule *rule
              (const char *)text.data);
 }
 
-/* Whose stop it would be. False when that is a message's, and the reply is to none. */
-static bool name_stop(const struct hit *hit, const struct conf_reply_rule *rule,
-                      struct hit_facts *facts)
+/* Whose state it would be. False when that is a message's, and the reply is to none. */
+static bool name_order(const struct hit *hit, const struct conf_reply_rule *rule,
+                       struct hit_facts *facts)
 {
     const struct lane *lane = hit->connection->lane;
 
-    if (is_of_message(rule)) {
-        facts->began_ns = hit->connection->busy_since_ns;
+    if (is_of_message(rule))
         return hit->message && orders_name_mail(lane->site, hit->message,
                                                 rule->scope == CONF_REPLY_OF_JOB, &facts->order);
-    }
-    facts->began_ns = hit->connection->opened_ns;
     facts->order.kind = ORDER_STOP;
     facts->order.source = lane->source;
     facts->of_all_sources = rule->scope == CONF_REPLY_OF_PROVIDER;
@@ -71,26 +68,58 @@ static bool name_stop(const struct hit *hit, const struct conf_reply_rule *rule,
     return true;
 }
 
-/* hits_fill_fn; of a line whose scope is not the queue. */
-static void note_hit(const void *context, const struct conf_reply_rule *rule,
-                     struct hit_facts *ret_facts)
+static uint64_t at_most(uint64_t ms, uint64_t most_ms)
 {
-    const unsigned stops = CONF_REPLY_STOP | CONF_REPLY_DISABLE_SOURCE;
-    const struct hit *hit = context;
+    return ms < most_ms ? ms : most_ms;
+}
+
+/* What is kept from going out, for how long. Of a message's mail there is no mode: less of it goes
+ * out by stopping it. */
+static void put_times(const struct hit *hit, const struct conf_reply_rule *rule,
+                      struct hit_facts *facts)
+{
+    const struct conf_queue *settings = &hit->queue->settings;
+    bool is_said = rule->backoff_ms != CONF_REPLY_NO_TIME;
+
+    facts->stop_ms = rule->stop_ms;
+    if ((facts->actions & CONF_REPLY_STOP) == 0)
+        facts->stop_ms = at_most(rule->disabled_ms, LONGEST_MS);
+    if (facts->actions & CONF_REPLY_DISABLE_SOURCE)
+        facts->actions |= CONF_REPLY_STOP;
+    facts->backoff_ms = is_said ? rule->backoff_ms : settings->backoff_to_normal_after_ms;
+    if (!is_of_message(rule) || (facts->actions & CONF_REPLY_BACKOFF) == 0)
+        return;
+    if ((facts->actions & CONF_REPLY_STOP) == 0)
+        facts->stop_ms =
+            at_most(is_said ? rule->backoff_ms : settings->backoff_retry_ms[0], LONGEST_MS);
+    facts->actions |= CONF_REPLY_STOP;
+}
+
+/* What is needed to do those of the rule's actions whose scope is not the queue. */
+static void note_actions(const struct hit *hit, const struct conf_reply_rule *rule,
+                         unsigned actions, struct hit_facts *ret_facts)
+{
     struct slice domain = names_text(&hit->shard->names, hit->queue->name);
 
     *ret_facts = (struct hit_facts){
-        .backs_off = (rule->actions & CONF_REPLY_BACKOFF) != 0,
-        .backoff_ms = rule->backoff_ms,
-        .stop_ms = (rule->actions & CONF_REPLY_STOP) != 0 ? rule->stop_ms
-                   : rule->disabled_ms < LONGEST_MS       ? rule->disabled_ms
-                                                          : LONGEST_MS,
+        .actions = rule->actions & actions & CONF_REPLY_STANDING,
+        .opened_ns = hit->connection->opened_ns,
+        .began_ns = hit->connection->busy_since_ns,
         .vmta_id = hit->queue->vmta_id,
         .domain_len = (uint8_t)domain.len,
     };
     memcpy(ret_facts->domain, domain.data, domain.len);
     put_reason(hit, rule, ret_facts->order.reason);
-    ret_facts->stops = (rule->actions & stops) != 0 && name_stop(hit, rule, ret_facts);
+    put_times(hit, rule, ret_facts);
+    if (!name_order(hit, rule, ret_facts))
+        ret_facts->actions = 0;
+}
+
+/* hits_fill_fn; of a line whose scope is not the queue. */
+static void note_hit(const void *context, const struct conf_reply_rule *rule,
+                     struct hit_facts *ret_facts)
+{
+    note_actions(context, rule, CONF_REPLY_STANDING, ret_facts);
 }
 
 /* What receivers take for one neighbour: an IPv4 /24, an IPv6 /64. */
@@ -103,59 +132,92 @@ static struct ipaddr netblock_of(const struct ipaddr *ip)
     return block;
 }
 
-static void stop_sources(struct shard *shard, const struct hit_facts *facts,
-                         const struct conf_vmta *vmta, const struct ipaddr *netblock)
+/* Of that source at the provider, or, where the source is none, of that mail. */
+static void order_one(struct shard *shard, const struct hit_facts *facts,
+                      const struct ipaddr *source)
 {
     struct order_facts order = facts->order;
+    bool is_of_mail = order_is_of_mail(order.kind);
 
+    order.source = *source;
+    if (facts->actions & CONF_REPLY_STOP)
+        orders_stop(shard, &order, is_of_mail ? facts->began_ns : facts->opened_ns, facts->stop_ms);
+    order.kind = is_of_mail ? order.kind : ORDER_BACKOFF;
+    if ((facts->actions & CONF_REPLY_BACKOFF) != 0 && !is_of_mail)
+        orders_back_off(shard, &order, facts->backoff_ms);
+    if (facts->actions & CONF_REPLY_NORMAL)
+        orders_let_end(shard, &order, facts->began_ns);
+}
+
+static void order_sources(struct shard *shard, const struct hit_facts *facts,
+                          const struct conf_vmta *vmta, const struct ipaddr *netblock)
+{
     for (uint32_t i = 0; i < vmta->address_count; i++) {
         struct ipaddr block = netblock_of(&vmta->addresses[i].ip);
 
-        order.source = vmta->addresses[i].ip;
         if (netblock == NULL || ipaddr_equal(&block, netblock))
-            orders_stop(shard, &order, facts->began_ns, facts->stop_ms);
+            order_one(shard, facts, &vmta->addresses[i].ip);
     }
 }
 
-/* Nothing new to the provider from the source for a while, from each source of the queue or of the
- * block, or of that mail. */
-static void stop(struct shard *shard, const struct hit_facts *facts)
+/* At the provider, for the source, each source of the queue or each of the block; or for that mail.
+ * The queue that saw the reply obeys within the turn. */
+static void order_all(struct shard *shard, const struct hit_facts *facts, struct queue *queue)
 {
     const struct conf_vmta *vmta = conf_vmta(shard->conf, facts->vmta_id);
     struct ipaddr block = netblock_of(&facts->order.source);
 
-    orders_stop(shard, &facts->order, facts->began_ns, facts->stop_ms);
+    if (facts->actions == 0)
+        return;
+    order_one(shard, facts, &facts->order.source);
     if (facts->of_all_sources && vmta)
-        stop_sources(shard, facts, vmta, NULL);
+        order_sources(shard, facts, vmta, NULL);
     for (uint32_t i = 0; facts->of_netblock && i < conf_vmta_count(shard->conf); i++)
-        stop_sources(shard, facts, conf_vmta_at(shard->conf, i), &block);
+        order_sources(shard, facts, conf_vmta_at(shard->conf, i), &block);
+    if (queue)
+        orders_look_at(shard, queue);
 }
 
 void replies_on_fired(struct shard *shard, const struct hit_facts *facts)
 {
-    struct queue *queue =
-        queues_find(shard, slice_of(facts->domain, facts->domain_len), facts->vmta_id);
+    order_all(shard, facts,
+              queues_find(shard, slice_of(facts->domain, facts->domain_len), facts->vmta_id));
+}
 
-    if (facts->backs_off && queue)
-        modes_back_off(shard, queue, facts->backoff_ms, facts->order.reason);
-    if (facts->stops)
-        stop(shard, facts);
+/* Those of the rule's actions that no line before it contradicts. */
+static unsigned granted(const struct react *react, const struct conf_reply_rule *rule)
+{
+    return (rule == react->source_rule ? CONF_REPLY_DISABLE_SOURCE : 0u) |
+           (rule == react->stop_rule ? CONF_REPLY_STOP : 0u) |
+           (rule == react->mode_rule ? CONF_REPLY_BACKOFF | CONF_REPLY_NORMAL : 0u);
+}
+
+/* A line that each delivery may match, and nothing is in force that it could end. */
+static bool ends_nothing(const struct shard *shard, unsigned actions)
+{
+    const uint32_t *counts = shard->orders.counts;
+
+    return actions == CONF_REPLY_NORMAL &&
+           counts[ORDER_BACKOFF] + counts[ORDER_SENDER_STOP] + counts[ORDER_JOB_STOP] == 0;
 }
 
 /* What the reply leaves standing beyond the queue's mode. */
 static void heed_orders(const struct hit *hit, const struct react *react)
 {
-    const struct conf_reply_rule *rules[] = {react->source_rule, react->stop_rule};
+    const struct conf_reply_rule *rules[] = {react->source_rule, react->stop_rule,
+                                             react->mode_rule};
     struct hit_facts facts;
 
     if (rules[0] && rules[0]->scope == CONF_REPLY_OF_QUEUE)
         disable_source(hit->shard, hit->connection, hit->queue, react, hit->verdict);
-    for (unsigned i = 0; i < 2; i++) {
-        if (!rules[i] || rules[i]->scope == CONF_REPLY_OF_QUEUE || (i == 1 && rules[0] == rules[1]))
+    for (unsigned i = 0; i < sizeof(rules) / sizeof(rules[0]); i++) {
+        bool is_done = (i > 0 && rules[i] == rules[0]) || (i > 1 && rules[i] == rules[1]);
+
+        if (!rules[i] || rules[i]->scope == CONF_REPLY_OF_QUEUE || is_done ||
+            ends_nothing(hit->shard, granted(react, rules[i])))
             continue;
-        note_hit(hit, rules[i], &facts);
-        if (facts.stops)
-            stop(hit->shard, &facts);
+        note_actions(hit, rules[i], granted(react, rules[i]), &facts);
+        order_all(hit->shard, &facts, hit->queue);
     }
 }
 

@@ -144,6 +144,14 @@ enum wait_reason {
         WAIT_REASON_COUNT,
 };
 
+/* Of a queue, by itself or by a standing order. */
+struct report_mode {
+    bool is_backoff;
+    uint64_t since_us;
+    uint64_t until_us; /* 0 = it does not end by time */
+    char reason[448];  /* the line and the reply, or who ordered it */
+};
+
 struct queue_row {
     char name[REPORT_NAME_MAX]; /* domain/vmta */
     uint64_t rcpts;
@@ -151,16 +159,13 @@ struct queue_row {
     uint32_t connections;
     bool paused;
     uint8_t reason;    /* enum wait_reason */
-    bool is_backoff;   /* its mode, with the reason and since when */
     bool is_remainder; /* recipients that are about to follow the queue to another shard */
     uint16_t shard;
     uint64_t reason_since_us;
     uint64_t next_attempt_us;
     char last_error[256];
     uint64_t last_error_us;
-    char mode_reason[256];
-    uint64_t mode_since_us;
-    uint64_t mode_until_us; /* 0 = it does not end by time */
+    struct report_mode mode;
 };
 
 struct explain_event {
@@ -203,6 +208,7 @@ struct explain_row {
     char limit_top[REPORT_NAME_MAX];           /* … and its name; "" = none */
     uint32_t event_counts[EVENT_SERIES_COUNT]; /* the oldest first */
     struct explain_event events[EVENT_SERIES_COUNT][EVENTS_SHOWN]; /* of the last ones */
+    struct report_mode mode;
     char order[640]; /* WAIT_ORDER, WAIT_WARMUP: what holds it, and why */
     char last_error[256];
     uint64_t last_error_us;

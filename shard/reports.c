@@ -95,10 +95,7 @@ static void add_queue_row(struct shard *shard, struct report *report, const stru
     row->next_attempt_us = queue->rest_until_ns ? queue->rest_until_us : 0;
     row->last_error_us = queue->last_error_us;
     snprintf(row->last_error, sizeof(row->last_error), "%s", queue->last_error);
-    row->is_backoff = queue->mode.is_backoff;
-    row->mode_since_us = queue->mode.since_us;
-    row->mode_until_us = queue->mode.until_us;
-    snprintf(row->mode_reason, sizeof(row->mode_reason), "%s", queue->mode.reason);
+    orders_report_mode(shard, queue, &row->mode);
 }
 
 /* Rows of one message that stand side by side, from `first` on, are filled together. */

@@ -122,7 +122,8 @@ void resolve_set_site(struct shard *shard, struct queue *queue, const struct mx_
     if (site) {
         site->site_hash = site_hash_of(queue, answer);
         provider_set(shard, site);
-        if (provider_of_queue(queue) != provider && conf_providers_act(shard->conf))
+        if (provider_of_queue(queue) != provider &&
+            (conf_providers_act(shard->conf) || shard->orders.counts[ORDER_BACKOFF] > 0))
             adopt_settings(shard, queue);
         queues_reconsider(shard, queue);
     } else {

@@ -348,6 +348,7 @@ struct queue {
     uint64_t tried_octets;      /* likewise, and not given back */
     uint64_t octets_short;      /* of a message that found too few; else 0 */
     struct queue_mode mode;     /* what `settings` follows from */
+    struct order_hold hold;     /* likewise */
     struct io_timer mode_timer; /* backoff mode ends */
     uint64_t deferred_until_ns; /* by a reply: a connection that comes up meanwhile ends no rest */
     struct lane *lane;

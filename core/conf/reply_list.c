@@ -18,15 +18,6 @@ const struct conf_reply_list *reply_list_find(const struct conf *conf, struct sl
     return NULL;
 }
 
-/* Ours, which reactions.md says what comes of. */
-static void warn_of_ours(struct build *build, const struct conf_reply_rule *rule)
-{
-    if (rule->scope != CONF_REPLY_OF_QUEUE || rule->trigger.interval_ms > 0 ||
-        (rule->actions & (CONF_REPLY_STOP | CONF_REPLY_DEFER_RCPT)) != 0)
-        report_warning(build->report, rule->file, rule->line,
-                       "stop, defer-rcpt, trigger and scope are accepted but have no effect yet");
-}
-
 static void read_list(struct build *build, const struct section *section)
 {
     struct conf *conf = build->conf;
@@ -51,7 +42,6 @@ static void read_list(struct build *build, const struct section *section)
             copy = arena_strdup(&conf->arena, line->file);
         file = line->file;
         rule->file = copy;
-        warn_of_ours(build, rule);
         list->rule_count++;
     }
     conf->reply_list_count++;

@@ -138,6 +138,44 @@ def test_the_mode_of_a_queue_is_set_shown_and_survives_a_kill(world):
     assert not queues(daemon, '--mode=backoff')
 
 
+def test_backoff_mode_of_a_provider_is_shown_survives_a_kill_and_ends(world):
+    """A refusal of one queue's mail has another one wait too, of the same hosts; neither's own mode
+    is meant, so it is a verb of the source address that ends it."""
+    sink = world.sink('--rule', 'rcpt first=1 421 4.7.0 Too many messages')
+    daemon = world.daemon(
+        f'{{base}}<domain *>\n    smtp-hosts [{sink.address}]:2525\n    retry-after 1s\n'
+        f'    smtp-pattern-list l\n    backoff-max-msg-rate 0/h\n    backoff-retry-after 1s\n'
+        f'</domain>\n<smtp-pattern-list l>\n'
+        f'    reply /too many/ mode=backoff,backoff-to-normal-after=2h scope=source-ip\n'
+        f'</smtp-pattern-list>\n').start()
+    inject(daemon, '1@d0.test')
+    until(lambda: daemon.ask('show', 'orders')['order'], 10, 'an order')
+    [order] = daemon.ask('show', 'orders')['order']
+    assert order['kind'] == 'backoff' and order['state'] == 'in force' and order['until']
+    assert order['reason'].endswith(': 421 4.7.0 Too many messages')
+    inject(daemon, '1@d1.test')
+    until(lambda: len(queues(daemon, '--mode=backoff')) == 2, 10, 'two queues in backoff mode')
+    daemon.kill()
+    daemon.start()
+    until(lambda: len(queues(daemon, '--mode=backoff')) == 2, 10, 'both after a kill')
+    for row in queues(daemon, '--mode=backoff'):
+        assert row['modeReason'].startswith(f'{order["ip"]} at {order["who"]}: ')
+        assert row['modeUntil'] == order['until']
+    assert daemon.ask('explain', 'd1.test/v')['mode'] == 'backoff'
+    shown = daemon.cli('explain', 'd1.test/v').stdout
+    assert f'until {order["until"]}: {order["ip"]} at ' in shown and 'Too many messages' in shown
+    daemon.ask('set', 'queue', '*/*', '--mode=normal')
+    assert len(queues(daemon, '--mode=backoff')) == 2
+    time.sleep(1.5)
+    assert daemon.counters()['delivered'] == 0
+    assert daemon.ask('enable', 'source', order['ip'], '*/*')['affected'] == 1
+    daemon.wait_for(10, delivered=2, queued_rcpts=0)
+    assert not queues(daemon, '--mode=backoff')
+    daemon.kill()
+    daemon.start()
+    assert daemon.ask('show', 'orders')['order'] == []
+
+
 def test_a_source_address_is_disabled_and_enabled_and_survives_a_kill(world):
     """By a reply and by hand; the queue waits, and explain says for what."""
     sink = world.sink('--rule', 'rcpt first=1 421 4.7.1 Your address is listed')

@@ -1,4 +1,5 @@
 /* What must hold of standing orders over all shards, see audit.h. */
+#include "core/conf/provider.h"
 #include "shard/shard_int.h"
 #include "tests/sim/product/audit.h"
 
@@ -74,6 +75,8 @@ static const char *audit_connection(const struct shard *shard, const struct conn
         if (!order || order->is_over ||
             !ipaddr_equal(&order->facts.source, &connection->lane->source))
             continue;
+        if (order->facts.kind == ORDER_BACKOFF)
+            continue;
         if (order->facts.kind == ORDER_STOP) {
             orders_name_provider(connection->lane->site, name, sizeof(name));
             if (strcmp(order->facts.who, name) == 0 &&
@@ -92,14 +95,94 @@ static const char *audit_connection(const struct shard *shard, const struct conn
     return NULL;
 }
 
+/* ---- Backoff mode ---------------------------------------------------------------------------- */
+
+static bool is_address_of(const struct conf_vmta *vmta, const struct ipaddr *ip)
+{
+    for (uint32_t i = 0; vmta && i < vmta->address_count; i++)
+        if (ipaddr_equal(&vmta->addresses[i].ip, ip))
+            return true;
+    return false;
+}
+
+/* Whether an order has the queue in backoff mode. */
+static bool must_back_off(const struct shard *shard, const struct queue *queue)
+{
+    const struct conf_vmta *vmta = conf_vmta(shard->conf, queue->vmta_id);
+    char name[REPORT_NAME_MAX] = "";
+
+    if (queue->site)
+        orders_name_provider(queue->site, name, sizeof(name));
+    for (uint32_t i = 0; i < shard->orders.slab.count_grown; i++) {
+        const struct order *order = order_at(shard, i);
+
+        if (order && !order->is_over && order->facts.kind == ORDER_BACKOFF &&
+            (!queue->site || strcmp(order->facts.who, name) == 0) &&
+            is_address_of(vmta, &order->facts.source))
+            return true;
+    }
+    return false;
+}
+
+static bool rates_equal(const struct conf_rate *a, const struct conf_rate *b)
+{
+    return a->count == b->count && a->interval_ms == b->interval_ms;
+}
+
+/* The twins count in backoff mode, and else the settings that they are twins of. */
+static bool goes_by_mode(const struct shard *shard, const struct queue *queue)
+{
+    const struct conf_queue *now = &queue->settings;
+    bool is_backoff = queue->mode.is_backoff || queue->hold.is_held;
+    struct conf_queue said;
+
+    conf_queue_at(shard->conf, names_text(&shard->names, queue->name), queue->vmta_id,
+                  queue->site ? queue->site->provider : CONF_PROVIDER_NONE, &said);
+    if (is_backoff)
+        return now->max_smtp_out == said.backoff_max_smtp_out &&
+               rates_equal(&now->max_msg_rate, &said.backoff_max_msg_rate) &&
+               rates_equal(&now->max_connect_rate, &said.backoff_max_connect_rate) &&
+               now->retry_ms[0] == said.backoff_retry_ms[0];
+    return now->max_smtp_out == said.max_smtp_out &&
+           rates_equal(&now->max_msg_rate, &said.max_msg_rate) &&
+           rates_equal(&now->max_connect_rate, &said.max_connect_rate) &&
+           now->retry_ms[0] == said.retry_ms[0];
+}
+
+static const char *audit_mode(const struct shard *shard, const struct queue *queue)
+{
+    bool is_held = queue->hold.is_held;
+
+    if (queue->stay != QUEUE_HERE)
+        return NULL;
+    if ((queue->site || is_held) && is_held != must_back_off(shard, queue))
+        return is_held ? "a queue is in backoff mode and no order has it there"
+                       : "a queue is not in backoff mode in spite of an order";
+    if (!goes_by_mode(shard, queue))
+        return "a queue's settings are not those of its mode";
+    return NULL;
+}
+
+/* Between a change of the orders or of the configuration and the end of the walk anything goes. */
+static const char *audit_modes(const struct shard *shard)
+{
+    const char *text = NULL;
+
+    for (uint32_t i = 0; i < shard->queues.count_grown && !text; i++)
+        if (slab_is_live(&shard->queues, i) && shard->orders.walk_left == 0 && !shard->conf_before)
+            text = audit_mode(shard, slab_at(&shard->queues, i));
+    return text;
+}
+
 const char *audit_orders(struct shard *const *shards, uint16_t count)
 {
     for (uint16_t i = 0; i < count; i++) {
         const struct shard *shard = shards[i];
         const char *text = NULL;
 
-        if (shard->orders.slab.count_used == 0)
+        if (shard->orders.slab.count_used == 0 && shard->orders.held_back == 0)
             continue;
+        text = audit_modes(shard);
         for (uint32_t j = 0; j < shard->orders.slab.count_grown && !text; j++) {
             const struct order *order = order_at(shard, j);
 

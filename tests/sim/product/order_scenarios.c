@@ -45,7 +45,7 @@ static void raise(struct stage *stage, const char *name, const char *global)
         .shard_count = SHARDS,
         .global = global,
         .source = " process-x-job yes\n",
-        .domain = " retry-after 1m\n",
+        .domain = " retry-after 1m\n backoff-retry-after 10m\n",
     };
 
     stage_raise(stage, name, &options);
@@ -193,6 +193,7 @@ int main(void)
     ok &= mail_is_stopped("a sender's domain is stopped",
                           "reply /4.7.28/ stop=10m scope=sender-domain");
     ok &= mail_is_stopped("a job is stopped", "reply /4.7.28/ stop=10m scope=job");
+    ok &= mail_is_stopped("a job backs off", "reply /4.7.28/ mode=backoff scope=job");
     ok &= a_trigger_counts_over_shards("a job's refusals are counted", "job");
     ok &= a_trigger_counts_over_shards("a provider's refusals are counted", "provider");
     ok &= a_netblock_is_stopped();

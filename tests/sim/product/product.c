@@ -148,6 +148,7 @@ static void count_done(struct product *product)
         events->orders_begun += product->shards[i]->orders.begun;
         events->orders_ended += product->shards[i]->orders.ended;
         events->orders_recovered += product->shards[i]->orders.recovered;
+        events->queues_held_back += product->shards[i]->orders.held_back;
         events->queues_moved += product->shards[i]->totals.queues_moved;
         events->rcpts_moved += product->shards[i]->totals.rcpts_moved;
         events->rcpts_handed_on += product->shards[i]->totals.rcpts_handed_on;

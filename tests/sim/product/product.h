@@ -32,6 +32,7 @@
     X(orders_begun, "standing orders, and tighter ones")                                           \
     X(orders_ended, "")                                                                            \
     X(orders_recovered, "that a restart brought back")                                             \
+    X(queues_held_back, "that went into backoff mode by an order")                                 \
     X(queues_moved, "to another shard")                                                            \
     X(rcpts_moved, "with them")                                                                    \
     X(rcpts_handed_on, "to another queue, where they waited in one that hands its mail on")        \

@@ -57,21 +57,34 @@ static const char *draw_queue_rate(struct renewal *renewal, const char *loose, c
 
 __attribute__((format(printf, 2, 3))) static void put(struct text *text, const char *format, ...)
 {
-    char room[1024];
+    char room[2048];
     va_list arguments;
+    int len;
 
     va_start(arguments, format);
-    vsnprintf(room, sizeof(room), format, arguments);
+    len = vsnprintf(room, sizeof(room), format, arguments);
     va_end(arguments);
+    must(len >= 0 && (size_t)len < sizeof(room));
     text_put_str(text, room);
 }
 
 /* Half of the histories that have rates go into backoff mode, by replies of receivers, and leave it
- * by others, by a delivery or after a while; the mode's limits are never looser. */
+ * by others, by a delivery or after a while; the mode's limits are never looser. In half of those
+ * it is the mode of a whole provider, for one of our addresses or for several. */
 static const char *draw_replies(struct renewal *renewal, bool is_list)
 {
     if (!renewal->has_modes)
         return "";
+    if (is_list && renewal->has_wide_modes)
+        return "<smtp-pattern-list l>\n"
+               " reply /^451/ mode=backoff,backoff-to-normal-after=3m scope=source-ip\n"
+               " reply /^421/ mode=backoff,backoff-to-normal-after=9m trigger=2/5m scope=netblock\n"
+               " reply /^450 4.7/ mode=backoff trigger=2/5m scope=provider\n"
+               " reply /^450 4.2/ mode=backoff,backoff-to-normal-after=2m scope=job\n"
+               " reply /^452/ mode=backoff scope=sender-domain\n"
+               " reply /^250 .*ok/ mode=normal scope=source-ip\n"
+               " reply /^45/ stop=3m trigger=3/5m scope=source-ip\n"
+               " reply /^4.[1-3]/ disable-source-ip trigger=2/5m\n</smtp-pattern-list>\n";
     if (is_list)
         return "<smtp-pattern-list l>\n reply /^421/ mode=backoff,backoff-to-normal-after=7m\n"
                " reply /^45/ mode=backoff\n reply /^250 .*ok/ mode=normal\n"
@@ -258,6 +271,7 @@ void renewal_init(struct renewal *renewal, struct rng *rng, uint64_t seed)
     rng_init(&renewal->rates_rng, ~seed);
     renewal->has_rates = rng_one_in(&renewal->rates_rng, 2);
     renewal->has_modes = renewal->has_rates && rng_one_in(&renewal->rates_rng, 2);
+    renewal->has_wide_modes = renewal->has_modes && seed % 2 == 0;
     renewal->has_jobs = rng_one_in(&renewal->rates_rng, 3);
     rng_init(&renewal->limits_rng, ~seed ^ 0x6c696d69);
     renewal->has_limits = rng_one_in(&renewal->limits_rng, 2);

@@ -17,6 +17,7 @@ struct renewal {
     struct rng *rng;
     struct rng rates_rng; /* what has no rates is the same history with and without them */
     bool has_modes;
+    bool has_wide_modes; /* of whole providers, by standing orders */
     bool has_rates;
     bool has_jobs;       /* in every configuration of the history, or in none */
     bool is_signed;      /* likewise: all mail */
