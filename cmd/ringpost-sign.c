@@ -28,7 +28,7 @@
 #define SEED_BYTES     32u
 #define SEED_DIGITS    44 /* of base64 */
 /* So many answers are left unsaid while there is more to do. */
-#define BELL_AFTER     4u
+#define BELL_AFTER     8u
 #define MEASURE_NS     40000000ull
 
 struct loaded_key {

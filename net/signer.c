@@ -11,10 +11,14 @@
 #define TURN_UNITS     40u
 #define RSA_2048_UNITS 20u
 #define VERIFY_UNITS   1u
-#define TOGETHER       8u /* signatures that are handed out at once, while there are more to make */
+#define TOGETHER       8u /* go on at once, or more, while there are more to make */
 /* So long a helper may be silent while it has work. */
 #define HUNG_NS        3000000000ull
 #define ALERT_SPAN_NS  10000000000ull
+/* While the helper has so many to make the loop naps, for a quarter of the time that they take. */
+#define NAP_JOBS       8u
+#define NAP_NS_MAX     2000000u
+#define NS_PER_S       1000000000ull
 
 _Static_assert(SIGN_RING_BYTES_MAX >= SIGN_BYTES_MAX, "room for a signature");
 _Static_assert(SIGN_RING_SLOTS >= 2 * SIGNER_JOBS_MAX, "a job has room for its key as well");
@@ -40,6 +44,7 @@ struct signer {
     uint32_t life;            /* the helper's, as we have seen it */
     uint32_t asked;           /* as in the ring */
     uint32_t answered;        /* answers that we have looked at */
+    enum sign_kind kind;      /* of the key that was asked for last */
     struct sign_key *loading; /* the helper was told of it and has not answered; a reference */
     uint32_t loading_slot;
     bool has_more;  /* answers that the turn had no room for */
@@ -127,6 +132,7 @@ static void ask_helper(struct signer *signer, struct held_job *held)
 {
     struct sign_ring_slot *slot = next_slot(signer, held);
 
+    signer->kind = sign_key_kind(held->job.key);
     slot->ask = SIGN_RING_SIGN;
     slot->key_id = sign_key_id(held->job.key);
     memcpy(slot->digest, held->job.digest, sizeof(slot->digest));
@@ -219,12 +225,15 @@ static void keep_made(struct signer *signer, struct held_job *held)
 }
 
 /* Messages go on together: a commit to the log for each would cost as much as a quarter of a
- * signature. Nobody waits for company that is not on its way. */
+ * signature. So one half of them goes on while signatures of the other half are made. Nobody waits
+ * for company that is not on its way. */
 static void hand_out(struct signer *signer)
 {
+    uint32_t held_count = SIGNER_JOBS_MAX - signer->free_count;
+    bool are_few = signer->made_count < TOGETHER || signer->made_count * 2 < held_count;
     struct list *link;
 
-    if (signer->made_count < TOGETHER && signer->free_count + signer->made_count < SIGNER_JOBS_MAX)
+    if (are_few && signer->made_count < held_count)
         return;
     while ((link = list_pop_front(&signer->made)) != NULL) {
         signer->done(signer->context, &container_of(link, struct held_job, link)->job);
@@ -303,14 +312,38 @@ static uint32_t collect(struct signer *signer)
     return units;
 }
 
-/* The loop may sleep after this turn: the helper is to wake it. */
-static void expect_bell(struct signer *signer)
+/* How long the loop need not look; 0 = it is to wake at once. */
+static uint64_t span_to_nap_ns(const struct signer *signer)
+{
+    uint32_t rate =
+        atomic_load_explicit(&signer->service->helper_rates[signer->kind], memory_order_relaxed);
+    uint64_t span_ns;
+
+    if (rate == 0 || out_count(signer) < NAP_JOBS)
+        return 0;
+    span_ns = out_count(signer) * NS_PER_S / rate / 4;
+    return span_ns < NAP_NS_MAX ? span_ns : NAP_NS_MAX;
+}
+
+/*
+ * The loop may sleep after this turn: the helper is to wake it. With much to do it is the helper
+ * that sets the pace, and what comes to the loop would only wait for it. So the loop naps, and
+ * meets several signatures, messages and replies in a turn instead of waking for each.
+ */
+static void expect_bell(struct signer *signer, bool may_wait)
 {
     struct sign_ring *ring = signer->helper->ring;
+    uint64_t span_ns = span_to_nap_ns(signer);
+    uint32_t answered;
 
     if (out_count(signer) > 0)
         atomic_store(&ring->shard_sleeps, 1);
-    signer->has_more = atomic_load(&ring->answered) != signer->answered;
+    if (span_ns > 0)
+        io_nap(signer->io, span_ns);
+    /* The helper rings again for what it has still to do. */
+    answered = atomic_load(&ring->answered);
+    signer->has_more =
+        answered != signer->answered && (span_ns == 0 || answered == signer->asked || !may_wait);
 }
 
 void signer_turn(struct signer *signer)
@@ -327,7 +360,7 @@ void signer_turn(struct signer *signer)
             sign_here(signer, container_of(list_pop_front(&signer->here), struct held_job, link));
     hand_out(signer);
     if (signer->helper && signer->life > 0)
-        expect_bell(signer);
+        expect_bell(signer, units < TURN_UNITS);
 }
 
 bool signer_is_busy(const struct signer *signer)

@@ -45,6 +45,13 @@ struct io_actor {
 
 void io_attach(struct io *io, struct io_actor *actor);
 
+/*
+ * What comes in the sleep that ends this turn may be left for nap_ns, unless it is much: for a loop
+ * that waits for something slow, and does better to meet what comes meanwhile in one turn than to
+ * wake for each. Timers fire as ever. Only a hint; where it is not understood, each wakes the loop.
+ */
+void io_nap(struct io *io, uint64_t nap_ns);
+
 /* Runs one turn; sleeps at most wait_ns when there is nothing to do (0 = never sleeps). */
 void io_turn(struct io *io, uint64_t wait_ns);
 /* Turns until io_stop. */

@@ -124,6 +124,11 @@ void io_stop(struct io *io)
     io_loop_rouse(io, NULL);
 }
 
+void io_nap(struct io *io, uint64_t nap_ns)
+{
+    io_loop_of(io)->nap_ns = nap_ns;
+}
+
 uint64_t io_now_ns(const struct io *io)
 {
     return ((const struct io_loop *)io)->now_ns;

@@ -4,10 +4,11 @@
  * Embedded as the first member of each implementation's struct io. Internal to implementations of
  * core/io/io.h; the product never includes it.
  *
- * io_loop.c defines io_attach, io_run, io_stop, io_now_ns, io_wall_us, io_rng, io_stats_read, the
- * timers and io_op_init for both worlds. An implementation defines everything else of io.h, and
- * io_wake and io_doorbell_open below. Its io_turn sets the clock, runs completions, calls
- * io_loop_phases, and sleeps only between io_loop_sleep_begin and io_loop_sleep_end.
+ * io_loop.c defines io_attach, io_run, io_stop, io_nap, io_now_ns, io_wall_us, io_rng,
+ * io_stats_read, the timers and io_op_init for both worlds. An implementation defines everything
+ * else of io.h, and io_wake and io_doorbell_open below. Its io_turn sets the clock, runs
+ * completions, calls io_loop_phases, and sleeps only between io_loop_sleep_begin and
+ * io_loop_sleep_end.
  */
 #pragma once
 
@@ -23,6 +24,7 @@ struct io_loop {
     struct rng rng;
     uint64_t now_ns;
     uint64_t wall_us;
+    uint64_t nap_ns; /* asked for in this turn */
     struct io_stats stats;
     /* Other threads look here at the end of their turns; the counters above change all the time
      * and must not share the line. Padding, not alignment: whoever embeds a loop allocates it as

@@ -25,10 +25,20 @@
 #define COMPLETIONS_PER_SUBMIT 8 /* multishot requests post in bursts */
 #define BUSY_REFRESH_NS        100000000ull
 #define NS_PER_S               1000000000ull
+#define NAP_COMPLETIONS        64u /* so many end a nap */
 
 /* Linux 6.12; liburing 2.3 does not name it. It stands for a kernel whose MSG_RING reaches a
  * deferring ring directly (6.11), which older ones do slowly or, early ones, unreliably. */
 #define FEATURE_MIN_TIMEOUT (1u << 15)
+
+/* struct io_uring_getevents_arg of Linux 6.12: liburing 2.3 has no name for min_wait_us. */
+struct wait_argument {
+    uint64_t signals;
+    uint32_t signals_bytes;
+    uint32_t min_wait_us; /* before it is over only as many as were wanted end the wait */
+    uint64_t limit;
+};
+_Static_assert(sizeof(struct wait_argument) == sizeof(struct io_uring_getevents_arg), "the same");
 
 static uint64_t clock_ns(clockid_t id)
 {
@@ -110,6 +120,7 @@ static void ring_probe(struct io *io, const struct io_options *options)
     io->enter_flags = IORING_ENTER_GETEVENTS;
     if (options->forbid_features)
         return;
+    io->has_naps = (io->ring.features & FEATURE_MIN_TIMEOUT) != 0;
     io->has_message_wakes =
         (io->ring.features & FEATURE_MIN_TIMEOUT) != 0 && !options->forbid_message_wakes;
     io_count_call(io);
@@ -302,31 +313,36 @@ static bool has_local_work(struct io *io)
            !list_empty(&io->cancels) || io_uring_cq_ready(&io->ring) != 0;
 }
 
-/* Submits what is prepared; waits for one completion at most wait_ns long (0 = does not wait). */
-static void enter(struct io *io, uint64_t wait_ns)
+/* Submits what is prepared; waits for one completion at most wait_ns long (0 = does not wait), of
+ * which nap_ns for more than that one. */
+static void enter(struct io *io, uint64_t wait_ns, uint64_t nap_ns)
 {
     struct io_uring_sq *sq = &io->ring.sq;
     struct __kernel_timespec limit;
-    struct io_uring_getevents_arg arg;
+    struct wait_argument arg = {0};
     unsigned flags = io->enter_flags;
+    unsigned wanted = wait_ns != 0;
     unsigned count;
     int code;
 
     sq->sqe_head = sq->sqe_tail;
     io_uring_smp_store_release(sq->ktail, sq->sqe_tail);
     count = sq->sqe_tail - io_uring_smp_load_acquire(sq->khead);
-    memset(&arg, 0, sizeof(arg));
     if (wait_ns != 0) {
         flags |= IORING_ENTER_EXT_ARG;
         if (wait_ns != UINT64_MAX) {
             limit.tv_sec = (int64_t)(wait_ns / NS_PER_S);
             limit.tv_nsec = (int64_t)(wait_ns % NS_PER_S);
-            arg.ts = (uint64_t)(uintptr_t)&limit;
+            arg.limit = (uint64_t)(uintptr_t)&limit;
+        }
+        if (nap_ns != 0 && io->has_naps) {
+            arg.min_wait_us = (uint32_t)((nap_ns < wait_ns ? nap_ns : wait_ns) / 1000);
+            wanted = arg.min_wait_us != 0 ? NAP_COMPLETIONS : 1;
         }
         io_loop_count(&io->loop.stats.sleeps, 1);
     }
     io_count_call(io);
-    code = io_uring_enter2((unsigned)io->enter_fd, count, wait_ns != 0, flags,
+    code = io_uring_enter2((unsigned)io->enter_fd, count, wanted, flags,
                            wait_ns != 0 ? (sigset_t *)&arg : NULL,
                            wait_ns != 0 ? sizeof(arg) : _NSIG / 8);
     /* Nothing came in time, a signal, or the kernel is short of memory or queue space for the
@@ -351,25 +367,28 @@ static uint64_t wait_allowed(struct io *io, uint64_t wait_ns)
 
 static void submit_and_wait(struct io *io, uint64_t wait_ns)
 {
+    uint64_t nap_ns = io->loop.nap_ns;
+
+    io->loop.nap_ns = 0;
     io_recv_refill(io);
     /* More requests than slots: enters in between make room. */
     while (!io_op_flush_waiting(io)) {
         unsigned waiting = io_uring_sq_ready(&io->ring);
 
-        enter(io, 0);
+        enter(io, 0, 0);
         if (io_uring_sq_space_left(&io->ring) == 0 && io_uring_sq_ready(&io->ring) >= waiting)
             break; /* the kernel takes nothing now; the next turn tries again */
     }
     /* Completions that the kernel still keeps do not stand in the way: the waiting enter fetches
      * them first and returns at once. */
     if (wait_ns != 0 && !has_local_work(io) && io_loop_sleep_begin(&io->loop)) {
-        enter(io, wait_allowed(io, wait_ns));
+        enter(io, wait_allowed(io, wait_ns), nap_ns);
         io_loop_sleep_end(&io->loop);
         return;
     }
     /* Without the flag nothing tells whether an enter would bring completions. */
     if (io_uring_sq_ready(&io->ring) != 0 || kernel_has_more(io) || !io->has_taskrun_flag)
-        enter(io, 0);
+        enter(io, 0, 0);
 }
 
 void io_turn(struct io *io, uint64_t wait_ns)

@@ -69,6 +69,7 @@ struct io {
     int enter_fd;
     bool has_taskrun_flag;
     bool has_message_wakes;
+    bool has_naps;
     bool has_buffer_ring;
 
     int event_fd; /* wakes from threads without a ring */

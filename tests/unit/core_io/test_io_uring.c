@@ -25,6 +25,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
+#include <sys/utsname.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -339,6 +340,62 @@ static void loop_does_not_sleep_on_what_it_finished_itself(void **state)
     assert_false(io_op_in_flight(&waiter.op));
     io_destroy(waiter.io);
     close(waiter.fd);
+}
+
+#define HOUR_NS 3600000000000ull
+
+static void keep_result(struct io_op *op, int32_t result)
+{
+    container_of(op, struct waiter, op)->fd = result;
+}
+
+/* A turn that sends, and sleeps with what comes of that in sight: how long. */
+static uint64_t sleep_in_sight_ns(struct io *io, int fd, uint64_t nap_ns, uint64_t limit_ns)
+{
+    struct waiter waiter = {.fd = 0};
+    char octet = '.';
+    struct iovec piece = {&octet, 1};
+    uint64_t begun_ns;
+
+    io_turn(io, 0);
+    begun_ns = io_now_ns(io);
+    io_op_init(&waiter.op, keep_result);
+    io_send(io, &waiter.op, fd, &piece, 1);
+    io_nap(io, nap_ns);
+    io_turn(io, limit_ns);
+    assert_int_equal(waiter.fd, 0);
+    io_turn(io, 0);
+    assert_int_equal(waiter.fd, 1);
+    return io_now_ns(io) - begun_ns;
+}
+
+/* Linux 6.12. */
+static bool kernel_naps(void)
+{
+    unsigned major = 0, minor = 0;
+    struct utsname name;
+
+    return uname(&name) == 0 && sscanf(name.release, "%u.%u", &major, &minor) == 2 &&
+           (major > 6 || (major == 6 && minor >= 12));
+}
+
+static void a_nap_is_not_ended_by_a_little(void **state)
+{
+    struct io *io = make_loop(false);
+    bool naps = kernel_naps();
+    int fds[2];
+
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
+    assert_true(sleep_in_sight_ns(io, fds[0], 30000000, HOUR_NS) >= (naps ? 30000000 : 0));
+    /* It was for one sleep, or this one would not end. */
+    io_nap(io, HOUR_NS);
+    io_turn(io, 0);
+    sleep_in_sight_ns(io, fds[0], 0, HOUR_NS);
+    /* What limits a sleep limits a nap. */
+    assert_true(sleep_in_sight_ns(io, fds[0], HOUR_NS, 30000000) >= (naps ? 30000000 : 0));
+    io_destroy(io);
+    close(fds[0]);
+    close(fds[1]);
 }
 
 static void turn_without_wait_or_work_is_free(void **state)
@@ -787,6 +844,7 @@ int main(void)
         cmocka_unit_test(refusal_names_its_cause),
         cmocka_unit_test(run_sleeps_until_its_timer),
         cmocka_unit_test(loop_does_not_sleep_on_what_it_finished_itself),
+        cmocka_unit_test(a_nap_is_not_ended_by_a_little),
         cmocka_unit_test(turn_without_wait_or_work_is_free),
         cmocka_unit_test(one_enter_serves_many),
         cmocka_unit_test(accept_says_when_descriptors_are_short),

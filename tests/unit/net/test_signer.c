@@ -18,6 +18,8 @@ static uint64_t now_ns;
 static struct io_timer *armed;
 static uint64_t due_ns;
 static uint32_t bells;
+static uint64_t asked_nap_ns;
+static uint32_t answers_late; /* so many come while a turn ends */
 
 static struct sign_ring ring;
 static struct sign_helper helper;
@@ -63,6 +65,15 @@ void io_send(struct io *io, struct io_op *op, int fd, struct iovec *iov, uint32_
 
 void io_recv_start(struct io *io, struct io_recv *recv, int fd)
 {
+}
+
+static void sign_next(void);
+
+void io_nap(struct io *io, uint64_t nap_ns)
+{
+    asked_nap_ns = nap_ns;
+    for (; answers_late > 0; answers_late--)
+        sign_next();
 }
 
 static void pass_time(uint64_t ns)
@@ -173,6 +184,8 @@ static int set_up(void **state)
     atomic_store(&service.helps[SIGN_ED25519], true);
     forget_ended();
     bells = 0;
+    asked_nap_ns = 0;
+    answers_late = 0;
     armed = NULL;
     now_ns = 1;
     signer = signer_create(NULL, &service, &helper, on_done, &service);
@@ -202,6 +215,83 @@ static void the_helper_signs_and_wakes(void **state)
     assert_int_equal(signer_helped_count(signer), JOBS);
     assert_int_equal(signer_room(signer), SIGNER_JOBS_MAX);
     assert_null(armed);
+}
+
+static void with_much_to_do_the_loop_naps(void **state)
+{
+    atomic_store(&service.helper_rates[SIGN_ED25519], 20000);
+    ask(0, 7);
+    signer_turn(signer);
+    assert_true(asked_nap_ns == 0);
+    ask(7, 1);
+    signer_turn(signer);
+    assert_true(asked_nap_ns == 100000); /* a quarter of eight, of 50 us each */
+    assert_int_equal(ring.shard_sleeps, 1);
+    ask(8, 12);
+    atomic_store(&service.helper_rates[SIGN_ED25519], 20);
+    signer_turn(signer);
+    assert_true(asked_nap_ns == 2000000);
+}
+
+static void what_comes_late_waits_for_the_bell(void **state)
+{
+    atomic_store(&service.helper_rates[SIGN_ED25519], 20000);
+    ask(0, JOBS);
+    answers_late = 2;
+    signer_turn(signer);
+    assert_false(signer_is_busy(signer));
+    assert_int_equal(ring.shard_sleeps, 1);
+    /* After the last one nobody rings. */
+    signer_turn(signer);
+    answers_late = JOBS - 2;
+    signer_turn(signer);
+    assert_true(signer_is_busy(signer));
+    turn_while_busy();
+    assert_int_equal(ended_count(), JOBS);
+}
+
+static void half_goes_on_while_half_is_made(void **state)
+{
+    ask(0, JOBS);
+    for (uint32_t i = 0; i < 9; i++)
+        sign_next();
+    turn_while_busy();
+    assert_int_equal(ended_count(), 0);
+    sign_next();
+    turn_while_busy();
+    assert_int_equal(ended_count(), 10);
+    /* Of ten that are left eight are enough, and the last two have no company. */
+    for (uint32_t i = 0; i < 7; i++)
+        sign_next();
+    turn_while_busy();
+    assert_int_equal(ended_count(), 10);
+    sign_next();
+    turn_while_busy();
+    assert_int_equal(ended_count(), 18);
+    sign_next();
+    turn_while_busy();
+    assert_int_equal(ended_count(), 18);
+    sign_next();
+    turn_while_busy();
+    assert_int_equal(ended_count(), JOBS);
+}
+
+/* More than a turn takes: nobody rings for the rest. */
+static void a_turn_takes_so_much_and_goes_on(void **state)
+{
+    atomic_store(&service.helper_rates[SIGN_ED25519], 20000);
+    ask(0, SIGNER_JOBS_MAX);
+    for (uint32_t i = 0; i < SIGNER_JOBS_MAX - 8; i++)
+        sign_next();
+    signer_turn(signer);
+    assert_true(signer_is_busy(signer));
+    signer_turn(signer);
+    assert_false(signer_is_busy(signer));
+    assert_in_range(ended_count(), SIGNER_JOBS_MAX - 24, SIGNER_JOBS_MAX - 8);
+    for (uint32_t i = 0; i < 8; i++)
+        sign_next();
+    turn_while_busy();
+    assert_int_equal(ended_count(), SIGNER_JOBS_MAX);
 }
 
 static void a_wrong_signature_is_made_again(void **state)
@@ -338,6 +428,10 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         TEST(the_helper_signs_and_wakes),
+        TEST(with_much_to_do_the_loop_naps),
+        TEST(what_comes_late_waits_for_the_bell),
+        TEST(half_goes_on_while_half_is_made),
+        TEST(a_turn_takes_so_much_and_goes_on),
         TEST(a_wrong_signature_is_made_again),
         TEST(a_key_is_loaded_once),
         TEST(a_key_that_the_helper_cannot_use_stays_here),
