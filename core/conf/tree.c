@@ -233,6 +233,8 @@ static void parse_tag(struct parser *parser, struct slice content)
     inside = slice_trim(slice_of(content.data + 1, content.len - 2));
     if (inside.len == 0)
         complain(parser, "a section has no name");
+    else if (inside.data[0] == '!' || inside.data[0] == '?')
+        complain(parser, "this is no section; comments begin with #");
     else if (inside.data[0] == '/')
         parse_closing(parser, slice_trim(slice_after(inside, 1)));
     else

@@ -144,6 +144,9 @@ int value_parse_source_host(struct value_parse *parse)
 
     if (rc < 0)
         return rc;
+    if (count == 2 && cidr_parse(words[0], &block.block) < 0 &&
+        cidr_parse(words[1], &block.block) == 0)
+        return value_refuse(parse, "the address stands in front of the host name");
     if (count == 0 || cidr_parse(words[0], &block.block) < 0)
         return value_refuse(parse, "needs an address and a host name");
     if (count == 2) {

@@ -52,6 +52,23 @@ static void tags_that_share_lines_are_checked(void **state)
     assert_int_equal(findings.errors, 2);
 }
 
+/* What other programs would write costs its own line only. */
+static void strangers(void **state)
+{
+    struct findings findings;
+
+    refuse("<!-- listeners -->\n<?xml version=1?>\nsmtp-source-host a.test 192.0.2.1\n"
+           "<domain a.test b.test>\n</domain>\nbogus 1\n",
+           &findings);
+    assert_int_equal(findings.errors, 5);
+    assert_non_null(strstr(findings.text, "test:1: this is no section; comments begin with #"));
+    assert_non_null(strstr(findings.text, "test:2: this is no section"));
+    assert_non_null(strstr(findings.text, "test:3: smtp-source-host: the address stands in front"));
+    assert_non_null(strstr(findings.text, "test:6: unknown directive"));
+    refuse("<domain a.test b.test>\n</domain>\n", &findings);
+    assert_non_null(strstr(findings.text, "<domain $NAME>, with a domain-macro"));
+}
+
 /* The name may be said again at the end, and has to be the right one. */
 static void ends_with_names(void **state)
 {
@@ -368,13 +385,21 @@ static void old_spool(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(tags_share_lines),    cmocka_unit_test(tags_that_share_lines_are_checked),
-        cmocka_unit_test(ends_with_names),     cmocka_unit_test(broken_patterns),
-        cmocka_unit_test(hopeless_patterns),   cmocka_unit_test(flags),
-        cmocka_unit_test(macros_everywhere),   cmocka_unit_test(values),
-        cmocka_unit_test(values_with_remarks), cmocka_unit_test(rewriting_by_pattern),
-        cmocka_unit_test(old_limits),          cmocka_unit_test(old_addresses),
-        cmocka_unit_test(old_listeners),       cmocka_unit_test(old_spool),
+        cmocka_unit_test(tags_share_lines),
+        cmocka_unit_test(tags_that_share_lines_are_checked),
+        cmocka_unit_test(strangers),
+        cmocka_unit_test(ends_with_names),
+        cmocka_unit_test(broken_patterns),
+        cmocka_unit_test(hopeless_patterns),
+        cmocka_unit_test(flags),
+        cmocka_unit_test(macros_everywhere),
+        cmocka_unit_test(values),
+        cmocka_unit_test(values_with_remarks),
+        cmocka_unit_test(rewriting_by_pattern),
+        cmocka_unit_test(old_limits),
+        cmocka_unit_test(old_addresses),
+        cmocka_unit_test(old_listeners),
+        cmocka_unit_test(old_spool),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
