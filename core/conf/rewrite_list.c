@@ -79,6 +79,10 @@ static void read_rule(struct build *build, const struct list_line *line,
         (is_domain ? split_domain(from, &rule->from) && split_domain(to, &rule->to)
                    : split_address(from, &rule->from) && split_address(to, &rule->to)))
         list->rule_count++;
+    else if (is_right && !is_domain && slice_equal(from, SLICE_LITERAL("<>")) && to.len > 0)
+        report_warning(build->report, line->file, line->line,
+                       "the null sender is never rewritten: answers to notices would come back to "
+                       "somebody and could be answered for ever");
     else
         report_error(build->report, line->file, line->line,
                      "\"%.*s\" is none of: mail-from ADDRESS ADDRESS, from-domain DOMAIN DOMAIN",

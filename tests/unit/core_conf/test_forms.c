@@ -282,6 +282,7 @@ static void rewriting_by_pattern(void **state)
     struct conf *conf = load("<rewrite-list l>\nmail-from news@* post@b.test\n"
                              "mail-from *@old.test *@new.test\nmail-from *@one.test all@*\n"
                              "from-domain two.test three.test\nmail-from last@d.test x@e.test\n"
+                             "mail-from <> x@e.test\n"
                              "</rewrite-list>\n<source 0/0>\nrewrite-list l\n</source>\n");
 
     rewritten(conf, "News@old.test", "post@b.test");
@@ -292,6 +293,7 @@ static void rewriting_by_pattern(void **state)
     rewritten(conf, "last@d.test", "x@e.test");
     rewritten(conf, "", "");
     conf_unref(conf);
+    refuse("<rewrite-list l>\nmail-from a@b.test <>\n</rewrite-list>\n", &findings);
     refuse("<rewrite-list l>\nmail-from *a@b.test c@d.test\n</rewrite-list>\n", &findings);
     refuse("<rewrite-list l>\nmail-from a@*.test c@d.test\n</rewrite-list>\n", &findings);
     refuse("<rewrite-list l>\nfrom-domain * d.test\n</rewrite-list>\n", &findings);
