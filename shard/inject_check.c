@@ -326,12 +326,21 @@ static void put_method(struct text *text, const char *method, const char *result
     text_put_str(text, result);
 }
 
+/* What Received keeps to itself is not told here. */
+static bool hides_client(const struct intake_check *check)
+{
+    return check->intake->source.hide_message_source;
+}
+
 static void put_spf(struct text *text, const struct intake_check *check)
 {
     const struct spf_answer *answer = &check->spf_answer;
 
     put_method(text, "spf", spf_result_name(answer->result));
-    put_comment(text, slice_str(answer->why[0] != '\0' ? answer->why : answer->mechanism));
+    if (!hides_client(check))
+        put_comment(text, slice_str(answer->why[0] != '\0' ? answer->why : answer->mechanism));
+    else if (check->is_null_sender)
+        return;
     text_put_str(text, check->is_null_sender ? " smtp.helo=" : " smtp.mailfrom=");
     inject_check_put_value(text, sender_domain(check));
 }
@@ -342,6 +351,8 @@ static void put_iprev(struct text *text, const struct intake_check *check)
 
     ipaddr_format(&check->intake->client_ip, ip);
     put_method(text, "iprev", iprev_name(check->iprev));
+    if (hides_client(check))
+        return;
     put_comment(text, slice_str(rdns_name(&check->rdns)));
     text_put_literal(text, " policy.iprev=");
     inject_check_put_value(text, slice_str(ip));

@@ -75,7 +75,8 @@ def results(content):
 @pytest.fixture(name='relay')
 def relay_fixture(world):
     """A daemon that checks; its receiver; addresses of clients by what their names are worth."""
-    clients = {name: world.address() for name in ['good', 'lying', 'nameless', 'dead', 'lenient']}
+    clients = {name: world.address() for name in ['good', 'lying', 'nameless', 'dead', 'lenient',
+                                                  'hidden']}
     good, silent = clients['good'], Mute(world)
     texts = {'pass.test': f'v=spf1 ip4:{good} ip4:{clients["lenient"]} -all',
              'fail.test': 'v=spf1 -all', 'broken.test': 'v=spf1 moo',
@@ -98,7 +99,8 @@ def relay_fixture(world):
                                   '    reject-iprev-check-fail yes\n'
                                   '    reject-iprev-check-permerror yes\n'
                                   '    reject-iprev-check-temperror yes\n</source>\n'
-                                  for name in ['lying', 'nameless', 'dead']))
+                                  for name in ['lying', 'nameless', 'dead']) +
+                          f'<source {clients["hidden"]}>\n    hide-message-source yes\n</source>\n')
     return daemon.start(), receiver, clients
 
 
@@ -126,7 +128,10 @@ def test_what_is_accepted_says_what_was_found_out(relay):
                 f'iprev=permerror policy.iprev={lenient}', f'x-mfrom=pass {spf}broken.test']),
             (lenient, 'a@[192.0.2.1]', [f'spf=none {spf}"[192.0.2.1]"',
                                         f'iprev=permerror policy.iprev={lenient}',
-                                        f'x-mfrom=fail {spf}"[192.0.2.1]"'])]:
+                                        f'x-mfrom=fail {spf}"[192.0.2.1]"']),
+            (clients['hidden'], 'a@pass.test', [f'spf=fail {spf}pass.test', 'iprev=permerror',
+                                                f'x-mfrom=pass {spf}pass.test']),
+            (clients['hidden'], '', ['spf=fail', 'iprev=permerror'])]:
         before = len(receiver.messages)
         code, text = send(daemon, client, sender)
         assert code == 250, text
@@ -135,6 +140,7 @@ def test_what_is_accepted_says_what_was_found_out(relay):
         # Ours on top, forged ones gone, those of others whole.
         assert results(content) == ['; '.join(['relay.test', *wanted]), 'other.test; spf=fail',
                                     'relay.test.other.test; dkim=pass'], content
+        assert clients['hidden'].encode() not in content
     log = daemon.program.log()
     assert f'SPF of pass.test: ip4:{good} matches' in log
     assert f'SPF pass: ip4:{good}' in log and 'iprev name: good.test leads back' in log
