@@ -23,6 +23,7 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <grp.h>
+#include <poll.h>
 #include <pthread.h>
 #include <pwd.h>
 #include <signal.h>
@@ -32,7 +33,6 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <time.h>
 #include <unistd.h>
 
 /* Of the signal thread's parcels to control. */
@@ -43,7 +43,7 @@ enum signal_kind {
 
 #define STOP_GRACE_MS       30000
 #define LISTEN_BACKLOG      1024
-#define CARRIER_END_S       5
+#define CARRIER_END_MS      5000
 #define COMMITTER_OWN_ABOVE 4 /* processors; ARCHITECTURE: below it shares a shard's thread */
 
 struct daemon;
@@ -546,12 +546,11 @@ static void apply_overrides(struct daemon *daemon)
  * message of a shard's in its hands: nothing may be freed then, and nobody waits for it. */
 static void end_carrier(struct daemon *daemon)
 {
-    struct timespec until;
-
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += CARRIER_END_S;
-    if (pthread_clockjoin_np(daemon->carrier_thread, NULL, CLOCK_MONOTONIC, &until) == 0)
-        return;
+    for (int i = 0; i < CARRIER_END_MS / 10; i++) {
+        if (pthread_tryjoin_np(daemon->carrier_thread, NULL) == 0)
+            return;
+        poll(NULL, 0, 10);
+    }
     log_warn("ended while a file system hangs that mail is written to");
     _exit(0);
 }
