@@ -710,6 +710,48 @@ static bool scarce_rates_meet(void)
     return ok;
 }
 
+/* One queue of a virtual MTA of three addresses with a rate each: of what these may do together 95
+ * % is done, by one connection each. */
+static bool each_source_of_a_queue_is_used(void)
+{
+    static const struct {
+        const char *name;
+        const char *domain;
+        unsigned step_ms; /* between two messages of one source */
+        unsigned seconds;
+    } rows[] = {
+        {"5/s by each of 3 sources", " source-ip-max-msg-rate 0/0 5/s\n", 202, 40},
+        {"1/s by each of 3 sources", " source-ip-max-msg-rate 0/0 1/s\n", 1010, 100},
+        {"20/min by each of 3 sources", " source-ip-max-msg-rate 0/0 20/min\n", 3000, 300},
+    };
+    enum { SOURCES = 3 };
+    bool ok = true;
+
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        static struct stage stage;
+        unsigned may = rows[i].seconds * 1000 / rows[i].step_ms * SOURCES;
+        uint64_t first, taken;
+
+        stage_raise(&stage, rows[i].name,
+                    &(struct stage_options){.shard_count = 2,
+                                            .vmta = " smtp-source-host 10.9.0.2 v2.test\n"
+                                                    " smtp-source-host 10.9.0.3 v3.test\n",
+                                            .domain = rows[i].domain});
+        stage_add_receiver(&stage, 0, KIND_SERVES, 20);
+        stage_inject(&stage, 0, 0, 1);
+        stage_run(&stage, 1000, 20, 0);
+        first = stage_taken(&stage, 0, 1);
+        stage_run(&stage, rows[i].seconds * 10, 0, 0);
+        taken = stage_taken(&stage, 0, 1) - first;
+        stage_check(&stage, taken * 100 >= (uint64_t)may * 95, "used to 95 %");
+        for (unsigned source = 1; source <= SOURCES; source++)
+            stage_check(&stage, stage.receivers[0].opened_by[source] == 1, "a connection each");
+        printf("    %llu of %u went\n", (unsigned long long)taken, may);
+        ok &= stage_strike(&stage);
+    }
+    return ok;
+}
+
 /* A message every three seconds, ten in all: how many connections that takes. */
 static bool idle_connections_stay_as_long_as_wished(void)
 {
@@ -853,6 +895,7 @@ int main(void)
     ok &= a_job_with_a_limit_waits_for_connections_too();
     ok &= one_an_hour_is_shared_by_many_shards();
     ok &= scarce_rates_meet();
+    ok &= each_source_of_a_queue_is_used();
     ok &= ranks_have_turns_by_weight();
     ok &= idle_connections_stay_as_long_as_wished();
     ok &= memory_of_an_idle_connection();
