@@ -125,7 +125,7 @@ void orders_free_if_over(struct shard *shard, struct order *order)
         order->has_news || order->must_tell || order->granted > 0 || order->to_return > 0 ||
         order->lent > 0 || order->is_loosening)
         return;
-    must(list_empty(&order->wants) && order->used == 0);
+    must(list_empty(&order->wants) && order->used == 0 && order->ends_open == 0);
     io_timer_stop(shard->io, &order->timer);
     while (list_pop_front(&order->lanes))
         ;
@@ -328,7 +328,7 @@ static void give_back_unused(struct order *order)
 /* Round from where the last walk is: orders that come one upon the other keep it from no queue. */
 static void walk_queues(struct shard *shard)
 {
-    shard->orders.walk_left = shard->queues.count_grown;
+    shard->orders.walk_left = shard->orders.walk_count = shard->queues.count_grown;
 }
 
 static bool is_lane_of(const struct order *order, const struct lane *lane)
@@ -448,7 +448,10 @@ void orders_on_logged(struct shard *shard, uint32_t index, int32_t status)
 {
     struct order *order = slab_at(&shard->orders.slab, index);
 
-    if (!order->is_loosening)
+    must(order->ends_open > 0);
+    order->ends_open--;
+    /* It has begun anew since; and if it ended again, that end is the one that counts. */
+    if (!order->is_loosening || order->ends_open > 0)
         return;
     order->is_loosening = false;
     if (status < 0) {
@@ -686,6 +689,13 @@ static void on_want(struct shard *shard, struct order_want *want)
     lend(shard, order);
 }
 
+/* They speak of one that was before, and left its owner before what is newer here came there. */
+static bool is_past(const struct order *order, const struct order_news *news)
+{
+    return news->facts.since_us != order->facts.since_us &&
+           news->facts.since_ns < order->facts.since_ns;
+}
+
 static void heed_news(struct shard *shard, const struct order_news *news)
 {
     struct order_key key = orders_key_of(&news->facts);
@@ -699,7 +709,7 @@ static void heed_news(struct shard *shard, const struct order_news *news)
         return;
     if (is_ahead)
         order->missed_news = true;
-    if (news->is_over && !is_ahead)
+    if (news->is_over && !is_ahead && !is_past(order, news))
         end(shard, order);
     else if (!news->is_over && (order->is_over || (news->facts.since_us != order->facts.since_us &&
                                                    (!is_ahead || is_tighter(order, &news->facts)))))
@@ -733,8 +743,9 @@ void orders_on_parcel(struct shard *shard, struct parcel *parcel)
     case SHARD_ORDER_TOLD:
         order = container_of(container_of(parcel, struct order_tell, parcel), struct order, tell);
         order->tell_is_out = false;
-        /* News may have come meanwhile that begin it anew. */
-        if ((order->tell.asks || order->tell.ends) && order->tell.is_gone && !order->must_tell &&
+        /* It is over, or there was no room for it. News may have come meanwhile that begin it
+         * anew. */
+        if (order->tell.is_gone && !order->must_tell &&
             order->facts.since_us == order->tell.facts.since_us)
             end(shard, order);
         orders_tell_owner(shard, order);
@@ -778,6 +789,10 @@ void orders_turn(struct shard *shard)
 {
     struct orders *orders = &shard->orders;
 
+    /* There are more places since, and those that come last in the round are to be reached too. */
+    if (orders->walk_left > 0)
+        orders->walk_left += shard->queues.count_grown - orders->walk_count;
+    orders->walk_count = shard->queues.count_grown;
     for (uint32_t cost = 0; orders->walk_left > 0 && cost < QUEUES_PER_TURN; orders->walk_left--) {
         uint32_t at = orders->walk_cursor < shard->queues.count_grown ? orders->walk_cursor : 0;
 

@@ -151,8 +151,9 @@ struct order {
     struct order_news news;
     bool news_is_out;
     bool has_news;
-    bool is_loosening; /* the log was told of its end and has not answered */
-    uint32_t allowed;  /* connections of the probe; 0 = none yet */
+    bool is_loosening;  /* the log was told of its end and has not answered */
+    uint32_t ends_open; /* records of its end that the log has not answered, of former ones too */
+    uint32_t allowed;   /* connections of the probe; 0 = none yet */
     uint32_t lent;
     struct list wants;
 };
@@ -163,6 +164,7 @@ struct orders {
     uint32_t counts[ORDER_KIND_COUNT]; /* in force */
     uint32_t walk_cursor;              /* the next queue to look at … */
     uint32_t walk_left;                /* … and how many until all were since the last change */
+    uint32_t walk_count;               /* places for queues when that was reckoned */
     uint64_t begun;
     uint64_t ended;
     uint64_t recovered;

@@ -36,8 +36,10 @@ bool orders_persist(struct shard *shard, struct order *order, bool is_end, struc
         wire_put_bytes(&w, facts->reason, strlen(facts->reason));
         value = slice_of(bytes, wire_written(&w));
     }
-    return queues_persist_order(shard, text_slice(&key), value, is_end ? order->index : NONE,
-                                report);
+    if (!queues_persist_order(shard, text_slice(&key), value, is_end ? order->index : NONE, report))
+        return false;
+    order->ends_open += is_end;
+    return true;
 }
 
 void orders_recover(struct shard *shard, struct slice name, struct slice value)

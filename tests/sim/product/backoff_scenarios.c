@@ -9,7 +9,7 @@
  *   backoff_scenarios        every scenario, with its figures; 1 when one fails
  */
 #include "core/base/log.h"
-#include "shard/shard_int.h"
+#include "shard/orders_int.h"
 #include "tests/sim/product/quiet.h"
 #include "tests/sim/product/stage.h"
 
@@ -34,6 +34,7 @@ struct terms {
     const char *global;
     const char *vmta; /* of the virtual MTA */
     bool is_unnamed;  /* there is no <provider> */
+    bool is_slow;     /* the disk and the shards' turns */
 };
 
 static void with_options(void (*use)(struct stage *stage, const struct stage_options *options),
@@ -42,6 +43,8 @@ static void with_options(void (*use)(struct stage *stage, const struct stage_opt
     char global[1024], domain[512], vmta[256];
     const struct stage_options options = {
         .shard_count = SHARDS,
+        .disk_ns = terms->is_slow ? 5 * MS_NS : 0,
+        .turn_ns = terms->is_slow ? MS_NS / 2 : 0,
         .global = global,
         .source = " process-x-job yes\n",
         .vmta = vmta,
@@ -418,6 +421,148 @@ static bool it_follows_the_provider(void)
     return stage_strike(&stage);
 }
 
+/* ---- What happens meanwhile -------------------------------------------------------------------
+ */
+
+/* Backoff mode of p for 10.9.0.1, as a reply at that shard would begin it. */
+static struct order_facts order_of_p(void)
+{
+    struct order_facts facts = {.kind = ORDER_BACKOFF};
+
+    must(ipaddr_parse(SLICE_LITERAL("10.9.0.1"), &facts.source) == 0);
+    snprintf(facts.who, sizeof(facts.who), "p");
+    snprintf(facts.reason, sizeof(facts.reason), "of the test");
+    return facts;
+}
+
+/* Queues of no mail, until there is one place more for queues than there was. */
+static void grow(struct shard *shard, uint32_t vmta_id)
+{
+    static unsigned number;
+    uint32_t before = shard->queues.count_grown;
+    char name[32];
+
+    while (shard->queues.count_grown == before) {
+        snprintf(name, sizeof(name), "n%u.test", number++);
+        must(queues_obtain(shard, slice_str(name), vmta_id));
+    }
+}
+
+/* All queues are looked at, however many more there are before the walk is over. */
+static bool queues_come_meanwhile(void)
+{
+    static struct stage stage;
+    const struct terms terms = {.replies = " reply /4.7.28/ mode=backoff scope=source-ip\n"};
+    const struct order_facts wanted = order_of_p();
+
+    raise_stage(&stage, "queues come while others are looked at", &terms);
+    warm_up(&stage);
+    for (uint16_t i = 0; i < SHARDS; i++) {
+        struct shard *shard = stage.product.shards[i];
+        struct queue *queue = queue_of(&stage, 0);
+
+        /* The last walk ended behind the first places. */
+        shard->orders.walk_cursor = shard->queues.count_grown;
+        grow(shard, queue->vmta_id);
+        orders_back_off(shard, &wanted, 3600000);
+        grow(shard, queue->vmta_id);
+    }
+    stage_run(&stage, 20, 0, 0);
+    stage_check(&stage, orders_known(&stage) == 1, "all shards know");
+    stage_check(&stage, in_mode(&stage, false) == OF_V, "its queues are in backoff mode");
+    return stage_strike(&stage);
+}
+
+/* Replies of a receiver that changes its mind, at one shard: the mode begins and ends in turn. */
+struct changes {
+    struct shard *shard; /* where */
+    struct io_timer timer;
+    uint64_t step_ns;
+    unsigned left;
+    unsigned lost; /* steps at which it was not */
+};
+
+static void change(struct io_timer *timer)
+{
+    struct changes *changes = container_of(timer, struct changes, timer);
+    struct shard *shard = changes->shard;
+    const struct order_facts wanted = order_of_p();
+
+    changes->left--;
+    if (changes->left % 2 == 1)
+        orders_back_off(shard, &wanted, 3600000);
+    else
+        orders_let_end(shard, &wanted, UINT64_MAX);
+    if (changes->left > 0)
+        io_timer_arm(shard->io, timer, io_now_ns(shard->io) + changes->step_ns);
+}
+
+/* After each step of the world: what the shard began is in force there until it ended that. */
+static bool watch(void *context)
+{
+    struct changes *changes = context;
+
+    changes->lost += changes->left % 2 == 1 && changes->shard->orders.counts[ORDER_BACKOFF] == 0;
+    return false;
+}
+
+/* Begun, ended, begun and ended again before the log has the first end: its answers to each find
+ * the order, and it is over when it has the last. */
+static bool it_ends_twice(void)
+{
+    static struct stage stage;
+    const struct terms terms = {.replies = " reply /4.7.28/ mode=backoff scope=source-ip\n",
+                                .is_slow = true};
+
+    raise_stage(&stage, "it ends twice", &terms);
+    warm_up(&stage);
+    for (unsigned i = 0; i < 80; i++) {
+        struct changes changes = {.shard = stage.product.shards[i % SHARDS],
+                                  .step_ns = MS_NS * (1 + i / SHARDS),
+                                  .left = 20};
+
+        io_timer_init(&changes.timer, change);
+        io_timer_arm(changes.shard->io, &changes.timer, io_now_ns(changes.shard->io));
+        sim_run_until(stage.world, watch, &changes, 2 * SECOND_NS, UINT64_MAX);
+        stage_check(&stage, changes.lost == 0, "what began anew goes on");
+        stage_check(&stage,
+                    changes.left == 0 && orders_known(&stage) == 0 && in_mode(&stage, false) == 0,
+                    "then it is over");
+    }
+    return stage_strike(&stage);
+}
+
+/* The shard that owns the order has no room for it: it leads to nothing anywhere. */
+static bool there_is_no_room(void)
+{
+    static struct stage stage;
+    const struct terms terms = {.replies = " reply /4.7.28/ mode=backoff scope=source-ip\n"};
+    const struct order_facts wanted = order_of_p();
+    const struct order_key key = orders_key_of(&wanted);
+    uint64_t owner = orders_hash_of(&key) % SHARDS;
+    struct changes changes = {.step_ns = 3600 * SECOND_NS, .left = 2};
+    struct slab *orders;
+    uint32_t index;
+
+    raise_stage(&stage, "there is no room", &terms);
+    warm_up(&stage);
+    orders = &stage.product.shards[owner]->orders.slab;
+    while (slab_alloc(orders, &index))
+        ;
+    changes.shard = stage.product.shards[(owner + 1) % SHARDS];
+    io_timer_init(&changes.timer, change);
+    io_timer_arm(changes.shard->io, &changes.timer, io_now_ns(changes.shard->io));
+    stage_run(&stage, 20, 0, 0);
+    stage_check(&stage, stage.product.shards[owner]->orders.forgotten == 1,
+                "it is not known there");
+    stage_check(&stage, changes.shard->orders.slab.count_used == 0, "nor where it began");
+    stage_check(&stage, in_mode(&stage, false) == 0, "no queue is in backoff mode");
+    io_timer_stop(changes.shard->io, &changes.timer);
+    for (index = 0; index < ORDER_COUNT_MAX; index++)
+        slab_free(orders, index);
+    return stage_strike(&stage);
+}
+
 int main(void)
 {
     bool ok = true;
@@ -432,5 +577,8 @@ int main(void)
     ok &= a_queue_comes_later();
     ok &= the_mail_goes_by_others();
     ok &= it_follows_the_provider();
+    ok &= queues_come_meanwhile();
+    ok &= it_ends_twice();
+    ok &= there_is_no_room();
     return ok ? 0 : 1;
 }

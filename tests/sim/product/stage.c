@@ -280,7 +280,12 @@ static char *config_of(const struct stage_options *options)
 void stage_raise(struct stage *stage, const char *name, const struct stage_options *options)
 {
     uint64_t latency_ns = options->latency_ns ? options->latency_ns : 5 * MS_NS;
-    struct sim_options world = {.latency_min_ns = latency_ns, .latency_max_ns = latency_ns};
+    struct sim_options world = {.latency_min_ns = latency_ns,
+                                .latency_max_ns = latency_ns,
+                                .disk_min_ns = options->disk_ns,
+                                .disk_max_ns = options->disk_ns,
+                                .turn_min_ns = options->turn_ns,
+                                .turn_max_ns = options->turn_ns};
     struct product_setup setup = {
         .shard_count = options->shard_count,
         .segment_bytes = 1 << 20,

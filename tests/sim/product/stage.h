@@ -64,6 +64,8 @@ struct injecting {
 struct stage_options {
     uint16_t shard_count;
     uint64_t latency_ns;      /* of each way; 0 = 5 ms */
+    uint64_t disk_ns;         /* of each step of the disk's; 0 = drawn, less than a millisecond */
+    uint32_t turn_ns;         /* of each turn of a shard; 0 = drawn, a few microseconds */
     const char *global;       /* lines of the configuration; NULL = none */
     const char *source;       /* of the source that injectors are */
     const char *vmta;         /* of the virtual MTA */
