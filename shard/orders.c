@@ -433,13 +433,28 @@ static void end(struct shard *shard, struct order *order)
 
 /* ---- The owner ------------------------------------------------------------------------------- */
 
-/* Ends it once the log has that; by the timer again when the log has no room. */
+/* Nothing is left of it to undo. */
+static void finish(struct shard *shard, struct order *order)
+{
+    note_order(shard, &order->facts, false);
+    end(shard, order);
+    order->is_logged = false;
+    shard->orders.ended++;
+    order->has_news = true;
+    io_timer_arm(shard->io, &order->timer, io_now_ns(shard->io));
+    send_news(shard, order);
+}
+
+/* Ends it once the log has that; by the timer again when the log has no room. What is not in the
+ * log, as where the name is too long for it, just ends. */
 void orders_loosen(struct shard *shard, struct order *order, struct report *report)
 {
     if (order->is_over || order->is_loosening)
         return;
     if (orders_persist(shard, order, true, report))
         order->is_loosening = true;
+    else if (!order->is_logged)
+        finish(shard, order);
     else
         io_timer_arm(shard->io, &order->timer, io_now_ns(shard->io) + LOG_WAIT_NS);
 }
@@ -454,16 +469,10 @@ void orders_on_logged(struct shard *shard, uint32_t index, int32_t status)
     if (!order->is_loosening || order->ends_open > 0)
         return;
     order->is_loosening = false;
-    if (status < 0) {
+    if (status == 0)
+        finish(shard, order);
+    else
         io_timer_arm(shard->io, &order->timer, io_now_ns(shard->io) + LOG_WAIT_NS);
-        return;
-    }
-    note_order(shard, &order->facts, false);
-    end(shard, order);
-    shard->orders.ended++;
-    order->has_news = true;
-    io_timer_arm(shard->io, &order->timer, io_now_ns(shard->io));
-    send_news(shard, order);
 }
 
 static bool is_tighter(const struct order *order, const struct order_facts *facts)
@@ -481,6 +490,7 @@ void orders_announce(struct shard *shard, struct order *order, struct report *re
 {
     bool is_logged = orders_persist(shard, order, false, report);
 
+    order->is_logged |= is_logged;
     if (!is_logged)
         log_error("a standing order is not in the log: a restart forgets it");
     note_order(shard, &order->facts, true);

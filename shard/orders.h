@@ -151,6 +151,7 @@ struct order {
     struct order_news news;
     bool news_is_out;
     bool has_news;
+    bool is_logged;     /* the log knows of it */
     bool is_loosening;  /* the log was told of its end and has not answered */
     uint32_t ends_open; /* records of its end that the log has not answered, of former ones too */
     uint32_t allowed;   /* connections of the probe; 0 = none yet */

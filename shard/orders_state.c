@@ -77,6 +77,7 @@ void orders_recover(struct shard *shard, struct slice name, struct slice value)
     if (!order)
         return;
     orders_obey(shard, order, &facts);
+    order->is_logged = true;
     shard->orders.recovered += orders_is_owner(shard, order);
 }
 

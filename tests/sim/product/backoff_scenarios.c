@@ -478,6 +478,7 @@ struct changes {
     struct shard *shard; /* where */
     struct io_timer timer;
     uint64_t step_ns;
+    struct order_facts wanted;
     unsigned left;
     unsigned lost; /* steps at which it was not */
 };
@@ -486,13 +487,12 @@ static void change(struct io_timer *timer)
 {
     struct changes *changes = container_of(timer, struct changes, timer);
     struct shard *shard = changes->shard;
-    const struct order_facts wanted = order_of_p();
 
     changes->left--;
     if (changes->left % 2 == 1)
-        orders_back_off(shard, &wanted, 3600000);
+        orders_back_off(shard, &changes->wanted, 3600000);
     else
-        orders_let_end(shard, &wanted, UINT64_MAX);
+        orders_let_end(shard, &changes->wanted, UINT64_MAX);
     if (changes->left > 0)
         io_timer_arm(shard->io, timer, io_now_ns(shard->io) + changes->step_ns);
 }
@@ -519,6 +519,7 @@ static bool it_ends_twice(void)
     for (unsigned i = 0; i < 80; i++) {
         struct changes changes = {.shard = stage.product.shards[i % SHARDS],
                                   .step_ns = MS_NS * (1 + i / SHARDS),
+                                  .wanted = order_of_p(),
                                   .left = 20};
 
         io_timer_init(&changes.timer, change);
@@ -532,6 +533,27 @@ static bool it_ends_twice(void)
     return stage_strike(&stage);
 }
 
+/* An order whose name is too long for the log ends as others do. */
+static bool its_name_is_long(void)
+{
+    static struct stage stage;
+    const struct terms terms = {.replies = " reply /4.7.28/ mode=backoff scope=source-ip\n"};
+    struct changes changes = {.step_ns = SECOND_NS, .wanted = order_of_p(), .left = 4};
+
+    raise_stage(&stage, "its name is too long for the log", &terms);
+    memset(changes.wanted.who, 'x', 250);
+    changes.shard = stage.product.shards[0];
+    io_timer_init(&changes.timer, change);
+    io_timer_arm(changes.shard->io, &changes.timer, io_now_ns(changes.shard->io));
+    stage_run(&stage, 5, 0, 0);
+    stage_check(&stage, orders_known(&stage) == 1, "it begins");
+    stage_run(&stage, 35, 0, 0);
+    stage_check(&stage, changes.left == 0, "and once more");
+    for (uint16_t i = 0; i < SHARDS; i++)
+        stage_check(&stage, stage.product.shards[i]->orders.slab.count_used == 0, "and is over");
+    return stage_strike(&stage);
+}
+
 /* The shard that owns the order has no room for it: it leads to nothing anywhere. */
 static bool there_is_no_room(void)
 {
@@ -540,7 +562,7 @@ static bool there_is_no_room(void)
     const struct order_facts wanted = order_of_p();
     const struct order_key key = orders_key_of(&wanted);
     uint64_t owner = orders_hash_of(&key) % SHARDS;
-    struct changes changes = {.step_ns = 3600 * SECOND_NS, .left = 2};
+    struct changes changes = {.step_ns = 3600 * SECOND_NS, .wanted = wanted, .left = 2};
     struct slab *orders;
     uint32_t index;
 
@@ -580,5 +602,6 @@ int main(void)
     ok &= queues_come_meanwhile();
     ok &= it_ends_twice();
     ok &= there_is_no_room();
+    ok &= its_name_is_long();
     return ok ? 0 : 1;
 }
