@@ -119,7 +119,7 @@ void orders_on_progress(struct shard *shard, struct queue *queue,
 void orders_report_mode(const struct shard *shard, const struct queue *queue,
                         struct report_mode *ret_mode)
 {
-    const struct order *order = orders_backoff_of(shard, queue);
+    const struct order *order = queue->hold.is_held ? orders_backoff_of(shard, queue) : NULL;
     const struct queue_mode *own = &queue->mode;
     char address[IPADDR_TEXT_MAX];
 

@@ -123,13 +123,24 @@ static void note_hit(const void *context, const struct conf_reply_rule *rule,
 }
 
 /* What receivers take for one neighbour: an IPv4 /24, an IPv6 /64. */
+static size_t netblock_bytes(const struct ipaddr *ip)
+{
+    return ip->family == IPADDR_V6 ? 8 : 3;
+}
+
 static struct ipaddr netblock_of(const struct ipaddr *ip)
 {
     struct ipaddr block = *ip;
-    size_t kept = ip->family == IPADDR_V6 ? 8 : 3;
+    size_t kept = netblock_bytes(ip);
 
     memset(block.bytes + kept, 0, sizeof(block.bytes) - kept);
     return block;
+}
+
+/* Asked of every address of ours, and by a line that matches deliveries for each of them. */
+static bool are_neighbours(const struct ipaddr *a, const struct ipaddr *b)
+{
+    return a->family == b->family && memcmp(a->bytes, b->bytes, netblock_bytes(a)) == 0;
 }
 
 /* Of that source at the provider, or, where the source is none, of that mail. */
@@ -150,14 +161,11 @@ static void order_one(struct shard *shard, const struct hit_facts *facts,
 }
 
 static void order_sources(struct shard *shard, const struct hit_facts *facts,
-                          const struct conf_vmta *vmta, const struct ipaddr *netblock)
+                          const struct conf_vmta *vmta)
 {
-    for (uint32_t i = 0; i < vmta->address_count; i++) {
-        struct ipaddr block = netblock_of(&vmta->addresses[i].ip);
-
-        if (netblock == NULL || ipaddr_equal(&block, netblock))
+    for (uint32_t i = 0; i < vmta->address_count; i++)
+        if (!facts->of_netblock || are_neighbours(&vmta->addresses[i].ip, &facts->order.source))
             order_one(shard, facts, &vmta->addresses[i].ip);
-    }
 }
 
 /* At the provider, for the source, each source of the queue or each of the block; or for that mail.
@@ -165,15 +173,14 @@ static void order_sources(struct shard *shard, const struct hit_facts *facts,
 static void order_all(struct shard *shard, const struct hit_facts *facts, struct queue *queue)
 {
     const struct conf_vmta *vmta = conf_vmta(shard->conf, facts->vmta_id);
-    struct ipaddr block = netblock_of(&facts->order.source);
 
     if (facts->actions == 0)
         return;
     order_one(shard, facts, &facts->order.source);
     if (facts->of_all_sources && vmta)
-        order_sources(shard, facts, vmta, NULL);
+        order_sources(shard, facts, vmta);
     for (uint32_t i = 0; facts->of_netblock && i < conf_vmta_count(shard->conf); i++)
-        order_sources(shard, facts, conf_vmta_at(shard->conf, i), &block);
+        order_sources(shard, facts, conf_vmta_at(shard->conf, i));
     if (queue)
         orders_look_at(shard, queue);
 }
