@@ -18,6 +18,7 @@
 #define STORE_NS       300000000000ull
 #define ASK_TIMEOUT_MS 10000u
 #define AGAIN_S        3600 /* after the DNS had no answer */
+#define NO_ROOM_S      30   /* as many as can be are being posted to its host */
 /* In base64, with its frame, a mail that any notice may be as large as. */
 #define CONTENT_MAX    32768u
 
@@ -213,6 +214,8 @@ static void go_on(struct control *control, struct tls_report_order *order,
     }
     domain->is_begun = true;
     domain->is_away = tls_posts_begin(&control->tls_report.posts, order);
+    if (!domain->is_away)
+        domain->due_s = now_s(control) + NO_ROOM_S;
 }
 
 static void on_order_home(struct control *control, struct control_tls_order *home)

@@ -192,6 +192,9 @@ static void on_order(struct fake_shard *shard, struct tls_report_order *order)
     shard->orders++;
     shard->mailed_before += order->is_mailed;
     order->fate = order->is_mailed ? TLS_REPORT_NO_MAIL : shard->fate;
+    if (shard->is_hosted_apart)
+        snprintf(order->uris[order->uri_count++], sizeof(order->uris[0]), "https://%s/",
+                 order->domain);
     for (int i = 0; i < 4 && shard->uris[i]; i++)
         snprintf(order->uris[order->uri_count++], sizeof(order->uris[0]), "%s", shard->uris[i]);
     if (shard->keeps_orders) {

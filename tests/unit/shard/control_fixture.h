@@ -53,6 +53,7 @@ struct fake_shard {
     uint8_t fate;           /* of orders to send a report about TLS */
     const char *uris[4];    /* that such an order comes home with, up to NULL */
     uint32_t mailed_before; /* orders that were for https alone */
+    bool is_hosted_apart;   /* instead, with an address of the domain's own */
     bool keeps_orders;      /* until answer_kept */
     struct tls_report_order *kept_orders[KEPT_MAX];
     uint32_t kept_order_count;
