@@ -279,17 +279,33 @@ static void on_fetched(struct fetch *fetch, CURLcode code)
         answer(fetch, STS_WIRE_POLICY, slice_of(fetch->text, fetch->len));
 }
 
-/* RFC 8460 5.4: what is of the class of success, typically 200 or 201. */
+/* RFC 8460 5.4: what is of the class of success, typically 200 or 201. Once that is said the report
+ * has been taken, though what else the host says be late, too long or broken off. */
+static bool is_taken(const struct fetch *fetch, char why[WHY_MAX])
+{
+    return fetch->is_report && fetch->easy && status_of(fetch, why) / 100 == 2;
+}
+
 static void on_posted(struct fetch *fetch, CURLcode code)
 {
     char why[WHY_MAX];
 
-    if (code != CURLE_OK && !fetch->is_too_long)
+    if (is_taken(fetch, why))
+        answer_why(fetch, STS_WIRE_TAKEN, why);
+    else if (code == CURLE_OK || fetch->is_too_long)
+        answer_why(fetch, STS_WIRE_UNREACHED, why);
+    else
         answer_failure(fetch, code);
-    else if (status_of(fetch, why) / 100 == 2)
+}
+
+static void on_late(struct fetch *fetch)
+{
+    char why[WHY_MAX];
+
+    if (is_taken(fetch, why))
         answer_why(fetch, STS_WIRE_TAKEN, why);
     else
-        answer_why(fetch, STS_WIRE_UNREACHED, why);
+        answer_why(fetch, STS_WIRE_UNREACHED, "the host does not answer in time");
 }
 
 static void look_at_fetches(void)
@@ -435,7 +451,7 @@ static void end_late_ones(void)
         struct fetch *fetch = &fetching.fetches[i];
 
         if (fetch->state != FETCH_FREE && now_ms() >= fetch->ends_ms)
-            answer_why(fetch, STS_WIRE_UNREACHED, "the host does not answer in time");
+            on_late(fetch);
     }
 }
 

@@ -104,7 +104,7 @@ class PolicyHost(HttpsHost):
 
 class ReportHost(HttpsHost):
     """Takes what is posted to any of `names`. answers: path -> statuses that it gives there, one
-    after the other; then, and elsewhere, 200."""
+    after the other; then, and elsewhere, 200. What it says at the path /cut breaks off."""
 
     def __init__(self, world, papers, *names, port=443, is_distrusted=False):
         super().__init__(world, port)
@@ -137,7 +137,7 @@ class ReportHost(HttpsHost):
                     self.send_header('Location', f'https://{name}/elsewhere')
                 self.send_header('Content-Length', '5')
                 self.end_headers()
-                self.wfile.write(b'said\n')
+                self.wfile.write(b's' if self.path == '/cut' else b'said\n')
 
             def log_message(self, *_):
                 pass

@@ -136,10 +136,13 @@ def test_helper_posts(world, papers):
     assert (name, path, came) == ('a.test:8443', '/v1?x=%2C', octets)
     assert headers.get_all('Content-Type') == ['application/tlsrpt+gzip']
     assert helper.post(8, 'https://a.test:8443/made', b'')[0] == 'taken'
+    # What else it says is nobody's business; a second post would be one too many.
+    assert helper.post(8, 'https://a.test:8443/cut', b'x') == (
+        'taken', 'the host answers with HTTP status 200')
     for number, path in ((503, '/busy'), (404, '/gone'), (301, '/moved')):
         assert helper.post(number, f'https://a.test:8443{path}', b'x') == (
             'unreached', f'the host answers with HTTP status {number}')
-    assert len(host.posts) == 5
+    assert len(host.posts) == 6
     assert helper.post(9, 'https://wrong.test/', b'x')[0] == 'distrusted'
     assert helper.post(9, 'https://own.test/', b'x')[0] == 'distrusted'
     assert helper.post(9, 'https://closed.test/', b'x')[0] == 'unreached'
@@ -148,7 +151,7 @@ def test_helper_posts(world, papers):
     # All places of reports but one are taken by a host that does not answer.
     for number in range(100, 115):
         helper.socket.sendall(f'{number} report 1 https://slow.test:8443/\nx'.encode())
-    until(lambda: len(host.posts) == 20, 20, 'the host to have them')
+    until(lambda: len(host.posts) == 21, 60, 'the host to have them')
     assert helper.post(10, 'https://a.test:8443/', b'x')[0] == 'taken'
     assert helper.ask('good.test')['good.test'][0] == 'policy'
     gate.set()
