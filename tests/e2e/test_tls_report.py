@@ -35,11 +35,12 @@ def config(world, server, more=''):
     key = Key(world.program('ringpost'), world.path(''), '2048')
     return key, (
         f'{{base}}name-server {server.address}:5353\nallow-loopback-destinations yes\n'
-        f'resolver-timeout 3s\ntls-report-from {ADDRESS}\ntls-report-organization "Relay Test"\n'
+        f'tls-report-from {ADDRESS}\ntls-report-organization "Relay Test"\n'
         f'domain-key r1,relay.test,{key.path}\n'
         '<virtual-mta reports>\n    smtp-source-host {daemon.source} r.relay.test\n</virtual-mta>\n'
         'tls-report-virtual-mta reports\n'
-        '<domain *>\n    default-smtp-port 2525\n    retry-after 1h\n    max-msg-per-connection 1\n'
+        '<domain *>\n    default-smtp-port 2525\n    retry-after 1h\n'
+        '    retry-after-dns-error 1s\n    max-msg-per-connection 1\n'
         '    dkim-sign yes\n    dkim-missing-key send\n</domain>\n' + more)
 
 
@@ -57,7 +58,7 @@ def wait_for_rows(daemon, wanted, but=None):
         return found == wanted or None
 
     try:
-        until(reached, 15, wanted)
+        until(reached, 60, wanted)
     except AssertionError:
         raise AssertionError(f'wanted {wanted}, got {rows(daemon)}') from None
 
@@ -91,7 +92,7 @@ class Report:
 
 
 def reports(mailbox, key, count):
-    found = [Report(message, key) for message in mailbox.wait(count)]
+    found = [Report(message, key) for message in mailbox.wait(count, 60)]
     return {report.domain: report for report in found}
 
 
@@ -119,7 +120,7 @@ def test_what_is_counted_is_reported(world):
     daemon = world.daemon(text).start()
     for _ in range(3):
         send(daemon, 'x@good.test')
-        daemon.wait_for(20, queued_rcpts=0)
+        daemon.wait_for(60, queued_rcpts=0)
     for domain in ('clear', 'unasked', 'other', 'twice', 'routed'):
         send(daemon, f'x@{domain}.test')
     send(daemon, 'x@broken.test')
@@ -162,8 +163,8 @@ def test_what_is_counted_is_reported(world):
     assert detail['result-type'] == 'validation-failure' and detail['failure-reason-code']
 
     # The mail of the reports is in none, and nothing is sent twice.
-    until(lambda: daemon.ask('show', 'tls-report')['waiting'] == 0, 15, 'all domains to be asked')
-    daemon.wait_for(20, queued_rcpts=0)
+    until(lambda: daemon.ask('show', 'tls-report')['waiting'] == 0, 60, 'all domains to be asked')
+    daemon.wait_for(60, queued_rcpts=0)
     assert rows(daemon) == {}
     assert daemon.ask('tls-report', 'send')['affected'] == 0
     assert len(mailbox.messages) == 3
@@ -179,7 +180,7 @@ def test_reports_are_for_who_asked_for_them(world):
     _, text = config(world, server)
     daemon = world.daemon(text.replace(f'tls-report-from {ADDRESS}', '')).start()
     send(daemon, 'x@a.test')
-    daemon.wait_for(20, delivered=1)
+    daemon.wait_for(60, delivered=1)
     assert rows(daemon) == {}
     assert 'tls-report-from' in daemon.cli('tls-report', 'send').stdout
     daemon.write(text)
@@ -190,7 +191,7 @@ def test_reports_are_for_who_asked_for_them(world):
     send(daemon, 'y@a.test')
     wait_for_rows(daemon, {('a.test', 'no-policy-found'): (0, 1)})
     assert daemon.ask('tls-report', 'send')['affected'] == 1
-    until(lambda: 'no DKIM key to sign it' in daemon.program.log(), 15, 'a line in the log')
+    until(lambda: 'no DKIM key to sign it' in daemon.program.log(), 60, 'a line in the log')
     assert daemon.ask('show', 'tls-report')['waiting'] == 0
     assert mailbox.messages == [] and daemon.counters()['queued_rcpts'] == 0
 
@@ -218,7 +219,7 @@ def test_dane(world):
         names_it('ee', 3, own), names_it('misfit', 3, other), names_it('useless', 1, own),
         names_it('clear', 3, own)], is_signed=True)
     server = Resolver(world, stubs={'test': zone.at, '_tcp.silent.test': Mute(world).at})
-    key, text = config(world, server, f'dnssec-trust-anchor {zone.anchor()}\n')
+    key, text = config(world, server, f'dnssec-trust-anchor {zone.anchor()}\nresolver-timeout 3s\n')
     daemon = world.daemon(text).start()
     for domain in domains:
         send(daemon, f'x@{domain}.test')
@@ -276,6 +277,10 @@ def test_mta_sts(world):
     daemon = world.daemon(text).start()
     for domain in domains:
         send(daemon, f'x@{domain}.test')
+        # Mail waits 10 s for a policy and goes without it then, which all at once could need.
+        until(lambda: any(row['fetched'] or row['failed'] for row in
+                          daemon.ask('show', 'mta-sts', f'{domain}.test')['policy']), 60,
+              f'word of the policy of {domain}.test')
     results = {'kept': {}, 'trial': {'certificate-host-mismatch'},
                'strict': {'certificate-host-mismatch'}, 'unnamed': {'validation-failure'},
                'gone': {'sts-policy-fetch-error'}, 'self': {'sts-webpki-invalid'}}
@@ -286,8 +291,8 @@ def test_mta_sts(world):
                    set(found[f'{domain}.test', 'sts']['results']) == set(wanted)
                    for domain, wanted in results.items())
 
-    until(told, 20, 'the results')
-    daemon.wait_for(20, delivered=5, queued_rcpts=1)
+    until(told, 60, 'the results')
+    daemon.wait_for(60, delivered=5, queued_rcpts=1)
     daemon.ask('tls-report', 'send')
     found = reports(mailbox, key, 6)
     kept = found['kept.test'].policy()
@@ -333,7 +338,7 @@ class Scene:
         # One after the other: a connection to the host counts for the domain it was opened for.
         for number, domain in enumerate(wants):
             send(self.daemon, f'x@{domain}.test')
-            self.daemon.wait_for(30, delivered=number + 1)
+            self.daemon.wait_for(60, delivered=number + 1)
         wait_for_rows(self.daemon, {(f'{domain}.test', 'no-policy-found'): (0, 1)
                                     for domain in wants})
 
@@ -355,7 +360,7 @@ class Scene:
                                             domain: row['failed'] for domain, row in rows.items()}
 
         try:
-            until(reached, 30, 'these counts')
+            until(reached, 60, 'these counts')
         except AssertionError:
             raise AssertionError(f'wanted {counts}, {waiting}, got {self.state()}; '
                                  f'{self.daemon.program.log()}') from None
