@@ -79,7 +79,7 @@ class Resolver:
                                 os.path.join(self.path, 'unbound.conf')],
                                os.path.join(self.path, 'log'))
         self.world.programs.append(self.program)
-        until(lambda: 'start of service' in self.program.log() or not self.program.is_alive(), 10,
+        until(lambda: 'start of service' in self.program.log() or not self.program.is_alive(), 60,
               'unbound to start')
         assert self.program.is_alive(), self.program.log()
 
@@ -103,7 +103,7 @@ class Authority:
                            os.path.join(world.short_path, f'{name}.sock')],
                           os.path.join(path, 'log'))
         world.programs.append(program)
-        until(lambda: 'server started' in program.log() or not program.is_alive(), 10,
+        until(lambda: 'server started' in program.log() or not program.is_alive(), 60,
               'knot to start')
         assert program.is_alive(), program.log()
         self.at = f'{self.address}@5354'

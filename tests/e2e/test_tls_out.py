@@ -116,6 +116,8 @@ class Receiver:
             return None
         peer.sendall(b'220 go\r\n')
         if self.manner == 'garbage':
+            # In answer to a ClientHello: what comes with the 220 is something else.
+            peer.recv(1)
             peer.sendall(b'what is that\r\n')
             peer.recv(1000)
             return None
