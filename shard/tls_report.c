@@ -193,15 +193,21 @@ void tls_report_failed(struct shard *shard, const struct connection *connection,
     const struct tls *tls = smtpc_tls(connection->smtpc);
     bool is_reply = (verdict->flags & VERDICT_FROM_REPLY) != 0;
     bool is_offered = (smtpc_extensions(connection->smtpc) & SMTPC_STARTTLS) != 0;
+    bool is_violation = !tls && (verdict->flags & VERDICT_PROTOCOL) != 0;
     const char *reason;
     struct tls_out_way way;
 
     if (verdict->stage != VERDICT_AT_TLS || !is_counted(shard, connection->queue))
         return;
     /* 421 says that the host is busy, and nothing of TLS; and want of memory is our own trouble. */
-    if (is_reply ? verdict->code == 421 : !tls && is_offered)
+    if (is_reply ? verdict->code == 421 : !tls && is_offered && !is_violation)
         return;
     find_way(connection, &way);
+    /* Such as text in the clear behind the answer to STARTTLS: somebody stands between, perhaps. */
+    if (is_violation) {
+        count_connection(shard, connection, &way, TLSRPT_FAILURE, "protocol violation");
+        return;
+    }
     if (!tls) {
         count_connection(shard, connection, &way, TLSRPT_NO_STARTTLS, "");
         return;

@@ -100,10 +100,11 @@ def test_what_is_counted_is_reported(world):
     """Successes, no STARTTLS, a handshake that fails; who wants a report gets one, and counting
     begins anew. A domain without a record, or with schemes that there are not, gets none."""
     papers = Papers(world)
-    secure, clear, broken = (Receiver(world, papers.make('own', '127.9.9.9')),
-                             Receiver(world, manner='none'), Receiver(world, manner='garbage'))
+    secure, clear, broken, foul = (Receiver(world, papers.make('own', '127.9.9.9')),
+                                   *(Receiver(world, manner=manner)
+                                     for manner in ('none', 'garbage', 'inject')))
     mailbox = Mailbox(world)
-    hosts = {'good': secure, 'clear': clear, 'broken': broken, 'unasked': secure,
+    hosts = {'good': secure, 'clear': clear, 'broken': broken, 'foul': foul, 'unasked': secure,
              'other': secure, 'twice': secure, 'reports': mailbox}
     wants = {'good': 'v=TLSRPTv1; rua=http://good.test/r,mailto:tls%2Bgood@reports.test',
              'clear': 'v=TLSRPTv1;rua=mailto:a@reports.test , mailto:b@reports.test?x=y',
@@ -124,12 +125,14 @@ def test_what_is_counted_is_reported(world):
     for domain in ('clear', 'unasked', 'other', 'twice', 'routed'):
         send(daemon, f'x@{domain}.test')
     send(daemon, 'x@broken.test')
-    broken_was = ('broken.test', 'no-policy-found')
+    send(daemon, 'x@foul.test')
+    broken_was, foul_was = (('broken.test', 'no-policy-found'), ('foul.test', 'no-policy-found'))
     counted = {('good.test', 'no-policy-found'): (3, 0), ('clear.test', 'no-policy-found'): (0, 1),
                ('unasked.test', 'no-policy-found'): (1, 0), ('other.test', 'no-policy-found'): (1, 0),
-               ('twice.test', 'no-policy-found'): (1, 0), broken_was: (0, 1)}
+               ('twice.test', 'no-policy-found'): (1, 0), broken_was: (0, 1), foul_was: (0, 1)}
     wait_for_rows(daemon, counted)
-    assert rows(daemon)[broken_was]['results'] == {'validation-failure': 1}
+    for was in (broken_was, foul_was):
+        assert rows(daemon)[was]['results'] == {'validation-failure': 1}
     assert list(rows(daemon, 'good.test')) == [('good.test', 'no-policy-found')]
     assert 'starttls-not-supported 1' in daemon.cli('show', 'tls-report').stdout
 
@@ -140,7 +143,7 @@ def test_what_is_counted_is_reported(world):
     send(daemon, 'y@good.test')
     wait_for_rows(daemon, counted | {('good.test', 'no-policy-found'): (4, 0)})
 
-    assert daemon.ask('tls-report', 'send')['affected'] == 6
+    assert daemon.ask('tls-report', 'send')['affected'] == 7
     found = reports(mailbox, key, 3)
     assert set(found) == {'good.test', 'clear.test', 'broken.test'}
     good = found['good.test']
