@@ -4,7 +4,6 @@
 #include "core/base/mem.h"
 #include "core/base/must.h"
 #include "core/base/text.h"
-#include "net/sign_ifma.h"
 #include "net/sign_ring.h"
 
 #include <errno.h>
@@ -40,8 +39,7 @@ struct sign_key {
     uint64_t id;
     char *path;
     size_t signature_bytes;
-    RSA *rsa;                   /* SIGN_RSA */
-    struct sign_ifma_key *fast; /* of an RSA key that can be verified with so, or NULL */
+    RSA *rsa;                                /* SIGN_RSA */
     uint8_t secret[ED25519_PRIVATE_KEY_LEN]; /* SIGN_ED25519: seed and public key */
     uint8_t public_part[ED25519_PUBLIC_KEY_LEN];
 };
@@ -121,7 +119,6 @@ static int keep_rsa(RSA *rsa, struct sign_key **ret_key, char why[SIGN_WHY_MAX])
     }
     key = new_key(SIGN_RSA);
     key->rsa = rsa;
-    key->fast = sign_ifma_key(rsa);
     key->signature_bytes = RSA_size(rsa);
     key->id = rsa_id(rsa);
     *ret_key = key;
@@ -291,7 +288,6 @@ void sign_key_unref(struct sign_key *key)
     if (key == NULL || atomic_fetch_sub_explicit(&key->references, 1, memory_order_acq_rel) > 1)
         return;
     RSA_free(key->rsa);
-    mem_free(key->fast);
     mem_free(key->path);
     OPENSSL_cleanse(key, sizeof(*key));
     OPENSSL_free(key);
@@ -430,8 +426,6 @@ static bool is_right(const struct sign_job *job)
 
     if (key->kind == SIGN_ED25519)
         return ED25519_verify(job->digest, sizeof(job->digest), job->signature, key->public_part);
-    if (key->fast)
-        return sign_ifma_verify(key->fast, job->digest, job->signature);
     return RSA_verify(NID_sha256, job->digest, sizeof(job->digest), job->signature,
                       key->signature_bytes, key->rsa);
 }
