@@ -607,12 +607,15 @@ static bool is_turn_over(const struct mail_claim *mail, const struct connection 
 
 void mail_slots_end(struct shard *shard, struct delivery *delivery)
 {
-    struct queue *queue = slab_at(&shard->queues, delivery->queue);
     struct mail_claim *mail = delivery->mail;
+    struct queue *queue;
     bool was_shut;
 
+    /* One that was done while a read for its content was out comes here once more when that has
+     * come back; its queue may be gone by then. */
     if (!mail)
         return;
+    queue = slab_at(&shard->queues, delivery->queue);
     delivery->mail = NULL;
     was_shut = (queue->ready.shut & 1u << mail->flow) != 0;
     open_flow(queue, mail->flow);
