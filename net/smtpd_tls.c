@@ -59,13 +59,18 @@ static void forget_client(struct smtpd_session *session)
         *intake->settings(session->server->taker, &session->client.peer, session->listener_source);
 }
 
+static bool tells_tls(const struct smtpd_session *session)
+{
+    return session->source.log_connections || session->source.log_tls;
+}
+
 static void note_secured(struct smtpd_session *session)
 {
     char text[96];
     int len =
         snprintf(text, sizeof(text), "%s %s", tls_protocol(session->tls), tls_cipher(session->tls));
 
-    if (session->source.log_connections)
+    if (tells_tls(session))
         smtpd_note(session, INTAKE_NOTE_SECURED, slice_of(text, (size_t)len));
 }
 
@@ -114,8 +119,7 @@ void smtpd_secure(struct smtpd_session *session)
 
 void smtpd_tls_drop(struct smtpd_session *session)
 {
-    if (session->tls != NULL && session->source.log_connections &&
-        tls_failure(session->tls)[0] != '\0')
+    if (session->tls != NULL && tells_tls(session) && tls_failure(session->tls)[0] != '\0')
         smtpd_note(session, INTAKE_NOTE_NO_TLS, slice_str(tls_failure(session->tls)));
     tls_close(session->tls);
     session->tls = NULL;

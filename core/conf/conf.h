@@ -323,6 +323,7 @@ struct conf_source {
     bool log_connections;
     bool log_commands;
     bool log_data;
+    bool log_tls;
     bool check_spf;
     bool check_dkim;
     bool check_iprev;

@@ -63,7 +63,11 @@
 #define DRAIN   .reload = RELOAD_DRAIN
 #define RESTART .reload = RELOAD_RESTART
 
-#define LATER           .effect = EFFECT_LATER
+#define LATER .effect = EFFECT_LATER
+/* Said of several rows. */
+#define SUITES_REASON                                                                              \
+    "the TLS library offers its own suites of TLS 1.3, all of which are sound, and lets nobody "   \
+    "choose"
 #define IGNORED(why)    .effect = EFFECT_IGNORED, .reason = (why)
 #define REFUSED(why)    .effect = EFFECT_REFUSED, .reason = (why)
 #define GATHERED(where) .effect = EFFECT_DONE, .store = (where)
@@ -80,8 +84,6 @@
         const struct conf_certificate *: STORE_CERTIFICATE,                                        \
         const struct conf_authorities *: STORE_AUTHORITIES)
 #define SETS(type, field) .effect = EFFECT_DONE, FIELD(type, field)
-/* Gathered, but nobody acts on it yet. */
-#define LATER_IN(where)   .effect = EFFECT_LATER, .store = (where)
 /* A value that fills more than one field. */
 #define SETS_BY(where, type, field)                                                                \
     .effect = EFFECT_DONE, .offset = offsetof(struct type, field), .store = (where)

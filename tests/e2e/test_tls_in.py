@@ -128,6 +128,16 @@ def test_clients(scene):
     until(lambda: 'secured by TLSv1.3 TLS_' in daemon.program.log(), 5, 'a line of the log')
 
 
+
+def test_log_tls(scene):
+    """It tells how connections are secured, and nothing else of them."""
+    at = scene(source='log-connections no\n    log-tls yes')
+    at.secure(at.client()).close()
+    log = until(lambda: 'secured by TLSv1.3 ' in at.daemon.program.log() and at.daemon.program.log(),
+                5, 'a line of the log')
+    assert ' connected' not in log
+
+
 def test_words_behind_starttls(scene):
     """What comes in the clear behind STARTTLS is never acted on: in the same segment, or later."""
     at = scene()
