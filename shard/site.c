@@ -22,7 +22,9 @@
 /* What a connection that comes up, or has served, waits at least for a token of its virtual MTA's
  * rate. */
 #define TOKEN_WAIT_MS    1000
-/* And one that holds a message which found none: long enough for a token to come back. */
+/* And one that holds a message which found none: long enough for a token to come back. So does a
+ * lane that has its slots and no token for a connection: tokens are good for less than a turn, so
+ * none is kept while it stands in line for slots, and the two must meet. */
 #define PARKED_MS        50
 /* A lane that has its slots keeps them so long for a probe's connection that it has asked for: what
  * is lent to it does not wait for slots either, and the two must meet. */
@@ -810,22 +812,31 @@ static void lane_note_idle(struct shard *shard, struct lane *lane)
     demand_on_idle(&lane->demand);
 }
 
-/* Whether the claim is complete and waits for what was asked for. */
+/* For how long the lane keeps slots that it cannot use yet: what it lacks is on its way. */
+static uint64_t lane_keep_ms(struct shard *shard, struct lane *lane)
+{
+    if (!lease_claim_is_begun(&lane->claim))
+        return 0;
+    if (orders_is_asking(shard, lane))
+        return ORDER_WAIT_MS;
+    return list_empty(&lane->purse_link) ? 0 : PARKED_MS;
+}
+
+/* Whether the claim, which is for those in line, stands in line itself, or has slots to keep. */
 static bool lane_keeps_claim(struct shard *shard, struct lane *lane)
 {
-    uint64_t now_ns = io_now_ns(shard->io);
-    bool is_complete = lease_claim_is_begun(&lane->claim) && !lease_claim_is_in_line(&lane->claim);
+    bool is_in_line = lease_claim_is_in_line(&lane->claim);
+    uint64_t now_ns = io_now_ns(shard->io), end_ns;
+    uint64_t keep_ms = is_in_line ? 0 : lane_keep_ms(shard, lane);
 
-    if (list_empty(&lane->waiting) || !is_complete || !orders_is_asking(shard, lane)) {
-        lane->order_asked_ns = 0;
-        return false;
+    if (keep_ms > 0 && lane->kept_since_ns == 0)
+        lane->kept_since_ns = now_ns;
+    end_ns = lane->kept_since_ns + keep_ms * 1000000;
+    if (keep_ms == 0 || end_ns <= now_ns) {
+        lane->kept_since_ns = 0;
+        return is_in_line;
     }
-    if (lane->order_asked_ns == 0)
-        lane->order_asked_ns = now_ns;
-    if (lane->order_asked_ns + ORDER_WAIT_MS * 1000000ull <= now_ns)
-        return false;
-    io_timer_arm(shard->io, &lane->connect_timer,
-                 lane->order_asked_ns + ORDER_WAIT_MS * 1000000ull);
+    io_timer_arm(shard->io, &lane->connect_timer, end_ns);
     return true;
 }
 
@@ -847,8 +858,7 @@ static void lane_serve(struct shard *shard, struct lane *lane)
         if (!list_empty(&lane->waiting) && list_empty(&lane->idle))
             growth_on_wait(shard, lane);
     }
-    if (list_empty(&lane->waiting) ||
-        (!lease_claim_is_in_line(&lane->claim) && !lane_keeps_claim(shard, lane)))
+    if (list_empty(&lane->waiting) || !lane_keeps_claim(shard, lane))
         lease_claim_cancel(shard, &lane->claim);
     lane_release(shard, lane);
 }

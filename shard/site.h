@@ -107,8 +107,8 @@ struct lane {
     uint32_t unanswered_count; /* addresses that died since a connection stood or a rest began */
     uint8_t standing;          /* enum quota_kind: what is known of it when slots are short */
     bool was_express;          /* the turn before this one */
-    uint64_t
-        order_asked_ns; /* its claim is complete, and a probe's connection is asked for; 0 = not */
+    /* Its claim has slots and waits for a token, or for a probe's connection; 0 = it does not. */
+    uint64_t kept_since_ns;
 };
 
 /* What of a connection stands in the figures of its source address already. */

@@ -710,6 +710,58 @@ static bool scarce_rates_meet(void)
     return ok;
 }
 
+/*
+ * Receivers on several shards that share few connections, each of which takes a token of a rate
+ * that they share too, and that is the wider of the two: who has its turn for a connection gets its
+ * token with it, and none of them starves.
+ */
+static bool connections_meet_their_tokens(void)
+{
+    static const struct {
+        const char *name;
+        const char *global;
+        const char *vmta;
+        unsigned slots;
+    } rows[] = {
+        {"1 connection beside 1/s", "<limit r>\n max-connect-rate 1/s\n</limit>\n",
+         " max-smtp-out 1\n", 1},
+        {"1 connection beside 2/s", "<limit r>\n max-connect-rate 2/s\n</limit>\n",
+         " max-smtp-out 1\n", 1},
+        {"2 connections beside 2/s", "<limit r>\n max-connect-rate 2/s\n</limit>\n",
+         " max-smtp-out 2\n", 2},
+    };
+    enum { RECEIVERS = 12, SECONDS = 180 };
+    bool ok = true;
+
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        static struct stage stage;
+        uint64_t opened = 0, least = UINT64_MAX, before[RECEIVERS];
+
+        stage_raise(&stage, rows[i].name,
+                    &(struct stage_options){
+                        .shard_count = 4, .global = rows[i].global, .vmta = rows[i].vmta});
+        for (unsigned j = 0; j < RECEIVERS; j++)
+            stage_add_receiver(&stage, j, KIND_SERVES, 50);
+        stage_inject(&stage, 0, 0, RECEIVERS);
+        stage_run(&stage, 200, 30, 0);
+        for (unsigned j = 0; j < RECEIVERS; j++)
+            before[j] = stage.receivers[j].opened;
+        stage_run(&stage, SECONDS * 10, 30, 0);
+        for (unsigned j = 0; j < RECEIVERS; j++) {
+            uint64_t count = stage.receivers[j].opened - before[j];
+
+            opened += count;
+            least = count < least ? count : least;
+        }
+        stage_check(&stage, opened * 4 >= SECONDS * rows[i].slots * 3ull, "a turn takes a second");
+        stage_check(&stage, least * RECEIVERS * 3 >= opened, "a third of its part for each");
+        printf("    %llu opened, %llu to one at least\n", (unsigned long long)opened,
+               (unsigned long long)least);
+        ok &= stage_strike(&stage);
+    }
+    return ok;
+}
+
 /* One queue of a virtual MTA of three addresses with a rate each: of what these may do together 95
  * % is done, by one connection each. */
 static bool each_source_of_a_queue_is_used(void)
@@ -895,6 +947,7 @@ int main(void)
     ok &= a_job_with_a_limit_waits_for_connections_too();
     ok &= one_an_hour_is_shared_by_many_shards();
     ok &= scarce_rates_meet();
+    ok &= connections_meet_their_tokens();
     ok &= each_source_of_a_queue_is_used();
     ok &= ranks_have_turns_by_weight();
     ok &= idle_connections_stay_as_long_as_wished();
