@@ -82,8 +82,11 @@ static void give_up(struct delivery *delivery, int error)
         return;
     }
     inject_format_id(delivery->locate.message_id, id);
-    log_error("message %s cannot be read to its end (chunk %u): %s", id, delivery->feed->next,
-              err_text(error));
+    if (error == E_CHANGED)
+        log_info("message %s begins anew: %s", id, err_text(error));
+    else
+        log_error("message %s cannot be read to its end (chunk %u): %s", id, delivery->feed->next,
+                  err_text(error));
     delivery->feed->error = error;
     if (delivery->connection)
         smtpc_abort(delivery->connection->smtpc);
@@ -145,6 +148,9 @@ static int put_part(struct delivery *delivery, int count, const uint8_t *data, u
     *part = (struct iovec){(void *)data, octets};
     if (!heading_is_edited(queue))
         return count + (octets > 0);
+    /* What is taken out now may be signed. */
+    if (!delivery->heading.is_over && resign_is_stale(delivery))
+        return E_CHANGED;
     result = heading_feed(queue, delivery, part->iov_base, octets, is_last, part);
     return result < 0 ? result : count + (part->iov_len > 0);
 }

@@ -24,6 +24,7 @@ static void enter(struct resign *resign, enum resign_state next)
             MAY(RESIGN_HASHING) | MAY(RESIGN_MAKING) | MAY(RESIGN_DONE) | MAY(RESIGN_FAILED),
         [RESIGN_HASHING] = MAY(RESIGN_MAKING) | MAY(RESIGN_FAILED),
         [RESIGN_MAKING] = MAY(RESIGN_DONE) | MAY(RESIGN_FAILED),
+        [RESIGN_DONE] = MAY(RESIGN_NOT_LOOKED),
     };
 #undef MAY
 
@@ -424,6 +425,7 @@ static enum resign_answer decide(struct delivery *delivery)
     int result;
 
     fill_look(&look, delivery);
+    delivery->resign.rules = look.queue->sign_rules;
     result = choose_and_renew(&look);
     if (result > 0)
         return RESIGN_WAITS;
@@ -437,13 +439,26 @@ static enum resign_answer decide(struct delivery *delivery)
     return result == 0 ? RESIGN_GOES : RESIGN_STAYS;
 }
 
+bool resign_is_stale(const struct delivery *delivery)
+{
+    return delivery->message->envelope.signatures.len > 0 &&
+           delivery->resign.rules != queue_of(delivery)->sign_rules;
+}
+
 enum resign_answer resign_ask(struct shard *shard, struct delivery *delivery,
                               struct verdict *ret_verdict)
 {
     struct resign *resign = &delivery->resign;
     enum resign_answer answer = RESIGN_STAYS;
 
-    if (resign->state == RESIGN_DONE || resign_holds(shard, queue_of(delivery), delivery->message))
+    if (resign->state == RESIGN_DONE && resign_is_stale(delivery)) {
+        heading_reset(delivery);
+        enter(resign, RESIGN_NOT_LOOKED);
+    }
+    if (resign->state == RESIGN_DONE)
+        return RESIGN_GOES;
+    resign->rules = queue_of(delivery)->sign_rules;
+    if (resign_holds(shard, queue_of(delivery), delivery->message))
         return RESIGN_GOES;
     if (resign->state != RESIGN_FAILED && delivery->feed) {
         enter(resign, RESIGN_READING);

@@ -16,6 +16,7 @@
  *
  *   NOT_LOOKED -> [READING ->] [HASHING ->] MAKING -> DONE
  *   NOT_LOOKED -> [READING ->] DONE, as it is;   MAKING -> FAILED
+ *   DONE -> NOT_LOOKED: a reload changed what the queue wants before the message left
  *
  * Belongs to the shard's thread. A delivery whose message is looked at keeps its connection, as one
  * whose message is read back does.
@@ -51,6 +52,7 @@ struct resign {
     struct list link; /* HASHING, in memory: in shard.resigns_due */
     struct signing *signing;
     const char *why; /* FAILED; constant */
+    uint64_t rules;  /* of the queue, when it was found out what it wants */
     uint32_t hashed; /* octets of the content, header and all, up to which it is done */
     uint8_t state;   /* enum resign_state */
 };
@@ -67,6 +69,8 @@ bool resign_holds(struct shard *shard, const struct queue *queue, const struct m
 /* The delivery's message is about to leave: in memory, or its commit record is. */
 enum resign_answer resign_ask(struct shard *shard, struct delivery *delivery,
                               struct verdict *ret_verdict);
+/* It was found that its signatures hold, and a reload has changed the queue's rules since. */
+bool resign_is_stale(const struct delivery *delivery);
 /* The delivery looks at what is read for it. */
 bool resign_is_reading(const struct delivery *delivery);
 /* The next octets of its content, read for it; is_last: there are no more. True when it wants more;

@@ -25,7 +25,8 @@
     X(E_LOW_SPACE, 1014, "too little free disk space")                                             \
     X(E_LATE, 1015, "the disk takes too long")                                                     \
     X(E_FOREIGN, 1016, "a directory of the spool is missing, or belongs elsewhere")                \
-    X(E_CUT_OFF, 1017, "ended without a word of the end")
+    X(E_CUT_OFF, 1017, "ended without a word of the end")                                          \
+    X(E_CHANGED, 1018, "the configuration has changed meanwhile")
 
 enum err {
 #define ERR_ENUM(name, value, text) name = -(value),

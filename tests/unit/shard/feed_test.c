@@ -56,6 +56,7 @@ static struct stage {
     uint32_t looked_octets;
     uint32_t looks_for; /* octets of it, at least */
     int unreadable;
+    bool is_stale;          /* what was found out then does not hold any more */
     uint32_t damaged_chunk; /* the disk has lost it wherever it is moved; ALWAYS = none */
 } stage;
 
@@ -194,6 +195,12 @@ bool resign_is_reading(const struct delivery *delivery)
 {
     (void)delivery;
     return stage.is_looked_at;
+}
+
+bool resign_is_stale(const struct delivery *delivery)
+{
+    (void)delivery;
+    return stage.is_stale;
 }
 
 #define REPLACED   (2 * CHUNK_OCTETS + 17)
@@ -504,6 +511,25 @@ static void a_read_that_fails_is_no_damage(void **state)
     stage_close();
 }
 
+/* A reload says in the middle that fields are taken out: they may be signed. */
+static void fields_that_may_be_signed_stay(void **state)
+{
+    (void)state;
+    for (uint32_t is_stale = 0; is_stale < 2; is_stale++) {
+        stage_open(true);
+        stage.is_stale = is_stale;
+        ((struct queue *)slab_at(&stage.shard.queues, stage.delivery.queue))
+            ->settings.signing.removed = "Y-Gone";
+        play(0);
+        assert_int_equal(stage.is_aborted, is_stale);
+        assert_int_equal(stage.is_complete, !is_stale);
+        assert_int_equal(stage.sent_octets, is_stale ? 0 : CONTENT_OCTETS);
+        if (is_stale)
+            assert_verdict(false);
+        stage_close();
+    }
+}
+
 /* The connection ends while a chunk is read, or its place is asked for: the delivery outlives it.
  */
 static void what_is_under_way_ends_first(void **state)
@@ -535,6 +561,7 @@ int main(void)
         cmocka_unit_test(moved_while_its_place_is_asked_for),
         cmocka_unit_test(a_chunk_that_is_damaged_ends_it),
         cmocka_unit_test(a_read_that_fails_is_no_damage),
+        cmocka_unit_test(fields_that_may_be_signed_stay),
         cmocka_unit_test(what_is_under_way_ends_first),
     };
 
