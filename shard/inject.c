@@ -162,7 +162,7 @@ static bool is_still_welcome(const struct shard *shard, const struct intake_clie
 
     if ((client->type.len == 0 && !now->smtp_service) ||
         (client->user && (!user || conf_login_key(conf, user) != source->login_key))) {
-        inject_reply(reply, 421, 7, 0, "what this session may do has changed, connect again");
+        inject_reply(reply, 421, 7, 0, "what this client may do has changed, connect again");
         return false;
     }
     source->always_allow_relaying &= now->always_allow_relaying;
