@@ -18,9 +18,10 @@
  * Every shard holds all orders. The shard that sees a reply obeys at once and tells the order's
  * owner, which follows from the hash of its key; the owner logs it as a named state
  * ("order/KIND/IP/WHO") and tells all shards. What is loosened is logged first. So a crash may
- * bring an order back, and never ends one. The owner lends the connections of a probe: what the
- * shards hold never exceeds what is allowed, but for connections that stood before the stop and end
- * with their message.
+ * bring an order back, and ends none but one that a reply began after the last commit of outcomes;
+ * an operator's is durable when the verb is answered. The owner lends the connections of a probe:
+ * what the shards hold never exceeds what is allowed, but for connections that stood before the
+ * stop and end with their message.
  *
  * All of a shard's copy belongs to its thread. Without orders nothing here costs more than a
  * comparison. Times: _ns of the shard's clock, which is that of all shards; _us wall clock. There

@@ -155,6 +155,8 @@ def test_backoff_mode_of_a_provider_is_shown_survives_a_kill_and_ends(world):
     assert order['reason'].endswith(': 421 4.7.0 Too many messages')
     inject(daemon, '1@d1.test')
     until(lambda: len(queues(daemon, '--mode=backoff')) == 2, 10, 'two queues in backoff mode')
+    # An order begins before it is durable. This one is answered when what came before it is.
+    daemon.ask('pause', 'queue', 'other.test/v')
     daemon.kill()
     daemon.start()
     until(lambda: len(queues(daemon, '--mode=backoff')) == 2, 10, 'both after a kill')
