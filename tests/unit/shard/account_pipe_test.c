@@ -107,6 +107,6 @@ int main(void)
         cmocka_unit_test(a_turn_is_bounded),
     };
 
-    alarm(60);
+    alarm(240);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

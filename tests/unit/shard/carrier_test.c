@@ -116,7 +116,7 @@ static void wait_for(struct carry *carry, enum carry_kind kind)
 {
     struct parcel *home = NULL;
 
-    for (int i = 0; i < 20000 && !home; i++) {
+    for (int i = 0; i < 60000 && !home; i++) {
         turn();
         home = mailbox_take_foreign(to_shard);
     }
@@ -188,7 +188,7 @@ int main(void)
     struct io_options options = {.name = "test"};
     int failed;
 
-    alarm(100);
+    alarm(280);
     if (io_create(&options, &io) < 0)
         return 1;
     to_shard = mailbox_create(64, io, NULL);
