@@ -10,6 +10,7 @@
 #include "core/conf/build.h"
 #include "core/conf/intern.h"
 #include "core/conf/show.h"
+#include "core/conf/value_parse.h"
 #include "core/conf/warmup.h"
 
 #include <errno.h>
@@ -313,6 +314,58 @@ static int keep_names(struct build *build, const struct settings *settings)
     return 0;
 }
 
+/* Names that PowerMTA's files give to queues, and nobody to a host. */
+static bool is_no_host(struct slice name)
+{
+    static const struct slice endings[] = {SLICE_LITERAL(".queue"), SLICE_LITERAL(".rollup")};
+
+    if (name.data[0] == '[')
+        return false;
+    if (!value_is_host_name(name) || slice_find(name, '.') == name.len)
+        return true;
+    for (size_t i = 0; i < sizeof(endings) / sizeof(endings[0]); i++) {
+        if (name.len > endings[i].len &&
+            slice_equal(slice_after(name, name.len - endings[i].len), endings[i]))
+            return true;
+    }
+    return false;
+}
+
+/* Whether mail goes on from the queue by something else than its name. */
+static bool has_way_on(const struct conf *conf, struct slice name)
+{
+    for (uint32_t i = 0; i < conf->vmta_count; i++) {
+        struct conf_queue queue;
+
+        conf_queue(conf, name, conf->vmtas[i].vmta.id, &queue);
+        if (queue.route_count > 0 || conf_delivery_is_local(queue.delivery) ||
+            (queue.queue_to != NULL && !slice_equal(slice_str(queue.queue_to), name)))
+            return true;
+    }
+    return false;
+}
+
+/* A queue is sent to the hosts of its own name, so that mail in one of a name like these, without
+ * smtp-hosts, comes back as mail to a domain that there is not. */
+static void remark_dead_ends(struct build *build)
+{
+    const char *before = NULL;
+
+    for (const struct way_block *block = build->ways; block != NULL; block = block->next) {
+        const struct setting *line = line_of(block->settings);
+        const char *name = line->value.text;
+
+        if (!is_queue_to(line) || name == before)
+            continue;
+        before = name;
+        if (is_no_host(slice_str(name)) && !has_way_on(build->conf, slice_str(name)))
+            report_warning(build->report, line->file, line->line,
+                           "queue-to %.80s: no host is called so, and no <domain %.80s> has "
+                           "smtp-hosts: the mail has no way on",
+                           name, name);
+    }
+}
+
 static bool is_seen_by(const struct way_block *block, const struct vmta_slot *slot)
 {
     return block->layer == LAYER_GLOBAL || block->layer == slot->layer ||
@@ -461,5 +514,6 @@ int build_ways(struct build *build)
     start_count = choose_starts(build, starts);
     for (const struct way_block *block = build->ways; block != NULL; block = block->next)
         check_block(build, block, starts, start_count);
+    remark_dead_ends(build);
     return 0;
 }

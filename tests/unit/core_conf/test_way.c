@@ -120,6 +120,34 @@ static void circles_are_refused(void **state)
 }
 
 /* The way in backoff mode, by the virtual MTA's name; NULL: the queue keeps its mail. */
+/* A name that only a queue can have needs smtp-hosts, or another way on, somewhere. */
+static void queues_without_hosts_are_told(void **state)
+{
+    static const char *const told[] = {"{relay}", "relay", "x.rollup", "X.Queue"};
+    static const char *const fine[] = {"x.example",     "[192.0.2.1]", "{hosts}",
+                                       "by-vmta.queue", "file.queue",  "on.rollup"};
+    static const char blocks[] =
+        "<domain {hosts}>\nsmtp-hosts [192.0.2.1]\n</domain>\n"
+        "<domain file.queue>\ntype discard\n</domain>\n"
+        "<domain on.rollup>\nqueue-to x.example\n</domain>\n"
+        "<virtual-mta d>\n<domain by-vmta.queue>\nsmtp-hosts [192.0.2.1]\n</domain>\n"
+        "</virtual-mta>\n";
+
+    for (size_t i = 0; i < COUNT_OF(told) + COUNT_OF(fine); i++) {
+        bool is_told = i < COUNT_OF(told);
+        char text[1024];
+        struct findings findings = {0};
+        struct conf *conf = NULL;
+
+        snprintf(text, sizeof(text), "<domain a.example>\nqueue-to %s\n</domain>\n%s",
+                 is_told ? told[i] : fine[i - COUNT_OF(told)], blocks);
+        assert_int_equal(conf_load_text("test", text, NULL, collect, &findings, &conf), 0);
+        assert_int_equal(strstr(findings.text, "warning test:2: queue-to ") != NULL, is_told);
+        assert_int_equal(strstr(findings.text, "the mail has no way on") != NULL, is_told);
+        conf_unref(conf);
+    }
+}
+
 static const char *backoff_way_of(const struct conf *conf, const char *domain, const char *vmta,
                                   uint64_t turn)
 {
@@ -194,6 +222,7 @@ int main(void)
         cmocka_unit_test(pools_take_turns),
         cmocka_unit_test(names_outlive_snapshots),
         cmocka_unit_test(circles_are_refused),
+        cmocka_unit_test(queues_without_hosts_are_told),
         cmocka_unit_test(backoff_mode_leads_elsewhere),
         cmocka_unit_test(backoff_circles_are_refused),
     };
