@@ -113,8 +113,12 @@ static void check_snapshot(const struct conf *conf, const char *text)
 
     must(global->listener_count >= 1 && global->spool_count >= 1);
     must(global->host_name != NULL && global->control_socket != NULL);
-    for (uint32_t i = 0; i < conf_acct_file_count(conf); i++)
-        must(conf_acct_file_at(conf, i)->path[0] == '/' && conf_acct_file_at(conf, i)->records);
+    for (uint32_t i = 0; i < conf_acct_file_count(conf); i++) {
+        const struct conf_acct_file *file = conf_acct_file_at(conf, i);
+
+        /* A file's full path, or a program's behind a bar. */
+        must((file->path[0] == '/' || file->path[0] == '|') && file->records != 0);
+    }
     /* The text's own beginning serves as one more domain, however odd. */
     if (domain.len > 64)
         domain.len = 64;
