@@ -49,6 +49,7 @@ struct block {
     const struct section *section;
     const struct settings *settings;
     uint32_t layer;
+    bool is_bad; /* what is wrong with one domain of a macro mostly is with all */
 };
 
 static void note_transfers(struct conf *conf, const struct settings *settings)
@@ -81,9 +82,12 @@ static int add_pattern(void *context, struct slice text, bool from_macro)
         return pattern_index_add(&block->build->conf->domains, block->layer, &pattern,
                                  block->settings, from_macro);
     }
+    if (block->is_bad)
+        return 0;
+    block->is_bad = true;
     report_error(block->build->report, block->section->file, block->section->line,
                  "<domain>: \"%.*s\" is no domain pattern (%s)", SHOW(text),
-                 slice_find(text, ' ') < text.len
+                 slice_find(text, ' ') < text.len || slice_find(text, ',') < text.len
                      ? "one block for several domains is <domain $NAME>, with a domain-macro NAME"
                      : "international names are written as xn--...");
     return report_is_full(block->build->report) ? E_FULL : 0;
@@ -154,7 +158,7 @@ static void check_ramp(struct build *build, const struct settings *settings)
 int build_blocks(struct build *build, const struct section *section, uint32_t layer)
 {
     for (const struct section *at = section->children; at != NULL; at = at->next) {
-        struct block block = {build, at, NULL, layer};
+        struct block block = {.build = build, .section = at, .layer = layer};
         int rc;
 
         if (at->kind->scope != SCOPE_DOMAIN)

@@ -2,6 +2,7 @@
 
 #include "core/base/err.h"
 #include "core/conf/field.h"
+#include "core/conf/show.h"
 
 #include <errno.h>
 #include <ifaddrs.h>
@@ -403,12 +404,13 @@ static void build_zone(struct build *build)
 
 static const char *take_path(struct build *build, const struct entry *entry, struct slice *rest)
 {
-    struct slice word;
+    struct slice word = SLICE_EMPTY;
     char *path;
 
     if (value_next_word(rest, &word) <= 0 || word.len == 0 || word.data[0] != '/') {
         report_error(build->report, entry->file, entry->line,
-                     "pickup: both folders are absolute paths");
+                     "pickup: \"%.*s\" is no absolute path, as both folders have to be",
+                     SHOW(word));
         return NULL;
     }
     path = arena_alloc(&build->conf->arena, word.len + 1);
@@ -428,7 +430,8 @@ static void build_pickup(struct build *build)
     entry = lines.items[lines.count - 1];
     rest = slice_str(entry->text);
     global->pickup_folder = take_path(build, entry, &rest);
-    global->pickup_bad_folder = take_path(build, entry, &rest);
+    if (global->pickup_folder != NULL)
+        global->pickup_bad_folder = take_path(build, entry, &rest);
     if (global->pickup_folder && global->pickup_bad_folder &&
         strcmp(global->pickup_folder, global->pickup_bad_folder) == 0)
         report_error(build->report, entry->file, entry->line, "pickup: both folders are the same");

@@ -129,6 +129,9 @@ static void fill_addresses(struct build *build, const struct section *section,
         return;
     vmta->addresses = conf->vmtas[0].vmta.addresses;
     vmta->address_count = conf->vmtas[0].vmta.address_count;
+    /* What was refused may be the very line. */
+    if (section->has_errors || build->tree->top.has_errors)
+        return;
     if (!build->has_source_hosts && vmta->use_proxy == NULL && conf->global.use_proxy == NULL &&
         build_entries(build, section, STORE_PROXY_SOURCE).count == 0)
         report_warning(build->report, section->file, section->line,
@@ -331,7 +334,7 @@ static int add_members(struct build *build, const struct section *section, struc
             take_cold(build, section, cold, &conf->vmtas[position].vmta);
         inherit_layer(build, entry, &conf->vmtas[position], layer);
     }
-    if (members.count == 0)
+    if (members.count == 0 && !section->has_errors)
         report_error(build->report, section->file, section->line,
                      "<virtual-mta-pool %.*s> has no virtual-mta", SHOW(section->name));
     return rc;

@@ -185,7 +185,10 @@ static bool read_rule(struct build *build, const struct list_line *line, struct 
         return read_action(build, line, rest, rule);
     if (!read_subject(word, &rest, rule)) {
         report_error(build->report, line->file, line->line,
-                     "\"%.*s\" is neither mail-from, rcpt-to, header, call-to: nor *", SHOW(word));
+                     "\"%.*s\" is neither mail-from, rcpt-to, header, call-to: nor *%s", SHOW(word),
+                     slice_equal_nocase(word, SLICE_LITERAL("reply"))
+                         ? "; replies stand in an <smtp-pattern-list>"
+                         : "");
         return false;
     }
     if (list_next_regex(&rest, &pattern) <= 0) {

@@ -102,12 +102,13 @@ void reader_close(struct reader *reader)
 /* ---- Lines --------------------------------------------------------------------------------- */
 
 /* Octets of the UTF-8 sequence at the start of s; 0 when there is none. No control octets. */
-static size_t sequence_length(struct slice s)
+static size_t sequence_length(struct slice s, uint32_t *ret_code)
 {
     uint8_t first = s.data[0];
     size_t len = first < 0x80 ? 1 : first >= 0xf0 ? 4 : first >= 0xe0 ? 3 : 2;
     uint32_t code;
 
+    *ret_code = first;
     if (len == 1)
         return (first >= ' ' && first != 0x7f) || first == '\t' ? 1 : 0;
     if (first < 0xc2 || first > 0xf4 || s.len < len)
@@ -122,19 +123,70 @@ static size_t sequence_length(struct slice s)
     if ((len == 3 && code < 0x800) || (len == 4 && (code < 0x10000 || code > 0x10ffff)) ||
         (code >= 0xd800 && code <= 0xdfff))
         return 0;
+    *ret_code = code;
     return len;
 }
 
-static bool is_text(struct slice s)
+static bool looks_like_a_blank(uint32_t code)
 {
-    while (s.len > 0) {
-        size_t len = sequence_length(s);
+    return code == 0xa0 || code == 0x1680 || (code >= 0x2000 && code <= 0x200a) || code == 0x202f ||
+           code == 0x205f || code == 0x3000;
+}
 
-        if (len == 0)
+/* Soft hyphens, marks of direction, blanks without width. What joins letters is none of these. */
+static bool looks_like_nothing(uint32_t code)
+{
+    return code == 0xad || code == 0x200b || code == 0x200e || code == 0x200f ||
+           (code >= 0x202a && code <= 0x202e) || (code >= 0x2060 && code <= 0x2069) ||
+           code == 0xfeff;
+}
+
+/* Whether the line is text; says the first odd character in it, 0 when there is none. */
+static bool is_text(struct reader *reader, struct slice line, uint32_t *ret_odd)
+{
+    struct slice rest = line;
+
+    *ret_odd = 0;
+    while (rest.len > 0) {
+        uint32_t code;
+        size_t len = sequence_length(rest, &code);
+
+        if (len == 0) {
+            reader->bad_octet = rest.data[0];
+            reader->bad_column = line.len - rest.len + 1;
             return false;
-        s = slice_after(s, len);
+        }
+        if (*ret_odd == 0 && (looks_like_a_blank(code) || looks_like_nothing(code)))
+            *ret_odd = code;
+        rest = slice_after(rest, len);
     }
     return true;
+}
+
+/*
+ * The line with blanks, or nothing, in the place of odd characters. It gets shorter and keeps its
+ * end, behind which others look; the room in front of it becomes blanks.
+ */
+static struct slice without_odd_ones(struct reader *reader, struct slice line)
+{
+    char *start = reader->text + ((const char *)line.data - reader->text);
+    size_t len = 0;
+
+    for (size_t at = 0; at < line.len;) {
+        uint32_t code;
+        size_t octets = sequence_length(slice_after(line, at), &code);
+
+        if (looks_like_a_blank(code)) {
+            start[len++] = ' ';
+        } else if (!looks_like_nothing(code)) {
+            memmove(start + len, start + at, octets);
+            len += octets;
+        }
+        at += octets;
+    }
+    memmove(start + line.len - len, start, len);
+    memset(start, ' ', line.len - len);
+    return line;
 }
 
 /* The next line with everything; false at the end. */
@@ -156,16 +208,26 @@ static bool take_line(struct reader *reader, struct slice *ret_line)
     return true;
 }
 
-static int content_of(struct slice line, struct slice *ret_content)
+static int content_of(struct reader *reader, struct slice line, struct slice *ret_content)
 {
+    uint32_t odd;
+
+    line.len = slice_find(line, '#');
+    /* Some editors write more than one. */
+    while (line.len > 0 && line.data[line.len - 1] == '\r')
+        line.len--;
     if (line.len > READER_LINE_MAX)
         return E_TOO_LONG;
-    line.len = slice_find(line, '#');
-    if (line.len > 0 && line.data[line.len - 1] == '\r')
-        line.len--;
-    if (!is_text(line))
+    if (!is_text(reader, line, &odd))
         return E_SYNTAX;
+    if (odd != 0)
+        line = without_odd_ones(reader, line);
     *ret_content = slice_trim(line);
+    if (odd != 0 && ret_content->len > 0 && reader->odd_lines++ == 0) {
+        reader->odd_line = reader->line;
+        reader->odd_code = odd;
+        reader->odd_is_blank = looks_like_a_blank(odd);
+    }
     return 1;
 }
 
@@ -175,7 +237,7 @@ int reader_next(struct reader *reader, struct slice *ret_content)
 
     if (!take_line(reader, &line))
         return 0;
-    return content_of(line, ret_content);
+    return content_of(reader, line, ret_content);
 }
 
 int reader_join(struct reader *reader, struct slice *content)
@@ -189,7 +251,7 @@ int reader_join(struct reader *reader, struct slice *content)
 
         if (!take_line(reader, &line))
             return 0;
-        rc = content_of(line, &more);
+        rc = content_of(reader, line, &more);
         if (rc < 0)
             return rc;
         if (more.len == 0 && slice_find(line, '#') == line.len)

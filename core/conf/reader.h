@@ -2,8 +2,10 @@
  * reader: the text of one file, line by line.
  *
  * Comments, carriage returns and outer blanks are taken off; lines that are too long or no UTF-8
- * are refused one by one. The reader owns a writable copy of the text and the lines point into
- * it, so that a value which goes on in the next line can be joined in place. One thread.
+ * are refused one by one. Text that was copied from a web page or a word processor holds characters
+ * which look like blanks or like nothing at all: they count as blanks and as nothing, and are told
+ * of. The reader owns a writable copy of the text and the lines point into it, so that this, and
+ * joining a value which goes on in the next line, is done in place. One thread.
  */
 #pragma once
 
@@ -21,7 +23,15 @@ struct reader {
     size_t len;
     size_t at;
     unsigned line; /* number of the line last read */
-    dev_t device;  /* which file this is; both 0 for text from memory */
+    /* Of a line that is refused as no text: its first bad octet, and where, counted from 1. */
+    uint8_t bad_octet;
+    size_t bad_column;
+    /* Lines with characters that only look like blanks, or like nothing; the first one's first. */
+    unsigned odd_lines;
+    unsigned odd_line;
+    uint32_t odd_code;
+    bool odd_is_blank;
+    dev_t device; /* which file this is; both 0 for text from memory */
     ino_t inode;
 };
 

@@ -53,6 +53,40 @@ static void complain(struct parser *parser, const char *format, ...)
     vsnprintf(text, sizeof(text), format, arguments);
     va_end(arguments);
     report_error(parser->report, parser->file->reader.name, parser->file->reader.line, "%s", text);
+    parser->open->has_errors = true;
+}
+
+/* Why a line was refused before it was looked at. */
+static void complain_text(struct parser *parser, int rc)
+{
+    const struct reader *reader = &parser->file->reader;
+
+    if (rc == E_TOO_LONG)
+        complain(parser, "the line is longer than %d octets", READER_LINE_MAX);
+    else if (reader->bad_octet < 0x80)
+        complain(parser, "the line holds the control character 0x%02x, in column %zu%s",
+                 reader->bad_octet, reader->bad_column,
+                 reader->bad_octet == '\r' ? " (are these line ends of an old Mac?)" : "");
+    else
+        complain(parser,
+                 "the line is not UTF-8 text: there is an octet 0x%02x in column %zu (is the file "
+                 "in ISO 8859-1 or Windows-1252?)",
+                 reader->bad_octet, reader->bad_column);
+}
+
+/* Text that was copied holds characters that nobody sees. */
+static void remark_odd(struct parser *parser)
+{
+    const struct reader *reader = &parser->file->reader;
+
+    if (reader->odd_lines == 0)
+        return;
+    report_warning(parser->report, reader->name, reader->odd_line,
+                   "the line holds the character U+%04X, %s (lines with such: %u)",
+                   (unsigned)reader->odd_code,
+                   reader->odd_is_blank ? "which only looks like a blank: it counts as one"
+                                        : "which cannot be seen: it does not count",
+                   reader->odd_lines);
 }
 
 static enum scope scope_of(const struct section *section)
@@ -182,6 +216,11 @@ static void parse_opening(struct parser *parser, struct slice inside)
     if (name.len >= 2 && name.data[0] == '"' && name.data[name.len - 1] == '"')
         name = slice_of(name.data + 1, name.len - 2);
     kind = section_find(tag);
+    if (kind == NULL && !is_skipped(parser->open) &&
+        directive_find_anywhere(&parser->index, tag) != NULL) {
+        complain(parser, "%.*s is no section: it stands without < and >", SHOW(tag));
+        return;
+    }
     /* Within what is skipped, sections count only to find the right end. */
     if (is_skipped(parser->open) || !accept_section(parser, kind, tag, name)) {
         section_open(parser, NULL, tag, SLICE_EMPTY);
@@ -204,6 +243,19 @@ static bool is_end_of(const struct section *section, struct slice inside)
            (name.len == 0 || section->kind == NULL || slice_equal_nocase(section->name, name));
 }
 
+/* A misspelt end of what is open ends it all the same, so that one mistake is one error. */
+static void complain_closing(struct parser *parser, struct slice inside)
+{
+    const char *near = section_find(inside) == NULL ? section_nearest(inside) : NULL;
+    bool is_meant = near != NULL && parser->open != parser->file->outer &&
+                    slice_equal_nocase(parser->open->tag, slice_str(near));
+
+    complain(parser, "</%.*s> closes nothing that is open in this file%s%s%s", SHOW(inside),
+             is_meant ? "; did you mean </" : "", is_meant ? near : "", is_meant ? ">?" : "");
+    if (is_meant)
+        parser->open = parser->open->parent;
+}
+
 /* Ends the innermost section so called that this file opened. */
 static void parse_closing(struct parser *parser, struct slice inside)
 {
@@ -212,7 +264,7 @@ static void parse_closing(struct parser *parser, struct slice inside)
     while (section != parser->file->outer && !is_end_of(section, inside))
         section = section->parent;
     if (section == parser->file->outer) {
-        complain(parser, "</%.*s> closes nothing that is open in this file", SHOW(inside));
+        complain_closing(parser, inside);
         return;
     }
     while (parser->open != section) {
@@ -222,20 +274,36 @@ static void parse_closing(struct parser *parser, struct slice inside)
     parser->open = section->parent;
 }
 
+/* Whether the words between angle brackets are those of a section, or end one. */
+static bool is_tag(struct slice inside)
+{
+    struct slice tag = inside;
+
+    tag.len = 0;
+    while (tag.len < inside.len && !value_is_blank(inside.data[tag.len]))
+        tag.len++;
+    return inside.data[0] == '/' || section_find(tag) != NULL;
+}
+
 static void parse_tag(struct parser *parser, struct slice content)
 {
-    struct slice inside;
+    bool has_end = content.len > 1 && content.data[content.len - 1] == '>';
+    struct slice inside = slice_trim(slice_of(content.data + 1, content.len - 1 - has_end));
 
-    if (content.data[content.len - 1] != '>') {
-        complain(parser, "the line starts with < but does not end with >");
+    if (inside.len == 0) {
+        complain(parser, "a section has no name");
         return;
     }
-    inside = slice_trim(slice_of(content.data + 1, content.len - 2));
-    if (inside.len == 0)
-        complain(parser, "a section has no name");
-    else if (inside.data[0] == '!' || inside.data[0] == '?')
+    if (inside.data[0] == '!' || inside.data[0] == '?') {
         complain(parser, "this is no section; comments begin with #");
-    else if (inside.data[0] == '/')
+        return;
+    }
+    /* It is read as if it had its end, so that what follows stands where it is meant to. */
+    if (!has_end)
+        complain(parser, "the line starts with < but does not end with >");
+    if (!has_end && !is_tag(inside))
+        return;
+    if (inside.data[0] == '/')
         parse_closing(parser, slice_trim(slice_after(inside, 1)));
     else
         parse_opening(parser, inside);
@@ -258,10 +326,16 @@ static void list_homes(const struct parser *parser, struct slice keyword, char *
 
 static void complain_unknown(struct parser *parser, struct slice keyword)
 {
+    const struct section_kind *kind = section_find(keyword);
     enum scope scope = scope_of(parser->open);
     const char *near;
     char homes[200];
 
+    if (kind != NULL && kind->effect != EFFECT_REFUSED && may_stand_in(kind, parser->open)) {
+        complain(parser, "%s is a section: it begins with <%s%s%s> and ends with </%s>", kind->tag,
+                 kind->tag, kind->argument[0] != '\0' ? " " : "", kind->argument, kind->tag);
+        return;
+    }
     if (directive_find_anywhere(&parser->index, keyword) != NULL) {
         list_homes(parser, keyword, homes, sizeof(homes));
         complain(parser, "\"%.*s\" is not known in %s; it belongs in %s", SHOW(keyword),
@@ -288,7 +362,7 @@ static bool join_lines(struct parser *parser, const struct directive *row, struc
         int rc = reader_join(&parser->file->reader, value);
 
         if (rc < 0) {
-            complain(parser, "the line is too long or is not UTF-8 text");
+            complain_text(parser, rc);
             return false;
         }
         if (rc == 0)
@@ -325,6 +399,20 @@ static void remark_repetition(struct parser *parser, const struct directive *row
                        row->name, parser->seen_line[position]);
     parser->seen_in[position] = parser->open;
     parser->seen_line[position] = parser->file->reader.line;
+}
+
+/* Word processors make these of plain ones, and a password with them is another password. */
+static void remark_quotes(struct parser *parser, const struct directive *row, struct slice text)
+{
+    static const char *const quotes[] = {"\u2018", "\u2019", "\u201a", "\u201c",
+                                         "\u201d", "\u201e", "\u00ab", "\u00bb"};
+
+    for (size_t i = 0; i < sizeof(quotes) / sizeof(quotes[0]) && row->type != TYPE_TEXT; i++) {
+        if (slice_starts_nocase(text, slice_str(quotes[i])))
+            report_warning(parser->report, parser->file->reader.name, parser->file->reader.line,
+                           "%s: the value begins with %s, which belongs to it: only \" quotes it",
+                           row->name, quotes[i]);
+    }
 }
 
 static void add_entry(struct parser *parser, struct entry filled)
@@ -365,9 +453,13 @@ static void parse_directive(struct parser *parser, struct slice keyword, struct 
         return;
     entry.cleared = slice_equal(text, SLICE_LITERAL("\"\""));
     if (!entry.cleared && value_parse(row, text, parser->values, &entry.value, why) < 0) {
-        complain(parser, "%s: %s", row->name, why);
+        if (text.data[0] == '=')
+            complain(parser, "%s: the value stands behind a blank, without =", row->name);
+        else
+            complain(parser, "%s: %s", row->name, why);
         return;
     }
+    remark_quotes(parser, row, text);
     entry.text = (const char *)arena_copy(parser->values, text).data;
     if (row->type == TYPE_INCLUDE) {
         if (!entry.cleared)
@@ -479,6 +571,13 @@ static void parse_content(struct parser *parser, struct slice content)
 
 /* ---- Files --------------------------------------------------------------------------------- */
 
+/* By its mark, which cannot begin any other text. Each line would be an error otherwise. */
+static bool is_utf16(const struct reader *reader)
+{
+    return reader->line == 1 && reader->len >= 2 &&
+           (memcmp(reader->text, "\xff\xfe", 2) == 0 || memcmp(reader->text, "\xfe\xff", 2) == 0);
+}
+
 static void parse_lines(struct parser *parser, struct open_file *file)
 {
     struct slice content;
@@ -489,13 +588,17 @@ static void parse_lines(struct parser *parser, struct open_file *file)
     parser->file = file;
     parser->depth++;
     while (!report_is_full(parser->report) && (rc = reader_next(&file->reader, &content)) != 0) {
-        if (rc == E_TOO_LONG)
-            complain(parser, "the line is longer than %d octets", READER_LINE_MAX);
-        else if (rc < 0)
-            complain(parser, "the line is not UTF-8 text or holds control characters");
-        else if (content.len > 0)
+        if (rc > 0 && content.len > 0)
             parse_content(parser, content);
+        if (rc >= 0)
+            continue;
+        if (is_utf16(&file->reader)) {
+            complain(parser, "the file is in UTF-16; it has to be in UTF-8");
+            break;
+        }
+        complain_text(parser, rc);
     }
+    remark_odd(parser);
     while (parser->open != file->outer) {
         complain_open(parser, parser->open);
         parser->open = parser->open->parent;

@@ -33,6 +33,7 @@ struct section {
     struct slice name;
     const char *file;
     unsigned line;
+    bool has_errors; /* lines that were refused: what the section seems to lack may stand there */
     struct entry *entries;
     struct entry *last_entry;
     struct list_line *lines; /* of a section with SCOPE_LINES */

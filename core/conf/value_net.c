@@ -147,8 +147,10 @@ int value_parse_source_host(struct value_parse *parse)
     if (count == 2 && cidr_parse(words[0], &block.block) < 0 &&
         cidr_parse(words[1], &block.block) == 0)
         return value_refuse(parse, "the address stands in front of the host name");
-    if (count == 0 || cidr_parse(words[0], &block.block) < 0)
+    if (count == 0)
         return value_refuse(parse, "needs an address and a host name");
+    if (cidr_parse(words[0], &block.block) < 0)
+        return value_refuse(parse, "\"%.*s\" is not an address or address block", SHOW(words[0]));
     if (count == 2) {
         if (!is_helo(words[1]))
             return value_refuse(parse, "\"%.*s\" is not a host name", SHOW(words[1]));

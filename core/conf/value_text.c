@@ -77,6 +77,8 @@ int value_parse_enum_list(struct value_parse *parse)
     while (value_next_item(&list, &item)) {
         int choice = value_find_choice(parse->row->choices, item);
 
+        if (choice < 0 && slice_find(item, ' ') < item.len)
+            return value_refuse(parse, "\"%.*s\": commas stand between the words", SHOW(item));
         if (choice < 0)
             return refuse_choice(parse, item, parse->row->choices);
         parse->value.number |= 1ull << choice;

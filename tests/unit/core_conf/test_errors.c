@@ -96,7 +96,7 @@ static const struct {
      "warm-up-time-zone Europe/Nowhere\n",
      {"warm-up-time-zone: \"Europe/Nowhere\": "}},
     {"milliseconds elsewhere", "<domain *>\nbounce-after 10ms\n</domain>\n", {"test:2:"}},
-    {"control character", "log-file /a\x01\n", {"test:1:", "control characters"}},
+    {"control character", "log-file /a\x01\n", {"test:1:", "control character 0x01, in column 12"}},
     {"not UTF-8", "log-file /\xff\n", {"test:1:", "UTF-8"}},
     {"overlong UTF-8", "log-file /\xc0\xaf\n", {"test:1:", "UTF-8"}},
     {"overlong UTF-8 of three", "log-file /\xe0\x80\xaf\n", {"test:1:", "UTF-8"}},
