@@ -128,6 +128,10 @@ static void count_mail(struct counting *counting, const struct shard *shard,
     if (connection->is_closed || !connection->delivery || !connection->delivery->message ||
         smtpc_is_idle(connection->smtpc))
         return;
+    /* One that is being read back says nothing yet, and is at none, though its connection is not
+     * idle either when it is lost meanwhile. */
+    if (connection->delivery->message->bytes == 0)
+        return;
     /* One that waits for its slot is at none, though its connection may be about to end. */
     if (((const struct queue *)slab_at(&shard->queues, connection->delivery->queue))->parked ==
         connection->delivery)
