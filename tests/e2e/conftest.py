@@ -7,7 +7,7 @@ import pytest
 
 from harness import FIGURES, World
 
-TEST_SECONDS_MAX = 200
+TEST_SECONDS_MAX = 600
 
 
 def pytest_addoption(parser):

@@ -8,6 +8,7 @@ import glob
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -17,11 +18,16 @@ import time
 
 PR_SET_PDEATHSIG = 1
 FINAL_TYPES = ('d', 'b')
+ENDS = ('delivered', 'bounced', 'deleted')
 FIGURES = []
+# How much longer than a quiet machine a busy one may take: a bound is for what hangs.
+PATIENCE = 4
 
 
 def until(condition, seconds, what, pause=0.02):
-    """Asks until the answer is true, which it returns; fails when that takes too long."""
+    """Asks until the answer is true, which it returns; fails when that takes far longer than the
+    seconds that it may take on a quiet machine."""
+    seconds *= PATIENCE
     end = time.monotonic() + seconds
     while True:
         answer = condition()
@@ -78,7 +84,7 @@ class Program:
 
         until(said, seconds, f'"{line}" from {self.process.args[0]}')
 
-    def end(self, number=signal.SIGKILL, seconds=20):
+    def end(self, number=signal.SIGKILL, seconds=60):
         """Sends the signal and returns the exit code."""
         if self.is_alive():
             self.process.send_signal(number)
@@ -118,17 +124,38 @@ class Daemon:
                 f'<spool {self.spool_path}>\n    segment-size {self.segment_size}\n</spool>\n'
                 f'<acct-file {self.acct_path}>\n    records d,b,t\n</acct-file>\n')
 
-    def start(self, before=None, seconds=30):
+    def launch(self, before=None):
         self.program = Program([self.world.program('ringpostd'), '--config', self.config_path,
                                 '--foreground'], os.path.join(self.path, 'log'), before=before)
         self.world.programs.append(self.program)
-        self.program.wait_for_line('ready', seconds)
+
+    def start(self, before=None):
+        self.launch(before)
+        self.program.wait_for_line('ready', 30)
+        self.wait_for_the_queue()
         return self
+
+    def wait_for_the_queue(self):
+        """What a start finds in the log is handed to its queues over the first turns; until then a
+        verb does not meet all of it, nor do the counters tell of it."""
+        found = re.search(' messages and ([0-9]+) recipients queued', self.program.log())
+
+        def is_there():
+            counters = self.counters()
+            return sum(counters[key] for key in ('queued_rcpts', *ENDS)) >= int(found.group(1))
+
+        until(is_there, 20, 'what was recovered to be in its queues')
+
+    def make_durable(self):
+        """What the daemon has seen outlasts a kill from here on. Outcomes, and what a reply or a
+        failure begins (orders, modes, rests), are logged up to outcome-commit-interval later; a pause
+        is answered when it is durable, and so is what came before it."""
+        self.ask('pause', 'queue', 'nobody.invalid/v')
 
     def kill(self):
         self.program.end(signal.SIGKILL)
 
-    def shutdown(self, seconds=40):
+    def shutdown(self, seconds=100):
         """By the operator's verb; the exit code."""
         answer = self.cli('shutdown')
         assert answer.returncode == 0, answer.stderr
@@ -149,7 +176,7 @@ class Daemon:
     def counters(self):
         """Straight over the control socket: a program for each look would be a load of its own."""
         with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(20)
+            client.settimeout(60)
             client.connect(self.control_path)
             client.sendall(b'show status --json\n')
             answer = client.makefile('rb').read()
@@ -202,7 +229,7 @@ class Sink:
                                     '--json', *options], world.path(f'{name}.log'), stdout=output,
                                    before=before)
         world.programs.append(self.program)
-        self.program.wait_for_line('ready', 10)
+        self.program.wait_for_line('ready', 30)
 
     def stop(self):
         """Its sums."""
@@ -227,7 +254,7 @@ class Generator:
                                    world.path(f'{name}.log'), stdout=output, before=before)
         world.programs.append(self.program)
 
-    def wait(self, seconds=60):
+    def wait(self, seconds=200):
         """Its sums, once it is through."""
         code = self.program.process.wait(seconds)
         assert code == 0, self.program.log()
@@ -253,7 +280,7 @@ def verify(world, *ledgers):
     argv = [world.program('ringpost-bench'), 'verify', '--json']
     for ledger in ledgers:
         argv += ['--file', ledger]
-    answer = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    answer = subprocess.run(argv, capture_output=True, text=True, timeout=200, check=False)
     assert answer.stdout, answer.stderr
     return json.loads(answer.stdout)
 
@@ -283,7 +310,7 @@ def final_rows_by_rcpt(rows):
 class Smtp:
     """An SMTP client that sends just what it is told to."""
 
-    def __init__(self, address, port=2525, timeout=20, source=None, wait=True):
+    def __init__(self, address, port=2525, timeout=60, source=None, wait=True):
         """From an address, where that matters; without wait the greeting is read later."""
         self.socket = socket.create_connection((address, port), timeout=timeout,
                                                source_address=(source, 0) if source else None)

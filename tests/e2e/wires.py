@@ -18,7 +18,7 @@ class Machine:
     """A network namespace, held by a sleeping process."""
 
     def __init__(self, world, name):
-        self.program = Program(['unshare', '-n', 'sleep', '300'], world.path(f'{name}.log'))
+        self.program = Program(['unshare', '-n', 'sleep', '900'], world.path(f'{name}.log'))
         world.programs.append(self.program)
         self.path = f'/proc/{self.program.process.pid}/ns/net'
         own = os.readlink('/proc/self/ns/net')
@@ -40,7 +40,7 @@ class Machine:
 
     def try_run(self, *argv, text=None):
         return subprocess.run(argv, preexec_fn=self.enter, input=text, capture_output=True,
-                              text=True, timeout=20, check=False)
+                              text=True, timeout=60, check=False)
 
     def run(self, *argv, text=None):
         answer = self.try_run(*argv, text=text)
