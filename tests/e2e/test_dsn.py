@@ -88,7 +88,7 @@ def test_senders_with_their_recipient_in_them_are_told(world):
         f'newsletter-{long}@sender.test', f'newsletter-{"n" * 64}-x=d.test@sender.test',
         '"news letter"@sender.test'])
     play.send([f'x@[{play.there.address}]'], sender='newsletter@sender.test')
-    row = play.daemon.wait_for_rows(7)[-1]
+    row, = [row for row in play.daemon.wait_for_rows(7) if row['rcpt'].startswith('x@[')]
     assert (row['type'], row['orig']) == ('d', 'newsletter@sender.test')
     assert play.daemon.shutdown() == 0
 
@@ -177,11 +177,10 @@ def test_operators_are_told(world):
                   ('disable', 'source', play.daemon.source, 'd.test/v')]:
         assert play.daemon.cli(*words).returncode == 0, words
     # The order may belong to the other shard, which writes a note of its own.
-    until(lambda: 'is disabled' in told(play), 20, 'the notes')
-    text = told(play)
-    assert 'd.test/v went into backoff mode: set by an operator\r\n' in text
-    assert 'd.test/v is in normal mode again\r\n' in text
-    assert f'{play.daemon.source} for d.test/v is disabled' in text
+    for line in ['d.test/v went into backoff mode: set by an operator\r\n',
+                 'd.test/v is in normal mode again\r\n',
+                 f'{play.daemon.source} for d.test/v is disabled']:
+        until(lambda line=line: line in told(play), 20, line)
     for sender, rcpts, message in play.mail(1):
         assert (sender, rcpts) == ('<>', ['ops@sender.test', 'two@sender.test'])
         assert message['From'] == 'The Relay <relay@relay.test>'

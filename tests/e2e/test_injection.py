@@ -407,6 +407,7 @@ def test_recipients_and_talk(relay):
     assert client.command('RCPT TO:<c@one.test>')[0] == 452
     assert client.reply()[0] == 0
     assert len(receiver.wait(5)) == 5
+    daemon.wait_for_rows(5)
     relay_again(daemon, receiver, 'verp-default yes\nbcc archive@bcc.test')
     client = Smtp(daemon.listen)
     client.command('EHLO client.test')

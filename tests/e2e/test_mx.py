@@ -21,7 +21,7 @@ def need_unbound():
 def resolving(world, server, loopback='yes', more=''):
     return world.daemon(
         f'{{base}}name-server {server.address}:5353\nallow-loopback-destinations {loopback}\n'
-        f'resolver-timeout 2s\n'
+        f'resolver-timeout 5s\n'
         f'<domain *>\n    default-smtp-port 2525\n    retry-after 2s\n'
         f'{more}</domain>\n').start()
 
@@ -129,6 +129,7 @@ def test_what_ipv6_refuses_goes_by_ipv4(world):
     assert open_minded.stop()['messages'] == 11
     sums = strict.stop()
     assert sums['messages'] == 0 and sums['connections'] >= 1
+    daemon.wait_for_rows(11)
     assert {row['type'] for row in daemon.rows()} == {'d'}
 
 

@@ -33,7 +33,17 @@ def fill(daemon, **domains):
             client.envelope('a@sender.test', [f'{number}@{domain}.test'])
             assert client.data(TEXT)[0] == 250
     client.close()
-    until(lambda: daemon.counters()['queued_rcpts'] == sum(domains.values()), 10, 'a full queue')
+    wait_for_rest(daemon, sum(domains.values()))
+
+
+def wait_for_rest(daemon, count):
+    """Until so many wait for a receiver that is not there, and nothing is on its way to another
+    shard any more, where nobody sees it."""
+    def rests():
+        rows = daemon.ask('show', 'queues')['queue']
+        return sum(row['rcp'] for row in rows) == count and all(row['retryTime'] for row in rows)
+
+    until(rests, 10, f'{count} in queues that rest')
 
 
 def by_name(rows):
@@ -88,9 +98,7 @@ def test_a_message_to_several_counts_once(world):
     text += (b'y' * 998 + b'\r\n') * 30
     rcpts = ['1@one.test', '2@one.test', '3@one.test', '1@two.test']
     assert send_message(daemon.listen, 'a@s.test', rcpts, text)[0] == 250
-    until(lambda: daemon.counters()['queued_rcpts'] == 4, 10, 'four in the queue')
-    # Not all at once while one is still on its way to the shard of its destination.
-    until(lambda: daemon.counters()['queued_bytes'] >= 4 * len(text), 10, 'the octets of four')
+    wait_for_rest(daemon, 4)
     size = daemon.counters()['queued_bytes'] // 4
     assert len(text) <= size <= (len(text) + 2000) * 17 // 16
     status = daemon.ask('show', 'status')['status']
@@ -204,7 +212,7 @@ def test_sigterm_is_an_orderly_end(world):
     daemon, _ = nowhere(world)
     fill(daemon, d=3)
     daemon.program.process.terminate()
-    assert daemon.program.process.wait(40) == 0
+    assert daemon.program.process.wait(100) == 0
     daemon.start()
     assert daemon.counters()['queued_rcpts'] == 3
 
@@ -219,7 +227,7 @@ def test_config_errors_have_file_and_line(world):
         config.write(f'host-name relay.test\nno-such-keyword 1\ninclude {included}\n'
                      '<virtual-mta v>\n')
     checked = subprocess.run([world.program('ringpost'), 'test', 'config', path],
-                             capture_output=True, text=True, timeout=20, check=False)
+                             capture_output=True, text=True, timeout=60, check=False)
     text = checked.stdout + checked.stderr
     assert checked.returncode == 1
     assert f'Error in line 2 of {path}' in text, text
@@ -227,12 +235,12 @@ def test_config_errors_have_file_and_line(world):
     assert f'Error in line 4 of {path}: <virtual-mta> is never closed' in text, text
     assert f'{path} is refused: ' in text, text
     started = subprocess.run([world.program('ringpostd'), '--config', path, '--foreground'],
-                             capture_output=True, text=True, timeout=20, check=False)
+                             capture_output=True, text=True, timeout=60, check=False)
     assert started.returncode == 1
     assert f'{path}:2: ' in started.stderr and f'{included}:3: ' in started.stderr
     daemon = world.daemon()
     fine = subprocess.run([world.program('ringpost'), 'test', 'config', daemon.config_path],
-                          capture_output=True, text=True, timeout=20, check=False)
+                          capture_output=True, text=True, timeout=60, check=False)
     assert fine.returncode == 0, fine.stdout + fine.stderr
 
 
@@ -276,14 +284,14 @@ def test_A34_only_root_and_the_daemons_user(world):
                   f's.connect({daemon.control_path!r}); s.sendall(b"shutdown\\n"); '
                   f'print(s.makefile().read())')
         return subprocess.run(['/usr/bin/python3', '-c', script], user=user, capture_output=True,
-                              text=True, timeout=20, check=False)
+                              text=True, timeout=60, check=False)
 
     answer = ask_as(nobody)
     assert 'ok' not in answer.stdout.split('\n')[0], answer
     time.sleep(0.3)
     assert daemon.program.is_alive() and daemon.cli('show', 'status').returncode == 0
     assert 'ok' in ask_as(0).stdout.split('\n')[0]
-    assert daemon.program.process.wait(40) == 0
+    assert daemon.program.process.wait(100) == 0
 
 
 def cpu_s(pid):
@@ -299,7 +307,7 @@ def test_A40_out_of_descriptors(world):
     daemon.start(before=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (120, 120)))
     clients = []
     for _ in range(200):
-        client = socket.create_connection((daemon.listen, 2525), timeout=5)
+        client = socket.create_connection((daemon.listen, 2525), timeout=60)
         clients.append(client)
     time.sleep(1)
     before = cpu_s(daemon.program.process.pid)

@@ -56,7 +56,8 @@ def test_headers_are_removed_at_delivery(world):
         client.close()
         sent += 1
         assert receiver.wait(sent)[-1][2].endswith(LEFT + bodies[0])
-    # What waits gets what the configuration says when it leaves.
+    # What waits gets what the configuration says when it leaves. What has left does not come again.
+    daemon.wait_for_rows(sent + len(bodies))
     daemon.cli('pause', 'queue', 'one.test/*')
     for body in bodies:
         assert send_message(daemon.listen, 'a@shop.example', ['b@one.test'], HEADER + body)[0] == 250
@@ -245,8 +246,8 @@ PROGRAMS = '''{{base}}
     command {script} {folder} $to "$from" $user "x $bodytype"
     max-smtp-out 3
     retry-after 1h
-    data-send-timeout 1s
-    smtp-data-termination-timeout 1s
+    data-send-timeout 5s
+    smtp-data-termination-timeout 5s
 </domain>
 <domain none.test>
     command /nowhere/at/all
@@ -268,7 +269,7 @@ def test_programs(world):
     put(daemon, ['large@p.test'], 2, 1_500_000)
     put(daemon, ['hang@q.test', 'deaf@q.test'], 3, 1_500_000)
     put(daemon, [f'slow@p{i}.test' for i in range(3)] + [f'slow@s.test'] * 1, 4)
-    rows = {row['rcpt']: row for row in daemon.wait_for_rows(17, seconds=20, kinds='dbt')}
+    rows = {row['rcpt']: row for row in daemon.wait_for_rows(17, seconds=40, kinds='dbt')}
     wanted = {'deaf@p.test': ('d', '2.0.0', 'taken by the program'),
               'hang@p.test': ('t', '4.3.0', 'took too long'),
               'exit0@p.test': ('d', '2.0.0', 'said exit0'),
@@ -308,7 +309,7 @@ def test_programs_are_bounded_and_end_with_the_daemon(world):
         file.write(SCRIPT)
     os.chmod(script, 0o755)
     config = PROGRAMS.format(folder=folder, script=script)
-    daemon = world.daemon(config.replace('timeout 1s', 'timeout 10m')).start()
+    daemon = world.daemon(config.replace('timeout 5s', 'timeout 10m')).start()
     for number in range(8):
         put(daemon, ['slow@p.test'], number)
     daemon.wait_for_rows(8, kinds='d')
@@ -316,9 +317,9 @@ def test_programs_are_bounded_and_end_with_the_daemon(world):
               for name in os.listdir(folder) if name.startswith('count.')]
     assert len(counts) == 8 and max(counts) <= 3
     put(daemon, ['hang@p.test'], 9)
-    until(lambda: any(name.startswith('run.') for name in os.listdir(folder)), 5, 'a program runs')
+    until(lambda: any(name.startswith('run.') for name in os.listdir(folder)), 10, 'a program runs')
     assert daemon.cli('shutdown', '--grace=1s').returncode == 0
-    assert daemon.program.process.wait(20) == 0
+    assert daemon.program.process.wait(100) == 0
 
 
 # ---- Accounting to a program ---------------------------------------------------------------------
@@ -332,7 +333,7 @@ CONSUMED = '''{{base}}
 <acct-file "|{script} {folder}">
     records d
     retry-interval 1s
-    write-timeout 1s
+    write-timeout 5s
 </acct-file>
 <domain *>
     type discard
@@ -374,18 +375,22 @@ def test_accounting_to_a_program(world):
     def all_are_there(what):
         until(lambda: set(rcpts()) == set(sent), 15, what)
 
+    def came_once():
+        """In whatever order: two shards take the mail in."""
+        return sorted(rcpts()) == sorted(sent)
+
     sent = []
     install()
     daemon = world.daemon(CONSUMED.format(folder=folder, script=script)).start()
     send(5)
     all_are_there('five rows')
-    assert rcpts() == sent and sum(line.startswith('type,') for line in lines()) == 1
+    assert came_once() and sum(line.startswith('type,') for line in lines()) == 1
     # It dies with rows that it has not read.
     os.kill(pid(), signal.SIGSTOP)
     send(5)
     os.kill(pid(), signal.SIGKILL)
     all_are_there('what it had not read')
-    assert rcpts() == sent and sum(line.startswith('type,') for line in lines()) == 2
+    assert came_once() and sum(line.startswith('type,') for line in lines()) == 2
     # It reads no more: the daemon ends it.
     os.kill(pid(), signal.SIGSTOP)
     send(3)
