@@ -5,6 +5,8 @@ import asyncio
 import threading
 import time
 
+import pytest
+
 from harness import send_message, until
 
 TEXT = b'Subject: rates\r\n\r\ntext\r\n'
@@ -13,6 +15,7 @@ REPLIES = {b'EHLO': b'250-receiver.test\r\n250 PIPELINING\r\n', b'MAIL': b'250 2
 BEAT_S = 0.001
 # From the moment a token is taken until the bytes stand at the receiver's socket.
 ON_THE_WAY_S = 0.05
+ATTEMPTS_MAX = 8
 
 
 class Session(asyncio.Protocol):
@@ -75,7 +78,7 @@ class Receiver(threading.Thread):
         self.loop = asyncio.new_event_loop()
         self.stands = threading.Event()
         self.start()
-        assert self.stands.wait(10)
+        assert self.stands.wait(60)
         world.at_end.append(lambda: self.loop.call_soon_threadsafe(self.loop.stop))
 
     def run(self):
@@ -94,10 +97,26 @@ class Receiver(threading.Thread):
         self.late_s = max(self.late_s, now - due)
         self.loop.call_later(BEAT_S, self.beat, now + BEAT_S)
 
+    def judge(self, measure):
+        """measure() has mail sent, and answers with (times, count, span_s) of each rate that is to be
+        judged. While the machine stands still so do its notes: what was seen then says nothing, and
+        it is done again."""
+        for _ in range(ATTEMPTS_MAX):
+            self.late_s = 0.0
+            rates = measure()
+            if self.slack_s() < min(span_s for _, _, span_s in rates) / 4:
+                for times, count, span_s in rates:
+                    self.check(times, count, span_s)
+                return
+        pytest.skip(f'the machine is too busy to tell when something came: {self.late_s:.3f} s late')
+
+    def slack_s(self):
+        """What the notes may be off by, where the sender stands still as long as the receiver."""
+        return 2 * self.late_s + ON_THE_WAY_S
+
     def check(self, times, count, span_s):
-        """Never more than count within the span, less what the notes themselves may be off by."""
-        slack_s = self.late_s + ON_THE_WAY_S
-        assert slack_s < span_s / 4, f'the receiver stood still for {self.late_s:.3f} s'
+        """Never more than count within the span, less the slack."""
+        slack_s = self.slack_s()
         gaps = [last - first for first, last in zip(times, times[count:])]
         assert gaps, f'{len(times)} came, too few to say anything about {count}'
         assert min(gaps) >= span_s - slack_s, \
@@ -126,14 +145,19 @@ def test_a_virtual_mtas_rate_holds_over_shards(world):
     """Sixteen queues on two shards, messages of several recipients."""
     receiver = Receiver(world, 16)
     daemon = start(world, receiver, 'max-smtp-msg-rate 60/2s')
-    for number in range(48):
-        domain = f'd{number % 16}.test'
-        rcpts = [f'u{k}@{domain}' for k in range(1 + number % 3)]
-        assert send_message(daemon.listen, 'a@s.test', rcpts, TEXT)[0] == 250
-    queues = until(lambda: daemon.ask('show', 'queues')['queue'], 10, 'queues')
-    assert {queue['shard'] for queue in queues} == {0, 1}
-    daemon.wait_for(30, delivered=96, queued_rcpts=0)
-    receiver.check([at for at, _ in receiver.recipients], 60, 2)
+
+    def measure():
+        before = len(receiver.recipients)
+        for number in range(48):
+            domain = f'd{number % 16}.test'
+            rcpts = [f'u{k}@{domain}' for k in range(1 + number % 3)]
+            assert send_message(daemon.listen, 'a@s.test', rcpts, TEXT)[0] == 250
+        until(lambda: {queue['shard'] for queue in daemon.ask('show', 'queues')['queue']} == {0, 1},
+              10, 'queues on both shards')
+        daemon.wait_for(30, delivered=before + 96, queued_rcpts=0)
+        return [([at for at, _ in receiver.recipients[before:]], 60, 2)]
+
+    receiver.judge(measure)
 
 
 def test_a_message_sent_ahead_holds_its_token(world):
@@ -142,14 +166,23 @@ def test_a_message_sent_ahead_holds_its_token(world):
     receiver = Receiver(world, 4, delay_s=0.02)
     settings = ['pipeline-across-messages yes', 'max-smtp-out 10']
     daemon = start(world, receiver, '', *settings)
-    load = ['--sessions', '10', '--domains', '4', '--messages']
-    world.generator(daemon.listen, *load, '200')
-    assert daemon.wait_for(30, delivered=200, queued_rcpts=0)['sent_ahead'] > 0
+
+    def pass_on(messages):
+        """All of them wait when the first one goes, however slowly they come."""
+        before = len(receiver.recipients)
+        for number in range(4):
+            daemon.ask('pause', 'queue', f'd{number}.test/v')
+        world.generator(daemon.listen, '--sessions', '10', '--domains', '4', '--messages',
+                        str(messages), name=f'gen{before}').wait()
+        daemon.wait_for(30, queued_rcpts=messages)
+        daemon.ask('resume', 'queue', '*/*')
+        counters = daemon.wait_for(30, delivered=before + messages, queued_rcpts=0)
+        return counters, [at for at, _ in receiver.recipients[before:]]
+
+    assert pass_on(200)[0]['sent_ahead'] > 0
     configure(daemon, receiver, 'max-smtp-msg-rate 200/s', *settings)
     assert daemon.cli('reload').returncode == 0
-    world.generator(daemon.listen, *load, '400', name='more')
-    daemon.wait_for(30, delivered=600, queued_rcpts=0)
-    receiver.check([at for at, _ in receiver.recipients[200:]], 200, 1)
+    receiver.judge(lambda: [(pass_on(400)[1], 200, 1)])
 
 
 def test_rates_of_a_queue(world):
@@ -161,9 +194,14 @@ def test_rates_of_a_queue(world):
         '<domain d1.test>\n', '<domain d1.test>\n    max-connect-rate 4/s\n'
         '    max-msg-per-connection 1\n'))
     assert daemon.cli('reload').returncode == 0
-    for number in range(60):
-        rcpt = f'u@d{number % 6 // 5}.test'
-        assert send_message(daemon.listen, 'a@s.test', [rcpt], TEXT)[0] == 250
-    daemon.wait_for(30, delivered=60, queued_rcpts=0)
-    receiver.check([at for at, domain in receiver.recipients if domain == 'd0.test'], 20, 1)
-    receiver.check([at for at, domain in receiver.recipients if domain == 'd1.test'], 4, 1)
+
+    def measure():
+        before = len(receiver.recipients)
+        for number in range(60):
+            rcpt = f'u@d{number % 6 // 5}.test'
+            assert send_message(daemon.listen, 'a@s.test', [rcpt], TEXT)[0] == 250
+        daemon.wait_for(30, delivered=before + 60, queued_rcpts=0)
+        return [([at for at, to in receiver.recipients[before:] if to == domain], count, 1)
+                for domain, count in (('d0.test', 20), ('d1.test', 4))]
+
+    receiver.judge(measure)
