@@ -54,7 +54,7 @@ class TwoDisks:
             self.daemon.start()
         except AssertionError:
             pass
-        assert self.daemon.program.process.wait(10) != 0
+        assert self.daemon.program.process.wait(100) != 0
         lines = [line for line in self.daemon.program.log().split('\n') if 'spool' in line]
         assert len(lines) == 1 and re.search(why, lines[0]), lines
 
