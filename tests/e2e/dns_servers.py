@@ -115,7 +115,7 @@ class Authority:
     def anchor(self):
         """A file with the DS records of the zone's keys."""
         told = subprocess.run(['/usr/sbin/keymgr', '-c', os.path.join(self.path, 'knot.conf'),
-                               self.zone, 'ds'], check=True, capture_output=True, timeout=30)
+                               self.zone, 'ds'], check=True, capture_output=True, timeout=60)
         file = os.path.join(self.path, 'anchor')
         with open(file, 'wb') as anchor:
             anchor.write(told.stdout)

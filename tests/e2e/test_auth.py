@@ -58,7 +58,7 @@ def relay_fixture(world):
 
 def log_in(daemon, mechanism, user, password):
     """smtplib with one mechanism alone; the connection."""
-    client = smtplib.SMTP(daemon.listen, 2525, timeout=20)
+    client = smtplib.SMTP(daemon.listen, 2525, timeout=60)
     client.ehlo('client.test')
     client.user, client.password = user, password
     code, text = client.auth(mechanism, getattr(client, 'auth_' + mechanism.lower()

@@ -14,7 +14,7 @@ LIST = ('<bounce-category-patterns>\n'
 
 def classify(world, text, *words):
     return subprocess.run([world.program('ringpost'), 'classify', *words], input=text,
-                          capture_output=True, text=True, timeout=20)
+                          capture_output=True, text=True, timeout=60)
 
 
 def test_accounting(world):

@@ -13,7 +13,7 @@ from harness import Smtp, send_message
 from test_peers import Receiver
 
 CONFIG = '''{{base}}name-server {resolver}:5353
-resolver-timeout 1s
+resolver-timeout 3s
 check-mfrom-inbound yes
 <source 127.0.0.0/8>
     check-spf-inbound yes
@@ -214,7 +214,7 @@ def test_signatures(world):
                for name, record in keys.items())]
     resolver = Resolver(world, 'any.test. A 192.0.2.1', stubs={'silent.test.': silent.at},
                         more='\n'.join(lines))
-    daemon = world.daemon('{base}' + f'name-server {resolver.address}:5353\nresolver-timeout 1s\n'
+    daemon = world.daemon('{base}' + f'name-server {resolver.address}:5353\nresolver-timeout 3s\n'
                           '<source 127.0.0.0/8>\n    check-dkim-inbound yes\n'
                           '    trace-dkim-check yes\n</source>\n'
                           f'<domain *>\n    smtp-hosts [{receiver.address}]:2525\n'
@@ -272,7 +272,7 @@ def test_signatures(world):
 
 
 OUTBOUND = '''{{base}}name-server {resolver}:5353
-resolver-timeout 1s
+resolver-timeout 3s
 <domain *>
     smtp-hosts [{receiver}]:2525
     check-spf-outbound yes
@@ -322,6 +322,6 @@ def test_what_the_sender_does_not_allow_does_not_leave(world):
     receiver.wait(len(sent) + 1)
     row = daemon.wait_for_rows(1, 20, kinds=['t'])[0]
     assert row['orig'] == 'a@silent.test' and row['dsnStatus'].startswith('4.7.24'), row
-    daemon.wait_for(5, delivered=len(sent) + 1, bounced=len(refused), queued_rcpts=1)
+    daemon.wait_for(20, delivered=len(sent) + 1, bounced=len(refused), queued_rcpts=1)
     assert len(receiver.messages) == len(sent) + 1
     assert daemon.shutdown() == 0

@@ -68,7 +68,7 @@ def test_outcomes(world):
 ''')
     config = (
         f'{{base}}name-server {server.address}:5353\nallow-loopback-destinations yes\n'
-        f'dnssec-trust-anchor {zone.anchor()}\nresolver-timeout 3s\n'
+        f'dnssec-trust-anchor {zone.anchor()}\nresolver-timeout 5s\n'
         '<domain *>\n    default-smtp-port 2525\n    retry-after 1h\n    max-msg-per-connection 1\n'
         '</domain>\n'
         '<domain off.test>\n    use-dane no\n</domain>\n'

@@ -407,7 +407,8 @@ def test_helpers_that_die_or_hang_cost_no_message(world):
         restarted = signer.status()['helpersRestarted']
         for process in signer.helpers():
             os.kill(process, blow)
-        until(lambda: signer.status()['helpersRestarted'] == restarted + 2 and  # noqa: B023
+        # More where one that was only slow was taken for one that hangs.
+        until(lambda: signer.status()['helpersRestarted'] >= restarted + 2 and  # noqa: B023
               signer.status()['helpers'] == 2, 30, 'two new helpers')
     before = helped()
     until(lambda: helped() > before + 5, 10, 'signatures by the helpers')

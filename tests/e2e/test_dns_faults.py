@@ -72,7 +72,7 @@ def inject(daemon, names, zone=ZONE):
 
 def config(resolver, more=''):
     return (f'{{base}}name-server {resolver.address}:5353\nallow-loopback-destinations yes\n'
-            f'resolver-timeout 2s\n'
+            f'resolver-timeout 5s\n'
             f'<domain *>\n    default-smtp-port 2525\n{more}</domain>\n')
 
 

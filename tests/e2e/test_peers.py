@@ -35,7 +35,7 @@ class Receiver(Controller):
         self.messages = []
         self.replies = replies or {}
         self.options = options
-        super().__init__(self, hostname=self.address, port=2525, ready_timeout=10)
+        super().__init__(self, hostname=self.address, port=2525, ready_timeout=60)
         self.start()
         world.at_end.append(self.stop)
 

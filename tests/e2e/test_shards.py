@@ -108,10 +108,10 @@ def test_who_finds_no_place_waits_for_one(world):
         client.socket.settimeout(0.2)
         with pytest.raises(TimeoutError):
             client.socket.recv(1)
-        client.socket.settimeout(20)
+        client.socket.settimeout(60)
     few[0].close()
     # In order within a shard; which shard is first is chance.
-    first = select.select([client.socket for client in waiting], [], [], 20)[0]
+    first = select.select([client.socket for client in waiting], [], [], 60)[0]
     assert len(first) == 1
     lucky = next(client for client in waiting if client.socket is first[0])
     waiting.remove(lucky)
@@ -134,7 +134,7 @@ def test_who_finds_no_place_waits_for_one(world):
 def test_max_smtp_out_is_reached_and_never_passed(world, limit):
     """Two shards have mail for more connections than one limit allows."""
     routes = [world.address() for _ in range(16)]
-    sink = world.sink('--rule', 'dot delay=20', *[word for address in routes
+    sink = world.sink('--rule', 'dot delay=50', *[word for address in routes
                                                   for word in ('--listen', f'{address}:2525')])
     domains = ''.join(f'<domain d{i}.test>\n    smtp-hosts [{address}]:2525\n</domain>\n'
                       for i, address in enumerate(routes))

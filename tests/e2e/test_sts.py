@@ -107,10 +107,10 @@ def test_helper(world, papers):
     assert helper.file.readline() == f'99 policy {len(good)}\n'.encode()
     # What is no request ends it, and so does the end of the input.
     helper.socket.sendall(b'1 /etc/passwd\n')
-    assert helper.program.wait(20) == 0
+    assert helper.program.wait(100) == 0
     other = Helper(world, papers, server)
     other.socket.shutdown(socket.SHUT_WR)
-    assert other.program.wait(20) == 0
+    assert other.program.wait(100) == 0
 
 
 def test_helper_posts(world, papers):
@@ -168,7 +168,7 @@ def test_helper_posts(world, papers):
         assert hidden.post(number, f'https://{name}.test/', b'x') == ('unreached', why)
     # What is no request ends it.
     careful.socket.sendall(b'1 report 1 http://a.test/\nx')
-    assert careful.program.wait(20) == 0
+    assert careful.program.wait(100) == 0
 
 
 def test_what_libraries_complain_of_is_no_answer(world, papers):

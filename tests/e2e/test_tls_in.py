@@ -18,7 +18,6 @@ smtp-server-tls-certificate {certificate}
 GLOBAL
 <source 127.0.0.0/8>
     allow-starttls yes
-    smtp-command-timeout 2s
     log-connections yes
     SOURCE
 </source>
@@ -102,7 +101,7 @@ def test_clients(scene):
     assert client.command('STARTTLS')[0] == 503
     client.envelope('a@sender.test', ['b@one.test'])
     assert client.data(BODY)[0] == 250
-    with smtplib.SMTP(daemon.listen, 2525, timeout=20) as other:
+    with smtplib.SMTP(daemon.listen, 2525, timeout=60) as other:
         other._host = NAME
         other.starttls(context=at.trust())
         assert other.sock.version() == 'TLSv1.3'
@@ -117,7 +116,7 @@ def test_clients(scene):
               '--verify-hostname', NAME, '-p', '2525', daemon.listen]]
     for peer in peers:
         done = subprocess.run(peer, input=said.replace('\r\n', '\n').replace('\n', '\r\n'),
-                              capture_output=True, text=True, timeout=30, check=False)
+                              capture_output=True, text=True, timeout=60, check=False)
         assert '\n250 2.6.0' in done.stdout or re.search(r'\n250 2\.\d\.\d', done.stdout), \
             f'{peer}: {done.stdout}{done.stderr}'
     contents = [content for _, _, content, _ in at.receiver.wait(4)]
@@ -163,7 +162,7 @@ def test_words_behind_starttls(scene):
 def test_the_login_is_forgotten(scene):
     """RFC 3207 4.2; and where it is said so, AUTH is for later only."""
     at = scene(source='always-allow-relaying no\nrequire-starttls-before-auth no')
-    with smtplib.SMTP(at.daemon.listen, 2525, timeout=20) as client:
+    with smtplib.SMTP(at.daemon.listen, 2525, timeout=60) as client:
         client.login('anna', 'plain words')
         assert client.mail('a@sender.test')[0] == 250 and client.rcpt('b@one.test')[0] == 250
         client.rset()
@@ -280,7 +279,7 @@ def test_ends_in_the_middle(scene):
 
 def test_a_stalled_handshake(scene):
     """Who never says hello goes when the time for commands is over."""
-    at = scene()
+    at = scene(source='smtp-command-timeout 2s')
     client = at.client()
     assert client.command('STARTTLS')[0] == 220
     client.send(b'\x16\x03\x01')

@@ -222,7 +222,7 @@ def test_dane(world):
         names_it('ee', 3, own), names_it('misfit', 3, other), names_it('useless', 1, own),
         names_it('clear', 3, own)], is_signed=True)
     server = Resolver(world, stubs={'test': zone.at, '_tcp.silent.test': Mute(world).at})
-    key, text = config(world, server, f'dnssec-trust-anchor {zone.anchor()}\nresolver-timeout 3s\n')
+    key, text = config(world, server, f'dnssec-trust-anchor {zone.anchor()}\nresolver-timeout 5s\n')
     daemon = world.daemon(text).start()
     for domain in domains:
         send(daemon, f'x@{domain}.test')
