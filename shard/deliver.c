@@ -113,6 +113,7 @@ void deliver_free(struct shard *shard, struct delivery *delivery)
         slab_free(&shard->wides, delivery->wide_index);
     if (delivery->feed)
         feed_free(shard, delivery->feed);
+    rates_end_read(&delivery->reading);
     resign_end(delivery);
     heading_free(delivery);
     orders_mail_end(shard, delivery->orders);
@@ -276,11 +277,12 @@ static void give_back_for_room(struct shard *shard, struct delivery *delivery)
     queues_wait(shard, queue, READ_AGAIN_MS, WAIT_MEMORY);
 }
 
-static struct rates_way way_of(const struct delivery *delivery)
+static struct rates_way way_of(struct delivery *delivery)
 {
     return (struct rates_way){.source =
                                   delivery->connection ? &delivery->connection->lane->source : NULL,
-                              .message = delivery->message};
+                              .message = delivery->message,
+                              .reading = &delivery->reading};
 }
 
 static void send_message(struct shard *shard, struct delivery *delivery);
@@ -795,6 +797,7 @@ bool deliver_start(struct shard *shard, struct connection *connection, struct qu
     uint32_t first_index = ready_peek(queue);
     uint32_t allowed = warm_bound(shard, connection->lane, queue,
                                   rates_allowed(shard, queue, &connection->lane->source));
+    uint64_t octets = queues_next_octets(queue);
     const struct queued *first;
     struct delivery *delivery;
 
@@ -822,6 +825,8 @@ bool deliver_start(struct shard *shard, struct connection *connection, struct qu
     if (first->is_hot) {
         delivery->message = first->hot;
         send_message(shard, delivery);
+    } else {
+        rates_begin_read(shard, queue, &connection->lane->source, octets, &delivery->reading);
     }
     return true;
 }

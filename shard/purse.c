@@ -11,6 +11,8 @@
 /* How long a token is kept for a queue that waits for a scarcer one. Less than what a fresh token
  * has left (RATE_LATE_NS less MINT_AHEAD_NS), so that it comes in time to who has that one. */
 #define KEPT_BESIDE_NS    2500000ull
+/* What takes longer to be read keeps no token from others. */
+#define READ_MAX_NS       100000000ull
 /* Of a line, to find a place by age; behind these, it is as far as it was looked for. */
 #define PLACES_LOOKED_AT  64u
 
@@ -430,14 +432,24 @@ static void on_ask(struct shard *shard, struct purse_parcel *ask)
 
 /* ---- The purse ------------------------------------------------------------------------------- */
 
+/* A message that is being read for such a token comes too late. The one that is struck in its place
+ * is spoken for then; but where the next ones are due before it has been read, they are for more
+ * messages to be begun, or a slow disk would bound the rate. */
+static void lose(struct purse *purse, uint32_t count)
+{
+    purse->held -= count;
+    if (purse->limit_ns < READ_MAX_NS)
+        purse->spoken_for -= count < purse->spoken_for ? count : purse->spoken_for;
+}
+
 /* Tokens whose time is past can no longer be used. */
 static void drop_old(struct purse *purse, uint64_t now_ns)
 {
     if (purse->step_ns == 0 && purse->first_ns + RATE_LATE_NS < now_ns)
-        purse->held = 0;
+        lose(purse, purse->held);
     while (purse->held > 0 && purse->first_ns + RATE_LATE_NS < now_ns) {
         purse->first_ns += purse->step_ns;
-        purse->held--;
+        lose(purse, 1);
     }
 }
 
@@ -461,6 +473,14 @@ uint32_t purse_usable(const struct purse *purse, uint64_t now_ns)
     return count < held ? (uint32_t)count : held;
 }
 
+uint32_t purse_open(const struct purse *purse, uint64_t now_ns)
+{
+    uint32_t count = purse_usable(purse, now_ns);
+    uint32_t spoken_for = now_ns < purse->spoken_ns + READ_MAX_NS ? purse->spoken_for : 0;
+
+    return count > spoken_for ? count - spoken_for : 0;
+}
+
 static uint32_t claimed(const struct purse *purse, uint64_t now_ns)
 {
     return now_ns <= purse->turns_end_ns ? purse->turn_count : 0;
@@ -470,7 +490,7 @@ static uint32_t claimed(const struct purse *purse, uint64_t now_ns)
  * token comes a moment after its connection would lose it to the next in line each time. */
 static uint32_t unclaimed(const struct purse *purse, uint64_t now_ns)
 {
-    uint32_t count = purse_usable(purse, now_ns), kept = claimed(purse, now_ns);
+    uint32_t count = purse_open(purse, now_ns), kept = claimed(purse, now_ns);
 
     return count > kept ? count - kept : 0;
 }
@@ -576,16 +596,18 @@ static struct purse_turn *free_turn(struct shard *shard, struct queue *queue, ui
     return free ? free : last;
 }
 
-static void give_turn(struct purse *purse, struct queue *queue, uint64_t now_ns)
+/* count: tokens that are kept for it; 0 = they were lost. */
+static void give_turn(struct purse *purse, struct queue *queue, uint32_t count, uint64_t now_ns)
 {
     struct purse_turn *turn = turn_at(purse, queue);
-    uint32_t count = rates_need(purse, queue);
 
     if (turn)
         end_turn(purse->shard, turn);
     turn = free_turn(purse->shard, queue, now_ns);
     purse->refs++;
     *turn = (struct purse_turn){purse->index + 1, count};
+    if (count == 0)
+        return;
     purse->turn_count = claimed(purse, now_ns) + count;
     purse->turns_end_ns = now_ns + RATE_LATE_NS;
     purse->gives_back = false;
@@ -605,7 +627,7 @@ static void wake_first(struct purse *purse)
         step_out(queue);
     }
     purse->waiting_count--;
-    give_turn(purse, queue, io_now_ns(purse->shard->io));
+    give_turn(purse, queue, rates_need(purse, queue), io_now_ns(purse->shard->io));
     if (queue->parked)
         deliver_on_token(purse->shard, queue);
     queues_reconsider(purse->shard, queue);
@@ -629,7 +651,7 @@ static bool first_is_served(struct purse *purse, uint64_t now_ns)
 static bool holds_too_little(struct purse *purse, uint64_t now_ns)
 {
     return purse->step_ns == 0 && purse->waiting_count > 0 && claimed(purse, now_ns) == 0 &&
-           purse->held < rates_need(purse, first_of(purse));
+           purse->spoken_for == 0 && purse->held < rates_need(purse, first_of(purse));
 }
 
 /* Whatever changed: wakes whom there are tokens for, asks for more, and sees to it that the next
@@ -651,7 +673,8 @@ static void settle(struct purse *purse)
     if (!list_empty(&purse->lanes) && unclaimed(purse, now_ns) > 0)
         wake_lanes(purse);
     purse->is_settling = false;
-    is_over = purse->gives_back && now_ns > purse->turns_end_ns && purse->waiting_count == 0;
+    is_over = purse->gives_back && now_ns > purse->turns_end_ns && purse->waiting_count == 0 &&
+              purse->spoken_for == 0;
     if (purse->held == 0 || is_over || holds_too_little(purse, now_ns))
         ask(purse);
     if (purse->held == 0)
@@ -707,7 +730,7 @@ bool purse_has(const struct purse *purse, const struct queue *queue, uint32_t co
 {
     uint64_t now_ns = io_now_ns(purse->shard->io);
 
-    return (turn_at(purse, queue) && purse_usable(purse, now_ns) >= count) ||
+    return (turn_at(purse, queue) && purse_open(purse, now_ns) >= count) ||
            purse_spare(purse, now_ns) >= count;
 }
 
@@ -783,7 +806,7 @@ static void keep_for_a_moment(const struct purse *purse, const struct queue *que
 
         if (!beside || beside == purse || beside->step_ns == 0 || beside->gives_back ||
             !is_scarcer(purse, beside) || beside->turn_count > queue->turns[i].count ||
-            beside->turns_end_ns <= end_ns)
+            beside->spoken_for > 0 || beside->turns_end_ns <= end_ns)
             continue;
         beside->gives_back = true;
         beside->turns_end_ns = end_ns;
@@ -794,10 +817,12 @@ static void keep_for_a_moment(const struct purse *purse, const struct queue *que
 void purse_stand(struct purse *purse, struct queue *queue)
 {
     struct purse_turn *turn = turn_at(purse, queue);
-    bool has_place = queue->is_away && queue->purse == purse, goes_first;
+    bool has_place = queue->purse == purse, goes_first;
 
     if (turn)
         end_turn(purse->shard, turn);
+    if (purse_is_stood_at(queue))
+        queue->purse->waiting_count--;
     queue->is_away = false;
     if (queue->purse_since_ns == 0)
         queue->purse_since_ns = io_now_ns(purse->shard->io);
@@ -827,6 +852,12 @@ void purse_leave(struct shard *shard, struct queue *queue)
     step_out(queue);
 }
 
+static void settle_later(struct purse *purse)
+{
+    if (list_empty(&purse->used_link))
+        list_push_back(&purse->shard->purses.used, &purse->used_link);
+}
+
 void purse_take(struct purse *purse, struct queue *queue, uint32_t count)
 {
     struct purse_turn *turn = queue ? turn_at(purse, queue) : NULL;
@@ -845,8 +876,37 @@ void purse_take(struct purse *purse, struct queue *queue, uint32_t count)
     purse->tail = purse->held;
     if (purse->step_ns == 0 && count > 0)
         purse->due_ns = now_ns + (uint64_t)count * purse->limit_ns;
-    if (list_empty(&purse->used_link))
-        list_push_back(&purse->shard->purses.used, &purse->used_link);
+    settle_later(purse);
+}
+
+void purse_begin_read(struct purse *purse, struct queue *queue, uint32_t count)
+{
+    struct purse_turn *turn = turn_at(purse, queue);
+    uint64_t now_ns = io_now_ns(purse->shard->io);
+
+    if (turn)
+        end_turn(purse->shard, turn);
+    drop_old(purse, now_ns);
+    if (now_ns >= purse->spoken_ns + READ_MAX_NS)
+        purse->spoken_for = 0;
+    purse->spoken_for += count;
+    purse->spoken_ns = now_ns;
+    purse->refs++;
+}
+
+void purse_end_read(struct purse *purse, uint32_t count)
+{
+    purse->spoken_for -= count < purse->spoken_for ? count : purse->spoken_for;
+    settle_later(purse);
+    purse_release(purse);
+}
+
+void purse_return_turn(struct purse *purse, struct queue *queue)
+{
+    uint64_t now_ns = io_now_ns(purse->shard->io);
+    uint32_t need = rates_need(purse, queue);
+
+    give_turn(purse, queue, purse_open(purse, now_ns) >= need ? need : 0, now_ns);
 }
 
 bool purse_is_busy(const struct shard *shard)
@@ -879,79 +939,4 @@ void purse_give_back(struct purse *purse, uint64_t amount)
     purse->returned += amount;
     if (purse->held == 0)
         ask(purse);
-}
-
-/* ---- The audit ------------------------------------------------------------------------------- */
-
-/* What one shard has of its last grant, in its purse or on the way to it. */
-static const char *audit_purse(const struct purse *purse, const struct mint_shard *book)
-{
-    uint64_t book_end_ns = book->batch.first_ns + book->batch.count * purse->step_ns;
-
-    if (purse->is_asking && purse->ask.parcel.kind == PURSE_ASK && purse->held > 0)
-        return "tokens are held that were given back";
-    /* Struck before the rate was changed: the book is not about it. */
-    if (purse->step_ns != book->batch.step_ns ||
-        (purse->step_ns == 0 && purse->first_ns != book->batch.first_ns) ||
-        (purse->step_ns != 0 && purse->limit_ns != purse->step_ns))
-        return NULL;
-    if (purse->is_asking && purse->ask.parcel.kind == PURSE_GRANT)
-        return purse->ask.batch.count == book->batch.count ? NULL : "a grant is not in the book";
-    if (purse->is_asking)
-        return purse->held == 0 ? NULL : "tokens are held that were given back";
-    if (purse->held > purse->tail || purse->tail > book->batch.count)
-        return "more tokens are held than were granted";
-    if (purse->step_ns != 0 && purse->held > 0 &&
-        purse->first_ns + purse->held * purse->step_ns != book_end_ns)
-        return "tokens are held that another shard may have";
-    return NULL;
-}
-
-/* No token is in two batches, nor to be struck again while it is in one. */
-static bool batches_are_apart(const struct mint *mint)
-{
-    for (uint16_t i = 0; i < mint->count && !mint->volume; i++) {
-        const struct mint_batch *a = &mint->shards[i].batch;
-        uint64_t end_ns = a->first_ns + a->count * mint->step_ns;
-
-        if (a->count > 0 && end_ns > mint->next_ns)
-            return false;
-        for (uint16_t j = 0; j < i && a->count > 0; j++) {
-            const struct mint_batch *b = &mint->shards[j].batch;
-
-            if (b->count > 0 && a->first_ns < b->first_ns + b->count * mint->step_ns &&
-                b->first_ns < end_ns)
-                return false;
-        }
-    }
-    return true;
-}
-
-static const char *audit_mint(struct shard *const *shards, uint16_t count,
-                              const struct purse_mint *mint)
-{
-    const char *text = NULL;
-
-    if (mint->is_closed)
-        return NULL;
-    if (!batches_are_apart(&mint->mint))
-        return "a token was given out twice";
-    for (uint16_t i = 0; i < count && !text; i++) {
-        const struct purse *purse = purse_find(shards[i], &mint->key, mint->quantity);
-
-        if (purse)
-            text = audit_purse(purse, &mint->mint.shards[i]);
-    }
-    return text;
-}
-
-const char *purse_audit(struct shard *const *shards, uint16_t count, uint16_t which)
-{
-    const struct slab *mints = &shards[which]->purses.mints;
-    const char *text = NULL;
-
-    for (uint32_t at = 0; at < mints->count_grown && !text; at++)
-        if (slab_is_live(mints, at))
-            text = audit_mint(shards, count, slab_at(mints, at));
-    return text;
 }

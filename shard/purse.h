@@ -16,6 +16,10 @@
  * Lines are in the order of how long queues have waited since their last message, so that nobody
  * comes from one line to the front of another for ever.
  *
+ * While a message is read back for its tokens these are spoken for: no other is begun for them, and
+ * its queue stands in line for more. One that is in memory may take them; what was read too late
+ * stands in line with the turn that it had.
+ *
  * A rate is known by its meter's key (policy/scope.h): a virtual MTA's own, or one count of a
  * limit. A purse is made when something here first draws on it, a mint when it is first asked; both
  * are freed when nothing is left of them. Who is the mint follows from the key. Bounds are those of
@@ -80,6 +84,8 @@ struct purse {
     uint64_t first_ns; /* time of the next one */
     uint64_t due_ns;   /* when the one behind those held can be had, as far as is known here */
     uint32_t held;
+    uint32_t spoken_for;            /* messages are being read back for so many … */
+    uint64_t spoken_ns;             /* … the last of them since then */
     uint32_t tail;                  /* tokens of the last grant behind the last one used */
     uint64_t taken;                 /* so far */
     uint64_t returned;              /* octets, for the next question */
@@ -155,9 +161,11 @@ bool purse_is_busy(const struct shard *shard);
 bool purse_has(const struct purse *purse, const struct queue *queue, uint32_t count);
 /* How many may be used now. */
 uint32_t purse_usable(const struct purse *purse, uint64_t now_ns);
+/* How many of these are not spoken for. */
+uint32_t purse_open(const struct purse *purse, uint64_t now_ns);
 /* How many nobody was woken for; none while anybody stands in line. */
 uint32_t purse_spare(const struct purse *purse, uint64_t now_ns);
-/* The queue, in no line, stands in this one; it may be woken at once. */
+/* The queue, in no line or another one, stands in this one; it may be woken at once. */
 void purse_stand(struct purse *purse, struct queue *queue);
 /* Whether the queue stands in some line. */
 bool purse_is_stood_at(const struct queue *queue);
@@ -168,6 +176,13 @@ void purse_leave(struct shard *shard, struct queue *queue);
 /* Uses tokens that purse_usable has promised at this time. Nobody is woken before the next turn: it
  * could take what the caller has yet to take of other purses. */
 void purse_take(struct purse *purse, struct queue *queue, uint32_t count);
+/* So many tokens, which purse_has has promised the queue, are spoken for until purse_end_read, or
+ * for as long as reading takes as a rule. Holds a reference. */
+void purse_begin_read(struct purse *purse, struct queue *queue, uint32_t count);
+void purse_end_read(struct purse *purse, uint32_t count);
+/* What was read for them does not leave: the queue has its turn again, and them if they are there.
+ */
+void purse_return_turn(struct purse *purse, struct queue *queue);
 /* The lane, in no line, is served when there is a token for a connection; it keeps none for it. */
 void purse_stand_lane(struct purse *purse, struct lane *lane);
 /* Octets that were taken and do not count. */

@@ -446,6 +446,51 @@ bool rates_has_turn(const struct queue *queue)
     return false;
 }
 
+static uint32_t spoken_count(const struct rates_reading *reading, const struct purse *purse)
+{
+    return purse->quantity == PURSE_OCTETS ? reading->octets : 1;
+}
+
+void rates_begin_read(struct shard *shard, struct queue *queue, const struct ipaddr *source,
+                      uint64_t octets, struct rates_reading *ret_reading)
+{
+    struct rates_reading reading = {.octets = octets < UINT32_MAX ? (uint32_t)octets : UINT32_MAX,
+                                    .since_ns = queue->purse_since_ns};
+    struct rates_way way = {.source = source};
+    struct draws draws;
+
+    draws_find(shard, queue, &way, &draws);
+    for (; reading.purse_count < draws.count; reading.purse_count++) {
+        struct purse *purse = draws.purses[reading.purse_count];
+
+        purse_begin_read(purse, queue, spoken_count(&reading, purse));
+        reading.purses[reading.purse_count] = purse;
+    }
+    /* Its next message waits from now on, and not ahead of others' for the time this one did. */
+    if (draws.count > 0 && !queue->is_away)
+        queue->purse_since_ns = 0;
+    *ret_reading = reading;
+}
+
+void rates_end_read(struct rates_reading *reading)
+{
+    while (reading->purse_count > 0) {
+        struct purse *purse = reading->purses[--reading->purse_count];
+
+        purse_end_read(purse, spoken_count(reading, purse));
+    }
+}
+
+/* Its tokens were lost while the message was read, or others are lacking that count by what stands
+ * in it: the queue, which has waited for them all the time, is no worse off than before. */
+static void read_in_vain(struct queue *queue, const struct rates_reading *reading, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        purse_return_turn(reading->purses[i], queue);
+    if (count > 0 && reading->since_ns != 0)
+        queue->purse_since_ns = reading->since_ns;
+}
+
 static bool count_rcpts(const struct draws *draws)
 {
     for (uint32_t i = 0; i < draws->count; i++)
@@ -476,8 +521,6 @@ void rates_wait(struct shard *shard, struct queue *queue, const struct rates_way
     shard->rates.waits++;
     if (!list_empty(&queue->lane_link))
         lane_leave(queue);
-    if (purse_is_stood_at(queue))
-        return;
     draws_find(shard, queue, way, &draws);
     purse = last_due(&draws, queue);
     /* They may have come since it was found that they were lacking. */
@@ -492,10 +535,10 @@ static uint32_t shared_rcpts(const struct shard *shard, const struct draws *draw
     uint32_t allowed = UINT32_MAX;
 
     for (uint32_t i = 0; i < draws->count; i++) {
-        uint32_t usable = purse_usable(draws->purses[i], io_now_ns(shard->io));
+        uint32_t open = purse_open(draws->purses[i], io_now_ns(shard->io));
 
-        if (draws->purses[i]->quantity == PURSE_RCPTS && usable < allowed)
-            allowed = usable;
+        if (draws->purses[i]->quantity == PURSE_RCPTS && open < allowed)
+            allowed = open;
     }
     return allowed;
 }
@@ -656,15 +699,22 @@ bool rates_take(struct shard *shard, struct queue *queue, const struct rates_way
                 uint32_t rcpt_count, uint64_t octets, struct rates_receipt *ret_receipt)
 {
     struct rates_receipt receipt = {.octets = octets, .at_ns = io_now_ns(shard->io)};
+    uint32_t read_count = way->reading ? way->reading->purse_count : 0;
+    /* If it has a turn again, that is for its next message. */
+    struct queue *whose_turn = read_count > 0 ? NULL : queue;
     struct draws draws;
 
+    if (way->reading)
+        rates_end_read(way->reading);
     draws_find(shard, queue, way, &draws);
     if ((queue->msg_rate.step_ns != 0 || queue->volume || draws.count > 0 || draws.is_short) &&
-        !take_bounded(shard, queue, &draws, rcpt_count, octets, &receipt))
+        !take_bounded(shard, queue, &draws, rcpt_count, octets, &receipt)) {
+        read_in_vain(queue, way->reading, read_count);
         return false;
+    }
     queue->octets_short = 0;
     /* One that goes ahead of its turn has waited on for that. */
-    if (!queue->is_away)
+    if (read_count == 0 && !queue->is_away)
         queue->purse_since_ns = 0;
     shard->rates.taken += rcpt_count;
     queue->tried_count += rcpt_count;
@@ -672,7 +722,7 @@ bool rates_take(struct shard *shard, struct queue *queue, const struct rates_way
     for (uint32_t i = 0; i < draws.count; i++) {
         bool is_octets = draws.purses[i]->quantity == PURSE_OCTETS;
 
-        purse_take(draws.purses[i], queue, is_octets ? (uint32_t)octets : rcpt_count);
+        purse_take(draws.purses[i], whose_turn, is_octets ? (uint32_t)octets : rcpt_count);
         if (!is_octets)
             continue;
         draws.purses[i]->refs++;

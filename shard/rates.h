@@ -36,10 +36,19 @@ struct rates {
     uint64_t returned; /* octets that came back */
 };
 
+/* Tokens that are spoken for by a message that is being read back. */
+struct rates_reading {
+    struct purse *purses[CONF_LIMIT_RATES_MAX];
+    uint32_t purse_count;
+    uint32_t octets;   /* of each purse of octets */
+    uint64_t since_ns; /* its queue's purse_since_ns, when it came for them */
+};
+
 /* What is known of how a message goes: limits count by it. */
 struct rates_way {
     const struct ipaddr *source;   /* NULL: by no connection */
     const struct message *message; /* NULL: it has not been read back yet */
+    struct rates_reading *reading; /* of its delivery; NULL: there is none */
 };
 
 /* Octets that one message has taken, and of what. */
@@ -91,12 +100,18 @@ bool rates_admit(struct shard *shard, struct queue *queue);
 bool rates_get_token(struct shard *shard, struct queue *queue, const struct ipaddr *source);
 /* It was woken for a token. */
 bool rates_has_turn(const struct queue *queue);
+/* A message of so many octets is being read back for the tokens that rates_get_token has found:
+ * they are spoken for, and the queue waits for others from now on. */
+void rates_begin_read(struct shard *shard, struct queue *queue, const struct ipaddr *source,
+                      uint64_t octets, struct rates_reading *ret_reading);
+/* They are so no more. May be called again. */
+void rates_end_read(struct rates_reading *reading);
 /* Whether nothing but the rates that it shares can hold the queue up: it may stand in line, for a
  * message of so many recipients and octets. */
 bool rates_may_wait(struct shard *shard, struct queue *queue, const struct rates_way *way,
                     uint32_t rcpt_count, uint64_t octets);
-/* It does so, unless it did: out of every line of a lane, for the message that is parked.
- * deliver_on_token is called when there is a token, perhaps at once. */
+/* It does so, out of every other line, for the message that is parked. deliver_on_token is called
+ * when there is a token, perhaps at once. */
 void rates_wait(struct shard *shard, struct queue *queue, const struct rates_way *way);
 /* Forgetting the queue now would loosen a limit. */
 bool rates_is_owed(const struct queue *queue, uint64_t now_ns);
@@ -122,7 +137,7 @@ bool rates_admit_connection(struct shard *shard, struct queue *queue, struct lan
 void rates_take_connection(struct shard *shard, struct queue *queue, const struct ipaddr *source);
 /*
  * Takes tokens for so many recipients, whose MAIL leaves now, and so many octets. False when there
- * are not so many; none is taken then. The receipt is to be settled.
+ * are not so many; none is taken then. The receipt is to be settled. Ends way->reading.
  */
 bool rates_take(struct shard *shard, struct queue *queue, const struct rates_way *way,
                 uint32_t rcpt_count, uint64_t octets, struct rates_receipt *ret_receipt);

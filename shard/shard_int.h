@@ -29,7 +29,7 @@
  *   lease.c    limits on connections that cut across shards
  *   limits.c   which of them a queue draws on (meters.c)
  *   mail_slots.c  those that count by job, sender's domain and user
- *   purse.c    tokens of rates across shards
+ *   purse.c    tokens of rates across shards (purse_audit.c)
  *   rates.c    limits on how often and how much, as a queue meets them
  *   deliver.c  one transaction: load, send, results
  *   settle.c   what becomes of one recipient then
@@ -511,6 +511,7 @@ struct delivery {
     uint8_t *notifies; /* enum dsn_notify */
     struct delivery_wide *wide;
     uint32_t wide_index;
+    struct rates_reading reading;
     struct rates_receipt receipt;
     struct warm_receipt warm;
     struct mail_claim *mail; /* slots of its job's, sender's domain's or user's, or NULL */
