@@ -323,7 +323,10 @@ def test_a_disk_of_accounting_that_hangs(world, disk):
         assert send_message(daemon.listen, 'a@sender.test', ['a@probe.test'], TEXT)[0] == 250
         daemon.wait_for(60, delivered=count)
 
+    # The beginning of a file waits for its disk, whose name is the last of it that is synced.
+    before = disk.counters()['directory_syncs']
     send(1)
+    until(lambda: disk.counters()['directory_syncs'] > before, 60, 'the file to have begun')
     daemon.wait_for_rows(1, 60)
     disk.order('slow 3600000')
     send(2)

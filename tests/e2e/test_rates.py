@@ -99,28 +99,31 @@ class Receiver(threading.Thread):
 
     def judge(self, measure):
         """measure() has mail sent, and answers with (times, count, span_s) of each rate that is to be
-        judged. While the machine stands still so do its notes: what was seen then says nothing, and
-        it is done again."""
+        judged. While the machine stands still so do its notes: then it is done again, and the
+        attempt with the least slack counts."""
+        best_s, found = float('inf'), []
         for _ in range(ATTEMPTS_MAX):
             self.late_s = 0.0
             rates = measure()
-            if self.slack_s() < min(span_s for _, _, span_s in rates) / 4:
-                for times, count, span_s in rates:
-                    self.check(times, count, span_s)
-                return
-        pytest.skip(f'the machine is too busy to tell when something came: {self.late_s:.3f} s late')
+            # What the notes may be off by, where the sender stands still as long as the receiver.
+            slack_s = 2 * self.late_s + ON_THE_WAY_S
+            if slack_s < best_s:
+                best_s, found = slack_s, rates
+            shortest_s = min(span_s for _, _, span_s in rates)
+            if best_s < shortest_s / 10:
+                break
+        if best_s > shortest_s / 4:
+            pytest.skip(f'the machine is too busy to tell when something came: {best_s:.3f} s of slack')
+        for times, count, span_s in found:
+            check(times, count, span_s, best_s)
 
-    def slack_s(self):
-        """What the notes may be off by, where the sender stands still as long as the receiver."""
-        return 2 * self.late_s + ON_THE_WAY_S
 
-    def check(self, times, count, span_s):
-        """Never more than count within the span, less the slack."""
-        slack_s = self.slack_s()
-        gaps = [last - first for first, last in zip(times, times[count:])]
-        assert gaps, f'{len(times)} came, too few to say anything about {count}'
-        assert min(gaps) >= span_s - slack_s, \
-            f'{count + 1} within {min(gaps):.3f} s, {count} in {span_s} s are allowed'
+def check(times, count, span_s, slack_s):
+    """Never more than count within the span, less the slack."""
+    gaps = [last - first for first, last in zip(times, times[count:])]
+    assert gaps, f'{len(times)} came, too few to say anything about {count}'
+    assert min(gaps) >= span_s - slack_s, \
+        f'{count + 1} within {min(gaps):.3f} s, {count} in {span_s} s are allowed'
 
 
 def routes(receiver, *settings):

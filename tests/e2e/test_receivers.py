@@ -72,10 +72,10 @@ def test_one_connection_stays_one(world):
 
 
 def test_down_and_back(world):
-    """A receiver that is away gets some tries, not all that waits for it, and everything later."""
+    """A receiver that is away gets few tries, not all that waits for it, and everything later."""
     answer = bench(world, 'scenario', 'down-and-back', '--pace', '4')
     figures = answer['figures']
     assert answer['faults'] == 0
     assert figures['waiting_at_return'] > 1000
-    assert 1 <= figures['connects_while_down'] < figures['waiting_at_return'] / 10
+    assert figures['connects_while_down'] < figures['waiting_at_return'] / 10
     assert len(answer['series']) >= 5

@@ -452,8 +452,12 @@ def test_what_policies_do_is_in_the_reports(world, papers):
 
     def told():
         rows = daemon.ask('show', 'tls-report')['tlsReport']
-        return {row['domain'].removesuffix('.test'): (row['successful'], row['results'])
-                for row in rows if row['policy'] == 'sts'}
+        found = {row['domain'].removesuffix('.test'): (row['successful'], row['results'])
+                 for row in rows if row['policy'] == 'sts'}
+        # A domain without a host is looked up again each second: how often is nobody's business.
+        if 'unnamed' in found:
+            found['unnamed'] = (found['unnamed'][0], dict.fromkeys(found['unnamed'][1], 1))
+        return found
 
     wanted = {
         'right': (1, {}),
