@@ -19,7 +19,7 @@
 static void on_purse_timer(struct io_timer *timer);
 static void mint_speak(struct shard *shard, struct purse_mint *mint);
 static void wake_first(struct purse *purse);
-static void wake_lanes(struct purse *purse);
+static void wake_lanes(struct purse *purse, uint32_t count);
 static void settle(struct purse *purse);
 static void on_mint_timer(struct io_timer *timer);
 
@@ -297,7 +297,7 @@ static void adopt_purse(struct shard *shard, struct purse *purse)
     purse->limit_ns = is_bound(&limit) ? mint_limit_step_ns(&limit) : 0;
     purse->held = 0;
     purse->tail = 0;
-    wake_lanes(purse);
+    wake_lanes(purse, UINT32_MAX);
     while (purse->limit_ns == 0 && purse->waiting_count > 0)
         wake_first(purse);
     settle(purse);
@@ -633,12 +633,13 @@ static void wake_first(struct purse *purse)
     queues_reconsider(purse->shard, queue);
 }
 
-/* Lanes look themselves whether there is one left for them. */
-static void wake_lanes(struct purse *purse)
+/* So many of those that have waited longest; they look themselves whether there is one left for
+ * them. Were all woken, who had it would stand in line again before the others. */
+static void wake_lanes(struct purse *purse, uint32_t count)
 {
     struct list *link;
 
-    while ((link = list_pop_front(&purse->lanes)))
+    for (; count > 0 && (link = list_pop_front(&purse->lanes)); count--)
         lane_serve_later(container_of(link, struct lane, purse_link));
 }
 
@@ -670,8 +671,8 @@ static void settle(struct purse *purse)
     for (uint32_t turns = purse->waiting_count;
          turns > 0 && purse->waiting_count > 0 && first_is_served(purse, now_ns); turns--)
         wake_first(purse);
-    if (!list_empty(&purse->lanes) && unclaimed(purse, now_ns) > 0)
-        wake_lanes(purse);
+    if (!list_empty(&purse->lanes))
+        wake_lanes(purse, unclaimed(purse, now_ns));
     purse->is_settling = false;
     is_over = purse->gives_back && now_ns > purse->turns_end_ns && purse->waiting_count == 0 &&
               purse->spoken_for == 0;
@@ -928,8 +929,25 @@ void purse_turn(struct shard *shard)
 
 void purse_stand_lane(struct purse *purse, struct lane *lane)
 {
-    list_push_back(&purse->lanes, &lane->purse_link);
+    struct list *before = &purse->lanes;
+    uint32_t steps = 0;
+
+    /* Who was woken, and found no slot, stands where it stood. */
+    if (lane->purse_since_ns == 0)
+        lane->purse_since_ns = io_now_ns(purse->shard->io);
+    else
+        before = purse->lanes.next;
+    while (before != &purse->lanes && steps++ < PLACES_LOOKED_AT &&
+           container_of(before, struct lane, purse_link)->purse_since_ns <= lane->purse_since_ns)
+        before = before->next;
+    list_push_back(before, &lane->purse_link);
     settle(purse);
+}
+
+void purse_leave_lane(struct lane *lane)
+{
+    list_remove(&lane->purse_link);
+    lane->purse_since_ns = 0;
 }
 
 void purse_give_back(struct purse *purse, uint64_t amount)

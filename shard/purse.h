@@ -14,7 +14,8 @@
  * token is good, so that it can be had together with tokens of other purses; for a moment only, if
  * one of these is scarcer (of equal ones, if it is that which all shards hold for the scarcer).
  * Lines are in the order of how long queues have waited since their last message, so that nobody
- * comes from one line to the front of another for ever.
+ * comes from one line to the front of another for ever. Lanes that want to open a connection have a
+ * line of their own, in the order of how long they have waited since their last one.
  *
  * While a message is read back for its tokens these are spoken for: no other is begun for them, and
  * its queue stands in line for more. One that is in memory may take them; what was read too late
@@ -185,6 +186,8 @@ void purse_end_read(struct purse *purse, uint32_t count);
 void purse_return_turn(struct purse *purse, struct queue *queue);
 /* The lane, in no line, is served when there is a token for a connection; it keeps none for it. */
 void purse_stand_lane(struct purse *purse, struct lane *lane);
+/* The lane has had its token, or needs none any more. */
+void purse_leave_lane(struct lane *lane);
 /* Octets that were taken and do not count. */
 void purse_give_back(struct purse *purse, uint64_t amount);
 

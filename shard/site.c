@@ -327,6 +327,7 @@ static enum lane_opened lane_open(struct shard *shard, struct lane *lane, struct
     lease_claim_use(&lane->claim, &connection->slots);
     orders_on_open(shard, connection);
     rates_take_connection(shard, queue, &lane->source);
+    purse_leave_lane(lane);
     connection->host = names_get(&shard->names, slice_str(lane->site->host_names[target->host]));
     io_timer_init(&connection->idle_timer, on_idle_timeout);
     list_push_back(&lane->busy, &connection->link);
@@ -726,8 +727,8 @@ static void lane_put_off(struct shard *shard, struct lane *lane, enum lane_opene
 }
 
 /*
- * The first in line that may open a connection now; NULL when none of the first ones may, and then
- * the lane is served again as soon as one does.
+ * The first in line that may open a connection now, or when the lane has slots; NULL when none of
+ * the first ones may, and then the lane is served again as soon as one does.
  */
 static struct queue *next_to_connect(struct shard *shard, struct lane *lane, uint64_t now_ns)
 {
@@ -749,7 +750,10 @@ static struct queue *next_to_connect(struct shard *shard, struct lane *lane, uin
             queues_set_reason(shard, queue, WAIT_CONNECT_RATE);
             if (rate_due_ns(&queue->connect_rate) < may_ns)
                 may_ns = rate_due_ns(&queue->connect_rate);
-        } else if (rates_admit_connection(shard, queue, lane)) {
+        } else if (lease_claim_is_in_line(&lane->claim) ||
+                   rates_admit_connection(shard, queue, lane)) {
+            /* While it stands in line for slots it asks for no token, which would be past by then
+             * and kept from those who could use it. */
             return queue;
         } else {
             queues_set_reason(shard, queue, WAIT_LIMIT_RATE);
@@ -778,6 +782,12 @@ static void lane_open_more(struct shard *shard, struct lane *lane)
 
         if (!queue)
             break;
+        if (lease_claim_is_in_line(&lane->claim)) {
+            if (standing_claim(shard, lane))
+                continue;
+            queues_set_reason(shard, queue, WAIT_LIMIT);
+            break;
+        }
         if (!orders_admit(shard, lane)) {
             queues_set_reason(shard, queue, WAIT_ORDER);
             break;
@@ -858,6 +868,8 @@ static void lane_serve(struct shard *shard, struct lane *lane)
         if (!list_empty(&lane->waiting) && list_empty(&lane->idle))
             growth_on_wait(shard, lane);
     }
+    if (list_empty(&lane->waiting))
+        purse_leave_lane(lane);
     if (list_empty(&lane->waiting) || !lane_keeps_claim(shard, lane))
         lease_claim_cancel(shard, &lane->claim);
     lane_release(shard, lane);
