@@ -1,8 +1,6 @@
 /*
- * How connections are spent, played with the whole product in the simulated world and decided by
- * counts: receivers that are dead or slow beside healthy ones, the way back after an outage, idle
- * connections and the memory they take.
- *
+ * How connections are spent, by counts, in the simulated world: receivers that are dead or slow
+ * beside healthy ones, the way back after an outage, idle connections and their memory.
  *   delivery_scenarios     every scenario, with its figures; 1 when one fails
  */
 #include "core/base/planted.h"
