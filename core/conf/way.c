@@ -15,9 +15,10 @@
 
 #include <errno.h>
 
-#define STEPS_MAX   16
-#define BRANCH_MAX  4096 /* steps looked at for one block and one virtual MTA */
-#define EXAMPLE_MAX (PATTERN_TEXT_MAX + 16)
+#define STEPS_MAX     16
+#define BRANCH_MAX    4096 /* steps looked at for one block and one virtual MTA */
+#define EXAMPLE_MAX   (PATTERN_TEXT_MAX + 16)
+#define DEAD_ENDS_MAX 64 /* names of queues that no host has, looked at in one file */
 
 /* A block that hands mail on, with a domain that it speaks of. */
 struct way_block {
@@ -345,24 +346,36 @@ static bool has_way_on(const struct conf *conf, struct slice name)
     return false;
 }
 
+static bool is_among(const struct slice *names, size_t count, struct slice name)
+{
+    for (size_t i = 0; i < count; i++)
+        if (slice_equal_nocase(names[i], name))
+            return true;
+    return false;
+}
+
 /* A queue is sent to the hosts of its own name, so that mail in one of a name like these, without
- * smtp-hosts, comes back as mail to a domain that there is not. */
+ * smtp-hosts, comes back as mail to a domain that there is not. Said once of each name. */
 static void remark_dead_ends(struct build *build)
 {
-    const char *before = NULL;
+    struct slice judged[DEAD_ENDS_MAX];
+    size_t judged_count = 0;
 
     for (const struct way_block *block = build->ways; block != NULL; block = block->next) {
         const struct setting *line = line_of(block->settings);
-        const char *name = line->value.text;
+        struct slice name;
 
-        if (!is_queue_to(line) || name == before)
+        if (!is_queue_to(line) || judged_count == DEAD_ENDS_MAX)
             continue;
-        before = name;
-        if (is_no_host(slice_str(name)) && !has_way_on(build->conf, slice_str(name)))
+        name = slice_str(line->value.text);
+        if (!is_no_host(name) || is_among(judged, judged_count, name))
+            continue;
+        judged[judged_count++] = name;
+        if (!has_way_on(build->conf, name))
             report_warning(build->report, line->file, line->line,
                            "queue-to %.80s: no host is called so, and no <domain %.80s> has "
                            "smtp-hosts: the mail has no way on",
-                           name, name);
+                           line->value.text, line->value.text);
     }
 }
 
