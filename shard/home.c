@@ -443,6 +443,7 @@ static bool register_message(struct shard *shard, struct message *message)
 
 void home_register(struct shard *shard, struct message *message)
 {
+    shard->rcpts_open += message->envelope.rcpt_count;
     /* The message is durable and answered: without memory for its entry it waits, in order. */
     if (!list_empty(&shard->unregistered) || !register_message(shard, message))
         list_push_back(&shard->unregistered, &message->append.link);
@@ -497,6 +498,7 @@ int shard_recover_message(struct shard *shard, const struct log_message_state *s
         }
     }
     must(home->rcpt_open > 0);
+    shard->rcpts_open += home->rcpt_open;
     enqueue_handoff(shard, home, index);
     return 0;
 }
@@ -732,8 +734,9 @@ void home_on_outcome(struct shard *shard, struct outcome_parcel *outcome)
         drop_claim(shard, home);
     if (outcome->is_final) {
         rcpt->is_final = true;
-        must(home->rcpt_open > 0);
+        must(home->rcpt_open > 0 && shard->rcpts_open > 0);
         home->rcpt_open--;
+        shard->rcpts_open--;
     }
     outcome->request.place = home->place;
     if (planted("shard/message-done-early") && outcome->is_final)

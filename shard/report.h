@@ -88,10 +88,18 @@ enum report_kind {
     X(sleeps)                                                                                      \
     X(allocations)
 
-/* Gauges, summed too. */
+/*
+ * Gauges, summed too. queued_rcpts: accepted and not final yet, counted at home, which never moves:
+ * none is left out on its way to a queue or with a queue to another shard; it ends when its outcome
+ * has come home. placed_rcpts: those in queues; what queued_rcpts has more of is on its way. Each
+ * shard answers in a turn of its own, so who moves between the answers may be placed twice or
+ * nowhere, and who ends between them be neither queued nor delivered. waiting_rcpts: those in
+ * queues that wait for their next attempt.
+ */
 #define STATUS_GAUGES(X)                                                                           \
     X(queued_messages)                                                                             \
     X(queued_rcpts)                                                                                \
+    X(placed_rcpts)                                                                                \
     X(waiting_rcpts)                                                                               \
     X(sessions_in)                                                                                 \
     X(connections_out)                                                                             \

@@ -46,7 +46,8 @@ static void add_status(struct shard *shard, struct report *report)
     now.completions = io.completions;
     now.sleeps = io.sleeps;
     now.queued_messages = shard->home_messages.count_used;
-    now.queued_rcpts = shard->queued.count_used;
+    now.queued_rcpts = shard->rcpts_open;
+    now.placed_rcpts = shard->queued.count_used;
     now.sessions_in = smtpd.sessions_now;
     now.connections_out = site_open_connections(shard);
     now.tls_handshakes = tls.handshakes;

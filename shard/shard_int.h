@@ -606,6 +606,7 @@ struct shard {
     struct list idle_routes; /* oldest first */
     struct slab handoffs;
     struct list unregistered; /* durable messages that wait for memory, by append.link */
+    uint32_t rcpts_open;      /* not final yet, of registered and of unregistered ones */
     uint32_t rcpts_reserved;  /* promised to messages that are being appended */
     uint32_t handoff_head;    /* messages with recipients to hand out */
     uint32_t handoff_tail;

@@ -137,12 +137,12 @@ class Daemon:
 
     def wait_for_the_queue(self):
         """What a start finds in the log is handed to its queues over the first turns; until then a
-        verb does not meet all of it, nor do the counters tell of it."""
+        verb does not meet all of it."""
         found = re.search(' messages and ([0-9]+) recipients queued', self.program.log())
 
         def is_there():
             counters = self.counters()
-            return sum(counters[key] for key in ('queued_rcpts', *ENDS)) >= int(found.group(1))
+            return sum(counters[key] for key in ('placed_rcpts', *ENDS)) >= int(found.group(1))
 
         until(is_there, 20, 'what was recovered to be in its queues')
 

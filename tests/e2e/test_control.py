@@ -55,7 +55,7 @@ def test_pause_holds_mail_and_survives_a_kill(world):
     daemon = sending(world, sink).start()
     assert 'queues paused: 1' in daemon.cli('pause', 'queue', 'held.test/v').stdout
     inject(daemon, '1@held.test', '2@held.test', '1@free.test')
-    daemon.wait_for(10, delivered=1, queued_rcpts=2)
+    daemon.wait_for(10, delivered=1, placed_rcpts=2)
     assert [(queue['name'], queue['rcp'], queue['paused']) for queue in queues(daemon, '--paused')
             ] == [('held.test/v', 2, True)]
     assert len(daemon.ask('list', '--queue=held.test/*')['rcpt']) == 2
@@ -123,7 +123,7 @@ def test_the_mode_of_a_queue_is_set_shown_and_survives_a_kill(world):
                                        'd9.test/v': 'set by an operator'}
     # What is refused no more passes at once, and at the rate of backoff mode nothing does.
     inject(daemon, *[f'1@{name}' for name in names[1:]])
-    daemon.wait_for(10, delivered=3, queued_rcpts=1)
+    daemon.wait_for(10, delivered=3, placed_rcpts=1)
     assert daemon.ask('set', 'queue', '*/*', '--mode=backoff')['affected'] == 5
     assert len(queues(daemon, '--mode=backoff')) == 5
     inject(daemon, *[f'2@{name}' for name in names])
@@ -197,7 +197,7 @@ def test_a_source_address_is_disabled_and_enabled_and_survives_a_kill(world):
     assert sorted(row['who'] for row in daemon.ask('show', 'orders')['order']) == [
         'd0.test/v', 'd1.test/v']
     inject(daemon, '1@d1.test', '1@d2.test')
-    daemon.wait_for(10, delivered=1, queued_rcpts=2)
+    daemon.wait_for(10, delivered=1, placed_rcpts=2)
     assert daemon.ask('explain', 'd1.test/v')['detail'] == (
         f'{address} is kept from d1.test/v: set by an operator')
     assert 'is listed' in daemon.cli('show', 'orders').stdout
@@ -267,7 +267,7 @@ def test_orders_reach_queues_that_are_just_moving(world):
         assert len(queues(daemon, '--paused')) == len(names)
         send(f'{number}b')
         assert daemon.ask('schedule', '*/*')['affected'] == 0
-        daemon.wait_for(20, delivered=sent, queued_rcpts=2 * len(names))
+        daemon.wait_for(20, delivered=sent, placed_rcpts=2 * len(names))
         follow_next_route()
         assert daemon.ask('resume', 'queue', '*/v')['affected'] == len(names)
         sent += 2 * len(names)
@@ -484,8 +484,9 @@ def test_counters_are_whole_numbers_under_their_names(world):
     inject(daemon, '1@d.test')
     counters = daemon.wait_for(10, delivered=1)
     for name in ('accepted_messages', 'accepted_rcpts', 'delivered', 'bounced', 'deferred',
-                 'in_doubt', 'queued_rcpts', 'queued_messages', 'sessions_in', 'connections_out',
-                 'system_calls', 'turns', 'message_commits', 'outcome_commits', 'commit_ns_total'):
+                 'in_doubt', 'queued_rcpts', 'placed_rcpts', 'queued_messages', 'sessions_in',
+                 'connections_out', 'system_calls', 'turns', 'message_commits', 'outcome_commits',
+                 'commit_ns_total'):
         assert isinstance(counters[name], int), name
     assert counters['system_calls'] > 0 and counters['message_commits'] > 0
     assert counters['spool_health'] == 'healthy'

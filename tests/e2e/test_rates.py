@@ -177,7 +177,7 @@ def test_a_message_sent_ahead_holds_its_token(world):
             daemon.ask('pause', 'queue', f'd{number}.test/v')
         world.generator(daemon.listen, '--sessions', '10', '--domains', '4', '--messages',
                         str(messages), name=f'gen{before}').wait()
-        daemon.wait_for(30, queued_rcpts=messages)
+        daemon.wait_for(30, placed_rcpts=messages)
         daemon.ask('resume', 'queue', '*/*')
         counters = daemon.wait_for(30, delivered=before + messages, queued_rcpts=0)
         return counters, [at for at, _ in receiver.recipients[before:]]

@@ -84,7 +84,7 @@ def test_mail_of_a_removed_virtual_mta_waits_for_it(world):
     daemon = world.daemon(route(sink)).start()
     daemon.cli('pause', 'queue', 'd.test/v')
     send_message(daemon.listen, 'a@sender.test', ['1@d.test'], TEXT)
-    daemon.wait_for(10, queued_rcpts=1)
+    daemon.wait_for(10, placed_rcpts=1)
     good = open(daemon.config_path, encoding='utf-8').read()
     with open(daemon.config_path, 'w', encoding='utf-8') as config:
         config.write(good.replace('<virtual-mta v>', '<virtual-mta w>')
@@ -114,7 +114,7 @@ def test_a_session_follows_when_its_way_out_is_gone(world):
     session.command('EHLO client.test')
     session.envelope('a@sender.test', ['1@d.test'])
     assert session.data(TEXT)[0] == 250
-    daemon.wait_for(10, queued_rcpts=1)
+    daemon.wait_for(10, placed_rcpts=1)
     good = open(daemon.config_path, encoding='utf-8').read()
     with open(daemon.config_path, 'w', encoding='utf-8') as config:
         config.write(good.replace('<virtual-mta v>', '<virtual-mta w>')
@@ -191,7 +191,7 @@ def test_an_override_holds_over_a_restart(world):
     daemon.kill()
     daemon.start()
     world.generator(daemon.listen, '--messages', '2', '--domains', '2').wait()
-    daemon.wait_for(10, delivered=1, queued_rcpts=1)
+    daemon.wait_for(10, delivered=1, placed_rcpts=1)
     [row] = [row for row in daemon.ask('show', 'settings', 'd0.test/v')['setting']
              if row['name'] == 'smtp-hosts']
     assert row['value'] == '[127.0.0.1]:1' and row['from'].endswith(': they asked us to stop'), row

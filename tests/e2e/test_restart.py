@@ -91,7 +91,7 @@ def test_the_queue_is_the_same_afterwards(world, how):
     daemon = world.daemon(f'{{base}}<domain *>\n    smtp-hosts [{address}]:2525\n'
                           '    retry-after 1h\n</domain>\n').start()
     send(daemon, *[f'{number}@d{number % 7}.test' for number in range(60)])
-    until(lambda: daemon.counters()['queued_rcpts'] == 60, 10, 'sixty in the queue')
+    until(lambda: daemon.counters()['placed_rcpts'] == 60, 10, 'sixty in queues')
     until(lambda: all(row['retryTime'] for row in daemon.ask('show', 'queues')['queue']), 10,
           'every queue at rest')
     daemon.make_durable()

@@ -73,7 +73,8 @@ def test_exim_takes_mail(world):
                  'rows of all')
     assert {(row['rcpt'], row['dlvTlsProtocol']) for row in rows} == \
         {(f'x@{domain}', version) for domain, version in VERSIONS.items()}
-    counters = daemon.wait_for(10, queued_rcpts=0)
+    daemon.wait_for(10, queued_rcpts=0)
+    counters = daemon.counters()
     assert counters['deferred'] == 0 and counters['bounced'] == 0
 
 

@@ -207,6 +207,19 @@ static const char *judge(const struct sightings *sightings, struct shard *const 
     return NULL;
 }
 
+/* What a shard says that it has at home is what there is. */
+static bool is_counted(const struct shard *shard)
+{
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < shard->home_rcpts.count_grown; i++)
+        count += is_open(shard, i);
+    for (const struct list *link = shard->unregistered.next; link != &shard->unregistered;
+         link = link->next)
+        count += container_of(link, const struct message, append.link)->envelope.rcpt_count;
+    return count == shard->rcpts_open;
+}
+
 const char *audit_recipients(struct shard *const *shards, uint16_t count)
 {
     struct sightings *sightings = calloc(1, sizeof(*sightings));
@@ -220,7 +233,8 @@ const char *audit_recipients(struct shard *const *shards, uint16_t count)
         see_waiting(sightings, shards, i);
     }
     for (uint16_t i = 0; i < count && !text; i++)
-        text = judge(sightings, shards, i);
+        text = is_counted(shards[i]) ? judge(sightings, shards, i)
+                                     : "a recipient at home is not counted";
     for (uint16_t i = 0; i < count; i++)
         free(sightings->counts[i]);
     free(sightings);

@@ -555,6 +555,63 @@ static bool delete_during_a_move(void)
     return ok;
 }
 
+struct look {
+    struct stage *stage;
+    uint32_t all; /* recipients that there are */
+    uint32_t looks;
+    uint32_t amiss;  /* of them: another number was queued */
+    uint32_t fewest; /* placed */
+};
+
+/* One look after the other, each as soon as the one before is answered. */
+static bool is_settled_elsewhere(void *context)
+{
+    struct look *look = context;
+    struct report_status status;
+
+    if (!product_status(&look->stage->product, &status))
+        return false;
+    look->looks++;
+    look->amiss += status.queued_rcpts != look->all;
+    if (status.placed_rcpts < look->fewest)
+        look->fewest = (uint32_t)status.placed_rcpts;
+    return status.queues_moved > 0 && status.placed_rcpts == look->all;
+}
+
+/*
+ * A queue's mail is asked about all the time while it comes back from the log and moves to another
+ * shard: for moments it is in no queue, and it is queued all the same. It ends when it is taken.
+ */
+static bool nobody_is_uncounted(void)
+{
+    static struct stage stage;
+    uint32_t all = MESSAGES_MAX * RCPTS_EACH;
+    struct look look = {.stage = &stage, .all = all, .fewest = all};
+    struct report_status status;
+
+    raise_stage(&stage, "status while mail moves", SHARDS);
+    stage.receivers[HERE_HOST].defers = true;
+    stage.receivers[THERE_HOST].defers = true;
+    inject(&stage, MESSAGES_MAX, RCPTS_EACH, 20);
+    product_crash(&stage.product, false);
+    stage.hosts[0] = THERE_HOST;
+    must(product_start(&stage.product, &stage.product.setup) == 0);
+    check(&stage,
+          sim_run_until(stage.world, is_settled_elsewhere, &look, 3600 * SECOND_NS, 1000000),
+          "all of it comes to a queue of another shard");
+    check(&stage, look.amiss == 0, "all of it is queued at each look");
+    check(&stage, look.fewest < all, "though not all is in queues");
+    printf("    %u looks, all %u queued in %u of them; %u placed at the least\n", look.looks, all,
+           look.looks - look.amiss, look.fewest);
+    stage.receivers[THERE_HOST].defers = false;
+    check(&stage, sim_run_until(stage.world, has_ended, &stage, 3600 * SECOND_NS, 10000000),
+          "work comes to an end");
+    while (!product_status(&stage.product, &status))
+        sim_run_for(stage.world, MS_NS);
+    check(&stage, status.queued_rcpts == 0 && status.delivered == all, "all have ended");
+    return strike(&stage);
+}
+
 /*
  * A receiver turns one of two sources away at its greeting: that source rests there. The domain's
  * mail moves to another receiver, on another shard, and comes back within the rest: the source
@@ -911,6 +968,7 @@ int main(void)
     ok &= a_rate_appears_during_a_read();
     ok &= settings_come_ahead_of_their_turn();
     ok &= delete_during_a_move();
+    ok &= nobody_is_uncounted();
     ok &= a_source_rests_over_a_move();
     ok &= doubt_goes_along();
     ok &= a_rate_holds_over_moves();

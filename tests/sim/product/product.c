@@ -218,7 +218,37 @@ static void on_reload_done(void *context)
 
 static void on_control_parcel(void *context, struct parcel *parcel)
 {
-    reload_on_parcel(&((struct product *)context)->reload, parcel);
+    struct product *product = context;
+
+    if (parcel->kind == REPORT_STATUS)
+        product->answered_count++;
+    else
+        reload_on_parcel(&product->reload, parcel);
+}
+
+bool product_status(struct product *product, struct report_status *ret_status)
+{
+    if (product->asked_count == 0) {
+        product->answered_count = 0;
+        product->asked_count = product->setup.shard_count;
+        sim_enter(product->process);
+        for (uint16_t i = 0; i < product->asked_count; i++) {
+            product->questions[i] = (struct report){.parcel = {.kind = REPORT_STATUS}};
+            mailbox_post(assembly_to_shards(product->assembly)[i], &product->questions[i].parcel);
+        }
+        sim_leave(product->process);
+    }
+    if (product->answered_count < product->asked_count)
+        return false;
+    *ret_status = (struct report_status){0};
+    for (uint16_t i = 0; i < product->asked_count; i++) {
+#define STATUS_SUM(name) ret_status->name += product->questions[i].status.name;
+        STATUS_COUNTERS(STATUS_SUM)
+        STATUS_GAUGES(STATUS_SUM)
+#undef STATUS_SUM
+    }
+    product->asked_count = 0;
+    return true;
 }
 
 static void wire_reload(struct product *product)
@@ -260,8 +290,9 @@ bool product_reload(struct product *product, const char *config)
     return result == 0;
 }
 
-static void forget_reload(struct product *product)
+static void forget_control(struct product *product)
 {
+    product->asked_count = 0;
     product->events.reloads_cut_short += reload_is_under_way(&product->reload);
     product->reload = (struct reload){0};
     product->reload_next = NULL;
@@ -353,7 +384,7 @@ static void on_ordered_crash(void *context)
         count_given_up(product);
     product->process = NULL;
     product->assembly = NULL;
-    forget_reload(product);
+    forget_control(product);
     product->setup.on_crash(product->setup.crash_context);
 }
 
@@ -397,7 +428,7 @@ void product_crash(struct product *product, bool power_cut)
         sim_crash(product->world, product->process, power_cut ? SIM_POWER_CUT : SIM_KILL);
     product->process = NULL;
     product->assembly = NULL;
-    forget_reload(product);
+    forget_control(product);
 }
 
 static void on_spool_closed(void *context)
@@ -460,7 +491,7 @@ bool product_is_empty(const struct product *product)
             shard->queued.count_used || shard->deliveries.count_used ||
             shard->outcomes.count_used || shard->pool.bytes_used ||
             shard->pool.messages.count_used || shard->append_count || shard->rcpts_reserved ||
-            !list_empty(&shard->unregistered) || shard->outcomes_reserved ||
+            shard->rcpts_open || !list_empty(&shard->unregistered) || shard->outcomes_reserved ||
             shard->handoffs_waiting || !door_is_idle(shard))
             return false;
     }

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "shard/assembly.h"
+#include "shard/report.h"
 #include "shard/shard.h"
 #include "tests/sim/product/limits_audit.h"
 #include "tests/sim/product/names.h"
@@ -103,6 +104,9 @@ struct product {
     uint16_t reload_told; /* shards that have been */
     uint32_t snapshots;   /* that this life may leave over from others, and its own */
     const char *reload_fault;
+    struct report questions[PRODUCT_SHARDS_MAX]; /* for their status */
+    uint16_t asked_count;                        /* 0 = no question is out */
+    uint16_t answered_count;
     struct names_zone zone;
     struct spool_report report;
     struct product_setup setup;
@@ -137,6 +141,9 @@ void product_end(struct product *product);
 /* True when nothing is queued or under way in any shard: every pool is back at zero. */
 bool product_is_empty(const struct product *product);
 uint64_t product_queued(const struct product *product);
+/* Asks the shards for their status as control does, all at once. True when each has answered in a
+ * turn of its own; the next call asks anew. */
+bool product_status(struct product *product, struct report_status *ret_status);
 /* Recipients that rates have let through in this life. */
 uint64_t product_rcpts_let_through(const struct product *product);
 /* Sums the limits that shards share (shard/lease.h): NULL, or what is wrong. */

@@ -15,7 +15,7 @@
 
 #define HELD_BYTES  512
 #define FLOOD_LINES 2000
-#define EVENTS_MAX  64
+#define SEEN_MAX    64
 
 struct receiver_rcpt {
     uint32_t number;
@@ -46,7 +46,7 @@ struct receiving {
      * commands of its next message may be on their way before. */
     struct receiver_rcpt taken[16];
     /* Likewise: who was offered since, and who of them was answered 4xx. */
-    struct receiver_event events[EVENTS_MAX];
+    struct receiver_event events[SEEN_MAX];
     uint32_t event_count;
     uint64_t opened_ns;
     uint32_t taken_count;
@@ -99,7 +99,7 @@ static void replies_were_seen(struct remote *remote, struct receiving *r)
 static void note(struct receiving *r, const struct receiver_rcpt *rcpt, struct ledger_time time,
                  bool is_deferral)
 {
-    must(r->event_count < EVENTS_MAX);
+    must(r->event_count < SEEN_MAX);
     r->events[r->event_count++] = (struct receiver_event){*rcpt, time, is_deferral};
 }
 
