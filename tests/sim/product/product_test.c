@@ -669,21 +669,25 @@ static bool is_chosen(const char *only, const char *name, uint32_t position)
     return !only || strcmp(only, name) == 0;
 }
 
-/* The search for a rare one begins where it was caught last: to come there takes minutes. */
+/* Where the search begins: a rare bug where it was caught last, one that makes histories long where
+ * it was caught soonest. From the first seed on these took most of the time of all. */
 static uint64_t first_seed(const char *name)
 {
     static const struct {
         const char *name;
         uint64_t seed;
-    } rare[] = {
-        {"shard/last-comes-first", 182},
-        {"shard/newer-version-overlooked", 92},
-        {"shard/message-uses-no-octets", 41},
+    } known[] = {
+        {"shard/outcome-not-logged", 24},       {"shard/restart-releases-early", 7},
+        {"shard/no-delay-before-retry", 10},    {"shard/recipient-not-handed-out", 13},
+        {"shard/recipient-lost-on-the-way", 2}, {"shard/ends-while-it-moves", 13},
+        {"shard/newer-version-overlooked", 92}, {"shard/turn-never-ends", 14},
+        {"shard/last-comes-first", 182},        {"shard/message-uses-no-octets", 41},
+        {"shard/backoff-order-overlooked", 16}, {"shard/outcome-before-notice", 22},
     };
 
-    for (uint32_t i = 0; i < sizeof(rare) / sizeof(rare[0]); i++)
-        if (strcmp(rare[i].name, name) == 0)
-            return rare[i].seed;
+    for (uint32_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+        if (strcmp(known[i].name, name) == 0)
+            return known[i].seed;
     return 1;
 }
 
