@@ -362,11 +362,22 @@ static void let_open(struct mail_claim *mail)
     enter(mail, MAIL_OPEN, 0);
 }
 
-/* The slots have come: whoever can use them may go now. */
+static void wake(struct shard *shard, struct queue *queue)
+{
+    if (!list_empty(&queue->lane_link))
+        lane_serve_later(queue->lane);
+    queues_reconsider(shard, queue);
+}
+
+/* The slots have come, or are at hand again: whoever can use them may go now. */
 static void on_granted(struct shard *shard, struct mail_claim *mail)
 {
     struct queue *queue = queue_of(mail);
 
+    if (mail->state == MAIL_HELD) {
+        wake(shard, queue);
+        return;
+    }
     if (mail->state != MAIL_SHUT || !lease_claim_try(shard, &mail->claim))
         return;
     hold(mail);
@@ -381,9 +392,7 @@ static void on_granted(struct shard *shard, struct mail_claim *mail)
     else if (is_in_line(queue) && queue->reason == WAIT_LIMIT &&
              lease_claim_is_wanted(&mail->claim))
         let_open(mail);
-    if (!list_empty(&queue->lane_link))
-        lane_serve_later(queue->lane);
-    queues_reconsider(shard, queue);
+    wake(shard, queue);
 }
 
 void mail_slots_turn(struct shard *shard)
@@ -629,6 +638,10 @@ void mail_slots_end(struct shard *shard, struct delivery *delivery)
     list_push_front(&queue->mail_claims, &mail->link);
     mail->held_ns = io_now_ns(shard->io);
     enter(mail, MAIL_HELD, MAIL_SLOTS_HOLD_MS);
+    /* Where the queue stands, which may be at another connection, it was taken for one that has
+     * nothing to send. */
+    if (was_shut)
+        claim_on_ready(&mail->claim);
 }
 
 bool mail_slots_goes_ahead(struct shard *shard, const struct connection *connection,

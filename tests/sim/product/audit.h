@@ -13,6 +13,8 @@ struct shard;
 
 /* Every queue and lane: cheap. NULL, or what is wrong. */
 const char *audit_owners(struct shard *const *shards, uint16_t count);
+/* Every lane, between turns: cheap. NULL, or what is wrong. */
+const char *audit_lanes(struct shard *const *shards, uint16_t count);
 /* Every standing order and connection, where there are orders. NULL, or what is wrong. */
 const char *audit_orders(struct shard *const *shards, uint16_t count);
 /* Every recipient, with the parcels on their way: now and then. NULL, or what is wrong. */

@@ -15,6 +15,7 @@
 #define RECOUNT_EVERY    6 /* of the looks at leases */
 #define LIMITS_EVERY     8
 #define OWNERS_EVERY     64
+#define LANES_EVERY      16
 #define RECIPIENTS_EVERY 256
 #define ORDERS_EVERY     7
 /* What is out of balance here stays so, which is why not every step needs a look; the numbers have
@@ -519,6 +520,8 @@ const char *product_audit(struct product *product)
                            sim_now_ns(product->world));
     if (!text && turn % OWNERS_EVERY == 0)
         text = audit_owners(product->shards, (uint16_t)count);
+    if (!text && turn % LANES_EVERY == 0)
+        text = audit_lanes(product->shards, (uint16_t)count);
     if (!text && turn % ORDERS_EVERY == 0)
         text = audit_orders(product->shards, (uint16_t)count);
     if (!text && turn % RECIPIENTS_EVERY == 0)
