@@ -609,7 +609,7 @@ static void give_turn(struct purse *purse, struct queue *queue, uint32_t count, 
     if (count == 0)
         return;
     purse->turn_count = claimed(purse, now_ns) + count;
-    purse->turns_end_ns = now_ns + RATE_LATE_NS;
+    purse->turns_end_ns = (purse->first_ns > now_ns ? purse->first_ns : now_ns) + RATE_LATE_NS;
     purse->gives_back = false;
 }
 
@@ -648,6 +648,25 @@ static bool first_is_served(struct purse *purse, uint64_t now_ns)
     return unclaimed(purse, now_ns) >= rates_need(purse, first_of(purse));
 }
 
+/* The token's time is still to come. Who is to have it is told now, once: it can open a connection,
+ * or stand in line for slots, and be back by then. */
+static void call_first(struct purse *purse, uint64_t now_ns)
+{
+    if (purse->held == 0 || purse->called_ns == purse->first_ns ||
+        purse->first_ns < now_ns + MINT_EARLY_LEAST_NS)
+        return;
+    purse->called_ns = purse->first_ns;
+    if (!list_empty(&purse->lanes)) {
+        struct lane *lane = container_of(purse->lanes.next, struct lane, purse_link);
+
+        lane->called_ns = now_ns;
+        lane->called_until_ns = purse->first_ns + RATE_LATE_NS;
+        wake_lanes(purse, 1);
+    }
+    if (purse->waiting_count > 0 && !first_of(purse)->parked)
+        wake_first(purse);
+}
+
 /* What is held is of no use to the first in line, and nobody is about to take it. */
 static bool holds_too_little(struct purse *purse, uint64_t now_ns)
 {
@@ -671,6 +690,7 @@ static void settle(struct purse *purse)
     for (uint32_t turns = purse->waiting_count;
          turns > 0 && purse->waiting_count > 0 && first_is_served(purse, now_ns); turns--)
         wake_first(purse);
+    call_first(purse, now_ns);
     if (!list_empty(&purse->lanes))
         wake_lanes(purse, unclaimed(purse, now_ns));
     purse->is_settling = false;
@@ -948,6 +968,7 @@ void purse_leave_lane(struct lane *lane)
 {
     list_remove(&lane->purse_link);
     lane->purse_since_ns = 0;
+    lane->called_until_ns = 0;
 }
 
 void purse_give_back(struct purse *purse, uint64_t amount)

@@ -15,7 +15,9 @@
  * one of these is scarcer (of equal ones, if it is that which all shards hold for the scarcer).
  * Lines are in the order of how long queues have waited since their last message, so that nobody
  * comes from one line to the front of another for ever. Lanes that want to open a connection have a
- * line of their own, in the order of how long they have waited since their last one.
+ * line of their own, in the order of how long they have waited since their last one. The token of
+ * a slow rate comes before its time, and the first in line is woken twice for it: when it comes, to
+ * open a connection or to stand in line for slots if it needs to, and when its time has come.
  *
  * While a message is read back for its tokens these are spoken for: no other is begun for them, and
  * its queue stands in line for more. One that is in memory may take them; what was read too late
@@ -80,10 +82,11 @@ struct purse {
     bool is_settling; /* queues are being woken */
     bool gives_back;  /* what is held is kept until turns_end_ns for one that waits elsewhere */
     struct mint_limit limit;
-    uint64_t limit_ns; /* between tokens, by the configuration; 0 = no bound any more */
-    uint64_t step_ns;  /* between those held; 0 = all are for one time */
-    uint64_t first_ns; /* time of the next one */
-    uint64_t due_ns;   /* when the one behind those held can be had, as far as is known here */
+    uint64_t limit_ns;  /* between tokens, by the configuration; 0 = no bound any more */
+    uint64_t step_ns;   /* between those held; 0 = all are for one time */
+    uint64_t first_ns;  /* time of the next one */
+    uint64_t called_ns; /* time of the one that somebody was told of before */
+    uint64_t due_ns;    /* when the one behind those held can be had, as far as is known here */
     uint32_t held;
     uint32_t spoken_for;            /* messages are being read back for so many … */
     uint64_t spoken_ns;             /* … the last of them since then */

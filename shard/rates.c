@@ -342,13 +342,19 @@ bool rates_admit(struct shard *shard, struct queue *queue)
     return false;
 }
 
+/* When its next token can be used, as far as is known here. */
+static uint64_t due_of(const struct purse *purse, uint64_t now_ns)
+{
+    return purse->held > 0 && purse->first_ns > now_ns ? purse->first_ns : purse->due_ns;
+}
+
 /* Whether one of two has its next token later, as far as is known here. What other shards have had
  * of them since is not: of two that may be due the scarcer one. */
 static bool is_due_later(const struct purse *a, const struct purse *b, uint64_t now_ns)
 {
-    if (a->due_ns <= now_ns && b->due_ns <= now_ns)
+    if (due_of(a, now_ns) <= now_ns && due_of(b, now_ns) <= now_ns)
         return a->limit_ns > b->limit_ns;
-    return a->due_ns > b->due_ns;
+    return due_of(a, now_ns) > due_of(b, now_ns);
 }
 
 /* Of those that lack what the queue needs, the one that has it last; NULL when none does. */
@@ -394,6 +400,7 @@ static void stand_at_best(struct shard *shard, struct purse *purse, struct queue
                           struct rates_way *way)
 {
     bool is_by_source = (purse->key.scopes & CONF_SCOPE_SOURCE_IP) != 0;
+    uint64_t now_ns = io_now_ns(shard->io);
     struct purse *best = purse;
     struct rates_way best_way = *way;
 
@@ -412,7 +419,7 @@ static void stand_at_best(struct shard *shard, struct purse *purse, struct queue
             lane_change(shard, queue, lane);
             return;
         }
-        if (!last || last->due_ns >= best->due_ns)
+        if (!last || due_of(last, now_ns) >= due_of(best, now_ns))
             continue;
         best = last;
         best_way = other;

@@ -26,6 +26,8 @@
  * lane that has its slots and no token for a connection: tokens are good for less than a turn, so
  * none is kept while it stands in line for slots, and the two must meet. */
 #define PARKED_MS        50
+/* Likewise one that was told of a token whose time is to come. */
+#define CALLED_MS        (MINT_EARLY_NS / 1000000 + PARKED_MS)
 /* A lane that has its slots keeps them so long for a probe's connection that it has asked for: what
  * is lent to it does not wait for slots either, and the two must meet. */
 #define ORDER_WAIT_MS    200
@@ -726,6 +728,13 @@ static void lane_put_off(struct shard *shard, struct lane *lane, enum lane_opene
     }
 }
 
+/* Slots come before the token: while it stands in line for them it asks for none, which would be
+ * past by then and kept from those who could use it. */
+static bool lane_claims_first(const struct lane *lane, uint64_t now_ns)
+{
+    return lease_claim_is_in_line(&lane->claim) || lane->called_until_ns > now_ns;
+}
+
 /*
  * The first in line that may open a connection now, or when the lane has slots; NULL when none of
  * the first ones may, and then the lane is served again as soon as one does.
@@ -750,10 +759,7 @@ static struct queue *next_to_connect(struct shard *shard, struct lane *lane, uin
             queues_set_reason(shard, queue, WAIT_CONNECT_RATE);
             if (rate_due_ns(&queue->connect_rate) < may_ns)
                 may_ns = rate_due_ns(&queue->connect_rate);
-        } else if (lease_claim_is_in_line(&lane->claim) ||
-                   rates_admit_connection(shard, queue, lane)) {
-            /* While it stands in line for slots it asks for no token, which would be past by then
-             * and kept from those who could use it. */
+        } else if (lane_claims_first(lane, now_ns) || rates_admit_connection(shard, queue, lane)) {
             return queue;
         } else {
             queues_set_reason(shard, queue, WAIT_LIMIT_RATE);
@@ -782,10 +788,15 @@ static void lane_open_more(struct shard *shard, struct lane *lane)
 
         if (!queue)
             break;
-        if (lease_claim_is_in_line(&lane->claim)) {
-            if (standing_claim(shard, lane))
-                continue;
+        if (lane_claims_first(lane, now_ns) && !standing_claim(shard, lane)) {
             queues_set_reason(shard, queue, WAIT_LIMIT);
+            break;
+        }
+        /* They are not short: it has them when it needs them, and others may meanwhile. */
+        if (now_ns < lane->called_ns + PARKED_MS * 1000000ull)
+            lane->called_until_ns = 0;
+        if (!rates_admit_connection(shard, queue, lane)) {
+            queues_set_reason(shard, queue, WAIT_LIMIT_RATE);
             break;
         }
         if (!orders_admit(shard, lane)) {
@@ -829,7 +840,9 @@ static uint64_t lane_keep_ms(struct shard *shard, struct lane *lane)
         return 0;
     if (orders_is_asking(shard, lane))
         return ORDER_WAIT_MS;
-    return list_empty(&lane->purse_link) ? 0 : PARKED_MS;
+    if (list_empty(&lane->purse_link))
+        return 0;
+    return lane->called_until_ns > io_now_ns(shard->io) ? CALLED_MS : PARKED_MS;
 }
 
 /* Whether the claim, which is for those in line, stands in line itself, or has slots to keep. */

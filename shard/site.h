@@ -86,7 +86,9 @@ struct lane {
     uint64_t provider;        /* likewise the site's */
     struct lease_claim claim; /* on slots for the next connection */
     struct list purse_link;   /* waiting for a token of a rate of connections */
-    uint64_t purse_since_ns;  /* has done so, in line or not, since its last one; 0 = it has not */
+    uint64_t called_ns;       /* it was told of a token whose time is to come … */
+    uint64_t called_until_ns; /* … and past then; it may have slots for it before. 0 = it was not */
+    uint64_t purse_since_ns; /* has done so, in line or not, since its last one; 0 = it has not */
     struct shard *shard;
     uint64_t parked_until_ns; /* the source could not be bound, or is refused with none standing */
     /* The destination greeted the source with a refusal: no new connection before. */

@@ -78,11 +78,59 @@ static void take_back(struct mint *mint, const struct mint_batch *batch, uint32_
 
     if (unused == 0 || unused > batch->count)
         return;
-    if (mint->volume && batch->step_ns == 0)
+    if (mint->volume && batch->step_ns == 0) {
         volume_give_back(mint->volume, unused, batch->first_ns);
-    /* Only what was struck last can be struck again: the times of tokens ascend. */
-    else if (!mint->volume && end_ns == mint->next_ns)
+    } else if (!mint->volume && end_ns == mint->next_ns) {
+        /* Only what was struck last can be struck again: the times of tokens ascend. */
         mint->next_ns -= unused * mint->step_ns;
+        mint->struck -= unused;
+    }
+}
+
+/* The shard has used some of its batch, or nothing of it; that is still in the book. */
+static void note_use(struct mint *mint, struct mint_shard *shard, uint32_t unused)
+{
+    uint64_t number = mint->struck + 1;
+    bool has_used = unused < shard->batch.count, is_new = shard->passed != number;
+
+    if (shard->batch.count == 0)
+        return;
+    if (!has_used)
+        shard->passed = number;
+    if (has_used || (is_new && shard->has_missed)) {
+        shard->used_at = mint->struck;
+        shard->has_missed = false;
+    } else {
+        shard->has_missed = true;
+    }
+}
+
+static uint16_t *line_at(const struct mint *mint, uint16_t position)
+{
+    return &mint->line[(mint->line_first + position) % mint->count];
+}
+
+/* Whether one that stands behind another goes ahead of it. */
+static bool is_before(const struct mint *mint, uint16_t behind, uint16_t ahead)
+{
+    const struct mint_shard *one = &mint->shards[behind], *other = &mint->shards[ahead];
+    uint64_t number = mint->struck + 1;
+
+    return one->passed != number && (other->passed == number || one->used_at < other->used_at);
+}
+
+/* Whose turn it is stands first, the others as they were. */
+static void bring_forward(struct mint *mint)
+{
+    uint16_t best = 0, shard;
+
+    for (uint16_t i = 1; i < mint->line_count; i++)
+        if (is_before(mint, *line_at(mint, i), *line_at(mint, best)))
+            best = i;
+    shard = *line_at(mint, best);
+    for (; best > 0; best--)
+        *line_at(mint, best) = *line_at(mint, best - 1u);
+    *line_at(mint, 0) = shard;
 }
 
 void mint_ask(struct mint *mint, uint16_t shard, uint32_t wanted, uint32_t need, uint32_t unused)
@@ -91,6 +139,7 @@ void mint_ask(struct mint *mint, uint16_t shard, uint32_t wanted, uint32_t need,
 
     must(shard < mint->count && asker->wanted == 0 && need <= wanted);
     take_back(mint, &asker->batch, unused);
+    note_use(mint, asker, unused);
     asker->batch.count = 0;
     if (wanted == 0)
         return;
@@ -135,21 +184,33 @@ static uint16_t leave_line(struct mint *mint)
     return shard;
 }
 
+static uint64_t ahead_ns(const struct mint *mint)
+{
+    uint64_t early_ns = mint->step_ns / 2;
+
+    if (early_ns < MINT_EARLY_LEAST_NS)
+        return MINT_AHEAD_NS;
+    return early_ns < MINT_EARLY_NS ? early_ns : MINT_EARLY_NS;
+}
+
 /* The same of a row. */
 static bool row_batch(struct mint *mint, uint64_t now_ns, struct mint_batch *ret_batch)
 {
     uint64_t floor_ns = now_ns > MINT_AHEAD_NS ? now_ns - MINT_AHEAD_NS : 0;
     uint64_t first_ns = mint->next_ns > floor_ns ? mint->next_ns : floor_ns;
-    uint32_t wanted = mint->shards[mint->line[mint->line_first]].wanted;
     uint64_t count, part;
+    uint32_t wanted;
 
-    if (first_ns > now_ns + MINT_AHEAD_NS)
+    if (first_ns > now_ns + ahead_ns(mint))
         return false;
-    count = (now_ns + MINT_AHEAD_NS - first_ns) / mint->step_ns + 1;
+    bring_forward(mint);
+    wanted = mint->shards[*line_at(mint, 0)].wanted;
+    count = (now_ns + ahead_ns(mint) - first_ns) / mint->step_ns + 1;
     part = count / mint->line_count > 1 ? count / mint->line_count : 1;
     *ret_batch =
         (struct mint_batch){first_ns, mint->step_ns, part < wanted ? (uint32_t)part : wanted};
     mint->next_ns = first_ns + ret_batch->count * mint->step_ns;
+    mint->struck += ret_batch->count;
     return true;
 }
 
@@ -173,5 +234,5 @@ uint64_t mint_due_ns(const struct mint *mint)
         return UINT64_MAX;
     if (mint->volume)
         return volume_due_ns(mint->volume, mint->shards[mint->line[mint->line_first]].need);
-    return mint->next_ns > MINT_AHEAD_NS ? mint->next_ns - MINT_AHEAD_NS : 0;
+    return mint->next_ns > ahead_ns(mint) ? mint->next_ns - ahead_ns(mint) : 0;
 }

@@ -4,9 +4,14 @@
  * It strikes the tokens of the rate (policy/rate.h), each with its time, and gives each to one
  * shard, which uses it within RATE_LATE_NS of that time or not at all. A shard has one batch at a
  * time; with its next question it says how many tokens at the end of the batch it has not used, and
- * what was struck last is struck again. Shards that ask stand in line and are served in order, with
- * equal parts of what falls due within MINT_AHEAD_NS; so a rate of one an hour goes round, and one
- * of 100,000 a second costs a parcel for hundreds of tokens.
+ * what was struck last is struck again. Shards that ask stand in line and have equal parts of what
+ * falls due within MINT_AHEAD_NS; so a rate of one an hour goes round, and one of 100,000 a second
+ * costs a parcel for hundreds of tokens. First is who has used none for longest. One that could not
+ * use a token lets the others try it, and comes first again when the next one falls due, once: it
+ * may have had a connection to open for it.
+ *
+ * Tokens of slow rates are given out earlier, by half a step, up to MINT_EARLY_NS: time enough to
+ * open a connection.
  *
  * A mint of octets, or of a rate with a burst, draws on a volume (policy/volume.h) instead: a batch
  * is an amount for now (step 0), enough for what the asker needs first, and all that was not used
@@ -20,7 +25,10 @@
 #include "shard/policy/rate.h"
 
 /* How far ahead of their time tokens are given out, and how old a fresh one may be. */
-#define MINT_AHEAD_NS 5000000ull
+#define MINT_AHEAD_NS       5000000ull
+/* How far ahead those are that can wait for a connection: so much at most, or not at all. */
+#define MINT_EARLY_NS       1000000000ull
+#define MINT_EARLY_LEAST_NS 50000000ull
 
 /* Tokens at first_ns, first_ns + step_ns …; step 0: an amount at first_ns. */
 struct mint_batch {
@@ -33,10 +41,14 @@ struct mint_shard {
     struct mint_batch batch; /* given out and not settled */
     uint32_t wanted;         /* in line: tokens it can use; 0 = not in line */
     uint32_t need;           /* of a volume: at least so much, or nothing */
+    uint64_t used_at;        /* mint.struck when it came back from using some, or counts as if */
+    uint64_t passed;         /* the number of the token that it could not use last; 0 = none */
+    bool has_missed;         /* one token, since it used some */
 };
 
 struct mint {
     uint64_t step_ns;
+    uint64_t struck;           /* of a row: so many tokens, but for those that came back */
     uint64_t next_ns;          /* of the next token to be struck, or would be if it were a row */
     struct volume *volume;     /* octets, or a burst; else NULL */
     struct mint_shard *shards; /* [count] */

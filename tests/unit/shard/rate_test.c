@@ -258,7 +258,7 @@ static void mint_strikes_again_what_came_back(void **state)
     mint_change(&mint, rate_step_ns(1, 1000));
     mint_ask(&mint, 0, 1, 1, 0);
     mint_ask(&mint, 1, 0, 0, 1);
-    assert_false(mint_next_batch(&mint, 7201 * SECOND + 900 * MS, &to, &batch));
+    assert_false(mint_next_batch(&mint, 7201 * SECOND + 400 * MS, &to, &batch));
     assert_true(mint_next_batch(&mint, 7202 * SECOND, &to, &batch));
     mint_ask(&mint, 1, 1, 1, 0);
     mint_clear_line(&mint);
@@ -282,8 +282,75 @@ static void mint_that_becomes_a_row_counts_what_its_volume_gave(void **state)
     mint_change(&mint, mint_limit_step_ns(&limit));
     mint_set_volume(&mint, &limit, 100 * SECOND);
     mint_ask(&mint, 1, 1, 1, 0);
-    assert_false(mint_next_batch(&mint, 100 * SECOND + 900 * MS, &to, &batch));
+    assert_false(mint_next_batch(&mint, 100 * SECOND + 400 * MS, &to, &batch));
     assert_true(mint_next_batch(&mint, 101 * SECOND + 20 * MS, &to, &batch));
+    mint_fini(&mint);
+}
+
+/* A token of a slow rate comes early enough to open a connection for it; one of a fast rate does
+ * not. */
+static void mint_gives_early_what_comes_seldom(void **state)
+{
+    static const struct {
+        uint64_t interval_ms; /* for one */
+        uint64_t early_ms;
+    } rows[] = {{3600000, 1000}, {2991, 1000}, {991, 500}, {91, 50}, {90, 5}, {10, 5}};
+
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        uint64_t step_ns = rate_step_ns(1, rows[i].interval_ms);
+        uint64_t due_ns = step_ns - rows[i].early_ms * MS;
+        struct mint_batch batch;
+        struct mint mint;
+        uint16_t to;
+
+        mint_init(&mint, step_ns, 2, 0);
+        mint_ask(&mint, 0, 1, 1, 0);
+        assert_true(mint_due_ns(&mint) == due_ns);
+        assert_false(mint_next_batch(&mint, due_ns - 1, &to, &batch));
+        assert_true(mint_next_batch(&mint, due_ns, &to, &batch));
+        assert_true(batch.first_ns == step_ns && batch.count == 1);
+        mint_fini(&mint);
+    }
+}
+
+/* The token goes to this shard, which comes back with it unused, or has used it, and wants one
+ * more. */
+static void give(struct mint *mint, uint64_t now_ns, uint16_t shard, bool is_used)
+{
+    struct mint_batch batch;
+    uint16_t to;
+
+    assert_true(mint_next_batch(mint, now_ns, &to, &batch));
+    assert_true(to == shard && batch.count == 1);
+    mint_ask(mint, to, 1, 1, is_used ? 0 : 1);
+}
+
+/* Whoever could not use a token comes first with the next one, if it has used none for longest;
+ * once. */
+static void mint_keeps_the_place_of_who_could_not_use_its_token(void **state)
+{
+    struct mint mint;
+
+    mint_init(&mint, rate_step_ns(1, 1000), 3, 0);
+    for (uint16_t i = 0; i < 3; i++)
+        mint_ask(&mint, i, 1, 1, 0);
+    for (uint16_t i = 0; i < 3; i++)
+        give(&mint, (2 + i) * SECOND + i * 100 * MS, i, true);
+    /* All pass: it goes round again. */
+    for (uint16_t i = 0; i < 3; i++)
+        give(&mint, 6 * SECOND + i * 10 * MS, i, false);
+    give(&mint, 6 * SECOND + 30 * MS, 0, false);
+    give(&mint, 6 * SECOND + 40 * MS, 1, true);
+    /* The first one has waited longest. */
+    give(&mint, 8 * SECOND, 0, true);
+    give(&mint, 10 * SECOND, 2, true);
+    give(&mint, 12 * SECOND, 1, false);
+    give(&mint, 12 * SECOND + 10 * MS, 0, true);
+    /* Who misses a second one stands behind who used the one between. */
+    give(&mint, 14 * SECOND, 1, false);
+    give(&mint, 14 * SECOND + 10 * MS, 2, true);
+    give(&mint, 16 * SECOND, 0, true);
+    give(&mint, 18 * SECOND, 1, true);
     mint_fini(&mint);
 }
 
@@ -296,6 +363,8 @@ int main(void)
         cmocka_unit_test(mint_never_strikes_too_many),
         cmocka_unit_test(mint_strikes_again_what_came_back),
         cmocka_unit_test(mint_that_becomes_a_row_counts_what_its_volume_gave),
+        cmocka_unit_test(mint_gives_early_what_comes_seldom),
+        cmocka_unit_test(mint_keeps_the_place_of_who_could_not_use_its_token),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
