@@ -9,6 +9,7 @@
 #include <bpf/bpf.h>
 #include <errno.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 #define BATCH_COUNT 512
@@ -54,8 +55,13 @@ static int load(struct ips *ips, char *why)
 static int attach(struct ips *ips, char *why)
 {
     union bpf_iter_link_info which = {.map.map_fd = (uint32_t)bpf_map__fd(ips->bpf->maps.ips_seen)};
-    LIBBPF_OPTS(bpf_iter_attach_opts, options, .link_info = &which, .link_info_len = sizeof(which));
+    struct bpf_iter_attach_opts options;
 
+    /* Not LIBBPF_OPTS: what it assigns may fill the padding at the end, which has to be zero. */
+    memset(&options, 0, sizeof(options));
+    options.sz = sizeof(options);
+    options.link_info = &which;
+    options.link_info_len = sizeof(which);
     ips->bpf->links.ips_look = bpf_program__attach_iter(ips->bpf->progs.ips_look, &options);
     if (ips->bpf->links.ips_look == NULL) {
         snprintf(why, IPS_WHY_MAX, "cannot attach the BPF iterator: %s", err_text(-errno));
