@@ -648,6 +648,10 @@ bool rates_admit_connection(struct shard *shard, struct queue *queue, struct lan
         if (purse_spare(draws.purses[i], io_now_ns(shard->io)) == 0)
             return false;
     }
+    /* There is no purse to stand at, and nothing else would serve the lane again. */
+    if (draws.is_short)
+        io_timer_arm(shard->io, &lane->connect_timer,
+                     io_now_ns(shard->io) + NO_PURSE_WAIT_MS * 1000000ull);
     return !draws.is_short;
 }
 
