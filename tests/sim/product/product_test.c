@@ -689,7 +689,7 @@ static uint64_t first_seed(const char *name)
         {"shard/message-uses-no-octets", 41},
         {"shard/backoff-order-overlooked", 16},
         {"shard/outcome-before-notice", 22},
-        {"shard/mail-has-its-slots-in-silence", 563},
+        {"shard/mail-has-its-slots-in-silence", 719},
     };
 
     for (uint32_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
