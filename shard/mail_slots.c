@@ -47,14 +47,9 @@ static void shut(struct queue *queue, uint8_t flow)
     queue->ready.shut |= 1u << flow;
 }
 
-/* Where the queue stands, which may be a lane without a connection, it was taken for one that has
- * nothing to send, and nobody looks again by himself. */
-static void open_flows(struct queue *queue, uint32_t flows)
+static void open_flow(struct queue *queue, uint8_t flow)
 {
-    if ((queue->ready.shut & flows) != 0 && !list_empty(&queue->lane_link) &&
-        !planted("shard/mail-has-its-slots-in-silence"))
-        lane_serve_later(queue->lane);
-    queue->ready.shut &= ~flows;
+    queue->ready.shut &= ~(1u << flow);
 }
 
 static void claim_on_ready(struct lease_claim *claim)
@@ -234,7 +229,7 @@ void mail_slots_forget(struct queue *queue)
 {
     while (!list_empty(&queue->mail_claims))
         claim_free(of_link(queue->mail_claims.next));
-    open_flows(queue, queue->ready.shut);
+    queue->ready.shut = 0;
 }
 
 const struct ipaddr *mail_slots_source(const struct queue *queue)
@@ -372,14 +367,14 @@ static void on_granted(struct shard *shard, struct mail_claim *mail)
 {
     struct queue *queue = queue_of(mail);
 
-    if (mail->state == MAIL_HELD) {
+    if (mail->state == MAIL_HELD || mail->state == MAIL_USED) {
         queues_reconsider(shard, queue);
         return;
     }
     if (mail->state != MAIL_SHUT || !lease_claim_try(shard, &mail->claim))
         return;
     hold(mail);
-    open_flows(queue, 1u << mail->flow);
+    open_flow(queue, mail->flow);
     if (queue->parked && queue->parked->awaits_slot && flow_of(queue->parked) == mail->flow) {
         queue->parked->awaits_slot = false;
         deliver_on_token(shard, queue);
@@ -627,7 +622,7 @@ void mail_slots_end(struct shard *shard, struct delivery *delivery)
     queue = slab_at(&shard->queues, delivery->queue);
     delivery->mail = NULL;
     was_shut = (queue->ready.shut & 1u << mail->flow) != 0;
-    open_flows(queue, 1u << mail->flow);
+    open_flow(queue, mail->flow);
     if (is_turn_over(mail, delivery->connection) || !queues_can_send(shard, queue) ||
         !is_for_next(mail, queue, true)) {
         if (was_shut)
@@ -638,7 +633,7 @@ void mail_slots_end(struct shard *shard, struct delivery *delivery)
     list_push_front(&queue->mail_claims, &mail->link);
     mail->held_ns = io_now_ns(shard->io);
     enter(mail, MAIL_HELD, MAIL_SLOTS_HOLD_MS);
-    /* It may stand nowhere meanwhile. */
+    /* It may stand in no line meanwhile. */
     if (was_shut)
         claim_on_ready(&mail->claim);
 }

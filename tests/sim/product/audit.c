@@ -122,28 +122,15 @@ static bool is_awaited(const struct lane *lane)
            lease_claim_is_in_line(&lane->claim);
 }
 
-/* Nobody stands in line at a lane that has no connection and expects nothing. What waits for slots
- * of its mail comes back with them. */
-static const char *audit_lane(const struct lane *lane)
-{
-    if (lane->open_count > 0 || is_awaited(lane))
-        return NULL;
-    list_for_each (link, &lane->waiting)
-        if (ready_open_count(container_of(link, struct queue, lane_link)) > 0)
-            return "a queue stands in line where nothing will serve it";
-    return NULL;
-}
-
 const char *audit_lanes(struct shard *const *shards, uint16_t count)
 {
     for (uint16_t i = 0; i < count; i++)
         for (uint32_t j = 0; j < shards[i]->lanes.count_grown && !shards[i]->stopping; j++) {
-            const char *text = slab_is_live(&shards[i]->lanes, j)
-                                   ? audit_lane(slab_at(&shards[i]->lanes, j))
-                                   : NULL;
+            const struct lane *lane =
+                slab_is_live(&shards[i]->lanes, j) ? slab_at(&shards[i]->lanes, j) : NULL;
 
-            if (text)
-                return text;
+            if (lane && lane->open_count == 0 && !list_empty(&lane->waiting) && !is_awaited(lane))
+                return "queues stand in line where nothing will serve them";
         }
     return NULL;
 }
