@@ -552,6 +552,10 @@ static void ask(struct purse *purse)
     purse->ask.unused = purse->tail;
     purse->ask.returned = purse->returned;
     purse->returned = 0;
+    /* What goes back may be had again at once. A shard that took it for used would stand first
+     * where it gave back last, and of several that each give one of two tokens back none would have
+     * both. */
+    purse->due_ns -= purse->tail * purse->step_ns;
     purse->tail = 0;
     purse->held = planted("shard/token-kept-and-given-back") ? purse->ask.unused : 0;
     send_to(shard, purse->owner, &purse->ask, PURSE_ASK);
@@ -813,25 +817,37 @@ static bool is_scarcer(const struct purse *a, const struct purse *b)
                                              : scope_key_is_before(&b->key, &a->key);
 }
 
+/* It is given back at end_ns, or used before. */
+static void keep_until(struct purse *purse, bool gives_back, uint64_t end_ns)
+{
+    purse->gives_back = gives_back;
+    purse->turns_end_ns = end_ns;
+    io_timer_arm(purse->shard->io, &purse->timer, end_ns + 1);
+}
+
 /* What the queue has beside waits for a scarcer token only for a moment. Two shards, each with one
  * of two tokens that it keeps until it is past, would never have both; the order is the same on all
- * of them. */
+ * of them. For one that is not scarcer it waits as long as it is good, though it waited for a
+ * scarcer one before. */
 static void keep_for_a_moment(const struct purse *purse, const struct queue *queue)
 {
-    uint64_t end_ns = io_now_ns(purse->shard->io) + KEPT_BESIDE_NS;
+    uint64_t now_ns = io_now_ns(purse->shard->io), end_ns = now_ns + KEPT_BESIDE_NS;
 
     for (uint32_t i = 0; i < PURSE_TURNS_MAX; i++) {
         struct purse *beside = queue->turns[i].purse == 0 ? NULL
                                                           : slab_at(&purse->shard->purses.purses,
                                                                     queue->turns[i].purse - 1);
+        bool is_short;
 
-        if (!beside || beside == purse || beside->step_ns == 0 || beside->gives_back ||
-            !is_scarcer(purse, beside) || beside->turn_count > queue->turns[i].count ||
-            beside->spoken_for > 0 || beside->turns_end_ns <= end_ns)
+        if (!beside || beside == purse || beside->step_ns == 0 || beside->held == 0 ||
+            beside->turn_count > queue->turns[i].count || beside->turns_end_ns < now_ns)
             continue;
-        beside->gives_back = true;
-        beside->turns_end_ns = end_ns;
-        io_timer_arm(purse->shard->io, &beside->timer, end_ns + 1);
+        is_short = is_scarcer(purse, beside);
+        if (is_short && !beside->gives_back && beside->spoken_for == 0 &&
+            beside->turns_end_ns > end_ns)
+            keep_until(beside, true, end_ns);
+        else if (!is_short && beside->gives_back)
+            keep_until(beside, false, beside->first_ns + RATE_LATE_NS);
     }
 }
 

@@ -381,7 +381,7 @@ static bool start_life(struct history *h)
 
     if (h->device_count < PRODUCT_DEVICES_MAX && rng_one_in(&h->rng, 12))
         h->device_count++;
-    for (int attempt = 0; attempt < 20; attempt++) {
+    for (int attempt = 0; attempt < 60; attempt++) {
         draw_setup(h, &setup);
         renewal_begin(&h->renewal, h->world);
         h->poison_noted = false;
@@ -677,13 +677,12 @@ static uint64_t first_seed(const char *name)
         const char *name;
         uint64_t seed;
     } known[] = {
-        {"shard/outcome-not-logged", 24},        {"shard/restart-releases-early", 7},
-        {"shard/no-delay-before-retry", 10},     {"shard/recipient-not-handed-out", 13},
-        {"shard/recipient-lost-on-the-way", 2},  {"shard/ends-while-it-moves", 23},
-        {"shard/newer-version-overlooked", 92},  {"shard/turn-never-ends", 16},
-        {"shard/last-comes-first", 182},         {"shard/message-uses-no-octets", 41},
-        {"shard/backoff-order-overlooked", 16},  {"shard/outcome-before-notice", 22},
-        {"shard/shut-mail-stands-in-line", 719},
+        {"shard/outcome-not-logged", 24},       {"shard/restart-releases-early", 7},
+        {"shard/no-delay-before-retry", 10},    {"shard/recipient-not-handed-out", 13},
+        {"shard/recipient-lost-on-the-way", 2}, {"shard/ends-while-it-moves", 23},
+        {"shard/newer-version-overlooked", 92}, {"shard/turn-never-ends", 16},
+        {"shard/last-comes-first", 182},        {"shard/message-uses-no-octets", 41},
+        {"shard/backoff-order-overlooked", 16}, {"shard/outcome-before-notice", 22},
     };
 
     for (uint32_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
