@@ -1,6 +1,5 @@
 #include "shard/growth.h"
 
-#include "shard/planted.h"
 #include "shard/shard_int.h"
 #include "shard/standing.h"
 
@@ -42,7 +41,7 @@ static bool has_backlog(const struct lane *lane, uint32_t needed)
     uint64_t backlog = 0;
     uint32_t looked_at = 0;
 
-    if (lane->open_count == 0 && !planted("shard/shut-mail-stands-in-line"))
+    if (lane->open_count == 0)
         return true;
     list_for_each (link, &lane->waiting) {
         struct queue *queue = container_of(link, struct queue, lane_link);

@@ -26,7 +26,6 @@
     X("shard/limit-not-adopted")                                                                   \
     X("shard/limit-overlooked")                                                                    \
     X("shard/mail-limit-overlooked")                                                               \
-    X("shard/shut-mail-stands-in-line")                                                            \
     X("shard/share-ends-with-its-slots")                                                           \
     X("shard/newer-version-overlooked")                                                            \
     X("shard/settings-of-a-freed-snapshot")                                                        \

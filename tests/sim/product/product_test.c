@@ -680,8 +680,8 @@ static uint64_t first_seed(const char *name)
         {"shard/outcome-not-logged", 24},       {"shard/restart-releases-early", 7},
         {"shard/no-delay-before-retry", 10},    {"shard/recipient-not-handed-out", 13},
         {"shard/recipient-lost-on-the-way", 2}, {"shard/ends-while-it-moves", 23},
-        {"shard/newer-version-overlooked", 92}, {"shard/turn-never-ends", 16},
-        {"shard/last-comes-first", 182},        {"shard/message-uses-no-octets", 41},
+        {"shard/newer-version-overlooked", 92}, {"shard/turn-never-ends", 68},
+        {"shard/last-comes-first", 182},        {"shard/message-uses-no-octets", 164},
         {"shard/backoff-order-overlooked", 16}, {"shard/outcome-before-notice", 22},
     };
 
