@@ -273,12 +273,23 @@ static bool fires(void *context, const struct conf_reply_rule *rule)
     return !is_greylisting(hit) && hits_count(hit->shard, rule, value_of(hit, rule), note_hit, hit);
 }
 
-/* One attempt more for lines that ask for a share of them. */
-static void count_attempt(const struct hit *hit, const struct conf_reply_list *list)
+/* conf_provider_share_fn: one attempt more for a line that asks for a share of them. */
+static void count_attempt(void *context, const struct conf_reply_rule *rule)
+{
+    const struct hit *hit = context;
+
+    if (rule->trigger.percent > 0 && !is_greylisting(hit))
+        hits_attempt(hit->shard, rule, value_of(hit, rule));
+}
+
+/* For the lines of the queue's own list, and for those of its provider, which may be asked or not:
+ * a share is of all attempts. */
+static void count_attempts(struct hit *hit, const struct conf_reply_list *list)
 {
     for (uint32_t i = 0; list && i < list->rule_count; i++)
-        if (list->rules[i].trigger.percent > 0 && !is_greylisting(hit))
-            hits_attempt(hit->shard, &list->rules[i], value_of(hit, &list->rules[i]));
+        count_attempt(hit, &list->rules[i]);
+    conf_provider_shares(hit->shard->conf, hit->connection->lane->site->provider, count_attempt,
+                         hit);
 }
 
 struct react replies_heed(struct shard *shard, struct connection *connection, struct queue *queue,
@@ -289,7 +300,7 @@ struct react replies_heed(struct shard *shard, struct connection *connection, st
     struct slice host = replies_host(shard, connection);
     const struct conf_reply_rule *rule;
 
-    count_attempt(&hit, queue->settings.replies);
+    count_attempts(&hit, queue->settings.replies);
     react = react_to(queue->settings.replies, verdict, shard->category_scratch, fires, &hit);
     if (react.rule == NULL && verdict->class != VERDICT_SUCCESS) {
         rule = provider_rule(shard->conf, connection->lane->site->provider, verdict, host,

@@ -248,6 +248,30 @@ const struct conf_reply_rule *conf_provider_reply(const struct conf *conf, uint6
     return rule;
 }
 
+static void tell_shares(const struct provider_rules *rules, conf_provider_share_fn *tell,
+                        void *context)
+{
+    for (uint32_t i = 0; rules != NULL && i < rules->share_count; i++)
+        tell(context, rules->shares[i]);
+}
+
+void conf_provider_shares(const struct conf *conf, uint64_t number, conf_provider_share_fn *tell,
+                          void *context)
+{
+    const struct provider *chain[2] = {NULL, &conf->providers.items[0]};
+
+    if (!conf_providers_act(conf))
+        return;
+    chain[0] = provider_find(conf, number);
+    for (unsigned i = 0; i < 2; i++) {
+        if (chain[i] == NULL)
+            continue;
+        tell_shares(chain[i]->own, tell, context);
+        if (conf->global.provider_pack == CONF_PACK_ON)
+            tell_shares(chain[i]->shipped, tell, context);
+    }
+}
+
 const struct conf_reply_rule *conf_provider_reaction(const struct conf *conf, bool hold,
                                                      enum conf_reply_scope scope)
 {

@@ -70,6 +70,11 @@ void conf_queue_at(const struct conf *conf, struct slice domain, uint32_t vmta_i
  */
 const struct conf_reply_rule *conf_provider_reply(const struct conf *conf, uint64_t provider,
                                                   struct slice text, struct regex_scratch *scratch);
+/* Tells every line that counts at the provider and asks for a share of the attempts (trigger=PCT),
+ * in no order. Of none it costs nothing. */
+typedef void conf_provider_share_fn(void *context, const struct conf_reply_rule *rule);
+void conf_provider_shares(const struct conf *conf, uint64_t provider, conf_provider_share_fn *tell,
+                          void *context);
 /*
  * What <provider *> does where no line matches and the classifier advises something: its reaction
  * (hold, or else slow) and scope. NULL for nothing.

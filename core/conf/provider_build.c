@@ -150,6 +150,25 @@ static void read_replies(struct build *build, const struct section *section,
     rules->replies = (struct conf_reply_list){.name = name, .rules = list, .rule_count = count};
 }
 
+static void note_share(struct provider_rules *rules, const struct conf_reply_rule *rule)
+{
+    if (rule != NULL && rule->trigger.percent > 0)
+        rules->shares[rules->share_count++] = rule;
+}
+
+static void collect_shares(struct build *build, struct provider_rules *rules)
+{
+    uint32_t most = rules->replies.rule_count + 2 * CONF_REPLY_SCOPES;
+
+    rules->shares = arena_alloc(&build->conf->arena, most * sizeof(*rules->shares));
+    for (uint32_t i = 0; i < rules->replies.rule_count; i++)
+        note_share(rules, &rules->replies.rules[i]);
+    for (unsigned i = 0; i < CONF_REPLY_SCOPES; i++) {
+        note_share(rules, rules->reactions[false][i]);
+        note_share(rules, rules->reactions[true][i]);
+    }
+}
+
 static void check_place(struct build *build, const struct section *section,
                         const struct provider_rules *rules)
 {
@@ -187,6 +206,7 @@ static const struct provider_rules *read_section(struct build *build, const stru
             rules->has_tenants = !entry->cleared && entry->value.number != 0;
     read_limits(build, section, rules);
     read_replies(build, section, rules);
+    collect_shares(build, rules);
     check_place(build, section, rules);
     return rules;
 }

@@ -29,6 +29,8 @@ struct provider_rules {
     uint32_t limit_count;
     struct conf_reply_list replies;
     const struct conf_reply_rule *reactions[2][CONF_REPLY_SCOPES]; /* [hold], or NULL */
+    const struct conf_reply_rule **shares; /* of both kinds, those with trigger=PCT */
+    uint32_t share_count;
     const char *const *hosts;
     uint32_t host_count;
     const char *const *domains;

@@ -103,23 +103,28 @@ static bool mail_is_stopped(const char *name, const char *line)
     return stage_strike(&stage);
 }
 
+static void inject_slowly(struct stage *stage)
+{
+    inject_both(stage);
+    for (unsigned i = 0; i < 30; i++) {
+        stage_run(stage, 1, 1, 1);
+        stage_run(stage, 4, 0, 0);
+    }
+}
+
 /* Ten refusals, wherever they came, are ten: seen by four shards, two or three each. */
-static bool a_trigger_counts_over_shards(const char *name, const char *scope)
+static bool a_trigger_counts_over_shards(const char *name, const char *scope, const char *trigger)
 {
     static struct stage stage;
     struct figures begun, later;
     char global[256];
 
     snprintf(global, sizeof(global),
-             "<provider p>\n mx .test\n reply /4.7.28/ stop=10m scope=%s trigger=10/10m\n"
+             "<provider p>\n mx .test\n reply /4.7.28/ stop=10m scope=%s trigger=%s\n"
              "</provider>\n",
-             scope);
+             scope, trigger);
     raise(&stage, name, global);
-    inject_both(&stage);
-    for (unsigned i = 0; i < 30; i++) {
-        stage_run(&stage, 1, 1, 1);
-        stage_run(&stage, 4, 0, 0);
-    }
+    inject_slowly(&stage);
     begun = figures_of(&stage);
     stage_check(&stage, begun.refused == 10, "the tenth stops it");
     stage_run(&stage, 4500, 0, 0);
@@ -127,6 +132,31 @@ static bool a_trigger_counts_over_shards(const char *name, const char *scope)
     stage_check(&stage, later.refused == 10, "for its time");
     printf("    %llu refused at first, %llu later\n", (unsigned long long)begun.refused,
            (unsigned long long)later.refused);
+    return stage_strike(&stage);
+}
+
+/* Of what is tried at the provider half is refused: a line that waits for two fifths acts when ten
+ * were tried, one that waits for nine tenths never does. */
+static bool a_share_is_of_all_attempts(const char *name, const char *trigger, bool fires)
+{
+    static struct stage stage;
+    struct figures begun, later;
+    char global[256];
+
+    snprintf(global, sizeof(global),
+             "<provider p>\n mx .test\n reply /4.7.28/ stop=10m scope=provider trigger=%s\n"
+             "</provider>\n",
+             trigger);
+    raise(&stage, name, global);
+    inject_slowly(&stage);
+    begun = figures_of(&stage);
+    stage_run(&stage, 300, 0, 0);
+    later = figures_of(&stage);
+    printf("    %llu refused at first, %llu later\n", (unsigned long long)begun.refused,
+           (unsigned long long)later.refused);
+    stage_check(&stage, fires ? begun.refused >= 4 && begun.refused <= 20 : begun.refused == 30,
+                fires ? "it is stopped" : "it goes on");
+    stage_check(&stage, later.refused == begun.refused, "for its time");
     return stage_strike(&stage);
 }
 
@@ -194,8 +224,11 @@ int main(void)
                           "reply /4.7.28/ stop=10m scope=sender-domain");
     ok &= mail_is_stopped("a job is stopped", "reply /4.7.28/ stop=10m scope=job");
     ok &= mail_is_stopped("a job backs off", "reply /4.7.28/ mode=backoff scope=job");
-    ok &= a_trigger_counts_over_shards("a job's refusals are counted", "job");
-    ok &= a_trigger_counts_over_shards("a provider's refusals are counted", "provider");
+    ok &= a_trigger_counts_over_shards("a job's refusals are counted", "job", "10/10m");
+    ok &= a_trigger_counts_over_shards("a provider's refusals are counted", "provider", "10/10m");
+    ok &= a_trigger_counts_over_shards("a job's share is counted", "job", "90%");
+    ok &= a_share_is_of_all_attempts("two fifths are refused", "40%", true);
+    ok &= a_share_is_of_all_attempts("nine tenths are not refused", "90%", false);
     ok &= a_netblock_is_stopped();
     return ok ? 0 : 1;
 }

@@ -210,6 +210,14 @@ static const struct timeline_case cases[] = {
      .provider = "google",
      .domain_count = 25000,
      .brief_s = 120},
+    {.name = "gmail-full-mailboxes",
+     .what = "each third recipient gets mail at too high a rate: the pack's line that waits for a "
+             "tenth of the attempts leads to backoff mode with the tenth attempt or later",
+     .rules = {{"rcpt every=3 450 4.2.1 The user you are trying to contact is receiving mail too "
+                "quickly"}},
+     .messages = 12,
+     .provider = "google",
+     .backoff = " backoff-max-msg-rate 1/10m\n backoff-retry-after 20m\n"},
     {.name = "yahoo-tss04",
      .what = "TSS04 stops s1 for two hours; s2 goes on",
      .rules = {{"mail from=10.9.0.1/32 until=3600 421 4.7.0 [TSS04] Messages from 10.9.0.1 "

@@ -301,6 +301,41 @@ static void replies_lead_to_rules(void **state)
     conf_unref(advise);
 }
 
+static void add_percent(void *context, const struct conf_reply_rule *rule)
+{
+    *(unsigned *)context += rule->trigger.percent;
+}
+
+static unsigned shares_at(const struct conf *conf, const char *provider)
+{
+    unsigned percent = 0;
+
+    conf_provider_shares(conf, conf_provider_named(slice_str(provider)), add_percent, &percent);
+    return percent;
+}
+
+/* Each attempt counts for lines that ask for a share, of the provider's own and everybody's. */
+static void shares_are_told(void **state)
+{
+    static const char text[] =
+        "provider-pack off\n<provider a>\nmx .a\nreply /x/ stop trigger=1%\n"
+        "reply /y/ stop trigger=3/1m\nreply /z/ stop\n</provider>\n"
+        "<provider *>\nreply /x/ stop trigger=2%\n"
+        "reaction slow:job stop trigger=4%\nreaction hold:queue stop trigger=8%/1h\n</provider>\n"
+        "<provider b>\nmx .b\nreply /x/ stop trigger=16%\n</provider>\n";
+    struct conf *conf = load(text), *none = load("provider-pack advise\n");
+    struct conf *shipped = load("provider-pack on\n");
+
+    assert_int_equal(shares_at(conf, "a"), 1 + 2 + 4 + 8);
+    assert_int_equal(shares_at(conf, "b"), 16 + 2 + 4 + 8);
+    assert_int_equal(shares_at(conf, "google"), 2 + 4 + 8);
+    assert_int_equal(shares_at(none, "google"), 0);
+    assert_true(shares_at(shipped, "google") > 0);
+    conf_unref(conf);
+    conf_unref(none);
+    conf_unref(shipped);
+}
+
 static void mistakes_are_named(void **state)
 {
     static const struct {
@@ -471,6 +506,7 @@ int main(void)
         cmocka_unit_test(the_users_own_sections),
         cmocka_unit_test(tiers_by_virtual_mta),
         cmocka_unit_test(replies_lead_to_rules),
+        cmocka_unit_test(shares_are_told),
         cmocka_unit_test(mistakes_are_named),
         cmocka_unit_test(advice_is_given),
         cmocka_unit_test(settings_name_the_pack),
