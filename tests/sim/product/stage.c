@@ -331,6 +331,15 @@ void stage_inject(struct stage *stage, unsigned which, uint32_t first, uint32_t 
     sim_peer_set_data(injecting->conn, injecting);
 }
 
+uint64_t stage_cold_reads(const struct stage *stage)
+{
+    uint64_t sum = 0;
+
+    for (uint16_t i = 0; i < stage->product.setup.shard_count; i++)
+        sum += stage->product.shards[i]->totals.cold_reads;
+    return sum;
+}
+
 void stage_restart(struct stage *stage)
 {
     struct product_setup setup = stage->product.setup;
