@@ -200,10 +200,14 @@ struct facts {
     struct regex_subject subject;
 };
 
+/* Of a reply without a code the status tells the class of codes, and no more. */
 static bool code_fits(const struct classify_rule *rule, const struct facts *facts)
 {
+    uint16_t low = facts->code != 0 ? facts->code : facts->status[0] * 100;
+    uint16_t high = facts->code != 0 ? facts->code : low + 99;
+
     for (uint32_t i = 0; i < rule->code_count; i++) {
-        if (facts->code >= rule->codes[i].low && facts->code <= rule->codes[i].high)
+        if (low >= rule->codes[i].low && high <= rule->codes[i].high)
             return true;
     }
     return rule->code_count == 0;
@@ -234,9 +238,16 @@ static bool is_before_recipient(int stage)
     return stage >= 0 && (stages >> stage & 1) != 0;
 }
 
+/* These codes answer an order of commands and a login, whatever words go with them. */
+static bool is_of_session(uint16_t code)
+{
+    return code == 503 || code == 530 || code == 534 || code == 535 || code == 538;
+}
+
 static bool fits(const struct classify_rule *rule, const struct facts *facts)
 {
-    if (rule->class == CLASSIFY_HARD && is_before_recipient(facts->stage))
+    if (rule->class == CLASSIFY_HARD &&
+        (is_before_recipient(facts->stage) || is_of_session(facts->code)))
         return false;
     if (rule->providers != 0 && (rule->providers & facts->providers) == 0)
         return false;

@@ -106,8 +106,39 @@ static const struct {
     /* Content. */
     ROW("550 5.7.1 This message was classified as SPAM", "spam-related", SOFT, SLOW),
     ROW("550 Message contains malware (Win.Test.EICAR)", "virus-related", SOFT, HOLD),
+    /* A sender in other languages, in UTF-8 and in Latin-1. */
+    ROW("550 G\xc3\xb6nderen adresi bulunamad\xc4\xb1", "invalid-sender", SOFT, HOLD),
+    ROW("550 Adresa expeditorului nu exist\xc4\x83", "invalid-sender", SOFT, HOLD),
+    ROW("550 L'adresse de l'\xc3\xa9metteur n'existe pas", "invalid-sender", SOFT, HOLD),
+    ROW("550 L'adresse de l'\xe9metteur n'existe pas", "invalid-sender", SOFT, HOLD),
+    ROW("550 O endere\xc3\xa7o de origem n\xc3\xa3o existe", "invalid-sender", SOFT, HOLD),
+    ROW("550 Adresse expediteur inconnue", "invalid-sender", SOFT, HOLD),
+    /* Not there now, or not on a list. */
+    ROW("550 5.1.2 Bad destination host 'DNS Soft Error looking up b.example (MX): Server Failed'",
+        "routing-errors", TRANSIENT, NO_REACTION),
+    ROW("550 5.4.4 no mail hosts for domain (lookup timed out)", "no-answer-from-host", TRANSIENT,
+        NO_REACTION),
+    ROW("550 Mailbox not available: locked by another process", "other", TRANSIENT, SLOW),
+    ROW("550 User has left this mailing list", "other", SOFT, NO_REACTION),
+    ROW("550 address [192.0.2.1] unknown", "other", SOFT, NO_REACTION),
+    /* What these codes answer is no recipient. */
+    ROW("503 RCPT first (no such recipient yet)", "protocol-errors", SOFT, NO_REACTION),
+    ROW("535 user not found", "policy-related", SOFT, NO_REACTION),
+    /* A pace that is too fast, and full mailboxes. */
+    ROW("421 Zu viele Nachrichten in kurzer Zeit", "policy-related", TRANSIENT, SLOW),
+    ROW("450 Demasiados mensajes desde su IP", "policy-related", TRANSIENT, SLOW),
+    ROW("421 Trop de connexions", "policy-related", TRANSIENT, SLOW),
+    ROW("421 Muitas conex\xc3\xb5"
+        "es simult\xc3\xa2neas",
+        "policy-related", TRANSIENT, SLOW),
+    ROW("550 Postfach hat zu viele Nachrichten", "quota-issues", SOFT, NO_REACTION),
+    ROW("550 El buz\xc3\xb3n est\xc3\xa1 lleno", "quota-issues", SOFT, NO_REACTION),
+    ROW("550 El buz\xf3n est\xe1 lleno", "quota-issues", SOFT, NO_REACTION),
     /* Nothing but numbers, or not even those. */
     ROW("550 5.1.1", "bad-mailbox", HARD, NO_REACTION),
+    ROW("5.1.1", "bad-mailbox", HARD, NO_REACTION),
+    ROW("5.1.1 mailbox deleted", "inactive-mailbox", HARD, NO_REACTION),
+    ROW("4.1.1", "bad-mailbox", TRANSIENT, NO_REACTION),
     ROW("5.7.1", "policy-related", SOFT, SLOW),
     ROW("503 5.5.1", "protocol-errors", SOFT, NO_REACTION),
     ROW("550", "other", SOFT, NO_REACTION),
