@@ -65,8 +65,8 @@ void conf_queue_at(const struct conf *conf, struct slice domain, uint32_t vmta_i
 /*
  * What the provider's sections say of a reply: the first line that matches, of the user's and then
  * of the pack's. NULL when there is none. To be asked when no line of the queue's own
- * <smtp-pattern-list> matches. A rule with actions 0 says that the reply means nothing. text: as
- * that list sees it. scratch: of the calling thread.
+ * <smtp-pattern-list> matches. A rule with actions 0 says that the reply means nothing. text: the
+ * reply in one line (verdict_in_one_line). scratch: of the calling thread.
  */
 const struct conf_reply_rule *conf_provider_reply(const struct conf *conf, uint64_t provider,
                                                   struct slice text, struct regex_scratch *scratch);

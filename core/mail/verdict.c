@@ -46,6 +46,57 @@ void verdict_put_in_doubt(struct verdict *verdict)
     verdict->text_bytes += (uint16_t)len;
 }
 
+/* Octets of the enhanced code at the front of text, with the blank behind it; 0 = none. */
+static size_t status_bytes(struct slice text)
+{
+    unsigned dots = 0;
+    size_t len = 0;
+
+    while (len < text.len && memchr("0123456789.", text.data[len], 11) != NULL)
+        dots += text.data[len++] == '.';
+    return dots == 2 && len < text.len && text.data[len] == ' ' ? len + 1 : 0;
+}
+
+/* Octets of the codes that a further line begins with: "421-4.7.28 ". status: of the first line. */
+static size_t head_bytes(struct slice text, struct slice code, struct slice status)
+{
+    size_t len = code.len + 1;
+
+    if (!slice_starts_nocase(text, code))
+        return 0;
+    if (text.len <= len)
+        return text.len == code.len || text.data[code.len] == '-' ? text.len : 0;
+    if (text.data[code.len] != '-' && text.data[code.len] != ' ')
+        return 0;
+    if (status.len > 0 && slice_starts_nocase(slice_after(text, len), status))
+        len += status.len;
+    return len;
+}
+
+struct slice verdict_in_one_line(const struct verdict *verdict, uint8_t room[VERDICT_TEXT_MAX])
+{
+    struct slice text = verdict_text(verdict), code, status;
+    size_t len = 0;
+
+    if ((verdict->flags & VERDICT_FROM_REPLY) == 0 || text.len < 4 || text.data[3] != '-')
+        return text;
+    code = slice_of(text.data, 3);
+    status = slice_after(text, 4);
+    status.len = status_bytes(status);
+    for (size_t at = 0; at < text.len;) {
+        bool at_word = at > 0 && text.data[at - 1] == ' ';
+        size_t head = at_word ? head_bytes(slice_after(text, at), code, status) : 0;
+
+        while (head > 0 && len > 1 && room[len - 2] == ' ')
+            len--;
+        at += head;
+        if (head == 0)
+            room[len++] = at == 3 ? ' ' : text.data[at];
+        at += head == 0;
+    }
+    return slice_of(room, len);
+}
+
 const char *verdict_stage_text(enum verdict_stage stage)
 {
     static const char *const texts[] = {

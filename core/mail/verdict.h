@@ -85,6 +85,13 @@ void verdict_set_local(struct verdict *verdict, enum verdict_scope scope, enum v
                        const char *format, ...) __attribute__((format(printf, 7, 8)));
 /* The connection was lost after the final dot, which the text says too from now on. */
 void verdict_put_in_doubt(struct verdict *verdict);
+/*
+ * The reply as if it had come in one line: of its lines but the first the codes are gone,
+ * "421-4.7.28 at a rate 421 4.7.28 of" is "421 4.7.28 at a rate of". Where the receiver broke the
+ * lines depends on the names in them, and no pattern should. The text itself when it is but one
+ * line; else in room.
+ */
+struct slice verdict_in_one_line(const struct verdict *verdict, uint8_t room[VERDICT_TEXT_MAX]);
 static inline struct slice verdict_text(const struct verdict *verdict)
 {
     return (struct slice){(const uint8_t *)verdict->text, verdict->text_bytes};

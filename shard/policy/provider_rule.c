@@ -20,10 +20,11 @@ const struct conf_reply_rule *provider_rule(const struct conf *conf, uint64_t pr
                                    .stage = verdict->stage};
     const struct conf_reply_rule *rule;
     struct classify_answer answer;
+    uint8_t room[VERDICT_TEXT_MAX];
 
     if (!conf_providers_act(conf) || (verdict->flags & VERDICT_FROM_REPLY) == 0)
         return NULL;
-    rule = conf_provider_reply(conf, provider, verdict_text(verdict), scratch);
+    rule = conf_provider_reply(conf, provider, verdict_in_one_line(verdict, room), scratch);
     if (rule != NULL || verdict->class == VERDICT_SUCCESS)
         return rule;
     classify(classify_shipped(), &reply, scratch, &answer);

@@ -44,13 +44,21 @@ struct react react_to(const struct conf_reply_list *list, const struct verdict *
                       struct regex_scratch *scratch, react_fires_fn *fires, void *context)
 {
     struct react react = {.backoff_ms = CONF_REPLY_NO_TIME, .disabled_ms = CONF_REPLY_NO_TIME};
-    struct regex_subject subject;
+    struct slice text = verdict_text(verdict), line;
+    struct regex_subject as_sent, in_one_line;
+    uint8_t room[VERDICT_TEXT_MAX];
 
     if (list == NULL || (verdict->flags & VERDICT_FROM_REPLY) == 0)
         return react;
-    regex_subject_set(&subject, verdict_text(verdict));
+    line = verdict_in_one_line(verdict, room);
+    regex_subject_set(&as_sent, text);
+    if (line.data != text.data)
+        regex_subject_set(&in_one_line, line);
     for (uint32_t i = 0; i < list->rule_count; i++) {
-        if (regex_match(list->rules[i].regex, &subject, scratch) == REGEX_YES)
+        const struct regex *regex = list->rules[i].regex;
+
+        if (regex_match(regex, &as_sent, scratch) == REGEX_YES ||
+            (line.data != text.data && regex_match(regex, &in_one_line, scratch) == REGEX_YES))
             react_add(&react, &list->rules[i], verdict, fires, context);
     }
     return react;

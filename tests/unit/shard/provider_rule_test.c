@@ -61,6 +61,41 @@ static void lines_come_before_reactions(void **state)
     conf_unref(advise);
 }
 
+/* As they came over the wire, where lines end wherever a name or an address made them end. */
+static void lines_of_a_reply_are_one(void **state)
+{
+    static const struct {
+        const char *provider;
+        const char *text;
+        unsigned actions;
+        enum conf_reply_scope scope;
+    } rows[] = {
+        {"google",
+         "421-4.7.0 [192.0.2.1      15] Our system has detected an unusual rate of 421-4.7.0 "
+         "unsolicited mail originating from your IP address. To protect our 421 4.7.0 users",
+         CONF_REPLY_STOP | CONF_REPLY_DEFER_RCPT, CONF_REPLY_OF_SOURCE_IP},
+        {"google",
+         "421-4.7.28 Gmail has detected an unusual rate of mail originating from your DKIM "
+         "421-4.7.28 domain [example.com      36]. To protect our users from spam, mail 421 4.7.28 "
+         "sent from your domain has been temporarily rate limited.",
+         CONF_REPLY_STOP, CONF_REPLY_OF_SENDER_DOMAIN},
+        {"google",
+         "421-4.7.0 [192.0.2.1      19] Our system has detected that this message is suspicious "
+         "421-4.7.0 due to the very low reputation of the sending 421 4.7.0 domain.",
+         CONF_REPLY_STOP | CONF_REPLY_DEFER_RCPT, CONF_REPLY_OF_SENDER_DOMAIN},
+    };
+    struct conf *conf = load("provider-pack on\n");
+
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        const struct conf_reply_rule *rule = ask(conf, rows[i].provider, rows[i].text);
+
+        assert_true(rule != NULL && rule->regex != NULL);
+        assert_int_equal(rule->actions, rows[i].actions);
+        assert_int_equal(rule->scope, rows[i].scope);
+    }
+    conf_unref(conf);
+}
+
 static uint32_t split(char *line, char *fields[FIELDS_MAX])
 {
     uint32_t count = 0;
@@ -152,6 +187,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(lines_come_before_reactions),
+        cmocka_unit_test(lines_of_a_reply_are_one),
         cmocka_unit_test(grave_replies_of_the_tree),
         cmocka_unit_test(grave_replies_of_others),
     };

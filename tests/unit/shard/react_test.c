@@ -45,6 +45,12 @@ static const struct {
     /* The time is that of the line the action comes from. */
     {"421 blocked", VERDICT_AT_MAIL, D, CONF_REPLY_NO_TIME, 7200000, 7},
     {"550 blocked", VERDICT_AT_MAIL, D, CONF_REPLY_NO_TIME, CONF_REPLY_NO_TIME, 8},
+    /* Words that a line of the reply ends within, and the codes of the next line. */
+    {"421-4.7.0 far too 421 4.7.0 many connections", VERDICT_AT_MAIL, B, 3600000,
+     CONF_REPLY_NO_TIME, 3},
+    {"421-4.7.0 far too  421-many 421 4.7.1 connections", VERDICT_AT_MAIL, B, 3600000,
+     CONF_REPLY_NO_TIME, 3},
+    {"421-far too 450 many", VERDICT_AT_MAIL, 0, CONF_REPLY_NO_TIME, CONF_REPLY_NO_TIME, 0},
     /* bounce-rcpt: a 4xx to RCPT alone. */
     {"450 gone", VERDICT_AT_RCPT, R | B, CONF_REPLY_NO_TIME, CONF_REPLY_NO_TIME, 9},
     {"450 gone", VERDICT_AT_MAIL, B, CONF_REPLY_NO_TIME, CONF_REPLY_NO_TIME, 9},
