@@ -80,10 +80,13 @@ static void put_times(const struct hit *hit, const struct conf_reply_rule *rule,
 {
     const struct conf_queue *settings = &hit->queue->settings;
     bool is_said = rule->backoff_ms != CONF_REPLY_NO_TIME;
+    uint64_t disabled_ms = rule->disabled_ms != CONF_REPLY_NO_TIME
+                               ? rule->disabled_ms
+                               : settings->reenable_source_ip_after_ms;
 
     facts->stop_ms = rule->stop_ms;
     if ((facts->actions & CONF_REPLY_STOP) == 0)
-        facts->stop_ms = at_most(rule->disabled_ms, LONGEST_MS);
+        facts->stop_ms = at_most(disabled_ms, LONGEST_MS);
     if (facts->actions & CONF_REPLY_DISABLE_SOURCE)
         facts->actions |= CONF_REPLY_STOP;
     facts->backoff_ms = is_said ? rule->backoff_ms : settings->backoff_to_normal_after_ms;
