@@ -302,12 +302,13 @@ struct react replies_heed(struct shard *shard, struct connection *connection, st
     struct react react;
     struct slice host = replies_host(shard, connection);
     const struct conf_reply_rule *rule;
+    uint64_t provider = connection->lane->site->provider;
 
     count_attempts(&hit, queue->settings.replies);
     react = react_to(queue->settings.replies, verdict, shard->category_scratch, fires, &hit);
-    if (react.rule == NULL && verdict->class != VERDICT_SUCCESS) {
-        rule = provider_rule(shard->conf, connection->lane->site->provider, verdict, host,
-                             shard->category_scratch);
+    if (react.rule == NULL &&
+        (verdict->class != VERDICT_SUCCESS || conf_provider_heeds_success(shard->conf, provider))) {
+        rule = provider_rule(shard->conf, provider, verdict, host, shard->category_scratch);
         if (rule == NULL)
             rule = react_unasked(verdict, host, shard->category_scratch);
         if (rule)

@@ -248,6 +248,16 @@ const struct conf_reply_rule *conf_provider_reply(const struct conf *conf, uint6
     return rule;
 }
 
+bool conf_provider_heeds_success(const struct conf *conf, uint64_t number)
+{
+    const struct provider *chain[2] = {provider_find(conf, number), &conf->providers.items[0]};
+    bool heeds = false;
+
+    for (unsigned i = 0; i < 2 && conf->providers.has_own; i++)
+        heeds |= chain[i] != NULL && chain[i]->own != NULL && chain[i]->own->heeds_success;
+    return heeds;
+}
+
 static void tell_shares(const struct provider_rules *rules, conf_provider_share_fn *tell,
                         void *context)
 {

@@ -70,6 +70,9 @@ void conf_queue_at(const struct conf *conf, struct slice domain, uint32_t vmta_i
  */
 const struct conf_reply_rule *conf_provider_reply(const struct conf *conf, uint64_t provider,
                                                   struct slice text, struct regex_scratch *scratch);
+/* Whether a line of the user's ends a mode there, which a reply that takes a message may say: else
+ * those need not be asked about. */
+bool conf_provider_heeds_success(const struct conf *conf, uint64_t provider);
 /* Tells every line that counts at the provider and asks for a share of the attempts (trigger=PCT),
  * in no order. Of none it costs nothing. */
 typedef void conf_provider_share_fn(void *context, const struct conf_reply_rule *rule);

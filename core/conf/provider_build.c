@@ -161,8 +161,10 @@ static void collect_shares(struct build *build, struct provider_rules *rules)
     uint32_t most = rules->replies.rule_count + 2 * CONF_REPLY_SCOPES;
 
     rules->shares = arena_alloc(&build->conf->arena, most * sizeof(*rules->shares));
-    for (uint32_t i = 0; i < rules->replies.rule_count; i++)
+    for (uint32_t i = 0; i < rules->replies.rule_count; i++) {
         note_share(rules, &rules->replies.rules[i]);
+        rules->heeds_success |= (rules->replies.rules[i].actions & CONF_REPLY_NORMAL) != 0;
+    }
     for (unsigned i = 0; i < CONF_REPLY_SCOPES; i++) {
         note_share(rules, rules->reactions[false][i]);
         note_share(rules, rules->reactions[true][i]);

@@ -31,6 +31,7 @@ struct provider_rules {
     const struct conf_reply_rule *reactions[2][CONF_REPLY_SCOPES]; /* [hold], or NULL */
     const struct conf_reply_rule **shares; /* of both kinds, those with trigger=PCT */
     uint32_t share_count;
+    bool heeds_success; /* a reply line asks for mode=normal */
     const char *const *hosts;
     uint32_t host_count;
     const char *const *domains;

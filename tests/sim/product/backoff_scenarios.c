@@ -20,7 +20,8 @@
 #define DOMAINS 8
 #define REFUSAL "451 4.7.28 Gmail has detected an unusual rate of mail from your address"
 
-#define PROVIDER "<provider p>\n mx d0.test\n mx d1.test\n mx d2.test\n mx d3.test\n</provider>\n"
+#define HOSTS    " mx d0.test\n mx d1.test\n mx d2.test\n mx d3.test\n"
+#define PROVIDER "<provider p>\n" HOSTS "</provider>\n"
 #define OTHER                                                                                      \
     "<virtual-mta w>\n smtp-source-host 10.9.0.2 w.test\n</virtual-mta>\n"                         \
     "<domain d3.test>\n reroute-to-virtual-mta w\n</domain>\n"
@@ -296,15 +297,18 @@ static bool a_delivery_ends_it(void)
     return stage_strike(&stage);
 }
 
-/* A reply by a line of the same scope ends it; it does not end a queue's own mode. */
-static bool a_reply_ends_it(void)
+#define OWN_MODE " reply /4.7.1/ mode=backoff\n"
+#define LINES                                                                                      \
+    " reply /4.7.28/ mode=backoff scope=netblock\n"                                                \
+    " reply /^250 .*thanks/ mode=normal scope=netblock\n"
+
+/* A reply by a line of the same scope ends it; it does not end a queue's own mode. The lines stand
+ * in a list or in <provider>. */
+static bool a_reply_ends_it(const char *name, const struct terms *terms)
 {
     static struct stage stage;
-    const struct terms terms = {.replies = " reply /4.7.28/ mode=backoff scope=netblock\n"
-                                           " reply /4.7.1/ mode=backoff\n"
-                                           " reply /^250 .*thanks/ mode=normal scope=netblock\n"};
 
-    raise_stage(&stage, "a reply ends it", &terms);
+    raise_stage(&stage, name, terms);
     warm_up(&stage);
     stage.receivers[5].refusal = "450 4.7.1 later";
     stage_inject(&stage, 0, 5, 1);
@@ -587,6 +591,10 @@ static bool there_is_no_room(void)
 
 int main(void)
 {
+    const struct terms by_list = {.replies = LINES OWN_MODE};
+    const struct terms by_provider = {.replies = OWN_MODE,
+                                      .is_unnamed = true,
+                                      .global = "<provider p>\n" HOSTS LINES "</provider>\n"};
     bool ok = true;
 
     quiet_log();
@@ -595,7 +603,8 @@ int main(void)
     ok &= a_refusal_counts_for_all("each of a netblock is", "netblock", OF_P, 2);
     ok &= refusals_are_counted();
     ok &= a_delivery_ends_it();
-    ok &= a_reply_ends_it();
+    ok &= a_reply_ends_it("a reply ends it", &by_list);
+    ok &= a_reply_ends_it("a reply ends it, by <provider>", &by_provider);
     ok &= a_queue_comes_later();
     ok &= the_mail_goes_by_others();
     ok &= it_follows_the_provider();
