@@ -6,6 +6,7 @@
 #include "shard/policy/provider_rule.h"
 
 #include "core/base/regex.h"
+#include "core/mail/classify.h"
 #include "tests/unit/core_conf/unit.h"
 
 #include <stdlib.h>
@@ -135,6 +136,59 @@ static void grave_replies_of_the_tree(void **state)
     conf_unref(conf);
 }
 
+/* Where the classifier reads a refusal as one of our address or of the sender. */
+static bool is_of_us(const char *text)
+{
+    struct classify_reply reply = {
+        .text = slice_str(text), .code = (uint16_t)atoi(text), .stage = VERDICT_AT_DOT};
+    struct classify_answer answer;
+
+    classify(classify_shipped(), &reply, scratch, &answer);
+    return answer.reaction == CLASSIFY_HOLD &&
+           (answer.scope == CLASSIFY_SOURCE_IP || answer.scope == CLASSIFY_SENDER_DOMAIN);
+}
+
+/* A 5xx that is aimed at our address or at the sender bounces nobody, whoever says it: a line of
+ * the pack that is there for something else must not stand in the way. */
+static void refusals_of_us_bounce_nobody(void **state)
+{
+    static const char *const names[] = {
+        "google",     "yahoo",    "yahoo-japan", "outlook",   "microsoft365", "apple",
+        "comcast",    "cox",      "gmx",         "orange",    "laposte",      "tonline",
+        "kpn",        "proton",   "mailru",      "yandex",    "qq",           "netease",
+        "netvigator", "mimecast", "proofpoint",  "barracuda", "cisco",        "symantec"};
+    static const char nemesis[] =
+        "554-gmx.net (mxgmx016) Nemesis ESMTP Service not available 554-No SMTP service "
+        "554-IP address is black listed. 554 For explanation visit postmaster.gmx.com";
+    struct conf *conf = load("provider-pack on\n");
+    const struct conf_reply_rule *rule = ask(conf, "gmx", nemesis);
+    FILE *file = fopen(REPLIES, "r");
+    unsigned asked = 0, bad = 0;
+    char line[8192];
+
+    assert_int_equal(rule->actions, CONF_REPLY_DISABLE_SOURCE | CONF_REPLY_DEFER_RCPT);
+    assert_non_null(file);
+    while (fgets(line, sizeof(line), file) != NULL) {
+        char *f[FIELDS_MAX];
+
+        if (line[0] == '#' || split(line, f) < 4 || f[3][0] != '5' || !is_of_us(f[3]))
+            continue;
+        for (size_t i = 0; i < COUNT_OF(names); i++) {
+            rule = ask(conf, names[i], f[3]);
+            asked++;
+            if (rule != NULL && (rule->actions & CONF_REPLY_DEFER_RCPT) != 0)
+                continue;
+            print_message("  %s: %s: %.150s\n", names[i], rule ? rule->text : "-", f[3]);
+            bad++;
+        }
+    }
+    fclose(file);
+    print_message("%u of %u would bounce\n", bad, asked);
+    assert_true(asked > 1000);
+    assert_int_equal(bad, 0);
+    conf_unref(conf);
+}
+
 static const char *provider_called(const char *name)
 {
     static const char *const rows[][2] = {
@@ -189,6 +243,7 @@ int main(void)
         cmocka_unit_test(lines_come_before_reactions),
         cmocka_unit_test(lines_of_a_reply_are_one),
         cmocka_unit_test(grave_replies_of_the_tree),
+        cmocka_unit_test(refusals_of_us_bounce_nobody),
         cmocka_unit_test(grave_replies_of_others),
     };
     int failed;
