@@ -302,6 +302,9 @@ bool reply_rule_read_reaction(struct build *build, const char *list_name,
     end = slice_find(rest, ' ');
     if (!read_scope(&reading, slice_of(rest.data, end)))
         return false;
+    /* The classifier names no blocks of addresses. */
+    if (rule->scope == CONF_REPLY_OF_NETBLOCK)
+        return refuse(&reading, "no reaction is of a netblock: write source-ip");
     if (end == rest.len)
         return refuse(&reading, "the line asks for no action");
     return read_actions(&reading, slice_trim(slice_after(rest, end)));

@@ -359,6 +359,8 @@ static void mistakes_are_named(void **state)
          "error test:2: \"reaction fast:queue stop\" is not of the form"},
         {"<provider *>\nreaction slow:ip stop\n</provider>\n",
          "error test:2: scope: \"ip\" is none of"},
+        {"<provider *>\nreaction hold:netblock stop\n</provider>\n",
+         "error test:2: no reaction is of a netblock"},
         {"<provider *>\nreaction slow:job stop scope=queue\n</provider>\n",
          "error test:2: scope is given twice"},
         {"<provider *>\nreaction slow:job\n</provider>\n",
