@@ -2,6 +2,7 @@
 
 #include "core/base/err.h"
 #include "core/base/regex.h"
+#include "core/conf/reply_list.h"
 #include "core/conf/show.h"
 #include "core/conf/value_parse.h"
 
@@ -68,21 +69,71 @@ static bool ends_list(const struct section *section, const struct rule *rule)
     return rule->has_regex && rule->regex.len == 0;
 }
 
-/* The line before `at` that matches whatever `at` does, or NULL. */
-static const struct list_line *find_shadow(const struct section *section,
-                                           const struct list_line *at, const struct rule *rule)
+/* Whether `before` matches whatever `rule` does. A list that it calls may have no answer, and then
+ * the lines behind it are looked at. */
+static bool covers(const struct section *section, const struct rule *before,
+                   const struct rule *rule)
 {
-    for (const struct list_line *line = section->lines; line != at; line = line->next) {
+    static const struct slice call = {(const uint8_t *)"call-to:", 8};
+    struct slice answer =
+        before->has_regex ? before->action : slice_trim(slice_after(before->what, 1));
+
+    if (slice_starts_nocase(answer, call))
+        return false;
+    return ends_list(section, before) ||
+           (before->has_regex && rule->has_regex && slice_equal(before->regex, rule->regex) &&
+            slice_equal_nocase(before->what, rule->what));
+}
+
+/* What a line of a reply list leaves to none behind it that matches the same: of actions that
+ * contradict each other the first counts. One with a trigger may leave all that stays. */
+static unsigned decided_by(const struct conf_reply_rule *rule)
+{
+    const unsigned modes = CONF_REPLY_BACKOFF | CONF_REPLY_NORMAL;
+    const unsigned ways = CONF_REPLY_SKIP_MX | CONF_REPLY_BOUNCE_QUEUE;
+    unsigned actions = rule->actions;
+
+    if (rule->trigger.count > 1 || rule->trigger.percent > 0)
+        actions &= ~CONF_REPLY_STANDING;
+    if (actions & modes)
+        actions |= modes;
+    if (actions & ways)
+        actions |= ways;
+    return actions;
+}
+
+/* The line before `at` that makes it void, or NULL. replies: the rules of a list of which all lines
+ * that match count; NULL where the first one does. index: of `at`. */
+static const struct list_line *find_shadow(const struct section *section,
+                                           const struct conf_reply_rule *replies,
+                                           const struct list_line *at, uint32_t index,
+                                           const struct rule *rule)
+{
+    unsigned left = replies != NULL ? replies[index].actions : 0;
+    uint32_t i = 0;
+
+    for (const struct list_line *line = section->lines; line != at; line = line->next, i++) {
         struct rule before;
 
-        if (!read_rule(line->text, &before))
+        if (!read_rule(line->text, &before) || !covers(section, &before, rule))
             continue;
-        if (ends_list(section, &before) ||
-            (before.has_regex && rule->has_regex && slice_equal(before.regex, rule->regex) &&
-             slice_equal_nocase(before.what, rule->what)))
+        if (replies == NULL)
+            return line;
+        left &= ~decided_by(&replies[i]);
+        if (left == 0)
             return line;
     }
     return NULL;
+}
+
+/* Of a list of which all lines that match count: a rule for each line, since the tree made a
+ * snapshot without errors. NULL for others. */
+static const struct conf_reply_rule *replies_of(const struct build *build,
+                                                const struct section *section)
+{
+    return strcmp(section->kind->tag, "smtp-pattern-list") == 0
+               ? reply_list_find(build->conf, section->name)->rules
+               : NULL;
 }
 
 /* Pairs of lines are compared, so a list that no person wrote is left alone. */
@@ -90,10 +141,11 @@ static const struct list_line *find_shadow(const struct section *section,
 
 static void check_list(struct build *build, const struct section *section)
 {
-    uint32_t left = LINES_MAX;
+    const struct conf_reply_rule *replies = replies_of(build, section);
+    uint32_t i = 0;
 
-    for (const struct list_line *line = section->lines; line != NULL && left > 0;
-         line = line->next, left--) {
+    for (const struct list_line *line = section->lines; line != NULL && i < LINES_MAX;
+         line = line->next, i++) {
         const struct list_line *shadow;
         struct rule rule;
 
@@ -102,11 +154,14 @@ static void check_list(struct build *build, const struct section *section)
                            "the regex has no closing slash (a # starts a comment; write \\x23)");
             continue;
         }
-        shadow = find_shadow(section, line, &rule);
+        shadow = find_shadow(section, replies, line, i, &rule);
         if (shadow != NULL)
             report_warning(build->report, line->file, line->line,
-                           "the line is never reached: line %u of %s matches before", shadow->line,
-                           shadow->file);
+                           replies == NULL
+                               ? "the line is never reached: line %u of %s matches before"
+                               : "line %u of %s matches before and decides all that this one asks "
+                                 "for",
+                           shadow->line, shadow->file);
     }
 }
 

@@ -105,8 +105,13 @@ static const struct {
      "</bounce-category-patterns>\n",
      "warning test:4: the line is never reached: line 2"},
     {"reply twice",
-     "<smtp-pattern-list l>\nreply /a/ mode=backoff\nreply /a/ skip-mx\n</smtp-pattern-list>\n",
-     "warning test:3: the line is never reached: line 2"},
+     "<smtp-pattern-list l>\nreply /a/ mode=backoff\nreply /a/ mode=normal\n"
+     "</smtp-pattern-list>\n",
+     "warning test:3: line 2 of test matches before and decides all that this one asks for"},
+    {"reply that two others decide",
+     "<smtp-pattern-list l>\nreply /a/ mode=backoff\nreply // skip-mx\n"
+     "reply /a/ bounce-queue,mode=normal\n</smtp-pattern-list>\n",
+     "warning test:4: line 3 of test matches before"},
     {"keyword without effect", "run-as-root no\n", "warning test:1: run-as-root is accepted and "},
     {"file to include is elsewhere", "include /nowhere/at/all.conf\n",
      "warning test:1: cannot include /nowhere/at/all.conf"},
@@ -187,7 +192,13 @@ static void what_is_sound_is_not(void **state)
         "<domain big.example>\nmax-smtp-out 30\nmax-msg-rate unlimited\n</domain>\n"
         "<domain [*.]big.example>\nmax-smtp-out 30\n</domain>\n"
         "<smtp-pattern-list l>\nreply /busy \\/ later/ mode=backoff,skip-mx\n"
-        "reply /^4.*http:\\/\\/x/ disable-source-ip,reenable-after=1h\n</smtp-pattern-list>\n"
+        "reply /^4.*http:\\/\\/x/ disable-source-ip,reenable-after=1h\n"
+        "reply /busy \\/ later/ defer-queue\nreply /a/ stop trigger=5/1m\nreply // stop\n"
+        "reply /a/ skip-mx\n</smtp-pattern-list>\n"
+        "<source 0/0>\npattern-list p\n</source>\n"
+        "<pattern-list p>\nmail-from /a/ call-to:q\nmail-from /a/ virtual-mta=a\n* call-to:q\n"
+        "rcpt-to /b/ virtual-mta=a\n</pattern-list>\n"
+        "<pattern-list q>\nrcpt-to /a/ virtual-mta=a\n</pattern-list>\n"
         "<bounce-category-patterns>\n/spam/ spam-related\n// other\n</bounce-category-patterns>\n"
         "<virtual-mta a>\nsmtp-source-host 192.0.2.1 a\nmax-smtp-out 100\n<domain *>\n"
         "max-smtp-out 5\ncheck-spf-outbound yes\n</domain>\n</virtual-mta>\n"
