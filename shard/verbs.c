@@ -769,6 +769,8 @@ static void help_verb(struct help *help, const struct verb_row *row)
         [ARGUMENT_NAME] = " NAME",
         [ARGUMENT_BREAKER] = " KEY",
         [ARGUMENT_FILE] = " FILE",
+        [ARGUMENT_KEY] = " [SELECTOR,DOMAIN]",
+        [ARGUMENT_SENDER] = " DOMAIN[/VMTA]",
         [ARGUMENT_SETTING] = " DOMAIN/VMTA KEYWORD=VALUE",
         [ARGUMENT_NUMBER] = " [N]",
         [ARGUMENT_ONE_NUMBER] = " N",

@@ -332,6 +332,7 @@ static void help_and_table_agree_both_ways(void **state)
     size_t len = verbs_help(help, sizeof(help));
 
     assert_true(len == strlen(help) && len < sizeof(help) - 1);
+    assert_null(strstr(help, "(null)"));
     for (int i = 0; i < VERB_COUNT; i++) {
         char line[256];
 
