@@ -240,20 +240,26 @@ static int choose_route(struct decision *decision)
 }
 
 /* {auth} is the user, or nobody where none has logged in. */
-static struct slice job_prefix(const struct decision *decision)
+static void put_job_prefix(const struct decision *decision, struct text *room)
 {
     const char *text = decision->source->jobid_prefix, *user = decision->intake->user;
-    struct slice prefix = text ? slice_str(text) : SLICE_EMPTY;
+    struct slice rest = text ? slice_str(text) : SLICE_EMPTY;
+    struct slice auth = SLICE_LITERAL("{auth}");
 
-    if (!slice_equal_nocase(prefix, SLICE_LITERAL("{auth}")))
-        return prefix;
-    return user ? slice_str(user) : SLICE_EMPTY;
+    while (rest.len > 0) {
+        bool is_auth = slice_starts_nocase(rest, auth);
+
+        if (!is_auth)
+            text_put(room, slice_of(rest.data, 1));
+        else if (user)
+            text_put(room, slice_str(user));
+        rest = slice_after(rest, is_auth ? auth.len : 1);
+    }
 }
 
 static int take_job(struct decision *decision)
 {
     const struct header_want *job = found(decision, WANT_JOB);
-    struct slice prefix = job_prefix(decision);
     struct text room = text_in(decision->job_id, sizeof(decision->job_id));
     char value[JOB_ID_BYTES_MAX];
     int len;
@@ -262,7 +268,7 @@ static int take_job(struct decision *decision)
         return 0;
     len = unfold(job->first.value, value, sizeof(value));
     if (len >= 0) {
-        text_put(&room, prefix);
+        put_job_prefix(decision, &room);
         text_put(&room, slice_of(value, (size_t)len));
     }
     if (len < 0 || room.is_cut)

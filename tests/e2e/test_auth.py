@@ -22,7 +22,7 @@ CONFIG = '''{base}
     always-allow-relaying yes
     require-auth yes
     process-x-job yes
-    jobid-prefix {{auth}}
+    jobid-prefix m-{{Auth}}-
     dedup-window 1h
 </source>
 <smtp-user anna>
@@ -85,7 +85,7 @@ def test_logins(relay):
         assert client.sendmail('a@sender.test', ['b@one.test'], MESSAGE) == {}
         client.quit()
     rows = daemon.wait_for_rows(5)
-    assert sorted(row['jobId'] for row in rows) == ['anna7'] * 3 + ['hans7'] * 2
+    assert sorted(row['jobId'] for row in rows) == ['m-anna-7'] * 3 + ['m-hans-7'] * 2
     assert all(b' with ESMTPA ' in content or b' with ESMTPA\r' in content
                for _, _, content, _ in receiver.wait(5))
     # The third recipient is more than the user's own rate.
