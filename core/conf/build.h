@@ -39,6 +39,8 @@ int build_vmtas(struct build *build);
 /* After build_vmtas. */
 void build_proxies(struct build *build);
 int build_sources(struct build *build);
+/* A name that counts without being named: {auth}, {pickup} or {transmissions-api}. */
+bool source_is_built_in(struct slice name);
 /* Before build_sources. 0, or -ENOMEM. */
 int build_groups(struct build *build);
 /* The <smtp-user> sections; after build_sources. 0, or -ENOMEM. */

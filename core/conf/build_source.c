@@ -197,7 +197,7 @@ static void check_entry(struct build *build, const struct entry *entry)
         check_remove_header(build, entry);
 }
 
-static bool is_built_in(struct slice name)
+bool source_is_built_in(struct slice name)
 {
     static const char *const names[] = {"{auth}", "{pickup}", "{transmissions-api}"};
 
@@ -212,7 +212,7 @@ static bool is_built_in(struct slice name)
 static void check_source_name(struct build *build, const char *name, const char *file,
                               unsigned line)
 {
-    if (name != NULL && !is_built_in(slice_str(name)) &&
+    if (name != NULL && !source_is_built_in(slice_str(name)) &&
         source_find_name(&build->conf->sources, slice_str(name)) == 0)
         report_error(build->report, file, line, "there is no <source %.80s>", name);
 }

@@ -227,13 +227,36 @@ static bool has_certificate(const struct conf *conf)
     return has;
 }
 
+static bool is_named(const struct conf *conf, struct slice source)
+{
+    bool is_named = source_is_built_in(source);
+
+    for (uint32_t i = 0; i < conf->global.listener_count; i++) {
+        const char *name = conf->global.listeners[i].source_name;
+
+        is_named |= name != NULL && slice_equal_nocase(slice_str(name), source);
+    }
+    for (uint32_t i = 0; i < conf->user_count; i++) {
+        const char *name = conf->users[i].source;
+
+        is_named |= name != NULL && slice_equal_nocase(slice_str(name), source);
+    }
+    return is_named;
+}
+
 static void check_source(struct build *build, const struct section *section)
 {
+    struct cidr block;
     const struct entry *wants = entry_named(section, "require-auth");
     const struct entry *may = entry_named(section, "allow-auth");
     const struct entry *wants_tls = entry_named(section, "require-starttls-before-auth");
     const struct entry *may_tls = entry_named(section, "allow-starttls");
 
+    if (cidr_parse(section->name, &block) < 0 && !is_named(build->conf, section->name))
+        report_warning(build->report, section->file, section->line,
+                       "<source %.*s> is not used: it is no address, and no smtp-listener or "
+                       "smtp-user names it",
+                       SHOW(section->name));
     if (is_switch(wants, true) && is_switch(may, false))
         report_warning(build->report, wants->file, wants->line,
                        "require-auth contradicts allow-auth no (line %u): nobody can send",

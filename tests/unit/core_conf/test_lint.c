@@ -40,6 +40,8 @@ static const struct {
      "warning test:2: http-access 10.1/16 admin is never reached"},
     {"file that is never moved", "<acct-file /a.csv>\nmove-interval 5m\n</acct-file>\n",
      "warning test:2: move-interval does nothing without move-to"},
+    {"source that nobody can come from", "<source 192.0.2.1,192.0.2.2>\n</source>\n",
+     "warning test:1: <source 192.0.2.1,192.0.2.2> is not used: it is no address, and no "},
     {"logins wanted and forbidden", "<source 0/0>\nallow-auth no\nrequire-auth yes\n</source>\n",
      "warning test:3: require-auth contradicts allow-auth no (line 2)"},
     {"group with more than it has",
@@ -195,7 +197,10 @@ static void what_is_sound_is_not(void **state)
         "reply /^4.*http:\\/\\/x/ disable-source-ip,reenable-after=1h\n"
         "reply /busy \\/ later/ defer-queue\nreply /a/ stop trigger=5/1m\nreply // stop\n"
         "reply /a/ skip-mx\n</smtp-pattern-list>\n"
-        "<source 0/0>\npattern-list p\n</source>\n"
+        "<source 0/0>\npattern-list p\n</source>\n<source {auth}>\n</source>\n"
+        "<source by-line>\n</source>\nsmtp-listener 0/0:25 source=By-Line\n"
+        "<source by-block>\n</source>\n<smtp-listener 0/0:26>\nsource by-block\n</smtp-listener>\n"
+        "<source {of-user}>\n</source>\n<smtp-user u>\npassword p\nsource {of-user}\n</smtp-user>\n"
         "<pattern-list p>\nmail-from /a/ call-to:q\nmail-from /a/ virtual-mta=a\n* call-to:q\n"
         "rcpt-to /b/ virtual-mta=a\n</pattern-list>\n"
         "<pattern-list q>\nrcpt-to /a/ virtual-mta=a\n</pattern-list>\n"
