@@ -295,25 +295,37 @@ static void count_attempts(struct hit *hit, const struct conf_reply_list *list)
                          hit);
 }
 
+/* What the queue's own list leaves open: the provider's lines are for replies that no line of it
+ * matches, and a refusal that is aimed at us is none of the recipient's, unless somebody says so.
+ */
+static void add_unsaid(struct hit *hit, struct react *react)
+{
+    struct shard *shard = hit->shard;
+    uint64_t provider = hit->connection->lane->site->provider;
+    struct slice host = replies_host(shard, hit->connection);
+    const struct conf_reply_rule *rule = NULL;
+
+    if (react->rule == NULL && (hit->verdict->class != VERDICT_SUCCESS ||
+                                conf_provider_heeds_success(shard->conf, provider)))
+        rule = provider_rule(shard->conf, provider, hit->verdict, host, shard->category_scratch);
+    if (rule)
+        react_add(react, rule, hit->verdict, fires, hit);
+    if (react->rule != NULL && !react_only_slows(react))
+        return;
+    rule = react_unasked(hit->verdict, host, shard->category_scratch);
+    if (rule)
+        react_add(react, rule, hit->verdict, fires, hit);
+}
+
 struct react replies_heed(struct shard *shard, struct connection *connection, struct queue *queue,
                           const struct message *message, const struct verdict *verdict)
 {
     struct hit hit = {shard, connection, queue, message, verdict};
     struct react react;
-    struct slice host = replies_host(shard, connection);
-    const struct conf_reply_rule *rule;
-    uint64_t provider = connection->lane->site->provider;
 
     count_attempts(&hit, queue->settings.replies);
     react = react_to(queue->settings.replies, verdict, shard->category_scratch, fires, &hit);
-    if (react.rule == NULL &&
-        (verdict->class != VERDICT_SUCCESS || conf_provider_heeds_success(shard->conf, provider))) {
-        rule = provider_rule(shard->conf, provider, verdict, host, shard->category_scratch);
-        if (rule == NULL)
-            rule = react_unasked(verdict, host, shard->category_scratch);
-        if (rule)
-            react_add(&react, rule, verdict, fires, &hit);
-    }
+    add_unsaid(&hit, &react);
     modes_on_reply(shard, queue, &react, verdict);
     heed_orders(&hit, &react);
     return react;

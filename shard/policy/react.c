@@ -79,6 +79,13 @@ bool react_is_greylisting(const struct verdict *verdict, struct slice host,
     return classify_is_greylisting(&answer);
 }
 
+bool react_only_slows(const struct react *react)
+{
+    unsigned said = react->rule == NULL ? 0 : react->actions | react->rule->actions;
+
+    return said != 0 && (said & ~(unsigned)(MODES | CONF_REPLY_DEFER_QUEUE)) == 0;
+}
+
 const struct conf_reply_rule *react_unasked(const struct verdict *verdict, struct slice host,
                                             struct regex_scratch *scratch)
 {

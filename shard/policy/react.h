@@ -37,6 +37,9 @@ void react_add(struct react *react, const struct conf_reply_rule *rule,
  * classifier reads its reply: says nothing about other mail. host: the MX host, may be empty. */
 bool react_is_greylisting(const struct verdict *verdict, struct slice host,
                           struct regex_scratch *scratch);
+/* Whether lines matched, and none of them says what becomes of the recipient or of our address:
+ * they only slow the queue. */
+bool react_only_slows(const struct react *react);
 /*
  * What a refusal leads to that no rule speaks of: one that is aimed at our address or at the sender
  * bounces nobody. NULL for nothing. host: the MX host, may be empty.

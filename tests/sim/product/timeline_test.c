@@ -261,6 +261,20 @@ static const struct timeline_case cases[] = {
      .out_max = 16,
      .domain_count = 1,
      .brief_s = 600},
+    {.name = "listed-and-slowed",
+     .what = "a blocklist's 554 to one of two addresses, and a line that has such replies slow the "
+             "queue: so it does, and nobody bounces for what is said of the address",
+     .rules = {{"rcpt from=10.9.0.1/32 554 5.7.1 Service unavailable; Client host [10.9.0.1] "
+                "blocked using zen.spamhaus.org"},
+               {"rcpt from=10.9.0.1/32 554 5.7.1 Service unavailable; Client host [10.9.0.1] "
+                "blocked using zen.spamhaus.org"}},
+     .messages = 40,
+     .source_count = 2,
+     .out_max = 4,
+     .replies = "reply /blocked using/ mode=backoff,backoff-to-normal-after=1h\n",
+     .backoff = " backoff-max-msg-rate 1/1m\n backoff-retry-after 20m\n",
+     .domain_count = 1,
+     .brief_s = 600},
     {.name = "greylisting",
      .what = "each recipient is greylisted at first and tried again from the same one of eight "
              "addresses: all are delivered then, and what waits for a reply like it never acts",

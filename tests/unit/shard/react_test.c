@@ -109,6 +109,28 @@ static void every_line_counts_and_the_first_of_a_conflict_wins(void **state)
     conf_unref(conf);
 }
 
+/* A list that slows the queue says nothing of who bounces; any other word does, none too. */
+static void slowing_leaves_the_rest_open(void **state)
+{
+    static const struct {
+        unsigned actions;
+        unsigned fired;
+        bool slows;
+    } rows[] = {
+        {B, B, true},         {B, 0, true},  {N, N, true},
+        {B | W, B | W, true}, {0, 0, false}, {B | Q, B | Q, false},
+        {B | D, 0, false},    {S, S, false}, {B, B | R, false},
+    };
+
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct conf_reply_rule rule = {.actions = rows[i].actions};
+        struct react react = {.rule = &rule, .actions = rows[i].fired};
+
+        assert_int_equal(react_only_slows(&react), rows[i].slows);
+    }
+    assert_false(react_only_slows(&(struct react){.rule = NULL}));
+}
+
 static void what_the_receiver_did_not_say_leads_to_nothing(void **state)
 {
     struct regex_scratch *scratch = regex_scratch_new();
@@ -165,6 +187,7 @@ int main(void)
         cmocka_unit_test(every_line_counts_and_the_first_of_a_conflict_wins),
         cmocka_unit_test(a_refusal_of_ourselves_bounces_nobody),
         cmocka_unit_test(greylisting_is_told_from_limits),
+        cmocka_unit_test(slowing_leaves_the_rest_open),
         cmocka_unit_test(what_the_receiver_did_not_say_leads_to_nothing),
     };
 
