@@ -39,6 +39,12 @@ static void put_bound(char *room, size_t room_bytes, uint64_t bound)
         snprintf(room, room_bytes, "%llu", (unsigned long long)bound);
 }
 
+/* Of a directive that has a twin for backoff mode: the one that counts now. */
+static const char *in_mode(const struct explain_row *row, const char *normal, const char *backoff)
+{
+    return row->mode.is_backoff ? backoff : normal;
+}
+
 static void put_rate(char *room, size_t room_bytes, const char *keyword,
                      const struct explain_rate *rate)
 {
@@ -93,29 +99,43 @@ static void put_shut(const struct explain_row *row, char *room, size_t room_byte
         put_holder(row, room + more, room_bytes - (size_t)more);
 }
 
+/* One that waits for replies alone stands in no line, and has connections all the same. */
+static void put_connections(const struct explain_row *row, char *room, size_t room_bytes)
+{
+    int len = row->lane_connections == 0
+                  ? snprintf(room, room_bytes, "%u connections of the queue", row->connections)
+                  : snprintf(room, room_bytes,
+                             "%u connections from this source address, %u more coming up",
+                             row->lane_connections - row->lane_connecting, row->lane_connecting);
+
+    if (row->rcpt_ms > 0 && len >= 0 && (size_t)len < room_bytes)
+        snprintf(room + len, room_bytes - (size_t)len, "; a recipient takes %u ms there",
+                 row->rcpt_ms);
+}
+
 /* What the figures say about the present reason; nothing where the reason says it all. */
 static void put_detail(const struct explain_row *row, char *room, size_t room_bytes)
 {
     room[0] = '\0';
     switch ((enum wait_reason)row->reason) {
     case WAIT_CONNECTION:
-        snprintf(room, room_bytes,
-                 "%u connections from this source address, %u more coming up; a recipient takes "
-                 "%u ms there",
-                 row->lane_connections - row->lane_connecting, row->lane_connecting, row->rcpt_ms);
+        put_connections(row, room, room_bytes);
         break;
     case WAIT_OWN_LIMIT:
-        snprintf(room, room_bytes, "max-smtp-out allows %llu, and %u are in use",
+        snprintf(room, room_bytes, "%s allows %llu, and %u are in use",
+                 in_mode(row, "max-smtp-out", "backoff-max-smtp-out"),
                  (unsigned long long)row->connections_max, row->connections);
         break;
     case WAIT_LIMIT:
         put_limits(row, room, room_bytes);
         break;
     case WAIT_RATE:
-        put_rate(room, room_bytes, "max-msg-rate", &row->msg_rate);
+        put_rate(room, room_bytes, in_mode(row, "max-msg-rate", "backoff-max-msg-rate"),
+                 &row->msg_rate);
         break;
     case WAIT_CONNECT_RATE:
-        put_rate(room, room_bytes, "max-connect-rate", &row->connect_rate);
+        put_rate(room, room_bytes, in_mode(row, "max-connect-rate", "backoff-max-connect-rate"),
+                 &row->connect_rate);
         break;
     case WAIT_VMTA_RATE:
         put_rate(room, room_bytes, "max-smtp-msg-rate", &row->vmta_rate);
@@ -140,12 +160,14 @@ static void put_detail(const struct explain_row *row, char *room, size_t room_by
 }
 
 /* The limit of ours that took most of the time, if it took half of it and the receiver had nothing
- * to say against more; NULL otherwise. */
+ * to say against more; NULL otherwise. Backoff mode is there because somebody had. */
 static const char *could_be_raised(const struct explain_row *row)
 {
     float sum = 0, most = 0;
     const char *limit = NULL;
 
+    if (row->mode.is_backoff)
+        return NULL;
     if (row->last_error_us != 0 && row->now_us < row->last_error_us + QUIET_US)
         return NULL;
     for (unsigned i = 0; i < WAIT_REASON_COUNT; i++) {
@@ -229,10 +251,13 @@ static void describe(json_t *data, const struct explain_row *row)
     json_object_set_new(data, "raise", limit != NULL ? json_string(limit) : json_null());
 }
 
-static void describe_nothing(json_t *data, const struct verb_request *request)
+static void describe_nothing(const struct conf *conf, json_t *data,
+                             const struct verb_request *request)
 {
-    char name[VERB_DOMAIN_MAX + VERB_VMTA_MAX];
+    char name[VERB_DOMAIN_MAX + VERB_VMTA_MAX], detail[DETAIL_MAX] = "";
 
+    if (conf_vmta_named(conf, slice_str(request->vmta)) == NULL)
+        snprintf(detail, sizeof(detail), "there is no virtual MTA \"%s\"", request->vmta);
     snprintf(name, sizeof(name), "%s/%s", request->domain, request->vmta);
     json_object_set_new(data, "queue", control_string(name));
     set_number(data, "ready", 0);
@@ -240,6 +265,7 @@ static void describe_nothing(json_t *data, const struct verb_request *request)
     set_number(data, "sending", 0);
     set_number(data, "conn", 0);
     json_object_set_new(data, "reason", json_string(wait_reason_text(WAIT_NOTHING)));
+    json_object_set_new(data, "detail", control_string(detail));
     json_object_set_new(data, "share", json_array());
     json_object_set_new(data, "event", json_array());
     json_object_set_new(data, "rcptEvent", json_array());
@@ -259,7 +285,7 @@ json_t *control_explain_tree(const struct verb_request *request, const struct ga
                 describe(data, &rows[j]);
     }
     if (json_object_get(data, "queue") == NULL)
-        describe_nothing(data, request);
+        describe_nothing(gather->control->conf, data, request);
     return data;
 }
 

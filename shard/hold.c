@@ -357,7 +357,7 @@ static bool is_refusal(const struct verdict *verdict, const struct fate *fate)
 void hold_judge(struct shard *shard, const struct delivery *delivery, const struct queued *queued,
                 const struct verdict *verdict, uint64_t age_ms, struct fate *fate)
 {
-    const struct queue *queue = slab_at(&shard->queues, queued->queue);
+    struct queue *queue = slab_at(&shard->queues, queued->queue);
     struct slice sender = delivery->message ? delivery->message->envelope.sender : SLICE_EMPTY;
     bool is_good = fate->kind == FATE_DELIVERED, is_believed;
     uint32_t attempts = queued_attempts(queued);
@@ -373,6 +373,7 @@ void hold_judge(struct shard *shard, const struct delivery *delivery, const stru
     if (is_believed || planted("shard/every-refusal-is-believed"))
         return;
     shard->holds.held++;
+    queue->has_held = true;
     *fate = fate_of_held(&queue->settings, attempts, age_ms, io_rng(shard->io));
 }
 
@@ -459,6 +460,8 @@ void hold_explain(const struct shard *shard, const struct queue *queue, char *ro
     const struct hold *found = NULL;
 
     room[0] = '\0';
+    if (!queue->has_held)
+        return;
     for (uint32_t i = 0; i < shard->holds.slab.count_grown; i++) {
         const struct hold *hold =
             slab_is_live(&shard->holds.slab, i) ? slab_at(&shard->holds.slab, i) : NULL;

@@ -97,7 +97,8 @@ void hold_judge(struct shard *shard, const struct delivery *delivery, const stru
 void hold_on_verb(struct shard *shard, struct report *report);
 void hold_report(const struct shard *shard, struct report *report);
 /* What is held of the queue's mail, and why: by its provider, else by senders that this shard knows
- * of, whose recipients the queue may have. Empty when nothing is. */
+ * of, whose recipients the queue may have. Empty when nothing is, or nothing has been here: after a
+ * restart and a move the next attempt tells. */
 void hold_explain(const struct shard *shard, const struct queue *queue, char *room,
                   size_t room_bytes);
 /* The log's last word, after a restart. */

@@ -195,6 +195,9 @@ static void order_queue(struct shard *shard, struct report *report, struct queue
         order_mode(shard, report, queue);
         break;
     case REPORT_SCHEDULE:
+        /* The rest of a destination ends too: what stands behind it is due in earnest now. */
+        if (queue->reason == WAIT_REST)
+            report->affected += queue->ready_count;
         report->affected += queues_schedule(shard, queue);
         break;
     case REPORT_DELETE:

@@ -384,6 +384,7 @@ struct queue {
     bool is_guest;         /* another shard is the base */
     bool hands_on;         /* its mail is given to another queue */
     bool backs_off;        /* ... as long as it is in backoff mode */
+    bool has_held;         /* a refusal of its mail was held here (hold.h); for explain */
     bool is_rollup;        /* domains roll up to it */
     const char *rolled_up; /* to that of its MX hosts (rollup.h), or NULL */
     uint64_t rolled_until_ns;

@@ -94,6 +94,22 @@ def test_a_rate(world):
     answer = until_reason(daemon, 'rate.test/v', 'its message rate is reached')
     assert answer['detail'] == 'max-msg-rate allows 2 in 60 s'
     assert answer['again'] is not None
+    until_answer(daemon, 'rate.test/v', lambda told: told['raise'] == 'max-msg-rate', 'the advice')
+
+
+def test_a_rate_of_backoff_mode(world):
+    """The directive is named that counts in the mode; and nobody is told to raise it meanwhile."""
+    sink = world.sink()
+    daemon = world.daemon(f'{{base}}<domain *>\n    smtp-hosts [{sink.address}]:2525\n'
+                          '    max-msg-rate 1000/s\n    backoff-max-msg-rate 2/min\n'
+                          '</domain>\n').start()
+    assert daemon.ask('set', 'queue', 'rate.test/v', '--mode=backoff')['affected'] == 1
+    fill(daemon, 'rate.test', 20)
+    answer = until_reason(daemon, 'rate.test/v', 'its message rate is reached')
+    assert answer['detail'] == 'backoff-max-msg-rate allows 2 in 60 s'
+    answer = until_answer(daemon, 'rate.test/v', lambda told: shares(told).get(
+        'its message rate is reached', 0) > 50, 'half of the time')
+    assert answer['raise'] is None
 
 
 def test_a_receiver_that_is_away_and_an_operator(world):
@@ -104,9 +120,49 @@ def test_a_receiver_that_is_away_and_an_operator(world):
     answer = until_reason(daemon, 'away.test/v', 'resting')
     assert answer['ready'] == 3 and answer['again'] is not None and answer['lastError'] != ''
     assert answer['raise'] is None
+    # What stands behind the rest is tried by the verb, and told.
+    assert daemon.ask('schedule', 'away.test/v')['affected'] == 3
+    until_reason(daemon, 'away.test/v', 'resting')
     daemon.ask('pause', 'queue', 'away.test/v')
     assert 'paused' in until_reason(daemon, 'away.test/v', 'paused')['reason']
     assert daemon.ask('explain', 'other.test')['reason'] == 'nothing is waiting'
+    assert daemon.ask('explain', 'other.test')['detail'] == ''
+    assert daemon.ask('explain', 'away.test/w')['detail'] == 'there is no virtual MTA "w"'
+
+
+def test_connections_that_are_busy(world):
+    """A queue whose recipients are all being sent stands in no line; its connections are told."""
+    sink = world.sink('--rule', 'dot delay=1500')
+    daemon = world.daemon(f'{{base}}<domain *>\n    smtp-hosts [{sink.address}]:2525\n'
+                          '    max-rcpt-per-transaction 1\n    max-smtp-out 50\n'
+                          '</domain>\n').start()
+    fill(daemon, 'slow.test', 60)
+    busy = []
+
+    def is_done():
+        told = daemon.ask('explain', 'slow.test/v')
+        if told['conn'] > 0 and told['reason'] == 'all connections are busy':
+            busy.append(told['detail'])
+        return daemon.counters()['delivered'] == 60
+
+    until(is_done, 60, 'deliveries')
+    assert busy and not [detail for detail in busy if detail.startswith('0 ')], busy
+
+
+def test_what_a_breaker_holds(world):
+    """Refusals that are held are told of the queue that has them, not of another in need of an
+    attempt."""
+    deaf, busy = world.sink('--rule', 'rcpt 550 5.1.1 Nobody'), world.sink(
+        '--rule', 'rcpt 451 4.2.1 Not now', name='busy')
+    daemon = world.daemon(f'{{base}}<domain deaf.test>\n    smtp-hosts [{deaf.address}]:2525\n'
+                          f'</domain>\n<domain busy.test>\n    smtp-hosts [{busy.address}]:2525\n'
+                          '</domain>\n').start()
+    fill(daemon, 'deaf.test', 300)
+    until_reason(daemon, 'deaf.test/v', 'refusals for good are held')
+    fill(daemon, 'busy.test', 3)
+    answer = until_answer(daemon, 'busy.test/v', lambda told: told['waiting'] == 3, 'refusals')
+    assert answer['reason'] == 'recipients wait for their next attempt', answer
+    assert 'Nobody' in daemon.ask('explain', 'deaf.test/v')['detail']
 
 
 def test_what_happened_to_a_queue(world):
