@@ -117,6 +117,8 @@ void control_client_refuse_with(struct control_client *client, const char *text,
         render_dom(answer->data, out);
     else if (answer->text != NULL)
         answer->text(answer->data, out);
+    if (client->request.format == FORMAT_TEXT && answer->message != NULL)
+        text_format(out, "%s\n", answer->message);
     client_send(client);
 }
 

@@ -109,9 +109,13 @@ static void ignore_finding(void *context, enum conf_severity severity, const cha
 {
 }
 
-/* What a reload would read now. Whether it would be refused is of no matter here. */
-static void texts_of_disk(const struct control *control, struct texts *ret_texts)
+/* What a reload would read now. Whether it would be refused is of no matter here; false when there
+ * is nothing to read, which is not the same as an empty file and which the client is told. */
+static bool texts_of_disk(struct control *control, struct control_client *client,
+                          struct texts *ret_texts)
 {
+    char text[VERB_ERROR_MAX];
+
     const struct conf_load_options options = {.files = conf_files_new(), .syntax_only = true};
     struct conf *conf = NULL;
 
@@ -119,6 +123,12 @@ static void texts_of_disk(const struct control *control, struct texts *ret_texts
         conf_unref(conf);
     *ret_texts = (struct texts){.files = options.files, .is_own = true};
     snprintf(ret_texts->name, sizeof(ret_texts->name), "on disk");
+    if (conf_files_count(options.files) > 0)
+        return true;
+    let_go(ret_texts);
+    snprintf(text, sizeof(text), "config diff: %.200s cannot be read", control->reload.path);
+    control_client_refuse(client, text);
+    return false;
 }
 
 static void lines_text(const json_t *data, struct text_buffer *out)
@@ -235,9 +245,8 @@ static void answer_diff(struct control *control, struct control_client *client)
     }
     if (!texts_of(control, client, numbers[0], &from))
         return;
-    if (numbers[0] == 0) {
-        texts_of_disk(control, &to);
-    } else if (!texts_of(control, client, numbers[1], &to)) {
+    if (!(numbers[0] == 0 ? texts_of_disk(control, client, &to)
+                          : texts_of(control, client, numbers[1], &to))) {
         let_go(&from);
         return;
     }

@@ -349,13 +349,17 @@ static void answer_later(struct control *control, struct control_client *client,
         state->data = json_incref(data);
         io_timer_arm(control->io, &state->timer, io_now_ns(control->io) + ANSWER_TIMEOUT_NS);
     } else {
-        const struct control_answer answer = {.data = data, .text = text_findings};
         bool is_override = client->request.verb == VERB_OVERRIDE;
+        struct control_answer answer = {.data = data, .text = text_findings};
 
+        /* Above all the errors it is easy to miss that mail goes on as before. */
+        answer.message = mem_strdup(is_override ? "the overrides are as they were"
+                                                : "the running configuration stays in force");
         control_client_refuse_with(client,
                                    is_override ? "the overrides are as they were"
                                                : "the configuration is not reloaded",
                                    &answer);
+        mem_free(answer.message);
     }
     json_decref(data);
     json_decref(findings->errors);

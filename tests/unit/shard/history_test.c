@@ -83,6 +83,11 @@ static void what_changed_is_told(void **state)
     assert_in(ask(&f, "config show"), "total-max-smtp-out 78\n");
     assert_string_equal(ask(&f, "config show 9"), "error configuration 9: not found\n");
     assert_string_equal(ask(&f, "config diff 1 9"), "error configuration 9: not found\n");
+    /* A reload would change nothing then, rather than take all of it away. */
+    assert_int_equal(unlink(path), 0);
+    assert_in(ask(&f, "config diff"), "error config diff: /");
+    assert_in(ask(&f, "config diff"), " cannot be read\n");
+    fixture_write_file(base, "");
 }
 
 static void an_old_text_is_in_force_again(void **state)

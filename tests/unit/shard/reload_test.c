@@ -66,6 +66,7 @@ static void a_bad_file_changes_nothing(void **state)
     assert_true(is_in(answer, line));
     snprintf(line, sizeof(line), "%s:9: ", path);
     assert_true(is_in(answer, line));
+    assert_true(is_in(answer, "\nthe running configuration stays in force\n"));
     assert_int_equal(f.shards[0].reload_stamp, 0);
     assert_int_equal(conf_live_count(), 1);
     assert_true(is_in(ask(&f, "reload --json"), "\"status\":\"error\""));
