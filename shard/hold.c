@@ -141,7 +141,8 @@ static bool is_owner(const struct shard *shard, const struct hold *hold)
 
 /* ---- The owner ------------------------------------------------------------------------------- */
 
-static void memorize(struct shard *shard, const struct hold *hold)
+/* report: the operator's, who is answered when the log has it; or NULL. */
+static void memorize(struct shard *shard, const struct hold *hold, struct report *report)
 {
     char key[sizeof(HOLD_LOG_KEY) + HOLD_NAME_MAX];
     uint8_t value[32 + HOLD_REASON_MAX];
@@ -163,11 +164,13 @@ static void memorize(struct shard *shard, const struct hold *hold)
     }
     /* Without room in the log the state ends with the process, and is found anew after it. */
     queues_persist_order(shard, slice_str(key), slice_of(value, wire_written(&w) + len), NONE,
-                         NULL);
+                         report);
 }
 
-/* The book's state is a new one. last: the refusal that did it, or NULL. */
-static void enter(struct shard *shard, struct hold *hold, const struct hold_facts *last)
+/* The book's state is a new one. last: the refusal that did it, or NULL; report: the verb, or NULL.
+ */
+static void enter(struct shard *shard, struct hold *hold, const struct hold_facts *last,
+                  struct report *report)
 {
     struct hold_facts *facts = &hold->facts;
 
@@ -189,14 +192,14 @@ static void enter(struct shard *shard, struct hold *hold, const struct hold_fact
         log_warn("breaker of %s closes: refusals are believed again, %" PRIu64 " were held",
                  hold->name, hold->held_count);
     }
-    memorize(shard, hold);
+    memorize(shard, hold, report);
 }
 
 static void take(struct shard *shard, struct hold *hold, const struct hold_tell *tell)
 {
     hold->held_count += tell->held;
     if (breaker_count(&hold->book, tell->hard, tell->good, io_now_ns(shard->io)))
-        enter(shard, hold, tell->hard > 0 ? &tell->facts : NULL);
+        enter(shard, hold, tell->hard > 0 ? &tell->facts : NULL, NULL);
 }
 
 /* ---- Telling it ------------------------------------------------------------------------------ */
@@ -379,13 +382,15 @@ void hold_judge(struct shard *shard, const struct delivery *delivery, const stru
 
 /* ---- Operators, restarts --------------------------------------------------------------------- */
 
-/* What is held is not known one by one: all that waits there is tried now. */
+/* What is held is not known one by one: all that waits there is tried now, and what waits since a
+ * restart for its first attempt after it, of which nobody knows yet where it goes. */
 static void try_now(struct shard *shard, uint64_t hash, bool is_sender)
 {
     for (uint32_t i = 0; i < shard->queues.count_grown; i++) {
         struct queue *queue = slab_is_live(&shard->queues, i) ? slab_at(&shard->queues, i) : NULL;
 
-        if (queue && (is_sender || hash_of_provider(provider_of_queue(queue)) == hash))
+        if (queue &&
+            (is_sender || queue->site == NULL || hash_of_provider(queue->site->provider) == hash))
             queues_schedule(shard, queue);
     }
 }
@@ -405,7 +410,7 @@ void hold_on_verb(struct shard *shard, struct report *report)
         return;
     if (is_owner(shard, hold)) {
         breaker_set(&hold->book, state, now_ns + PASSING_US * 1000, now_ns);
-        enter(shard, hold, NULL);
+        enter(shard, hold, NULL, report);
         report->affected++;
     } else {
         /* The owner says the same with its next answer. */

@@ -354,9 +354,10 @@ void reports_on_request(struct shard *shard, struct report *report)
     }
     if (report->parcel.kind >= REPORT_BREAKER_RELEASE &&
         report->parcel.kind <= REPORT_BREAKER_RECLASSIFY) {
+        report->pending = 1;
         hold_on_verb(shard, report);
         outlook_on_verb(shard, report);
-        answer(shard, report);
+        reports_on_persisted(shard, report);
         return;
     }
     if (report->parcel.kind == REPORT_LIST) {
