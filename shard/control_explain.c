@@ -258,6 +258,10 @@ static void describe_nothing(const struct conf *conf, json_t *data,
 
     if (conf_vmta_named(conf, slice_str(request->vmta)) == NULL)
         snprintf(detail, sizeof(detail), "there is no virtual MTA \"%s\"", request->vmta);
+    else if (strcmp(request->vmta, "{default}") == 0)
+        snprintf(detail, sizeof(detail),
+                 "this is its queue without a virtual MTA, `show queues %s` has the others",
+                 request->domain);
     snprintf(name, sizeof(name), "%s/%s", request->domain, request->vmta);
     json_object_set_new(data, "queue", control_string(name));
     set_number(data, "ready", 0);

@@ -126,7 +126,9 @@ def test_a_receiver_that_is_away_and_an_operator(world):
     daemon.ask('pause', 'queue', 'away.test/v')
     assert 'paused' in until_reason(daemon, 'away.test/v', 'paused')['reason']
     assert daemon.ask('explain', 'other.test')['reason'] == 'nothing is waiting'
-    assert daemon.ask('explain', 'other.test')['detail'] == ''
+    assert daemon.ask('explain', 'other.test/v')['detail'] == ''
+    # A domain alone is asked for when its mail waits by a virtual MTA.
+    assert '`show queues away.test`' in daemon.ask('explain', 'away.test')['detail']
     assert daemon.ask('explain', 'away.test/w')['detail'] == 'there is no virtual MTA "w"'
 
 
