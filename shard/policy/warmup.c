@@ -77,7 +77,7 @@ static uint64_t due(uint64_t cap, uint64_t block, int64_t moment_s, int64_t from
 {
     uint64_t share;
 
-    if (from_s == until_s)
+    if (from_s == 0 && until_s == 0)
         return cap;
     if (moment_s < from_s || moment_s >= until_s)
         return 0;

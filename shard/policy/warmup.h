@@ -62,7 +62,8 @@ uint64_t warmup_cap(const struct warmup_schedule *schedule, const struct warmup_
 bool warmup_turn_to(const struct warmup_schedule *schedule, struct warmup_book *book, int32_t day);
 /*
  * The next block, counted as granted; 0 when there is none now. wanted bounds it. moment_s: the
- * time, from_s and until_s: the day's hours for sending, all UTC; both the same: nothing is spread.
+ * time, from_s and until_s: the day's hours for sending, all UTC; both 0: nothing is spread. The
+ * hours may have no length on a day on which the clock leaves them out: it grants nothing.
  */
 uint64_t warmup_grant(const struct warmup_schedule *schedule, struct warmup_book *book,
                       uint64_t wanted, int64_t moment_s, int64_t from_s, int64_t until_s);

@@ -117,6 +117,18 @@ static void a_cap_is_spread_over_its_hours(void **state)
     assert_int_equal(warmup_grant(&ours, &book, UINT64_MAX, 37000, 1000, 37000), 0);
 }
 
+/* From two to three on the day on which the clock goes from two to three. */
+static void hours_that_the_clock_leaves_out_grant_nothing(void **state)
+{
+    struct warmup_book book = {0};
+
+    warmup_turn_to(&ours, &book, 1);
+    assert_int_equal(warmup_grant(&ours, &book, UINT64_MAX, 99999, 100000, 100000), 0);
+    assert_int_equal(warmup_grant(&ours, &book, UINT64_MAX, 100000, 100000, 100000), 0);
+    assert_int_equal(warmup_grant(&ours, &book, UINT64_MAX, 100001, 100000, 100000), 0);
+    assert_int_not_equal(warmup_grant(&ours, &book, UINT64_MAX, 100001, 0, 0), 0);
+}
+
 static void a_book_comes_back_as_it_was(void **state)
 {
     struct warmup_book book = {true, -5, -9, 3, {1, 2, 3, UINT64_MAX}}, read;
@@ -284,6 +296,7 @@ int main(void)
         cmocka_unit_test(a_ramp_goes_with_the_days),
         cmocka_unit_test(blocks_are_small_and_never_above_the_cap),
         cmocka_unit_test(a_cap_is_spread_over_its_hours),
+        cmocka_unit_test(hours_that_the_clock_leaves_out_grant_nothing),
         cmocka_unit_test(a_book_comes_back_as_it_was),
         cmocka_unit_test(thirty_days_with_crashes_and_a_change_of_the_clock),
     };
