@@ -155,6 +155,31 @@ static void check_remove_header(struct build *build, const struct entry *entry)
                      "remove-header: at most %u names, not %u", CONF_REMOVE_HEADERS_MAX, count);
 }
 
+static bool is_place(struct slice text)
+{
+    static const struct slice places[] = {SLICE_LITERAL("{job}"), SLICE_LITERAL("{vmta}"),
+                                          SLICE_LITERAL("{pool}")};
+    bool is_one = false;
+
+    for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++)
+        is_one |= slice_starts_nocase(text, places[i]);
+    return is_one;
+}
+
+/* What stands for nothing is written as it is, which is hardly meant. */
+static void check_template(struct build *build, const struct entry *entry, struct slice text)
+{
+    size_t at = slice_find(text, '{');
+
+    while (at < text.len && is_place(slice_after(text, at)))
+        at += 1 + slice_find(slice_after(text, at + 1), '{');
+    if (at < text.len)
+        report_warning(build->report, entry->file, entry->line,
+                       "feedback-id: only {job}, {vmta} and {pool} stand for something; \"%.*s\" "
+                       "is written as it is",
+                       SHOW(slice_after(text, at)));
+}
+
 static void check_list(struct build *build, const struct entry *entry, struct slice name,
                        bool is_there)
 {
@@ -184,6 +209,8 @@ static void check_entry(struct build *build, const struct entry *entry)
     else if (entry->row->offset == offsetof(struct conf_source, allow_virtual_mta))
         while (value_next_item(&rest, &name))
             check_way(build, entry, name);
+    else if (entry->row->offset == offsetof(struct conf_source, feedback_id))
+        check_template(build, entry, rest);
     else if (entry->row->offset == offsetof(struct conf_source, pattern_list))
         check_list(build, entry, rest, pattern_list_find(build->conf, rest) != NULL);
     else if (entry->row->offset == offsetof(struct conf_source, rewrite_list))

@@ -6,6 +6,7 @@
 #include "core/conf/show.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <math.h>
 
 #define MINUTE_MS  60000ull
@@ -128,6 +129,7 @@ enum check {
     CHECK_ZERO,
     CHECK_CONNECT_RATE,
     CHECK_SPF,
+    CHECK_TOTAL,
     CHECK_VMTA,
 };
 
@@ -207,6 +209,20 @@ static void check_contradictions(struct limits *limits)
         tell(limits, CHECK_TLS, &requires, "contradicts", &uses, "nothing can be delivered");
     check_zero(limits);
     check_connect_rate(limits);
+}
+
+/* A queue's limit that the limit of all queues together does not leave room for. */
+static void check_total(struct limits *limits)
+{
+    struct side queue = side_of(limits, "max-smtp-out");
+    uint64_t total = limits->build->conf->global.total_max_smtp_out;
+
+    if (queue.setting != NULL && amount(&queue) < INFINITY && amount(&queue) > total &&
+        is_new(limits, CHECK_TOTAL, queue.setting, NULL))
+        report_warning(limits->build->report, queue.setting->file, queue.setting->line,
+                       "max-smtp-out %.80s is more than total-max-smtp-out %" PRIu64
+                       ": it can never be reached",
+                       queue.setting->text, total);
 }
 
 /* A queue's limit that the limit of its whole virtual MTA does not leave room for. */
@@ -306,6 +322,7 @@ static int check_queue(void *context, struct slice text, bool from_macro)
     chain_of_queue(&limits->chain, limits->build->conf, domain_in(&pattern, domain), limits->slot);
     check_backoff(limits);
     check_contradictions(limits);
+    check_total(limits);
     check_vmta(limits);
     check_spf(limits);
     return 0;

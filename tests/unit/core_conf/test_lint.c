@@ -84,6 +84,8 @@ static const struct {
      "<virtual-mta a>\nsmtp-source-host 192.0.2.1 a\nmax-smtp-out 10\n<domain *.a.example>\n"
      "max-smtp-out 50\n</domain>\n</virtual-mta>\n",
      "warning test:5: max-smtp-out 50 is more than the whole virtual MTA's max-smtp-out 10"},
+    {"more than all connections", "total-max-smtp-out 10\n<domain *>\nmax-smtp-out 11\n</domain>\n",
+     "warning test:3: max-smtp-out 11 is more than total-max-smtp-out 10: it can never be reached"},
     {"backoff in a pool",
      "<virtual-mta a>\nsmtp-source-host 192.0.2.1 a\n</virtual-mta>\n"
      "<virtual-mta-pool p>\nvirtual-mta a\n<domain a.example>\nmax-msg-rate 5/h\n</domain>\n"
@@ -188,11 +190,12 @@ static void what_is_sound_is_not(void **state)
         "<virtual-mta r>\nsmtp-source-host 192.0.2.1 r\n</virtual-mta>\n"
         "http-access 127.0.0.1 admin\nhttp-access 10.0/16 admin\nhttp-access 10/8 "
         "monitor\nhttp-access 0/0 none\n"
-        "<domain *>\nmax-smtp-out 20\nmax-msg-rate 1000/h\nretry-after 10m\nbounce-after 4d\n"
+        "total-max-smtp-out 20\n<domain *>\nmax-smtp-out 20\nmax-msg-rate 1000/h\nretry-after "
+        "10m\nbounce-after 4d\n"
         "backoff-max-msg-rate 10/h\nbackoff-retry-after 1h\nsmtp-pattern-list l\n</domain>\n"
         "<domain $big>\nmax-smtp-out 10\n</domain>\n"
-        "<domain big.example>\nmax-smtp-out 30\nmax-msg-rate unlimited\n</domain>\n"
-        "<domain [*.]big.example>\nmax-smtp-out 30\n</domain>\n"
+        "<domain big.example>\nmax-smtp-out 15\nmax-msg-rate unlimited\n</domain>\n"
+        "<domain [*.]big.example>\nmax-smtp-out 15\n</domain>\n"
         "<smtp-pattern-list l>\nreply /busy \\/ later/ mode=backoff,skip-mx\n"
         "reply /^4.*http:\\/\\/x/ disable-source-ip,reenable-after=1h\n"
         "reply /busy \\/ later/ defer-queue\nreply /a/ stop trigger=5/1m\nreply // stop\n"

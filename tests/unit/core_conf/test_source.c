@@ -292,6 +292,37 @@ static void names_of_ways_must_exist(void **state)
     assert_non_null(strstr(findings.text, "remove-header: at most 24 names, not 25"));
 }
 
+/* A place of the template that stands for nothing is told, and written as it is. */
+static void templates(void **state)
+{
+    static const struct {
+        const char *line;
+        const char *told; /* NULL = nothing is */
+    } rows[] = {
+        {"feedback-id {job}:{VMTA}:{pool}:x", NULL},
+        {"feedback-id x", NULL},
+        {"feedback-id \"\"", NULL},
+        {"feedback-id {job}:{user}:{vmta}", "warning test:2: feedback-id: only {job}, {vmta} and"},
+        {"feedback-id {vmta}{", "\"{\" is written as it is"},
+        {"jobid-prefix {user}", NULL},
+    };
+
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        static struct findings findings;
+        struct conf *conf = NULL;
+        char text[128];
+
+        findings = (struct findings){0};
+        snprintf(text, sizeof(text), "<source 10/8>\n%s\n</source>\n", rows[i].line);
+        assert_int_equal(conf_load_text("test", text, NULL, collect, &findings, &conf), 0);
+        if (rows[i].told == NULL)
+            assert_string_equal(findings.text, "");
+        else
+            assert_non_null(strstr(findings.text, rows[i].told));
+        conf_unref(conf);
+    }
+}
+
 /* A virtual MTA's own address says more than that of the top level. */
 static void virtual_mta_of_an_address(void **state)
 {
@@ -329,6 +360,7 @@ int main(void)
         cmocka_unit_test(settings_that_need_the_header),
         cmocka_unit_test(a_check_for_all_sources_but_those_that_say_otherwise),
         cmocka_unit_test(names_of_ways_must_exist),
+        cmocka_unit_test(templates),
         cmocka_unit_test(virtual_mta_of_an_address),
         cmocka_unit_test(users),
         cmocka_unit_test(groups),
