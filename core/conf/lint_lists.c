@@ -162,7 +162,23 @@ static void check_list(struct build *build, const struct section *section)
                                : "line %u of %s matches before and decides all that this one asks "
                                  "for",
                            shadow->line, shadow->file);
+        if (replies != NULL && (replies[i].actions & CONF_REPLY_BOUNCE_QUEUE) != 0)
+            report_warning(build->report, line->file, line->line,
+                           "bounce-queue: one reply bounces all that waits in the queue, also one "
+                           "that is aimed at our address or at the sender");
     }
+}
+
+/* An explicit word of the user's is obeyed, and gives up recipients for what is no fault of theirs.
+ */
+static void check_domain(struct build *build, const struct section *section)
+{
+    for (const struct entry *entry = section->entries; entry != NULL; entry = entry->next)
+        if (strcmp(entry->row->name, "bounce-upon-5xx-greeting") == 0 && !entry->cleared &&
+            entry->value.number != 0)
+            report_warning(build->report, entry->file, entry->line,
+                           "bounce-upon-5xx-greeting: all that waits for the receiver bounces, and "
+                           "such a greeting is aimed at our address as a rule");
 }
 
 static void check_lists(struct build *build, const struct section *outer)
@@ -175,6 +191,8 @@ static void check_lists(struct build *build, const struct section *outer)
             if (strcmp(at->kind->tag, tags[i]) == 0)
                 check_list(build, at);
         }
+        if (at->kind->scope == SCOPE_DOMAIN)
+            check_domain(build, at);
         check_lists(build, at);
     }
 }

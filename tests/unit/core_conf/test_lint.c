@@ -116,6 +116,14 @@ static const struct {
      "<smtp-pattern-list l>\nreply /a/ mode=backoff\nreply // skip-mx\n"
      "reply /a/ bounce-queue,mode=normal\n</smtp-pattern-list>\n",
      "warning test:4: line 3 of test matches before"},
+    {"queue that one reply ends",
+     "<smtp-pattern-list l>\nreply /a/ skip-mx\nreply /b/ mode=backoff,bounce-queue\n"
+     "</smtp-pattern-list>\n",
+     "warning test:3: bounce-queue: one reply bounces all that waits"},
+    {"greeting that ends a queue",
+     "<virtual-mta v>\nsmtp-source-host 192.0.2.1 a\n<domain *>\nbounce-upon-5xx-greeting yes\n"
+     "</domain>\n</virtual-mta>\n",
+     "warning test:4: bounce-upon-5xx-greeting: all that waits"},
     {"keyword without effect", "run-as-root no\n", "warning test:1: run-as-root is accepted and "},
     {"file to include is elsewhere", "include /nowhere/at/all.conf\n",
      "warning test:1: cannot include /nowhere/at/all.conf"},
@@ -193,7 +201,7 @@ static void what_is_sound_is_not(void **state)
         "total-max-smtp-out 20\n<domain *>\nmax-smtp-out 20\nmax-msg-rate 1000/h\nretry-after "
         "10m\nbounce-after 4d\n"
         "backoff-max-msg-rate 10/h\nbackoff-retry-after 1h\nsmtp-pattern-list l\n</domain>\n"
-        "<domain $big>\nmax-smtp-out 10\n</domain>\n"
+        "<domain $big>\nmax-smtp-out 10\nbounce-upon-5xx-greeting no\n</domain>\n"
         "<domain big.example>\nmax-smtp-out 15\nmax-msg-rate unlimited\n</domain>\n"
         "<domain [*.]big.example>\nmax-smtp-out 15\n</domain>\n"
         "<smtp-pattern-list l>\nreply /busy \\/ later/ mode=backoff,skip-mx\n"
