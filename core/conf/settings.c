@@ -2,6 +2,7 @@
 #include "core/conf/field.h"
 #include "core/conf/provider_build.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 
 /* Telling where the effective values of a queue come from. */
@@ -24,17 +25,30 @@ static enum conf_setting_effect effect_of(const struct directive *row)
     }
 }
 
+/* As the line that sets it has it; what an old name says in numbers per hour is a rate by its new
+ * one. */
+static const char *text_of(const struct directive *row, const struct setting *setting,
+                           char per_hour[64])
+{
+    if (row->type != TYPE_RATE || setting->row->type != TYPE_PER_HOUR ||
+        setting->value.number == CONF_UNLIMITED)
+        return setting->text;
+    snprintf(per_hour, 64, "%" PRIu64 "/h", setting->value.number);
+    return per_hour;
+}
+
 static void tell_row(const struct telling *telling, const struct directive *row,
                      const struct setting *setting)
 {
     bool is_default = setting == NULL || setting->cleared;
     const char *preset = row->preset != NULL ? row->preset : "";
+    char per_hour[64];
     struct conf_setting told = {
         .section = telling->section,
         .keyword = row->name,
         .value = is_default                        ? preset
                  : (row->flags & FLAG_SECRET) != 0 ? "(secret)"
-                                                   : setting->text,
+                                                   : text_of(row, setting, per_hour),
         .file = setting != NULL ? setting->file : NULL,
         .line = setting != NULL ? setting->line : 0,
         .effect = effect_of(row),

@@ -127,9 +127,27 @@ static void every_value_has_its_line(void **state)
     conf_unref(conf);
 }
 
+/* A number per hour is a rate by the name that it is told under. */
+static void old_names_tell_rates(void **state)
+{
+    static const char old[] =
+        "<domain *>\nmax-msg-per-hour 50\nbackoff-max-msg-per-hour unlimited\n"
+        "</domain>\n<domain b.example>\nmax-msg-rate 70/m\n</domain>\n";
+    static const char *const any[] = {"domain max-msg-rate=50/h@2",
+                                      "domain backoff-max-msg-rate=unlimited@3"};
+    static const char *const named[] = {"domain max-msg-rate=70/m@6"};
+    struct conf *conf = NULL;
+
+    assert_int_equal(conf_load_text("test", old, NULL, NULL, NULL, &conf), 0);
+    expect(conf, "a.example", "{default}", any, COUNT_OF(any));
+    expect(conf, "b.example", "{default}", named, COUNT_OF(named));
+    conf_unref(conf);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(every_value_has_its_line)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(every_value_has_its_line),
+                                       cmocka_unit_test(old_names_tell_rates)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
