@@ -44,6 +44,7 @@
 #define STEPS         "20,24,29,35,42,50,60,70"
 #define FROM_S        (8 * 3600)
 #define UNTIL_S       (20 * 3600)
+#define ON_ITS_WAY_S  1 /* what was handed out before then may be named a round trip later */
 #define HOW           " schedule " STEPS "\n send-hours 8:00-20:00\n"
 #define STEP_MOST     70
 #define BACKLOG       60 /* recipients that wait, more or less; no mail comes meanwhile */
@@ -182,7 +183,7 @@ static const char *own_reply(struct stage *stage, enum mail_kind kind)
     if (day < 0 || day >= DAYS + 2)
         return "250 2.1.5 ok";
     zone_day(conf_zone(stage->conf), wall_s(stage), &second);
-    own->at_night += second < FROM_S || second >= UNTIL_S;
+    own->at_night += second < FROM_S || second >= UNTIL_S + ON_ITS_WAY_S;
     nth = own->tried[day]++;
     if (is_deferring(day) && nth % 8 == 0)
         return "451 4.3.0 busy, try again later";
