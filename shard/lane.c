@@ -129,6 +129,16 @@ void lane_step_out(struct queue *queue)
     list_remove(&queue->express_link);
 }
 
+void lane_hold(struct shard *shard, struct queue *queue, bool is_express)
+{
+    if (is_express) {
+        list_remove(&queue->express_link);
+        return;
+    }
+    lane_step_out(queue);
+    queues_set_reason(shard, queue, WAIT_OWN_LIMIT);
+}
+
 void lane_leave(struct queue *queue)
 {
     lane_step_out(queue);

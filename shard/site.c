@@ -637,20 +637,9 @@ static struct connection *lane_idle_for(struct shard *shard, struct lane *lane, 
     return container_of(lane->idle.next, struct connection, link);
 }
 
-/* The queue has as many connections as it may: it gets in line again, or may go ahead again, when
- * one of them has done its work. */
-static void lane_hold(struct shard *shard, struct queue *queue, bool is_express)
-{
-    if (is_express) {
-        list_remove(&queue->express_link);
-        return;
-    }
-    lane_step_out(queue);
-    queues_set_reason(shard, queue, WAIT_OWN_LIMIT);
-}
-
-/* Whether the queue in line, whose turn it is, may send; else it is out of the line, or in another
- * again. */
+/* Whether the queue in line, whose turn it is, may send; else it is out of the line, or in it or
+ * another again. What comes as soon as it asks finds it behind the others, which would take it for
+ * a turn that they had: it goes on with it now. */
 static bool lane_may_start(struct shard *shard, struct lane *lane, struct queue *queue)
 {
     if (!rates_admit(shard, queue) || !warm_admit(shard, lane, queue) ||
@@ -659,7 +648,8 @@ static bool lane_may_start(struct shard *shard, struct lane *lane, struct queue 
     if (rates_get_token(shard, queue, &lane->source))
         return true;
     lane->token_asked_ns = io_now_ns(shard->io);
-    return false;
+    return !list_empty(&queue->lane_link) && queue->lane == lane &&
+           rates_get_token(shard, queue, &lane->source);
 }
 
 /* One queue of the line on one idle connection. False when nothing more can start now. */

@@ -219,6 +219,9 @@ uint8_t lane_rank(const struct lane *lane);
 /* The queue's turn is over: it stays in line, at its place or behind the others, while it has
  * something to send. */
 void lane_turn_over(struct shard *shard, struct queue *queue, bool is_express);
+/* The queue has as many connections as it may: it gets in line again, or may go ahead again, when
+ * one of them has done its work. */
+void lane_hold(struct shard *shard, struct queue *queue, bool is_express);
 /* Something became ready in a queue that may stand in line: whether it goes ahead. */
 void lane_note_ready(struct queue *queue);
 /* Out of the line, and nothing else. */

@@ -509,23 +509,6 @@ static bool a_job_with_a_limit_waits_for_connections_too(void)
     return stage_strike(&stage);
 }
 
-/* Recipients of a domain that were tried. */
-static uint64_t tried_for(const struct stage *stage, unsigned number)
-{
-    const struct shard *shard = stage->product.shards[0];
-    char name[32];
-
-    snprintf(name, sizeof(name), "d%u.test", number);
-    for (uint32_t i = 0; i < shard->queues.count_grown; i++) {
-        const struct queue *queue =
-            slab_is_live(&shard->queues, i) ? slab_at(&shard->queues, i) : NULL;
-
-        if (queue && slice_equal(names_text(&shard->names, queue->name), slice_str(name)))
-            return queue->tried_count;
-    }
-    return 0;
-}
-
 /*
  * Queues of four ranks, all of which have more than can go, at what they stand in line for: a
  * connection of their receiver's, one of few that all receivers share, and the token of a rate.
@@ -559,10 +542,10 @@ static bool ranks_have_turns_by_weight(void)
         stage_inject(&stage, 0, 0, QUEUES);
         stage_run(&stage, 100, 4 * QUEUES, 0);
         for (unsigned j = 0; j < QUEUES; j++)
-            tried[j] = tried_for(&stage, j);
+            tried[j] = stage_tried(&stage, j);
         stage_run(&stage, TENTHS, 4 * QUEUES, 0);
         for (unsigned j = 0; j < QUEUES; j++)
-            tried[j] = tried_for(&stage, j) - tried[j];
+            tried[j] = stage_tried(&stage, j) - tried[j];
         for (unsigned j = 1; j < QUEUES; j++)
             stage_check(&stage, tried[j - 1] >= 2 * tried[j], "more turns by rank");
         stage_check(&stage, tried[QUEUES - 1] > 0, "the last one has its turn");

@@ -192,6 +192,58 @@ static bool connections_meet_their_tokens(void)
 #undef CONNECTS
 }
 
+/* Three queues of a receiver that share its one connection, and a rate whose tokens are good for
+ * less time than a message takes: who has its turn for the connection has the token with it. (A
+ * token that came as soon as it was asked for went to who stood behind: of three, one had none.) */
+static bool a_slow_connection_is_shared_by_all(void)
+{
+    static const struct {
+        const char *name;
+        const char *vmta;
+        uint32_t reply_ms;
+    } rows[] = {
+        {"a slow connection beside 20/s", " max-smtp-out 1\n max-smtp-msg-rate 20/s\n", 190},
+        {"a slow connection beside 7/s", " max-smtp-out 1\n max-smtp-msg-rate 7/s\n", 190},
+        {"a connection beside 20/s", " max-smtp-out 1\n max-smtp-msg-rate 20/s\n", 33},
+        {"a connection beside 100/s", " max-smtp-out 1\n max-smtp-msg-rate 100/s\n", 33},
+    };
+    enum { QUEUES = 3, TENTHS = 2000 };
+    bool ok = true;
+
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        static struct stage stage;
+        uint64_t all = 0, least = UINT64_MAX, tried[QUEUES];
+
+        stage_raise(&stage, rows[i].name,
+                    &(struct stage_options){.shard_count = 1,
+                                            .vmta = rows[i].vmta,
+                                            .domain = " smtp-hosts [10.1.0.1]:25\n"});
+        for (unsigned j = 0; j < QUEUES; j++)
+            stage_add_receiver(&stage, j, KIND_SERVES, rows[i].reply_ms);
+        /* A fourth one has a few messages at first. */
+        stage_add_receiver(&stage, QUEUES, KIND_SERVES, rows[i].reply_ms);
+        stage_inject(&stage, 0, 0, QUEUES);
+        stage_inject(&stage, 1, QUEUES, 1);
+        stage_run(&stage, 1, 0, 9);
+        stage_run(&stage, 100, 4 * QUEUES, 0);
+        stage_run(&stage, 400, 0, 0);
+        for (unsigned j = 0; j < QUEUES; j++)
+            tried[j] = stage_tried(&stage, j);
+        stage_run(&stage, TENTHS, 0, 0);
+        for (unsigned j = 0; j < QUEUES; j++) {
+            uint64_t count = stage_tried(&stage, j) - tried[j];
+
+            all += count;
+            least = count < least ? count : least;
+        }
+        stage_check(&stage, least * QUEUES * 10 >= all * 9, "equal parts");
+        printf("    %llu tried, %llu of one queue at least\n", (unsigned long long)all,
+               (unsigned long long)least);
+        ok &= stage_strike(&stage);
+    }
+    return ok;
+}
+
 enum { RATED_SOURCES = 3, RATED_SHARDS = 2 };
 
 /* One queue of a virtual MTA of three addresses, with mail for longer than the scene. is_cold: it
@@ -276,6 +328,7 @@ int main(void)
     ok &= one_an_hour_is_shared_by_many_shards();
     ok &= scarce_rates_meet();
     ok &= connections_meet_their_tokens();
+    ok &= a_slow_connection_is_shared_by_all();
     ok &= each_source_of_a_queue_is_used();
     return ok ? 0 : 1;
 }

@@ -331,6 +331,31 @@ void stage_inject(struct stage *stage, unsigned which, uint32_t first, uint32_t 
     sim_peer_set_data(injecting->conn, injecting);
 }
 
+static uint64_t tried_at(const struct shard *shard, struct slice domain)
+{
+    uint64_t sum = 0;
+
+    for (uint32_t i = 0; i < shard->queues.count_grown; i++) {
+        const struct queue *queue =
+            slab_is_live(&shard->queues, i) ? slab_at(&shard->queues, i) : NULL;
+
+        if (queue && slice_equal(names_text(&shard->names, queue->name), domain))
+            sum += queue->tried_count;
+    }
+    return sum;
+}
+
+uint64_t stage_tried(const struct stage *stage, unsigned number)
+{
+    uint64_t sum = 0;
+    char name[32];
+
+    snprintf(name, sizeof(name), "d%u.test", number);
+    for (uint16_t i = 0; i < stage->product.setup.shard_count; i++)
+        sum += tried_at(stage->product.shards[i], slice_str(name));
+    return sum;
+}
+
 uint64_t stage_cold_reads(const struct stage *stage)
 {
     uint64_t sum = 0;

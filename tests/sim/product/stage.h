@@ -97,6 +97,8 @@ void stage_inject(struct stage *stage, unsigned which, uint32_t first, uint32_t 
 void stage_run(struct stage *stage, unsigned tenths, uint32_t first_more, uint32_t second_more);
 /* Messages that receivers [first, first + count) have. */
 uint64_t stage_taken(const struct stage *stage, unsigned first, unsigned count);
+/* Recipients of a receiver's domain that were tried, over all its queues. */
+uint64_t stage_tried(const struct stage *stage, unsigned number);
 /* Messages that shards read back from the log, since they last came up. */
 uint64_t stage_cold_reads(const struct stage *stage);
 /* The daemon crashes and comes up again; what injects must be opened anew. */
