@@ -20,6 +20,7 @@
 #define PUT_OFF_MAX_S     (4 * 3600)
 #define SECOND_US         1000000
 #define PROVIDER_TEXT_MAX 100u
+#define NEWS_PER_BLOCK    64u /* times that a block's outcomes are told while it is used up */
 
 _Static_assert(CONF_WARMUP_STEPS_MAX <= WARMUP_STEPS_MAX, "a step of the section is a step");
 
@@ -237,13 +238,13 @@ static void want_more(struct shard *shard, struct warm_share *share)
 }
 
 /* The book should know soon: of a block at once, of the rest when there may be no next question, or
- * when it has become much. */
+ * when it is as much as may be missing from each of many shards as the day ends. */
 static bool has_to_report(const struct warm_share *share)
 {
     const struct warm_news *news = &share->news;
 
     return !share->is_asking && news->used > 0 &&
-           (share->left == 0 || news->blocked > 0 || news->used * 4 >= share->block);
+           (share->left == 0 || news->blocked > 0 || news->used * NEWS_PER_BLOCK >= share->block);
 }
 
 static void hear_answer(struct shard *shard, const struct warm_ask *given)
@@ -825,6 +826,11 @@ static void put_outlook(const struct warmup_schedule *schedule, const struct war
                  (unsigned long long)counts->deferred, (unsigned long long)counts->used);
     else if (next > book->step)
         snprintf(room, room_bytes, "one step up");
+    else if (counts->lost > 0)
+        snprintf(room, room_bytes,
+                 "the step stays: %llu of %llu used, %llu deferred, %llu unknown since a restart",
+                 (unsigned long long)counts->used, cap, (unsigned long long)counts->deferred,
+                 (unsigned long long)counts->lost);
     else
         snprintf(room, room_bytes, "the step stays: %llu of %llu used, %llu deferred",
                  (unsigned long long)counts->used, cap, (unsigned long long)counts->deferred);

@@ -6,18 +6,17 @@
 
 #define BOOK_VERSION 1
 
-/* Deferrals as the worst case has them: who was granted an attempt and never said what came of it
- * may have met one. */
-static uint64_t deferrals_at_worst(const struct warmup_counts *counts)
-{
-    uint64_t unknown = counts->granted > counts->used ? counts->granted - counts->used : 0;
-
-    return counts->deferred + unknown;
-}
-
 static bool is_at_least(uint64_t part, uint64_t whole, uint32_t percent)
 {
     return part * 100 >= whole * percent;
+}
+
+/* As the worst case has it: each attempt that a crash made unknown was deferred. */
+static bool is_deferred_too_often(const struct warmup_schedule *schedule,
+                                  const struct warmup_counts *counts)
+{
+    return is_at_least(counts->deferred + counts->lost, counts->used + counts->lost,
+                       schedule->deferral_percent);
 }
 
 uint32_t warmup_next_step(const struct warmup_schedule *schedule, uint32_t step,
@@ -32,7 +31,7 @@ uint32_t warmup_next_step(const struct warmup_schedule *schedule, uint32_t step,
                                                                 2 * schedule->deferral_percent)))
         return step > 0 ? step - 1 : 0;
     if (cap == 0 || !is_at_least(counts->used, cap, schedule->used_percent) ||
-        is_at_least(deferrals_at_worst(counts), counts->granted, schedule->deferral_percent))
+        is_deferred_too_often(schedule, counts))
         return step;
     return step < last ? step + 1 : last;
 }
@@ -146,6 +145,8 @@ int warmup_decode(struct slice value, struct warmup_book *ret_book)
     book.counts.blocked = wire_get_u64(&r);
     if (r.failed)
         return E_DAMAGED;
+    if (book.counts.granted > book.counts.used)
+        book.counts.lost = book.counts.granted - book.counts.used;
     *ret_book = book;
     return 0;
 }

@@ -9,8 +9,9 @@
  *
  * Attempts are granted in blocks of 1/64 of the cap, at least one, and a block counts before anyone
  * may use it: what is granted is never above the cap, over crashes too, as long as the book that
- * grants is durable before the block is given away. What was granted and never reported, because
- * the process died, counts as used up and as deferred: such a day is never better than it was.
+ * grants is durable before the block is given away. What was granted and never used counts as
+ * neither good nor bad: each of many shards may keep a part of a block. What was granted and never
+ * reported, because the process died, counts as deferred: nobody knows what came of it.
  *
  * Days are the caller's numbers (core/base/zone.h); one that is smaller than the book's is taken
  * for the book's, so a clock that goes back grants nothing anew. Within the send-hours a cap is
@@ -42,6 +43,7 @@ struct warmup_counts {
     uint64_t used; /* attempts that ended, well or not */
     uint64_t deferred;
     uint64_t blocked;
+    uint64_t lost; /* granted before a crash, not reported: may have been used and deferred */
 };
 
 struct warmup_book {
@@ -72,5 +74,5 @@ void warmup_report(struct warmup_book *book, int32_t day, uint64_t used, uint64_
                    uint64_t blocked);
 /* WARMUP_BOOK_BYTES at most; the length. */
 size_t warmup_encode(const struct warmup_book *book, uint8_t *room);
-/* 0 or E_DAMAGED. */
+/* After a restart: what was granted and not reported is lost. 0 or E_DAMAGED. */
 int warmup_decode(struct slice value, struct warmup_book *ret_book);

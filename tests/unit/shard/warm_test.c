@@ -11,7 +11,8 @@
 
 #include <stdlib.h>
 
-#define SHARDS_MAX  4
+#define SHARDS_MAX  16
+#define LIFE_SHARDS 4 /* at random */
 #define PARCELS_MAX 64
 #define WRITES_MAX  16
 #define KEPT_MAX    8
@@ -205,7 +206,7 @@ static void crash(void)
     for (uint32_t i = 0; i < stage.write_count && rng_one_in(&stage.rng, 2); i++)
         keep(&stage.writes[i]);
     end_life();
-    begin_life((uint16_t)(1 + rng_below(&stage.rng, SHARDS_MAX)));
+    begin_life((uint16_t)(1 + rng_below(&stage.rng, LIFE_SHARDS)));
 }
 
 static void raise(const char *schedule, uint64_t seed, uint16_t count)
@@ -337,6 +338,43 @@ static void a_day_that_is_hardly_used_keeps_the_step(void **state)
     assert_int_equal(use_up(NULL, 0), 40);
     stage.wall_s += 31 * DAY_S;
     assert_int_equal(row_of().step, 1);
+    end();
+}
+
+/* Each shard uses three blocks of twenty and four of the fourth one: 80 % of the day's cap. */
+static void use_some_of_a_block_each(void)
+{
+    for (uint32_t i = 0; i < 64 * SHARDS_MAX; i++) {
+        while (!try_one(i % SHARDS_MAX, i % 25 == 0 ? &deferred : &taken))
+            settle();
+        settle();
+    }
+}
+
+static void parts_of_blocks_at_many_shards_keep_no_step(void **state)
+{
+    raise("schedule 1280,2560", 1, SHARDS_MAX);
+    use_some_of_a_block_each();
+    assert_int_equal(row_of().granted, 1280);
+    assert_int_equal(row_of().used, 1024);
+    assert_int_equal(row_of().deferred, 41);
+    assert_string_equal(row_of().outlook, "one step up");
+    stage.wall_s += DAY_S;
+    use_some_of_a_block_each();
+    assert_int_equal(row_of().cap, 2560);
+    end();
+}
+
+/* Unless nobody knows any more what came of them. */
+static void a_crash_makes_them_unknown(void **state)
+{
+    raise("schedule 1280,2560", 1, SHARDS_MAX);
+    use_some_of_a_block_each();
+    end_life();
+    begin_life(SHARDS_MAX);
+    assert_int_equal(row_of().used, 1024);
+    assert_string_equal(row_of().outlook, "the step stays: 1024 of 1280 used, 41 deferred, 256 "
+                                          "unknown since a restart");
     end();
 }
 
@@ -498,7 +536,7 @@ static uint32_t play(uint64_t seed)
     static const uint32_t caps[] = {10, 30, 70, 200};
     uint32_t over = 0;
 
-    raise("schedule 10,30,70,200", seed, 1 + seed % SHARDS_MAX);
+    raise("schedule 10,30,70,200", seed, 1 + seed % LIFE_SHARDS);
     while (stage.wall_s < DAYS * DAY_S) {
         uint64_t lot = rng_below(&stage.rng, 100);
         uint16_t shard = (uint16_t)rng_below(&stage.rng, stage.count);
@@ -554,6 +592,8 @@ int main(void)
         cmocka_unit_test(a_good_day_leads_a_step_up),
         cmocka_unit_test(deferrals_and_blocks_keep_it_or_lead_down),
         cmocka_unit_test(a_day_that_is_hardly_used_keeps_the_step),
+        cmocka_unit_test(parts_of_blocks_at_many_shards_keep_no_step),
+        cmocka_unit_test(a_crash_makes_them_unknown),
         cmocka_unit_test(it_is_spread_over_the_hours),
         cmocka_unit_test(the_queue_waits_for_what_comes_next),
         cmocka_unit_test(what_is_too_much_goes_over),

@@ -24,7 +24,7 @@ static const struct warmup_schedule ramp = {
 
 static uint32_t next(uint32_t step, uint64_t used, uint64_t deferred, uint64_t blocked)
 {
-    const struct warmup_counts counts = {used, used, deferred, blocked};
+    const struct warmup_counts counts = {used, used, deferred, blocked, 0};
 
     return warmup_next_step(&ours, step, &counts);
 }
@@ -45,13 +45,39 @@ static void a_bad_day_leads_down(void **state)
     assert_int_equal(next(0, 50, 50, 3), 0);
 }
 
+/* Parts of blocks that shards kept are neither good nor bad. */
+static void what_was_not_used_counts_as_nothing(void **state)
+{
+    struct warmup_counts counts = {.granted = 1000, .used = 800, .deferred = 39};
+
+    assert_int_equal(warmup_next_step(&ours, 2, &counts), 3);
+    counts.deferred = 40;
+    assert_int_equal(warmup_next_step(&ours, 2, &counts), 2);
+    counts = (struct warmup_counts){.granted = 1000, .used = 799};
+    assert_int_equal(warmup_next_step(&ours, 2, &counts), 2);
+}
+
+static struct warmup_counts counts_after_crash(uint64_t used, uint64_t deferred)
+{
+    struct warmup_book book = {
+        .is_begun = true,
+        .counts = {.granted = 1000, .used = used, .deferred = deferred},
+    };
+    uint8_t room[WARMUP_BOOK_BYTES];
+    size_t len = warmup_encode(&book, room);
+
+    assert_int_equal(warmup_decode(slice_of(room, len), &book), 0);
+    return book.counts;
+}
+
 /* What a crash took along may have been deferred. */
 static void what_is_not_known_counts_as_deferred(void **state)
 {
-    struct warmup_counts counts = {.granted = 1000, .used = 960, .deferred = 5};
+    struct warmup_counts counts = counts_after_crash(960, 5);
 
+    assert_int_equal(counts.lost, 40);
     assert_int_equal(warmup_next_step(&ours, 2, &counts), 3);
-    counts.used = 950;
+    counts = counts_after_crash(950, 0);
     assert_int_equal(warmup_next_step(&ours, 2, &counts), 2);
 }
 
@@ -131,7 +157,7 @@ static void hours_that_the_clock_leaves_out_grant_nothing(void **state)
 
 static void a_book_comes_back_as_it_was(void **state)
 {
-    struct warmup_book book = {true, -5, -9, 3, {1, 2, 3, UINT64_MAX}}, read;
+    struct warmup_book book = {true, -5, -9, 3, {1, 2, 3, UINT64_MAX, 0}}, read;
     uint8_t room[WARMUP_BOOK_BYTES];
     size_t len = warmup_encode(&book, room);
 
@@ -291,6 +317,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_good_day_leads_one_step_up),
         cmocka_unit_test(a_bad_day_leads_down),
+        cmocka_unit_test(what_was_not_used_counts_as_nothing),
         cmocka_unit_test(what_is_not_known_counts_as_deferred),
         cmocka_unit_test(idle_days_lead_to_the_start),
         cmocka_unit_test(a_ramp_goes_with_the_days),
