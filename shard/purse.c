@@ -1,7 +1,7 @@
 #include "shard/purse.h"
 
-#include "core/base/mem.h"
 #include "shard/planted.h"
+#include "shard/purse_mint.h"
 #include "shard/shard_int.h"
 
 /* Tokens that one question asks for at most, unless one message needs more. */
@@ -17,68 +17,17 @@
 #define PLACES_LOOKED_AT  64u
 
 static void on_purse_timer(struct io_timer *timer);
-static void mint_speak(struct shard *shard, struct purse_mint *mint);
 static void wake_first(struct purse *purse);
 static void wake_lanes(struct purse *purse, uint32_t count);
 static void settle(struct purse *purse);
-static void on_mint_timer(struct io_timer *timer);
 
 /* ---- Making ---------------------------------------------------------------------------------- */
-
-static const struct conf_rate *rate_of_vmta(const struct conf_vmta *vmta,
-                                            enum purse_quantity quantity)
-{
-    if (!vmta || quantity == PURSE_CONNECTS)
-        return NULL;
-    return quantity == PURSE_OCTETS ? &vmta->max_smtp_data_volume_rate : &vmta->max_smtp_msg_rate;
-}
-
-static const struct conf_rate *rate_of_limit(const struct conf_limit *limit,
-                                             enum purse_quantity quantity)
-{
-    if (!limit)
-        return NULL;
-    return quantity == PURSE_OCTETS     ? &limit->max_data_volume_rate
-           : quantity == PURSE_CONNECTS ? &limit->max_connect_rate
-                                        : &limit->max_msg_rate;
-}
-
-static struct mint_limit limit_of(const struct shard *shard, const struct meter_key *key,
-                                  enum purse_quantity quantity)
-{
-    const struct conf_limit *limit = meters_limit(shard->conf, key);
-    const struct conf_rate *rate =
-        key->limit_id == SCOPE_OF_VMTA
-            ? rate_of_vmta(conf_vmta(shard->conf, (uint32_t)key->values), quantity)
-            : rate_of_limit(limit, quantity);
-
-    /* A block whose scopes were changed counts by other keys. */
-    if (!rate || rate->count == CONF_UNLIMITED || (limit && limit->scopes != key->scopes))
-        return (struct mint_limit){.count = UINT64_MAX};
-    return (struct mint_limit){rate->count, rate->interval_ms, rate->burst,
-                               quantity == PURSE_OCTETS};
-}
-
-static bool is_bound(const struct mint_limit *limit)
-{
-    return limit->count != UINT64_MAX;
-}
-
-static bool limits_equal(const struct mint_limit *a, const struct mint_limit *b)
-{
-    return a->count == b->count && a->interval_ms == b->interval_ms && a->burst == b->burst;
-}
 
 struct question {
     const struct meter_key *key;
     const struct slab *slab;
     uint16_t quantity;
 };
-
-static uint64_t hash_of(const struct meter_key *key, uint16_t quantity)
-{
-    return hash_combine(scope_key_hash(key), quantity);
-}
 
 static bool match_purse(uint32_t value, const void *key, void *context)
 {
@@ -89,34 +38,15 @@ static bool match_purse(uint32_t value, const void *key, void *context)
     return purse->quantity == question->quantity && scope_key_equal(&purse->key, question->key);
 }
 
-static bool match_mint(uint32_t value, const void *key, void *context)
-{
-    const struct question *question = key;
-    const struct purse_mint *mint = slab_at(question->slab, value);
-
-    (void)context;
-    return mint->quantity == question->quantity && scope_key_equal(&mint->key, question->key);
-}
-
 struct purse *purse_find(const struct shard *shard, const struct meter_key *key,
                          enum purse_quantity quantity)
 {
     const struct purses *purses = &shard->purses;
     struct question question = {key, &purses->purses, (uint16_t)quantity};
-    uint32_t index = table_find(&purses->purse_by_key, hash_of(key, (uint16_t)quantity),
+    uint32_t index = table_find(&purses->purse_by_key, purse_mint_hash(key, (uint16_t)quantity),
                                 match_purse, &question, NULL);
 
     return index == TABLE_NONE ? NULL : slab_at(&purses->purses, index);
-}
-
-static struct purse_mint *find_mint(const struct purses *purses, const struct meter_key *key,
-                                    uint16_t quantity)
-{
-    struct question question = {key, &purses->mints, quantity};
-    uint32_t index =
-        table_find(&purses->mint_by_key, hash_of(key, quantity), match_mint, &question, NULL);
-
-    return index == TABLE_NONE ? NULL : slab_at(&purses->mints, index);
 }
 
 /* ---- Freeing --------------------------------------------------------------------------------- */
@@ -125,17 +55,9 @@ static void purse_free(struct shard *shard, struct purse *purse)
 {
     io_timer_stop(shard->io, &purse->timer);
     list_remove(&purse->used_link);
-    table_remove(&shard->purses.purse_by_key, hash_of(&purse->key, purse->quantity), purse->index);
+    table_remove(&shard->purses.purse_by_key, purse_mint_hash(&purse->key, purse->quantity),
+                 purse->index);
     slab_free(&shard->purses.purses, purse->index);
-}
-
-static void mint_free(struct shard *shard, struct purse_mint *mint)
-{
-    io_timer_stop(shard->io, &mint->timer);
-    mint_fini(&mint->mint);
-    mem_free(mint->asked);
-    table_remove(&shard->purses.mint_by_key, hash_of(&mint->key, mint->quantity), mint->index);
-    slab_free(&shard->purses.mints, mint->index);
 }
 
 /* Out of the line, with its place. */
@@ -177,7 +99,6 @@ static bool is_of_no_use(const struct purse *purse)
 static void tidy(struct shard *shard)
 {
     struct purses *purses = &shard->purses;
-    uint64_t now_ns = io_now_ns(shard->io);
 
     if (purses->to_tidy == 0)
         return;
@@ -191,14 +112,7 @@ static void tidy(struct shard *shard)
         if (is_of_no_use(slab_at(&purses->purses, at)))
             purse_free(shard, slab_at(&purses->purses, at));
     }
-    for (uint32_t i = 0; i < TIDY_STEPS && i < purses->mints.count_grown; i++) {
-        uint32_t at = purses->mint_hand++ % purses->mints.count_grown;
-        struct purse_mint *mint =
-            slab_is_live(&purses->mints, at) ? slab_at(&purses->mints, at) : NULL;
-
-        if (mint && mint->asked_count == 0 && !mint_is_owed(&mint->mint, now_ns))
-            mint_free(shard, mint);
-    }
+    purse_mint_tidy(shard);
 }
 
 struct purse *purse_obtain(struct shard *shard, const struct meter_key *key,
@@ -212,7 +126,8 @@ struct purse *purse_obtain(struct shard *shard, const struct meter_key *key,
     purse = slab_alloc(&shard->purses.purses, &index);
     if (!purse)
         return NULL;
-    if (!table_insert(&shard->purses.purse_by_key, hash_of(key, (uint16_t)quantity), index)) {
+    if (!table_insert(&shard->purses.purse_by_key, purse_mint_hash(key, (uint16_t)quantity),
+                      index)) {
         slab_free(&shard->purses.purses, index);
         return NULL;
     }
@@ -225,8 +140,8 @@ struct purse *purse_obtain(struct shard *shard, const struct meter_key *key,
     purse->ask.key = *key;
     purse->ask.quantity = (uint16_t)quantity;
     purse->shard = shard;
-    purse->limit = limit_of(shard, key, quantity);
-    purse->limit_ns = is_bound(&purse->limit) ? mint_limit_step_ns(&purse->limit) : 0;
+    purse->limit = purse_mint_limit(shard, key, quantity);
+    purse->limit_ns = purse_mint_is_bound(&purse->limit) ? mint_limit_step_ns(&purse->limit) : 0;
     list_init(&purse->waiting);
     list_init(&purse->express);
     for (uint8_t rank = 0; rank < TURNS_RANKS; rank++)
@@ -243,58 +158,15 @@ void purse_release(struct purse *purse)
     purse->refs--;
 }
 
-/* A rate begins with the process, whenever it is met first. NULL when there is no bound, or when
- * memory is short. */
-static struct purse_mint *mint_obtain(struct shard *shard, const struct meter_key *key,
-                                      uint16_t quantity)
-{
-    struct purse_mint *mint = find_mint(&shard->purses, key, quantity);
-    struct mint_limit limit = limit_of(shard, key, quantity);
-    uint64_t began_ns = shard->rates.began_ns;
-    uint32_t index;
-
-    if (mint || !is_bound(&limit))
-        return mint;
-    mint = slab_alloc(&shard->purses.mints, &index);
-    if (!mint)
-        return NULL;
-    if (!table_insert(&shard->purses.mint_by_key, hash_of(key, quantity), index)) {
-        slab_free(&shard->purses.mints, index);
-        return NULL;
-    }
-    mint_init(&mint->mint, mint_limit_step_ns(&limit), shard->count, began_ns);
-    mint_set_volume(&mint->mint, &limit, began_ns);
-    mint->limit = limit;
-    mint->shard = shard;
-    mint->key = *key;
-    mint->index = index;
-    mint->quantity = quantity;
-    io_timer_init(&mint->timer, on_mint_timer);
-    mint->asked = mem_alloc(shard->count * sizeof(struct purse_parcel *));
-    return mint;
-}
-
-static void adopt_mint(struct shard *shard, struct purse_mint *mint)
-{
-    struct mint_limit limit = limit_of(shard, &mint->key, mint->quantity);
-
-    mint->is_closed = !is_bound(&limit);
-    if (mint->is_closed || limits_equal(&mint->limit, &limit))
-        return;
-    mint->limit = limit;
-    mint_change(&mint->mint, mint_limit_step_ns(&limit));
-    mint_set_volume(&mint->mint, &limit, io_now_ns(shard->io));
-}
-
 static void adopt_purse(struct shard *shard, struct purse *purse)
 {
-    struct mint_limit limit = limit_of(shard, &purse->key, purse->quantity);
+    struct mint_limit limit = purse_mint_limit(shard, &purse->key, purse->quantity);
 
-    if (limits_equal(&purse->limit, &limit))
+    if (purse_mint_limits_equal(&purse->limit, &limit))
         return;
     /* What is held was struck under the old rate. */
     purse->limit = limit;
-    purse->limit_ns = is_bound(&limit) ? mint_limit_step_ns(&limit) : 0;
+    purse->limit_ns = purse_mint_is_bound(&limit) ? mint_limit_step_ns(&limit) : 0;
     purse->held = 0;
     purse->tail = 0;
     wake_lanes(purse, UINT32_MAX);
@@ -307,16 +179,12 @@ void purse_adopt(struct shard *shard)
 {
     struct purses *purses = &shard->purses;
 
-    for (uint32_t i = 0; i < purses->mints.count_grown; i++)
-        if (slab_is_live(&purses->mints, i))
-            adopt_mint(shard, slab_at(&purses->mints, i));
+    purse_mint_adopt(shard);
     for (uint32_t i = 0; i < purses->purses.count_grown; i++)
         if (slab_is_live(&purses->purses, i))
             adopt_purse(shard, slab_at(&purses->purses, i));
     /* Not before the purses here know it, which would ask again at once. */
-    for (uint32_t i = 0; i < purses->mints.count_grown; i++)
-        if (slab_is_live(&purses->mints, i))
-            mint_speak(shard, slab_at(&purses->mints, i));
+    purse_mint_speak(shard);
 }
 
 void purse_init(struct shard *shard)
@@ -324,9 +192,8 @@ void purse_init(struct shard *shard)
     uint32_t count_max = shard->limits.queue_count_max * 2 + 4096;
 
     slab_init(&shard->purses.purses, sizeof(struct purse), count_max);
-    slab_init(&shard->purses.mints, sizeof(struct purse_mint), count_max);
+    purse_mint_init(shard, count_max);
     table_init(&shard->purses.purse_by_key);
-    table_init(&shard->purses.mint_by_key);
     list_init(&shard->purses.used);
 }
 
@@ -337,16 +204,12 @@ void purse_fini(struct shard *shard)
     for (uint32_t i = 0; i < purses->purses.count_grown; i++)
         if (slab_is_live(&purses->purses, i))
             purse_free(shard, slab_at(&purses->purses, i));
-    for (uint32_t i = 0; i < purses->mints.count_grown; i++)
-        if (slab_is_live(&purses->mints, i))
-            mint_free(shard, slab_at(&purses->mints, i));
+    purse_mint_fini(shard);
     table_fini(&purses->purse_by_key);
-    table_fini(&purses->mint_by_key);
     slab_fini(&purses->purses);
-    slab_fini(&purses->mints);
 }
 
-static void send_to(struct shard *shard, uint16_t to, struct purse_parcel *parcel, uint16_t kind)
+void purse_send(struct shard *shard, uint16_t to, struct purse_parcel *parcel, uint16_t kind)
 {
     parcel->parcel.kind = kind;
     parcel->parcel.from = shard->number;
@@ -354,80 +217,6 @@ static void send_to(struct shard *shard, uint16_t to, struct purse_parcel *parce
         purse_on_parcel(shard, &parcel->parcel);
     else
         shard_post(shard, to, &parcel->parcel);
-}
-
-/* ---- The mint -------------------------------------------------------------------------------- */
-
-/* Nothing to give: the bound is gone, or nothing was wanted. */
-static void send_empty(struct shard *shard, uint16_t to, struct purse_parcel *ask)
-{
-    ask->batch = (struct mint_batch){.step_ns = 1};
-    send_to(shard, to, ask, PURSE_GRANT);
-}
-
-/* There is no bound any more: whoever stands in line need not. */
-static void send_away(struct shard *shard, struct purse_mint *mint)
-{
-    mint_clear_line(&mint->mint);
-    for (uint16_t i = 0; i < shard->count; i++) {
-        struct purse_parcel *ask = mint->asked[i];
-
-        mint->asked[i] = NULL;
-        mint->asked_count -= ask != NULL;
-        if (ask)
-            send_empty(shard, i, ask);
-    }
-}
-
-/* Gives out what falls due; the rest of the line waits for the timer. */
-static void mint_speak(struct shard *shard, struct purse_mint *mint)
-{
-    struct mint_batch batch;
-    uint16_t to;
-
-    if (mint->is_closed)
-        send_away(shard, mint);
-    while (mint_next_batch(&mint->mint, io_now_ns(shard->io), &to, &batch)) {
-        struct purse_parcel *ask = mint->asked[to];
-
-        must(ask);
-        mint->asked[to] = NULL;
-        mint->asked_count--;
-        ask->batch = batch;
-        ask->limit = mint->limit;
-        send_to(shard, to, ask, PURSE_GRANT);
-    }
-    if (mint_due_ns(&mint->mint) != UINT64_MAX)
-        io_timer_arm(shard->io, &mint->timer, mint_due_ns(&mint->mint));
-}
-
-static void on_mint_timer(struct io_timer *timer)
-{
-    struct purse_mint *mint = container_of(timer, struct purse_mint, timer);
-
-    mint_speak(mint->shard, mint);
-}
-
-static void on_ask(struct shard *shard, struct purse_parcel *ask)
-{
-    struct purse_mint *mint = mint_obtain(shard, &ask->key, ask->quantity);
-    uint16_t from = ask->parcel.from;
-
-    /* No bound, or no memory: in that case it comes again. */
-    if (!mint) {
-        send_empty(shard, from, ask);
-        return;
-    }
-    must(!mint->asked[from]);
-    mint_ask(&mint->mint, from, ask->wanted, ask->need, ask->unused);
-    mint_give_back(&mint->mint, ask->returned);
-    if (ask->wanted == 0) {
-        send_empty(shard, from, ask);
-    } else {
-        mint->asked[from] = ask;
-        mint->asked_count++;
-    }
-    mint_speak(shard, mint);
 }
 
 /* ---- The purse ------------------------------------------------------------------------------- */
@@ -558,7 +347,7 @@ static void ask(struct purse *purse)
     purse->due_ns -= purse->tail * purse->step_ns;
     purse->tail = 0;
     purse->held = planted("shard/token-kept-and-given-back") ? purse->ask.unused : 0;
-    send_to(shard, purse->owner, &purse->ask, PURSE_ASK);
+    purse_send(shard, purse->owner, &purse->ask, PURSE_ASK);
 }
 
 static struct purse_turn *turn_at(const struct purse *purse, const struct queue *queue)
@@ -723,7 +512,7 @@ static void on_grant(struct purse_parcel *grant)
 
     purse->is_asking = false;
     /* It may have been struck before the rate was changed. */
-    if (grant->batch.count > 0 && !limits_equal(&grant->limit, &purse->limit) &&
+    if (grant->batch.count > 0 && !purse_mint_limits_equal(&grant->limit, &purse->limit) &&
         (grant->batch.step_ns == 0 || grant->batch.step_ns < purse->limit_ns))
         grant->batch.count = 0;
     purse->step_ns = grant->batch.step_ns;
@@ -744,7 +533,7 @@ void purse_on_parcel(struct shard *shard, struct parcel *parcel)
     struct purse_parcel *purse = container_of(parcel, struct purse_parcel, parcel);
 
     if (parcel->kind == PURSE_ASK)
-        on_ask(shard, purse);
+        purse_mint_on_ask(shard, purse);
     else
         on_grant(purse);
 }

@@ -108,20 +108,6 @@ struct purse {
     struct shard *shard;
 };
 
-/* The mint of one rate, at its owner. */
-struct purse_mint {
-    struct mint mint;
-    struct mint_limit limit;
-    bool is_closed; /* there is no bound any more */
-    struct meter_key key;
-    uint32_t index;
-    uint16_t quantity;
-    uint16_t asked_count;
-    struct purse_parcel **asked; /* [shard count]: questions that stand in line here */
-    struct io_timer timer;       /* the next token can be given out */
-    struct shard *shard;
-};
-
 #define PURSE_TURNS_MAX 16
 
 /* What a queue was woken for at one purse. */
@@ -135,6 +121,8 @@ void purse_fini(struct shard *shard);
 /* The shard works with another snapshot: rates may have come, changed and gone. */
 void purse_adopt(struct shard *shard);
 void purse_on_parcel(struct shard *shard, struct parcel *parcel);
+/* To a shard, which may be this one; for purses and their mints alone. */
+void purse_send(struct shard *shard, uint16_t to, struct purse_parcel *parcel, uint16_t kind);
 
 struct purses {
     struct slab purses;

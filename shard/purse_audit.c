@@ -1,7 +1,7 @@
 /*
  * What must hold between the purses of a rate and its mint, for the simulator.
  */
-#include "shard/purse.h"
+#include "shard/purse_mint.h"
 #include "shard/shard_int.h"
 
 /* What one shard has of its last grant, in its purse or on the way to it. */
