@@ -375,13 +375,13 @@ void replies_act(struct shard *shard, struct queue *queue, const struct react *r
     if ((react->actions & CONF_REPLY_BOUNCE_QUEUE) != 0 && queue->local == LOCAL_NONE)
         queues_bounce(shard, queue, verdict);
     /* Refusals of what else was under way are the same one. */
-    if (react->stop_rule && react->stop_rule->scope == CONF_REPLY_OF_QUEUE) {
+    if (queue->deferred_until_ns > now_ns)
+        return;
+    if (react->stop_rule && react->stop_rule->scope == CONF_REPLY_OF_QUEUE)
         queues_rest_for(shard, queue, verdict, react->stop_rule->stop_ms);
-        queue->deferred_until_ns = queue->rest_until_ns;
+    else if (react->actions & CONF_REPLY_DEFER_QUEUE)
+        queues_rest(shard, queue, verdict);
+    else
         return;
-    }
-    if ((react->actions & CONF_REPLY_DEFER_QUEUE) == 0 || queue->deferred_until_ns > now_ns)
-        return;
-    queues_rest(shard, queue, verdict);
     queue->deferred_until_ns = queue->rest_until_ns;
 }
