@@ -185,15 +185,32 @@ static int choose_fallback(struct decision *decision)
     return refuse(decision->intake, 554, 3, 5, "there is no virtual MTA as the message names it");
 }
 
+/*
+ * A user's list narrows that of its source and never widens it, so that no line about a user hands
+ * out what the source withholds. A user whom a reload has taken away meanwhile is allowed nothing.
+ */
+static bool user_may_name(const struct intake_message *intake, struct slice name)
+{
+    const struct conf_smtp_user *user =
+        intake->user ? conf_smtp_user(intake->shard->conf, slice_str(intake->user)) : NULL;
+
+    if (!intake->user)
+        return true;
+    return user && (!user->allow_virtual_mta || conf_is_listed(user->allow_virtual_mta, name));
+}
+
 static int choose_by_header(struct decision *decision, struct slice name)
 {
     const struct conf_source *source = decision->source;
     bool exists = way_exists(decision->intake->shard->conf, name);
+    bool refuses = exists || source->reject_invalid_virtual_mta;
 
-    if (source->allow_virtual_mta && !conf_is_listed(source->allow_virtual_mta, name) &&
-        (exists || source->reject_invalid_virtual_mta))
+    if (refuses && source->allow_virtual_mta && !conf_is_listed(source->allow_virtual_mta, name))
         return refuse(decision->intake, 550, 7, 1,
                       "this source may not use the virtual MTA that the message names");
+    if (refuses && !user_may_name(decision->intake, name))
+        return refuse(decision->intake, 550, 7, 1,
+                      "this user may not use the virtual MTA that the message names");
     return exists && inject_choose_named(decision->intake, name) ? 0 : choose_fallback(decision);
 }
 

@@ -41,6 +41,8 @@ void build_proxies(struct build *build);
 int build_sources(struct build *build);
 /* A name that counts without being named: {auth}, {pickup} or {transmissions-api}. */
 bool source_is_built_in(struct slice name);
+/* The names of an allow-virtual-mta line must be those of virtual MTAs and pools. */
+void source_check_ways(struct build *build, const struct entry *entry);
 /* Before build_sources. 0, or -ENOMEM. */
 int build_groups(struct build *build);
 /* The <smtp-user> sections; after build_sources. 0, or -ENOMEM. */

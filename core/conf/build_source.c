@@ -142,6 +142,15 @@ static void check_way(struct build *build, const struct entry *entry, struct sli
                      "%s: there is no virtual MTA or pool \"%.*s\"", entry->row->name, SHOW(name));
 }
 
+void source_check_ways(struct build *build, const struct entry *entry)
+{
+    struct slice rest = slice_str(entry->value.text);
+    struct slice name;
+
+    while (value_next_item(&rest, &name))
+        check_way(build, entry, name);
+}
+
 static void check_remove_header(struct build *build, const struct entry *entry)
 {
     struct slice rest = slice_str(entry->value.text);
@@ -207,8 +216,7 @@ static void check_entry(struct build *build, const struct entry *entry)
     if (entry->row->offset == offsetof(struct conf_source, invalid_vmta_fallback))
         check_way(build, entry, rest);
     else if (entry->row->offset == offsetof(struct conf_source, allow_virtual_mta))
-        while (value_next_item(&rest, &name))
-            check_way(build, entry, name);
+        source_check_ways(build, entry);
     else if (entry->row->offset == offsetof(struct conf_source, feedback_id))
         check_template(build, entry, rest);
     else if (entry->row->offset == offsetof(struct conf_source, pattern_list))

@@ -74,6 +74,16 @@ static void check_user(struct build *build, const struct section *section,
     user->password = NULL;
 }
 
+/* A name that there is not would be one that the user may never use. */
+static void check_ways(struct build *build, const struct section *section)
+{
+    for (const struct entry *entry = section->entries; entry != NULL; entry = entry->next) {
+        if (!entry->cleared && entry->row->store == STORE_TEXT &&
+            entry->row->offset == offsetof(struct conf_smtp_user, allow_virtual_mta))
+            source_check_ways(build, entry);
+    }
+}
+
 static int intern_for(enum intern_kind kind, struct slice name, const char **ret_text)
 {
     uint32_t id;
@@ -95,6 +105,7 @@ static int add_user(struct build *build, const struct section *section)
     field_store_presets(user, SCOPE_SMTP_USER, conf->presets);
     build_fields(build, section, user);
     check_user(build, section, user);
+    check_ways(build, section);
     user->rcpt_in_key =
         hash_combine(hash_bytes_nocase(section->name.data, section->name.len), INTERN_SMTP_USER);
     if (user->source != NULL && source_find_name(&conf->sources, slice_str(user->source)) == 0)

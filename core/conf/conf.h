@@ -389,6 +389,7 @@ struct conf_smtp_user {
     uint32_t method;                            /* enum conf_user_method */
     const struct conf_certificate *certificate; /* or NULL; without a key */
     struct conf_password_hash hash;
+    const char *allow_virtual_mta; /* of what the source allows; NULL = all of it */
     struct conf_rate max_rcpt_in_rate;
     uint64_t rcpt_in_key; /* worked out */
 };

@@ -166,6 +166,42 @@ def test_a_reload_takes_logins_and_rights_away(relay):
     assert attempt(clients[2]) == [421] and attempt(other) == [421]
 
 
+def test_which_way_a_user_may_name(relay):
+    """His own list narrows that of the source that he shares with others, and never widens it."""
+    daemon, _ = relay('allow-unencrypted-plain-auth yes')
+    with open(daemon.config_path, encoding='utf-8') as config:
+        text = config.read().replace('max-rcpt-in-rate 2/h', '')
+    ways = ''.join(f'<virtual-mta {name}>\n    smtp-source-host {daemon.source} {name}.test\n'
+                   '</virtual-mta>\n' for name in ('one', 'two', 'far'))
+    text = text.replace('<source members>', f'{ways}<source members>\n'
+                        'process-x-virtual-mta yes\nallow-virtual-mta one,two')
+    text = text.replace('<smtp-user hans>', '<smtp-user hans>\nallow-virtual-mta two,far')
+
+    def replies(client):
+        codes = []
+        for name in ('one', 'two', 'far'):
+            client.mail('a@sender.test')
+            client.rcpt('b@one.test')
+            codes.append(client.data(f'X-Virtual-MTA: {name}\r\nSubject: {name}\r\n\r\n.\r\n'))
+        return [code for code, _ in codes], b' '.join(reply for _, reply in codes)
+
+    with open(daemon.config_path, 'w', encoding='utf-8') as config:
+        config.write(text)
+    assert daemon.cli('reload').returncode == 0
+    anna, _, _ = log_in(daemon, 'PLAIN', 'anna', 'plain words')
+    hans, _, _ = log_in(daemon, 'PLAIN', 'hans', 'hashed words')
+    codes, told = replies(anna)
+    assert codes == [250, 250, 550] and b'this source may not use' in told
+    codes, told = replies(hans)
+    assert codes == [550, 250, 550] and b'this user may not use' in told
+    assert sorted(row['vmta'] for row in daemon.wait_for_rows(3)) == ['one', 'two', 'two']
+    # Of a connection that is there already, it follows a reload.
+    with open(daemon.config_path, 'w', encoding='utf-8') as config:
+        config.write(text.replace('allow-virtual-mta two,far', 'allow-virtual-mta one'))
+    assert daemon.cli('reload').returncode == 0
+    assert replies(hans)[0] == [250, 550, 550]
+
+
 def test_passwords_in_the_clear_and_failures(relay):
     """Without TLS only what hides the password; after three failures in the hour nothing."""
     daemon, _ = relay('smtp-max-auth-failure-rate 3/h')

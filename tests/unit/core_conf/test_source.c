@@ -75,6 +75,7 @@ static void users(void **state)
         USER("password \"{pbkdf2-sha256}1000001$c2FsdHNhbHQ=$" KEY "\"\n"),
         USER("password \"{pbkdf2-sha256}1000$c2FsdA==$" KEY "\"\n"),
         USER("password \"" SALTED KEY "AAAA\"\n"),
+        USER("password x\nallow-virtual-mta w\n"),
     };
     struct findings findings;
     struct conf *conf = load("<source in>\nrequire-auth yes\n</source>\n"
@@ -102,6 +103,10 @@ static void users(void **state)
     conf_unref(conf);
     conf = load("<source {auth}>\n</source>\n" USER("password x\n"));
     assert_string_equal(conf_smtp_user(conf, SLICE_LITERAL("u"))->source, "{auth}");
+    conf_unref(conf);
+    conf = load("smtp-source-host 192.0.2.1 a\n<virtual-mta v>\n</virtual-mta>\n" USER(
+        "password x\nallow-virtual-mta v\n"));
+    assert_string_equal(conf_smtp_user(conf, SLICE_LITERAL("u"))->allow_virtual_mta, "v");
     conf_unref(conf);
     for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
         refuse(wrong[i], &findings);
