@@ -223,6 +223,60 @@ static uint32_t row_count_max(const struct control *control, const struct verb_r
     return request->verb == VERB_LIST ? list_count(request) : per_shard;
 }
 
+/* Whose argument is a queue, or a pattern of queues. */
+static bool names_queues(enum verb verb)
+{
+    switch (verb) {
+    case VERB_PAUSE_QUEUE:
+    case VERB_RESUME_QUEUE:
+    case VERB_SET_QUEUE:
+    case VERB_SCHEDULE:
+    case VERB_DELETE:
+    case VERB_DISABLE_SOURCE:
+    case VERB_ENABLE_SOURCE:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static bool has_address(const struct conf_vmta *vmta, const struct ipaddr *address)
+{
+    for (uint32_t i = 0; i < vmta->address_count; i++)
+        if (ipaddr_equal(&vmta->addresses[i].ip, address))
+            return true;
+    return false;
+}
+
+/* An order for an address that no queue of the virtual MTA uses would keep nothing from anywhere.
+ */
+static bool is_of_no_use(const struct control *control, const struct verb_request *request,
+                         char text[VERB_ERROR_MAX])
+{
+    const struct conf_vmta *vmta = conf_vmta_named(control->conf, slice_str(request->vmta));
+    char address[IPADDR_TEXT_MAX];
+
+    if (request->verb != VERB_DISABLE_SOURCE || vmta == NULL || has_address(vmta, &request->source))
+        return false;
+    ipaddr_format(&request->source, address);
+    snprintf(text, VERB_ERROR_MAX, "%s: virtual MTA \"%.64s\" has no smtp-source-host %s",
+             verbs_words(request->verb), vmta->name, address);
+    return true;
+}
+
+/* A name that is mistyped must not look like queues that are not there. Those of a virtual MTA that
+ * a reload removed are, as long as they have mail. */
+static bool is_of_nothing(const struct gather *gather, const struct verb_request *request,
+                          char text[VERB_ERROR_MAX])
+{
+    if (gather->affected > 0 || !names_queues(request->verb) || strcmp(request->vmta, "*") == 0 ||
+        conf_vmta_named(gather->control->conf, slice_str(request->vmta)) != NULL)
+        return false;
+    snprintf(text, VERB_ERROR_MAX, "%s: there is no virtual MTA \"%.64s\"",
+             verbs_words(request->verb), request->vmta);
+    return true;
+}
+
 static void answer_from(struct control_client *client, const struct gather *gather)
 {
     struct control_answer answer = {0};
@@ -256,6 +310,8 @@ static void on_gathered(struct gather *gather)
     } else if (gather->result < 0) {
         snprintf(text, sizeof(text), "%s: %s", verbs_words(request->verb),
                  err_text(gather->result));
+        control_client_refuse(client, text);
+    } else if (is_of_nothing(gather, request, text)) {
         control_client_refuse(client, text);
     } else {
         if (request->verb == VERB_LIST)
@@ -324,6 +380,10 @@ void control_verb_run(struct control *control, struct control_client *client, st
     run = runners[client->request.verb];
     if (handler->answer == NULL && run == NULL) {
         control_client_refuse(client, "this verb is for the command line tool alone");
+        return;
+    }
+    if (is_of_no_use(control, &client->request, error)) {
+        control_client_refuse(client, error);
         return;
     }
     if (is_order(client->request.verb))
