@@ -156,7 +156,9 @@ bool cold_take(struct shard *shard, const struct route *route)
 
     if (share == NULL || share->is_asking)
         return false;
-    if (share->left > 0 && zone_day(conf_zone(shard->conf), wall_s, NULL) == share->day) {
+    /* A clock that went back over midnight shows the day before: the book's is still the one that
+     * has begun, and another block of it would be of no more use than this one. */
+    if (share->left > 0 && zone_day(conf_zone(shard->conf), wall_s, NULL) <= share->day) {
         share->left -= !planted("shard/cold-share-not-counted");
         shard->cold.taken++;
         return true;
