@@ -23,8 +23,23 @@
 struct findings {
     json_t *errors;
     json_t *warnings;
-    bool warnings_count; /* of the reload itself; what keywords say of themselves is known */
+    bool warnings_count; /* of the reload itself; what keywords say of themselves is known … */
+    const struct conf_override *overrides; /* … but not that one of these has no effect any more */
+    uint32_t override_count;
 };
+
+static struct findings no_findings(void)
+{
+    return (struct findings){.errors = json_array(), .warnings = json_array()};
+}
+
+static bool is_of_override(const struct findings *findings, const char *file)
+{
+    for (uint32_t i = 0; i < findings->override_count; i++)
+        if (strcmp(findings->overrides[i].origin, file) == 0)
+            return true;
+    return false;
+}
 
 static void on_finding(void *context, enum conf_severity severity, const char *file, unsigned line,
                        const char *text)
@@ -40,7 +55,7 @@ static void on_finding(void *context, enum conf_severity severity, const char *f
         log_error("reload: %s", room);
         if (json_array_size(findings->errors) < ERRORS_SHOWN_MAX)
             json_array_append_new(findings->errors, control_string(room));
-    } else if (findings->warnings_count) {
+    } else if (findings->warnings_count || is_of_override(findings, file)) {
         log_warn("reload: %s", room);
         json_array_append_new(findings->warnings, control_string(room));
     }
@@ -151,7 +166,10 @@ static bool begin(struct control *control, struct conf_files *files,
         options.files = files = conf_files_new();
     options.overrides = overrides;
     options.override_count = state->overrides.count;
+    findings->overrides = overrides;
+    findings->override_count = state->overrides.count;
     result = conf_load(path, &options, on_finding, findings, &next);
+    findings->override_count = 0;
     mem_free(overrides);
     if (result < 0) {
         state->refused++;
@@ -168,7 +186,7 @@ static bool begin(struct control *control, struct conf_files *files,
 static void begin_unasked(struct control *control)
 {
     const struct history_entry wish = {.cause = HISTORY_SIGNAL, .uid = HISTORY_NO_UID};
-    struct findings findings = {json_array(), json_array(), false};
+    struct findings findings = no_findings();
 
     begin(control, NULL, &wish, &findings);
     json_decref(findings.errors);
@@ -228,7 +246,7 @@ bool control_reload_again(struct control *control)
         .key_ops = &sign_key_ops,
         .tls_ops = &tls_conf_ops,
     };
-    struct findings findings = {json_array(), json_array(), false};
+    struct findings findings = no_findings();
     struct conf *next;
     bool is_begun = state->files != NULL && conf_load(conf_files_name(state->files, 0), &options,
                                                       on_finding, &findings, &next) >= 0;
@@ -330,11 +348,6 @@ static bool refuse_now(struct control *control, struct control_client *client)
     snprintf(text, sizeof(text), "%s: %s", words, why);
     control_client_refuse(client, text);
     return true;
-}
-
-static struct findings no_findings(void)
-{
-    return (struct findings){json_array(), json_array(), false};
 }
 
 /* What was begun is answered when it is done; what was refused at once. */

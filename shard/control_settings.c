@@ -64,16 +64,19 @@ void control_settings_verb(struct control *control, struct control_client *clien
 
 /* ---- show overrides -------------------------------------------------------------------------- */
 
-static json_t *override_tree(const struct override *override)
+static json_t *override_tree(const struct conf *conf, const struct override *override)
 {
     json_t *row = json_object();
-    char queue[2 * OVERRIDE_NAMES_MAX];
+    char queue[2 * OVERRIDE_NAMES_MAX], origin[OVERRIDE_ORIGIN_MAX];
 
     snprintf(queue, sizeof(queue), "%s/%s", override->domain, override->vmta);
     json_object_set_new(row, "number", json_integer(override->number));
     json_object_set_new(row, "queue", control_string(queue));
     json_object_set_new(row, "keyword", control_string(override->keyword));
     json_object_set_new(row, "value", control_string(override->value));
+    overrides_origin(override, origin);
+    json_object_set_new(row, "effect",
+                        json_string(conf_heeds_override(conf, origin) ? "yes" : "none"));
     json_object_set_new(row, "since", control_time(override->since_us));
     json_object_set_new(row, "until", control_time(override->until_us));
     json_object_set_new(row, "uid", json_integer(override->uid));
@@ -84,8 +87,9 @@ static json_t *override_tree(const struct override *override)
 static void overrides_text(const json_t *data, struct text_buffer *out)
 {
     static const struct text_column columns[] = {
-        {"queue", "queue", false}, {"keyword", "keyword", false}, {"value", "value", false},
-        {"until", "until", false}, {"uid", "uid", true},          {"reason", "reason", false},
+        {"queue", "queue", false},   {"keyword", "keyword", false}, {"value", "value", false},
+        {"effect", "effect", false}, {"until", "until", false},     {"uid", "uid", true},
+        {"reason", "reason", false},
     };
 
     render_table(json_object_get(data, "override"), columns, sizeof(columns) / sizeof(columns[0]),
@@ -99,7 +103,7 @@ void control_overrides_verb(struct control *control, struct control_client *clie
     json_t *rows = json_array();
 
     for (uint32_t i = 0; i < list->count; i++)
-        json_array_append_new(rows, override_tree(list->items[i]));
+        json_array_append_new(rows, override_tree(control->conf, list->items[i]));
     json_object_set_new(answer.data, "override", rows);
     control_client_answer(client, &answer);
     control_answer_free(&answer);

@@ -19,7 +19,6 @@
 #define FILE_NAME   "overrides"
 #define HEAD_MAX    64
 #define ROW_MAX     (3 * OVERRIDE_NAMES_MAX + 2 * OVERRIDE_TEXT_MAX + 128)
-#define ORIGIN_MAX  (OVERRIDE_TEXT_MAX + 128)
 #define FILE_MAX    (HEAD_MAX + OVERRIDES_MAX * ROW_MAX)
 #define FIELD_COUNT 9
 
@@ -111,6 +110,15 @@ int overrides_add(struct overrides *overrides, struct override *override)
     return 0;
 }
 
+void overrides_origin(const struct override *override, char room[OVERRIDE_ORIGIN_MAX])
+{
+    char until[ACCT_CSV_TIME_MAX];
+
+    acct_csv_time(override->until_us, until);
+    snprintf(room, OVERRIDE_ORIGIN_MAX, "override %u of uid %u until %.19s UTC: %s",
+             override->number, override->uid, until, override->reason);
+}
+
 struct conf_override *overrides_for_load(const struct overrides *overrides, uint32_t new_number)
 {
     size_t head = overrides->count * sizeof(struct conf_override);
@@ -119,15 +127,13 @@ struct conf_override *overrides_for_load(const struct overrides *overrides, uint
 
     if (overrides->count == 0)
         return NULL;
-    list = mem_alloc(head + overrides->count * ORIGIN_MAX);
+    list = mem_alloc(head + overrides->count * OVERRIDE_ORIGIN_MAX);
     origins = (char *)list + head;
     for (uint32_t i = 0; i < overrides->count; i++) {
         const struct override *item = overrides->items[i];
-        char *origin = origins + i * ORIGIN_MAX, until[ACCT_CSV_TIME_MAX];
+        char *origin = origins + i * OVERRIDE_ORIGIN_MAX;
 
-        acct_csv_time(item->until_us, until);
-        snprintf(origin, ORIGIN_MAX, "override %u of uid %u until %.19s UTC: %s", item->number,
-                 item->uid, until, item->reason);
+        overrides_origin(item, origin);
         list[i] = (struct conf_override){item->domain, item->vmta, item->keyword,
                                          item->value,  origin,     item->number == new_number};
     }

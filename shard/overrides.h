@@ -10,9 +10,10 @@
 #include "core/conf/conf.h"
 #include "core/io/io.h"
 
-#define OVERRIDES_MAX      1000u
-#define OVERRIDE_TEXT_MAX  1024u /* of a value or a reason, with NUL */
-#define OVERRIDE_NAMES_MAX 256u
+#define OVERRIDES_MAX       1000u
+#define OVERRIDE_TEXT_MAX   1024u /* of a value or a reason, with NUL */
+#define OVERRIDE_NAMES_MAX  256u
+#define OVERRIDE_ORIGIN_MAX (OVERRIDE_TEXT_MAX + 128)
 
 struct override {
     uint32_t number;
@@ -52,6 +53,8 @@ uint32_t overrides_clear(struct overrides *overrides, const char *domain, const 
 uint32_t overrides_expire(struct overrides *overrides, uint64_t now_us);
 /* Durable when it returns 0. */
 int overrides_store(const struct overrides *overrides);
+/* What stands for its file and line in a configuration: who, until when and why. */
+void overrides_origin(const struct override *override, char room[OVERRIDE_ORIGIN_MAX]);
 /* For a load; [count], in one block that is freed with mem_free. new_number: whose findings are
  * errors, or 0. NULL when there are none. */
 struct conf_override *overrides_for_load(const struct overrides *overrides, uint32_t new_number);

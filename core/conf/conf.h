@@ -768,6 +768,9 @@ struct conf_setting {
 /* The strings live as long as the snapshot. */
 typedef void conf_setting_fn(void *context, const struct conf_setting *setting);
 
+/* Whether the override of that origin, which the load was given, has effect; else it was passed by
+ * with a warning. */
+bool conf_heeds_override(const struct conf *conf, const char *origin);
 /*
  * Tells every keyword of the queue of domain (lower case A-label) and vmta, then every one of the
  * virtual MTA itself, with the line that decides it. False when there is no such virtual MTA. For

@@ -169,6 +169,14 @@ int build_overrides(struct build *build)
     return 0;
 }
 
+bool conf_heeds_override(const struct conf *conf, const char *origin)
+{
+    for (uint32_t i = 0; i < conf->override_count; i++)
+        if (strcmp(conf->overrides[i].setting.file, origin) == 0)
+            return true;
+    return false;
+}
+
 void override_visit(const struct conf *conf, struct slice domain, uint32_t vmta_id,
                     void (*visit)(void *context, const struct settings *settings), void *context)
 {

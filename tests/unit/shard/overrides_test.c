@@ -132,18 +132,29 @@ static void what_is_wrong_is_refused_and_changes_nothing(void **state)
     assert_null(strstr(ask_ok("show overrides --dom"), "override[0]"));
 }
 
-/* A reload and a rollback keep it; where its virtual MTA went away, it waits without effect. */
+/* A reload and a rollback keep it; where its virtual MTA went away, it waits without effect,
+ * and is said to. */
 static void it_outlives_reloads(void **state)
 {
+    const char *answer;
+
     ask_ok("override */v1 smtp-pattern-list=l1 --for=2h --reason=x");
     ask_ok("override a.test/* max-smtp-out=9 --for=2h --reason=x");
     fixture_write_file("host-name mail.example.com\ncontrol-socket /run/control.sock\n"
                        "total-max-smtp-in 500\ntotal-max-smtp-out 1500\n<spool /spool>\n</spool>\n",
                        "");
-    ask_ok("reload");
+    answer = ask_ok("reload");
+    assert_in(answer, "override 1 of uid 1000 until ");
+    assert_in(answer, " UTC: x: has no effect: ");
+    assert_null(strstr(answer, "override 2 of"));
     assert_int_equal(max_out("a.test", "{default}"), 9);
-    ask_ok("config rollback 2");
+    answer = ask_ok("show overrides --dom");
+    assert_in(answer, "override[0].queue=\"*/v1\"");
+    assert_in(answer, "override[0].effect=\"none\"");
+    assert_in(answer, "override[1].effect=\"yes\"");
+    assert_null(strstr(ask_ok("config rollback 1"), "has no effect"));
     assert_int_equal(max_out("a.test", "v1"), 9);
+    assert_in(ask_ok("show overrides --dom"), "override[0].effect=\"yes\"");
     fixture_write_file(base, "");
 }
 
