@@ -8,8 +8,11 @@
 #include "shard/probe.h"
 #include "shard/shard_int.h"
 
-#define ORDER_LOOK_MS 600000
-#define AVOID_IPV6_MS 3600000 /* after a refusal that may be meant for IPv6 alone */
+/* Of a line, to find a place by age; behind these, it is as far as it was looked for. */
+#define PLACES_LOOKED_AT 64u
+#define TOKEN_TRIP_NS    2000000ull /* question and answer between shards, with time to spare */
+#define ORDER_LOOK_MS    600000
+#define AVOID_IPV6_MS    3600000 /* after a refusal that may be meant for IPv6 alone */
 
 void lane_serve_later(struct lane *lane)
 {
@@ -448,13 +451,56 @@ struct lane *lane_beside(struct shard *shard, struct queue *queue, uint32_t turn
     return lane;
 }
 
+/* Who comes back with a token stands where it stood before it went for one: it would be behind
+ * those who stayed, or were served meanwhile, each time. */
+static void take_place(struct list *line, struct queue *queue)
+{
+    struct list *behind = line->prev;
+
+    for (uint32_t steps = 0;
+         behind != line && steps < PLACES_LOOKED_AT &&
+         container_of(behind, struct queue, rank_link)->lane_since_ns > queue->lane_since_ns;
+         steps++)
+        behind = behind->prev;
+    list_push_front(behind, &queue->rank_link);
+}
+
+void lane_keep_idle(struct lane *lane, const struct queue *queue, uint64_t now_ns)
+{
+    if (lane->was_kept)
+        return;
+    lane->kept_for = queue->index + 1;
+    lane->kept_until_ns = now_ns + TOKEN_TRIP_NS;
+    lane->was_kept = true;
+}
+
+bool lane_keeps_idle(struct lane *lane, uint64_t now_ns)
+{
+    if (lane->kept_until_ns <= now_ns)
+        lane->kept_for = 0;
+    return lane->kept_for != 0;
+}
+
+/* It is there, with its token. */
+static void end_keeping(struct lane *lane, const struct queue *queue)
+{
+    if (lane->kept_for != queue->index + 1)
+        return;
+    lane->kept_for = 0;
+    lane->was_kept = false;
+}
+
 void lane_change(struct shard *shard, struct queue *queue, struct lane *lane)
 {
+    bool comes_back = queue->purse_since_ns != 0 && rates_has_turn(queue);
+
     lane_step_out(queue);
     queue->rank = turns_rank(queue->settings.queue_priority);
+    queue->lane_since_ns = comes_back ? queue->purse_since_ns : io_now_ns(shard->io);
     list_push_back(&lane->waiting, &queue->lane_link);
-    list_push_back(&lane->ranks[queue->rank], &queue->rank_link);
+    take_place(&lane->ranks[queue->rank], queue);
     queue->lane = lane;
+    end_keeping(lane, queue);
     lane_note_ready(queue);
     queues_set_reason(shard, queue, WAIT_CONNECTION);
     lane_serve_later(lane);

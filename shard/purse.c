@@ -553,6 +553,12 @@ bool purse_is_stood_at(const struct queue *queue)
     return queue->purse && !queue->is_away;
 }
 
+bool purse_is_asked_elsewhere(const struct queue *queue)
+{
+    return purse_is_stood_at(queue) && queue->purse->is_asking &&
+           queue->purse->owner != queue->purse->shard->number;
+}
+
 void purse_note_ready(struct queue *queue)
 {
     if (purse_is_stood_at(queue) && list_empty(&queue->purse_express_link) &&

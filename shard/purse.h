@@ -161,6 +161,8 @@ uint32_t purse_spare(const struct purse *purse, uint64_t now_ns);
 void purse_stand(struct purse *purse, struct queue *queue);
 /* Whether the queue stands in some line. */
 bool purse_is_stood_at(const struct queue *queue);
+/* Whether the token that it stands in line for was asked of another shard. */
+bool purse_is_asked_elsewhere(const struct queue *queue);
 /* Something of it became ready. */
 void purse_note_ready(struct queue *queue);
 /* The queue leaves the line that it stands in, if it does, and needs none of its turns. */

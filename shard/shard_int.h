@@ -323,7 +323,8 @@ struct queue {
     struct list idle_link; /* in shard.idle_queues while nothing keeps it */
     uint64_t idle_since_ns;
     uint8_t rank; /* in the lines that it stands in; it takes that of its settings as it joins */
-    struct list rank_link;      /* among those of its rank at `lane` */
+    struct list rank_link;      /* among those of its rank at `lane`, … */
+    uint64_t lane_since_ns;     /* … by how long it waits */
     struct list lane_link;      /* waiting at `lane` for a connection */
     struct list express_link;   /* likewise, and goes ahead every other time */
     struct list resolve_link;   /* waiting for a resolution */

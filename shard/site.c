@@ -638,18 +638,20 @@ static struct connection *lane_idle_for(struct shard *shard, struct lane *lane, 
 }
 
 /* Whether the queue in line, whose turn it is, may send; else it is out of the line, or in it or
- * another again. What comes as soon as it asks finds it behind the others, which would take it for
- * a turn that they had: it goes on with it now. */
+ * another again. */
 static bool lane_may_start(struct shard *shard, struct lane *lane, struct queue *queue)
 {
+    bool had_turn = rates_has_turn(queue);
+
     if (!rates_admit(shard, queue) || !warm_admit(shard, lane, queue) ||
         !mail_slots_admit(shard, queue, &lane->source))
         return false;
     if (rates_get_token(shard, queue, &lane->source))
         return true;
     lane->token_asked_ns = io_now_ns(shard->io);
-    return !list_empty(&queue->lane_link) && queue->lane == lane &&
-           rates_get_token(shard, queue, &lane->source);
+    if (had_turn && purse_is_asked_elsewhere(queue))
+        lane_keep_idle(lane, queue, lane->token_asked_ns);
+    return false;
 }
 
 /* One queue of the line on one idle connection. False when nothing more can start now. */
@@ -690,6 +692,7 @@ static bool lane_start_one(struct shard *shard, struct lane *lane)
         return false;
     }
     growth_on_start(shard, lane);
+    lane->was_kept = false;
     lane_turn_over(shard, queue, is_express);
     return true;
 }
@@ -861,7 +864,8 @@ static void lane_serve(struct shard *shard, struct lane *lane)
     if (shard_holds_deliveries(shard)) {
         lane_put_off(shard, lane, LANE_NO_LOG);
     } else {
-        while (!list_empty(&lane->waiting) && !list_empty(&lane->idle))
+        while (!list_empty(&lane->waiting) && !list_empty(&lane->idle) &&
+               !lane_keeps_idle(lane, io_now_ns(shard->io)))
             if (!lane_start_one(shard, lane))
                 return;
         if (!list_empty(&lane->idle))
@@ -875,6 +879,8 @@ static void lane_serve(struct shard *shard, struct lane *lane)
         purse_leave_lane(lane);
     if (list_empty(&lane->waiting) || !lane_keeps_claim(shard, lane))
         lease_claim_cancel(shard, &lane->claim);
+    if (lane_keeps_idle(lane, io_now_ns(shard->io)))
+        io_timer_arm(shard->io, &lane->connect_timer, lane->kept_until_ns);
     lane_release(shard, lane);
 }
 

@@ -681,7 +681,7 @@ static uint64_t first_seed(const char *name)
         {"shard/no-delay-before-retry", 10},    {"shard/recipient-not-handed-out", 13},
         {"shard/recipient-lost-on-the-way", 2}, {"shard/ends-while-it-moves", 23},
         {"shard/newer-version-overlooked", 92}, {"shard/turn-never-ends", 68},
-        {"shard/last-comes-first", 182},        {"shard/message-uses-no-octets", 239},
+        {"shard/last-comes-first", 182},        {"shard/message-uses-no-octets", 320},
         {"shard/backoff-order-overlooked", 16}, {"shard/outcome-before-notice", 22},
         {"queue/end-before-done", 23},
     };
