@@ -1,4 +1,5 @@
 #include "core/base/err.h"
+#include "core/base/must.h"
 #include "core/conf/build.h"
 #include "core/conf/field.h"
 #include "core/conf/intern.h"
@@ -55,11 +56,19 @@ static bool is_for_any_block(const struct directive *row)
     return row->type == TYPE_COUNT;
 }
 
+enum conf_quantity limit_quantity_of(const struct directive *row)
+{
+    enum conf_quantity quantity = CONF_OF_CONNECTIONS;
+
+    must(row->store == STORE_SOURCE_LIMIT);
+    while (!is_for_any_block(row) && strcmp(row->name, source_keywords[quantity]) != 0)
+        must(++quantity < CONF_QUANTITIES);
+    return quantity;
+}
+
 static bool is_about(const struct directive *row, enum conf_quantity quantity)
 {
-    return row->store == STORE_SOURCE_LIMIT &&
-           (is_for_any_block(row) ? quantity == CONF_OF_CONNECTIONS
-                                  : strcmp(row->name, source_keywords[quantity]) == 0);
+    return row->store == STORE_SOURCE_LIMIT && limit_quantity_of(row) == quantity;
 }
 
 static void set_bound(struct conf_limit *limit, enum conf_quantity quantity,

@@ -2,12 +2,17 @@
 
 #include "core/base/mem.h"
 #include "core/conf/field.h"
+#include "core/conf/limit.h"
 #include "core/conf/override.h"
 
+/* Of the lines that are gathered only one has an old name besides. */
 static bool is_same_thing(const struct directive *a, const struct directive *b)
 {
-    return (a->scopes & b->scopes) != 0 && field_is_set_by(a) && a->store == b->store &&
-           a->offset == b->offset;
+    if ((a->scopes & b->scopes) == 0 || a->store != b->store)
+        return false;
+    if (a->store == STORE_SOURCE_LIMIT)
+        return limit_quantity_of(a) == limit_quantity_of(b);
+    return field_is_set_by(a) && a->offset == b->offset;
 }
 
 void chain_init(struct chain *chain)
@@ -111,6 +116,12 @@ bool chain_is_listed(const struct chain *chain, const struct directive *row)
     uint32_t position = directive_position(row);
 
     return chain->canonical[position] == position;
+}
+
+bool chain_is_about(const struct chain *chain, const struct directive *row,
+                    const struct directive *other)
+{
+    return chain->canonical[directive_position(row)] == chain->canonical[directive_position(other)];
 }
 
 struct chain_link chain_at(const struct chain *chain, const struct directive *row)

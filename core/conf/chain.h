@@ -40,4 +40,7 @@ void chain_of_queue(struct chain *chain, const struct conf *conf, struct slice d
 void chain_of_vmta(struct chain *chain, const struct conf *conf, const struct vmta_slot *slot);
 /* False for another name of a keyword that is listed already. */
 bool chain_is_listed(const struct chain *chain, const struct directive *row);
+/* Whether both are names of one keyword. */
+bool chain_is_about(const struct chain *chain, const struct directive *row,
+                    const struct directive *other);
 struct chain_link chain_at(const struct chain *chain, const struct directive *row);

@@ -43,6 +43,10 @@ enum conf_quantity {
 /* Blocks that may count the connections of one queue by what a message says. More are refused. */
 #define CONF_LIMIT_MAIL_MAX    8u
 
+struct directive;
+/* What a source-ip-max-* line counts, under whichever of its names. */
+enum conf_quantity limit_quantity_of(const struct directive *row);
+
 struct pattern;
 struct conf_names {
     const char *const *items;

@@ -25,16 +25,21 @@ static enum conf_setting_effect effect_of(const struct directive *row)
     }
 }
 
+#define NEW_TEXT_MAX 64
+
 /* As the line that sets it has it; what an old name says in numbers per hour is a rate by its new
- * one. */
+ * one, and what it says of every source address a number with a block. */
 static const char *text_of(const struct directive *row, const struct setting *setting,
-                           char per_hour[64])
+                           char room[NEW_TEXT_MAX])
 {
-    if (row->type != TYPE_RATE || setting->row->type != TYPE_PER_HOUR ||
-        setting->value.number == CONF_UNLIMITED)
+    if (row->type == TYPE_RATE && setting->row->type == TYPE_PER_HOUR &&
+        setting->value.number != CONF_UNLIMITED)
+        snprintf(room, NEW_TEXT_MAX, "%" PRIu64 "/h", setting->value.number);
+    else if (row->type == TYPE_CIDR_COUNT && setting->row->type == TYPE_COUNT)
+        snprintf(room, NEW_TEXT_MAX, "0/0 %.40s", setting->text);
+    else
         return setting->text;
-    snprintf(per_hour, 64, "%" PRIu64 "/h", setting->value.number);
-    return per_hour;
+    return room;
 }
 
 static void tell_row(const struct telling *telling, const struct directive *row,
@@ -42,13 +47,13 @@ static void tell_row(const struct telling *telling, const struct directive *row,
 {
     bool is_default = setting == NULL || setting->cleared;
     const char *preset = row->preset != NULL ? row->preset : "";
-    char per_hour[64];
+    char room[NEW_TEXT_MAX];
     struct conf_setting told = {
         .section = telling->section,
         .keyword = row->name,
         .value = is_default                        ? preset
                  : (row->flags & FLAG_SECRET) != 0 ? "(secret)"
-                                                   : text_of(row, setting, per_hour),
+                                                   : text_of(row, setting, room),
         .file = setting != NULL ? setting->file : NULL,
         .line = setting != NULL ? setting->line : 0,
         .effect = effect_of(row),
@@ -58,9 +63,10 @@ static void tell_row(const struct telling *telling, const struct directive *row,
 }
 
 /* Of keywords that may be repeated all lines of the block that decides. */
-static void tell_link(const struct telling *telling, const struct directive *row,
-                      struct chain_link link)
+static void tell_link(const struct telling *telling, const struct chain *chain,
+                      const struct directive *row)
 {
+    struct chain_link link = chain_at(chain, row);
     uint32_t from = 0;
 
     if (link.setting == NULL || link.setting->cleared || (row->flags & FLAG_REPEAT) == 0) {
@@ -68,11 +74,11 @@ static void tell_link(const struct telling *telling, const struct directive *row
         return;
     }
     for (uint32_t i = 0; i < link.block->all_count; i++) {
-        if (link.block->items[i].row == link.setting->row && link.block->items[i].cleared)
+        if (chain_is_about(chain, row, link.block->items[i].row) && link.block->items[i].cleared)
             from = i + 1;
     }
     for (uint32_t i = from; i < link.block->all_count; i++) {
-        if (link.block->items[i].row == link.setting->row)
+        if (chain_is_about(chain, row, link.block->items[i].row))
             tell_row(telling, row, &link.block->items[i]);
     }
 }
@@ -84,7 +90,7 @@ static void tell_all(const struct telling *telling, const struct chain *chain, e
 
         if ((row->scopes & SCOPE_BIT(scope)) != 0 && chain_is_listed(chain, row) &&
             row->effect != EFFECT_REFUSED && row->type != TYPE_INCLUDE)
-            tell_link(telling, row, chain_at(chain, row));
+            tell_link(telling, chain, row);
     }
 }
 

@@ -1,5 +1,7 @@
 #include "tests/unit/core_conf/unit.h"
 
+#include "core/conf/limit.h"
+
 /* What was told, one "section keyword=value@line" a line; line 0: the default. */
 static void tell(void *context, const struct conf_setting *setting)
 {
@@ -80,6 +82,7 @@ static void expect(const struct conf *conf, const char *domain, const char *vmta
     /* Each keyword is told once, under one of its names. */
     assert_null(strstr(told.text, "max-rcpt-per-transaction="));
     assert_null(strstr(told.text, " route="));
+    assert_null(strstr(told.text, "max-smtp-out-per-source-ip="));
 }
 
 static void every_value_has_its_line(void **state)
@@ -144,10 +147,40 @@ static void old_names_tell_rates(void **state)
     conf_unref(conf);
 }
 
+/* Two names of one limit: whichever a narrower block has is what counts, and is told alone. */
+static void old_name_of_a_limit_by_address(void **state)
+{
+    static const char old[] = "<domain *>\nmax-smtp-out-per-source-ip 7\n</domain>\n"
+                              "<domain b.example>\nsource-ip-max-smtp-out 10/8 2\n"
+                              "max-smtp-out-per-source-ip 3\n</domain>\n"
+                              "<domain c.example>\nsource-ip-max-smtp-out \"\"\n</domain>\n"
+                              "<domain d.example>\nmax-smtp-out-per-source-ip 5\n"
+                              "source-ip-max-smtp-out \"\"\nsource-ip-max-smtp-out 11/8 6\n"
+                              "</domain>\n";
+    static const char *const any[] = {"domain source-ip-max-smtp-out=0/0 7@2"};
+    static const char *const both[] = {"domain source-ip-max-smtp-out=10/8 2@5",
+                                       "domain source-ip-max-smtp-out=0/0 3@6"};
+    static const char *const cleared[] = {"domain source-ip-max-smtp-out=@9"};
+    static const char *const after[] = {"domain source-ip-max-smtp-out=11/8 6@14"};
+    struct conf *conf = load(old);
+    struct conf_queue queue;
+
+    expect(conf, "a.example", "{default}", any, COUNT_OF(any));
+    expect(conf, "b.example", "{default}", both, COUNT_OF(both));
+    expect(conf, "c.example", "{default}", cleared, COUNT_OF(cleared));
+    expect(conf, "d.example", "{default}", after, COUNT_OF(after));
+    queue = queue_of(conf, "c.example", "{default}");
+    assert_int_equal(queue.source_limits[CONF_OF_CONNECTIONS].count, 0);
+    queue = queue_of(conf, "d.example", "{default}");
+    assert_int_equal(queue.source_limits[CONF_OF_CONNECTIONS].count, 1);
+    conf_unref(conf);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(every_value_has_its_line),
-                                       cmocka_unit_test(old_names_tell_rates)};
+                                       cmocka_unit_test(old_names_tell_rates),
+                                       cmocka_unit_test(old_name_of_a_limit_by_address)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
