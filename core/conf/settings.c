@@ -42,18 +42,19 @@ static const char *text_of(const struct directive *row, const struct setting *se
     return room;
 }
 
-static void tell_row(const struct telling *telling, const struct directive *row,
-                     const struct setting *setting)
+/* says: the row whose line that is, and whose default counts. */
+static void tell_value(const struct telling *telling, const struct directive *row,
+                       const struct directive *says, const struct setting *setting)
 {
     bool is_default = setting == NULL || setting->cleared;
-    const char *preset = row->preset != NULL ? row->preset : "";
+    const char *preset = says->preset != NULL ? says->preset : "";
     char room[NEW_TEXT_MAX];
     struct conf_setting told = {
         .section = telling->section,
         .keyword = row->name,
         .value = is_default                        ? preset
                  : (row->flags & FLAG_SECRET) != 0 ? "(secret)"
-                                                   : text_of(row, setting, room),
+                                                   : text_of(says, setting, room),
         .file = setting != NULL ? setting->file : NULL,
         .line = setting != NULL ? setting->line : 0,
         .effect = effect_of(row),
@@ -62,13 +63,58 @@ static void tell_row(const struct telling *telling, const struct directive *row,
     telling->tell(telling->context, &told);
 }
 
+static void tell_row(const struct telling *telling, const struct directive *row,
+                     const struct setting *setting)
+{
+    tell_value(telling, row, row, setting);
+}
+
+/* ---- What another keyword says where one is not given -------------------------------------------
+ */
+
+static const struct {
+    const char *keyword;
+    const char *instead;
+} stand_ins[] = {
+    {"retry-recipients-after", "retry-after"},
+    {"backoff-max-msg-rate", "max-msg-rate"},
+    {"backoff-max-connect-rate", "max-connect-rate"},
+    {"backoff-max-data-volume-rate", "max-data-volume-rate"},
+};
+
+static const struct directive *row_named(const char *keyword, enum scope scope)
+{
+    uint32_t i = 0;
+
+    while ((directive_at(i)->scopes & SCOPE_BIT(scope)) == 0 ||
+           strcmp(directive_at(i)->name, keyword) != 0)
+        i++;
+    return directive_at(i);
+}
+
+/* NULL: none does. */
+static const struct directive *stand_in_of(const struct directive *row)
+{
+    for (size_t i = 0; i < sizeof(stand_ins) / sizeof(stand_ins[0]); i++)
+        if (strcmp(row->name, stand_ins[i].keyword) == 0)
+            return row_named(stand_ins[i].instead, SCOPE_DOMAIN);
+    return NULL;
+}
+
+/* ---- Telling --------------------------------------------------------------------------------- */
+
 /* Of keywords that may be repeated all lines of the block that decides. */
 static void tell_link(const struct telling *telling, const struct chain *chain,
                       const struct directive *row)
 {
     struct chain_link link = chain_at(chain, row);
+    const struct directive *instead = stand_in_of(row);
     uint32_t from = 0;
 
+    if (instead != NULL && (link.setting == NULL || link.setting->cleared)) {
+        tell_value(telling, row, instead, chain_at(chain, instead).setting);
+        return;
+    }
     if (link.setting == NULL || link.setting->cleared || (row->flags & FLAG_REPEAT) == 0) {
         tell_row(telling, row, link.setting);
         return;

@@ -94,7 +94,8 @@ static void every_value_has_its_line(void **state)
         "domain source-ip-max-smtp-out=10/8 1@6",
         "domain source-ip-max-smtp-out=11/8 2@7",
         "domain dkim-sign=yes@8",
-        "domain backoff-max-msg-rate=@0",
+        "domain backoff-max-msg-rate=unlimited@0",
+        "domain retry-recipients-after=10m,20m@5",
         "virtual-mta smtp-source-host=192.0.2.1 top.example@1",
         "virtual-mta max-smtp-out=unlimited@0",
     };
@@ -147,6 +148,29 @@ static void old_names_tell_rates(void **state)
     conf_unref(conf);
 }
 
+/* What is not given, or is taken back, is what another keyword says, with the line of that one. */
+static void what_stands_in(void **state)
+{
+    static const char rates[] = "<domain *>\nretry-after 7m\nmax-msg-per-hour 60\n"
+                                "backoff-max-msg-rate 5/h\nmax-connect-rate 9/m\n</domain>\n"
+                                "<domain b.example>\nbackoff-max-msg-rate \"\"\n"
+                                "retry-recipients-after 1m,2m\n"
+                                "backoff-max-data-volume-rate 3m/h\n</domain>\n";
+    static const char *const any[] = {
+        "domain retry-recipients-after=7m@2", "domain backoff-max-msg-rate=5/h@4",
+        "domain backoff-max-connect-rate=9/m@5", "domain backoff-max-data-volume-rate=unlimited@0"};
+    static const char *const named[] = {"domain retry-recipients-after=1m,2m@9",
+                                        "domain backoff-max-msg-rate=60/h@3",
+                                        "domain backoff-max-data-volume-rate=3m/h@10"};
+    struct conf *conf = NULL;
+
+    assert_int_equal(conf_load_text("test", rates, NULL, NULL, NULL, &conf), 0);
+    expect(conf, "a.example", "{default}", any, COUNT_OF(any));
+    expect(conf, "b.example", "{default}", named, COUNT_OF(named));
+    assert_int_equal(queue_of(conf, "b.example", "{default}").backoff_max_msg_rate.count, 60);
+    conf_unref(conf);
+}
+
 /* Two names of one limit: whichever a narrower block has is what counts, and is told alone. */
 static void old_name_of_a_limit_by_address(void **state)
 {
@@ -178,9 +202,9 @@ static void old_name_of_a_limit_by_address(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(every_value_has_its_line),
-                                       cmocka_unit_test(old_names_tell_rates),
-                                       cmocka_unit_test(old_name_of_a_limit_by_address)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_value_has_its_line), cmocka_unit_test(old_names_tell_rates),
+        cmocka_unit_test(what_stands_in), cmocka_unit_test(old_name_of_a_limit_by_address)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
