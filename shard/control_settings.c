@@ -36,9 +36,27 @@ static void settings_text(const json_t *data, struct text_buffer *out)
         {"section", "section", false}, {"name", "keyword", false}, {"from", "from", false},
         {"effect", "effect", false},   {"value", "value", false},
     };
+    const char *holder = json_string_value(json_object_get(data, "heldBy"));
+    bool by_turn = json_is_true(json_object_get(data, "byTurn"));
 
+    if (holder != NULL)
+        text_format(out, "the mail of %s is in %s%s, whose settings these are\n",
+                    json_string_value(json_object_get(data, "queue")),
+                    by_turn ? "several queues by turns, one of them " : "", holder);
     render_table(json_object_get(data, "setting"), columns, sizeof(columns) / sizeof(columns[0]),
                  out);
+}
+
+/* The queue that has the mail, where it is another one than was asked about. */
+static void add_holder(const struct conf *conf, const struct conf_way *way, json_t *data)
+{
+    char text[VERB_ERROR_MAX];
+
+    snprintf(text, sizeof(text), "%.*s/%.64s", way->domain.len < 150 ? (int)way->domain.len : 150,
+             (const char *)way->domain.data, conf_vmta_name(conf, way->vmta_id));
+    json_object_set_new(data, "heldBy", control_string(text));
+    if (way->by_turn)
+        json_object_set_new(data, "byTurn", json_true());
 }
 
 void control_settings_verb(struct control *control, struct control_client *client)
@@ -47,11 +65,14 @@ void control_settings_verb(struct control *control, struct control_client *clien
     struct control_answer answer = {.data = json_object(), .text = settings_text};
     char text[VERB_ERROR_MAX];
     json_t *rows = json_array();
+    struct conf_way way = {0};
     bool is_known = conf_settings_tell(control->conf, slice_str(request->domain),
-                                       slice_str(request->vmta), add_setting, rows);
+                                       slice_str(request->vmta), add_setting, rows, &way);
 
     snprintf(text, sizeof(text), "%.150s/%.64s", request->domain, request->vmta);
     json_object_set_new(answer.data, "queue", control_string(text));
+    if (way.is_elsewhere)
+        add_holder(control->conf, &way, answer.data);
     json_object_set_new(answer.data, "setting", rows);
     if (is_known) {
         control_client_answer(client, &answer);

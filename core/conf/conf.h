@@ -757,7 +757,7 @@ enum conf_setting_effect {
 
 /* One keyword of a queue; several in a row of one that may be repeated. */
 struct conf_setting {
-    const char *section; /* "domain", "virtual-mta", or "provider NAME" */
+    const char *section; /* "way", "domain", "virtual-mta", or "provider NAME" */
     const char *keyword;
     const char *value; /* as it was written; "" without a line and a default; secrets are hidden */
     const char *file;  /* NULL: the default */
@@ -772,12 +772,13 @@ typedef void conf_setting_fn(void *context, const struct conf_setting *setting);
  * with a warning. */
 bool conf_heeds_override(const struct conf *conf, const char *origin);
 /*
- * Tells every keyword of the queue of domain (lower case A-label) and vmta, then every one of the
- * virtual MTA itself, with the line that decides it. False when there is no such virtual MTA. For
- * people: takes milliseconds with large tables.
+ * Tells every keyword of the queue that has the mail of domain (lower case A-label) and vmta, then
+ * every one of the virtual MTA itself, with the line that decides it. Where that is another queue
+ * (conf_way), the line that hands the mail on comes first; of a pool it is the first turn's. False
+ * when there is no such virtual MTA. For people: takes milliseconds with large tables.
  */
 bool conf_settings_tell(const struct conf *conf, struct slice domain, struct slice vmta,
-                        conf_setting_fn *tell, void *context);
+                        conf_setting_fn *tell, void *context, struct conf_way *ret_way);
 
 /* How much of a line of a configuration's text may be shown: all, or up to the secret behind its
  * keyword. */

@@ -250,26 +250,52 @@ static void tell_provider(struct telling *telling, const struct conf *conf, stru
     }
 }
 
-bool conf_settings_tell(const struct conf *conf, struct slice domain, struct slice vmta,
-                        conf_setting_fn *tell, void *context)
+/* The line by which the queue hands its mail on, as conf_way reads it: queue-to comes first. */
+static void tell_first_step(struct telling *telling, const struct conf *conf, struct slice domain,
+                            const struct vmta_slot *slot, struct chain *chain)
 {
-    struct telling telling = {.tell = tell, .context = context, .section = "domain"};
+    const struct directive *row = row_named("queue-to", SCOPE_DOMAIN);
+    const struct setting *setting;
+
+    chain_of_queue(chain, conf, domain, slot);
+    setting = chain_at(chain, row).setting;
+    if (setting == NULL || setting->cleared ||
+        slice_equal(slice_str(setting->value.text), domain)) {
+        row = row_named("reroute-to-virtual-mta", SCOPE_DOMAIN);
+        setting = chain_at(chain, row).setting;
+    }
+    telling->section = "way";
+    tell_row(telling, row, setting);
+}
+
+bool conf_settings_tell(const struct conf *conf, struct slice domain, struct slice vmta,
+                        conf_setting_fn *tell, void *context, struct conf_way *ret_way)
+{
+    struct telling telling = {.tell = tell, .context = context};
     uint32_t position = vmta_find(conf, vmta);
+    const struct vmta_slot *slot;
     struct arena arena;
     struct chain chain;
+    struct conf_way way;
 
     if (position == TABLE_NONE)
         return false;
     arena_init(&arena);
     chain_init(&chain);
-    chain_of_all(&chain, conf, domain, &conf->vmtas[position], &arena);
+    conf_way(conf, domain, conf->vmtas[position].vmta.id, 0, &way);
+    if (way.is_elsewhere)
+        tell_first_step(&telling, conf, domain, &conf->vmtas[position], &chain);
+    slot = vmta_slot_of(conf, way.vmta_id);
+    chain_of_all(&chain, conf, way.domain, slot, &arena);
+    telling.section = "domain";
     tell_all(&telling, &chain, SCOPE_DOMAIN);
     telling.section = "virtual-mta";
-    chain_of_vmta(&chain, conf, &conf->vmtas[position]);
+    chain_of_vmta(&chain, conf, slot);
     tell_all(&telling, &chain, SCOPE_VMTA);
-    tell_provider(&telling, conf, domain, &conf->vmtas[position], &chain);
+    tell_provider(&telling, conf, way.domain, slot, &chain);
     chain_fini(&chain);
     arena_fini(&arena);
+    *ret_way = way;
     return true;
 }
 

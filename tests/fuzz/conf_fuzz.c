@@ -62,8 +62,9 @@ static void count_setting(void *context, const struct conf_setting *setting)
 static void check_settings(const struct conf *conf, struct slice domain, const char *vmta)
 {
     unsigned told = 0;
+    struct conf_way way;
 
-    must(conf_settings_tell(conf, domain, slice_str(vmta), count_setting, &told));
+    must(conf_settings_tell(conf, domain, slice_str(vmta), count_setting, &told, &way));
     must(told > 100);
 }
 

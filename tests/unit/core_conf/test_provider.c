@@ -432,9 +432,10 @@ static struct told told_of(const char *text, const char *section, const char *ke
 {
     struct told told = {.section = section, .keyword = keyword};
     struct conf *conf = load(text);
+    struct conf_way way;
 
     assert_true(conf_settings_tell(conf, slice_str("gmail.com"), slice_str("{default}"),
-                                   note_setting, &told));
+                                   note_setting, &told, &way));
     conf_unref(conf);
     return told;
 }

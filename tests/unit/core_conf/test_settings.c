@@ -69,9 +69,10 @@ static void expect(const struct conf *conf, const char *domain, const char *vmta
                    const char *const *lines, size_t count)
 {
     static struct findings told;
+    struct conf_way way;
 
     told = (struct findings){.text = "\n", .len = 1};
-    assert_true(conf_settings_tell(conf, slice_str(domain), slice_str(vmta), tell, &told));
+    assert_true(conf_settings_tell(conf, slice_str(domain), slice_str(vmta), tell, &told, &way));
     for (size_t i = 0; i < count; i++) {
         char whole[160];
 
@@ -123,7 +124,7 @@ static void every_value_has_its_line(void **state)
     expect(conf, "a.example", "{default}", of_default, COUNT_OF(of_default));
     expect(conf, "b.example", "v", of_v, COUNT_OF(of_v));
     expect(conf, "c.example", "W", of_w, COUNT_OF(of_w));
-    assert_false(conf_settings_tell(conf, slice_str("a"), slice_str("none"), tell, NULL));
+    assert_false(conf_settings_tell(conf, slice_str("a"), slice_str("none"), tell, NULL, NULL));
     /* What is told is what holds. */
     assert_int_equal(queue_of(conf, "b.example", "v").max_msg_rate.count, 8);
     assert_int_equal(queue_of(conf, "b.example", "v").max_rcpt_per_transaction, 7);
@@ -171,6 +172,45 @@ static void what_stands_in(void **state)
     conf_unref(conf);
 }
 
+/* Mail that is another queue's is bound by what that one's blocks say. */
+static void of_the_queue_that_has_the_mail(void **state)
+{
+    static const char handed[] = "smtp-source-host 192.0.2.1 top.example\n"
+                                 "<virtual-mta v>\n</virtual-mta>\n"
+                                 "<virtual-mta w>\nmax-smtp-out 6\n</virtual-mta>\n"
+                                 "<domain a.example>\nmax-smtp-out 2\nqueue-to b.example\n"
+                                 "</domain>\n"
+                                 "<domain b.example>\nmax-smtp-out 3\n"
+                                 "reroute-to-virtual-mta w\n</domain>\n"
+                                 "<domain c.example>\nqueue-to c.example\nmax-smtp-out 4\n"
+                                 "</domain>\n";
+    static const char *const by_name[] = {"way queue-to=b.example@9", "domain max-smtp-out=3@12",
+                                          "virtual-mta max-smtp-out=6@5"};
+    static const char *const by_vmta[] = {"way reroute-to-virtual-mta=w@13",
+                                          "domain max-smtp-out=3@12",
+                                          "virtual-mta max-smtp-out=6@5"};
+    static const char *const stays[] = {"domain max-smtp-out=4@17",
+                                        "virtual-mta max-smtp-out=unlimited@0"};
+    struct conf *conf = load(handed);
+    struct findings told = {0};
+    struct conf_way way;
+
+    expect(conf, "a.example", "v", by_name, COUNT_OF(by_name));
+    expect(conf, "b.example", "v", by_vmta, COUNT_OF(by_vmta));
+    expect(conf, "c.example", "v", stays, COUNT_OF(stays));
+    assert_true(conf_settings_tell(conf, SLICE_LITERAL("c.example"), SLICE_LITERAL("v"), tell,
+                                   &told, &way));
+    assert_false(way.is_elsewhere);
+    assert_null(strstr(told.text, "way "));
+    told = (struct findings){0};
+    assert_true(conf_settings_tell(conf, SLICE_LITERAL("a.example"), SLICE_LITERAL("v"), tell,
+                                   &told, &way));
+    assert_true(way.is_elsewhere && slice_equal(way.domain, SLICE_LITERAL("b.example")));
+    assert_string_equal(conf_vmta_name(conf, way.vmta_id), "w");
+    assert_null(strstr(told.text, "max-smtp-out=2@"));
+    conf_unref(conf);
+}
+
 /* Two names of one limit: whichever a narrower block has is what counts, and is told alone. */
 static void old_name_of_a_limit_by_address(void **state)
 {
@@ -204,7 +244,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_value_has_its_line), cmocka_unit_test(old_names_tell_rates),
-        cmocka_unit_test(what_stands_in), cmocka_unit_test(old_name_of_a_limit_by_address)};
+        cmocka_unit_test(what_stands_in), cmocka_unit_test(of_the_queue_that_has_the_mail),
+        cmocka_unit_test(old_name_of_a_limit_by_address)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -26,7 +26,10 @@ static const char conf_text[] = "host-name mail.example.com\n"
                                 "  <domain *.example>\n"
                                 "    max-smtp-out 7\n"
                                 "  </domain>\n"
-                                "</virtual-mta>\n";
+                                "</virtual-mta>\n"
+                                "<domain handed.test>\n"
+                                "  queue-to a.example\n"
+                                "</domain>\n";
 static const char acct_text[] = "<acct-file /acct/acct.csv>\n"
                                 "  records d,b,t\n"
                                 "</acct-file>\n";

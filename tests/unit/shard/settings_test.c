@@ -41,10 +41,26 @@ static void settings_name_their_line(void **state)
     assert_answer_has("show settings a.example/none", "there is no virtual MTA \"none\"");
 }
 
+/* Of mail that another queue has, that one is named, and its values are told. */
+static void settings_of_who_has_the_mail(void **state)
+{
+    const char *line = "show settings handed.test/mta2 --json";
+
+    assert_answer_has(line, "\"queue\":\"handed.test/mta2\",\"heldBy\":\"a.example/mta2\"");
+    assert_answer_has(line, "{\"section\":\"way\",\"name\":\"queue-to\",\"value\":\"a.example\","
+                            "\"from\":\"test:17\",\"effect\":\"yes\"}");
+    assert_answer_has(line, "\"name\":\"max-smtp-out\",\"value\":\"7\",\"from\":\"test:13\"");
+    assert_answer_has(
+        "show settings handed.test/mta2",
+        "the mail of handed.test/mta2 is in a.example/mta2, whose settings these are");
+    assert_null(strstr(ask(&f, "show settings a.example/mta2 --json"), "heldBy"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(settings_name_their_line, open_fixture, close_fixture),
+        cmocka_unit_test_setup_teardown(settings_of_who_has_the_mail, open_fixture, close_fixture),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
