@@ -93,6 +93,17 @@ static bool read_limit(struct build *build, const struct entry *entry, struct pr
     return true;
 }
 
+/* Those of the lines before a "" do not count, as of every keyword. */
+static void drop_limits(struct provider_rules *rules, const char *keyword)
+{
+    uint32_t kept = 0;
+
+    for (uint32_t i = 0; i < rules->limit_count; i++)
+        if (strcmp(rules->limits[i].keyword, keyword) != 0)
+            rules->limits[kept++] = rules->limits[i];
+    rules->limit_count = kept;
+}
+
 static void read_limits(struct build *build, const struct section *section,
                         struct provider_rules *rules)
 {
@@ -102,7 +113,11 @@ static void read_limits(struct build *build, const struct section *section,
         most += entry->row->store == STORE_PROVIDER_LIMIT;
     rules->limits = arena_alloc(&build->conf->arena, most * sizeof(*rules->limits));
     for (const struct entry *entry = section->entries; entry != NULL; entry = entry->next) {
-        if (entry->row->store == STORE_PROVIDER_LIMIT && !entry->cleared)
+        if (entry->row->store != STORE_PROVIDER_LIMIT)
+            continue;
+        if (entry->cleared)
+            drop_limits(rules, entry->row->name);
+        else
             rules->limit_count += read_limit(build, entry, &rules->limits[rules->limit_count]);
     }
 }
@@ -132,8 +147,14 @@ static void read_replies(struct build *build, const struct section *section,
         struct list_line line;
         bool hold;
 
-        if (entry->cleared || !(is_row(entry, "reply") || is_row(entry, "reaction")))
+        if (!(is_row(entry, "reply") || is_row(entry, "reaction")))
             continue;
+        if (entry->cleared) {
+            count = is_row(entry, "reply") ? 0 : count;
+            if (is_row(entry, "reaction"))
+                memset(rules->reactions, 0, sizeof(rules->reactions));
+            continue;
+        }
         line = line_of(build, entry);
         if (is_row(entry, "reply") && reply_rule_read(build, name, &line, rule)) {
             rule->file = entry->file;

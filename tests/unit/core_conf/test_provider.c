@@ -336,6 +336,32 @@ static void shares_are_told(void **state)
     conf_unref(shipped);
 }
 
+/* As everywhere: the lines before it do not count, those of other keywords and behind it do. */
+static void a_cleared_line_takes_earlier_ones_out(void **state)
+{
+    struct conf *conf = load("<provider a>\nmx .a\nmax-smtp-out 3\nmax-msg-per-connection 5\n"
+                             "max-msg-rate 7/h\nreply /x/ stop=1m\nreply /y/ stop=2m\n"
+                             "max-smtp-out \"\"\nmax-msg-per-connection \"\"\n"
+                             "max-msg-per-connection 6\nreply \"\"\nreply /y/ stop=3m\n"
+                             "</provider>\n"
+                             "<provider *>\nreaction slow:queue stop\nreaction \"\"\n"
+                             "reaction hold:queue stop\n</provider>\n");
+    struct regex_scratch *scratch = regex_scratch_new();
+    uint64_t number = conf_provider_named(SLICE_LITERAL("a"));
+    struct bounds bounds = limits_at(conf, "a", "{default}", "a");
+
+    assert_true(bounds.max_smtp_out == CONF_UNLIMITED);
+    assert_int_equal(bounds.max_msg_rate.count, 7);
+    assert_int_equal(queue_at(conf, "a", "a").max_msg_per_connection, 6);
+    assert_null(conf_provider_reply(conf, number, SLICE_LITERAL("x"), scratch));
+    assert_int_equal(conf_provider_reply(conf, number, SLICE_LITERAL("y"), scratch)->stop_ms,
+                     180000);
+    assert_null(conf_provider_reaction(conf, false, CONF_REPLY_OF_QUEUE));
+    assert_non_null(conf_provider_reaction(conf, true, CONF_REPLY_OF_QUEUE));
+    regex_scratch_free(scratch);
+    conf_unref(conf);
+}
+
 static void mistakes_are_named(void **state)
 {
     static const struct {
@@ -510,6 +536,7 @@ int main(void)
         cmocka_unit_test(tiers_by_virtual_mta),
         cmocka_unit_test(replies_lead_to_rules),
         cmocka_unit_test(shares_are_told),
+        cmocka_unit_test(a_cleared_line_takes_earlier_ones_out),
         cmocka_unit_test(mistakes_are_named),
         cmocka_unit_test(advice_is_given),
         cmocka_unit_test(settings_name_the_pack),
