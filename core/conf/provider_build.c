@@ -133,7 +133,7 @@ static struct list_line line_of(struct build *build, const struct entry *entry)
 }
 
 static void read_replies(struct build *build, const struct section *section,
-                         struct provider_rules *rules)
+                         const struct provider_rules *shipped, struct provider_rules *rules)
 {
     const char *name = (const char *)section->name.data;
     struct conf_reply_rule *list;
@@ -168,6 +168,8 @@ static void read_replies(struct build *build, const struct section *section,
             rules->reactions[hold][rule->scope] = copy;
         }
     }
+    reply_rules_tell_apart(&build->conf->arena, shipped != NULL ? &shipped->replies : NULL, list,
+                           count);
     rules->replies = (struct conf_reply_list){.name = name, .rules = list, .rule_count = count};
 }
 
@@ -215,7 +217,9 @@ static void check_place(struct build *build, const struct section *section,
     }
 }
 
-static const struct provider_rules *read_section(struct build *build, const struct section *section)
+/* shipped: what the pack says of the provider, or NULL. */
+static const struct provider_rules *read_section(struct build *build, const struct section *section,
+                                                 const struct provider_rules *shipped)
 {
     struct provider_rules *rules = arena_alloc(&build->conf->arena, sizeof(*rules));
 
@@ -228,7 +232,7 @@ static const struct provider_rules *read_section(struct build *build, const stru
         if (is_row(entry, "tenants"))
             rules->has_tenants = !entry->cleared && entry->value.number != 0;
     read_limits(build, section, rules);
-    read_replies(build, section, rules);
+    read_replies(build, section, shipped, rules);
     collect_shares(build, rules);
     check_place(build, section, rules);
     return rules;
@@ -305,7 +309,7 @@ static void add_own(struct build *build, struct provider_table *table,
     else if (provider->own != NULL)
         report_error(build->report, section->file, section->line, "<provider %.*s> is given twice",
                      SHOW(section->name));
-    provider->own = read_section(build, section);
+    provider->own = read_section(build, section, provider->shipped);
 }
 
 static bool match_host(uint32_t value, const void *key, void *context)

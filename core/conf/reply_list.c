@@ -44,6 +44,7 @@ static void read_list(struct build *build, const struct section *section)
         rule->file = copy;
         list->rule_count++;
     }
+    reply_rules_tell_apart(&conf->arena, NULL, rules, list->rule_count);
     conf->reply_list_count++;
 }
 

@@ -23,6 +23,13 @@ bool reply_rule_read(struct build *build, const char *list_name, const struct li
 bool reply_rule_read_reaction(struct build *build, const char *list_name,
                               const struct list_line *line, struct conf_reply_rule *rule,
                               bool *ret_hold);
+/*
+ * Gives lines that stand in the list more than once ids of their own: hits and attempts are counted
+ * by id, and one id would count each of them as often as the line stands there. before: rules of
+ * the same name that count besides, the pack's; may be NULL.
+ */
+void reply_rules_tell_apart(struct arena *arena, const struct conf_reply_list *before,
+                            struct conf_reply_rule *rules, uint32_t count);
 /* Every list, and every <domain> that names one. */
 void build_reply_lists(struct build *build);
 /* NULL when there is none of that name; ASCII case is ignored. */

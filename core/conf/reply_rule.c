@@ -6,6 +6,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 struct reading {
     struct build *build;
@@ -308,4 +309,39 @@ bool reply_rule_read_reaction(struct build *build, const char *list_name,
     if (end == rest.len)
         return refuse(&reading, "the line asks for no action");
     return read_actions(&reading, slice_trim(slice_after(rest, end)));
+}
+
+/* ---- Lines that are given again -------------------------------------------------------------- */
+
+struct place {
+    uint64_t id; /* of the line alone */
+    uint32_t number;
+};
+
+static int compare_places(const void *a, const void *b)
+{
+    const struct place *left = a, *right = b;
+
+    if (left->id != right->id)
+        return left->id < right->id ? -1 : 1;
+    return left->number < right->number ? -1 : 1;
+}
+
+void reply_rules_tell_apart(struct arena *arena, const struct conf_reply_list *before,
+                            struct conf_reply_rule *rules, uint32_t count)
+{
+    uint32_t earlier = before != NULL ? before->rule_count : 0, nth = 0;
+    struct place *places = arena_alloc(arena, (earlier + count) * sizeof(*places));
+
+    /* The earlier ones were told apart already, so only their texts say which are equal. */
+    for (uint32_t i = 0; i < earlier; i++)
+        places[i] = (struct place){id_of(before->name, slice_str(before->rules[i].text)), i};
+    for (uint32_t i = 0; i < count; i++)
+        places[earlier + i] = (struct place){rules[i].id, earlier + i};
+    qsort(places, earlier + count, sizeof(*places), compare_places);
+    for (uint32_t i = 1; i < earlier + count; i++) {
+        nth = places[i].id == places[i - 1].id ? nth + 1 : 0;
+        if (nth > 0 && places[i].number >= earlier)
+            rules[places[i].number - earlier].id = hash_combine(places[i].id, nth);
+    }
 }

@@ -64,7 +64,8 @@ struct conf_reply_trigger {
 #define CONF_REPLY_NO_TIME (UINT64_MAX - 1)
 
 struct conf_reply_rule {
-    /* The same for the same line of the same list or provider, in every snapshot and process. */
+    /* The same for the same line of the same list or provider, in every snapshot and process; of
+     * equal lines each has its own, by its place among them. */
     uint64_t id;
     const struct regex *regex;
     unsigned actions;     /* enum conf_reply_action */

@@ -362,6 +362,78 @@ static void a_cleared_line_takes_earlier_ones_out(void **state)
     conf_unref(conf);
 }
 
+struct ids {
+    uint64_t at[8];
+    unsigned count;
+};
+
+static void note_id(void *context, const struct conf_reply_rule *rule)
+{
+    struct ids *ids = context;
+
+    if (rule->trigger.percent == 7)
+        ids->at[ids->count++ % COUNT_OF(ids->at)] = rule->id;
+}
+
+static struct ids ids_of(const char *text, const char *provider)
+{
+    struct conf *conf = load(text);
+    struct ids ids = {.count = 0};
+
+    conf_provider_shares(conf, conf_provider_named(slice_str(provider)), note_id, &ids);
+    conf_unref(conf);
+    return ids;
+}
+
+#define AGAIN "reply /x/ stop trigger=7%\n"
+#define OTHER "reply /y/ stop trigger=7%\n"
+
+/* By ids hits and attempts are counted: of lines that are given again each has its own, and keeps
+ * it whatever else stands in the section. */
+static void equal_lines_count_apart(void **state)
+{
+    struct ids once = ids_of("<provider a>\n" AGAIN "</provider>\n", "a");
+    struct ids twice = ids_of("<provider a>\n" AGAIN OTHER AGAIN AGAIN "</provider>\n", "a");
+    struct ids later = ids_of("<provider a>\n" OTHER AGAIN AGAIN AGAIN "</provider>\n", "a");
+    struct conf *conf = load("<domain *>\nsmtp-pattern-list l\n</domain>\n"
+                             "<smtp-pattern-list l>\n" AGAIN AGAIN "</smtp-pattern-list>\n");
+    const struct conf_reply_list *list = queue_of(conf, "a", "{default}").replies;
+
+    assert_int_equal(once.count, 1);
+    assert_int_equal(twice.count, 4);
+    assert_true(twice.at[0] == once.at[0]);
+    assert_true(twice.at[2] != twice.at[0] && twice.at[3] != twice.at[0]);
+    assert_true(twice.at[3] != twice.at[2]);
+    assert_true(later.at[0] == twice.at[1]);
+    for (unsigned i = 1; i < 4; i++)
+        assert_true(later.at[i] == twice.at[i == 1 ? 0 : i]);
+    assert_true(list->rules[0].id != list->rules[1].id);
+    conf_unref(conf);
+}
+
+/* A line that the user has from the pack is not the pack's own, which counts besides. */
+static void a_line_of_the_pack_counts_apart(void **state)
+{
+    static const char text[] = "provider-pack on\n<provider google>\n%s\n</provider>\n";
+    struct regex_scratch *scratch = regex_scratch_new();
+    struct conf *pack = load("provider-pack on\n"), *both;
+    uint64_t google = conf_provider_named(SLICE_LITERAL("google"));
+    const struct slice said = SLICE_LITERAL(
+        "421-4.7.28 Gmail has detected an unusual rate of unsolicited mail originating from your "
+        "IP address");
+    const struct conf_reply_rule *shipped = conf_provider_reply(pack, google, said, scratch);
+    char room[2000];
+
+    assert_non_null(shipped);
+    snprintf(room, sizeof(room), text, shipped->text);
+    both = load(room);
+    assert_string_equal(conf_provider_reply(both, google, said, scratch)->text, shipped->text);
+    assert_true(conf_provider_reply(both, google, said, scratch)->id != shipped->id);
+    regex_scratch_free(scratch);
+    conf_unref(both);
+    conf_unref(pack);
+}
+
 static void mistakes_are_named(void **state)
 {
     static const struct {
@@ -537,6 +609,8 @@ int main(void)
         cmocka_unit_test(replies_lead_to_rules),
         cmocka_unit_test(shares_are_told),
         cmocka_unit_test(a_cleared_line_takes_earlier_ones_out),
+        cmocka_unit_test(equal_lines_count_apart),
+        cmocka_unit_test(a_line_of_the_pack_counts_apart),
         cmocka_unit_test(mistakes_are_named),
         cmocka_unit_test(advice_is_given),
         cmocka_unit_test(settings_name_the_pack),
