@@ -26,7 +26,8 @@
     X(E_LATE, 1015, "the disk takes too long")                                                     \
     X(E_FOREIGN, 1016, "a directory of the spool is missing, or belongs elsewhere")                \
     X(E_CUT_OFF, 1017, "ended without a word of the end")                                          \
-    X(E_CHANGED, 1018, "the configuration has changed meanwhile")
+    X(E_CHANGED, 1018, "the configuration has changed meanwhile")                                  \
+    X(E_HOLES, 1019, "a netmask whose ones do not all stand in front")
 
 enum err {
 #define ERR_ENUM(name, value, text) name = -(value),

@@ -92,6 +92,24 @@ static void clear_host_bits(struct cidr *block)
     }
 }
 
+/* "255.255.255.240" as 28: ones, and zeros behind them; E_HOLES where there are ones behind those.
+ */
+static int parse_mask(struct slice text, const struct ipaddr *ip, uint64_t *ret_bits)
+{
+    struct ipaddr mask;
+    unsigned count = 8 * bytes_of(ip), ones = 0;
+
+    if (parse_raw(text, &mask) < 0 || mask.family != ip->family)
+        return E_SYNTAX;
+    while (ones < count && (mask.bytes[ones / 8] >> (7 - ones % 8) & 1) != 0)
+        ones++;
+    for (unsigned bit = ones; bit < count; bit++)
+        if ((mask.bytes[bit / 8] >> (7 - bit % 8) & 1) != 0)
+            return E_HOLES;
+    *ret_bits = ones;
+    return 0;
+}
+
 int cidr_parse(struct slice text, struct cidr *ret_cidr)
 {
     size_t slash = slice_find(text, '/');
@@ -107,6 +125,8 @@ int cidr_parse(struct slice text, struct cidr *ret_cidr)
     bits = 8 * bytes_of(&block.ip);
     if (slash < text.len) {
         rc = slice_to_u64(slice_after(text, slash + 1), bits, &bits);
+        if (rc == E_SYNTAX)
+            rc = parse_mask(slice_after(text, slash + 1), &block.ip, &bits);
         if (rc < 0)
             return rc;
     }
@@ -118,6 +138,15 @@ int cidr_parse(struct slice text, struct cidr *ret_cidr)
     clear_host_bits(&block);
     *ret_cidr = block;
     return 0;
+}
+
+const char *cidr_why(int code)
+{
+    if (code == E_HOLES)
+        return "has a netmask with holes: the ones of a mask all stand in front of its zeros";
+    if (code == E_RANGE)
+        return "has a prefix longer than the address";
+    return "is not an address or address block";
 }
 
 size_t ipaddr_format(const struct ipaddr *ip, char *room)

@@ -36,8 +36,11 @@ struct cidr {
 
 /* "192.0.2.1", "2001:db8::1"; E_SYNTAX otherwise. */
 int ipaddr_parse(struct slice text, struct ipaddr *ret_ip);
-/* "192.0.2.0/24", a bare address, or PowerMTA's short forms "10/8" and "0/0". */
+/* "192.0.2.0/24", "192.0.2.0/255.255.255.0", a bare address, or PowerMTA's short forms "10/8" and
+ * "0/0". E_SYNTAX, E_RANGE or E_HOLES otherwise. */
 int cidr_parse(struct slice text, struct cidr *ret_cidr);
+/* What is wrong with a text for which cidr_parse gave that code, to be read behind the text. */
+const char *cidr_why(int code);
 /* NUL-terminated into room of IPADDR_TEXT_MAX bytes; returns its length. */
 size_t ipaddr_format(const struct ipaddr *ip, char *room);
 bool ipaddr_equal(const struct ipaddr *a, const struct ipaddr *b);

@@ -117,14 +117,15 @@ static int add_source(struct build *build, const struct section *section)
 {
     struct source_table *sources = &build->conf->sources;
     struct cidr block;
+    int rc = cidr_parse(section->name, &block);
 
-    if (cidr_parse(section->name, &block) == 0)
+    if (rc == 0)
         return add_block(sources, &block);
     if (section->name.data[0] == '{')
         return add_name(sources, section->name);
     if (looks_like_address(section->name) || slice_find(section->name, '/') < section->name.len)
-        report_error(build->report, section->file, section->line,
-                     "<source>: \"%.*s\" is not an address or address block", SHOW(section->name));
+        report_error(build->report, section->file, section->line, "<source>: \"%.*s\" %s",
+                     SHOW(section->name), cidr_why(rc));
     return add_name(sources, section->name);
 }
 

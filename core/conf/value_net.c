@@ -122,8 +122,9 @@ int value_parse_listener(struct value_parse *parse)
         return rc;
     if (count == 0 || !split_port(words[0], &address, &port))
         return value_refuse(parse, "needs an address and a port, as in 0.0.0.0:25");
-    if (cidr_parse(address, &block.block) < 0)
-        return value_refuse(parse, "\"%.*s\" is not an address or address block", SHOW(address));
+    rc = cidr_parse(address, &block.block);
+    if (rc < 0)
+        return value_refuse(parse, "\"%.*s\" %s", SHOW(address), cidr_why(rc));
     if (!value_read_port(port, &block.port))
         return value_refuse(parse, "\"%.*s\" is not a port", SHOW(port));
     for (uint32_t i = 1; i < count; i++) {
@@ -149,8 +150,9 @@ int value_parse_source_host(struct value_parse *parse)
         return value_refuse(parse, "the address stands in front of the host name");
     if (count == 0)
         return value_refuse(parse, "needs an address and a host name");
-    if (cidr_parse(words[0], &block.block) < 0)
-        return value_refuse(parse, "\"%.*s\" is not an address or address block", SHOW(words[0]));
+    rc = cidr_parse(words[0], &block.block);
+    if (rc < 0)
+        return value_refuse(parse, "\"%.*s\" %s", SHOW(words[0]), cidr_why(rc));
     if (count == 2) {
         if (!is_helo(words[1]))
             return value_refuse(parse, "\"%.*s\" is not a host name", SHOW(words[1]));
@@ -172,8 +174,9 @@ static int split_block(struct value_parse *parse, struct slice *ret_limit, struc
         return rc;
     if (count < 2)
         return value_refuse(parse, "needs an address block and a limit");
-    if (cidr_parse(words[0], &block) < 0)
-        return value_refuse(parse, "\"%.*s\" is not an address or address block", SHOW(words[0]));
+    rc = cidr_parse(words[0], &block);
+    if (rc < 0)
+        return value_refuse(parse, "\"%.*s\" %s", SHOW(words[0]), cidr_why(rc));
     *ret_limit = words[1];
     if (ret_more != NULL)
         *ret_more = count == 3 ? words[2] : SLICE_EMPTY;

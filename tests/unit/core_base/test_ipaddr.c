@@ -118,6 +118,12 @@ static void cidr_forms(void **state)
         {"2001:db8:ffff::/33", "2001:db8:8000::", 33},
         {"::ffff:10.1.2.3/104", "10.0.0.0", 8},
         {"::ffff:0:0/96", "0.0.0.0", 0},
+        {"192.0.2.7/255.255.255.240", "192.0.2.0", 28},
+        {"192.0.2.7/255.255.255.255", "192.0.2.7", 32},
+        {"192.0.2.7/0.0.0.0", "0.0.0.0", 0},
+        {"10/255.0.0.0", "10.0.0.0", 8},
+        {"10.200/255.128.0.0", "10.128.0.0", 9},
+        {"2001:db8::1/ffff:ffff::", "2001:db8::", 32},
         /* Shorter than the mapped prefix: IPv6, and it holds no IPv4 address. */
         {"::ffff:0:0/80", "::", 80},
     };
@@ -133,14 +139,36 @@ static void cidr_forms(void **state)
 
 static void cidr_refuses(void **state)
 {
-    static const char *const texts[] = {"",      "/8",     "10",    "10.0.0",     "10/",
-                                        "256/8", "10./8",  ".10/8", "1.2.3.4./8", "1.2.3.4.5/8",
-                                        "10/-1", "10/8/8", "a/8",   "0010/8",     "::1/x"};
+    static const char *const texts[] = {"",
+                                        "/8",
+                                        "10",
+                                        "10.0.0",
+                                        "10/",
+                                        "256/8",
+                                        "10./8",
+                                        ".10/8",
+                                        "1.2.3.4./8",
+                                        "1.2.3.4.5/8",
+                                        "10/-1",
+                                        "10/8/8",
+                                        "a/8",
+                                        "0010/8",
+                                        "::1/x",
+                                        "10/255.0.0",
+                                        "::/255.0.0.0",
+                                        "10/ff00::",
+                                        "255.0.0.0/255.0.0.0/8"};
+    static const char *const masks[] = {"192.0.2.0/255.255.240.255", "10/0.255.255.255",
+                                        "10/255.0.0.1", "10/127.0.0.0", "::/ffff:0:1::"};
     struct cidr block = cidr_of("10/8");
     struct cidr before = block;
 
     for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
         assert_int_equal(cidr_parse(slice_str(texts[i]), &block), E_SYNTAX);
+    for (size_t i = 0; i < sizeof(masks) / sizeof(masks[0]); i++) {
+        assert_int_equal(cidr_parse(slice_str(masks[i]), &block), E_HOLES);
+        assert_non_null(strstr(cidr_why(E_HOLES), "holes"));
+    }
     assert_int_equal(cidr_parse(slice_str("10/33"), &block), E_RANGE);
     assert_int_equal(cidr_parse(slice_str("::/129"), &block), E_RANGE);
     assert_memory_equal(&block, &before, sizeof(block));

@@ -33,6 +33,28 @@ static void without_any_source(void **state)
     conf_unref(conf);
 }
 
+/* Old files have netmasks; one that is no prefix is told as what it is. */
+static void netmasks(void **state)
+{
+    struct findings findings;
+    struct conf *conf = load("<source 192.0.2.0/255.255.255.240>\nlog-commands yes\n</source>\n"
+                             "<source 192.0.2.0/28>\nlog-data yes\n</source>\n");
+
+    assert_true(source_of(conf, "192.0.2.15", NULL)->log_commands);
+    assert_true(source_of(conf, "192.0.2.15", NULL)->log_data);
+    assert_false(source_of(conf, "192.0.2.16", NULL)->log_commands);
+    conf_unref(conf);
+    conf = load("smtp-listener 127.0.0.0/255.0.0.0:2525\n"
+                "<domain *>\nsource-ip-max-smtp-out 10.0.0.0/255.0.0.0 3\n</domain>\n");
+    conf_unref(conf);
+    refuse("<source 192.0.2.0/255.0.255.0>\n</source>\n", &findings);
+    assert_non_null(strstr(findings.text, "error test:1: <source>: \"192.0.2.0/255.0.255.0\" has a "
+                                          "netmask with holes"));
+    refuse("<domain *>\nsource-ip-max-smtp-out 10.0.0.0/255.0.0.1 3\n</domain>\n", &findings);
+    assert_non_null(strstr(findings.text, "error test:2: source-ip-max-smtp-out: "
+                                          "\"10.0.0.0/255.0.0.1\" has a netmask with holes"));
+}
+
 /* Loopback keeps its right until a source that matches it says no, however wide that one is. */
 static void loopback(void **state)
 {
@@ -358,6 +380,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(without_any_source),
+        cmocka_unit_test(netmasks),
         cmocka_unit_test(loopback),
         cmocka_unit_test(blocks_merge),
         cmocka_unit_test(names_override),
