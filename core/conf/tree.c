@@ -730,6 +730,7 @@ static void parse_include(struct parser *parser, const char *pattern)
         complain(parser, "include: addresses of web pages are not supported");
         return;
     }
+    parser->tree->has_includes = true;
     path = arena_alloc(&parser->tree->arena, strlen(name) + strlen(pattern) + 2);
     if (pattern[0] != '/' && slash != NULL)
         memcpy(path, name, (size_t)(slash - name) + 1);
@@ -777,6 +778,15 @@ static void tree_init(struct tree *tree)
     tree->top.name = SLICE_EMPTY;
 }
 
+/* A file that was cut off at its beginning would take away all that the running one has. */
+static void refuse_empty(const struct tree *tree, const char *path, struct report *report)
+{
+    if (report->errors == 0 && tree->top.entries == NULL && tree->top.children == NULL &&
+        !tree->has_includes)
+        report_error(report, path, 0,
+                     "the file is empty: neither a directive nor a section stands in it");
+}
+
 int tree_parse_file(struct tree *tree, const char *path, const struct conf_load_options *options,
                     struct arena *values, struct report *report)
 {
@@ -793,6 +803,8 @@ int tree_parse_file(struct tree *tree, const char *path, const struct conf_load_
     }
     rc = parse(tree, &file, options, values, report);
     reader_close(&file.reader);
+    if (rc == 0)
+        refuse_empty(tree, path, report);
     return rc;
 }
 

@@ -47,6 +47,7 @@ struct section {
 struct tree {
     struct arena arena;
     struct section top;
+    bool has_includes; /* anywhere */
 };
 
 /*

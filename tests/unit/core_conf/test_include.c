@@ -53,6 +53,23 @@ static void expect(const struct findings *findings, const char *file, const char
         fail_msg("no \"%s\" in:\n%s", wanted, findings->text);
 }
 
+/* Of a file that was cut off nothing is left; one that includes others says something. */
+static void empty_files(void **state)
+{
+    static const char *const texts[] = {"", "\n\n", "# all of it a comment\n"};
+    struct findings findings;
+
+    for (size_t i = 0; i < COUNT_OF(texts); i++) {
+        put("empty.conf", texts[i]);
+        refuse_file("empty.conf", &findings);
+        expect(&findings, "empty.conf", ":0: the file is empty");
+    }
+    put("including.conf", "include empty.conf\n");
+    conf_unref(load_file("including.conf"));
+    put("section.conf", "<source 10/8>\n</source>\n");
+    conf_unref(load_file("section.conf"));
+}
+
 /* At the top level, in sections, nested, by pattern; names start at the including file's folder. */
 static void in_every_place(void **state)
 {
@@ -217,6 +234,7 @@ static int end(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(empty_files),
         cmocka_unit_test(in_every_place),
         cmocka_unit_test(errors_name_the_file),
         cmocka_unit_test(loops),
