@@ -56,6 +56,23 @@ static void take_lines(struct build *build, struct acct_layout_draft *draft,
     }
 }
 
+/* Columns of rows that are not written: their kind was forgotten in `records`, or is a slip. */
+static void check_kinds(struct build *build, const struct entry_list *lines, unsigned records)
+{
+    static const char letters[] = "dbtr";
+
+    for (uint32_t i = 0; i < lines->count; i++) {
+        const struct entry *entry = lines->items[i];
+        unsigned missing = acct_layout_kinds(slice_str(entry->value.text)) & ~records;
+
+        for (unsigned kind = 0; kind < sizeof(letters) - 1; kind++)
+            if ((missing >> kind & 1) != 0)
+                report_warning(build->report, entry->file, entry->line,
+                               "%s: `records` does not name %c, so no such row is written",
+                               entry->row->name, letters[kind]);
+    }
+}
+
 static void take_privacy(struct build *build, const struct section *section,
                          const struct conf_acct_file *file, struct privacy *privacy)
 {
@@ -86,6 +103,10 @@ static void build_layout(struct build *build, const struct section *section,
     acct_layout_begin(&draft, layout, file->records, file->iso_times);
     take_lines(build, &draft, &fields, acct_layout_fields);
     take_lines(build, &draft, &maps, acct_layout_map);
+    if (build->options->lint) {
+        check_kinds(build, &fields, file->records);
+        check_kinds(build, &maps, file->records);
+    }
     if (file->user_string != NULL &&
         acct_layout_user_string(&draft, slice_str(file->user_string)) < 0)
         report_error(build->report, section->file, section->line,

@@ -279,6 +279,14 @@ int acct_layout_fields(struct acct_layout_draft *draft, struct slice line,
     return result;
 }
 
+unsigned acct_layout_kinds(struct slice line)
+{
+    char why[ACCT_LAYOUT_WHY_MAX];
+    unsigned kinds;
+
+    return parse_kinds(next_word(&line), &kinds, why) < 0 ? 0 : kinds;
+}
+
 int acct_layout_map(struct acct_layout_draft *draft, struct slice line,
                     char why[ACCT_LAYOUT_WHY_MAX])
 {

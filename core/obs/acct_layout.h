@@ -40,6 +40,9 @@ void acct_layout_begin(struct acct_layout_draft *draft, struct acct_csv_layout *
  */
 int acct_layout_fields(struct acct_layout_draft *draft, struct slice line,
                        char why[ACCT_LAYOUT_WHY_MAX]);
+/* The kinds that such a line is about, whether the file has them or not; 0 for a line that is
+ * wrong. */
+unsigned acct_layout_kinds(struct slice line);
 /* "TYPE HEADER FIELD": likewise. */
 int acct_layout_map(struct acct_layout_draft *draft, struct slice line,
                     char why[ACCT_LAYOUT_WHY_MAX]);

@@ -234,13 +234,36 @@ static void what_is_sound_is_not(void **state)
     conf_unref(conf);
 }
 
+/* Columns for rows that are not written. */
+static void fields_of_no_records(void **state)
+{
+    static const struct conf_load_options lint = {.lint = true};
+    static const char text[] = "smtp-source-host 10.0.0.1 h\n<acct-file /a.csv>\nrecords d,bounce\n"
+                               "record-fields d,b *\nrecord-fields t,receipt *\n"
+                               "record-fields tq *\nmap-header-to-field t header_X dsnMta\n"
+                               "</acct-file>\n";
+    static struct findings findings;
+    struct conf *conf = NULL;
+
+    findings = (struct findings){0};
+    assert_int_equal(conf_load_text("test", text, &lint, collect, &findings, &conf), 0);
+    assert_null(strstr(findings.text, "test:4:"));
+    assert_non_null(
+        strstr(findings.text, "warning test:5: record-fields: `records` does not name t,"));
+    assert_non_null(
+        strstr(findings.text, "warning test:5: record-fields: `records` does not name r,"));
+    assert_non_null(
+        strstr(findings.text, "warning test:7: map-header-to-field: `records` does not "));
+    assert_int_equal(findings.warnings, 3);
+    conf_unref(conf);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(what_is_odd_is_told),
-        cmocka_unit_test(files_are_looked_for),
-        cmocka_unit_test(a_plain_load_is_quiet),
-        cmocka_unit_test(what_is_sound_is_not),
+        cmocka_unit_test(what_is_odd_is_told),   cmocka_unit_test(files_are_looked_for),
+        cmocka_unit_test(a_plain_load_is_quiet), cmocka_unit_test(what_is_sound_is_not),
+        cmocka_unit_test(fields_of_no_records),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
