@@ -419,7 +419,9 @@ static void stand_at_best(struct shard *shard, struct purse *purse, struct queue
             lane_change(shard, queue, lane);
             return;
         }
-        if (!last || due_of(last, now_ns) >= due_of(best, now_ns))
+        /* What may be due here by now is not left for what was due before: a connection is idle
+         * here, and none may be there. */
+        if (!last || due_of(best, now_ns) <= now_ns || due_of(last, now_ns) >= due_of(best, now_ns))
             continue;
         best = last;
         best_way = other;

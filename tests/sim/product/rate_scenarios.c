@@ -196,7 +196,8 @@ static bool connections_meet_their_tokens(void)
  * Three queues of a receiver that share its one connection, and rates whose tokens are good for
  * less time than a message takes: who has its turn for the connection has the tokens with it. Else
  * one of the three had none at all: it went for its token and stood behind the others then, or its
- * tokens were another shard's to give, and the others had theirs at hand.
+ * tokens were another shard's to give, and the others had theirs at hand, or it was sent on to
+ * where a token was due before, and no connection was idle.
  */
 static bool a_slow_connection_is_shared_by_all(void)
 {
@@ -218,6 +219,9 @@ static bool a_slow_connection_is_shared_by_all(void)
          190, 2},
         {"two slow ones beside 3/s of each", EACH("3/s"),
          " max-smtp-out 2\n max-smtp-msg-rate 7/s\n", 190, 2},
+        {"two sources beside 2/s of each",
+         "<limit a>\n scope source-ip,domain\n max-msg-rate 2/s\n</limit>\n",
+         " smtp-source-host 10.9.0.2 v2.test\n max-smtp-out 2\n max-smtp-msg-rate 7/s\n", 40, 1},
     };
     enum { QUEUES = 3, TENTHS = 2000 };
     bool ok = true;
@@ -238,7 +242,7 @@ static bool a_slow_connection_is_shared_by_all(void)
         stage_inject(&stage, 0, 0, QUEUES);
         stage_inject(&stage, 1, QUEUES, 1);
         stage_run(&stage, 1, 0, 9);
-        stage_run(&stage, 100, 4 * QUEUES, 0);
+        stage_run(&stage, 100, 8 * QUEUES, 0);
         stage_run(&stage, 400, 0, 0);
         for (unsigned j = 0; j < QUEUES; j++)
             tried[j] = stage_tried(&stage, j);
