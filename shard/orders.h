@@ -87,7 +87,7 @@ struct order_facts {
     uint64_t since_ns;
     uint64_t until_us; /* 0 = it does not end by time */
     uint64_t until_ns; /* STOP: then it is a probe */
-    uint64_t first_ms; /* STOP: how long the first one was */
+    uint64_t asked_ms; /* STOP: as the line says it, before it was doubled */
     char who[REPORT_NAME_MAX];
     char reason[ORDER_REASON_MAX]; /* the line, if any, and the reply, or who ordered it */
 };

@@ -31,7 +31,7 @@ bool orders_persist(struct shard *shard, struct order *order, bool is_end, struc
         wire_writer_init(&w, bytes, sizeof(bytes));
         wire_put_u64(&w, facts->since_us);
         wire_put_u64(&w, facts->until_us);
-        wire_put_u64(&w, facts->first_ms);
+        wire_put_u64(&w, facts->asked_ms);
         wire_put_u16(&w, facts->stops);
         wire_put_bytes(&w, facts->reason, strlen(facts->reason));
         value = slice_of(bytes, wire_written(&w));
@@ -64,7 +64,7 @@ void orders_recover(struct shard *shard, struct slice name, struct slice value)
     wire_reader_init(&r, value.data, value.len);
     facts.since_us = wire_get_u64(&r);
     facts.until_us = wire_get_u64(&r);
-    facts.first_ms = wire_get_u64(&r);
+    facts.asked_ms = wire_get_u64(&r);
     facts.stops = (uint8_t)wire_get_u16(&r);
     reason = slice_after(value, 26);
     snprintf(facts.reason, sizeof(facts.reason), "%.*s", (int)reason.len,
@@ -130,13 +130,14 @@ bool orders_stop(struct shard *shard, const struct order_facts *wanted, uint64_t
     /* What was under way when the stop began says nothing new. */
     if (present && began_ns <= present->facts.since_ns)
         return false;
-    facts.first_ms = for_ms;
-    if (present) {
-        facts.first_ms = present->facts.first_ms > for_ms ? present->facts.first_ms : for_ms;
+    facts.asked_ms = for_ms;
+    if (present)
         facts.stops = present->has_delivered ? 0 : present->facts.stops;
-    }
     facts.stops += facts.stops < STOPS_MAX;
-    orders_set_times(shard, &facts, facts.first_ms << (facts.stops - 1));
+    /* What is doubled is the line's own time: the stop before may have been another line's. */
+    orders_set_times(shard, &facts, for_ms << (facts.stops - 1));
+    if (present && facts.until_ns <= present->facts.until_ns)
+        return false;
     return orders_put_in_force(shard, &facts);
 }
 

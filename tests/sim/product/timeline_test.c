@@ -309,6 +309,13 @@ static const struct timeline_case cases[] = {
      .replies = "reply /busy/ disable-source-ip trigger=50%\n"
                 "reply /busy/ mode=backoff,backoff-to-normal-after=30m trigger=25%\n",
      .backoff = " backoff-max-msg-rate 1/10m\n backoff-retry-after 20m\n"},
+    {.name = "stop-of-another-line",
+     .what = "a probe after an hour's stop is refused by a line of ten minutes: twice ten minutes",
+     .rules = {{"rcpt first=1 450 4.7.1 Blocked for now", "rcpt first=1 451 4.7.28 Too fast"},
+               {"rcpt first=1 450 4.7.1 Blocked for now", "rcpt first=1 451 4.7.28 Too fast"}},
+     .messages = 3,
+     .replies = "reply /blocked/ disable-source-ip,reenable-after=1h scope=source-ip\n"
+                "reply /4.7.28/ stop=10m scope=source-ip\n"},
     {.name = "skip-mx",
      .what = "a refusal by the best MX: the message goes to the second one at once, and so does "
              "the next",
