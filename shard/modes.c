@@ -219,18 +219,20 @@ void modes_on_reply(struct shard *shard, struct queue *queue, const struct react
 {
     struct slice text = verdict_text(verdict);
     char reason[MODE_REASON_MAX];
-    uint64_t for_ms = react->backoff_ms;
+    const struct conf_reply_rule *rule = react->lines[REACT_OF_QUEUE].mode;
+    uint64_t for_ms;
 
-    if (!is_ours(queue) || !react->mode_rule || react->mode_rule->scope != CONF_REPLY_OF_QUEUE)
+    if (!is_ours(queue) || !rule)
         return;
-    if (react->actions & CONF_REPLY_NORMAL) {
+    if (rule->actions & CONF_REPLY_NORMAL) {
         leave(shard, queue, NULL);
         return;
     }
+    for_ms = rule->backoff_ms;
     if (for_ms == CONF_REPLY_NO_TIME)
         for_ms = queue->settings.backoff_to_normal_after_ms;
-    snprintf(reason, sizeof(reason), "%s:%u: %.*s", react->mode_rule->file, react->mode_rule->line,
-             (int)text.len, (const char *)text.data);
+    snprintf(reason, sizeof(reason), "%s:%u: %.*s", rule->file, rule->line, (int)text.len,
+             (const char *)text.data);
     enter(shard, queue, for_ms, reason, NULL);
 }
 

@@ -17,17 +17,17 @@ static bool is_of_message(const struct conf_reply_rule *rule)
 
 /* The queue does not use the source any more that the reply came to. */
 static void disable_source(struct shard *shard, const struct connection *connection,
-                           struct queue *queue, const struct react *react,
+                           struct queue *queue, const struct conf_reply_rule *rule,
                            const struct verdict *verdict)
 {
     struct slice text = verdict_text(verdict);
-    uint64_t for_ms = react->disabled_ms;
+    uint64_t for_ms = rule->disabled_ms;
     char reason[ORDER_REASON_MAX];
 
     if (for_ms == CONF_REPLY_NO_TIME)
         for_ms = queue->settings.reenable_source_ip_after_ms;
-    snprintf(reason, sizeof(reason), "%s:%u: %.*s", react->source_rule->file,
-             react->source_rule->line, (int)text.len, (const char *)text.data);
+    snprintf(reason, sizeof(reason), "%s:%u: %.*s", rule->file, rule->line, (int)text.len,
+             (const char *)text.data);
     if (!orders_disable_source(shard, queue, &connection->lane->source, for_ms, reason))
         return;
     if (queue->settings.backoff_upon_all_sources_disabled && orders_disable_all(shard, queue))
@@ -195,11 +195,11 @@ void replies_on_fired(struct shard *shard, const struct hit_facts *facts)
 }
 
 /* Those of the rule's actions that no line before it contradicts. */
-static unsigned granted(const struct react *react, const struct conf_reply_rule *rule)
+static unsigned granted(const struct react_lines *lines, const struct conf_reply_rule *rule)
 {
-    return (rule == react->source_rule ? CONF_REPLY_DISABLE_SOURCE : 0u) |
-           (rule == react->stop_rule ? CONF_REPLY_STOP : 0u) |
-           (rule == react->mode_rule ? CONF_REPLY_BACKOFF | CONF_REPLY_NORMAL : 0u);
+    return (rule == lines->source ? CONF_REPLY_DISABLE_SOURCE : 0u) |
+           (rule == lines->stop ? CONF_REPLY_STOP : 0u) |
+           (rule == lines->mode ? CONF_REPLY_BACKOFF | CONF_REPLY_NORMAL : 0u);
 }
 
 /* A line that each delivery may match, and nothing is in force that it could end. */
@@ -211,24 +211,31 @@ static bool ends_nothing(const struct shard *shard, unsigned actions)
            counts[ORDER_BACKOFF] + counts[ORDER_SENDER_STOP] + counts[ORDER_JOB_STOP] == 0;
 }
 
-/* What the reply leaves standing beyond the queue's mode. */
-static void heed_orders(const struct hit *hit, const struct react *react)
+/* What lines of one group of scopes leave standing, but of the queue's. */
+static void heed_lines(const struct hit *hit, const struct react_lines *lines)
 {
-    const struct conf_reply_rule *rules[] = {react->source_rule, react->stop_rule,
-                                             react->mode_rule};
+    const struct conf_reply_rule *rules[] = {lines->source, lines->stop, lines->mode};
     struct hit_facts facts;
 
-    if (rules[0] && rules[0]->scope == CONF_REPLY_OF_QUEUE)
-        disable_source(hit->shard, hit->connection, hit->queue, react, hit->verdict);
     for (unsigned i = 0; i < sizeof(rules) / sizeof(rules[0]); i++) {
         bool is_done = (i > 0 && rules[i] == rules[0]) || (i > 1 && rules[i] == rules[1]);
 
-        if (!rules[i] || rules[i]->scope == CONF_REPLY_OF_QUEUE || is_done ||
-            ends_nothing(hit->shard, granted(react, rules[i])))
+        if (!rules[i] || is_done || ends_nothing(hit->shard, granted(lines, rules[i])))
             continue;
-        note_actions(hit, rules[i], granted(react, rules[i]), &facts);
+        note_actions(hit, rules[i], granted(lines, rules[i]), &facts);
         order_all(hit->shard, &facts, hit->queue);
     }
+}
+
+/* What the reply leaves standing beyond the queue's mode. */
+static void heed_orders(const struct hit *hit, const struct react *react)
+{
+    const struct conf_reply_rule *off = react->lines[REACT_OF_QUEUE].source;
+
+    if (off)
+        disable_source(hit->shard, hit->connection, hit->queue, off, hit->verdict);
+    for (unsigned i = REACT_OF_QUEUE + 1; i < REACT_GROUPS; i++)
+        heed_lines(hit, &react->lines[i]);
 }
 
 struct slice replies_host(const struct shard *shard, const struct connection *connection)
@@ -368,6 +375,7 @@ void replies_bend_fate(struct shard *shard, struct connection *connection,
 void replies_act(struct shard *shard, struct queue *queue, const struct react *react,
                  const struct verdict *verdict)
 {
+    const struct conf_reply_rule *stop = react->lines[REACT_OF_QUEUE].stop;
     uint64_t now_ns = io_now_ns(shard->io);
 
     if (queue->stay != QUEUE_HERE || verdict->class == VERDICT_SUCCESS)
@@ -377,8 +385,8 @@ void replies_act(struct shard *shard, struct queue *queue, const struct react *r
     /* Refusals of what else was under way are the same one. */
     if (queue->deferred_until_ns > now_ns)
         return;
-    if (react->stop_rule && react->stop_rule->scope == CONF_REPLY_OF_QUEUE)
-        queues_rest_for(shard, queue, verdict, react->stop_rule->stop_ms);
+    if (stop)
+        queues_rest_for(shard, queue, verdict, stop->stop_ms);
     else if (react->actions & CONF_REPLY_DEFER_QUEUE)
         queues_rest(shard, queue, verdict);
     else

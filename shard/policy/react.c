@@ -10,6 +10,33 @@ static bool is_rcpt_deferral(const struct verdict *verdict)
     return verdict->stage == VERDICT_AT_RCPT && verdict->class == VERDICT_TRANSIENT;
 }
 
+enum react_group react_group_of(const struct conf_reply_rule *rule)
+{
+    return rule->scope == CONF_REPLY_OF_QUEUE           ? REACT_OF_QUEUE
+           : rule->scope == CONF_REPLY_OF_SENDER_DOMAIN ? REACT_OF_SENDER_DOMAIN
+           : rule->scope == CONF_REPLY_OF_JOB           ? REACT_OF_JOB
+                                                        : REACT_OF_ADDRESSES;
+}
+
+/* What the line leaves standing and none before it said of the same. */
+static unsigned take_standing(struct react_lines *lines, const struct conf_reply_rule *rule,
+                              unsigned actions)
+{
+    if (lines->mode)
+        actions &= ~(unsigned)MODES;
+    if (lines->source)
+        actions &= ~(unsigned)CONF_REPLY_DISABLE_SOURCE;
+    if (lines->stop)
+        actions &= ~(unsigned)CONF_REPLY_STOP;
+    if (actions & MODES)
+        lines->mode = rule;
+    if (actions & CONF_REPLY_DISABLE_SOURCE)
+        lines->source = rule;
+    if (actions & CONF_REPLY_STOP)
+        lines->stop = rule;
+    return actions;
+}
+
 void react_add(struct react *react, const struct conf_reply_rule *rule,
                const struct verdict *verdict, react_fires_fn *fires, void *context)
 {
@@ -17,24 +44,11 @@ void react_add(struct react *react, const struct conf_reply_rule *rule,
 
     if (fires != NULL && !fires(context, rule))
         actions &= ~(unsigned)CONF_REPLY_STANDING;
-    if (react->actions & MODES)
-        actions &= ~(unsigned)MODES;
     if (react->actions & WAYS)
         actions &= ~(unsigned)WAYS;
-    if (react->actions & CONF_REPLY_DISABLE_SOURCE)
-        actions &= ~(unsigned)CONF_REPLY_DISABLE_SOURCE;
     if (!is_rcpt_deferral(verdict))
         actions &= ~(unsigned)CONF_REPLY_BOUNCE_RCPT;
-    if (actions & MODES) {
-        react->mode_rule = rule;
-        react->backoff_ms = rule->backoff_ms;
-    }
-    if (actions & CONF_REPLY_DISABLE_SOURCE) {
-        react->source_rule = rule;
-        react->disabled_ms = rule->disabled_ms;
-    }
-    if ((actions & CONF_REPLY_STOP) != 0 && react->stop_rule == NULL)
-        react->stop_rule = rule;
+    actions = take_standing(&react->lines[react_group_of(rule)], rule, actions);
     react->actions |= actions;
     if (react->rule == NULL)
         react->rule = rule;
@@ -43,7 +57,7 @@ void react_add(struct react *react, const struct conf_reply_rule *rule,
 struct react react_to(const struct conf_reply_list *list, const struct verdict *verdict,
                       struct regex_scratch *scratch, react_fires_fn *fires, void *context)
 {
-    struct react react = {.backoff_ms = CONF_REPLY_NO_TIME, .disabled_ms = CONF_REPLY_NO_TIME};
+    struct react react = {0};
     struct slice text = verdict_text(verdict), line;
     struct regex_subject as_sent, in_one_line;
     uint8_t room[VERDICT_TEXT_MAX];

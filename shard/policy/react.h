@@ -3,9 +3,11 @@
  *
  * Every line of the list whose pattern matches the reply counts, in their order. Of actions that
  * contradict each other (backoff and normal mode, the next MX and the end of the queue, two
- * different times of one thing) those of the first line that matches count. bounce-rcpt is for a
- * 4xx to RCPT alone. What is not the receiver's own reply leads to nothing. Pure functions of their
- * arguments.
+ * different times of one thing) those of the first line that matches count. What different lines
+ * leave standing of the queue, of our addresses, of the sender's domain and of the job are
+ * different things; provider, source-ip and netblock are one, as their addresses are the same.
+ * bounce-rcpt is for a 4xx to RCPT alone. What is not the receiver's own reply leads to nothing.
+ * Pure functions of their arguments.
  */
 #pragma once
 
@@ -13,15 +15,29 @@
 #include "core/conf/conf.h"
 #include "core/mail/verdict.h"
 
-struct react {
-    unsigned actions;     /* enum conf_reply_action */
-    uint64_t backoff_ms;  /* CONF_UNLIMITED = for ever, CONF_REPLY_NO_TIME = not said */
-    uint64_t disabled_ms; /* likewise */
-    const struct conf_reply_rule *mode_rule;   /* that BACKOFF or NORMAL come from, or NULL */
-    const struct conf_reply_rule *source_rule; /* that DISABLE_SOURCE comes from, or NULL */
-    const struct conf_reply_rule *stop_rule;   /* that STOP comes from, or NULL */
-    const struct conf_reply_rule *rule;        /* the first one that matches, or NULL */
+/* Scopes of which one line leaves something standing, whatever the others do. */
+enum react_group {
+    REACT_OF_QUEUE,
+    REACT_OF_ADDRESSES,
+    REACT_OF_SENDER_DOMAIN,
+    REACT_OF_JOB,
+    REACT_GROUPS,
 };
+
+/* The lines that it comes from, or NULL. */
+struct react_lines {
+    const struct conf_reply_rule *mode;   /* BACKOFF or NORMAL */
+    const struct conf_reply_rule *source; /* DISABLE_SOURCE */
+    const struct conf_reply_rule *stop;
+};
+
+struct react {
+    unsigned actions; /* enum conf_reply_action */
+    struct react_lines lines[REACT_GROUPS];
+    const struct conf_reply_rule *rule; /* the first one that matches, or NULL */
+};
+
+enum react_group react_group_of(const struct conf_reply_rule *rule);
 
 /* Whether a line that matches has been hit often enough for what it leaves standing. */
 typedef bool react_fires_fn(void *context, const struct conf_reply_rule *rule);

@@ -327,6 +327,13 @@ static const struct timeline_case cases[] = {
      .rules = {{"rcpt first=1 450 4.2.0 Not now"}},
      .messages = 3,
      .replies = "reply /not now/ defer-queue\n"},
+    {.name = "two-stops",
+     .what = "a refusal stops its queue by one line and the source by another: both hold",
+     .rules = {{"rcpt first=1 450 4.2.0 Busy"}, {"rcpt first=1 450 4.2.0 Busy"}},
+     .messages = 2,
+     .domain_count = 2,
+     .replies = "reply /busy/ stop=10m\n"
+                "reply /busy/ stop=1h scope=source-ip\n"},
     {.name = "stop-queue",
      .what = "a refusal stops the queue for its time, and one of what was under way adds nothing",
      .rules = {{"rcpt to=u2 first=1 450 4.2.0 Not now", "dot after=29 first=1 451 4.2.0 Not now"}},

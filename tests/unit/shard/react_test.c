@@ -79,32 +79,87 @@ static void on_finding(void *context, enum conf_severity severity, const char *f
         print_error("%s:%u: %s\n", file, line, text);
 }
 
-static struct conf *load(struct conf_queue *ret_settings)
+static struct conf *load(const char *text, struct conf_queue *ret_settings)
 {
     static const struct conf_load_options options = {.syntax_only = true};
     struct conf *conf = NULL;
 
-    assert_int_equal(conf_load_text("test", list_text, &options, on_finding, NULL, &conf), 0);
+    assert_int_equal(conf_load_text("test", text, &options, on_finding, NULL, &conf), 0);
     conf_queue(conf, SLICE_LITERAL("a.example"), CONF_VMTA_DEFAULT, ret_settings);
     return conf;
+}
+
+static uint64_t backoff_ms(const struct react *react)
+{
+    const struct conf_reply_rule *mode = react->lines[REACT_OF_QUEUE].mode;
+
+    return mode ? mode->backoff_ms : CONF_REPLY_NO_TIME;
+}
+
+static uint64_t disabled_ms(const struct react *react)
+{
+    const struct conf_reply_rule *source = react->lines[REACT_OF_QUEUE].source;
+
+    return source ? source->disabled_ms : CONF_REPLY_NO_TIME;
 }
 
 static void every_line_counts_and_the_first_of_a_conflict_wins(void **state)
 {
     struct regex_scratch *scratch = regex_scratch_new();
     struct conf_queue settings;
-    struct conf *conf = load(&settings);
+    struct conf *conf = load(list_text, &settings);
 
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct verdict verdict = verdict_of(cases[i].reply, cases[i].stage);
         struct react react = react_to(settings.replies, &verdict, scratch, NULL, NULL);
 
-        if (react.actions != cases[i].actions || react.backoff_ms != cases[i].backoff_ms ||
-            react.disabled_ms != cases[i].disabled_ms ||
+        if (react.actions != cases[i].actions || backoff_ms(&react) != cases[i].backoff_ms ||
+            disabled_ms(&react) != cases[i].disabled_ms ||
             (react.rule == NULL ? 0 : react.rule->line) != cases[i].line)
             fail_msg("%s: actions %#x, backoff %llu, disabled %llu", cases[i].reply, react.actions,
-                     (unsigned long long)react.backoff_ms, (unsigned long long)react.disabled_ms);
+                     (unsigned long long)backoff_ms(&react),
+                     (unsigned long long)disabled_ms(&react));
     }
+    regex_scratch_free(scratch);
+    conf_unref(conf);
+}
+
+static unsigned line_of(const struct conf_reply_rule *rule)
+{
+    return rule ? rule->line : 0;
+}
+
+/* What is not of the same thing contradicts nothing; of one thing the first line counts. */
+static void scopes_that_have_nothing_in_common_all_count(void **state)
+{
+    static const char text[] = "smtp-source-host 192.0.2.1 a\n"
+                               "<smtp-pattern-list l>\n"
+                               "reply /busy/ mode=backoff\n"
+                               "reply /busy/ mode=backoff scope=source-ip\n"
+                               "reply /busy/ mode=normal scope=provider\n"
+                               "reply /busy/ stop=1h scope=provider\n"
+                               "reply /busy/ stop=10m scope=source-ip\n"
+                               "reply /busy/ stop=20m scope=job\n"
+                               "reply /busy/ stop=30m\n"
+                               "reply /busy/ disable-source-ip scope=sender-domain\n"
+                               "reply /busy/ disable-source-ip\n"
+                               "</smtp-pattern-list>\n"
+                               "<domain *>\nsmtp-pattern-list l\n</domain>\n";
+    struct regex_scratch *scratch = regex_scratch_new();
+    struct verdict verdict = verdict_of("421 busy", VERDICT_AT_MAIL);
+    struct conf_queue settings;
+    struct conf *conf = load(text, &settings);
+    struct react react = react_to(settings.replies, &verdict, scratch, NULL, NULL);
+
+    assert_int_equal(line_of(react.lines[REACT_OF_QUEUE].mode), 3);
+    assert_int_equal(line_of(react.lines[REACT_OF_QUEUE].stop), 9);
+    assert_int_equal(line_of(react.lines[REACT_OF_QUEUE].source), 11);
+    assert_int_equal(line_of(react.lines[REACT_OF_ADDRESSES].mode), 4);
+    assert_int_equal(line_of(react.lines[REACT_OF_ADDRESSES].stop), 6);
+    assert_null(react.lines[REACT_OF_ADDRESSES].source);
+    assert_int_equal(line_of(react.lines[REACT_OF_JOB].stop), 8);
+    assert_int_equal(line_of(react.lines[REACT_OF_SENDER_DOMAIN].source), 10);
+    assert_int_equal(react.actions, B | D | CONF_REPLY_STOP);
     regex_scratch_free(scratch);
     conf_unref(conf);
 }
@@ -135,7 +190,7 @@ static void what_the_receiver_did_not_say_leads_to_nothing(void **state)
 {
     struct regex_scratch *scratch = regex_scratch_new();
     struct conf_queue settings;
-    struct conf *conf = load(&settings);
+    struct conf *conf = load(list_text, &settings);
     struct verdict verdict = verdict_of("421 too many errors", VERDICT_AT_MAIL);
 
     assert_int_equal(react_to(NULL, &verdict, scratch, NULL, NULL).actions, 0);
@@ -187,6 +242,7 @@ int main(void)
         cmocka_unit_test(every_line_counts_and_the_first_of_a_conflict_wins),
         cmocka_unit_test(a_refusal_of_ourselves_bounces_nobody),
         cmocka_unit_test(greylisting_is_told_from_limits),
+        cmocka_unit_test(scopes_that_have_nothing_in_common_all_count),
         cmocka_unit_test(slowing_leaves_the_rest_open),
         cmocka_unit_test(what_the_receiver_did_not_say_leads_to_nothing),
     };
