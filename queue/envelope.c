@@ -17,7 +17,8 @@
  * RET was said, is like 3, and terms may be empty; the upper four bits of the length of an orcpt
  * are that recipient's NOTIFY. Version 5, of messages of users
  * who logged in, is like 4, with str16 user behind that. Version 6, of messages that say how they
- * were signed, is like 5, where the user may be empty, with str16 signatures behind that.
+ * were signed, is like 5, where the user may be empty, with str16 signatures behind that. Bits 8 to
+ * 14 of the flags are one more than the priority, 0 for the normal one.
  */
 #define ENVELOPE_VERSION         1
 #define ENVELOPE_VERSION_HEADERS 2
@@ -26,6 +27,8 @@
 #define ENVELOPE_VERSION_USER    5
 #define ENVELOPE_VERSION_SIGNED  6
 #define NOTIFY_SHIFT             12
+#define PRIORITY_SHIFT           8
+#define PRIORITY_MASK            0x7fu
 #define ENVELOPE_FIXED_BYTES     (4 + 1 + 8 + 8 + 5 * 4 + 2 * 17 + 7 * 2 + 4 + 2 + 2 + 2 + 2)
 
 void envelope_put_rcpt(struct wire_writer *w, const struct envelope_rcpt *rcpt)
@@ -35,6 +38,25 @@ void envelope_put_rcpt(struct wire_writer *w, const struct envelope_rcpt *rcpt)
     wire_put_u16(w, (uint16_t)(rcpt->orcpt.len | (unsigned)rcpt->notify << NOTIFY_SHIFT));
     wire_put_bytes(w, rcpt->orcpt.data, rcpt->orcpt.len);
     wire_put_str8(w, rcpt->host);
+}
+
+/* As the flags have it. */
+static uint32_t coded_priority(uint32_t flags)
+{
+    return flags >> PRIORITY_SHIFT & PRIORITY_MASK;
+}
+
+uint32_t envelope_priority_flags(uint8_t priority)
+{
+    must(priority <= ENVELOPE_PRIORITY_MAX);
+    return priority == ENVELOPE_PRIORITY_NORMAL ? 0 : (priority + 1u) << PRIORITY_SHIFT;
+}
+
+uint8_t envelope_priority(const struct envelope *envelope)
+{
+    uint32_t coded = coded_priority(envelope->flags);
+
+    return (uint8_t)(coded == 0 ? ENVELOPE_PRIORITY_NORMAL : coded - 1);
 }
 
 struct slice envelope_rcpt_host(const struct envelope_rcpt *rcpt)
@@ -221,6 +243,8 @@ int envelope_decode(struct slice data, struct envelope *ret_envelope)
     if (r.failed || wire_left(&r) != 0)
         return E_DAMAGED;
     if (e.rcpt_count > ENVELOPE_RCPT_COUNT_MAX || !rcpts_fit(&e))
+        return E_DAMAGED;
+    if (coded_priority(e.flags) > ENVELOPE_PRIORITY_MAX + 1)
         return E_DAMAGED;
     if (e.terms.len > 0 && terms_decode(e.terms, &terms) < 0)
         return E_DAMAGED;

@@ -24,8 +24,11 @@ enum envelope_flags {
     ENVELOPE_RETURN_SAID = 128, /* ... and by RET what a notice brings back */
 };
 
-#define ENVELOPE_RCPT_COUNT_MAX 20000
-#define ENVELOPE_ORCPT_MAX      4095u
+#define ENVELOPE_RCPT_COUNT_MAX  20000
+/* Of a message that says nothing else. */
+#define ENVELOPE_PRIORITY_NORMAL 50u
+#define ENVELOPE_PRIORITY_MAX    100u
+#define ENVELOPE_ORCPT_MAX       4095u
 
 struct envelope {
     uint64_t message_id;
@@ -66,6 +69,11 @@ struct envelope_rcpt {
  * sender's domain and the client's address. Never 0. The same in every life: the log keeps it.
  */
 uint32_t envelope_flow(const struct envelope *envelope);
+
+/* What the flags of a message of that priority have besides: nothing for the normal one. */
+uint32_t envelope_priority_flags(uint8_t priority);
+/* 0 to 100: within a queue, mail of higher priority has more turns. */
+uint8_t envelope_priority(const struct envelope *envelope);
 
 /* The domain for routing of a recipient, see `host`. */
 struct slice envelope_rcpt_host(const struct envelope_rcpt *rcpt);

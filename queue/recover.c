@@ -637,6 +637,7 @@ static int tell_message(struct recover *recover, const struct recover_message *m
         .rcpt_count = message->rcpt_count,
         .flow = message->flow,
         .expires_us = (uint64_t)message->expires_s * 1000000,
+        .priority = message->priority,
     };
     struct wire_writer w;
 

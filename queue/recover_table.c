@@ -183,6 +183,7 @@ int recover_table_message(struct recover_table *t, const struct envelope *envelo
         return result;
     message->accepted_us = envelope->accepted_us;
     message->flow = envelope_flow(envelope);
+    message->priority = envelope_priority(envelope) & 0x7f;
     if (envelope->terms.len > 0 && terms_decode(envelope->terms, &terms) < 0)
         return E_DAMAGED;
     /* As the shard was told while the message was new. */
@@ -219,6 +220,7 @@ int recover_table_state(struct recover_table *t, const struct log_message_state 
         return result;
     message->accepted_us = state->accepted_us;
     message->flow = state->flow;
+    message->priority = state->priority & 0x7f;
     message->expires_s = (uint32_t)((state->expires_us + 999999) / 1000000);
     place_take(message, &state->place);
     wire_reader_init(&r, state->rcpts.data, state->rcpts.len);

@@ -30,13 +30,15 @@ struct recover_message {
     uint32_t vmta; /* index of names */
     uint32_t rcpt_first;
     uint32_t rcpt_count;
-    uint32_t final_count : 31;
+    uint32_t final_count : 24;
+    uint32_t priority : 7; /* envelope_priority */
     uint32_t is_done : 1;
     uint16_t slot;  /* of the segment at serial, set once all is known */
     uint16_t large; /* as in struct log_place */
     uint32_t flow;  /* envelope_flow, 0 = unknown */
 };
 _Static_assert(sizeof(struct recover_message) == 56, "memory of a recovery");
+_Static_assert(ENVELOPE_RCPT_COUNT_MAX < 1 << 24, "recipients are counted in 24 bits");
 
 struct recover_table {
     struct recover_message *messages;

@@ -184,6 +184,7 @@ struct log_message_state {
     struct slice rcpts;  /* encoded; see log_state_rcpt_put / _next */
     uint32_t flow;       /* envelope_flow; 0 = unknown, written by an earlier version */
     uint64_t expires_us; /* by the message's own terms (terms.h); 0 = they do not say */
+    uint8_t priority;    /* envelope_priority */
 };
 
 struct log_state_rcpt {

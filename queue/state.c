@@ -2,6 +2,7 @@
 #include "queue/state.h"
 #include "core/base/err.h"
 #include "core/base/must.h"
+#include "queue/envelope.h"
 
 #define NAMED_KEY_MAX   255
 #define NAMED_VALUE_MAX 1024
@@ -111,8 +112,8 @@ static void place_get(struct wire_reader *r, struct log_place *ret_place)
 
 /* u64 message id, u64 accepted_us, u32 serial, u32 offset, u32 bytes, u16 slot (and, with the
  * highest bit of bytes, u16 large), str16 vmta, u32 recipients, u32 bytes of the table, the table,
- * u32 flow (absent in logs of earlier versions); where the message says itself when it expires, u64
- * that. */
+ * u32 flow (absent in logs of earlier versions); where the message says itself when it expires, or
+ * has another priority than the normal one, u64 its expiry, or 0; then its priority in u8. */
 int log_message_state_encode(const struct log_message_state *state, void *room, size_t room_bytes)
 {
     struct wire_writer w;
@@ -128,8 +129,10 @@ int log_message_state_encode(const struct log_message_state *state, void *room, 
     wire_put_u32(&w, (uint32_t)state->rcpts.len);
     wire_put_bytes(&w, state->rcpts.data, state->rcpts.len);
     wire_put_u32(&w, state->flow);
-    if (state->expires_us > 0)
+    if (state->expires_us > 0 || state->priority != ENVELOPE_PRIORITY_NORMAL)
         wire_put_u64(&w, state->expires_us);
+    if (state->priority != ENVELOPE_PRIORITY_NORMAL)
+        wire_put_u8(&w, state->priority);
     return w.failed ? E_TOO_LONG : (int)wire_written(&w);
 }
 
@@ -149,7 +152,9 @@ int log_message_state_decode(struct slice data, struct log_message_state *ret_st
     state.rcpts = wire_get_bytes(&r, wire_get_u32(&r));
     state.flow = !r.failed && wire_left(&r) > 0 ? wire_get_u32(&r) : 0;
     state.expires_us = !r.failed && wire_left(&r) > 0 ? wire_get_u64(&r) : 0;
-    if (r.failed || wire_left(&r) != 0)
+    state.priority =
+        !r.failed && wire_left(&r) > 0 ? wire_get_u8(&r) : (uint8_t)ENVELOPE_PRIORITY_NORMAL;
+    if (r.failed || wire_left(&r) != 0 || state.priority > ENVELOPE_PRIORITY_MAX)
         return E_DAMAGED;
     wire_reader_init(&r, state.rcpts.data, state.rcpts.len);
     while (log_state_rcpt_next(&r, &rcpt))

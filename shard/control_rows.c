@@ -360,6 +360,7 @@ static json_t *rcpt_tree(const struct rcpt_row *row)
     set(object, "rcpt", control_string(row->rcpt));
     set(object, "orig", control_string(row->sender));
     set(object, "queue", control_string(row->queue));
+    set(object, "priority", row->rcpt[0] != '\0' ? json_integer(row->priority) : json_null());
     set_number(object, "attempts", row->attempts);
     set(object, "timeQueued", control_time(row->accepted_us));
     set(object, "retryTime", control_time(row->due_us));
@@ -400,13 +401,10 @@ void control_rows_text(const json_t *data, struct text_buffer *out)
         {"pct", "%total", true}, {"kb", "kbytes", true},       {"conn", "conn", true},
     };
     static const struct text_column rcpt[] = {
-        {"rcpt", "rcpt", false},
-        {"orig", "orig", false},
-        {"queue", "queue", false},
-        {"attempts", "attempts", true},
-        {"timeQueued", "queued", false},
-        {"retryTime", "retry", false},
-        {"id", "id", false},
+        {"rcpt", "rcpt", false},        {"orig", "orig", false},
+        {"queue", "queue", false},      {"priority", "priority", true},
+        {"attempts", "attempts", true}, {"timeQueued", "queued", false},
+        {"retryTime", "retry", false},  {"id", "id", false},
     };
     static const struct {
         const char *key;

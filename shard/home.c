@@ -117,6 +117,7 @@ struct route_key {
     uint32_t name;
     uint32_t vmta_id;
     uint32_t flow;
+    uint8_t priority;
 };
 
 static bool route_matches(uint32_t value, const void *key, void *context)
@@ -125,7 +126,7 @@ static bool route_matches(uint32_t value, const void *key, void *context)
     const struct route_key *wanted = key;
 
     return route->name == wanted->name && route->vmta_id == wanted->vmta_id &&
-           route->flow == wanted->flow;
+           route->flow == wanted->flow && route->priority == wanted->priority;
 }
 
 static uint64_t route_hash(const struct route_key *key)
@@ -222,10 +223,11 @@ static void roll_up(struct shard *shard, struct route *route, const char *name)
     find_way(shard, route);
 }
 
-/* One reference more on the route of (domain, VMTA, flow); NONE when memory is short. */
-static uint32_t route_get(struct shard *shard, struct slice domain, uint32_t vmta_id, uint32_t flow)
+/* One reference more on the route of (domain, VMTA, flow, priority); NONE when memory is short. */
+static uint32_t route_get(struct shard *shard, struct slice domain, uint32_t vmta_id, uint32_t flow,
+                          uint8_t priority)
 {
-    struct route_key key = {names_get(&shard->names, domain), vmta_id, flow};
+    struct route_key key = {names_get(&shard->names, domain), vmta_id, flow, priority};
     struct route *route;
     uint32_t index;
 
@@ -249,6 +251,7 @@ static uint32_t route_get(struct shard *shard, struct slice domain, uint32_t vmt
     route->name = key.name;
     route->vmta_id = vmta_id;
     route->flow = flow;
+    route->priority = priority;
     route->refs = 1;
     list_init(&route->idle_link);
     find_way(shard, route);
@@ -257,7 +260,7 @@ static uint32_t route_get(struct shard *shard, struct slice domain, uint32_t vmt
 
 static void route_free(struct shard *shard, struct route *route)
 {
-    struct route_key key = {route->name, route->vmta_id, route->flow};
+    struct route_key key = {route->name, route->vmta_id, route->flow, route->priority};
     uint64_t hash = route_hash(&key);
     uint32_t index = table_find(&shard->route_table, hash, route_matches, &key, shard);
 
@@ -420,7 +423,9 @@ static bool register_message(struct shard *shard, struct message *message)
     }
     wire_reader_init(&reader, envelope->rcpts.data, envelope->rcpts.len);
     while (envelope_rcpt_next(&reader, &rcpt)) {
-        if (rcpt_add(shard, home, &last, route_get(shard, envelope_rcpt_host(&rcpt), vmta_id, flow),
+        if (rcpt_add(shard, home, &last,
+                     route_get(shard, envelope_rcpt_host(&rcpt), vmta_id, flow,
+                               envelope_priority(envelope)),
                      (struct home_rcpt){.ordinal = ordinal++ & ORDINAL_MASK,
                                         .due_s = seconds_up(due_us)}))
             continue;
@@ -492,7 +497,8 @@ int shard_recover_message(struct shard *shard, const struct log_message_state *s
             facts.due_s = 0;
         if (rcpt.domain.len > 0)
             domain = rcpt.domain;
-        if (!rcpt_add(shard, home, &last, route_get(shard, domain, vmta_id, state->flow), facts)) {
+        if (!rcpt_add(shard, home, &last,
+                      route_get(shard, domain, vmta_id, state->flow, state->priority), facts)) {
             home_free(shard, home, index);
             return E_FULL;
         }
@@ -521,6 +527,7 @@ static void fill_known(struct shard *shard, struct handoff *handoff,
     handoff->domain = way.domain;
     handoff->vmta_id = way.vmta_id;
     handoff->flow = route->flow;
+    handoff->priority = route->priority;
     handoff->ordinal = rcpt->ordinal;
     handoff->attempts = rcpt->attempts;
     handoff->home = shard->number;
@@ -853,7 +860,8 @@ static uint32_t count_rcpts(const struct shard *shard, const struct home_message
     return count;
 }
 
-/* Virtual MTA and flow are those of all its routes, which are held until the message ends. */
+/* Virtual MTA, flow and priority are those of all its routes, which are held until the message
+ * ends. */
 static const struct route *first_route(const struct shard *shard, const struct home_message *home)
 {
     const struct home_rcpt *rcpt = slab_at(&shard->home_rcpts, home->rcpt_first);
@@ -875,6 +883,7 @@ static bool emit_state(struct shard *shard, uint32_t home_message, const struct 
         .vmta = slice_str(conf_vmta_name(shard->conf, route->vmta_id)),
         .rcpt_count = rcpt_count,
         .flow = route->flow,
+        .priority = route->priority,
         .expires_us = (uint64_t)expiry_of(shard, home, home_message) * 1000000,
     };
     size_t room = (size_t)rcpt_count * (NAMES_BYTES_MAX + 16);

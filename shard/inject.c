@@ -320,6 +320,7 @@ static int intake_begin(void *taker, const struct intake_client *client,
                     (params->body_8bitmime ? ENVELOPE_BODY_8BITMIME : 0) |
                     (params->ret != INTAKE_RETURN_UNSAID ? ENVELOPE_RETURN_SAID : 0) |
                     (params->ret == INTAKE_RETURN_FULL ? ENVELOPE_RETURN_FULL : 0);
+    intake->priority = ENVELOPE_PRIORITY_NORMAL;
     intake->listener_source = client->listener_source;
     intake->type = client->type.len > 0 ? client->type : SLICE_LITERAL("smtp");
     intake->is_esmtp = client->esmtp;
@@ -448,7 +449,7 @@ static void fill_envelope(struct intake_message *intake, struct slice rcpts)
     intake->message->envelope = (struct envelope){
         .message_id = intake->id,
         .accepted_us = intake->wall_us,
-        .flags = intake->flags | notice_flags(intake),
+        .flags = intake->flags | notice_flags(intake) | envelope_priority_flags(intake->priority),
         .rcpt_count = intake->rcpt_count,
         .client_ip = intake->client_ip,
         .local_ip = intake->local_ip,

@@ -531,6 +531,9 @@ static int begin_content(struct decision *decision)
 
     if (intake->source.dedup_window_ms > 0 && decision->wants[WANT_MESSAGE_ID].count == 1)
         inject_gate_note(intake, intake->job_id, first_of(decision, WANT_MESSAGE_ID));
+    /* What the message says itself beats its source's list. */
+    if ((decision->settings.seen & CONF_SET_PRIORITY) != 0)
+        intake->priority = decision->settings.priority;
     choose_additions(decision);
     note_headers(decision);
     result = inject_verify_begin(intake, held_octets(intake), decision->is_whole);

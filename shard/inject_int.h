@@ -130,6 +130,7 @@ struct intake_message {
     uint32_t vmta_id;
     uint32_t pool_id;
     uint32_t flags;
+    uint8_t priority;
     struct ipaddr client_ip;
     struct ipaddr local_ip;
     char text[ADDRESS_PATH_MAX + 256 + 128]; /* sender, helo, envelope id */
@@ -199,8 +200,8 @@ int inject_lists_rcpt(struct intake_message *intake, const struct address *rcpt,
 /* Whether the source has the address, however it is written, on a list of those that get no mail.
  */
 bool inject_lists_suppress(const struct intake_message *intake, const struct address *rcpt);
-/* Chooses the way out by the pattern list. header and context as in conf_pattern_question. False
- * when no rule matches. */
+/* Chooses the way out by the pattern list, and takes its priority. header and context as in
+ * conf_pattern_question. False when no rule with a way matches. */
 bool inject_lists_choose(struct intake_message *intake,
                          bool (*header)(void *context, struct slice name, struct slice *ret_value),
                          void *context);
@@ -229,6 +230,7 @@ struct inject_settings {
     struct terms terms;
     struct slice way; /* in way_room; empty = it does not say */
     unsigned seen;    /* enum conf_message_setting: of several for one the first counts */
+    uint8_t priority; /* if that was seen */
     char way_room[256];
 };
 

@@ -72,13 +72,17 @@ static struct slice first_target(const struct intake_message *intake, const stru
     return count == 0 ? rcpt->text : SLICE_EMPTY;
 }
 
-/* Two recipients with the same number go the same way, whatever the header will say. */
+/* Two recipients with the same number go the same way, and have the same turns there, whatever the
+ * header will say. */
 static uint64_t path_of(const struct conf_pattern_list *list,
                         const struct conf_pattern_answer *answer)
 {
     struct slice way = answer->virtual_mta ? slice_str(answer->virtual_mta) : SLICE_EMPTY;
+    uint64_t hash = hash_bytes_nocase(way.data, way.len);
 
-    return conf_patterns_use_header(list) ? answer->path : hash_bytes_nocase(way.data, way.len);
+    if (conf_patterns_use_header(list))
+        return hash_combine(answer->path, answer->priority_path);
+    return answer->has_priority ? hash_combine(hash, answer->priority) : hash;
 }
 
 bool inject_lists_relay(const struct intake_message *intake, struct slice rcpt)
@@ -130,5 +134,7 @@ bool inject_lists_choose(struct intake_message *intake,
     if (!source->patterns)
         return false;
     conf_patterns_ask(source->patterns, &question, scratch_of(intake->shard), &answer);
+    if (answer.has_priority)
+        intake->priority = answer.priority;
     return answer.virtual_mta && inject_choose_named(intake, slice_str(answer.virtual_mta));
 }

@@ -179,15 +179,25 @@ static const char *set_tls(struct slice value, struct terms *terms)
     return "x-ringpost-set: tls is none, opportunistic, required or verified";
 }
 
+static const char *set_priority(struct slice value, struct inject_settings *settings)
+{
+    uint64_t priority;
+
+    if (slice_to_u64(value, ENVELOPE_PRIORITY_MAX, &priority) < 0)
+        return "x-ringpost-set: priority is a number from 0 to 100";
+    settings->priority = (uint8_t)priority;
+    return NULL;
+}
+
 static const char *set_one(struct slice key, struct slice value, unsigned allowed, uint64_t now_us,
                            struct inject_settings *settings)
 {
     static const struct {
         const char *name;
-        unsigned bits; /* one of them must be allowed; 0 = cannot be had yet */
+        unsigned bits; /* one of them must be allowed */
     } keys[] = {
         {"expiry", CONF_SET_EXPIRY}, {"retry", CONF_SET_RETRY}, {"virtual-mta", CONF_SET_WAY},
-        {"source", CONF_SET_WAY},    {"tls", CONF_SET_TLS},     {"priority", 0},
+        {"source", CONF_SET_WAY},    {"tls", CONF_SET_TLS},     {"priority", CONF_SET_PRIORITY},
     };
     size_t count = sizeof(keys) / sizeof(keys[0]), at = 0;
 
@@ -195,8 +205,6 @@ static const char *set_one(struct slice key, struct slice value, unsigned allowe
         at++;
     if (at == count)
         return "x-ringpost-set: there is no such setting";
-    if (keys[at].bits == 0)
-        return "x-ringpost-set: a message cannot set its priority yet";
     if ((allowed & keys[at].bits) == 0)
         return "x-ringpost-set: this source may not set that (allow-message-settings)";
     if (settings->seen & keys[at].bits)
@@ -209,6 +217,8 @@ static const char *set_one(struct slice key, struct slice value, unsigned allowe
         return set_retry(value, &settings->terms);
     case CONF_SET_TLS:
         return set_tls(value, &settings->terms);
+    case CONF_SET_PRIORITY:
+        return set_priority(value, settings);
     default:
         return set_way(value, settings);
     }

@@ -44,6 +44,7 @@ void queues_init(struct shard *shard)
 {
     slab_init(&shard->queued, sizeof(struct queued), shard->limits.rcpt_count_max);
     expiries_init(&shard->expiries, shard->limits.rcpt_count_max);
+    must(shard->limits.queue_count_max <= QUEUES_MAX);
     slab_init(&shard->queues, sizeof(struct queue), shard->limits.queue_count_max);
     slab_init(&shard->strands, sizeof(struct ready_strand), shard->limits.queue_count_max);
     slab_init(&shard->outcomes, sizeof(struct outcome_parcel), 32768);
@@ -451,7 +452,8 @@ enum take queues_take(struct shard *shard, const struct handoff *handoff, uint16
     }
     fill_queued(queued, handoff);
     queued->flow = flows_take(&shard->flows, handoff->flow) & (FLOW_SLOTS - 1);
-    queued->queue = queue->index;
+    queued->rank = turns_rank(handoff->priority) & 7;
+    queued->queue = queue->index & (QUEUES_MAX - 1);
     queue->queued_kilobytes += size_kilobytes(size_code(queued));
     doubt_resume(shard, index, &handoff->in_doubt);
     firsts_put(shard, index, handoff->first_s);

@@ -50,11 +50,16 @@ uint32_t ready_open_count(const struct queue *queue)
 uint32_t ready_head(const struct queue *queue, uint8_t flow)
 {
     const struct ready_strand *strand = &queue->ready.base;
+    uint32_t heads[TURNS_RANKS], ranks = 0;
 
-    for (; strand; strand = next_strand(queue, strand))
-        if (strand->count > 0 && flow_of(queue, strand) == flow)
-            return strand->head;
-    return NONE;
+    for (; strand; strand = next_strand(queue, strand)) {
+        if (strand->count == 0 || flow_of(queue, strand) != flow ||
+            (ranks & 1u << strand->rank) != 0)
+            continue;
+        heads[strand->rank] = strand->head;
+        ranks |= 1u << strand->rank;
+    }
+    return ranks != 0 ? heads[turns_next(&queue->ready.turns, ranks)] : NONE;
 }
 
 uint32_t ready_oldest(const struct queue *queue)
@@ -88,20 +93,36 @@ bool ready_has_light(const struct queue *queue)
     return false;
 }
 
+/* The strand whose turn it is, of the rank whose turn it is; NULL when there is none. */
+static const struct ready_strand *next_turn(const struct queue *queue)
+{
+    const struct ready_strand *best[TURNS_RANKS], *strand = &queue->ready.base;
+    uint32_t ranks = 0;
+
+    for (; strand; strand = next_strand(queue, strand)) {
+        uint32_t rank = 1u << strand->rank;
+
+        if (strand->count == 0 || is_shut(queue, strand) ||
+            ((ranks & rank) != 0 && !is_behind(strand, best[strand->rank])))
+            continue;
+        best[strand->rank] = strand;
+        ranks |= rank;
+    }
+    return ranks != 0 ? best[turns_next(&queue->ready.turns, ranks)] : NULL;
+}
+
 uint32_t ready_peek(const struct queue *queue)
 {
-    const struct ready_strand *best = NULL, *strand = &queue->ready.base;
+    const struct ready_strand *strand;
 
     if (queue->ready.apart_count > 0)
         return queue->ready.apart_head;
     if (queue->ready.more == NONE && queue->ready.shut == 0)
-        return strand->head;
+        return queue->ready.base.head;
     if (queue->local == LOCAL_EXPIRED)
         return ready_oldest(queue);
-    for (; strand; strand = next_strand(queue, strand))
-        if (strand->count > 0 && (!best || is_behind(strand, best)) && !is_shut(queue, strand))
-            best = strand;
-    return best ? best->head : NONE;
+    strand = next_turn(queue);
+    return strand ? strand->head : NONE;
 }
 
 /* ---- Strands --------------------------------------------------------------------------------- */
@@ -121,39 +142,42 @@ static void free_if_empty(struct shard *shard, struct queue *queue, struct ready
     slab_free(&shard->strands, index);
 }
 
-static struct ready_strand *begin(struct queue *queue, struct ready_strand *strand, uint8_t flow)
+static struct ready_strand *begin(struct queue *queue, struct ready_strand *strand,
+                                  const struct queued *queued)
 {
     strand->head = NONE;
     strand->tail = NONE;
     strand->count = 0;
-    strand->served = queue->ready.turn;
-    strand->flow = flow;
+    strand->served = queue->ready.turn[queued->rank];
+    strand->flow = queued->flow;
+    strand->rank = queued->rank;
     return strand;
 }
 
-/* The strand of a flow, begun if need be. */
-static struct ready_strand *strand_of(struct shard *shard, struct queue *queue, uint8_t flow)
+/* The strand of the recipient's flow and rank, begun if need be. */
+static struct ready_strand *strand_of(struct shard *shard, struct queue *queue,
+                                      const struct queued *queued)
 {
     struct ready_strand *base = &queue->ready.base, *strand;
     uint32_t index;
 
     for (strand = base; strand; strand = next_strand(queue, strand))
-        if (strand->count > 0 && strand->flow == flow)
+        if (strand->count > 0 && strand->flow == queued->flow && strand->rank == queued->rank)
             return strand;
     if (base->count == 0)
-        return begin(queue, base, flow);
+        return begin(queue, base, queued);
     strand = slab_alloc(&shard->strands, &index);
     if (!strand)
         return base;
     strand->next = queue->ready.more;
     queue->ready.more = index;
-    return begin(queue, strand, flow);
+    return begin(queue, strand, queued);
 }
 
 void ready_push(struct shard *shard, struct queue *queue, uint32_t queued_index, bool at_front)
 {
     struct queued *queued = slab_at(&shard->queued, queued_index);
-    struct ready_strand *strand = strand_of(shard, queue, queued->flow);
+    struct ready_strand *strand = strand_of(shard, queue, queued);
 
     queued->state = QUEUED_READY;
     queued->next = at_front ? strand->head : NONE;
@@ -169,6 +193,8 @@ void ready_push(struct shard *shard, struct queue *queue, uint32_t queued_index,
     /* It was not served after all. */
     if (at_front && strand->count > 0)
         strand->served--;
+    if (at_front)
+        turns_less(&queue->ready.turns, strand->rank);
     strand->count++;
     queue->ready_count++;
     flows_count_ready(&shard->flows, queued->flow, 1);
@@ -181,6 +207,20 @@ static struct ready_strand *strand_headed_by(const struct queue *queue, uint32_t
     while (strand && (strand->count == 0 || strand->head != queued_index))
         strand = next_strand(queue, strand);
     return strand;
+}
+
+/* One of the strand's has gone, which may not have been its rank's turn: those that go with one of
+ * the same message do not ask for it. */
+static void count_served(struct queue *queue, struct ready_strand *strand)
+{
+    const struct ready_strand *next = next_turn(queue);
+    struct ready *ready = &queue->ready;
+
+    if (next && next->rank == strand->rank)
+        turns_served(&ready->turns, strand->rank);
+    else
+        turns_more(&ready->turns, strand->rank);
+    ready->turn[strand->rank] = strand->served++;
 }
 
 uint32_t ready_pop(struct shard *shard, struct queue *queue, uint32_t queued_index)
@@ -197,11 +237,11 @@ uint32_t ready_pop(struct shard *shard, struct queue *queue, uint32_t queued_ind
     } else {
         strand = strand_headed_by(queue, queued_index);
         must(strand);
+        count_served(queue, strand);
         strand->head = behind;
         if (behind == NONE)
             strand->tail = NONE;
         strand->count--;
-        queue->ready.turn = strand->served++;
         free_if_empty(shard, queue, strand);
     }
     queue->ready_count--;

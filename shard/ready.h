@@ -2,14 +2,17 @@
  * ready: the recipients of a queue that may go now, in fair turns between the flows (flows.h) whose
  * they are.
  *
- * Each flow has a strand, served in the order in which its recipients became ready. Whose turn it
- * is: the strand that has been served least since it last began, counted in recipients; one that
- * begins goes ahead once of those that were there, and no further. Recipients that end by a verdict
+ * Each flow has a strand for each rank of its mail's priority, served in the order in which its
+ * recipients became ready. The ranks have weighted turns (turns.h), counted in recipients, however
+ * many flows each has. Whose turn it is within one: the strand that has been served least since it
+ * last began, counted likewise; one that begins goes ahead once of those that were there, and no
+ * further. Recipients that end by a verdict
  * of ours, all of them (bounced, deleted), are set apart and go before all others. Without memory
  * for a strand its recipients wait in another flow's.
  *
- * A flow whose mail has to wait for a limit of its own is shut (mail_slots.h): its strand has no
- * turns, whatever becomes ready in it, until it is opened again. Whose strand it is says its head.
+ * A flow whose mail has to wait for a limit of its own is shut (mail_slots.h): its strands have no
+ * turns, whatever becomes ready in them, until it is opened again. Whose strand it is says its
+ * head.
  *
  * Belongs to the shard's thread. The queue's ready_count and sending_count are kept here.
  */
@@ -17,6 +20,7 @@
 
 #include "core/base/slab.h"
 #include "shard/flows.h"
+#include "shard/policy/turns.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -31,12 +35,15 @@ struct ready_strand {
     uint32_t served; /* a clock of its own: it counts by difference alone */
     uint32_t next;   /* in the chain of the queue's, NONE at its end */
     uint8_t flow;
+    uint8_t rank;
 };
 
 struct ready {
     struct ready_strand base; /* most queues have no other */
     uint32_t more;            /* chain of further ones, none of them empty */
-    uint32_t turn;            /* what the strand whose turn it was last had been served before */
+    struct turns turns;       /* of the ranks */
+    /* Of each: what the strand whose turn it was last had been served before. */
+    uint32_t turn[TURNS_RANKS];
     uint32_t apart_head;
     uint32_t apart_count;
     uint32_t shut; /* bit n: the flow with the slot n */
@@ -64,7 +71,7 @@ uint32_t ready_set_apart_by(struct shard *shard, struct queue *queue, ready_mean
                             uint64_t argument);
 /* How many are ready in flows that are not shut, or apart. */
 uint32_t ready_open_count(const struct queue *queue);
-/* What is first of the flow, shut or not; NONE when nothing of it is ready. */
+/* What is next of the flow, shut or not; NONE when nothing of it is ready. */
 uint32_t ready_head(const struct queue *queue, uint8_t flow);
 /* Whether a flow that is light, and not shut, has something ready here. */
 bool ready_has_light(const struct queue *queue);

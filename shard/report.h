@@ -260,6 +260,7 @@ struct rcpt_row {
     uint8_t id_check; /* lowest octet of the id */
     uint32_t ordinal; /* in its envelope */
     uint16_t attempts;
+    uint8_t priority; /* likewise as rcpt and sender */
     uint64_t accepted_us;
     uint64_t due_us;
 };

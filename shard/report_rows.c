@@ -57,6 +57,7 @@ void rcpt_rows_fill(struct rcpt_row *rows, uint32_t count, const struct envelope
         for (; at < count && sorted[at]->ordinal == i; at++) {
             copy_text(sorted[at]->rcpt, sizeof(sorted[at]->rcpt), rcpt.address);
             copy_text(sorted[at]->sender, sizeof(sorted[at]->sender), envelope->sender);
+            sorted[at]->priority = envelope_priority(envelope);
         }
     }
     mem_free(sorted);

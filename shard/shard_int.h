@@ -148,7 +148,8 @@ enum shard_parcel_kind {
 /* ---- Home ---------------------------------------------------------------------------------- */
 
 /* One live message. Lives from the durable append (or recovery) to its last final outcome. There
- * are millions: 48 bytes. Its virtual MTA and flow are those of its recipients' routes. */
+ * are millions: 48 bytes. Its virtual MTA, flow and priority are those of its recipients' routes.
+ */
 struct home_message {
     uint64_t id;
     struct log_place place;
@@ -181,8 +182,8 @@ _Static_assert(sizeof(struct home_rcpt) == 16, "memory of a queued recipient");
 #define HOME_ATTEMPTS_MAX 0xfffu
 _Static_assert(CONF_BACKOFF_STEPS_MAX < 1 << 2, "steps are counted in 2 bits");
 
-/* Where recipients of (domain, VMTA, flow) go; interned while recipients use it, and a while
- * longer. */
+/* Where recipients of (domain, VMTA, flow, priority) go; interned while recipients use it, and a
+ * while longer. */
 struct route {
     struct list idle_link; /* in shard.idle_routes while refs is 0 */
     uint64_t idle_since_ns;
@@ -191,6 +192,7 @@ struct route {
     uint32_t flow; /* envelope_flow */
     uint32_t refs;
     uint32_t way_version;  /* of the configuration that says the way */
+    uint8_t priority;      /* envelope_priority */
     bool has_cold;         /* some of its recipients go to a cold virtual MTA */
     const char *rolled_up; /* the queue of its MX hosts, as its base has said; or NULL */
     uint64_t rolled_until_ns;
@@ -211,6 +213,7 @@ struct handoff {
     uint32_t vmta_id;
     uint32_t flow; /* envelope_flow; home says it */
     uint32_t accepted_s;
+    uint8_t priority;   /* envelope_priority, likewise */
     uint32_t expires_s; /* by the message's own terms; 0 = they do not say */
     uint32_t home_message;
     uint32_t home_rcpt;
@@ -280,7 +283,8 @@ struct queued {
         uint32_t next;     /* READY: in the list */
         uint32_t due_tick; /* DEFERRED: key of the heap's entry that counts */
     };
-    uint32_t queue;
+    uint32_t queue : 29;
+    uint32_t rank : 3;     /* of its priority: turns_rank */
     uint32_t home_message; /* index at home */
     uint32_t home_rcpt;    /* index at home */
     uint32_t accepted_s;   /* wall clock seconds, rounded up */
@@ -294,6 +298,8 @@ struct queued {
 _Static_assert(sizeof(struct queued) == 32, "memory of a queued recipient");
 _Static_assert(SHARD_COUNT_MAX <= 1 << 8, "a shard's number has 8 bits");
 _Static_assert(FLOW_SLOTS <= 1 << 5, "a flow's slot has 5 bits");
+_Static_assert(TURNS_RANKS <= 1 << 3, "a rank has 3 bits");
+#define QUEUES_MAX (1u << 29)
 
 static inline uint64_t queued_accepted_us(const struct queued *queued)
 {

@@ -245,6 +245,7 @@ enum conf_message_setting {
     CONF_SET_RETRY = 2,
     CONF_SET_WAY = 4 | 8, /* the virtual MTA or pool, by either of its names */
     CONF_SET_TLS = 16,
+    CONF_SET_PRIORITY = 32,
 };
 
 enum conf_bad_line_ends {
@@ -441,6 +442,9 @@ struct conf_pattern_question {
 struct conf_pattern_answer {
     const char *virtual_mta; /* or pool; NULL when no rule matches */
     uint64_t path;           /* which rule of which list it was, over all calls; 0 for none */
+    uint64_t priority_path;  /* likewise of the first rule up to there that has a priority */
+    uint8_t priority;        /* of that one */
+    bool has_priority;
 };
 
 /* The first rule that matches. scratch: of the calling thread. */

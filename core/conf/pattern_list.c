@@ -21,9 +21,11 @@ struct pattern_rule {
     enum rule_subject subject;
     struct slice header;
     struct regex *regex;
-    const char *virtual_mta; /* NULL: it calls a list */
+    const char *virtual_mta; /* NULL: it calls a list, or only has a priority */
     struct slice call_name;
     const struct conf_pattern_list *call;
+    uint8_t priority;
+    bool has_priority;
     const struct list_line *line;
 };
 
@@ -95,27 +97,29 @@ static bool read_virtual_mta(struct build *build, const struct list_line *line, 
     return true;
 }
 
-static void read_priority(struct build *build, const struct list_line *line, struct slice text)
+static bool read_priority(struct build *build, const struct list_line *line, struct slice text,
+                          struct pattern_rule *rule)
 {
     uint64_t value;
 
-    if (slice_to_u64(text, 100, &value) < 0)
+    if (slice_to_u64(text, 100, &value) < 0) {
         report_error(build->report, line->file, line->line,
                      "recipient-priority: a number from 0 to 100, not \"%.*s\"", SHOW(text));
-    else
-        report_warning(build->report, line->file, line->line,
-                       "recipient-priority is accepted but has no effect yet");
+        return false;
+    }
+    rule->priority = (uint8_t)value;
+    rule->has_priority = true;
+    return true;
 }
 
 static const struct slice virtual_mta_is = {(const uint8_t *)"virtual-mta=", 12};
 static const struct slice priority_is = {(const uint8_t *)"recipient-priority=", 19};
 static const struct slice call_to = {(const uint8_t *)"call-to:", 8};
 
-/* "virtual-mta=X[,recipient-priority=N]" or "call-to:LIST". */
+/* "virtual-mta=X[,recipient-priority=N]", "recipient-priority=N" or "call-to:LIST". */
 static bool read_action(struct build *build, const struct list_line *line, struct slice text,
                         struct pattern_rule *rule)
 {
-    bool has_priority = false;
     struct slice item;
 
     if (slice_starts_nocase(text, call_to)) {
@@ -127,8 +131,8 @@ static bool read_action(struct build *build, const struct list_line *line, struc
             if (!read_virtual_mta(build, line, slice_after(item, virtual_mta_is.len), rule))
                 return false;
         } else if (slice_starts_nocase(item, priority_is)) {
-            read_priority(build, line, slice_after(item, priority_is.len));
-            has_priority = true;
+            if (!read_priority(build, line, slice_after(item, priority_is.len), rule))
+                return false;
         } else {
             report_error(
                 build->report, line->file, line->line,
@@ -137,10 +141,10 @@ static bool read_action(struct build *build, const struct list_line *line, struc
         }
     }
     /* One that only ranks recipients chooses nothing, so the next rules are asked. */
-    if (rule->virtual_mta == NULL && !has_priority)
+    if (rule->virtual_mta == NULL && !rule->has_priority)
         report_error(build->report, line->file, line->line,
                      "the rule says nothing of a virtual MTA");
-    return rule->virtual_mta != NULL;
+    return rule->virtual_mta != NULL || rule->has_priority;
 }
 
 static struct slice take_word(struct slice *rest)
@@ -241,12 +245,18 @@ static void read_list(struct build *build, const struct section *section)
 
 /* ---- Lists that call each other -------------------------------------------------------------- */
 
+/* Else it says itself what holds. */
+static bool calls(const struct pattern_rule *rule)
+{
+    return rule->virtual_mta == NULL && !rule->has_priority;
+}
+
 static void find_calls(struct build *build, struct conf_pattern_list *list)
 {
     for (uint32_t i = 0; i < list->rule_count; i++) {
         struct pattern_rule *rule = &list->rules[i];
 
-        if (rule->virtual_mta != NULL)
+        if (!calls(rule))
             continue;
         rule->call = pattern_list_find(build->conf, rule->call_name);
         if (rule->call == NULL)
@@ -340,8 +350,15 @@ static bool ask(const struct conf_pattern_list *list, const struct conf_pattern_
 
         if (!matches(rule, question, scratch))
             continue;
-        answer->path = hash_combine(path, i + 1);
+        if (rule->has_priority && !answer->has_priority) {
+            answer->priority_path = hash_combine(path, i + 1);
+            answer->priority = rule->priority;
+            answer->has_priority = true;
+        }
         answer->virtual_mta = rule->virtual_mta;
+        if (rule->virtual_mta == NULL && rule->call == NULL)
+            continue;
+        answer->path = hash_combine(path, i + 1);
         if (rule->virtual_mta != NULL || ask(rule->call, question, scratch, answer))
             return true;
     }

@@ -29,5 +29,9 @@ static inline uint8_t turns_rank(uint64_t priority)
 uint8_t turns_next(const struct turns *turns, uint32_t mask);
 /* The rank has had a turn. */
 void turns_served(struct turns *turns, uint8_t rank);
+/* It has had one out of its turn: the next one is later by as much. */
+void turns_more(struct turns *turns, uint8_t rank);
+/* One of those that it has had was not used. */
+void turns_less(struct turns *turns, uint8_t rank);
 /* It could not use its last one: it may have another now. */
 void turns_missed(struct turns *turns, uint8_t rank);

@@ -3,7 +3,7 @@ is not well said is refused with a reason.
 """
 import time
 
-from harness import send_message, until
+from harness import Smtp, send_message, until
 from test_peers import Receiver
 
 CONFIG = '''{{base}}
@@ -102,6 +102,7 @@ def test_settings_are_bounded_by_the_source(world):
                            ('x-ringpost-set: source={default}', '550 5.7.1'),
                            ('x-ringpost-set: tls=required', '554 5.6.0'),
                            ('x-ringpost-set: priority=9', '554 5.6.0'),
+                           ('x-ringpost-set: expiry=1d; priority=9', '554 5.6.0'),
                            ('x-ringpost-set: expiry', '554 5.6.0'),
                            ('x-ringpost-set: expiry=soon', '554 5.6.0'),
                            ('x-ringpost-set:' + '\r\n expiry=1d;' * 300, '554 5.6.0'),
@@ -117,3 +118,63 @@ def test_settings_are_bounded_by_the_source(world):
     daemon.cli('reload')
     assert send(daemon, 'x-ringpost-set: expiry=1d\r\n')[0] == 554
     assert send(daemon, 'x-ringpost-set: retry=5m\r\n')[0] == 250
+
+
+PRIORITIES = '''{{base}}
+<virtual-mta w>
+    smtp-source-host {{daemon.source}} w.relay.test
+</virtual-mta>
+<pattern-list ranks>
+    mail-from /^low@/ recipient-priority=5
+    rcpt-to /^high-/ virtual-mta=v,recipient-priority=95
+    mail-from /@sender/ virtual-mta=v
+</pattern-list>
+<source 127.0.0.0/8>
+    pattern-list ranks
+    allow-message-settings {keys}
+</source>
+<domain *>
+    smtp-hosts [{receiver}]:2525
+    max-msg-rate 10/s
+    max-smtp-out 1
+</domain>
+'''
+
+
+def test_priorities_have_turns_in_their_queue(world):
+    """By header or by list, kept over a restart, shown, and with weight: of two ranks that are two
+    steps apart sixteen of seventeen are the higher one's, and the lower one has some."""
+    receiver = Receiver(world)
+    daemon = world.daemon(PRIORITIES.format(receiver=receiver.address, keys='priority')).start()
+    daemon.ask('pause', 'queue', 'one.test/v')
+    for number in range(40):
+        for name in 'high', 'normal':
+            assert send_message(daemon.listen, 'a@sender.test', [f'{name}-{number}@one.test'],
+                                BODY)[0] == 250
+    assert send_message(daemon.listen, 'low@sender.test', ['low-a@one.test', 'low-b@one.test'],
+                        BODY)[0] == 250
+    assert send_message(daemon.listen, 'low@sender.test', ['own@one.test'],
+                        b'x-ringpost-set: priority=100\r\n' + BODY)[0] == 250
+    assert send_message(daemon.listen, 'a@sender.test', ['bad@one.test'],
+                        b'x-ringpost-set: priority=101\r\n' + BODY)[0] == 554
+    # What a list ranks differently comes in transactions of its own.
+    client = Smtp(daemon.listen)
+    client.command('EHLO client.test')
+    client.envelope('a@sender.test', ['normal-x@one.test'])
+    assert client.command('RCPT TO:<high-x@one.test>')[0] == 452
+
+    def priorities():
+        rows = daemon.ask('list', '--queue=*/*')['rcpt']
+        return {row['rcpt'].split('@')[0]: row['priority'] for row in rows}
+
+    expected = {f'{name}-{number}': priority for number in range(40)
+                for name, priority in (('high', 95), ('normal', 50))}
+    expected |= {'low-a': 5, 'low-b': 5, 'own': 100}
+    assert priorities() == expected
+    daemon.kill()
+    daemon.start()
+    assert priorities() == expected
+    daemon.ask('resume', 'queue', 'one.test/v')
+    first = [row['rcpt'] for row in daemon.wait_for_rows(83, 40)[:34]]
+    assert 30 <= sum(rcpt.startswith(('high', 'own')) for rcpt in first) <= 33, first
+    assert any(rcpt.startswith('normal') for rcpt in first), first

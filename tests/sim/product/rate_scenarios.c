@@ -338,6 +338,60 @@ static bool each_source_of_a_queue_is_used(void)
     return ok;
 }
 
+/* Mail of two priorities in one queue with a rate: each has its turns, the lower one some, and a
+ * restart that has all of it read back changes nothing. */
+static bool priorities_have_turns(void)
+{
+    static const struct {
+        const char *name;
+        const char *fields;
+        unsigned part; /* of the marked in thousand */
+    } rows[] = {
+        {"priority 70 beside 50", "x-ringpost-set: priority=70\r\nX-Mark: 1\r\n", 800},
+        {"priority 10 beside 50", "x-ringpost-set: priority=10\r\nX-Mark: 1\r\n", 59},
+        {"priority 50 beside 50", "x-ringpost-set: priority=50\r\nX-Mark: 1\r\n", 500},
+    };
+    enum { MESSAGES = 1600, TENTHS = 600 };
+    bool ok = true;
+
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        static struct stage stage;
+        const struct receiver *receiver = &stage.receivers[0];
+
+        stage_raise(&stage, rows[i].name,
+                    &(struct stage_options){.shard_count = 2,
+                                            .source = " allow-message-settings priority\n",
+                                            .domain = " max-msg-rate 10/s\n max-smtp-out 2\n"});
+        stage_add_receiver(&stage, 0, KIND_SERVES, 20);
+        stage.receivers[0].marked = "X-Mark: 1";
+        for (unsigned which = 0; which < 2; which++)
+            stage_inject(&stage, which, 0, 1);
+        stage.injecting[1].fields = rows[i].fields;
+        stage_run(&stage, 10, MESSAGES / 10, MESSAGES / 10);
+        for (unsigned life = 0; life < 2; life++) {
+            uint64_t all, marked;
+
+            stage_run(&stage, 100, 0, 0);
+            all = receiver->taken;
+            marked = receiver->marked_taken;
+            stage_run(&stage, TENTHS, 0, 0);
+            all = receiver->taken - all;
+            marked = receiver->marked_taken - marked;
+            printf("    %llu taken, %llu of them marked\n", (unsigned long long)all,
+                   (unsigned long long)marked);
+            stage_check(&stage, all >= TENTHS * 95 / 100, "the rate is used");
+            stage_check(&stage,
+                        marked * 1000 >= all * (rows[i].part - 20) &&
+                            marked * 1000 <= all * (rows[i].part + 20),
+                        "turns by rank");
+            if (life == 0)
+                stage_restart(&stage);
+        }
+        ok &= stage_strike(&stage);
+    }
+    return ok;
+}
+
 int main(void)
 {
     bool ok = true;
@@ -346,6 +400,7 @@ int main(void)
     ok &= one_an_hour_is_shared_by_many_shards();
     ok &= scarce_rates_meet();
     ok &= connections_meet_their_tokens();
+    ok &= priorities_have_turns();
     ok &= a_slow_connection_is_shared_by_all();
     ok &= each_source_of_a_queue_is_used();
     return ok ? 0 : 1;

@@ -176,6 +176,43 @@ static void the_first_rule_that_matches(void **state)
     conf_unref(conf);
 }
 
+/* A rule that only has a priority leaves the way to the next; the first priority up to there is
+ * the one, and recipients that got theirs from different rules are told apart. */
+static void rules_have_priorities(void **state)
+{
+    struct conf *conf = load(WAYS "<source 10/8>\npattern-list l\n</source>\n"
+                                  "<pattern-list l>\nmail-from /^a@/ recipient-priority=90\n"
+                                  "mail-from /^b@/ recipient-priority=0\n"
+                                  "rcpt-to /b$/ virtual-mta=v,recipient-priority=70\n"
+                                  "rcpt-to /c$/ recipient-priority=90,virtual-mta=w\n"
+                                  "* recipient-priority=20\n</pattern-list>\n");
+    static const struct {
+        const char *sender, *rcpt, *way;
+        uint8_t priority;
+    } rows[] = {
+        {"a@x", "x@b", "v", 90}, {"b@x", "x@b", "v", 0},     {"c@x", "x@b", "v", 70},
+        {"c@x", "x@c", "w", 90}, {"a@x", "x@d", "none", 90}, {"c@x", "x@d", "none", 20},
+    };
+    struct regex_scratch *scratch = regex_scratch_new();
+    uint64_t paths[COUNT_OF(rows)];
+
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        struct conf_pattern_question question = {.sender = slice_str(rows[i].sender),
+                                                 .rcpt = slice_str(rows[i].rcpt)};
+        struct conf_pattern_answer answer;
+
+        conf_patterns_ask(source_of(conf, "10.0.0.1", NULL)->patterns, &question, scratch, &answer);
+        assert_string_equal(answer.virtual_mta != NULL ? answer.virtual_mta : "none", rows[i].way);
+        assert_true(answer.has_priority);
+        assert_int_equal(answer.priority, rows[i].priority);
+        paths[i] = answer.priority_path;
+    }
+    assert_true(paths[0] == paths[4] && paths[0] != paths[1] && paths[1] != paths[2]);
+    assert_true(paths[3] != paths[0]);
+    regex_scratch_free(scratch);
+    conf_unref(conf);
+}
+
 static void check_rewrite(const struct conf_rewrite_list *list, const char *sender,
                           const char *wanted)
 {
@@ -347,6 +384,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(mistakes_are_named),
         cmocka_unit_test(the_first_rule_that_matches),
+        cmocka_unit_test(rules_have_priorities),
         cmocka_unit_test(the_first_rewrite_that_fits),
         cmocka_unit_test(members_of_an_address_list),
         cmocka_unit_test(rules_of_replies),

@@ -95,6 +95,11 @@ uint64_t ledger_due(const struct ledger_message *message, uint32_t rcpt, uint16_
     return attempts == 0 ? 0 : message->id * 1000000 + rcpt * 10000 + attempts;
 }
 
+uint8_t ledger_priority(const struct ledger_message *message)
+{
+    return (uint8_t)(message->id % 3 == 0 ? message->id % 101 : ENVELOPE_PRIORITY_NORMAL);
+}
+
 size_t ledger_payload(const struct ledger_message *message, uint8_t *room, size_t room_bytes)
 {
     uint8_t rcpts[LEDGER_RCPTS * 64];
@@ -102,6 +107,7 @@ size_t ledger_payload(const struct ledger_message *message, uint8_t *room, size_
     struct wire_writer w;
     struct envelope envelope = {.message_id = message->id,
                                 .accepted_us = message->id * 7,
+                                .flags = envelope_priority_flags(ledger_priority(message)),
                                 .body_bytes = message->body_bytes,
                                 .rcpt_count = message->rcpt_count,
                                 .sender = SLICE_LITERAL("from@sender.example"),
@@ -292,6 +298,7 @@ void ledger_recovered_message(struct ledger *ledger, const struct log_message_st
     if (message->standing == LEDGER_DONE)
         ledger_fail(ledger, "message %llu was done and came back", (unsigned long long)message->id);
     if (state->accepted_us != message->id * 7 || state->rcpt_count != message->rcpt_count ||
+        state->priority != ledger_priority(message) ||
         !slice_equal(state->vmta, SLICE_LITERAL("vmta-one")))
         ledger_fail(ledger, "message %llu is not as it was", (unsigned long long)message->id);
     message->place = state->place;

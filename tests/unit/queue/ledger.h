@@ -111,6 +111,8 @@ struct ledger_message *ledger_message_new(struct ledger *ledger, uint32_t rcpt_c
                                           uint32_t body_bytes);
 void ledger_message_answered(struct ledger *ledger, struct ledger_message *message, int status,
                              const struct log_place *place);
+/* Of its envelope: the normal one for most. */
+uint8_t ledger_priority(const struct ledger_message *message);
 /* Bytes of the record's payload, at most room_bytes. */
 size_t ledger_payload(const struct ledger_message *message, uint8_t *room, size_t room_bytes);
 uint64_t ledger_due(const struct ledger_message *message, uint32_t rcpt, uint16_t attempts);

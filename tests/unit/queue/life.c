@@ -116,7 +116,8 @@ static void send_state(struct life *life, struct ledger_message *message,
                                       .accepted_us = message->id * 7,
                                       .place = message->place,
                                       .vmta = SLICE_LITERAL("vmta-one"),
-                                      .rcpt_count = message->rcpt_count};
+                                      .rcpt_count = message->rcpt_count,
+                                      .priority = ledger_priority(message)};
     int len;
 
     wire_writer_init(&w, rcpts, sizeof(rcpts));

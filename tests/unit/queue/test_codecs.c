@@ -126,6 +126,32 @@ static void envelope_tells_flows_apart(void **state)
     assert_int_not_equal(envelope_flow(&other), 0);
 }
 
+/* The normal one leaves the record as earlier versions wrote it. */
+static void envelope_has_a_priority(void **state)
+{
+    static const uint8_t priorities[] = {0, 1, 49, ENVELOPE_PRIORITY_NORMAL, 51, 100};
+    uint8_t room[2048];
+    struct wire_writer w;
+    struct envelope in, out;
+
+    envelope_sample(room, sizeof(room), &in);
+    for (size_t i = 0; i < sizeof(priorities); i++) {
+        struct envelope with = in;
+
+        with.flags |= envelope_priority_flags(priorities[i]);
+        assert_true((with.flags == in.flags) == (priorities[i] == ENVELOPE_PRIORITY_NORMAL));
+        wire_writer_init(&w, room, sizeof(room));
+        envelope_encode(&with, &w);
+        assert_int_equal(envelope_decode(slice_of(room, wire_written(&w)), &out), 0);
+        assert_int_equal(envelope_priority(&out), priorities[i]);
+        assert_int_equal(out.flags & 0xff, in.flags);
+    }
+    in.flags |= 102u << 8;
+    wire_writer_init(&w, room, sizeof(room));
+    envelope_encode(&in, &w);
+    assert_int_equal(envelope_decode(slice_of(room, wire_written(&w)), &out), E_DAMAGED);
+}
+
 static void envelope_cut_anywhere_is_damaged(void **state)
 {
     uint8_t room[2048];
@@ -540,7 +566,8 @@ static size_t state_sample(uint8_t *room, size_t room_bytes)
                                       .place = {11, 12, 13, 14},
                                       .vmta = SLICE_LITERAL("v"),
                                       .rcpt_count = 4,
-                                      .flow = 77};
+                                      .flow = 77,
+                                      .priority = ENVELOPE_PRIORITY_NORMAL};
     struct wire_writer w;
     int len;
 
@@ -596,6 +623,28 @@ static void message_state_with_an_expiry(void **state)
     assert_int_equal(out.expires_us, 1234567890123);
     for (size_t cut = len + 1; cut < longer; cut++)
         assert_int_equal(log_message_state_decode(slice_of(room, cut), &out), E_DAMAGED);
+}
+
+/* Behind an expiry, which is there for it; a record without one is of the normal priority. */
+static void message_state_with_a_priority(void **state)
+{
+    uint8_t room[512];
+    size_t len = state_sample(room, sizeof(room)), longer;
+    struct log_message_state out;
+
+    assert_int_equal(log_message_state_decode(slice_of(room, len), &out), 0);
+    assert_int_equal(out.priority, ENVELOPE_PRIORITY_NORMAL);
+    out.priority = 0;
+    memcpy(room + 256, room, len);
+    out.rcpts.data += 256;
+    out.vmta.data += 256;
+    longer = (size_t)log_message_state_encode(&out, room, 256);
+    assert_int_equal(longer, len + 9);
+    assert_int_equal(log_message_state_decode(slice_of(room, longer), &out), 0);
+    assert_int_equal(out.priority, 0);
+    assert_int_equal(out.expires_us, 0);
+    room[longer - 1] = ENVELOPE_PRIORITY_MAX + 1;
+    assert_int_equal(log_message_state_decode(slice_of(room, longer), &out), E_DAMAGED);
 }
 
 /* But in front of the flow, where it ends in logs of earlier versions. */
@@ -727,6 +776,7 @@ int main(void)
         cmocka_unit_test(a_commit_record_must_fit_its_content),
         cmocka_unit_test(envelope_comes_back),
         cmocka_unit_test(envelope_tells_flows_apart),
+        cmocka_unit_test(envelope_has_a_priority),
         cmocka_unit_test(envelope_cut_anywhere_is_damaged),
         cmocka_unit_test(envelope_with_other_bytes_is_safe),
         cmocka_unit_test(envelope_with_terms),
@@ -742,6 +792,7 @@ int main(void)
         cmocka_unit_test(named_has_its_limits),
         cmocka_unit_test(message_state_comes_back),
         cmocka_unit_test(message_state_with_an_expiry),
+        cmocka_unit_test(message_state_with_a_priority),
         cmocka_unit_test(message_state_cut_anywhere_is_damaged),
     };
 

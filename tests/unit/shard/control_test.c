@@ -379,28 +379,26 @@ static void top_queues_are_ten(void **state)
 
 static void recipients_are_listed(void **state)
 {
-    f.shards[1].rcpts[0] = (struct rcpt_row){
-        .message_id = 33,
-        .queue = "a.example/mta1",
-        .rcpt = "ann@a.example",
-        .sender = "news@example.com",
-        .attempts = 2,
-        .accepted_us = 1767225600000000,
-        .due_us = 1767229261000000,
-    };
+    f.shards[1].rcpts[0] = (struct rcpt_row){.message_id = 33,
+                                             .queue = "a.example/mta1",
+                                             .rcpt = "ann@a.example",
+                                             .sender = "news@example.com",
+                                             .attempts = 2,
+                                             .priority = 70,
+                                             .accepted_us = 1767225600000000,
+                                             .due_us = 1767229261000000};
     f.shards[1].rcpts[1] = (struct rcpt_row){.queue = "a.example/mta1"};
     f.shards[1].rcpt_count = 2;
-    assert_string_equal(
-        ask(&f, "list --queue=a.example/mta1"),
-        "ok\n"
-        "rcpt           orig              queue           attempts  queued                     "
-        "retry                      id\n"
-        "-------------  ----------------  --------------  --------  -------------------------  "
-        "-------------------------  -------------\n"
-        "ann@a.example  news@example.com  a.example/mta1         2  2026-01-01T00:00:00+00:00  "
-        "2026-01-01T01:01:01+00:00  0000000000011\n"
-        "-              -                 a.example/mta1         0  -                          "
-        "-                          0000000000000\n");
+    assert_string_equal(ask(&f, "list --queue=a.example/mta1"),
+                        "ok\n"
+                        "rcpt           orig              queue           priority  attempts  "
+                        "queued                     retry                      id\n"
+                        "-------------  ----------------  --------------  --------  --------  "
+                        "-------------------------  -------------------------  -------------\n"
+                        "ann@a.example  news@example.com  a.example/mta1        70         2  "
+                        "2026-01-01T00:00:00+00:00  2026-01-01T01:01:01+00:00  0000000000011\n"
+                        "-              -                 a.example/mta1         -         0  "
+                        "-                          -                          0000000000000\n");
     assert_int_equal(f.shards[2].last.parcel.kind, REPORT_LIST);
     assert_int_equal(f.shards[2].last.row_count_max, 100);
     assert_string_equal(f.shards[2].last.domain_pattern, "a.example");

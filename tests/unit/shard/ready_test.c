@@ -39,16 +39,22 @@ static int strike_stage(void **state)
     return 0;
 }
 
-static uint32_t push(struct stage *stage, unsigned flow, uint32_t accepted_s)
+static uint32_t push_ranked(struct stage *stage, unsigned flow, unsigned rank, uint32_t accepted_s)
 {
     uint32_t index;
     struct queued *queued = slab_alloc(&stage->shard.queued, &index);
 
     assert_non_null(queued);
     queued->flow = flow & (FLOW_SLOTS - 1);
+    queued->rank = rank & 7;
     queued->accepted_s = accepted_s;
     ready_push(&stage->shard, &stage->queue, index, false);
     return index;
+}
+
+static uint32_t push(struct stage *stage, unsigned flow, uint32_t accepted_s)
+{
+    return push_ranked(stage, flow, TURNS_NORMAL, accepted_s);
 }
 
 static void push_many(struct stage *stage, unsigned flow, uint32_t count)
@@ -128,6 +134,97 @@ static void three_flows_have_a_third_each(void **state)
         served[pop(stage)]++;
     for (unsigned flow = 1; flow <= 3; flow++)
         assert_in_range(served[flow], 299, 301);
+}
+
+static unsigned pop_rank(struct stage *stage)
+{
+    return ((struct queued *)slab_at(&stage->shard.queued, pop_index(stage)))->rank;
+}
+
+/* Four times the turns for each step, of one flow or of several: the lowest has some. */
+static void ranks_have_weighted_turns(void **state)
+{
+    struct stage *stage = *state;
+    unsigned served[TURNS_RANKS] = {0}, flows[4] = {0};
+
+    for (unsigned i = 0; i < 1000; i++) {
+        push_ranked(stage, 1, 4, 1);
+        push_ranked(stage, 1, 2, 1);
+        push_ranked(stage, 2, 2, 1);
+    }
+    for (unsigned i = 0; i < 850; i++)
+        served[pop_rank(stage)]++;
+    assert_in_range(served[4], 799, 801);
+    assert_in_range(served[2], 49, 51);
+    while (stage->queue.ready_count > 1800)
+        pop(stage);
+    for (unsigned i = 0; i < 1000; i++)
+        flows[pop(stage)]++;
+    assert_in_range(flows[2], 499, 501);
+}
+
+/* In recipients, not in messages: of a message of many they go together. */
+static void recipients_that_go_together_are_counted(void **state)
+{
+    struct stage *stage = *state;
+    unsigned served[TURNS_RANKS] = {0};
+
+    for (unsigned i = 0; i < 2000; i++) {
+        push_ranked(stage, 1, 3, 1);
+        push_ranked(stage, 1, 2, 1);
+    }
+    while (served[2] + served[3] < 1250) {
+        uint32_t index = ready_peek(&stage->queue);
+        unsigned rank = ((struct queued *)slab_at(&stage->shard.queued, index))->rank;
+
+        for (unsigned i = 0; i < (rank == 2 ? 50u : 1u); i++, served[rank]++)
+            index = ready_pop(&stage->shard, &stage->queue, index);
+    }
+    assert_in_range(served[3], 950, 1050);
+}
+
+/* What is put back has not had its turn, and a rank that begins has saved nothing. */
+static void ranks_are_owed_what_was_put_back(void **state)
+{
+    struct stage *stage = *state;
+    unsigned served = 0;
+
+    for (unsigned i = 0; i < 100; i++) {
+        push_ranked(stage, 1, 2, 1);
+        push_ranked(stage, 1, 1, 1);
+    }
+    for (unsigned i = 0; i < 100; i++) {
+        uint32_t index = ready_peek(&stage->queue);
+
+        if (((struct queued *)slab_at(&stage->shard.queued, index))->rank != 1) {
+            pop(stage);
+            continue;
+        }
+        served++;
+        pop(stage);
+        if (served % 2 == 0)
+            continue;
+        stage->queue.sending_count--;
+        ready_push(&stage->shard, &stage->queue, index, true);
+        assert_int_equal(pop_index(stage), index);
+    }
+    assert_in_range(served, 18, 22);
+}
+
+/* A flow that is shut is shut in all ranks; what is next of it is by their turns. */
+static void a_shut_flow_has_a_next(void **state)
+{
+    struct stage *stage = *state;
+    uint32_t low = push_ranked(stage, 1, 0, 1), high = push_ranked(stage, 1, 4, 1);
+
+    push_ranked(stage, 2, 1, 1);
+    stage->queue.ready.shut = 1u << 1;
+    assert_int_equal(ready_head(&stage->queue, 1), high);
+    assert_int_equal(pop(stage), 2);
+    assert_int_equal(ready_peek(&stage->queue), NONE);
+    stage->queue.ready.shut = 0;
+    assert_int_equal(pop_index(stage), high);
+    assert_int_equal(pop_index(stage), low);
 }
 
 /* Without memory for its strand a flow waits in another's, and nobody is lost. */
@@ -283,6 +380,12 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_flow_that_comes_back_has_saved_nothing, raise_stage,
                                         strike_stage),
         cmocka_unit_test_setup_teardown(three_flows_have_a_third_each, raise_stage, strike_stage),
+        cmocka_unit_test_setup_teardown(ranks_have_weighted_turns, raise_stage, strike_stage),
+        cmocka_unit_test_setup_teardown(recipients_that_go_together_are_counted, raise_stage,
+                                        strike_stage),
+        cmocka_unit_test_setup_teardown(ranks_are_owed_what_was_put_back, raise_stage,
+                                        strike_stage),
+        cmocka_unit_test_setup_teardown(a_shut_flow_has_a_next, raise_stage, strike_stage),
         cmocka_unit_test_setup_teardown(strands_are_bounded, raise_stage, strike_stage),
         cmocka_unit_test_setup_teardown(those_set_apart_go_first, raise_stage, strike_stage),
         cmocka_unit_test_setup_teardown(the_oldest_is_found_in_any_strand, raise_stage,

@@ -100,7 +100,8 @@ static void attempts_within_the_windows_only(void **state)
 
 static void settings_of_a_message(void **state)
 {
-    const unsigned all = CONF_SET_EXPIRY | CONF_SET_RETRY | CONF_SET_WAY | CONF_SET_TLS;
+    const unsigned all =
+        CONF_SET_EXPIRY | CONF_SET_RETRY | CONF_SET_WAY | CONF_SET_TLS | CONF_SET_PRIORITY;
     struct inject_settings settings = {0};
     static const char *const bad[] = {
         "expiry",
@@ -114,7 +115,10 @@ static void settings_of_a_message(void **state)
         "retry=5m,x",
         "retry=31d",
         "tls=require",
-        "priority=100",
+        "priority=101",
+        "priority=-1",
+        "priority=",
+        "priority=high",
         "size=5",
         "virtual-mta=",
         "expiry=1h retry=5m",
@@ -164,6 +168,29 @@ static void tls_of_a_message(void **state)
     }
 }
 
+static void priority_of_a_message(void **state)
+{
+    static const struct {
+        const char *text;
+        uint8_t priority;
+    } rows[] = {
+        {"priority=0", 0},
+        {"Priority = 100", 100},
+        {"priority=60; priority=70", 60},
+    };
+
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct inject_settings settings = {0};
+
+        assert_null(
+            inject_settings_parse(slice_str(rows[i].text), CONF_SET_PRIORITY, NOW, &settings));
+        assert_int_equal(settings.seen, CONF_SET_PRIORITY);
+        assert_int_equal(settings.priority, rows[i].priority);
+        assert_non_null(
+            inject_settings_parse(slice_str(rows[i].text), CONF_SET_TLS, NOW, &settings));
+    }
+}
+
 static void terms_come_back(void **state)
 {
     struct terms in = {.expires_us = NOW,
@@ -204,6 +231,7 @@ int main(void)
         cmocka_unit_test(attempts_within_the_windows_only),
         cmocka_unit_test(settings_of_a_message),
         cmocka_unit_test(tls_of_a_message),
+        cmocka_unit_test(priority_of_a_message),
         cmocka_unit_test(terms_come_back),
     };
 

@@ -55,6 +55,29 @@ static void nothing_is_saved_up(void **state)
     assert_in_range(served[0], 1, 2);
 }
 
+/* What a rank has beyond its turn is paid for, and what it gives back is not. */
+static void more_and_less_are_counted(void **state)
+{
+    unsigned served[TURNS_RANKS] = {0};
+    struct turns turns = {0};
+
+    turns_served(&turns, 2);
+    for (unsigned i = 0; i < 9; i++)
+        turns_more(&turns, 2);
+    serve(&turns, 1u << 1 | 1u << 2, 2, served);
+    assert_int_equal(served[1], 2);
+    for (unsigned i = 0; i < 6; i++)
+        turns_less(&turns, 2);
+    assert_int_equal(turns_next(&turns, 1u << 1 | 1u << 2), 2);
+    turns_less(&turns, 2);
+    turns_less(&turns, 2);
+    turns_less(&turns, 2);
+    turns_served(&turns, 2);
+    served[1] = served[2] = 0;
+    serve(&turns, 1u << 1 | 1u << 2, 100, served);
+    assert_in_range(served[1], 19, 21);
+}
+
 static void priorities_have_ranks(void **state)
 {
     assert_int_equal(turns_rank(0), 0);
@@ -70,6 +93,7 @@ int main(void)
         cmocka_unit_test(each_step_is_four_times_the_turns),
         cmocka_unit_test(a_rank_alone_has_all),
         cmocka_unit_test(nothing_is_saved_up),
+        cmocka_unit_test(more_and_less_are_counted),
         cmocka_unit_test(priorities_have_ranks),
     };
 
