@@ -32,7 +32,8 @@ class Case:
         # That A comes back is for hours that are not played here.
         self.is_down = not self.is_outage and any(line.startswith('A is down') for line in lines)
         self.by_route = 'by smtp-hosts A' in lines
-        self.has_replies = any(line.startswith('reply ') for line in lines)
+        # Of a list, or of the provider whose hosts both are.
+        self.has_replies = any(line.startswith(('reply ', 'A and B are hosts of')) for line in lines)
         self.is_brief = any(' messages to each of ' in line for line in lines)
         self.by_chunks = 'nothing is sent ahead' in lines
         self.source_count = 2 if 'two source addresses' in lines else 1
