@@ -271,6 +271,57 @@ static int copy_all(struct relog *relog, const uint32_t *doubts)
     return synced < 0 ? synced : result;
 }
 
+/* ---- Without room for copies ----------------------------------------------------------------- */
+
+/* Behind the last live message in doubt in that slot; 0 = there is none. */
+static uint64_t doubt_end(const struct recover *recover, uint16_t slot, uint32_t begin)
+{
+    const struct recover_table *table = &recover->table;
+    uint64_t end = 0;
+
+    for (uint32_t i = 0; i < table->message_count; i++) {
+        const struct recover_message *message = &table->messages[i];
+
+        if (message->slot == slot && message->offset >= begin && recover_message_is_live(message) &&
+            message->offset + message->bytes > end)
+            end = message->offset + message->bytes;
+    }
+    return end;
+}
+
+/* The same bytes once more, in place, and then they are durable: a sync that failed may have left
+ * them in the cache, taken for clean, where they are read and vanish in a power cut. */
+static int write_again(struct recover *recover, struct segment *segment, uint32_t begin)
+{
+    struct io *io = recover->spool->io;
+    uint8_t *block = spool_pool_of(recover->spool, segment)->block;
+    uint64_t end = doubt_end(recover, segment->slot, begin);
+    int64_t done = SEGFMT_BLOCK;
+
+    for (uint64_t at = begin & ~(SEGFMT_BLOCK - 1); at < end && done == SEGFMT_BLOCK;
+         at += SEGFMT_BLOCK) {
+        done = recover_read(io, segment->fd, block, SEGFMT_BLOCK, at, recover->report);
+        if (done == SEGFMT_BLOCK)
+            done = io_file_write_now(io, segment->fd, block, SEGFMT_BLOCK, at);
+    }
+    if (done != SEGFMT_BLOCK)
+        return done < 0 ? (int)done : -EIO;
+    return end > 0 ? io_file_sync_now(io, segment->fd) : 0;
+}
+
+static int write_all_again(struct recover *recover, uint32_t device, const uint32_t *doubts)
+{
+    const struct recover_order *order = &recover->messages[device];
+    int result = 0;
+
+    for (uint32_t i = 0; i < order->count && result == 0; i++)
+        if (doubts[order->segments[i]->slot] != UINT32_MAX)
+            result = write_again(recover, order->segments[i], doubts[order->segments[i]->slot]);
+    return result;
+}
+
+/* ---- Devices --------------------------------------------------------------------------------- */
+
 /* What the copies of another device were put into before; NULL = nothing. */
 static struct segment *begun_in(const struct segpool *pool)
 {
@@ -319,8 +370,7 @@ static int relog_device(struct recover *recover, uint32_t device, const uint32_t
     batch_fini(&relog.batch);
     mem_free(relog.moved);
     mem_free(relog.moved_at);
-    /* Nowhere to go: better told from where it lies than not at all. */
-    return result == E_LOW_SPACE ? 0 : result;
+    return result == E_LOW_SPACE ? write_all_again(recover, device, doubts) : result;
 }
 
 int recover_relog(struct recover *recover)
