@@ -465,29 +465,29 @@ static void take_place(struct list *line, struct queue *queue)
     list_push_front(behind, &queue->rank_link);
 }
 
-void lane_keep_idle(struct lane *lane, const struct queue *queue, uint64_t now_ns)
+void lane_await(struct lane *lane, const struct queue *queue, uint64_t now_ns)
 {
-    if (lane->was_kept)
+    if (lane->has_awaited)
         return;
-    lane->kept_for = queue->index + 1;
-    lane->kept_until_ns = now_ns + TOKEN_TRIP_NS;
-    lane->was_kept = true;
+    lane->awaited_queue = queue->index + 1;
+    lane->awaited_until_ns = now_ns + TOKEN_TRIP_NS;
+    lane->has_awaited = true;
 }
 
-bool lane_keeps_idle(struct lane *lane, uint64_t now_ns)
+bool lane_awaits(struct lane *lane, uint64_t now_ns)
 {
-    if (lane->kept_until_ns <= now_ns)
-        lane->kept_for = 0;
-    return lane->kept_for != 0;
+    if (lane->awaited_until_ns <= now_ns)
+        lane->awaited_queue = 0;
+    return lane->awaited_queue != 0;
 }
 
 /* It is there, with its token. */
-static void end_keeping(struct lane *lane, const struct queue *queue)
+static void end_awaiting(struct lane *lane, const struct queue *queue)
 {
-    if (lane->kept_for != queue->index + 1)
+    if (lane->awaited_queue != queue->index + 1)
         return;
-    lane->kept_for = 0;
-    lane->was_kept = false;
+    lane->awaited_queue = 0;
+    lane->has_awaited = false;
 }
 
 void lane_change(struct shard *shard, struct queue *queue, struct lane *lane)
@@ -500,7 +500,7 @@ void lane_change(struct shard *shard, struct queue *queue, struct lane *lane)
     list_push_back(&lane->waiting, &queue->lane_link);
     take_place(&lane->ranks[queue->rank], queue);
     queue->lane = lane;
-    end_keeping(lane, queue);
+    end_awaiting(lane, queue);
     lane_note_ready(queue);
     queues_set_reason(shard, queue, WAIT_CONNECTION);
     lane_serve_later(lane);

@@ -650,7 +650,7 @@ static bool lane_may_start(struct shard *shard, struct lane *lane, struct queue 
         return true;
     lane->token_asked_ns = io_now_ns(shard->io);
     if (had_turn && purse_is_asked_elsewhere(queue))
-        lane_keep_idle(lane, queue, lane->token_asked_ns);
+        lane_await(lane, queue, lane->token_asked_ns);
     return false;
 }
 
@@ -692,7 +692,7 @@ static bool lane_start_one(struct shard *shard, struct lane *lane)
         return false;
     }
     growth_on_start(shard, lane);
-    lane->was_kept = false;
+    lane->has_awaited = false;
     lane_turn_over(shard, queue, is_express);
     return true;
 }
@@ -865,7 +865,7 @@ static void lane_serve(struct shard *shard, struct lane *lane)
         lane_put_off(shard, lane, LANE_NO_LOG);
     } else {
         while (!list_empty(&lane->waiting) && !list_empty(&lane->idle) &&
-               !lane_keeps_idle(lane, io_now_ns(shard->io)))
+               !lane_awaits(lane, io_now_ns(shard->io)))
             if (!lane_start_one(shard, lane))
                 return;
         if (!list_empty(&lane->idle))
@@ -879,8 +879,8 @@ static void lane_serve(struct shard *shard, struct lane *lane)
         purse_leave_lane(lane);
     if (list_empty(&lane->waiting) || !lane_keeps_claim(shard, lane))
         lease_claim_cancel(shard, &lane->claim);
-    if (lane_keeps_idle(lane, io_now_ns(shard->io)))
-        io_timer_arm(shard->io, &lane->connect_timer, lane->kept_until_ns);
+    if (lane_awaits(lane, io_now_ns(shard->io)))
+        io_timer_arm(shard->io, &lane->connect_timer, lane->awaited_until_ns);
     lane_release(shard, lane);
 }
 

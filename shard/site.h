@@ -103,10 +103,10 @@ struct lane {
     struct demand demand;          /* how many connections would pay */
     struct io_timer connect_timer; /* a queue in line may open one, or an idle one may end */
     uint64_t token_asked_ns;       /* an idle connection waits for a token since; 0 = never */
-    uint32_t kept_for;      /* … and for this queue, its index and one; 0 = for nobody … */
-    uint64_t kept_until_ns; /* … until then */
-    bool was_kept;          /* in vain, since a message began here */
-    struct list watch_link; /* of shard.growth */
+    uint32_t awaited_queue;    /* … and for this queue, its index and one; 0 = for nobody … */
+    uint64_t awaited_until_ns; /* … until then */
+    bool has_awaited;          /* in vain, since a message began here */
+    struct list watch_link;    /* of shard.growth */
     uint64_t watched_since_ns;
     uint32_t stuck_count; /* of open_count, at the last look while queues waited */
     uint32_t target_turn;
@@ -225,8 +225,8 @@ void lane_turn_over(struct shard *shard, struct queue *queue, bool is_express);
 /* An idle connection waits for the queue, which has gone for a token: it had one before, and no
  * connection then. A moment, once for each message that begins here: another shard's answer takes
  * no longer, and who has it at hand would be quicker each time. */
-void lane_keep_idle(struct lane *lane, const struct queue *queue, uint64_t now_ns);
-bool lane_keeps_idle(struct lane *lane, uint64_t now_ns);
+void lane_await(struct lane *lane, const struct queue *queue, uint64_t now_ns);
+bool lane_awaits(struct lane *lane, uint64_t now_ns);
 /* The queue has as many connections as it may: it gets in line again, or may go ahead again, when
  * one of them has done its work. */
 void lane_hold(struct shard *shard, struct queue *queue, bool is_express);
