@@ -784,8 +784,8 @@ bool conf_heeds_override(const struct conf *conf, const char *origin);
 bool conf_settings_tell(const struct conf *conf, struct slice domain, struct slice vmta,
                         conf_setting_fn *tell, void *context, struct conf_way *ret_way);
 
-/* How much of a line of a configuration's text may be shown: all, or up to the secret behind its
- * keyword. */
+/* How much of a line of a configuration's text may be shown: all, or up to the first keyword in it
+ * whose value is a secret. */
 size_t conf_shown_octets(struct slice line);
 
 /* ---- Bounce categories ---------------------------------------------------------------------- */

@@ -1,3 +1,4 @@
+#include "core/base/must.h"
 #include "core/conf/chain.h"
 #include "core/conf/field.h"
 #include "core/conf/provider_build.h"
@@ -299,25 +300,59 @@ bool conf_settings_tell(const struct conf *conf, struct slice domain, struct sli
     return true;
 }
 
-static bool is_blank(uint8_t octet)
+/* ---- What may be shown of a text ------------------------------------------------------------ */
+
+#define SECRETS_MAX 16
+
+/* Of a keyword. All others may stand around one: blanks, ends of tags, quotes, characters that look
+ * like blanks or like nothing. */
+static bool is_keyword_octet(uint8_t octet)
 {
-    return octet == ' ' || octet == '\t';
+    octet = slice_lower_octet(octet);
+    return (octet >= 'a' && octet <= 'z') || (octet >= '0' && octet <= '9') || octet == '-';
 }
 
+/* Where the word ends that begins at `from`, when that is the keyword; 0 otherwise. The reader
+ * takes invisible characters out of words, so they are passed over, with all that is not ASCII. */
+static size_t keyword_end(struct slice line, size_t from, const char *keyword)
+{
+    size_t at = from;
+
+    while (*keyword != '\0') {
+        while (at < line.len && line.data[at] >= 0x80)
+            at++;
+        if (at == line.len || slice_lower_octet(line.data[at]) != (uint8_t)*keyword)
+            return 0;
+        at++;
+        keyword++;
+    }
+    return at < line.len && is_keyword_octet(line.data[at]) ? 0 : at;
+}
+
+/*
+ * The reader takes a line with a tag in it apart, and a line that it refuses is shown all the same:
+ * what looks like such a keyword anywhere in the line counts as one.
+ */
 size_t conf_shown_octets(struct slice line)
 {
-    size_t from = 0, to;
+    const char *secrets[SECRETS_MAX];
+    uint32_t count = 0;
 
-    while (from < line.len && is_blank(line.data[from]))
-        from++;
-    for (to = from; to < line.len && !is_blank(line.data[to]);)
-        to++;
     for (uint32_t i = 0; i < directive_count(); i++) {
-        const struct directive *row = directive_at(i);
+        if ((directive_at(i)->flags & FLAG_SECRET) == 0)
+            continue;
+        must(count < SECRETS_MAX);
+        secrets[count++] = directive_at(i)->name;
+    }
+    for (size_t at = 0; at < line.len; at++) {
+        if (at > 0 && is_keyword_octet(line.data[at - 1]))
+            continue;
+        for (uint32_t i = 0; i < count; i++) {
+            size_t end = keyword_end(line, at, secrets[i]);
 
-        if ((row->flags & FLAG_SECRET) != 0 &&
-            slice_equal_nocase(slice_str(row->name), slice_of(line.data + from, to - from)))
-            return to;
+            if (end > 0)
+                return end;
+        }
     }
     return line.len;
 }

@@ -212,6 +212,25 @@ static void secrets_are_not_shown(void **state)
         {"smtp-server-tls-ca-file /c/trust", "smtp-server-tls-ca-file /c/trust"},
         {"", ""},
         {"   ", "   "},
+        /* Behind a tag, whose end may stand in the line as well. */
+        {"<smtp-user panel>password geheim", "<smtp-user panel>password"},
+        {"<smtp-user panel> PASSWORD geheim </smtp-user>", "<smtp-user panel> PASSWORD"},
+        {"<domain a>auth-username u", "<domain a>auth-username u"},
+        /* Characters that the reader takes for blanks, or takes away. */
+        {"\u00a0password geheim", "\u00a0password"},
+        {"password\u00a0geheim", "password"},
+        {"\u200bpassword geheim", "\u200bpassword"},
+        {"\ufeffpass\u200bword\u3000geheim", "\ufeffpass\u200bword"},
+        {"\u00adpass", "\u00adpass"},
+        /* Lines that the reader refuses are shown all the same. */
+        {"password=geheim", "password"},
+        {"\"password\"geheim", "\"password"},
+        {"privacy-policy hmac-sha256 \"SECRET\"", "privacy-policy"},
+        {"http-webhook-certificate /c/one word", "http-webhook-certificate"},
+        {"http-webhook-extra-headers \"Authorization: word\"", "http-webhook-extra-headers"},
+        {"access-token x", "access-token"},
+        {"smtp-password x", "smtp-password x"},
+        {"passwords x", "passwords x"},
     };
 
     for (size_t i = 0; i < COUNT_OF(rows); i++)
