@@ -8,12 +8,8 @@
  */
 #include "core/base/err.h"
 #include "core/base/mem.h"
-#include "core/conf/rollup.h"
-#include "core/conf/warmup.h"
 #include "queue/terms.h"
-#include "shard/place.h"
 #include "shard/planted.h"
-#include "shard/rollup.h"
 #include "shard/shard_int.h"
 
 /* Parcels a turn hands out at most, so that a message of thousands of recipients shares a turn. */
@@ -111,188 +107,6 @@ void home_unreserve(struct shard *shard, uint32_t rcpt_count)
     shard->rcpts_reserved -= rcpt_count;
 }
 
-/* ---- Routes --------------------------------------------------------------------------------- */
-
-struct route_key {
-    uint32_t name;
-    uint32_t vmta_id;
-    uint32_t flow;
-    uint8_t priority;
-};
-
-static bool route_matches(uint32_t value, const void *key, void *context)
-{
-    const struct route *route = slab_at(&((struct shard *)context)->routes, value);
-    const struct route_key *wanted = key;
-
-    return route->name == wanted->name && route->vmta_id == wanted->vmta_id &&
-           route->flow == wanted->flow && route->priority == wanted->priority;
-}
-
-static uint64_t route_hash(const struct route_key *key)
-{
-    return hash_u64((uint64_t)key->name << 32 | key->vmta_id);
-}
-
-/* The configuration's way from the domain's queue, and from there to that of its MX hosts. */
-static void follow(const struct shard *shard, const struct route *route, uint32_t vmta_id,
-                   uint64_t turn, struct conf_way *ret_way)
-{
-    bool by_turn;
-
-    conf_way(shard->conf, names_text(&shard->names, route->name), vmta_id, turn, ret_way);
-    if (route->rolled_up == NULL)
-        return;
-    by_turn = ret_way->by_turn;
-    conf_way(shard->conf, slice_str(route->rolled_up), ret_way->vmta_id, turn, ret_way);
-    ret_way->by_turn |= by_turn;
-}
-
-/* The way of the route's recipients by the configuration in force. */
-static void find_way(struct shard *shard, struct route *route)
-{
-    struct conf_way way;
-
-    follow(shard, route, route->vmta_id, 0, &way);
-    if (!route->way.domain.data || way.vmta_id != route->way.vmta_id ||
-        !slice_equal(way.domain, route->way.domain))
-        route->owner = place_base(shard->place, way.domain, way.vmta_id);
-    route->has_cold =
-        cold_is_configured(shard, names_text(&shard->names, route->name), route->vmta_id);
-    route->way = way;
-    route->way_version = shard->version;
-}
-
-/* By the overflow of the queue's warm-up, when the recipient goes there, and on from queues that
- * are or were in backoff mode; the base of the queue. */
-static uint16_t flow_over(const struct shard *shard, const struct home_rcpt *rcpt, uint64_t turn,
-                          struct conf_way *way)
-{
-    bool leads_on = true;
-
-    if (rcpt->is_over)
-        conf_way(shard->conf, way->domain,
-                 conf_warmup_overflow(shard->conf, way->domain, way->vmta_id, turn), turn, way);
-    for (unsigned i = 0; leads_on && i < rcpt->backed_off; i++)
-        leads_on = conf_way_in_backoff(shard->conf, turn, way);
-    return place_base(shard->place, way->domain, way->vmta_id);
-}
-
-/* The route's way is not the whole of the recipient's. */
-static bool goes_further(const struct home_rcpt *rcpt)
-{
-    return rcpt->is_over || rcpt->backed_off > 0;
-}
-
-/* The queue that a message's recipient goes to, and who has it, as far as is known. Of pools each
- * message has its own, whose owner is not remembered. */
-static uint16_t way_of(struct shard *shard, struct route *route, uint64_t message_id,
-                       struct home_rcpt *rcpt, struct conf_way *ret_way)
-{
-    if (route->rolled_up != NULL &&
-        (route->way_version != shard->version || route->rolled_until_ns <= io_now_ns(shard->io))) {
-        route->rolled_up = NULL;
-        find_way(shard, route);
-    }
-    if (route->way_version != shard->version)
-        find_way(shard, route);
-    if (route->has_cold && !rcpt->is_cold && rcpt->attempts == 0)
-        rcpt->is_cold = cold_take(shard, route);
-    if (rcpt->is_cold) {
-        follow(shard, route, cold_vmta(shard, route->vmta_id, message_id), message_id, ret_way);
-        return flow_over(shard, rcpt, message_id, ret_way);
-    }
-    *ret_way = route->way;
-    if (!route->way.by_turn && !goes_further(rcpt))
-        return route->owner;
-    if (route->way.by_turn)
-        follow(shard, route, route->vmta_id, message_id, ret_way);
-    return flow_over(shard, rcpt, message_id, ret_way);
-}
-
-/* The base of the domain has found out where its MX hosts' mail goes. By a newer configuration than
- * that of this shard it may be a queue that is not known here: then the base is asked again. */
-static void roll_up(struct shard *shard, struct route *route, const char *name)
-{
-    if (!conf_is_rollup(shard->conf, slice_str(name)))
-        return;
-    route->rolled_until_ns = io_now_ns(shard->io) + ROLLUP_KEPT_MS * 1000000ull;
-    if (route->rolled_up == name)
-        return;
-    route->rolled_up = name;
-    find_way(shard, route);
-}
-
-/* One reference more on the route of (domain, VMTA, flow, priority); NONE when memory is short. */
-static uint32_t route_get(struct shard *shard, struct slice domain, uint32_t vmta_id, uint32_t flow,
-                          uint8_t priority)
-{
-    struct route_key key = {names_get(&shard->names, domain), vmta_id, flow, priority};
-    struct route *route;
-    uint32_t index;
-
-    if (key.name == NAME_NONE)
-        return NONE;
-    index = table_find(&shard->route_table, route_hash(&key), route_matches, &key, shard);
-    if (index != TABLE_NONE) {
-        names_put(&shard->names, key.name);
-        route = slab_at(&shard->routes, index);
-        if (route->refs++ == 0)
-            list_remove(&route->idle_link);
-        return index;
-    }
-    route = slab_alloc(&shard->routes, &index);
-    if (!route || !table_insert(&shard->route_table, route_hash(&key), index)) {
-        if (route)
-            slab_free(&shard->routes, index);
-        names_put(&shard->names, key.name);
-        return NONE;
-    }
-    route->name = key.name;
-    route->vmta_id = vmta_id;
-    route->flow = flow;
-    route->priority = priority;
-    route->refs = 1;
-    list_init(&route->idle_link);
-    find_way(shard, route);
-    return index;
-}
-
-static void route_free(struct shard *shard, struct route *route)
-{
-    struct route_key key = {route->name, route->vmta_id, route->flow, route->priority};
-    uint64_t hash = route_hash(&key);
-    uint32_t index = table_find(&shard->route_table, hash, route_matches, &key, shard);
-
-    list_remove(&route->idle_link);
-    table_remove(&shard->route_table, hash, index);
-    names_put(&shard->names, route->name);
-    slab_free(&shard->routes, index);
-}
-
-/* Bulk mail comes back to the same domains: a route that nobody uses is kept for a while. */
-static void route_put(struct shard *shard, uint32_t index)
-{
-    struct route *route = slab_at(&shard->routes, index);
-
-    must(route->refs > 0);
-    if (--route->refs > 0)
-        return;
-    route->idle_since_ns = io_now_ns(shard->io);
-    list_push_back(&shard->idle_routes, &route->idle_link);
-}
-
-static void free_idle_routes(struct shard *shard)
-{
-    while (!list_empty(&shard->idle_routes)) {
-        struct route *route = container_of(shard->idle_routes.next, struct route, idle_link);
-
-        if (route->idle_since_ns + queues_keep_ns(shard) > io_now_ns(shard->io))
-            return;
-        route_free(shard, route);
-    }
-}
-
 /* ---- Registration ---------------------------------------------------------------------------- */
 
 static void message_free_rcpts(struct shard *shard, struct home_message *home)
@@ -303,7 +117,7 @@ static void message_free_rcpts(struct shard *shard, struct home_message *home)
         struct home_rcpt *rcpt = slab_at(&shard->home_rcpts, index);
         uint32_t next = rcpt->next;
 
-        route_put(shard, rcpt->route);
+        routes_put(shard, rcpt->route);
         slab_free(&shard->home_rcpts, index);
         index = next;
     }
@@ -320,7 +134,7 @@ static bool rcpt_add(struct shard *shard, struct home_message *home, uint32_t *l
         return false;
     rcpt = slab_alloc(&shard->home_rcpts, &index);
     if (!rcpt) {
-        route_put(shard, route);
+        routes_put(shard, route);
         return false;
     }
     *rcpt = facts;
@@ -424,8 +238,8 @@ static bool register_message(struct shard *shard, struct message *message)
     wire_reader_init(&reader, envelope->rcpts.data, envelope->rcpts.len);
     while (envelope_rcpt_next(&reader, &rcpt)) {
         if (rcpt_add(shard, home, &last,
-                     route_get(shard, envelope_rcpt_host(&rcpt), vmta_id, flow,
-                               envelope_priority(envelope)),
+                     routes_get(shard, envelope_rcpt_host(&rcpt), vmta_id, flow,
+                                envelope_priority(envelope)),
                      (struct home_rcpt){.ordinal = ordinal++ & ORDINAL_MASK,
                                         .due_s = seconds_up(due_us)}))
             continue;
@@ -498,7 +312,7 @@ int shard_recover_message(struct shard *shard, const struct log_message_state *s
         if (rcpt.domain.len > 0)
             domain = rcpt.domain;
         if (!rcpt_add(shard, home, &last,
-                      route_get(shard, domain, vmta_id, state->flow, state->priority), facts)) {
+                      routes_get(shard, domain, vmta_id, state->flow, state->priority), facts)) {
             home_free(shard, home, index);
             return E_FULL;
         }
@@ -518,7 +332,7 @@ static void fill_known(struct shard *shard, struct handoff *handoff,
     struct route *route = slab_at(&shard->routes, rcpt->route);
     struct conf_way way;
 
-    handoff->owner = way_of(shard, route, home->id, rcpt, &way);
+    handoff->owner = routes_way(shard, route, home->id, rcpt, &way);
     handoff->parcel = (struct parcel){.kind = SHARD_HANDOFF, .from = shard->number};
     handoff->rolled_up = NULL;
     handoff->goes_over = handoff->is_cooling = handoff->backs_off = false;
@@ -556,11 +370,8 @@ static void fill_handoff(struct shard *shard, struct handoff *handoff, uint32_t 
 static void note_owner(struct shard *shard, const struct home_rcpt *rcpt, struct handoff *handoff,
                        uint16_t owner)
 {
-    struct route *route = slab_at(&shard->routes, rcpt->route);
-
     handoff->owner = owner;
-    if (!route->way.by_turn && !rcpt->is_cold && !goes_further(rcpt))
-        route->owner = owner;
+    routes_note_owner(slab_at(&shard->routes, rcpt->route), rcpt, owner);
 }
 
 static void on_handoff_timer(struct io_timer *timer)
@@ -635,7 +446,7 @@ void home_turn(struct shard *shard)
         atomic_store_explicit(&shard->wiring.loads[shard->number].rcpt_count,
                               shard->home_rcpts.count_used, memory_order_relaxed);
     register_waiting(shard);
-    free_idle_routes(shard);
+    routes_turn(shard);
     while (shard->handoff_head != NONE && !shard->handoff_rests && budget > 0) {
         uint32_t index = shard->handoff_head;
         struct home_message *home = slab_at(&shard->home_messages, index);
@@ -680,7 +491,7 @@ void home_on_handoff_back(struct shard *shard, struct handoff *handoff)
 
     must((uint8_t)home->id == (uint8_t)handoff->message_id && !rcpt->is_final);
     if (owner == OWNER_UNKNOWN && handoff->rolled_up != NULL)
-        roll_up(shard, slab_at(&shard->routes, rcpt->route), handoff->rolled_up);
+        routes_roll_up(shard, slab_at(&shard->routes, rcpt->route), handoff->rolled_up);
     if (handoff->goes_over)
         rcpt->is_over = 1;
     if (handoff->backs_off && rcpt->backed_off < CONF_BACKOFF_STEPS_MAX)

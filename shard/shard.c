@@ -4,6 +4,7 @@
 #include "core/base/mem.h"
 #include "shard/pickup.h"
 #include "shard/place.h"
+#include "shard/serve.h"
 #include "shard/shard_int.h"
 #include "shard/sts_ask.h"
 #include "shard/tls_report_mail.h"
@@ -416,7 +417,7 @@ static void shard_turn(struct io_actor *actor)
     migrate_turn(shard);
     orders_turn(shard);
     outlook_turn(shard);
-    site_turn(shard);
+    serve_turn(shard);
     tidy_turn(shard);
     if (shard->stopping && !shard->is_stopped && is_quiet(shard)) {
         shard->is_stopped = true;

@@ -9,6 +9,7 @@
  *   inject.c   the intake table: from an SMTP session to an append
  *   inject_chunks.c  messages that are larger than a chunk, written while they arrive
  *   home.c     live messages at home here: registration, handoff, outcomes, checkpoints
+ *   routes.c   where their recipients go, and who has that queue
  *   compact.c  live messages moved out of nearly empty segments
  *   queues.c   queues owned here: deferred recipients, pause, rest, expiry
  *   ready.c    their recipients that may go, in fair turns between flows.c
@@ -22,7 +23,8 @@
  *   triggers.c how often a reply line was hit; hits.c: over all shards
  *   migrate.c  queues that go to another shard, and their recipients
  *   resolve.c  from a queue to its site: resolution; precache.c: ahead of its mail
- *   site.c     destinations, and the connections to them: opened, given to queues, ended
+ *   site.c     destinations, and the connections to them: opened, used, ended
+ *   serve.c    which queue in line gets one next
  *   lane.c     a site seen from a source address: by which lane a queue goes, its line
  *   growth.c   when a lane gets one connection more
  *   target.c   which address the next connection goes to
@@ -55,14 +57,18 @@
 #include "net/mx.h"
 #include "net/smtpc.h"
 #include "net/smtpd.h"
+#include "shard/adopt.h"
+#include "shard/ahead.h"
 #include "shard/carry.h"
 #include "shard/cold.h"
+#include "shard/compact.h"
 #include "shard/contexts.h"
 #include "shard/deliver.h"
 #include "shard/door.h"
 #include "shard/doubt.h"
 #include "shard/events.h"
 #include "shard/expiry.h"
+#include "shard/explain.h"
 #include "shard/firsts.h"
 #include "shard/flows.h"
 #include "shard/gate.h"
@@ -70,12 +76,16 @@
 #include "shard/heading.h"
 #include "shard/hits.h"
 #include "shard/hold.h"
+#include "shard/home.h"
+#include "shard/inject.h"
+#include "shard/ips.h"
 #include "shard/lease.h"
 #include "shard/limits.h"
 #include "shard/login.h"
 #include "shard/mail_slots.h"
 #include "shard/memo.h"
 #include "shard/message.h"
+#include "shard/migrate.h"
 #include "shard/modes.h"
 #include "shard/names.h"
 #include "shard/note.h"
@@ -86,11 +96,15 @@
 #include "shard/policy/fate.h"
 #include "shard/policy/waits.h"
 #include "shard/precache.h"
+#include "shard/queues.h"
 #include "shard/rates.h"
 #include "shard/ready.h"
 #include "shard/replies.h"
 #include "shard/report.h"
+#include "shard/reports.h"
 #include "shard/resign.h"
+#include "shard/resolve.h"
+#include "shard/routes.h"
 #include "shard/shard.h"
 #include "shard/signing.h"
 #include "shard/site.h"
@@ -146,59 +160,6 @@ enum shard_parcel_kind {
 };
 
 /* ---- Home ---------------------------------------------------------------------------------- */
-
-/* One live message. Lives from the durable append (or recovery) to its last final outcome. There
- * are millions: 48 bytes. Its virtual MTA, flow and priority are those of its recipients' routes.
- */
-struct home_message {
-    uint64_t id;
-    struct log_place place;
-    uint32_t accepted_s;     /* wall clock seconds, rounded up */
-    uint32_t hot;            /* index in the message pool + 1; 0 = cold */
-    uint32_t rcpt_first;     /* chain of home_rcpt by next */
-    uint32_t handoff_next;   /* chain of messages with recipients to hand out */
-    uint32_t handoff_rcpt;   /* the next recipient to hand out, NONE = all are */
-    uint16_t rcpt_open;      /* not final yet */
-    uint16_t claims : 15;    /* recipients out with a pointer to hot */
-    uint16_t has_expiry : 1; /* of its own, in shard.home_expiries */
-};
-_Static_assert(ENVELOPE_RCPT_COUNT_MAX < 1 << 15, "recipients are counted in 15 bits");
-_Static_assert(sizeof(struct home_message) == 48, "memory of a queued message");
-
-/* One recipient of it: what recovery must know. */
-struct home_rcpt {
-    uint32_t next;
-    uint32_t route;
-    uint32_t due_s;        /* wall clock seconds, rounded up; 0 = never attempted */
-    uint16_t ordinal : 15; /* in the envelope */
-    uint16_t is_final : 1;
-    uint16_t attempts : 12;  /* HOME_ATTEMPTS_MAX stands for all above it */
-    uint16_t backed_off : 2; /* so often queues in backoff mode have handed it on */
-    uint16_t is_over : 1;    /* goes where the overflow of a warm-up goes, see warm.h */
-    uint16_t is_cold : 1;    /* goes to the cold virtual MTA of its own, see cold.h */
-};
-_Static_assert(sizeof(struct home_rcpt) == 16, "memory of a queued recipient");
-
-#define HOME_ATTEMPTS_MAX 0xfffu
-_Static_assert(CONF_BACKOFF_STEPS_MAX < 1 << 2, "steps are counted in 2 bits");
-
-/* Where recipients of (domain, VMTA, flow, priority) go; interned while recipients use it, and a
- * while longer. */
-struct route {
-    struct list idle_link; /* in shard.idle_routes while refs is 0 */
-    uint64_t idle_since_ns;
-    uint32_t name; /* in shard.names */
-    uint32_t vmta_id;
-    uint32_t flow; /* envelope_flow */
-    uint32_t refs;
-    uint32_t way_version;  /* of the configuration that says the way */
-    uint8_t priority;      /* envelope_priority */
-    bool has_cold;         /* some of its recipients go to a cold virtual MTA */
-    const char *rolled_up; /* the queue of its MX hosts, as its base has said; or NULL */
-    uint64_t rolled_until_ns;
-    struct conf_way way; /* the queue that its recipients go to: its own, or another's */
-    uint16_t owner;      /* of that, as far as is known here; who gets a recipient knows better */
-};
 
 /*
  * A recipient on its way to its owner: from home, or from a shard that owned the queue before, by
@@ -411,60 +372,6 @@ struct queue {
     uint32_t local_left;       /* recipients it still concerns */
     char last_error[200];
     struct event_series_of_queue series[EVENT_SERIES_COUNT]; /* what happened to it lately */
-};
-
-/* Whether the queue is this shard's; see migrate.c. */
-enum queue_stay {
-    QUEUE_HERE,
-    QUEUE_MOVING, /* its state goes to the next owner, its recipients stay until that has it */
-    QUEUE_GONE,   /* another shard owns it: what recipients are left here follow it */
-};
-
-/* A queue on its way to its next owner: what it is but for its recipients. Allocated by the shard
- * it leaves, returned there. */
-struct migration {
-    struct parcel parcel;
-    uint32_t index;
-    uint32_t queue; /* at the shard it leaves */
-    uint32_t vmta_id;
-    uint16_t from;
-    uint32_t version; /* of the configuration that the answer was asked for under */
-    bool is_refused;  /* there is no room for it there */
-    bool has_answer;
-    bool paused;
-    bool rest_is_logged;
-    uint16_t rest_failures;
-    uint64_t rest_until_ns;
-    uint64_t rest_until_us;
-    uint64_t doubt_ends_ns;
-    uint64_t doubt_ends_us;
-    struct rates_past rates;
-    uint64_t last_error_us;
-    uint8_t domain_len;
-    uint8_t domain[NAMES_BYTES_MAX];
-    char last_error[200];
-    struct queue_mode mode;
-    struct mx_answer answer; /* has_answer: the base's */
-};
-
-/* A queue whose base is here and whose owner is another shard. */
-struct away {
-    uint32_t name; /* in shard.names */
-    uint32_t vmta_id;
-    uint16_t owner;
-    bool paused;
-};
-
-/* Base to owner: an operator's order. */
-struct pause_order {
-    struct parcel parcel;
-    struct report *report;
-    struct slice domain; /* bytes of the base's names, held until the return */
-    uint32_t name;
-    uint32_t vmta_id;
-    uint32_t index;
-    uint16_t base;
-    bool paused;
 };
 
 /* Recipients that end by a verdict of ours, without a connection. */
@@ -746,252 +653,21 @@ static inline void queue_count_deferred(struct shard *shard, struct queue *queue
         shard->left_deferred += (uint64_t)(int64_t)change;
 }
 
+/* adopt.c: queues are left that hold old settings. */
+static inline bool adopt_is_busy(const struct shard *shard)
+{
+    return shard->conf_before != NULL;
+}
+
+/* compact.c: no message is on its way to another segment. */
+static inline bool compact_is_idle(const struct shard *shard)
+{
+    return shard->moves.count_used == 0;
+}
+
 /* shard.c */
 /* A recipient comes from its home: taken now, in order when there is room, or sent back. */
 void shard_take_handoff(struct shard *shard, struct handoff *handoff);
 
 /* A parcel to another shard, with the version of the configuration that it follows from. */
 void shard_post(struct shard *shard, uint16_t to, struct parcel *parcel);
-
-/* adopt.c */
-/* A parcel from control or another shard is about to be looked at: what it follows from is taken
- * first. */
-void adopt_look(struct shard *shard, const struct parcel *parcel);
-/* Control's order; it goes home when nothing is left of the old snapshot. */
-void adopt_on_order(struct shard *shard, struct parcel *order);
-void adopt_turn(struct shard *shard);
-/* The queue's settings are those of the snapshot in force, before its turn has come. */
-void adopt_ahead(struct shard *shard, struct queue *queue);
-/* The same when its mode is another one: its settings are derived anew. */
-void adopt_settings(struct shard *shard, struct queue *queue);
-/* Queues are left that hold old settings. */
-static inline bool adopt_is_busy(const struct shard *shard)
-{
-    return shard->conf_before != NULL;
-}
-
-/* inject.c */
-void inject_on_gate_parcel(struct shard *shard, struct gate_ask *ask);
-void inject_init(struct shard *shard);
-void inject_fini(struct shard *shard);
-/* inject_check.c: the shard stops, and nothing more is waited for. */
-void inject_check_stop(struct shard *shard);
-extern const struct intake_ops inject_intake;
-void inject_on_appended(struct shard *shard, struct message *message);
-/* A chunk was appended or refused, or all of a message were dropped. */
-void inject_on_chunk(struct shard *shard, struct log_request *request);
-/* "0123456789ABC": the id as it stands in replies, Received and logs; room of 14. */
-void inject_format_id(uint64_t id, char *room);
-
-/* home.c */
-/* The shard's scratch memory, grown when need be; NULL when memory is short. */
-uint8_t *home_scratch(struct shard *shard, size_t bytes);
-void home_init(struct shard *shard);
-void home_fini(struct shard *shard);
-/* Room for a message with so many recipients: promised until home_register or home_unreserve. */
-bool home_reserve(struct shard *shard, uint32_t rcpt_count);
-void home_unreserve(struct shard *shard, uint32_t rcpt_count);
-/* The append is durable: the message is ours now, at the latest when there is memory for it. */
-void home_register(struct shard *shard, struct message *message);
-/* Hands out recipients while there is room; called each turn. */
-void home_turn(struct shard *shard);
-bool home_is_busy(const struct shard *shard);
-void home_on_handoff_return(struct shard *shard, struct handoff *handoff);
-/* A recipient comes back because handoff.owner owns its queue now: it goes there. */
-void home_on_handoff_back(struct shard *shard, struct handoff *handoff);
-/* An outcome of a recipient at home here: updates, passes it on to the spool. */
-void home_on_outcome(struct shard *shard, struct outcome_parcel *outcome);
-void home_on_checkpoint(struct shard *shard, struct spool_notice *notice);
-void home_on_state_answer(struct shard *shard, struct log_request *request);
-/* Which message it is and where it lies now. */
-void home_locate(const struct shard *shard, struct locate *locate);
-/* Posts the message's state, with which the copy at `dead` is given up; false when there is no room
- * now. */
-bool home_post_moved(struct shard *shard, uint32_t home_message, const struct log_place *dead);
-/* Posts the outcome that was held back and lets go of the message, which it ends. */
-void home_end_message(struct shard *shard, struct outcome_parcel *last);
-
-/* compact.c: the message lives on while it moves, and its last outcome waits for the copy. */
-void compact_init(struct shard *shard);
-void compact_fini(struct shard *shard);
-void compact_on_evacuate(struct shard *shard, struct spool_notice *notice);
-/* A chunk's copy was appended or refused, or those that are of no use were dropped. */
-void compact_on_chunk(struct shard *shard, struct log_request *request);
-/* The copy was appended or refused. */
-void compact_on_appended(struct shard *shard, struct message *message);
-/* The message is being appended again: its last outcome is kept until that is answered. */
-bool compact_holds(struct shard *shard, uint32_t home_message, struct outcome_parcel *last);
-void compact_turn(struct shard *shard);
-/* Work is left that no completion will bring. */
-bool compact_is_busy(const struct shard *shard);
-static inline bool compact_is_idle(const struct shard *shard)
-{
-    return shard->moves.count_used == 0;
-}
-
-/* queues.c */
-void queues_init(struct shard *shard);
-void queues_fini(struct shard *shard);
-enum take {
-    TAKE_DONE,
-    TAKE_NO_ROOM,   /* try again */
-    TAKE_ELSEWHERE, /* the queue is not this shard's */
-};
-/* Takes a recipient over from its home. *ret_owner: written for TAKE_ELSEWHERE: who to ask. */
-enum take queues_take(struct shard *shard, const struct handoff *handoff, uint16_t *ret_owner);
-/* The claim on the message in memory ends with the outcome on its way: what is needed of it is
- * kept. */
-void queues_cool(struct queued *queued);
-/* The recipient has its final outcome and is in no list any more. */
-void queues_drop(struct shard *shard, uint32_t queued_index);
-struct queue *queues_find(struct shard *shard, struct slice domain, uint32_t vmta_id);
-/* The queue, made if need be, as this shard's; NULL when there is no room. */
-struct queue *queues_obtain(struct shard *shard, struct slice domain, uint32_t vmta_id);
-/* Whether the configuration gives the mail of the queue to another one, be it by the queue's MX
- * hosts or by its mode. */
-bool queues_hand_on(const struct shard *shard, const struct queue *queue);
-/* Nothing may keep the queue any more: it is freed in a while, unless it is needed again. */
-void queues_release(struct shard *shard, struct queue *queue);
-/* How long a queue or a route that nobody needs is kept at present. */
-uint64_t queues_keep_ns(const struct shard *shard);
-/* About the size of the next message's content, rounded up; 0 when there is none. */
-uint64_t queues_next_octets(const struct queue *queue);
-void queues_defer(struct shard *shard, uint32_t queued_index, uint64_t due_us);
-/* The recipient that this entry of the heap is for, when the entry counts; else NULL. */
-const struct queued *queues_deferred_at(const struct shard *shard, const struct heap_entry *entry);
-/* Something is ready, and nothing but a connection is missing. */
-bool queues_can_send(const struct shard *shard, const struct queue *queue);
-/* The recipients end here by the configuration, now. */
-bool queues_ends_here(const struct shard *shard, const struct queue *queue);
-/* Whatever changed: waits at a lane, asks for a resolution, or says why not. */
-void queues_reconsider(struct shard *shard, struct queue *queue);
-void queues_set_reason(struct shard *shard, struct queue *queue, enum wait_reason reason);
-/* The destination cannot be reached: no attempt before a delay that grows with each failure. */
-void queues_rest(struct shard *shard, struct queue *queue, const struct verdict *verdict);
-/* The same for a delay of the caller's, without counting a failure. */
-void queues_rest_for(struct shard *shard, struct queue *queue, const struct verdict *verdict,
-                     uint64_t delay_ms);
-/* The same without counting a failure and for no reason of the destination's: at_ns. */
-void queues_wait_until(struct shard *shard, struct queue *queue, uint64_t at_ns,
-                       enum wait_reason reason);
-/* The same without counting a failure: looked at again after delay_ms. */
-void queues_wait(struct shard *shard, struct queue *queue, uint64_t delay_ms,
-                 enum wait_reason reason);
-/* DNS has addresses for the domain: what it said before counts no more. */
-void queues_end_doubt(struct shard *shard, struct queue *queue);
-void queues_note_success(struct shard *shard, struct queue *queue);
-/* Looks at the queue again at rest_until_ns. */
-void queues_wake_at(struct shard *shard, struct queue *queue, uint64_t at_ns);
-/* Refused for ever: every ready recipient accepted before a time (0 = any). Returns how many. */
-uint32_t queues_fail_all(struct shard *shard, struct queue *queue, const struct verdict *verdict,
-                         uint64_t older_than_us);
-/* The same for every recipient, those that wait for their next attempt too: a reply says so. */
-void queues_bounce(struct shard *shard, struct queue *queue, const struct verdict *verdict);
-/* Every recipient ends by operator's order; returns how many. */
-uint32_t queues_delete(struct shard *shard, struct queue *queue, uint64_t older_than_us);
-/* Every deferred recipient is due now and the rest is over; returns how many. */
-uint32_t queues_schedule(struct shard *shard, struct queue *queue);
-/* Due recipients, local work, what is idle too long; called each turn. */
-void queues_turn(struct shard *shard);
-/* domain/vmta; queues_name terminates it with a NUL. */
-void queues_put_name(const struct shard *shard, const struct queue *queue, struct text *text);
-void queues_name(const struct shard *shard, const struct queue *queue, char *room,
-                 size_t room_bytes);
-void queues_note_error(struct shard *shard, struct queue *queue, const struct verdict *verdict);
-/* The same of a queue that need not exist. */
-void queues_put_name_of(const struct shard *shard, struct slice domain, uint32_t vmta_id,
-                        struct text *text);
-/* Monotonic time of a wall clock time, by today's difference of the two. */
-uint64_t queues_monotonic_of(const struct shard *shard, uint64_t wall_us);
-/* The first in line ends when its time is over. */
-void queues_expire(struct shard *shard, struct queue *queue);
-
-/* migrate.c */
-void migrate_init(struct shard *shard);
-void migrate_fini(struct shard *shard);
-/* Who to ask for a queue that this shard has not: its owner, as far as is known. This very shard
- * when the queue is to be made here. */
-uint16_t migrate_owner_of(const struct shard *shard, struct slice domain, uint32_t vmta_id);
-/* The queue goes to another shard; with an answer to use there, when this is the base. Nothing of
- * it is under way but deliveries. */
-void migrate_queue(struct shard *shard, struct queue *queue, uint16_t owner,
-                   const struct mx_answer *answer);
-/* The shard that is to own a queue to this site. */
-uint16_t migrate_place(const struct shard *shard, struct queue *queue, uint64_t site_hash);
-/* Whether the configuration gives the queue's mail to another one: what waits goes there. */
-void migrate_hand_on(struct shard *shard, struct queue *queue, bool hands_on);
-/* A queue that is not HERE, or hands its mail on, has something to do. */
-void migrate_reconsider(struct shard *shard, struct queue *queue);
-/* So many of the queue's ready recipients go by the overflow of its warm-up, soon. */
-void migrate_let_over(struct shard *shard, struct queue *queue, uint32_t count);
-/* A recipient that is in no list (it was popped, and is not being sent) goes home: to go by the
- * overflow, or else to come back without a claim on its message. False when there is no room on the
- * way now. */
-bool migrate_send_home(struct shard *shard, uint32_t queued_index, bool goes_over);
-/* A queue that was GONE is here again. */
-void migrate_revive(struct shard *shard, struct queue *queue);
-/* A named state of the queue is durable. */
-void migrate_on_record(struct shard *shard, struct queue *queue);
-/* Whether a resolution may end with a queue that moves. */
-bool migrate_has_room(const struct shard *shard);
-/* An operator's order for a queue that is away; counts in the report. */
-void migrate_order_pause(struct shard *shard, struct away *away, bool paused,
-                         struct report *report);
-void migrate_on_parcel(struct shard *shard, struct parcel *parcel);
-/* Recipients follow their queues, a bounded number; called each turn. */
-void migrate_turn(struct shard *shard);
-bool migrate_is_busy(const struct shard *shard);
-
-/* resolve.c */
-/* Our own addresses and name follow the snapshot. */
-void resolve_adopt(struct shard *shard);
-void resolve_init(struct shard *shard);
-void resolve_fini(struct shard *shard);
-/* The dns module exists: resolutions can run. */
-void resolve_wire(struct shard *shard);
-/* The queue needs addresses: starts or joins a resolution, sets queue->site later. */
-void resolve_queue(struct shard *shard, struct queue *queue);
-/* Word of a domain's policy (sts_ask.h) has come home. */
-void resolve_on_policy(struct shard *shard, struct parcel *parcel);
-/* The queue goes by this answer; its site is this shard's. */
-void resolve_set_site(struct shard *shard, struct queue *queue, const struct mx_answer *answer);
-/* Starts what waits for a place. */
-void resolve_next(struct shard *shard);
-
-/* ips.c: figures per source address, unless they come from outside */
-void ips_init(struct shard *shard, bool counts_ips);
-void ips_fini(struct shard *shard);
-/* The connect was started. */
-void ips_on_open(struct shard *shard, struct connection *connection);
-/* The connection stands, or a message ended on it: looks at it when the last look is old. */
-void ips_on_progress(struct shard *shard, struct connection *connection);
-/* It is gone; inside smtpc's on_closed. */
-void ips_on_closed(struct shard *shard, struct connection *connection);
-void ips_report(const struct shard *shard, struct report *report);
-
-/* explain.c */
-/* Adds the row that says why the queue waits. */
-void explain_queue(struct shard *shard, struct report *report, const struct queue *queue);
-
-/* ahead.c */
-/* A message is about to end on the connection: the next one may go along. */
-void ahead_start(struct shard *shard, struct connection *connection);
-/* The message before is done: what was ahead is the connection's delivery now. */
-void ahead_take_over(struct shard *shard, struct connection *connection);
-/* The newest of the connection's deliveries comes back; the connection is ending, with a verdict.
- */
-void ahead_return(struct shard *shard, struct connection *connection,
-                  const struct verdict *verdict);
-/* Whether the queue's message may go as a chunk. */
-bool ahead_may_chunk(const struct connection *connection, const struct queue *queue);
-/* A message was answered, or the connection ended by a verdict: does the site keep step? */
-void ahead_note_clean(struct connection *connection);
-void ahead_note_closed(struct connection *connection, const struct verdict *verdict);
-
-/* reports.c */
-void reports_on_request(struct shard *shard, struct report *report);
-/* Rows of another shard's recipients: those at home here learn where their message lies. */
-void reports_on_list(struct shard *shard, struct report *report);
-/* One durable order less to wait for. */
-void reports_on_persisted(struct shard *shard, struct report *report);
-void reports_on_stopped(struct shard *shard);

@@ -185,8 +185,16 @@ void site_release(struct shard *shard, struct site *site);
 void site_adopt(struct shard *shard);
 /* The TLSA records of a host, empty when it has none, and the name that its certificate is for. */
 struct slice site_tlsa(const struct site *site, uint32_t host, const char **ret_name);
-/* Gives idle connections to waiting queues and opens new ones; called each turn. */
-void site_turn(struct shard *shard);
+enum lane_opened {
+    LANE_OPENED,
+    LANE_NO_TARGET, /* every address rests */
+    LANE_NO_ROOM,   /* connections, descriptors or memory are out */
+    LANE_PARKED,    /* the source cannot be used */
+    LANE_NO_LOG,    /* outcomes cannot be recorded: nothing may be sent */
+};
+
+/* Opens a connection for the queue, which is in the lane's line. */
+enum lane_opened site_open(struct shard *shard, struct lane *lane, struct queue *queue);
 /* A transaction ended and the connection can go on. */
 void site_connection_idle(struct shard *shard, struct connection *connection);
 /* Whether a connection that has served so many messages would soon be closed without a word. */
