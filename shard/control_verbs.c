@@ -15,6 +15,8 @@
 #define LIST_ROWS_DEFAULT 100u
 #define LIST_ROWS_MAX     100000u
 
+_Static_assert(VERB_VMTA_MAX > CONF_VMTA_NAME_MAX, "a verb names any virtual MTA");
+
 struct verb_handler {
     uint16_t report; /* what shards are asked; 0 = none */
     uint32_t timeout_ms;

@@ -16,7 +16,7 @@
 #define VERB_DOMAIN_MAX  256  /* with NUL */
 #define VERB_KEYWORD_MAX 128  /* with NUL */
 #define VERB_TEXT_MAX    1024 /* with NUL */
-#define VERB_VMTA_MAX    64   /* with NUL */
+#define VERB_VMTA_MAX    64   /* with NUL; any name that conf_load takes */
 
 /* name, word, what follows the '=', value in the help, help. VALUE_NONE: a flag. */
 #define VERB_OPTIONS(X)                                                                            \

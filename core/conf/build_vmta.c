@@ -8,7 +8,8 @@
 #include <errno.h>
 #include <stdio.h>
 
-#define COLD_NAME_MAX 256
+#define COLD_SUFFIX   "-cold"
+#define COLD_NAME_MAX (CONF_VMTA_NAME_MAX + sizeof(COLD_SUFFIX))
 
 static const char default_name[] = "{default}";
 
@@ -56,6 +57,16 @@ static int take_layer(struct build *build, const struct section *section, uint32
     return build_blocks(build, section, *ret_layer);
 }
 
+/* Verbs can name it: as half of DOMAIN/VMTA, where * stands for all. */
+static bool is_sayable(struct slice name)
+{
+    for (size_t i = 0; i < name.len; i++) {
+        if (name.data[i] <= ' ' || name.data[i] == '/' || name.data[i] == '*')
+            return false;
+    }
+    return name.len <= CONF_VMTA_NAME_MAX;
+}
+
 /* Virtual MTAs and pools share one set of names; those in braces are ours. */
 static bool name_is_free(struct build *build, const struct section *section)
 {
@@ -70,10 +81,10 @@ static bool name_is_free(struct build *build, const struct section *section)
         report_error(build->report, section->file, section->line,
                      "<%s %.*s>: there is a virtual MTA or pool of that name already",
                      section->kind->tag, SHOW(name));
-    else if (slice_find(name, ' ') < name.len || slice_find(name, '/') < name.len)
+    else if (!is_sayable(name))
         report_error(build->report, section->file, section->line,
-                     "<%s %.*s>: a name has neither blanks nor slashes", section->kind->tag,
-                     SHOW(name));
+                     "<%s %.*s>: a name has at most %d octets, and no blanks, slashes or asterisks",
+                     section->kind->tag, SHOW(name), CONF_VMTA_NAME_MAX);
     else
         return true;
     return false;
@@ -148,7 +159,7 @@ static int add_auto_cold(struct build *build, const struct section *section,
     struct conf *conf = build->conf;
     struct vmta_slot *slot = &conf->vmtas[conf->vmta_count];
     char name[COLD_NAME_MAX];
-    int len = snprintf(name, sizeof(name), "%.*s-cold", SHOW(section->name));
+    int len = snprintf(name, sizeof(name), "%.*s" COLD_SUFFIX, SHOW(section->name));
     struct conf_vmta cold = {0};
 
     *ret_name = NULL;
@@ -156,7 +167,13 @@ static int add_auto_cold(struct build *build, const struct section *section,
                                         &cold.address_count);
     if (cold.address_count == 0)
         return 0;
-    if (len >= (int)sizeof(name) || vmta_find(conf, slice_str(name)) != TABLE_NONE ||
+    if (len > CONF_VMTA_NAME_MAX) {
+        report_error(build->report, section->file, section->line,
+                     "auto-cold-virtual-mta: the name %.80s has more than %d octets", name,
+                     CONF_VMTA_NAME_MAX);
+        return 0;
+    }
+    if (vmta_find(conf, slice_str(name)) != TABLE_NONE ||
         pool_find(conf, slice_str(name)) != TABLE_NONE) {
         report_error(build->report, section->file, section->line,
                      "auto-cold-virtual-mta: there is a virtual MTA or pool %.80s already", name);

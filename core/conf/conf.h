@@ -474,7 +474,9 @@ bool conf_address_list_has(const struct conf_address_list *list, struct slice ad
 /* ---- Virtual MTAs and pools ----------------------------------------------------------------- */
 
 /* The id of the VMTA "{default}". */
-#define CONF_VMTA_DEFAULT 0
+#define CONF_VMTA_DEFAULT  0
+/* Octets of a name, of pools too. */
+#define CONF_VMTA_NAME_MAX 63
 
 struct conf_vmta {
     uint32_t id;      /* stable over snapshots for one name */

@@ -262,10 +262,50 @@ static void cold_ones_of_our_own(void **state)
     conf_unref(conf);
 }
 
+#define NAME_OF_63 "a23456789b23456789c23456789d23456789e23456789f23456789g23456789"
+
+/* Else no verb could pause it, show it, or override anything of it. */
+static void verbs_can_say_every_name(void **state)
+{
+    static const char *const refused[] = {
+        NAME_OF_63 "x", "a*", "*", "a/b", "a b", "a\tb",
+    };
+    struct findings findings;
+    struct conf *conf = load("<virtual-mta " NAME_OF_63 ">\nsmtp-source-host 192.0.2.1 a\n"
+                             "</virtual-mta>\n");
+
+    assert_non_null(conf_vmta_named(conf, slice_str(NAME_OF_63)));
+    conf_unref(conf);
+    for (size_t i = 0; i < COUNT_OF(refused); i++) {
+        char text[512], wanted[256];
+
+        snprintf(text, sizeof(text),
+                 "<virtual-mta v>\nsmtp-source-host 192.0.2.1 a\n</virtual-mta>\n"
+                 "<virtual-mta %s>\nsmtp-source-host 192.0.2.1 a\n</virtual-mta>\n"
+                 "<virtual-mta-pool %s>\nvirtual-mta v\n</virtual-mta-pool>\n",
+                 refused[i], refused[i]);
+        refuse(text, &findings);
+        for (int line = 4; line <= 7; line += 3) {
+            snprintf(wanted, sizeof(wanted),
+                     "error test:%d: <%s %s>: a name has at most 63 octets, and no blanks, slashes "
+                     "or asterisks\n",
+                     line, line == 4 ? "virtual-mta" : "virtual-mta-pool", refused[i]);
+            if (strstr(findings.text, wanted) == NULL)
+                fail_msg("%s is not in %s", wanted, findings.text);
+        }
+    }
+    refuse("<virtual-mta " NAME_OF_63 ">\nsmtp-source-host 192.0.2.1 a\n"
+           "auto-cold-virtual-mta 192.0.2.2 b.test\n</virtual-mta>\n",
+           &findings);
+    assert_string_equal(findings.text, "error test:1: auto-cold-virtual-mta: the name " NAME_OF_63
+                                       "-cold has more than 63 octets\n");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(cold_ones_of_our_own),
+        cmocka_unit_test(verbs_can_say_every_name),
         cmocka_unit_test(default_vmta),
         cmocka_unit_test(source_hosts),
         cmocka_unit_test(blocks_of_elsewhere),
