@@ -221,13 +221,13 @@ const char *limits_look(struct limits_audit *audit, struct shard *const *shards,
                         uint64_t now_ns)
 {
     const struct conf *conf = shards[0]->conf;
-    bool is_settled = audit->conf == conf;
+    bool is_settled = audit->version == shards[0]->version;
     const char *text = NULL;
 
     for (uint16_t i = 0; i < count; i++)
         is_settled &= shards[i]->conf == conf && !shards[i]->conf_before;
     if (!is_settled) {
-        audit->conf = conf;
+        audit->version = shards[0]->version;
         audit->since_ns = now_ns;
         return NULL;
     }

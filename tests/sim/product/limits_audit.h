@@ -16,7 +16,7 @@
 struct shard;
 
 struct limits_audit {
-    const void *conf;          /* that of the first shard at the last look */
+    uint32_t version;          /* of the first shard's configuration at the last look */
     uint64_t since_ns;         /* the last time at which some shard had another one too */
     uint64_t at_bound;         /* looks at which some count was at its bound */
     uint64_t at_bound_by_mail; /* of these, of a limit that counts by mail */
