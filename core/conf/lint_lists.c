@@ -1,12 +1,8 @@
 #include "core/conf/lint.h"
 
-#include "core/base/err.h"
-#include "core/base/regex.h"
+#include "core/conf/pattern_list.h"
 #include "core/conf/reply_list.h"
-#include "core/conf/show.h"
-#include "core/conf/value_parse.h"
-
-#include <errno.h>
+#include "core/conf/wrap.h"
 
 /* ---- Taking a line apart ------------------------------------------------------------------- */
 
@@ -18,61 +14,63 @@ struct rule {
     struct slice action;
 };
 
-static bool is_blank(const struct slice text, size_t at)
+/* A line of a <pattern-list>: its pattern ends at the first slash that nothing guards. */
+static bool split_choice(struct slice text, struct slice *ret_regex, struct slice *ret_action)
 {
-    return at >= text.len || text.data[at] == ' ' || text.data[at] == '\t';
+    *ret_action = slice_after(text, slice_find(text, '/'));
+    return list_next_regex(ret_action, ret_regex) > 0;
 }
 
-/* The slash that ends a pattern has a blank or nothing behind it, or the flag i; others belong to
- * the pattern, but for the last one where there is none of that kind. */
-static size_t find_close(struct slice text, size_t open)
+/* As those who read the lists take their lines apart: each has another slash to end a pattern. */
+static const struct kind {
+    const char *tag;
+    bool (*split)(struct slice text, struct slice *ret_regex, struct slice *ret_action);
+} kinds[] = {
+    {"smtp-pattern-list", reply_rule_split},
+    {"pattern-list", split_choice},
+    {"bounce-category-patterns", wrap_split},
+};
+
+static struct rule read_rule(const struct kind *kind, struct slice text)
 {
-    size_t close = open + 1, last = text.len;
+    struct rule rule = {.what = text};
 
-    while (close < text.len) {
-        bool is_slash = text.data[close] == '/';
-
-        if (is_slash && (is_blank(text, close + 1) ||
-                         (text.data[close + 1] == 'i' && is_blank(text, close + 2))))
-            return close;
-        if (is_slash)
-            last = close;
-        close += text.data[close] == '\\' ? 2 : 1;
-    }
-    return last;
-}
-
-static bool read_rule(struct slice text, struct rule *ret_rule)
-{
-    size_t open = slice_find(text, '/');
-    size_t close;
-
-    *ret_rule = (struct rule){.what = text, .regex = SLICE_EMPTY, .action = SLICE_EMPTY};
-    if (open == text.len)
-        return true;
-    close = find_close(text, open);
-    if (close >= text.len)
-        return false;
-    ret_rule->what = slice_trim(slice_of(text.data, open));
-    ret_rule->regex = slice_of(text.data + open + 1, close - open - 1);
-    ret_rule->has_regex = true;
-    ret_rule->action = slice_trim(slice_after(text, close + 1));
-    return true;
+    if (!kind->split(text, &rule.regex, &rule.action))
+        return (struct rule){.what = text};
+    rule.what = slice_trim(slice_of(text.data, (size_t)(rule.regex.data - text.data) - 1));
+    rule.has_regex = true;
+    return rule;
 }
 
 /* ---- Lines that are never reached ---------------------------------------------------------- */
 
-static bool ends_list(const struct section *section, const struct rule *rule)
+static bool ends_list(const struct kind *kind, const struct rule *rule)
 {
-    if (strcmp(section->kind->tag, "pattern-list") == 0)
+    if (kind->split == split_choice)
         return rule->what.len > 0 && rule->what.data[0] == '*';
     return rule->has_regex && rule->regex.len == 0;
 }
 
+/* Case is ignored, but for what a backslash or a group may say: \S is not \s, and (?-i) ends it. */
+static bool minds_case(struct slice regex)
+{
+    for (size_t i = 0; i < regex.len; i++) {
+        bool is_group = regex.data[i] == '(' && i + 2 < regex.len && regex.data[i + 1] == '?';
+
+        if (regex.data[i] == '\\' || (is_group && strchr(":=!", regex.data[i + 2]) == NULL))
+            return true;
+    }
+    return false;
+}
+
+static bool is_same_regex(struct slice a, struct slice b)
+{
+    return slice_equal(a, b) || (slice_equal_nocase(a, b) && !minds_case(a));
+}
+
 /* Whether `before` matches whatever `rule` does. A list that it calls may have no answer, and then
  * the lines behind it are looked at. */
-static bool covers(const struct section *section, const struct rule *before,
-                   const struct rule *rule)
+static bool covers(const struct kind *kind, const struct rule *before, const struct rule *rule)
 {
     static const struct slice call = {(const uint8_t *)"call-to:", 8};
     struct slice answer =
@@ -80,8 +78,8 @@ static bool covers(const struct section *section, const struct rule *before,
 
     if (slice_starts_nocase(answer, call))
         return false;
-    return ends_list(section, before) ||
-           (before->has_regex && rule->has_regex && slice_equal(before->regex, rule->regex) &&
+    return ends_list(kind, before) ||
+           (before->has_regex && rule->has_regex && is_same_regex(before->regex, rule->regex) &&
             slice_equal_nocase(before->what, rule->what));
 }
 
@@ -104,18 +102,18 @@ static unsigned decided_by(const struct conf_reply_rule *rule)
 
 /* The line before `at` that makes it void, or NULL. replies: the rules of a list of which all lines
  * that match count; NULL where the first one does. index: of `at`. */
-static const struct list_line *find_shadow(const struct section *section,
+static const struct list_line *find_shadow(const struct kind *kind, const struct section *section,
                                            const struct conf_reply_rule *replies,
-                                           const struct list_line *at, uint32_t index,
-                                           const struct rule *rule)
+                                           const struct list_line *at, uint32_t index)
 {
+    const struct rule rule = read_rule(kind, at->text);
     unsigned left = replies != NULL ? replies[index].actions : 0;
     uint32_t i = 0;
 
     for (const struct list_line *line = section->lines; line != at; line = line->next, i++) {
-        struct rule before;
+        struct rule before = read_rule(kind, line->text);
 
-        if (!read_rule(line->text, &before) || !covers(section, &before, rule))
+        if (!covers(kind, &before, &rule))
             continue;
         if (replies == NULL)
             return line;
@@ -139,22 +137,15 @@ static const struct conf_reply_rule *replies_of(const struct build *build,
 /* Pairs of lines are compared, so a list that no person wrote is left alone. */
 #define LINES_MAX 2000u
 
-static void check_list(struct build *build, const struct section *section)
+static void check_list(struct build *build, const struct kind *kind, const struct section *section)
 {
     const struct conf_reply_rule *replies = replies_of(build, section);
     uint32_t i = 0;
 
     for (const struct list_line *line = section->lines; line != NULL && i < LINES_MAX;
          line = line->next, i++) {
-        const struct list_line *shadow;
-        struct rule rule;
+        const struct list_line *shadow = find_shadow(kind, section, replies, line, i);
 
-        if (!read_rule(line->text, &rule)) {
-            report_warning(build->report, line->file, line->line,
-                           "the regex has no closing slash (a # starts a comment; write \\x23)");
-            continue;
-        }
-        shadow = find_shadow(section, replies, line, i, &rule);
         if (shadow != NULL)
             report_warning(build->report, line->file, line->line,
                            replies == NULL
@@ -183,13 +174,10 @@ static void check_domain(struct build *build, const struct section *section)
 
 static void check_lists(struct build *build, const struct section *outer)
 {
-    static const char *const tags[] = {"smtp-pattern-list", "pattern-list",
-                                       "bounce-category-patterns"};
-
     for (const struct section *at = outer->children; at != NULL; at = at->next) {
-        for (size_t i = 0; i < sizeof(tags) / sizeof(tags[0]); i++) {
-            if (strcmp(at->kind->tag, tags[i]) == 0)
-                check_list(build, at);
+        for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+            if (strcmp(at->kind->tag, kinds[i].tag) == 0)
+                check_list(build, &kinds[i], at);
         }
         if (at->kind->scope == SCOPE_DOMAIN)
             check_domain(build, at);

@@ -10,6 +10,8 @@
 
 #include "core/conf/build.h"
 
+/* "reply /REGEX/ ACTIONS" taken apart, without the flag i; false when it is not of that form. */
+bool reply_rule_split(struct slice text, struct slice *ret_regex, struct slice *ret_actions);
 /*
  * One line, `reply` and all, of the list or provider of that name. False after an error was
  * reported. The caller sets the rule's file; the line's text must live as long as the snapshot.

@@ -264,23 +264,32 @@ static bool read_actions(struct reading *reading, struct slice text)
     return find_conflict(reading) == NULL || refuse(reading, "%s", find_conflict(reading));
 }
 
+bool reply_rule_split(struct slice text, struct slice *ret_regex, struct slice *ret_actions)
+{
+    static const struct slice reply = {(const uint8_t *)"reply", 5};
+    struct slice rest = slice_trim(slice_after(text, reply.len < text.len ? reply.len : text.len));
+    size_t end = pattern_end(rest);
+
+    if (!slice_starts_nocase(text, reply) || rest.len == 0 || rest.data[0] != '/' || end < 2)
+        return false;
+    *ret_regex = slice_of(rest.data + 1, end - 2);
+    *ret_actions = list_skip_flag(slice_after(rest, end));
+    return ret_actions->len > 0;
+}
+
 bool reply_rule_read(struct build *build, const char *list_name, const struct list_line *line,
                      struct conf_reply_rule *rule)
 {
-    static const struct slice reply = {(const uint8_t *)"reply", 5};
     struct reading reading = {.build = build, .line = line, .rule = rule};
-    bool is_reply = slice_starts_nocase(line->text, reply);
-    struct slice rest = slice_trim(slice_after(line->text, is_reply ? reply.len : 0));
-    size_t end = pattern_end(rest);
-    struct slice behind = list_skip_flag(slice_after(rest, end));
+    struct slice regex, behind;
 
     *rule = blank_rule(list_name, line);
-    if (!is_reply || rest.len == 0 || rest.data[0] != '/' || end < 2 || behind.len == 0)
+    if (!reply_rule_split(line->text, &regex, &behind))
         return refuse(&reading,
                       "\"%.*s\" is not of the form: reply /REGEX/ ACTION,... (a # starts a "
                       "comment; write \\x23)",
                       SHOW(line->text));
-    rule->regex = list_compile(build, line, slice_of(rest.data + 1, end - 2));
+    rule->regex = list_compile(build, line, regex);
     return read_actions(&reading, behind) && rule->regex != NULL;
 }
 

@@ -108,6 +108,14 @@ static const struct {
      "<bounce-category-patterns>\n/spam/ spam-related\n/quota/ quota-issues\n/spam/ other\n"
      "</bounce-category-patterns>\n",
      "warning test:4: the line is never reached: line 2"},
+    {"the same regex in other letters",
+     "<bounce-category-patterns>\n/(?:spam)/ spam-related\n/(?:SPAM)/ other\n"
+     "</bounce-category-patterns>\n",
+     "warning test:3: the line is never reached: line 2"},
+    {"regex with slashes and blanks, twice",
+     "<bounce-category-patterns>\n/a/ b/ spam-related\n/a/ c/ other\n/a/ b/ other\n"
+     "</bounce-category-patterns>\n",
+     "warning test:4: the line is never reached: line 2"},
     {"reply twice",
      "<smtp-pattern-list l>\nreply /a/ mode=backoff\nreply /a/ mode=normal\n"
      "</smtp-pattern-list>\n",
@@ -207,7 +215,10 @@ static void what_is_sound_is_not(void **state)
         "<smtp-pattern-list l>\nreply /busy \\/ later/ mode=backoff,skip-mx\n"
         "reply /^4.*http:\\/\\/x/ disable-source-ip,reenable-after=1h\n"
         "reply /busy \\/ later/ defer-queue\nreply /a/ stop trigger=5/1m\nreply // stop\n"
-        "reply /a/ skip-mx\n</smtp-pattern-list>\n"
+        "reply /a/ skip-mx\nreply /see http://x.com/ for/ mode=backoff\n"
+        "reply /see http://x.com/ against/ mode=backoff\nreply /\\sx/ skip-mx\n"
+        "reply /\\Sx/ skip-mx\nreply /(?-i)x/ skip-mx\nreply /(?-i)X/ skip-mx\n"
+        "</smtp-pattern-list>\n"
         "<source 0/0>\npattern-list p\n</source>\n<source {auth}>\n</source>\n"
         "<source by-line>\n</source>\nsmtp-listener 0/0:25 source=By-Line\n"
         "<source by-block>\n</source>\n<smtp-listener 0/0:26>\nsource by-block\n</smtp-listener>\n"
@@ -215,7 +226,8 @@ static void what_is_sound_is_not(void **state)
         "<pattern-list p>\nmail-from /a/ call-to:q\nmail-from /a/ virtual-mta=a\n* call-to:q\n"
         "rcpt-to /b/ virtual-mta=a\n</pattern-list>\n"
         "<pattern-list q>\nrcpt-to /a/ virtual-mta=a\n</pattern-list>\n"
-        "<bounce-category-patterns>\n/spam/ spam-related\n// other\n</bounce-category-patterns>\n"
+        "<bounce-category-patterns>\n/spam/ spam-related\n/see a/ b/ spam-related\n"
+        "/see a/ c/ other\n// other\n</bounce-category-patterns>\n"
         "<virtual-mta a>\nsmtp-source-host 192.0.2.1 a\nmax-smtp-out 100\n<domain *>\n"
         "max-smtp-out 5\ncheck-spf-outbound yes\n</domain>\n</virtual-mta>\n"
         "<acct-file /a.csv>\nmove-to /b\nmove-interval 5m\n</acct-file>\n";
