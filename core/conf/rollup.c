@@ -19,6 +19,7 @@ struct rollup {
     const char *name;
     struct value_route route; /* of the hosts that lines name in full */
     bool acts;
+    bool by_ip;                   /* some line says rollup-by-ip */
     const struct list_line *line; /* the first one */
 };
 
@@ -127,6 +128,7 @@ static int add_line(struct build *build, const struct list_line *line)
     }
     if (add_rollup(build, line, words[2], &added->rollup) < 0)
         return -ENOMEM;
+    conf->rollups[added->rollup].by_ip |= count == 4;
     conf->rollup_line_count++;
     return 0;
 }
@@ -176,11 +178,15 @@ static void check_route(struct build *build, struct rollup *rollup)
 
     conf_queue(build->conf, slice_str(rollup->name), CONF_VMTA_DEFAULT, &queue);
     rollup->acts = queue.route_count > 0;
-    if (!rollup->acts)
-        report_warning(build->report, rollup->line->file, rollup->line->line,
-                       "nothing rolls up to %.80s: its <domain> has no smtp-hosts, and no line of "
-                       "it names a host in full",
-                       rollup->name);
+    if (rollup->acts)
+        return;
+    report_warning(build->report, rollup->line->file, rollup->line->line,
+                   "nothing rolls up to %.80s: its <domain> has no smtp-hosts, and no line of it "
+                   "names a host in full%s",
+                   rollup->name,
+                   rollup->by_ip ? "; rollup-by-ip is accepted and ignored, write `smtp-hosts "
+                                   "lookup-mx:DOMAIN` in that <domain>"
+                                 : "");
 }
 
 int build_rollups(struct build *build)

@@ -55,7 +55,12 @@ static void bad_lines_are_named(void **state)
         {"host a.example b.rollup", "test:2: the line is not of the form"},
         {"mx a..b c.rollup", "test:2: the line is not of the form"},
         {"mx a.example b/c", "test:2: the line is not of the form"},
-        {"mx *.example b.rollup", "test:2: nothing rolls up to b.rollup"},
+        {"mx *.example b.rollup",
+         "test:2: nothing rolls up to b.rollup: its <domain> has no smtp-hosts, and "
+         "no line of it names a host in full\n"},
+        {"mx *.example b.rollup rollup-by-ip",
+         "names a host in full; rollup-by-ip is accepted and ignored, write `smtp-hosts "
+         "lookup-mx:DOMAIN` in that <domain>"},
     };
 
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
