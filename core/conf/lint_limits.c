@@ -1,5 +1,7 @@
 #include "core/conf/chain.h"
 #include "core/conf/lint.h"
+#include "core/conf/provider.h"
+#include "core/conf/reply_list.h"
 
 #include "core/base/mem.h"
 #include "core/base/must.h"
@@ -13,12 +15,21 @@
 #define TOLD_MAX   REPORT_WARNINGS_MAX
 /* Queues that are looked at; more than that a person has not written. */
 #define QUEUES_MAX 200000u
+/* Lines about ways of delivery that are remembered. */
+#define IDLE_MAX   256u
 
 /* Findings are told once for a pair of lines, however many queues they meet in. */
 struct told {
     unsigned check;
     const struct setting *a;
     const struct setting *b;
+};
+
+/* A line that queues met do without, and whether another one was met that needs it. */
+struct idle {
+    const struct setting *setting;
+    const char *needs;
+    bool is_used;
 };
 
 struct limits {
@@ -30,6 +41,8 @@ struct limits {
     const struct vmta_slot *slot;     /* whose blocks are looked at, or NULL */
     const struct settings *slot_says; /* what its section says */
     unsigned queues_left;
+    struct idle idle[IDLE_MAX];
+    unsigned idle_count;
 };
 
 /* ---- One keyword's effective value --------------------------------------------------------- */
@@ -124,14 +137,56 @@ enum check {
     CHECK_TWIN, /* and one for each of them */
     CHECK_RETRY = TWINS,
     CHECK_BACKOFF_EMPTY,
+    CHECK_BACKOFF_MORE,
     CHECK_BOUNCE,
     CHECK_TLS,
     CHECK_ZERO,
     CHECK_CONNECT_RATE,
     CHECK_SPF,
     CHECK_TOTAL,
-    CHECK_VMTA,
+    CHECK_VMTA, /* and one more */
+    CHECK_WAY = CHECK_VMTA + 2,
 };
+
+static bool asks_for_backoff(const struct limits *limits, const struct side *list)
+{
+    const struct conf_reply_list *replies =
+        list->setting == NULL ? NULL
+                              : reply_list_find(limits->build->conf, slice_str(list->value->text));
+
+    for (uint32_t i = 0; replies != NULL && i < replies->rule_count; i++) {
+        if ((replies->rules[i].actions & CONF_REPLY_BACKOFF) != 0)
+            return true;
+    }
+    return false;
+}
+
+/* Of the limits of backoff mode only that of connections has a default of its own, which may be
+ * above what is given for other times; a provider's may take its place, and then nothing is said.
+ * is_rest: nothing else is said of backoff mode. */
+static void check_backoff_default(struct limits *limits, const struct side *list, bool is_rest)
+{
+    struct side backoff = side_of(limits, "backoff-max-smtp-out");
+    struct side normal = side_of(limits, "max-smtp-out");
+    const struct setting *at = list->setting;
+
+    if (!asks_for_backoff(limits, list) || backoff.setting != NULL)
+        return;
+    if (amount(&normal) < amount(&backoff) && !conf_providers_act(limits->build->conf) &&
+        is_new(limits, CHECK_BACKOFF_MORE, at, NULL))
+        report_warning(limits->build->report, at->file, at->line,
+                       "smtp-pattern-list %.80s: backoff-max-smtp-out is %s unless given: backoff "
+                       "mode would allow more connections than max-smtp-out %.80s (line %u of "
+                       "%.200s)",
+                       at->text, text_of(&backoff), text_of(&normal), normal.setting->line,
+                       normal.setting->file);
+    if (amount(&normal) == amount(&backoff) && is_rest &&
+        is_new(limits, CHECK_BACKOFF_EMPTY, at, NULL))
+        report_warning(limits->build->report, at->file, at->line,
+                       "smtp-pattern-list %.80s: no backoff limit is given, so backoff mode would "
+                       "change nothing but the wait between attempts",
+                       at->text);
+}
 
 static void check_backoff(struct limits *limits)
 {
@@ -139,7 +194,7 @@ static void check_backoff(struct limits *limits)
     struct side retry = side_of(limits, "retry-after");
     struct side backoff_retry = side_of(limits, "backoff-retry-after");
     struct side reroute = side_of(limits, "backoff-reroute-to-virtual-mta");
-    unsigned given = (backoff_retry.setting != NULL) + (reroute.setting != NULL);
+    unsigned given = backoff_retry.setting != NULL;
 
     for (unsigned i = 0; i < TWINS; i++) {
         struct side backoff = side_of(limits, twins[i].backoff);
@@ -155,12 +210,8 @@ static void check_backoff(struct limits *limits)
     if (backoff_retry.setting != NULL && amount(&backoff_retry) <= amount(&retry))
         tell(limits, CHECK_RETRY, &backoff_retry, "is no longer than", &retry,
              "backoff mode would not rest longer");
-    if (list.setting != NULL && given == 0 &&
-        is_new(limits, CHECK_BACKOFF_EMPTY, list.setting, NULL))
-        report_warning(limits->build->report, list.setting->file, list.setting->line,
-                       "smtp-pattern-list %.80s: no backoff limit is given, so backoff mode would "
-                       "change nothing but the wait between attempts",
-                       list.setting->text);
+    if (reroute.setting == NULL)
+        check_backoff_default(limits, &list, given == 0);
 }
 
 /* ---- Limits that contradict each other ----------------------------------------------------- */
@@ -291,6 +342,64 @@ static void check_spf(struct limits *limits)
                        vmta->name);
 }
 
+/* ---- Ways of delivery ------------------------------------------------------------------------ */
+
+static const struct {
+    enum conf_delivery delivery;
+    const char *type;
+    const char *keyword;
+} ways[] = {
+    {CONF_DELIVERY_PIPE, "pipe", "command"},
+    {CONF_DELIVERY_FILE, "file", "file-destination"},
+};
+
+#define WAYS (sizeof(ways) / sizeof(ways[0]))
+
+static struct idle *idle_of(struct limits *limits, const struct setting *setting)
+{
+    for (unsigned i = 0; i < limits->idle_count; i++) {
+        if (limits->idle[i].setting == setting)
+            return &limits->idle[i];
+    }
+    if (limits->idle_count == IDLE_MAX)
+        return NULL;
+    limits->idle[limits->idle_count] = (struct idle){.setting = setting};
+    return &limits->idle[limits->idle_count++];
+}
+
+/* A wider block may say where, and those within it that they go there. */
+static void check_way(struct limits *limits)
+{
+    struct side type = side_of(limits, "type");
+
+    for (size_t i = 0; i < WAYS; i++) {
+        struct side where = side_of(limits, ways[i].keyword);
+        bool is_way = type.value->number == ways[i].delivery;
+        struct idle *idle = where.setting != NULL ? idle_of(limits, where.setting) : NULL;
+
+        if (idle != NULL) {
+            idle->needs = ways[i].type;
+            idle->is_used |= is_way;
+        }
+        if (is_way && where.setting == NULL && is_new(limits, CHECK_WAY, type.setting, NULL))
+            report_warning(limits->build->report, type.setting->file, type.setting->line,
+                           "type %s needs a %s: no mail can be delivered", ways[i].type,
+                           ways[i].keyword);
+    }
+}
+
+static void report_idle(const struct limits *limits)
+{
+    for (unsigned i = 0; i < limits->idle_count; i++) {
+        const struct idle *idle = &limits->idle[i];
+
+        if (!idle->is_used)
+            report_warning(limits->build->report, idle->setting->file, idle->setting->line,
+                           "%s has no effect without type %s", idle->setting->row->name,
+                           idle->needs);
+    }
+}
+
 /* ---- Which queues are looked at ------------------------------------------------------------ */
 
 /* A domain that the pattern matches and hardly another one does. */
@@ -325,6 +434,7 @@ static int check_queue(void *context, struct slice text, bool from_macro)
     check_total(limits);
     check_vmta(limits);
     check_spf(limits);
+    check_way(limits);
     return 0;
 }
 
@@ -433,6 +543,7 @@ int lint_limits(struct build *build)
     if (rc == 0) {
         chain_init(&limits->chain);
         check_all_blocks(limits);
+        report_idle(limits);
         chain_fini(&limits->chain);
         directive_index_fini(&limits->index);
     }

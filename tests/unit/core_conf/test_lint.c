@@ -63,6 +63,28 @@ static const struct {
      "<domain *>\nsmtp-pattern-list l\n</domain>\n"
      "<smtp-pattern-list l>\nreply /a/ mode=backoff\n</smtp-pattern-list>\n",
      "warning test:2: smtp-pattern-list l: no backoff limit is given"},
+    {"backoff that allows more connections",
+     "<domain *>\nmax-smtp-out 3\nsmtp-pattern-list l\n</domain>\n"
+     "<smtp-pattern-list l>\nreply /a/ mode=backoff\n</smtp-pattern-list>\n",
+     "warning test:3: smtp-pattern-list l: backoff-max-smtp-out is 20 unless given: backoff mode "
+     "would allow more connections than max-smtp-out 3 (line 2 of test)"},
+    {"backoff that allows more connections, of a tighter rate",
+     "<domain *>\nmax-smtp-out 3\nmax-msg-rate 10/h\nbackoff-max-msg-rate 1/h\n"
+     "smtp-pattern-list l\n</domain>\n"
+     "<smtp-pattern-list l>\nreply /a/ mode=backoff\n</smtp-pattern-list>\n",
+     "warning test:5: smtp-pattern-list l: backoff-max-smtp-out is 20 unless given"},
+    {"programs without a command", "<domain a.example>\ntype pipe\n</domain>\n",
+     "warning test:2: type pipe needs a command: no mail can be delivered"},
+    {"command of another block that is cleared",
+     "<domain *>\ncommand /bin/a\n</domain>\n<domain a.example>\ntype pipe\ncommand \"\"\n"
+     "</domain>\n",
+     "warning test:5: type pipe needs a command: no mail can be delivered"},
+    {"files without a place", "<domain a.example>\ntype file\n</domain>\n",
+     "warning test:2: type file needs a file-destination: no mail can be delivered"},
+    {"command that nothing runs",
+     "<domain a.example>\ntype file\nfile-destination /a\n"
+     "command /bin/a\n</domain>\n",
+     "warning test:4: command has no effect without type pipe"},
     {"given up before the second attempt",
      "<domain *>\nretry-after 2h\nbounce-after 1h\n</domain>\n",
      "warning test:3: bounce-after 1h is no longer than the first wait of retry-after 2h"},
@@ -208,9 +230,12 @@ static void what_is_sound_is_not(void **state)
         "monitor\nhttp-access 0/0 none\n"
         "total-max-smtp-out 20\n<domain *>\nmax-smtp-out 20\nmax-msg-rate 1000/h\nretry-after "
         "10m\nbounce-after 4d\n"
-        "backoff-max-msg-rate 10/h\nbackoff-retry-after 1h\nsmtp-pattern-list l\n</domain>\n"
+        "command /bin/a\nbackoff-max-msg-rate 10/h\nbackoff-max-smtp-out 4\nbackoff-retry-after "
+        "1h\nsmtp-pattern-list l\n</domain>\n"
         "<domain $big>\nmax-smtp-out 10\nbounce-upon-5xx-greeting no\n</domain>\n"
         "<domain big.example>\nmax-smtp-out 15\nmax-msg-rate unlimited\n</domain>\n"
+        "<domain p.example>\ntype pipe\n</domain>\n"
+        "<domain f.example>\ntype file\nfile-destination /a\n</domain>\n"
         "<domain [*.]big.example>\nmax-smtp-out 15\n</domain>\n"
         "<smtp-pattern-list l>\nreply /busy \\/ later/ mode=backoff,skip-mx\n"
         "reply /^4.*http:\\/\\/x/ disable-source-ip,reenable-after=1h\n"
@@ -246,6 +271,64 @@ static void what_is_sound_is_not(void **state)
     conf_unref(conf);
 }
 
+static unsigned count_of(const char *text, const char *fragment)
+{
+    unsigned count = 0;
+
+    while ((text = strstr(text, fragment)) != NULL) {
+        text++;
+        count++;
+    }
+    return count;
+}
+
+/* Each text loads, and the report holds the fragment so many times. */
+static void findings_are_counted(void **state)
+{
+    static const struct {
+        const char *text;
+        const char *fragment;
+        unsigned count;
+    } rows[] = {
+        /* What many domains inherit is said once, at the line that they have it from. */
+        {"<domain *>\nmax-smtp-out 3\nsmtp-pattern-list l\n</domain>\n"
+         "<domain a.example>\nbounce-after 1d\n</domain>\n"
+         "<domain b.example>\nmax-smtp-out 2\n</domain>\n"
+         "<smtp-pattern-list l>\nreply /a/ mode=backoff\n</smtp-pattern-list>\n",
+         "unless given", 1},
+        /* The default is a limit of more, no list asks for backoff, a provider says how many. */
+        {"<domain *>\nmax-smtp-out 300\nsmtp-pattern-list l\n</domain>\n"
+         "<smtp-pattern-list l>\nreply /a/ mode=backoff\n</smtp-pattern-list>\n",
+         "warning", 0},
+        {"<domain *>\nmax-smtp-out 3\nsmtp-pattern-list l\n</domain>\n"
+         "<smtp-pattern-list l>\nreply /a/ skip-mx\n</smtp-pattern-list>\n",
+         "warning", 0},
+        {"provider-pack on\n<domain *>\nmax-smtp-out 3\nsmtp-pattern-list l\n</domain>\n"
+         "<smtp-pattern-list l>\nreply /a/ mode=backoff\n</smtp-pattern-list>\n",
+         "warning", 0},
+        {"<domain *>\ntype pipe\n</domain>\n<domain a.example>\nbounce-after 1d\n</domain>\n",
+         "needs a command", 1},
+    };
+
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        static struct findings findings;
+        char *note;
+        struct conf *conf = NULL;
+        unsigned count;
+
+        findings = (struct findings){0};
+        assert_int_equal(conf_load_text("test", rows[i].text, &options, collect, &findings, &conf),
+                         0);
+        note = strstr(findings.text, "note ");
+        if (note != NULL)
+            *note = '\0';
+        count = count_of(findings.text, rows[i].fragment);
+        if (count != rows[i].count)
+            fail_msg("%zu: \"%s\" %u times in\n%s", i, rows[i].fragment, count, findings.text);
+        conf_unref(conf);
+    }
+}
+
 /* Columns for rows that are not written. */
 static void fields_of_no_records(void **state)
 {
@@ -275,7 +358,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_odd_is_told),   cmocka_unit_test(files_are_looked_for),
         cmocka_unit_test(a_plain_load_is_quiet), cmocka_unit_test(what_is_sound_is_not),
-        cmocka_unit_test(fields_of_no_records),
+        cmocka_unit_test(fields_of_no_records),  cmocka_unit_test(findings_are_counted),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
