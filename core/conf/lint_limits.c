@@ -1,4 +1,5 @@
 #include "core/conf/chain.h"
+#include "core/conf/dkim.h"
 #include "core/conf/lint.h"
 #include "core/conf/provider.h"
 #include "core/conf/reply_list.h"
@@ -41,6 +42,7 @@ struct limits {
     const struct vmta_slot *slot;     /* whose blocks are looked at, or NULL */
     const struct settings *slot_says; /* what its section says */
     unsigned queues_left;
+    bool brings_keys; /* messages may, themselves */
     struct idle idle[IDLE_MAX];
     unsigned idle_count;
 };
@@ -146,6 +148,7 @@ enum check {
     CHECK_TOTAL,
     CHECK_VMTA, /* and one more */
     CHECK_WAY = CHECK_VMTA + 2,
+    CHECK_KEY,
 };
 
 static bool asks_for_backoff(const struct limits *limits, const struct side *list)
@@ -342,6 +345,70 @@ static void check_spf(struct limits *limits)
                        vmta->name);
 }
 
+/* ---- Signatures ------------------------------------------------------------------------------ */
+
+/* Lines count, whether or not their files were read. */
+static bool has_keys(const struct conf *conf, const struct vmta_slot *slot)
+{
+    return conf->keys->count > 0 || (slot->keys != NULL && slot->keys->count > 0) ||
+           (slot->pool_keys != NULL && slot->pool_keys->count > 0);
+}
+
+/* Messages may bring a key, or ask for one of a list. */
+static bool may_bring_keys(const struct conf *conf)
+{
+    const struct source_table *sources = &conf->sources;
+    uint32_t count = 2 * (sources->block_count + 1) * (sources->name_count + 1);
+
+    for (uint32_t i = 0; i < count; i++) {
+        if (sources->effective[i].process_x_dkim_key ||
+            (sources->effective[i].process_x_dkim_options && conf->key_lists != NULL))
+            return true;
+    }
+    return false;
+}
+
+/* Whether the chain's queue, of that virtual MTA, has its mail put off or refused for want of a
+ * key. */
+static bool tell_key(struct limits *limits, const struct vmta_slot *slot)
+{
+    struct side sign = side_of(limits, "dkim-sign");
+    struct side missing = side_of(limits, "dkim-missing-key");
+    const char *fate = missing.value->number == CONF_DKIM_REJECT ? "refused" : "put off with 451";
+
+    if (sign.setting == NULL || sign.value->number != CONF_DKIM_YES ||
+        missing.value->number == CONF_DKIM_SEND || has_keys(limits->build->conf, slot))
+        return false;
+    if (is_new(limits, CHECK_KEY, sign.setting, NULL))
+        report_warning(limits->build->report, sign.setting->file, sign.setting->line,
+                       "dkim-sign yes: there is no domain-key for mail of virtual MTA %s, so it is "
+                       "%s (dkim-missing-key)",
+                       slot->vmta.name, fate);
+    return true;
+}
+
+/* Of a block that stands in no virtual MTA, the first of all those that it is for; mail that names
+ * none is the exception where there are virtual MTAs. */
+static void check_keys(struct limits *limits, struct slice domain)
+{
+    const struct conf *conf = limits->build->conf;
+
+    if (limits->brings_keys || conf->keys->count > 0)
+        return;
+    if (limits->slot != NULL) {
+        tell_key(limits, limits->slot);
+        return;
+    }
+    for (uint32_t i = conf->vmta_count > 1; i < conf->vmta_count && limits->queues_left > 0; i++) {
+        if (has_keys(conf, &conf->vmtas[i]))
+            continue;
+        limits->queues_left--;
+        chain_of_queue(&limits->chain, conf, domain, &conf->vmtas[i]);
+        if (tell_key(limits, &conf->vmtas[i]))
+            return;
+    }
+}
+
 /* ---- Ways of delivery ------------------------------------------------------------------------ */
 
 static const struct {
@@ -435,6 +502,8 @@ static int check_queue(void *context, struct slice text, bool from_macro)
     check_vmta(limits);
     check_spf(limits);
     check_way(limits);
+    /* It looks at other chains. */
+    check_keys(limits, domain_in(&pattern, domain));
     return 0;
 }
 
@@ -542,6 +611,7 @@ int lint_limits(struct build *build)
     limits->queues_left = QUEUES_MAX;
     if (rc == 0) {
         chain_init(&limits->chain);
+        limits->brings_keys = may_bring_keys(build->conf);
         check_all_blocks(limits);
         report_idle(limits);
         chain_fini(&limits->chain);

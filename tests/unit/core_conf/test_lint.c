@@ -73,6 +73,20 @@ static const struct {
      "smtp-pattern-list l\n</domain>\n"
      "<smtp-pattern-list l>\nreply /a/ mode=backoff\n</smtp-pattern-list>\n",
      "warning test:5: smtp-pattern-list l: backoff-max-smtp-out is 20 unless given"},
+    {"signatures without a key", "<domain *>\ndkim-sign yes\n</domain>\n",
+     "warning test:2: dkim-sign yes: there is no domain-key for mail of virtual MTA {default}, so "
+     "it is put off with 451 (dkim-missing-key)"},
+    {"signatures without a key in a pool",
+     "<virtual-mta a>\nsmtp-source-host 192.0.2.1 a\n</virtual-mta>\n"
+     "<virtual-mta-pool p>\nvirtual-mta a\n<domain *>\ndkim-sign yes\n"
+     "dkim-missing-key reject\n</domain>\n</virtual-mta-pool>\n",
+     "warning test:7: dkim-sign yes: there is no domain-key for mail of virtual MTA a, so it is "
+     "refused"},
+    {"signatures with a key of another virtual MTA",
+     "<domain *>\ndkim-sign yes\n</domain>\n"
+     "<virtual-mta a>\nsmtp-source-host 192.0.2.1 a\ndomain-key s,*,/k\n</virtual-mta>\n"
+     "<virtual-mta b>\nsmtp-source-host 192.0.2.2 b\n</virtual-mta>\n",
+     "warning test:2: dkim-sign yes: there is no domain-key for mail of virtual MTA b"},
     {"programs without a command", "<domain a.example>\ntype pipe\n</domain>\n",
      "warning test:2: type pipe needs a command: no mail can be delivered"},
     {"command of another block that is cleared",
@@ -306,6 +320,21 @@ static void findings_are_counted(void **state)
         {"provider-pack on\n<domain *>\nmax-smtp-out 3\nsmtp-pattern-list l\n</domain>\n"
          "<smtp-pattern-list l>\nreply /a/ mode=backoff\n</smtp-pattern-list>\n",
          "warning", 0},
+        {"<domain *>\ndkim-sign yes\n</domain>\n<domain a.example>\nbounce-after 1d\n</domain>\n"
+         "<domain b.example>\nbounce-after 1d\n</domain>\n",
+         "domain-key", 1},
+        /* It is sent unsigned, signed with a key of the top level, of each that has mail, or of
+         * the pool, or brings its key; one without says that it does not want it. */
+        {"<domain *>\ndkim-sign yes\ndkim-missing-key send\n</domain>\n", "domain-key", 0},
+        {"domain-key s,*,/k\n<domain *>\ndkim-sign yes\n</domain>\n", "domain-key", 0},
+        {"<domain *>\ndkim-sign yes\n</domain>\n<virtual-mta a>\nsmtp-source-host 192.0.2.1 a\n"
+         "</virtual-mta>\n<virtual-mta b>\nsmtp-source-host 192.0.2.2 b\n<domain *>\ndkim-sign no\n"
+         "</domain>\n</virtual-mta>\n<virtual-mta-pool p>\nvirtual-mta a\ndomain-key s,*,/k\n"
+         "</virtual-mta-pool>\n",
+         "domain-key", 0},
+        {"<source 0/0>\nprocess-x-dkim-options yes\nprocess-x-dkim-key yes\n</source>\n"
+         "<domain *>\ndkim-sign yes\n</domain>\n",
+         "domain-key", 0},
         {"<domain *>\ntype pipe\n</domain>\n<domain a.example>\nbounce-after 1d\n</domain>\n",
          "needs a command", 1},
     };
