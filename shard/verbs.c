@@ -16,6 +16,7 @@ enum verb_argument {
     ARGUMENT_SOURCE,    /* an address, and ARGUMENT_QUEUE */
     ARGUMENT_NAME,      /* of a sender's domain or a job, * for all */
     ARGUMENT_BREAKER,   /* provider/NAME, sender/DOMAIN or resolver/SHARD */
+    ARGUMENT_REFUSALS,  /* one of the first two */
     ARGUMENT_FILE,
     ARGUMENT_KEY,     /* SELECTOR,DOMAIN; may be missing, as may "all" */
     ARGUMENT_SENDER,  /* DOMAIN, with or without a virtual MTA or pool */
@@ -218,10 +219,11 @@ static uint64_t unit_ms(char unit)
     }
 }
 
-/* "1d12h", "90s". Each number needs its unit; a thousand years are enough. */
+/* "1d12h", "90s". Each number needs its unit; a hundred years are enough, and nanoseconds have room
+ * for them. */
 static int parse_time(const char *text, uint64_t *ret_ms)
 {
-    const uint64_t max_ms = 31622400000000ull;
+    const uint64_t max_ms = 3162240000000ull;
     uint64_t total = 0;
 
     if (*text == '\0')
@@ -240,6 +242,11 @@ static int parse_time(const char *text, uint64_t *ret_ms)
     }
     *ret_ms = total;
     return 0;
+}
+
+static int parse_time_above_0(const char *text, uint64_t *ret_ms)
+{
+    return parse_time(text, ret_ms) < 0 || *ret_ms == 0 ? E_SYNTAX : 0;
 }
 
 /* Tabs become blanks: no text has them. */
@@ -331,9 +338,9 @@ static int set_option(struct verb_request *request, enum verb_option option, con
     case OPTION_GRACE:
         return parse_time(value, &request->grace_ms);
     case OPTION_REENABLE_AFTER:
-        return parse_time(value, &request->reenable_after_ms);
+        return parse_time_above_0(value, &request->reenable_after_ms);
     case OPTION_FOR:
-        return parse_time(value, &request->for_ms);
+        return parse_time_above_0(value, &request->for_ms);
     case OPTION_REASON:
         return parse_text(value, request->reason, sizeof(request->reason));
     case OPTION_SENDER:
@@ -346,6 +353,21 @@ static int set_option(struct verb_request *request, enum verb_option option, con
         return 0;
     }
     return E_SYNTAX;
+}
+
+/* What a value must be that was refused. */
+static const char *wish_of(enum verb_option option)
+{
+    _Static_assert(VERB_TEXT_MAX == 1024, "what is said below");
+    switch (option) {
+    case OPTION_REENABLE_AFTER:
+    case OPTION_FOR:
+        return "TIME, longer than 0";
+    case OPTION_REASON:
+        return "TEXT of 1 to 1023 octets";
+    default:
+        return options[option].value_text;
+    }
 }
 
 /* next: the word behind it, or NULL. 1 when that was its value, 0, or E_SYNTAX. */
@@ -369,7 +391,7 @@ static int take_option(struct parse *parse, const char *text, const char *next)
                    takes_next       ? next
                    : equals != NULL ? equals + 1
                                     : "") < 0)
-        return refuse(parse->error, "--%s wants %s", row->word, row->value_text);
+        return refuse(parse->error, "--%s wants %s", row->word, wish_of((enum verb_option)option));
     parse->request->given |= VERB_BIT(option);
     return takes_next;
 }
@@ -560,6 +582,21 @@ static int parse_breaker(struct verb_request *request, const char *text)
     return E_SYNTAX;
 }
 
+static int take_breaker(struct parse *parse, const char *text)
+{
+    const struct verb_row *row = &verbs[parse->request->verb];
+    bool is_any = row->argument == ARGUMENT_BREAKER;
+
+    if (parse_breaker(parse->request, text) < 0)
+        return refuse(parse->error, "%s wants provider/NAME%s", row->words,
+                      is_any ? ", sender/DOMAIN or resolver/SHARD" : " or sender/DOMAIN");
+    if (is_any || strcmp(parse->request->vmta, "resolver") != 0)
+        return 0;
+    return refuse(parse->error,
+                  "%s: of a resolver there is nothing to reclassify; release or bounce it",
+                  row->words);
+}
+
 /* "QUEUE KEYWORD=VALUE" with a time and a reason, or "QUEUE [KEYWORD]" to be cleared. */
 static int take_setting(struct parse *parse, uint32_t used)
 {
@@ -575,7 +612,7 @@ static int take_setting(struct parse *parse, uint32_t used)
     if (clears ? text[len] == '=' || (request->given & needed) != 0 : text[len] != '=' || len == 0)
         return refuse(parse->error, "override wants %s",
                       clears ? "DOMAIN/VMTA --clear [KEYWORD]" : "KEYWORD=VALUE");
-    if (!clears && ((request->given & needed) != needed || request->for_ms == 0))
+    if (!clears && (request->given & needed) != needed)
         return refuse(parse->error, "override wants --for=TIME and --reason=TEXT");
     if (len >= sizeof(request->keyword) || strlen(text + len) > sizeof(request->value))
         return refuse(parse->error, "override: \"%.64s\" is too long", text);
@@ -625,9 +662,8 @@ static int take_argument(struct parse *parse, uint32_t used)
             return 0;
         return refuse(parse->error, "%s wants a name, * for all", row->words);
     case ARGUMENT_BREAKER:
-        if (left == 1 && parse_breaker(request, text) == 0)
-            return 0;
-        return refuse(parse->error, "%s wants provider/NAME or sender/DOMAIN", row->words);
+    case ARGUMENT_REFUSALS:
+        return take_breaker(parse, left == 1 ? text : "");
     case ARGUMENT_KEY:
         if (left == 0 || parse_key(request, text) == 0)
             return 0;
@@ -767,22 +803,27 @@ static void help_verb(struct help *help, const struct verb_row *row)
         [ARGUMENT_ONE_QUEUE] = " DOMAIN[/VMTA]",
         [ARGUMENT_SOURCE] = " IP DOMAIN/VMTA",
         [ARGUMENT_NAME] = " NAME",
-        [ARGUMENT_BREAKER] = " KEY",
+        [ARGUMENT_BREAKER] = " provider/NAME|sender/DOMAIN|resolver/SHARD",
+        [ARGUMENT_REFUSALS] = " provider/NAME|sender/DOMAIN",
         [ARGUMENT_FILE] = " FILE",
         [ARGUMENT_KEY] = " [SELECTOR,DOMAIN]",
         [ARGUMENT_SENDER] = " DOMAIN[/VMTA]",
-        [ARGUMENT_SETTING] = " DOMAIN/VMTA KEYWORD=VALUE",
+        [ARGUMENT_SETTING] = " DOMAIN/VMTA KEYWORD=VALUE --for=TIME --reason=TEXT\n"
+                             "  override DOMAIN/VMTA --clear [KEYWORD]",
         [ARGUMENT_NUMBER] = " [N]",
         [ARGUMENT_ONE_NUMBER] = " N",
         [ARGUMENT_NUMBERS] = " [N [M]]",
     };
-    const uint32_t common = VERB_BIT(OPTION_JSON) | VERB_BIT(OPTION_DOM);
+    /* Which options a setting has depends on its form, so they stand there already. */
+    const uint32_t told = row->argument == ARGUMENT_SETTING
+                              ? row->options
+                              : VERB_BIT(OPTION_JSON) | VERB_BIT(OPTION_DOM);
 
     help_put(help, "  %s%s", row->words, arguments[row->argument]);
     for (int i = 0; i < VERB_OPTION_COUNT; i++) {
         bool required = (row->required & VERB_BIT(i)) != 0;
 
-        if ((row->options & ~common & VERB_BIT(i)) == 0)
+        if ((row->options & ~told & VERB_BIT(i)) == 0)
             continue;
         help_put(help, " %s--%s%s%s%s", required ? "" : "[", options[i].word,
                  options[i].value == VALUE_NONE ? "" : "=", options[i].value_text,

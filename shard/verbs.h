@@ -108,7 +108,7 @@ enum verb_option {
       "close a breaker, and try what waits there now")                                             \
     X(VERB_BREAKER_BOUNCE, "breaker bounce", ARGUMENT_BREAKER, 0, 0,                               \
       "believe its refusals for a day, and try what waits there now")                              \
-    X(VERB_BREAKER_RECLASSIFY, "breaker reclassify", ARGUMENT_BREAKER, 0, 0,                       \
+    X(VERB_BREAKER_RECLASSIFY, "breaker reclassify", ARGUMENT_REFUSALS, 0, 0,                      \
       "take refusals like the one that opened it for transient, until it is released")             \
     X(VERB_OVERRIDE, "override", ARGUMENT_SETTING,                                                 \
       VERB_BIT(OPTION_FOR) | VERB_BIT(OPTION_REASON) | VERB_BIT(OPTION_CLEAR), 0,                  \
@@ -177,7 +177,8 @@ struct verb_request {
     /* Or a key's selector, and domain its domain; "" = all. Or OPTION_SENDER. */
     char value[VERB_TEXT_MAX];
     char reason[VERB_TEXT_MAX];
-    char domain[VERB_DOMAIN_MAX]; /* lower case, or "*" */
+    /* Lower case, or "*"; of a job, a sender's domain or a breaker as typed. */
+    char domain[VERB_DOMAIN_MAX];
     char vmta[VERB_VMTA_MAX];     /* or "*" */
     char file[VERB_LINE_MAX + 1]; /* ARGUMENT_FILE, OPTION_SAMPLE */
 };

@@ -222,9 +222,51 @@ static void a_setting_has_a_queue_a_keyword_and_a_value(void **state)
     assert_refused("override */* max-msg-rate --for=1h --reason=x", "KEYWORD=VALUE");
     assert_refused("override */* =3 --for=1h --reason=x", "KEYWORD=VALUE");
     assert_refused("override */* a=3 --for --reason=x", "--for wants TIME");
-    assert_refused("override */* a=3 --for=0s --reason=x", "--for=TIME");
+    assert_refused("override */* a=3 --for=0s --reason=x", "--for wants TIME, longer than 0");
+    assert_refused("override */* a=3 --reason=x", "override wants --for=TIME and --reason=TEXT");
     assert_refused("override */* a=3 --clear", "--clear");
     assert_refused("override a.test --clear", "DOMAIN/VMTA");
+}
+
+static void assert_reason(size_t octets, bool is_taken)
+{
+    char line[VERB_TEXT_MAX + 128];
+    int len = snprintf(line, sizeof(line), "override */* a=3 --for=1h --reason=");
+
+    memset(line + len, 'x', octets);
+    line[(size_t)len + octets] = '\0';
+    if (is_taken)
+        assert_verb(line, VERB_OVERRIDE);
+    else
+        assert_refused(line, "--reason wants TEXT of 1 to 1023 octets");
+}
+
+static void a_reason_has_its_length(void **state)
+{
+    assert_reason(0, false);
+    assert_reason(1, true);
+    assert_reason(1023, true);
+    assert_reason(1024, false);
+}
+
+/* Counted in nanoseconds from now on they must not come round. */
+static void times_have_bounds(void **state)
+{
+    static const char *const too_long[] = {"213525d", "36601d", "3162240001s", "1w36600d"};
+    char line[128];
+
+    assert_verb("disable source 192.0.2.1 a/b --reenable-after=36600d", VERB_DISABLE_SOURCE);
+    assert_true(request.reenable_after_ms < UINT64_MAX / 1000000);
+    for (size_t i = 0; i < sizeof(too_long) / sizeof(too_long[0]); i++) {
+        snprintf(line, sizeof(line), "disable source 192.0.2.1 a/b --reenable-after=%s",
+                 too_long[i]);
+        assert_refused(line, "--reenable-after wants TIME");
+    }
+    assert_refused("disable source 192.0.2.1 a/b --reenable-after=0s",
+                   "--reenable-after wants TIME, longer than 0");
+    assert_refused("disable source 192.0.2.1 a/b --reenable-after=soon",
+                   "--reenable-after wants TIME, longer than 0");
+    assert_verb("delete --queue=a/b --older-than=0s", VERB_DELETE);
 }
 
 static void values_are_read(void **state)
@@ -289,7 +331,13 @@ static void mistakes_are_named(void **state)
     assert_refused("enable sender-domain", "enable sender-domain wants a name");
     assert_refused("enable job a b", "one word too many");
     assert_verb("breaker release resolver/*", VERB_BREAKER_RELEASE);
-    assert_refused("breaker release resolver", "breaker release wants");
+    assert_refused("breaker release resolver",
+                   "breaker release wants provider/NAME, sender/DOMAIN or resolver/SHARD");
+    assert_verb("breaker reclassify provider/google", VERB_BREAKER_RECLASSIFY);
+    assert_refused("breaker reclassify google",
+                   "breaker reclassify wants provider/NAME or sender/DOMAIN");
+    assert_refused("breaker reclassify resolver/0", "breaker reclassify: of a resolver there is "
+                                                    "nothing to reclassify; release or bounce it");
     assert_refused("set queue a/b", "set queue wants --mode=normal|backoff");
     assert_refused("set queue a/b --mode=slow", "normal|backoff");
     assert_refused("show queues --json=1", "no value");
@@ -354,6 +402,10 @@ static void help_and_table_agree_both_ways(void **state)
                      memcmp(all_options[i].word, at + 2, word) == 0;
         assert_true(known);
     }
+    assert_non_null(strstr(help, "\n  override DOMAIN/VMTA KEYWORD=VALUE --for=TIME --reason=TEXT\n"
+                                 "  override DOMAIN/VMTA --clear [KEYWORD]\n      "));
+    assert_non_null(
+        strstr(help, "\n  breaker release provider/NAME|sender/DOMAIN|resolver/SHARD\n"));
     assert_int_equal(verbs_help(help, 10), 9);
     assert_int_equal(strlen(help), 9);
 }
@@ -435,6 +487,8 @@ int main(void)
         cmocka_unit_test(one_queue_is_no_pattern),
         cmocka_unit_test(every_option_is_taken_where_it_belongs_only),
         cmocka_unit_test(a_setting_has_a_queue_a_keyword_and_a_value),
+        cmocka_unit_test(a_reason_has_its_length),
+        cmocka_unit_test(times_have_bounds),
         cmocka_unit_test(values_are_read),
         cmocka_unit_test(mistakes_are_named),
         cmocka_unit_test(json_is_known_also_when_the_rest_is_wrong),
