@@ -251,17 +251,38 @@ static void describe(json_t *data, const struct explain_row *row)
     json_object_set_new(data, "raise", limit != NULL ? json_string(limit) : json_null());
 }
 
+/* A queue without mail may be one whose mail is in another one. */
+static void put_elsewhere(const struct conf *conf, const struct verb_request *request,
+                          char room[DETAIL_MAX])
+{
+    const struct conf_vmta *vmta = conf_vmta_named(conf, slice_str(request->vmta));
+    char holder[CONTROL_QUEUE_MAX];
+    struct conf_way way;
+
+    room[0] = '\0';
+    if (vmta == NULL) {
+        conf_vmta_missing(conf, request->vmta, false, room);
+        return;
+    }
+    conf_way(conf, slice_str(request->domain), vmta->id, 0, &way);
+    if (way.is_elsewhere) {
+        control_way_name(conf, &way, holder);
+        snprintf(room, DETAIL_MAX,
+                 "its mail is in the queue %s%s, by queue-to or reroute-to-virtual-mta", holder,
+                 way.by_turn ? ", one of several by turns" : "");
+    } else if (vmta->id == CONF_VMTA_DEFAULT) {
+        snprintf(room, DETAIL_MAX,
+                 "this is its queue without a virtual MTA, `show queues %s` has the others",
+                 request->domain);
+    }
+}
+
 static void describe_nothing(const struct conf *conf, json_t *data,
                              const struct verb_request *request)
 {
-    char name[VERB_DOMAIN_MAX + VERB_VMTA_MAX], detail[DETAIL_MAX] = "";
+    char name[CONTROL_QUEUE_MAX], detail[DETAIL_MAX];
 
-    if (conf_vmta_named(conf, slice_str(request->vmta)) == NULL)
-        snprintf(detail, sizeof(detail), "there is no virtual MTA \"%s\"", request->vmta);
-    else if (strcmp(request->vmta, "{default}") == 0)
-        snprintf(detail, sizeof(detail),
-                 "this is its queue without a virtual MTA, `show queues %s` has the others",
-                 request->domain);
+    put_elsewhere(conf, request, detail);
     snprintf(name, sizeof(name), "%s/%s", request->domain, request->vmta);
     json_object_set_new(data, "queue", control_string(name));
     set_number(data, "ready", 0);

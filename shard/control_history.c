@@ -255,8 +255,11 @@ static void answer_diff(struct control *control, struct control_client *client)
     json_object_set_new(answer.data, "from", json_string(from.name));
     json_object_set_new(answer.data, "to", json_string(to.name));
     json_object_set_new(answer.data, "line", lines);
-    if (json_array_size(lines) == 0)
+    if (json_array_size(lines) == 0 && conf_files_hash(from.files) == conf_files_hash(to.files))
         answer.message = mem_strdup("both are the same");
+    else if (json_array_size(lines) == 0)
+        answer.message = mem_strdup("both have the same lines; what differs is whether the last "
+                                    "line of a file has an end, or a file that is empty");
     control_client_answer(client, &answer);
     control_answer_free(&answer);
     let_go(&from);

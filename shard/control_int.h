@@ -188,6 +188,10 @@ json_t *control_explain_tree(const struct verb_request *request, const struct ga
 void control_explain_text(const json_t *data, struct text_buffer *out);
 
 /* control_settings.c: answers or refuses at once. */
+#define CONTROL_QUEUE_MAX (VERB_DOMAIN_MAX + VERB_VMTA_MAX)
+/* DOMAIN/VMTA of the queue at its end. */
+void control_way_name(const struct conf *conf, const struct conf_way *way,
+                      char room[CONTROL_QUEUE_MAX]);
 void control_settings_verb(struct control *control, struct control_client *client);
 void control_overrides_verb(struct control *control, struct control_client *client);
 

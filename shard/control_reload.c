@@ -95,11 +95,15 @@ static void on_timeout(struct io_timer *timer)
 {
     struct control_reload *state = container_of(timer, struct control_reload, timer);
     struct control_client *client = state->client;
+    char text[VERB_ERROR_MAX];
 
     forget_client(state);
-    if (client != NULL)
-        control_client_refuse(client, "reload: it goes on, but not every shard has taken the new "
-                                      "configuration in time");
+    if (client == NULL)
+        return;
+    snprintf(text, sizeof(text),
+             "%s: it goes on, but not every shard has taken the new configuration in time",
+             verbs_words(client->request.verb));
+    control_client_refuse(client, text);
 }
 
 void control_reload_leave(struct control_client *client)
@@ -416,6 +420,27 @@ static int64_t change_list(const struct control *control, const struct control_c
     return result;
 }
 
+/* What the mail's own queue says counts, so such an override would have no effect. */
+static void warn_of_way(const struct control *control, const struct verb_request *request,
+                        struct findings *findings)
+{
+    const struct conf_vmta *vmta = conf_vmta_named(control->conf, slice_str(request->vmta));
+    char holder[CONTROL_QUEUE_MAX], text[FINDING_TEXT_MAX + CONTROL_QUEUE_MAX];
+    struct conf_way way;
+
+    if (vmta == NULL || strcmp(request->domain, "*") == 0 ||
+        (request->given & VERB_BIT(OPTION_CLEAR)) != 0)
+        return;
+    conf_way(control->conf, slice_str(request->domain), vmta->id, 0, &way);
+    if (!way.is_elsewhere)
+        return;
+    control_way_name(control->conf, &way, holder);
+    snprintf(text, sizeof(text), "the mail of %s/%s is in %s%s, override that one", request->domain,
+             request->vmta, way.by_turn ? "several queues by turns, one of them " : "", holder);
+    log_warn("override: %s", text);
+    json_array_append_new(findings->warnings, control_string(text));
+}
+
 void control_override_verb(struct control *control, struct control_client *client)
 {
     struct control_reload *state = &control->reload;
@@ -423,6 +448,7 @@ void control_override_verb(struct control *control, struct control_client *clien
     struct overrides list;
     char text[VERB_ERROR_MAX];
     int64_t number;
+    bool is_begun;
 
     if (refuse_now(control, client))
         return;
@@ -441,8 +467,10 @@ void control_override_verb(struct control *control, struct control_client *clien
         return;
     }
     findings = no_findings();
-    answer_later(control, client, begin_with(control, &list, (uint32_t)number, &findings),
-                 &findings);
+    is_begun = begin_with(control, &list, (uint32_t)number, &findings);
+    if (is_begun)
+        warn_of_way(control, &client->request, &findings);
+    answer_later(control, client, is_begun, &findings);
 }
 
 void control_reload_verb(struct control *control, struct control_client *client)

@@ -47,13 +47,20 @@ static void settings_text(const json_t *data, struct text_buffer *out)
                  out);
 }
 
+void control_way_name(const struct conf *conf, const struct conf_way *way,
+                      char room[CONTROL_QUEUE_MAX])
+{
+    snprintf(room, CONTROL_QUEUE_MAX, "%.*s/%s",
+             way->domain.len < VERB_DOMAIN_MAX ? (int)way->domain.len : VERB_DOMAIN_MAX - 1,
+             (const char *)way->domain.data, conf_vmta_name(conf, way->vmta_id));
+}
+
 /* The queue that has the mail, where it is another one than was asked about. */
 static void add_holder(const struct conf *conf, const struct conf_way *way, json_t *data)
 {
-    char text[VERB_ERROR_MAX];
+    char text[CONTROL_QUEUE_MAX];
 
-    snprintf(text, sizeof(text), "%.*s/%.64s", way->domain.len < 150 ? (int)way->domain.len : 150,
-             (const char *)way->domain.data, conf_vmta_name(conf, way->vmta_id));
+    control_way_name(conf, way, text);
     json_object_set_new(data, "heldBy", control_string(text));
     if (way->by_turn)
         json_object_set_new(data, "byTurn", json_true());
@@ -63,7 +70,7 @@ void control_settings_verb(struct control *control, struct control_client *clien
 {
     const struct verb_request *request = &client->request;
     struct control_answer answer = {.data = json_object(), .text = settings_text};
-    char text[VERB_ERROR_MAX];
+    char text[VERB_ERROR_MAX], missing[CONF_VMTA_MISSING_MAX];
     json_t *rows = json_array();
     struct conf_way way = {0};
     bool is_known = conf_settings_tell(control->conf, slice_str(request->domain),
@@ -77,8 +84,8 @@ void control_settings_verb(struct control *control, struct control_client *clien
     if (is_known) {
         control_client_answer(client, &answer);
     } else {
-        snprintf(text, sizeof(text), "there is no virtual MTA \"%.64s\"", request->vmta);
-        control_client_refuse(client, text);
+        conf_vmta_missing(control->conf, request->vmta, false, missing);
+        control_client_refuse(client, missing);
     }
     control_answer_free(&answer);
 }

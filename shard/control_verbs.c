@@ -242,6 +242,12 @@ static bool names_queues(enum verb verb)
     }
 }
 
+static bool names_breaker(enum verb verb)
+{
+    return verb == VERB_BREAKER_RELEASE || verb == VERB_BREAKER_BOUNCE ||
+           verb == VERB_BREAKER_RECLASSIFY;
+}
+
 static bool has_address(const struct conf_vmta *vmta, const struct ipaddr *address)
 {
     for (uint32_t i = 0; i < vmta->address_count; i++)
@@ -271,11 +277,21 @@ static bool is_of_no_use(const struct control *control, const struct verb_reques
 static bool is_of_nothing(const struct gather *gather, const struct verb_request *request,
                           char text[VERB_ERROR_MAX])
 {
+    const char *words = verbs_words(request->verb);
+    char missing[CONF_VMTA_MISSING_MAX];
+
+    if (gather->affected == 0 && names_breaker(request->verb)) {
+        snprintf(text, VERB_ERROR_MAX,
+                 "%s: no breaker %.10s/%.150s is in force, `show orders` lists those that are",
+                 words, request->vmta, request->domain);
+        return true;
+    }
     if (gather->affected > 0 || !names_queues(request->verb) || strcmp(request->vmta, "*") == 0 ||
         conf_vmta_named(gather->control->conf, slice_str(request->vmta)) != NULL)
         return false;
-    snprintf(text, VERB_ERROR_MAX, "%s: there is no virtual MTA \"%.64s\"",
-             verbs_words(request->verb), request->vmta);
+    conf_vmta_missing(gather->control->conf, request->vmta, request->verb != VERB_DISABLE_SOURCE,
+                      missing);
+    snprintf(text, VERB_ERROR_MAX, "%s: %s", words, missing);
     return true;
 }
 

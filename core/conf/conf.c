@@ -17,6 +17,7 @@
 #include "core/conf/reply_list.h"
 
 #include <errno.h>
+#include <stdio.h>
 
 #define RECORD_KINDS 4 /* that disable-acct-records names */
 
@@ -256,6 +257,16 @@ const struct conf_pool *conf_pool_named(const struct conf *conf, struct slice na
     uint32_t position = pool_find(conf, name);
 
     return position == TABLE_NONE ? NULL : &conf->pools[position];
+}
+
+void conf_vmta_missing(const struct conf *conf, const char *name, bool takes_all,
+                       char room[CONF_VMTA_MISSING_MAX])
+{
+    if (conf_pool_named(conf, slice_str(name)) != NULL)
+        snprintf(room, CONF_VMTA_MISSING_MAX, "\"%.64s\" is a pool: name one of its virtual MTAs%s",
+                 name, takes_all ? ", or * for all" : "");
+    else
+        snprintf(room, CONF_VMTA_MISSING_MAX, "there is no virtual MTA \"%.64s\"", name);
 }
 
 static void apply_block(void *context, const struct settings *settings)

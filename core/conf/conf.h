@@ -530,6 +530,11 @@ const char *conf_vmta_name(const struct conf *conf, uint32_t id);
 /* The id of a name, whether the snapshot has it or not; CONF_VMTA_DEFAULT for an empty one and when
  * memory is short. */
 uint32_t conf_vmta_id(const struct conf *conf, struct slice name);
+/* Of a name that is no virtual MTA's, in a sentence; a pool's is told apart. takes_all: where it
+ * was given, "*" might have been. */
+#define CONF_VMTA_MISSING_MAX 160
+void conf_vmta_missing(const struct conf *conf, const char *name, bool takes_all,
+                       char room[CONF_VMTA_MISSING_MAX]);
 uint32_t conf_pool_count(const struct conf *conf);
 const struct conf_pool *conf_pool_at(const struct conf *conf, uint32_t position);
 

@@ -114,6 +114,7 @@ static bool read_layer(struct build *build, const struct directive_index *index,
     struct conf *conf = build->conf;
     const struct conf_vmta *vmta = conf_vmta_named(conf, slice_str(override->vmta));
     const struct directive *row = find_row(build, index, override);
+    char missing[CONF_VMTA_MISSING_MAX];
 
     if (row == NULL || !read_value(build, override, row, &layer->setting))
         return false;
@@ -121,7 +122,8 @@ static bool read_layer(struct build *build, const struct directive_index *index,
     layer->any_vmta = strcmp(override->vmta, ANY) == 0;
     layer->domain = arena_copy(&conf->arena, slice_str(override->domain));
     if (!layer->any_vmta && vmta == NULL) {
-        complain(build, override, "there is no virtual MTA \"%.80s\"", override->vmta);
+        conf_vmta_missing(conf, override->vmta, true, missing);
+        complain(build, override, "%s", missing);
         return false;
     }
     layer->vmta_id = vmta != NULL ? vmta->id : CONF_NONE;

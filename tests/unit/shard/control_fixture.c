@@ -29,7 +29,14 @@ static const char conf_text[] = "host-name mail.example.com\n"
                                 "</virtual-mta>\n"
                                 "<domain handed.test>\n"
                                 "  queue-to a.example\n"
-                                "</domain>\n";
+                                "</domain>\n"
+                                "<domain turned.test>\n"
+                                "  reroute-to-virtual-mta news\n"
+                                "</domain>\n"
+                                "<virtual-mta-pool news>\n"
+                                "  virtual-mta mta1\n"
+                                "  virtual-mta mta2\n"
+                                "</virtual-mta-pool>\n";
 static const char acct_text[] = "<acct-file /acct/acct.csv>\n"
                                 "  records d,b,t\n"
                                 "</acct-file>\n";

@@ -90,6 +90,21 @@ static void what_changed_is_told(void **state)
     fixture_write_file(base, "");
 }
 
+/* Without the end of its last line a text has the same lines, and is another one all the same. */
+static void the_end_of_the_last_line_is_a_change(void **state)
+{
+    static const char wanted[] = "ok\nboth have the same lines; what differs is whether the last "
+                                 "line of a file has an end, or a file that is empty\n";
+
+    reload("total-max-smtp-out 77\n");
+    reload("total-max-smtp-out 77");
+    assert_string_equal(ask(&f, "config diff 2 3"), wanted);
+    assert_string_equal(ask(&f, "config diff 3"), "ok\nboth are the same\n");
+    assert_string_equal(ask(&f, "config diff"), "ok\nboth are the same\n");
+    fixture_write_file(base, "total-max-smtp-out 77\n");
+    assert_string_equal(ask(&f, "config diff"), wanted);
+}
+
 static void an_old_text_is_in_force_again(void **state)
 {
     const char *answer;
@@ -295,6 +310,7 @@ int main(void)
         VERBS_OF(each_text_in_force_is_kept_with_who_and_when),
         VERBS_OF(a_refused_text_is_not_kept),
         VERBS_OF(what_changed_is_told),
+        VERBS_OF(the_end_of_the_last_line_is_a_change),
         VERBS_OF(an_old_text_is_in_force_again),
         VERBS_OF(an_old_text_that_does_not_load_changes_nothing),
         VERBS_OF(included_texts_come_back_as_they_were),

@@ -61,10 +61,40 @@ static void a_virtual_mta_has_its_own_addresses(void **state)
                         "ok\nsources enabled: 1\n");
 }
 
+static void a_pool_is_told_apart(void **state)
+{
+    assert_string_equal(ask(&f, "pause queue a.example/news"),
+                        "error pause queue: \"news\" is a pool: name one of its virtual MTAs, or * "
+                        "for all\n");
+    assert_string_equal(ask(&f, "delete --queue=*/News"),
+                        "error delete: \"News\" is a pool: name one of its virtual MTAs, or * for "
+                        "all\n");
+    assert_string_equal(ask(&f, "disable source 127.0.0.1 a.example/news"),
+                        "error disable source: \"news\" is a pool: name one of its virtual MTAs\n");
+}
+
+static void a_breaker_that_is_not_there_is_an_error(void **state)
+{
+    assert_string_equal(ask(&f, "breaker release provider/gogle"),
+                        "error breaker release: no breaker provider/gogle is in force, `show "
+                        "orders` lists those that are\n");
+    assert_string_equal(ask(&f, "breaker bounce sender/a.example"),
+                        "error breaker bounce: no breaker sender/a.example is in force, `show "
+                        "orders` lists those that are\n");
+    assert_string_equal(ask(&f, "breaker reclassify sender/a.example"),
+                        "error breaker reclassify: no breaker sender/a.example is in force, `show "
+                        "orders` lists those that are\n");
+    f.shards[1].affected = 1;
+    assert_string_equal(ask(&f, "breaker release provider/google"), "ok\nbreakers closed: 1\n");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(an_unknown_virtual_mta_is_an_error, open_fixture,
+                                        close_fixture),
+        cmocka_unit_test_setup_teardown(a_pool_is_told_apart, open_fixture, close_fixture),
+        cmocka_unit_test_setup_teardown(a_breaker_that_is_not_there_is_an_error, open_fixture,
                                         close_fixture),
         cmocka_unit_test_setup_teardown(its_queues_may_be_there_all_the_same, open_fixture,
                                         close_fixture),

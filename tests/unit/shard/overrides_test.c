@@ -19,7 +19,10 @@ static const char base[] = "host-name mail.example.com\n"
                            "<domain a.test>\nmax-smtp-out 4\n</domain>\n</virtual-mta>\n"
                            "<domain *>\nmax-smtp-out 7\nretry-after 5m\n</domain>\n"
                            "<smtp-pattern-list l1>\nreply /x/ mode=backoff\n"
-                           "</smtp-pattern-list>\n";
+                           "</smtp-pattern-list>\n"
+                           "<domain handed.test>\nqueue-to a.test\n</domain>\n"
+                           "<domain turned.test>\nreroute-to-virtual-mta p1\n</domain>\n"
+                           "<virtual-mta-pool p1>\nvirtual-mta v1\n</virtual-mta-pool>\n";
 
 static const char *ask_ok(const char *line)
 {
@@ -117,6 +120,8 @@ static void what_is_wrong_is_refused_and_changes_nothing(void **state)
               "max-smtp-out: ");
     assert_in(ask(&f, "override a.test/v9 max-smtp-out=2 --for=2h --reason=x"),
               "there is no virtual MTA \"v9\"");
+    assert_in(ask(&f, "override a.test/p1 max-smtp-out=2 --for=2h --reason=x"),
+              "\"p1\" is a pool: name one of its virtual MTAs, or * for all\n");
     assert_in(ask(&f, "override a.test/v1 smtp-pattern-list=l2 --for=2h --reason=x"),
               "there is no list \"l2\"");
     assert_in(ask(&f, "override a.test/v1 max-cold-virtual-mta-msg=5/h --for=2h --reason=x"),
@@ -134,6 +139,34 @@ static void what_is_wrong_is_refused_and_changes_nothing(void **state)
 
 /* A reload and a rollback keep it; where its virtual MTA went away, it waits without effect,
  * and is said to. */
+/* What is set for a queue that hands its mail on has effect on none, which is told. */
+static void a_queue_whose_mail_is_elsewhere_is_warned_of(void **state)
+{
+    assert_string_equal(ask_ok("override handed.test/v1 max-smtp-out=2 --for=2h --reason=x"),
+                        "ok\nthe mail of handed.test/v1 is in a.test/v1, override that one\n"
+                        "the override is in force\n");
+    assert_in(ask_ok("override turned.test/{default} max-smtp-out=2 --for=2h --reason=x"),
+              "the mail of turned.test/{default} is in several queues by turns, one of them "
+              "turned.test/v1, override that one\n");
+    assert_null(
+        strstr(ask_ok("override handed.test/* max-smtp-out=2 --for=2h --reason=x"), "the mail of"));
+    assert_null(
+        strstr(ask_ok("override a.test/v1 max-smtp-out=2 --for=2h --reason=x"), "the mail of"));
+    assert_null(strstr(ask_ok("override handed.test/v1 --clear"), "the mail of"));
+}
+
+static void late_answers_name_their_verb(void **state)
+{
+    f.shards[2].is_silent = true;
+    assert_in(ask(&f, "override a.test/v1 max-smtp-out=2 --for=2h --reason=x"),
+              "error override: it goes on, but not every shard has taken the new configuration in "
+              "time\n");
+    f.shards[2].is_silent = false;
+    answer_kept(&f.shards[2]);
+    sim_run_for(f.world, 1000000000ull);
+    assert_int_equal(max_out("a.test", "v1"), 2);
+}
+
 static void it_outlives_reloads(void **state)
 {
     const char *answer;
@@ -239,6 +272,8 @@ int main(void)
         VERBS_OF(who_until_when_and_why_is_shown),
         VERBS_OF(the_narrower_one_counts),
         VERBS_OF(what_is_wrong_is_refused_and_changes_nothing),
+        VERBS_OF(a_queue_whose_mail_is_elsewhere_is_warned_of),
+        VERBS_OF(late_answers_name_their_verb),
         VERBS_OF(it_outlives_reloads),
         cmocka_unit_test(a_power_cut_leaves_a_whole_list),
     };

@@ -56,11 +56,39 @@ static void settings_of_who_has_the_mail(void **state)
     assert_null(strstr(ask(&f, "show settings a.example/mta2 --json"), "heldBy"));
 }
 
+/* Nothing waits in a queue that hands its mail on: where to look is said. */
+static void explain_names_who_has_the_mail(void **state)
+{
+    assert_answer_has("explain handed.test/mta2",
+                      "now: nothing is waiting; its mail is in the queue a.example/mta2, by "
+                      "queue-to or reroute-to-virtual-mta\n");
+    assert_answer_has("explain handed.test", "its mail is in the queue a.example/{default}, by");
+    assert_answer_has("explain turned.test",
+                      "its mail is in the queue turned.test/mta1, one of several by turns, by "
+                      "queue-to or reroute-to-virtual-mta\n");
+    /* A member of the pool keeps its mail. */
+    assert_answer_has("explain turned.test/mta2 --json", "\"detail\":\"\"");
+    assert_answer_has("explain a.example", "this is its queue without a virtual MTA");
+    assert_answer_has("explain a.example/none", "there is no virtual MTA \"none\"");
+}
+
+static void a_pool_is_no_virtual_mta(void **state)
+{
+    static const char wanted[] = "\"news\" is a pool: name one of its virtual MTAs";
+
+    assert_answer_has("explain a.example/news", wanted);
+    assert_answer_has("show settings a.example/news --json", wanted);
+    assert_null(strstr(ask(&f, "show settings a.example/news"), "* for all"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(settings_name_their_line, open_fixture, close_fixture),
         cmocka_unit_test_setup_teardown(settings_of_who_has_the_mail, open_fixture, close_fixture),
+        cmocka_unit_test_setup_teardown(explain_names_who_has_the_mail, open_fixture,
+                                        close_fixture),
+        cmocka_unit_test_setup_teardown(a_pool_is_no_virtual_mta, open_fixture, close_fixture),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
