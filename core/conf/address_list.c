@@ -114,7 +114,7 @@ static int add_domains(struct build *build, struct conf_address_list *list,
     int rc = macro_expand(&build->macros, text, add_expanded, &adding);
 
     if (rc == E_SYNTAX)
-        report_error(build->report, line->file, line->line, "domain: %s", build->macros.why);
+        build_macro_error(build, line->file, line->line, "domain");
     return rc == E_SYNTAX ? 0 : rc;
 }
 

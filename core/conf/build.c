@@ -18,8 +18,52 @@
 #include "core/conf/show.h"
 
 #include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#define TEXT_MAX 320
 
 /* ---- For the parts ------------------------------------------------------------------------- */
+
+static void report_missing(struct build *build, const char *file, unsigned line, const char *text)
+{
+    if (build->tree->missing == NULL)
+        report_error(build->report, file, line, "%s", text);
+    else
+        report_warning(build->report, file, line,
+                       "%s; it may stand in %.150s, which could not be read", text,
+                       build->tree->missing);
+}
+
+void build_missing_name(struct build *build, const char *file, unsigned line, const char *format,
+                        ...)
+{
+    char text[TEXT_MAX];
+    va_list arguments;
+
+    va_start(arguments, format);
+    vsnprintf(text, sizeof(text), format, arguments);
+    va_end(arguments);
+    report_missing(build, file, line, text);
+}
+
+void build_macro_error(struct build *build, const char *file, unsigned line, const char *format,
+                       ...)
+{
+    char text[TEXT_MAX + MACRO_WHY_MAX];
+    va_list arguments;
+    size_t len;
+
+    va_start(arguments, format);
+    vsnprintf(text, TEXT_MAX, format, arguments);
+    va_end(arguments);
+    len = strlen(text);
+    snprintf(text + len, sizeof(text) - len, ": %s", build->macros.why);
+    if (build->macros.is_unknown)
+        report_missing(build, file, line, text);
+    else
+        report_error(build->report, file, line, "%s", text);
+}
 
 struct entry_list build_entries(struct build *build, const struct section *section,
                                 enum directive_store store)

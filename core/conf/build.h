@@ -41,6 +41,8 @@ void build_proxies(struct build *build);
 int build_sources(struct build *build);
 /* A name that counts without being named: {auth}, {pickup} or {transmissions-api}. */
 bool source_is_built_in(struct slice name);
+/* The name of a source that a line gives (or NULL) must be that of one. */
+void source_check_name(struct build *build, const char *name, const char *file, unsigned line);
 /* The names of an allow-virtual-mta line must be those of virtual MTAs and pools. */
 void source_check_ways(struct build *build, const struct entry *entry);
 /* Before build_sources. 0, or -ENOMEM. */
@@ -81,6 +83,14 @@ void build_acct_files(struct build *build);
 void build_precache(struct build *build);
 
 /* ---- For the parts ------------------------------------------------------------------------- */
+
+/* A name that nothing is called by. An error; where an included file was missing, a warning: it may
+ * stand there. */
+void build_missing_name(struct build *build, const char *file, unsigned line, const char *format,
+                        ...) __attribute__((format(printf, 4, 5)));
+/* Why macro_expand or macro_check returned E_SYNTAX, behind the text and a colon. */
+void build_macro_error(struct build *build, const char *file, unsigned line, const char *format,
+                       ...) __attribute__((format(printf, 4, 5)));
 
 /* The entries of a section that are gathered the same way; those before a "" do not count. */
 struct entry_list {

@@ -35,8 +35,7 @@ int build_macros(struct build *build)
             continue;
         rc = macro_check(&build->macros, entry->value.macro->name);
         if (rc == E_SYNTAX)
-            report_error(build->report, entry->file, entry->line, "domain-macro: %s",
-                         build->macros.why);
+            build_macro_error(build, entry->file, entry->line, "domain-macro");
         else if (rc < 0)
             return rc;
     }
@@ -70,6 +69,17 @@ bool conf_keeps_transfers(const struct conf *conf)
     return conf->keeps_transfers;
 }
 
+/* What whoever wrote it may have meant. */
+static const char *hint_for(struct slice text)
+{
+    for (size_t i = 0; i < text.len; i++)
+        if (text.data[i] >= 0x80)
+            return "international names are written as xn--...";
+    if (slice_find(text, ' ') < text.len || slice_find(text, ',') < text.len)
+        return "one block for several domains is <domain $NAME>, with a domain-macro NAME";
+    return "its forms are *, DOMAIN, *.DOMAIN, [*.]DOMAIN and [IP/MASK]";
+}
+
 static int add_pattern(void *context, struct slice text, bool from_macro)
 {
     struct block *block = context;
@@ -86,10 +96,7 @@ static int add_pattern(void *context, struct slice text, bool from_macro)
         return 0;
     block->is_bad = true;
     report_error(block->build->report, block->section->file, block->section->line,
-                 "<domain>: \"%.*s\" is no domain pattern (%s)", SHOW(text),
-                 slice_find(text, ' ') < text.len || slice_find(text, ',') < text.len
-                     ? "one block for several domains is <domain $NAME>, with a domain-macro NAME"
-                     : "international names are written as xn--...");
+                 "<domain>: \"%.*s\" is no domain pattern (%s)", SHOW(text), hint_for(text));
     return report_is_full(block->build->report) ? E_FULL : 0;
 }
 
@@ -173,8 +180,7 @@ int build_blocks(struct build *build, const struct section *section, uint32_t la
         }
         rc = macro_expand(&build->macros, at->name, add_pattern, &block);
         if (rc == E_SYNTAX)
-            report_error(build->report, at->file, at->line, "<domain %.*s>: %s", SHOW(at->name),
-                         build->macros.why);
+            build_macro_error(build, at->file, at->line, "<domain %.*s>", SHOW(at->name));
         else if (rc == E_FULL)
             return 0;
         else if (rc < 0)

@@ -15,6 +15,7 @@
 #define WORD_QUEUE 9
 #define WORD_VMTA  10
 #define NAME_MAX   400
+#define TITLE_MAX  112
 
 static const char *text_copy(struct build *build, struct slice text)
 {
@@ -31,7 +32,6 @@ static struct conf_limit *limit_new(struct build *build, const char *name, const
     struct conf_limit *limit = arena_alloc(&conf->arena, sizeof(*limit));
 
     field_store_presets(limit, SCOPE_LIMIT, conf->presets);
-    limit->section = "limit";
     limit->name = name;
     limit->file = file;
     limit->line = line;
@@ -92,14 +92,20 @@ static void set_bound(struct conf_limit *limit, enum conf_quantity quantity,
     }
 }
 
-/* The first word of a line's value. */
+/* Takes the next word off a line's value, which was found to consist of words. */
+static struct slice take_word(struct slice *rest)
+{
+    struct slice word = SLICE_EMPTY;
+
+    must(value_next_word(rest, &word) >= 0);
+    return word;
+}
+
 static struct slice first_word(const struct entry *entry)
 {
-    struct slice text = slice_trim(slice_str(entry->text));
+    struct slice rest = slice_str(entry->text);
 
-    return slice_of(text.data, slice_find(text, ' ') < slice_find(text, '\t')
-                                   ? slice_find(text, ' ')
-                                   : slice_find(text, '\t'));
+    return take_word(&rest);
 }
 
 static const struct conf_limit *add_source_limit(struct build *build, const struct section *section,
@@ -193,11 +199,23 @@ static struct conf_names names_of(struct build *build, const char *text)
     return names;
 }
 
+/* As whoever wrote the file knows it: "<limit NAME>", or the keyword of the line. */
+static const char *title_of(const struct conf_limit *limit, char room[TITLE_MAX])
+{
+    if (limit->section != NULL)
+        snprintf(room, TITLE_MAX, "<%s %.80s>", limit->section, limit->name);
+    else
+        snprintf(room, TITLE_MAX, "%.*s", (int)strcspn(limit->name, " "), limit->name);
+    return room;
+}
+
 static void complain(struct build *build, const struct conf_limit *limit, const char *what,
                      const char *name)
 {
-    report_error(build->report, limit->file, limit->line, "<%s %.80s>: there is no <%s %.80s>",
-                 limit->section, limit->name, what, name);
+    char title[TITLE_MAX];
+
+    build_missing_name(build, limit->file, limit->line, "%s: there is no <%s %.80s>",
+                       title_of(limit, title), what, name);
 }
 
 static void find_vmtas(struct build *build, struct conf_limit *limit)
@@ -254,14 +272,13 @@ static int add_domain(void *context, struct slice text, bool from_macro)
 {
     struct domain_list *list = context;
     struct arena *arena = &list->build->conf->arena;
-    char room[PATTERN_TEXT_MAX];
+    char room[PATTERN_TEXT_MAX], title[TITLE_MAX];
     struct pattern pattern;
 
     (void)from_macro;
     if (pattern_parse(text, room, &pattern) < 0) {
         report_error(list->build->report, list->limit->file, list->limit->line,
-                     "<%s %.80s>: \"%.*s\" is no domain pattern", list->limit->section,
-                     list->limit->name, SHOW(text));
+                     "%s: \"%.*s\" is no domain pattern", title_of(list->limit, title), SHOW(text));
         return report_is_full(list->build->report) ? E_FULL : 0;
     }
     pattern.name = slice_str(text_copy(list->build, pattern.name));
@@ -282,6 +299,7 @@ static int add_domain(void *context, struct slice text, bool from_macro)
 static int find_domains(struct build *build, struct conf_limit *limit)
 {
     struct domain_list list = {.build = build, .limit = limit};
+    char title[TITLE_MAX];
     struct slice rest = slice_str(limit->domain_text != NULL ? limit->domain_text : ""), name;
     int rc = 0;
 
@@ -289,8 +307,7 @@ static int find_domains(struct build *build, struct conf_limit *limit)
         if (name.len > 0)
             rc = macro_expand(&build->macros, name, add_domain, &list);
     if (rc == E_SYNTAX)
-        report_error(build->report, limit->file, limit->line, "<%s %.80s>: %s", limit->section,
-                     limit->name, build->macros.why);
+        build_macro_error(build, limit->file, limit->line, "%s", title_of(limit, title));
     return rc == E_SYNTAX || rc == E_FULL ? 0 : rc;
 }
 
@@ -318,6 +335,7 @@ static int add_block(struct build *build, const struct section *section)
     struct conf_limit *limit =
         limit_new(build, (const char *)section->name.data, section->file, section->line);
 
+    limit->section = "limit";
     if (slice_find(section->name, ' ') < section->name.len || section->name.data[0] == '{')
         report_error(build->report, section->file, section->line,
                      "<limit %.*s>: a name has no blanks, and those in braces are reserved",
@@ -344,7 +362,7 @@ static int add_block(struct build *build, const struct section *section)
 
 static int add_host_line(struct build *build, const struct entry *entry)
 {
-    struct slice word = first_word(entry), rest = slice_str(entry->text);
+    struct slice rest = slice_str(entry->text), word = take_word(&rest), number;
     struct conf *conf = build->conf;
     struct conf_limit *limit;
     char name[NAME_MAX];
@@ -360,10 +378,13 @@ static int add_host_line(struct build *build, const struct entry *entry)
                          "%s: \"%.*s\" is no address block", entry->row->name, SHOW(word));
         return 0;
     }
-    rest = slice_trim(slice_after(slice_trim(rest), word.len));
-    if (slice_to_u64(rest, BOUND_COUNT, &limit->max_smtp_out) < 0)
+    if (word.len == 0)
+        report_error(build->report, entry->file, entry->line, "%s: a domain pattern is missing",
+                     entry->row->name);
+    number = take_word(&rest);
+    if (slice_to_u64(number, BOUND_COUNT, &limit->max_smtp_out) < 0)
         report_error(build->report, entry->file, entry->line, "%s: \"%.*s\" is not a number",
-                     entry->row->name, SHOW(rest));
+                     entry->row->name, SHOW(number));
     limit->domain_text = text_copy(build, word);
     return find_domains(build, limit);
 }
@@ -489,7 +510,8 @@ static void refuse_crowds(struct build *build)
         conf->limit_block_count < 64 ? (1ull << conf->limit_block_count) - 1 : UINT64_MAX;
     unsigned errors = build->report->errors;
 
-    if (!are_too_many(conf, all))
+    /* Of a limit whose names are not known nobody knows what it applies to. */
+    if (!are_too_many(conf, all) || build->tree->missing != NULL)
         return;
     refuse_crowd(build, conf_limit_mask_of_domain(conf, SLICE_LITERAL("?")), SLICE_LITERAL("*"));
     for (uint32_t i = 0; i < conf->limit_block_count; i++) {

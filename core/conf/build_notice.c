@@ -111,9 +111,9 @@ static void check_tls_reports(struct build *build)
     check_template(build, "tls-report-contact", global->tls_report_contact);
     if (global->tls_report_vmta != NULL &&
         !conf_vmta_named(build->conf, slice_str(global->tls_report_vmta)))
-        report_error(build->report, build->tree->top.file, 0,
-                     "tls-report-virtual-mta: there is no virtual MTA \"%.80s\"",
-                     global->tls_report_vmta);
+        build_missing_name(build, build->tree->top.file, 0,
+                           "tls-report-virtual-mta: there is no virtual MTA \"%.80s\"",
+                           global->tls_report_vmta);
 }
 
 void build_notices(struct build *build)

@@ -146,7 +146,7 @@ static void add_clients(struct build *build, const struct conf_vmta *vmta,
             wrong(build, clients.items[i], "ADDRESS");
         address->helo = next_helo(build, &rest, build->conf->global.host_name);
     }
-    if (servers.count == 0 || clients.count == 0)
+    if ((servers.count == 0 || clients.count == 0) && !section->has_errors)
         report_error(build->report, section->file, section->line,
                      "<proxy %.*s> needs a server and a client", SHOW(section->name));
 }
@@ -170,8 +170,8 @@ static uint32_t count_clients(struct build *build, const struct section *user, c
         if (section != NULL)
             count += build_entries(build, section, STORE_PROXY_CLIENT).count;
         else
-            report_error(build->report, user->file, user->line,
-                         "use-proxy: there is no <proxy %.*s>", SHOW(name));
+            build_missing_name(build, user->file, user->line, "use-proxy: there is no <proxy %.*s>",
+                               SHOW(name));
     }
     return count;
 }

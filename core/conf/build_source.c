@@ -139,8 +139,9 @@ static bool is_by_address(struct slice name)
 static void check_way(struct build *build, const struct entry *entry, struct slice name)
 {
     if (vmta_find(build->conf, name) == TABLE_NONE && pool_find(build->conf, name) == TABLE_NONE)
-        report_error(build->report, entry->file, entry->line,
-                     "%s: there is no virtual MTA or pool \"%.*s\"", entry->row->name, SHOW(name));
+        build_missing_name(build, entry->file, entry->line,
+                           "%s: there is no virtual MTA or pool \"%.*s\"", entry->row->name,
+                           SHOW(name));
 }
 
 void source_check_ways(struct build *build, const struct entry *entry)
@@ -194,8 +195,8 @@ static void check_list(struct build *build, const struct entry *entry, struct sl
                        bool is_there)
 {
     if (!is_there)
-        report_error(build->report, entry->file, entry->line, "%s: there is no list \"%.*s\"",
-                     entry->row->name, SHOW(name));
+        build_missing_name(build, entry->file, entry->line, "%s: there is no list \"%.*s\"",
+                           entry->row->name, SHOW(name));
 }
 
 /* Names of virtual MTAs and pools that settings of sources give must exist. */
@@ -245,12 +246,11 @@ bool source_is_built_in(struct slice name)
 }
 
 /* A wrong name would quietly leave out what the source is to forbid. */
-static void check_source_name(struct build *build, const char *name, const char *file,
-                              unsigned line)
+void source_check_name(struct build *build, const char *name, const char *file, unsigned line)
 {
     if (name != NULL && !source_is_built_in(slice_str(name)) &&
         source_find_name(&build->conf->sources, slice_str(name)) == 0)
-        report_error(build->report, file, line, "there is no <source %.80s>", name);
+        build_missing_name(build, file, line, "there is no <source %.80s>", name);
 }
 
 /* Both ways of writing a listener may name a source. */
@@ -262,13 +262,13 @@ static void check_listeners(struct build *build)
     for (uint32_t i = 0; i < listeners.count; i++) {
         const struct entry *entry = listeners.items[i];
 
-        check_source_name(build, entry->value.block->name, entry->file, entry->line);
+        source_check_name(build, entry->value.block->name, entry->file, entry->line);
     }
     for (const struct section *at = top->children; at != NULL; at = at->next) {
         struct entry_list sources = build_entries(build, at, STORE_LISTENER_SOURCE);
 
         for (uint32_t i = 0; i < sources.count; i++)
-            check_source_name(build, sources.items[i]->value.text, sources.items[i]->file,
+            source_check_name(build, sources.items[i]->value.text, sources.items[i]->file,
                               sources.items[i]->line);
     }
 }
@@ -389,8 +389,10 @@ static void find_lists(struct conf *conf, struct conf_source *source)
     if (source->suppression_lists != NULL) {
         lists = arena_alloc(&conf->arena, conf->address_list_count * sizeof(*lists));
         while (source->suppression_count < conf->address_list_count &&
-               value_next_item(&rest, &name))
-            lists[source->suppression_count++] = address_list_find(conf, name);
+               value_next_item(&rest, &name)) {
+            lists[source->suppression_count] = address_list_find(conf, name);
+            source->suppression_count += lists[source->suppression_count] != NULL;
+        }
         source->suppressions = lists;
     }
     source->has_lists = source->patterns != NULL || source->suppression_count > 0;

@@ -59,12 +59,13 @@ static void check_user(struct build *build, const struct section *section,
         refuse(build, section,
                "authentication-method system is not built: the daemon reads no passwords of the "
                "machine's users; give the user a password");
-    else if (user->method == CONF_USER_BY_CERTIFICATE && user->certificate == NULL)
+    else if (user->method == CONF_USER_BY_CERTIFICATE && user->certificate == NULL &&
+             !section->has_errors)
         refuse(build, section, "a tls-certificate is missing");
     else if (user->method == CONF_USER_BY_CERTIFICATE && password.len > 0)
         refuse(build, section,
                "it has a password, which authentication-method certificate does not ask for");
-    else if (user->method == CONF_USER_BY_PASSWORD && password.len == 0)
+    else if (user->method == CONF_USER_BY_PASSWORD && password.len == 0 && !section->has_errors)
         refuse(build, section, "a password is missing");
     if (!slice_starts_nocase(password, prefix))
         return;
@@ -75,12 +76,15 @@ static void check_user(struct build *build, const struct section *section,
 }
 
 /* A name that there is not would be one that the user may never use. */
-static void check_ways(struct build *build, const struct section *section)
+static void check_names(struct build *build, const struct section *section)
 {
     for (const struct entry *entry = section->entries; entry != NULL; entry = entry->next) {
-        if (!entry->cleared && entry->row->store == STORE_TEXT &&
-            entry->row->offset == offsetof(struct conf_smtp_user, allow_virtual_mta))
+        if (entry->cleared || entry->row->store != STORE_TEXT)
+            continue;
+        if (entry->row->offset == offsetof(struct conf_smtp_user, allow_virtual_mta))
             source_check_ways(build, entry);
+        else if (entry->row->offset == offsetof(struct conf_smtp_user, source))
+            source_check_name(build, entry->value.text, entry->file, entry->line);
     }
 }
 
@@ -105,14 +109,10 @@ static int add_user(struct build *build, const struct section *section)
     field_store_presets(user, SCOPE_SMTP_USER, conf->presets);
     build_fields(build, section, user);
     check_user(build, section, user);
-    check_ways(build, section);
+    check_names(build, section);
     user->rcpt_in_key =
         hash_combine(hash_bytes_nocase(section->name.data, section->name.len), INTERN_SMTP_USER);
-    if (user->source != NULL && source_find_name(&conf->sources, slice_str(user->source)) == 0)
-        report_error(build->report, section->file, section->line,
-                     "<smtp-user %.*s>: there is no <source %.80s>", SHOW(section->name),
-                     user->source);
-    else if (user->source == NULL && source_find_name(&conf->sources, SLICE_LITERAL("{auth}")) != 0)
+    if (user->source == NULL && source_find_name(&conf->sources, SLICE_LITERAL("{auth}")) != 0)
         user->source = "{auth}";
     if (user->source != NULL) {
         rc = intern_for(INTERN_SOURCE, slice_str(user->source), &user->source);

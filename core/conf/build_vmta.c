@@ -339,8 +339,8 @@ static int add_members(struct build *build, const struct section *section, struc
         uint32_t position = vmta_find(conf, slice_str(entry->value.text));
 
         if (position == TABLE_NONE) {
-            report_error(build->report, entry->file, entry->line, "there is no <virtual-mta %.80s>",
-                         entry->value.text);
+            build_missing_name(build, entry->file, entry->line, "there is no <virtual-mta %.80s>",
+                               entry->value.text);
             continue;
         }
         /* Positions for now; build_intern turns them into ids. */

@@ -15,8 +15,8 @@ uint32_t group_find(const struct conf *conf, struct slice name)
 void group_check(struct build *build, const struct entry *entry, struct slice name)
 {
     if (group_find(build->conf, name) == CONF_NONE)
-        report_error(build->report, entry->file, entry->line, "there is no <source-group %.*s>",
-                     SHOW(name));
+        build_missing_name(build, entry->file, entry->line, "there is no <source-group %.*s>",
+                           SHOW(name));
 }
 
 static int add_group(struct build *build, const struct section *section)

@@ -131,7 +131,7 @@ static void add_keys(struct build *build, struct conf_key_place *place, const st
         adding.parts.path.len == 0 || adding.parts.path.data[0] != '/')
         complain(build, line);
     else if (macro_expand(&build->macros, adding.parts.domain, add_key_of, &adding) < 0)
-        report_error(build->report, line->file, line->line, "domain-key: %s", build->macros.why);
+        build_macro_error(build, line->file, line->line, "domain-key");
 }
 
 static struct conf_key_place *new_place(struct build *build, const struct section *section,

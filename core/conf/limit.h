@@ -56,7 +56,7 @@ struct conf_names {
 struct conf_limit {
     uint32_t id;
     uint32_t scopes;
-    const char *section;   /* tag of the block, for messages */
+    const char *section;   /* tag of the block, for messages; NULL for a line */
     const char *name;      /* of the block; of a line all of it but the number */
     uint64_t max_smtp_out; /* CONF_UNLIMITED = no bound; likewise the counts of the rates */
     struct conf_rate max_msg_rate;

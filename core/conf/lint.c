@@ -126,8 +126,9 @@ static bool mark_section(struct names *names, const struct reference *reference,
 static void check_name(struct build *build, struct names *names, const struct entry *entry,
                        const struct reference *reference, struct slice name)
 {
-    /* Names in braces are built in. */
-    if (!mark_section(names, reference, name) && name.data[0] != '{')
+    /* Names in braces are built in; what files that are missing may have was told before. */
+    if (!mark_section(names, reference, name) && name.data[0] != '{' &&
+        build->tree->missing == NULL)
         report_warning(build->report, entry->file, entry->line, "%s: there is no <%s %.*s>",
                        entry->row->name, reference->tags[0], SHOW(name));
 }

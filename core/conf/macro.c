@@ -39,6 +39,7 @@ static int refuse(struct macro_set *set, const char *format, ...)
     va_start(arguments, format);
     vsnprintf(set->why, sizeof(set->why), format, arguments);
     va_end(arguments);
+    set->is_unknown = false;
     return E_SYNTAX;
 }
 
@@ -152,8 +153,11 @@ static int expand_reference(struct expansion *expansion, size_t len, struct slic
     while (name.len < rest.len && pattern_is_macro_octet(rest.data[name.len]))
         name.len++;
     macro = find(expansion->set, name);
-    if (macro == NULL)
-        return refuse(expansion->set, "there is no domain-macro \"%.*s\"", SHOW(name));
+    if (macro == NULL) {
+        refuse(expansion->set, "there is no domain-macro \"%.*s\"", SHOW(name));
+        expansion->set->is_unknown = true;
+        return E_SYNTAX;
+    }
     if (++expansion->references > REFERENCES_MAX)
         return refuse(expansion->set, "more than %d macros in one domain", REFERENCES_MAX);
     rc = flatten(expansion->set, macro);

@@ -21,6 +21,7 @@ struct macro_set {
     uint32_t left; /* expansions that are still allowed */
     unsigned depth;
     char why[MACRO_WHY_MAX];
+    bool is_unknown; /* what `why` tells is that a macro of that name is not there */
 };
 
 void macro_set_init(struct macro_set *set, struct arena *arena);

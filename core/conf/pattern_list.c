@@ -85,16 +85,13 @@ static const char *copy_name(struct build *build, struct slice name)
     return copy;
 }
 
-static bool read_virtual_mta(struct build *build, const struct list_line *line, struct slice name,
+static void read_virtual_mta(struct build *build, const struct list_line *line, struct slice name,
                              struct pattern_rule *rule)
 {
-    if (vmta_find(build->conf, name) == TABLE_NONE && pool_find(build->conf, name) == TABLE_NONE) {
-        report_error(build->report, line->file, line->line,
-                     "virtual-mta: there is no virtual MTA or pool \"%.*s\"", SHOW(name));
-        return false;
-    }
+    if (vmta_find(build->conf, name) == TABLE_NONE && pool_find(build->conf, name) == TABLE_NONE)
+        build_missing_name(build, line->file, line->line,
+                           "virtual-mta: there is no virtual MTA or pool \"%.*s\"", SHOW(name));
     rule->virtual_mta = copy_name(build, name);
-    return true;
 }
 
 static bool read_priority(struct build *build, const struct list_line *line, struct slice text,
@@ -128,8 +125,7 @@ static bool read_action(struct build *build, const struct list_line *line, struc
     }
     while (text.len > 0 && value_next_item(&text, &item)) {
         if (slice_starts_nocase(item, virtual_mta_is)) {
-            if (!read_virtual_mta(build, line, slice_after(item, virtual_mta_is.len), rule))
-                return false;
+            read_virtual_mta(build, line, slice_after(item, virtual_mta_is.len), rule);
         } else if (slice_starts_nocase(item, priority_is)) {
             if (!read_priority(build, line, slice_after(item, priority_is.len), rule))
                 return false;
@@ -260,8 +256,8 @@ static void find_calls(struct build *build, struct conf_pattern_list *list)
             continue;
         rule->call = pattern_list_find(build->conf, rule->call_name);
         if (rule->call == NULL)
-            report_error(build->report, rule->line->file, rule->line->line,
-                         "call-to: there is no <pattern-list %.*s>", SHOW(rule->call_name));
+            build_missing_name(build, rule->line->file, rule->line->line,
+                               "call-to: there is no <pattern-list %.*s>", SHOW(rule->call_name));
     }
 }
 

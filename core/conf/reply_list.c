@@ -53,9 +53,9 @@ static void check_names(struct build *build, const struct section *section)
     for (const struct entry *entry = section->entries; entry != NULL; entry = entry->next) {
         if (strcmp(entry->row->name, "smtp-pattern-list") == 0 && !entry->cleared &&
             reply_list_find(build->conf, slice_str(entry->value.text)) == NULL)
-            report_error(build->report, entry->file, entry->line,
-                         "smtp-pattern-list: there is no <smtp-pattern-list %.80s>",
-                         entry->value.text);
+            build_missing_name(build, entry->file, entry->line,
+                               "smtp-pattern-list: there is no <smtp-pattern-list %.80s>",
+                               entry->value.text);
     }
     for (const struct section *child = section->children; child != NULL; child = child->next)
         check_names(build, child);

@@ -125,8 +125,8 @@ static void check_names(struct build *build, const struct section *section)
         if (entry->cleared || strcmp(entry->row->name, "rewrite-list") != 0 ||
             rewrite_list_find(build->conf, slice_str(entry->value.text)) != NULL)
             continue;
-        report_error(build->report, entry->file, entry->line,
-                     "rewrite-list: there is no list \"%.80s\"", entry->value.text);
+        build_missing_name(build, entry->file, entry->line,
+                           "rewrite-list: there is no list \"%.80s\"", entry->value.text);
     }
 }
 

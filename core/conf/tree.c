@@ -640,6 +640,15 @@ static int open_reader(const struct conf_load_options *options, struct reader *r
     return rc;
 }
 
+/* A machine that only checks the file need not have all that it includes. */
+static void note_missing(struct parser *parser, const char *name)
+{
+    if (parser->open != &parser->tree->top)
+        parser->open->has_errors = true;
+    if (parser->tree->missing == NULL)
+        parser->tree->missing = name;
+}
+
 static void include_file(struct parser *parser, const char *path)
 {
     struct open_file file = {0};
@@ -658,6 +667,7 @@ static void include_file(struct parser *parser, const char *path)
     if (rc == -ENOENT && parser->options->syntax_only) {
         report_warning(parser->report, parser->file->reader.name, parser->file->reader.line,
                        "cannot include %.200s: %s", name, err_text(rc));
+        note_missing(parser, name);
         return;
     }
     if (rc < 0) {
@@ -704,7 +714,8 @@ static void include_all(struct parser *parser, const char *pattern)
         return;
     }
     rc = glob(pattern, 0, NULL, &found);
-
+    if (rc == GLOB_NOMATCH && parser->options->syntax_only)
+        note_missing(parser, arena_strdup(parser->values, pattern));
     if (rc == GLOB_NOMATCH)
         report_warning(parser->report, parser->file->reader.name, parser->file->reader.line,
                        "include: nothing matches %.200s", pattern);

@@ -33,7 +33,8 @@ struct section {
     struct slice name;
     const char *file;
     unsigned line;
-    bool has_errors; /* lines that were refused: what the section seems to lack may stand there */
+    bool has_errors; /* lines were refused, or a file was missing: what the section seems to lack
+                        may stand there */
     struct entry *entries;
     struct entry *last_entry;
     struct list_line *lines; /* of a section with SCOPE_LINES */
@@ -47,7 +48,8 @@ struct section {
 struct tree {
     struct arena arena;
     struct section top;
-    bool has_includes; /* anywhere */
+    bool has_includes;   /* anywhere */
+    const char *missing; /* the first included file that there is not, with syntax_only; or NULL */
 };
 
 /*

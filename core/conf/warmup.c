@@ -202,7 +202,8 @@ static void check_numbers(struct build *build, const struct section *section,
     int rc;
 
     if (warmup->schedule_text == NULL) {
-        complain(build, section, "there is no schedule");
+        if (!section->has_errors)
+            complain(build, section, "there is no schedule");
         return;
     }
     rc = conf_warmup_schedule(slice_str(warmup->schedule_text), warmup->caps, &warmup->step_count);
@@ -233,9 +234,9 @@ static void find_overflow(struct build *build, const struct section *section,
     if (slice_equal_nocase(name, SLICE_LITERAL("wait")))
         return;
     if (vmta == NULL && (pool == NULL || pool->vmta_count == 0)) {
-        report_error(build->report, section->file, section->line,
-                     "<warm-up %.*s>: overflow: there is no virtual MTA or pool %.80s",
-                     SHOW(section->name), warmup->overflow_text);
+        build_missing_name(build, section->file, section->line,
+                           "<warm-up %.*s>: overflow: there is no virtual MTA or pool %.80s",
+                           SHOW(section->name), warmup->overflow_text);
         return;
     }
     warmup->overflow_ids = vmta != NULL ? &vmta->id : pool->vmta_ids;

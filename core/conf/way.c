@@ -484,9 +484,9 @@ static void check_takeover(struct build *build, const struct setting *line)
     uint32_t count = vmta != NULL ? 1 : pool != NULL ? pool->vmta_count : 0;
 
     if (count == 0)
-        report_error(build->report, line->file, line->line,
-                     "%s: there is no virtual MTA or pool %.80s", line->row->name,
-                     line->value.text);
+        build_missing_name(build, line->file, line->line,
+                           "%s: there is no virtual MTA or pool %.80s", line->row->name,
+                           line->value.text);
     for (uint32_t i = 0; i < count; i++) {
         uint32_t vmta_id = vmta != NULL ? vmta->id : pool->vmta_ids[i];
         const char *warmup = conf_warmup_with_overflow(build->conf, vmta_id);

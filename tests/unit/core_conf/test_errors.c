@@ -106,6 +106,7 @@ static const struct {
     {"surrogate", "log-file /\xed\xa0\x80\n", {"test:1:", "UTF-8"}},
     {"bad pattern", "<domain a..b>\n</domain>\n", {"test:1:", "\"a..b\""}},
     {"wildcard in the middle", "<domain a.*.b>\n</domain>\n", {"test:1:"}},
+    {"wildcard elsewhere", "<domain mail.*>\n</domain>\n", {"test:1:", "(its forms are *, DOMAIN"}},
     {"international pattern", "<domain b\xc3\xbc.example>\n</domain>\n", {"xn--"}},
     {"unknown macro", "<domain $none>\n</domain>\n", {"test:1:", "no domain-macro \"none\""}},
     {"macro that contains itself",

@@ -206,6 +206,99 @@ static void what_is_no_file(void **state)
     conf_unref(load_file("main"));
 }
 
+/* What names something that a missing file may have, one thing a row. */
+static const char *const naming[] = {
+    "<source 127.0.0.1>\ndefault-virtual-mta pool1\n</source>\n",
+    "<source 127.0.0.1>\nallow-virtual-mta x,y\n</source>\n",
+    "<source 127.0.0.1>\npattern-list x\n</source>\n",
+    "<source 127.0.0.1>\nrewrite-list x\n</source>\n",
+    "<source 127.0.0.1>\nsuppression-lists x,y\n</source>\n",
+    "<source 127.0.0.1>\nsource-group x\n</source>\n",
+    "<virtual-mta-pool p>\nvirtual-mta x\n</virtual-mta-pool>\n",
+    "<virtual-mta v>\nrewrite-list x\nuse-proxy x\n</virtual-mta>\n",
+    "<pattern-list l>\nrcpt-to /a/ virtual-mta=x\n* call-to:y\n</pattern-list>\n"
+    "<source 10/8>\npattern-list l\n</source>\n",
+    "<domain *>\nsmtp-pattern-list x\n</domain>\n",
+    "<domain $x>\nmax-smtp-out 5\n</domain>\n",
+    "<domain *>\nbackoff-reroute-to-virtual-mta x\n</domain>\n",
+    "<address-list l>\ndomain $x\n</address-list>\n",
+    "<limit l>\nvirtual-mta x\npool y\ndomain $z\nmax-smtp-out 5\n</limit>\n",
+    "<warm-up w>\nschedule 50,100\noverflow x\n</warm-up>\n",
+    "<smtp-user u>\npassword p\nsource {x}\nallow-virtual-mta y\n</smtp-user>\n",
+    "<smtp-listener 127.0.0.1:25>\nsource {x}\n</smtp-listener>\n",
+    "relay-domain $x\n",
+    "domain-macro m a.com,$x\nrelay-domain $m\n",
+    "domain-key s,$x,/k.pem\n",
+    "mx-connection-limit $x 5\n",
+    "invalid-virtual-mta-fallback x\n",
+    "tls-report-virtual-mta x\n",
+};
+
+static int load_with(const char *include, const char *text, bool syntax_only,
+                     struct findings *findings)
+{
+    const struct conf_load_options options = {.syntax_only = syntax_only, .lint = true};
+    struct conf *conf = NULL;
+    char whole[1024];
+    int rc;
+
+    *findings = (struct findings){0};
+    snprintf(whole, sizeof(whole), "smtp-source-host 192.0.2.1 a\n%s%s", include, text);
+    put("main", whole);
+    rc = conf_load(path_of("main"), &options, collect, findings, &conf);
+    conf_unref(conf);
+    return rc;
+}
+
+/* With syntax_only files need not exist, so what is named may stand in one that does not; without
+ * one, or without syntax_only, nobody could know the name. */
+static void names_of_missing_files(void **state)
+{
+    static const char *const includes[] = {"include /nowhere/vmtas.conf\n",
+                                           "include /nowhere/*.conf\n"};
+    struct findings findings;
+    char wanted[128];
+
+    for (size_t i = 0; i < COUNT_OF(naming); i++) {
+        for (size_t j = 0; j < COUNT_OF(includes); j++) {
+            if (load_with(includes[j], naming[i], true, &findings) != 0)
+                fail_msg("%s: %s", naming[i], findings.text);
+            assert_int_equal(findings.errors, 0);
+            snprintf(wanted, sizeof(wanted), "; it may stand in %.*s, which could not be read",
+                     (int)strlen(includes[j]) - 9, includes[j] + 8);
+            if (strstr(findings.text, wanted) == NULL)
+                fail_msg("%s: no \"%s\" in %s", naming[i], wanted, findings.text);
+        }
+        if (load_with("", naming[i], true, &findings) != E_SYNTAX ||
+            strstr(findings.text, "may stand in") != NULL)
+            fail_msg("%s: %s", naming[i], findings.text);
+        assert_int_equal(load_with(includes[1], naming[i], false, &findings), E_SYNTAX);
+        assert_null(strstr(findings.text, "may stand in"));
+    }
+    /* What is wrong by itself stays so. */
+    assert_int_equal(load_with(includes[0], "<domain mail.*>\n</domain>\n", true, &findings),
+                     E_SYNTAX);
+}
+
+/* What a section needs may stand in what it includes. */
+static void sections_of_missing_files(void **state)
+{
+    static const char *const texts[] = {
+        "<virtual-mta-pool p>\ninclude /nowhere/members\n</virtual-mta-pool>\n",
+        "<smtp-user u>\ninclude /nowhere/secret\n</smtp-user>\n",
+        "<virtual-mta v>\nuse-proxy p\n</virtual-mta>\n"
+        "<proxy p>\ninclude /nowhere/proxy\n</proxy>\n",
+        "<warm-up w>\ninclude /nowhere/schedule\n</warm-up>\n",
+    };
+    struct findings findings;
+
+    for (size_t i = 0; i < COUNT_OF(texts); i++) {
+        if (load_with("", texts[i], true, &findings) != 0)
+            fail_msg("%s: %s", texts[i], findings.text);
+        assert_int_equal(load_with("", texts[i], false, &findings), E_SYNTAX);
+    }
+}
+
 static void from_text(void **state)
 {
     struct conf *conf;
@@ -242,6 +335,8 @@ int main(void)
         cmocka_unit_test(number_is_bounded),
         cmocka_unit_test(sections_end_in_their_file),
         cmocka_unit_test(what_is_no_file),
+        cmocka_unit_test(names_of_missing_files),
+        cmocka_unit_test(sections_of_missing_files),
         cmocka_unit_test(from_text),
     };
 

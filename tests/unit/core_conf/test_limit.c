@@ -135,7 +135,7 @@ static void ids_last(void **state)
 
 static void of_source(void **state)
 {
-    struct conf *conf = load_with("<domain *>\nsource-ip-max-smtp-out 10.0.0.0/8 5\n"
+    struct conf *conf = load_with("<domain *>\nsource-ip-max-smtp-out \"10.0.0.0/8\" \"5\"\n"
                                   "source-ip-max-smtp-out 10.1.0.0/16 2\n</domain>\n"
                                   "<domain d.test>\nsource-ip-max-smtp-out 0/0 9\n</domain>\n"
                                   "<domain e.test>\nsource-ip-max-smtp-out \"\"\n</domain>\n"
@@ -162,7 +162,7 @@ static void of_source(void **state)
 
 static void hosts(void **state)
 {
-    struct conf *conf = load_with("mx-connection-limit [*.]mx.test 50\n"
+    struct conf *conf = load_with("mx-connection-limit \"[*.]mx.test\" \"50\"\n"
                                   "ip-connection-limit 198.51.100.0/24 4\n");
     const struct conf_limit *mx = conf_limit_host_at(conf, 0), *ip = conf_limit_host_at(conf, 1);
     struct ipaddr in, out;
@@ -196,6 +196,10 @@ static void faults(void **state)
     assert_fault("<limit x>\n</limit>\n<limit X>\n</limit>\n", "given twice");
     assert_fault("<limit x>\nscope planet\n</limit>\n", "planet");
     assert_fault("mx-connection-limit *.x.test many\n", "not a number");
+    assert_fault("mx-connection-limit mx*.x.test 5\n",
+                 ": mx-connection-limit: \"mx*.x.test\" is no domain pattern");
+    assert_fault("mx-connection-limit $x 5\n", ": mx-connection-limit: there is no domain-macro");
+    assert_fault("mx-connection-limit \"\" 5\n", "a domain pattern is missing");
 }
 
 int main(void)

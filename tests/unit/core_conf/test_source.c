@@ -132,6 +132,12 @@ static void users(void **state)
     conf_unref(conf);
     for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
         refuse(wrong[i], &findings);
+    /* What is built in counts without a section; a name that nothing has is told at its line. */
+    conf = load(USER("password x\nsource {auth}\n"));
+    assert_string_equal(conf_smtp_user(conf, SLICE_LITERAL("u"))->source, "{auth}");
+    conf_unref(conf);
+    refuse(USER("password x\nsource none\n"), &findings);
+    assert_non_null(strstr(findings.text, "test:3: there is no <source none>"));
 }
 
 static void groups(void **state)
