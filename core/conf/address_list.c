@@ -118,6 +118,20 @@ static int add_domains(struct build *build, struct conf_address_list *list,
     return rc == E_SYNTAX ? 0 : rc;
 }
 
+/* A daemon has another working directory than whoever tests its file, so the path is absolute. */
+static bool take_path(struct build *build, const struct list_line *line, struct slice *path)
+{
+    struct slice rest = *path;
+
+    if (rest.data[0] == '"' && (value_next_word(&rest, path) < 0 || slice_trim(rest).len > 0))
+        *path = SLICE_EMPTY;
+    if (path->len > 0 && path->data[0] == '/')
+        return true;
+    report_error(build->report, line->file, line->line,
+                 "address-file: \"%.*s\" is not an absolute path", SHOW(*path));
+    return false;
+}
+
 /* One address a line; a domain alone or behind an @ stands for all of its addresses. */
 static int add_file(struct build *build, struct conf_address_list *list,
                     const struct list_line *line, struct slice path)
@@ -169,7 +183,7 @@ static int read_line(struct build *build, struct conf_address_list *list,
     if (rest.len > 0 && slice_equal_nocase(keyword, words[1]))
         return add_domains(build, list, line, rest);
     if (rest.len > 0 && slice_equal_nocase(keyword, words[2]))
-        return add_file(build, list, line, rest);
+        return take_path(build, line, &rest) ? add_file(build, list, line, rest) : 0;
     if (rest.len > 0 && slice_equal_nocase(keyword, words[0])) {
         found = list_next_regex(&rest, &pattern);
         if (found > 0)
