@@ -3,7 +3,7 @@
  *
  * A function that can fail returns 0 or a positive count on success and a negative value on
  * failure: either -errno from the system or one of ours below. Remote replies are never errors
- * (see net/verdict.h) and broken invariants never return (see must.h). Stateless, any thread.
+ * (see core/mail/verdict.h) and broken invariants never return (see must.h). Stateless, any thread.
  */
 #pragma once
 

@@ -2,7 +2,8 @@
  * lint: what is right by the letter and hardly meant so; private to core/conf.
  *
  * Runs over a tree that made a snapshot without errors, for `test config` alone: it may take its
- * time. Everything it finds is a warning with file and line. One thread.
+ * time. What it finds is a warning with file and line, or a note about the provider pack
+ * without a line. One thread.
  */
 #pragma once
 

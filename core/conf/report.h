@@ -1,8 +1,9 @@
 /*
  * report: findings on their way to the caller, counted and bounded.
  *
- * After ERRORS_MAX errors nothing more is passed on and report_is_full says so, so that a file
- * that is no configuration at all ends soon. One thread.
+ * After REPORT_ERRORS_MAX errors nothing more is passed on and report_is_full says so, so that a
+ * file that is no configuration at all ends soon; after REPORT_WARNINGS_MAX warnings no more of
+ * those. One thread.
  */
 #pragma once
 
