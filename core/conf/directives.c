@@ -287,6 +287,9 @@ static const struct type_text types[TYPE_COUNT_OF_TYPES] = {
                                    "the machine"},
     [TYPE_SOURCE_HOST] = {"source host", "`IP HELO` or `CIDR HELO`; a block stands for those of "
                                          "its addresses that the machine has"},
+    [TYPE_CIDR_ACCESS] = {"CIDR access",
+                          "an address block and `none`, `monitor`, `monitor,deny-logs`, `operator` "
+                          "or `admin`"},
     [TYPE_CIDR_COUNT] = {"CIDR number", "an address block and a number"},
     [TYPE_CIDR_RATE] = {"CIDR rate", "an address block and a rate"},
     [TYPE_CIDR_VOLUME_RATE] = {"CIDR volume rate", "an address block and a volume rate"},

@@ -147,6 +147,7 @@ static const struct {
     [TYPE_IP_PORT] = {value_parse_ip_port, false},
     [TYPE_LISTENER] = {value_parse_listener, false},
     [TYPE_SOURCE_HOST] = {value_parse_source_host, false},
+    [TYPE_CIDR_ACCESS] = {value_parse_cidr_access, false},
     [TYPE_CIDR_COUNT] = {value_parse_cidr_count, false},
     [TYPE_CIDR_RATE] = {value_parse_cidr_rate, false},
     [TYPE_CIDR_VOLUME_RATE] = {value_parse_cidr_volume_rate, false},

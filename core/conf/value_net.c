@@ -183,6 +183,32 @@ static int split_block(struct value_parse *parse, struct slice *ret_limit, struc
     return 0;
 }
 
+/* Kept as it is written: a blank may stand behind the comma. */
+int value_parse_cidr_access(struct value_parse *parse)
+{
+    static const char *const accesses[] = {"none", "monitor", "operator", "admin"};
+    struct slice access, more, item = SLICE_EMPTY;
+    int rc = split_block(parse, &access, &more);
+    bool is_known = false, may_deny;
+
+    if (rc < 0)
+        return rc;
+    if (more.len > 0)
+        access = slice_of(access.data, (size_t)(more.data - access.data) + more.len);
+    parse->value.text = value_copy_text(parse, slice_trim(parse->rest));
+    value_next_item(&access, &item);
+    for (size_t i = 0; i < sizeof(accesses) / sizeof(accesses[0]); i++)
+        is_known |= slice_equal_nocase(item, slice_str(accesses[i]));
+    may_deny = slice_equal_nocase(item, SLICE_LITERAL("monitor"));
+    if (is_known && value_next_item(&access, &item))
+        is_known = may_deny && slice_equal_nocase(item, SLICE_LITERAL("deny-logs"));
+    if (!is_known || value_next_item(&access, &item))
+        return value_refuse(parse,
+                            "behind the block stands none, monitor, monitor,deny-logs, operator or "
+                            "admin");
+    return 0;
+}
+
 int value_parse_cidr_count(struct value_parse *parse)
 {
     struct slice limit;

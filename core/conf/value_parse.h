@@ -63,6 +63,7 @@ value_parse_fn value_parse_domain_list;
 value_parse_fn value_parse_ip_port;
 value_parse_fn value_parse_listener;
 value_parse_fn value_parse_source_host;
+value_parse_fn value_parse_cidr_access;
 value_parse_fn value_parse_cidr_count;
 value_parse_fn value_parse_cidr_rate;
 value_parse_fn value_parse_cidr_volume_rate;

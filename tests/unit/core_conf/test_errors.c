@@ -9,6 +9,10 @@ static const struct {
     const char *fragments[3];
 } bad[] = {
     {"unknown directive", "\nmax-smpt-out 20\n", {"test:2:", "\"max-smpt-out\""}},
+    {"rights that web clients do not have",
+     "http-access 10/8 superuser\nhttp-access foo admin\n",
+     {"error test:1: http-access: behind the block stands none, monitor", "error test:2: "
+                                                                          "http-access: \"foo\""}},
     {"nearest name",
      "<domain *>\nmax-smpt-out 20\n</domain>\n",
      {"test:2:", "in <domain>", "did you mean \"max-smtp-out\"?"}},
