@@ -180,6 +180,7 @@ static int add_auto_cold(struct build *build, const struct section *section,
         return 0;
     }
     *slot = *like;
+    slot->made_by = (const char *)section->name.data;
     slot->vmta.addresses = cold.addresses;
     slot->vmta.address_count = cold.address_count;
     slot->vmta.name = (const char *)arena_copy(&conf->arena, slice_of(name, (size_t)len + 1)).data;

@@ -227,6 +227,35 @@ static void give_to_members(struct build *build, const struct section *section,
         conf->vmtas[conf->pools[position].vmta_ids[i]].pool_keys = list;
 }
 
+static const struct conf_key_list *keys_of_pool(const struct conf *conf, const char *name)
+{
+    for (const struct conf_key_place *at = conf->key_places; at != NULL; at = at->next) {
+        if (strcmp(at->kind, "virtual-mta-pool") == 0 && strcmp(at->name, name) == 0)
+            return &at->keys;
+    }
+    return NULL;
+}
+
+/* A cold virtual MTA that a section makes signs by the keys that the section's own mail has: what
+ * was signed for the one leaves by the other. */
+static void give_to_made(struct conf *conf)
+{
+    for (uint32_t i = 0; i < conf->vmta_count; i++) {
+        struct vmta_slot *slot = &conf->vmtas[i];
+        uint32_t maker;
+
+        if (slot->made_by == NULL)
+            continue;
+        maker = vmta_find(conf, slice_str(slot->made_by));
+        if (maker == TABLE_NONE) {
+            slot->pool_keys = keys_of_pool(conf, slot->made_by);
+            continue;
+        }
+        slot->keys = conf->vmtas[maker].keys;
+        slot->pool_keys = conf->vmtas[maker].pool_keys;
+    }
+}
+
 int build_keys(struct build *build)
 {
     const struct section *top = &build->tree->top;
@@ -255,6 +284,7 @@ int build_keys(struct build *build)
             return -ENOMEM;
     }
     keys_seal_lists(conf);
+    give_to_made(conf);
     return 0;
 }
 

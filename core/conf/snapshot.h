@@ -53,6 +53,7 @@ struct vmta_slot {
     bool has_own_volume;
     const struct conf_key_list *keys;      /* its own; NULL = none */
     const struct conf_key_list *pool_keys; /* of the last pool that has some; likewise */
+    const char *made_by; /* the section whose auto-cold-virtual-mta lines it comes from, or NULL */
 };
 
 /* A <source> block by address; parent is the next wider one, or the number of "none". */

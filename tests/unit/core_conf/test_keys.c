@@ -125,6 +125,32 @@ static void the_nearest_key_is_taken(void **state)
     assert_int_equal(dropped, 5);
 }
 
+/* What was signed for the mail of a section leaves by its cold virtual MTA too. */
+static void made_cold_ones_have_the_keys_of_their_section(void **state)
+{
+    static const char text[] = "<virtual-mta v>\nsmtp-source-host 127.0.0.1 a.b\n"
+                               "auto-cold-virtual-mta 127.0.0.2 a.b\n"
+                               "domain-key mine,shop.example,/k/3\n</virtual-mta>\n"
+                               "<virtual-mta w>\nsmtp-source-host 127.0.0.1 a.b\n</virtual-mta>\n"
+                               "<virtual-mta-pool p>\nvirtual-mta v\nvirtual-mta w\n"
+                               "auto-cold-virtual-mta 127.0.0.3 a.b\n"
+                               "domain-key ours,*,/k/4\n</virtual-mta-pool>\n";
+    struct told told;
+    struct conf *conf = load_text(text, &told);
+
+    assert_string_equal(told.text, "");
+    assert_non_null(conf);
+    assert_string_equal(selector_of(conf, "v-cold", "shop.example", CONF_DKIM_RSA_SHA256, ""),
+                        "mine");
+    assert_string_equal(selector_of(conf, "v-cold", "else.example", CONF_DKIM_RSA_SHA256, ""),
+                        "ours");
+    assert_string_equal(selector_of(conf, "p-cold", "else.example", CONF_DKIM_RSA_SHA256, ""),
+                        "ours");
+    assert_int_equal(conf_keys_hash(conf, conf_vmta_named(conf, SLICE_LITERAL("v-cold"))->id),
+                     conf_keys_hash(conf, conf_vmta_named(conf, SLICE_LITERAL("v"))->id));
+    conf_unref(conf);
+}
+
 static void queues_say_how(void **state)
 {
     static const char text[] =
@@ -389,6 +415,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_nearest_key_is_taken),
+        cmocka_unit_test(made_cold_ones_have_the_keys_of_their_section),
         cmocka_unit_test(queues_say_how),
         cmocka_unit_test(a_new_key_waits_for_its_record),
         cmocka_unit_test(what_signed_before_is_looked_for_where_it_stood),
