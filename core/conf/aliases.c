@@ -46,17 +46,21 @@ static bool is_address(struct build *build, struct slice text)
     return text.len > 0 && value_parse(&row, text, &build->conf->arena, &value, why) == 0;
 }
 
-/* ADDRESS, blanks, then ADDRESS,... */
+/* ADDRESS, blanks, then ADDRESS,...; each of the two may stand in quotes. */
 static bool read_alias(struct build *build, struct slice text, struct alias *alias)
 {
-    struct slice item;
-    size_t len = 0;
+    struct slice item, list;
 
-    while (len < text.len && text.data[len] != ' ' && text.data[len] != '\t')
-        len++;
-    alias->address = slice_of(text.data, len);
-    text = slice_trim(slice_after(text, len));
-    if (!is_address(build, alias->address) || text.len == 0)
+    if (value_next_word(&text, &alias->address) <= 0 || !is_address(build, alias->address))
+        return false;
+    list = slice_trim(text);
+    if (list.len > 0 && list.data[0] == '"') {
+        text = list;
+        if (value_next_word(&text, &list) <= 0 || slice_trim(text).len > 0)
+            return false;
+    }
+    text = list;
+    if (text.len == 0)
         return false;
     alias->targets = arena_alloc(&build->conf->arena, TARGETS_MAX * sizeof(*alias->targets));
     while (text.len > 0 && value_next_item(&text, &item)) {

@@ -29,15 +29,12 @@ static bool is_ours(const struct section *section)
 
 /* ---- Reading --------------------------------------------------------------------------------- */
 
+/* Without its quotes; empty where there is none. */
 static struct slice next_word(struct slice *rest)
 {
-    struct slice text = slice_trim(*rest);
-    size_t len = 0;
+    struct slice word = SLICE_EMPTY;
 
-    while (len < text.len && !value_is_blank(text.data[len]))
-        len++;
-    *rest = slice_after(text, len);
-    return slice_of(text.data, len);
+    return value_next_word(rest, &word) > 0 ? word : SLICE_EMPTY;
 }
 
 static bool is_any(struct slice text)

@@ -233,13 +233,13 @@ static const struct conf_rewrite_list *rewrites_of(const struct conf *conf, cons
 
 static void the_first_rewrite_that_fits(void **state)
 {
-    struct conf *conf =
-        load(WAYS "<source 10/8>\nrewrite-list l\n</source>\n"
-                  "<virtual-mta q>\nrewrite-list m\n</virtual-mta>\n"
-                  "<virtual-mta-pool p>\nvirtual-mta q\nvirtual-mta v\nrewrite-list l\n"
-                  "</virtual-mta-pool>\n"
-                  "<rewrite-list l>\nmail-from a@one b@two\nfrom-domain one three.example\n"
-                  "from-domain two four\n</rewrite-list>\n<rewrite-list m>\n</rewrite-list>\n");
+    struct conf *conf = load(
+        WAYS "<source 10/8>\nrewrite-list l\n</source>\n"
+             "<virtual-mta q>\nrewrite-list m\n</virtual-mta>\n"
+             "<virtual-mta-pool p>\nvirtual-mta q\nvirtual-mta v\nrewrite-list l\n"
+             "</virtual-mta-pool>\n"
+             "<rewrite-list l>\nmail-from \"a@one\" \"b@two\"\nfrom-domain \"one\" three.example\n"
+             "from-domain two four\n</rewrite-list>\n<rewrite-list m>\n</rewrite-list>\n");
     const struct conf_rewrite_list *list = source_of(conf, "10.0.0.1", NULL)->rewrites;
     const char *long_sender = "a-sender-with-a-name-that-is-long-enough-for-the-room@one";
 
@@ -383,6 +383,21 @@ static void rules_with_triggers_and_scopes(void **state)
     conf_unref(again);
 }
 
+static void quoted_aliases(void **state)
+{
+    struct conf *conf = load("alias \"a@x\" \"b@y, c@y\"\nalias d@x e@y,f@y\n");
+    struct findings findings;
+    const struct slice *targets;
+
+    assert_int_equal(conf_alias(conf, SLICE_LITERAL("a@x"), &targets), 2);
+    assert_true(slice_equal(targets[0], SLICE_LITERAL("b@y")));
+    assert_true(slice_equal(targets[1], SLICE_LITERAL("c@y")));
+    assert_int_equal(conf_alias(conf, SLICE_LITERAL("d@x"), &targets), 2);
+    conf_unref(conf);
+    refuse("<aliases>\na@x \"b@y\" c@y\n</aliases>\n", &findings);
+    refuse("<aliases>\na@x \"b@y\n</aliases>\n", &findings);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -391,6 +406,7 @@ int main(void)
         cmocka_unit_test(rules_have_priorities),
         cmocka_unit_test(the_first_rewrite_that_fits),
         cmocka_unit_test(members_of_an_address_list),
+        cmocka_unit_test(quoted_aliases),
         cmocka_unit_test(rules_of_replies),
         cmocka_unit_test(rules_with_triggers_and_scopes),
     };
