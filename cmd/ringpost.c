@@ -42,6 +42,14 @@ static void usage(FILE *to)
 
 /* ---- The daemon ------------------------------------------------------------------------------ */
 
+/* What may help where the daemon cannot be reached. */
+static const char *advice(int error)
+{
+    if (error == ENOENT || error == ECONNREFUSED)
+        return "; is ringpostd running, and is this its control-socket (--socket PATH)?";
+    return error == EACCES ? "; only root and the daemon's own user may ask it" : "";
+}
+
 static int connect_to(const char *path)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -54,7 +62,7 @@ static int connect_to(const char *path)
     strcpy(address.sun_path, path);
     fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0) {
-        fprintf(stderr, "ringpost: %s: %s\n", path, strerror(errno));
+        fprintf(stderr, "ringpost: %s: %s%s\n", path, strerror(errno), advice(errno));
         if (fd >= 0)
             close(fd);
         return -1;
@@ -138,7 +146,9 @@ static int print_answer(int fd, FILE *to)
     bool is_ok;
 
     if (!read_first_line(fd, &first)) {
-        fprintf(stderr, "ringpost: the daemon closed the connection without an answer\n");
+        fprintf(stderr,
+                "ringpost: the daemon closed the connection without an answer: it is ending, or "
+                "others ask it already, or you are neither root nor its own user\n");
         return EXIT_USAGE;
     }
     is_ok = first.len == 2 && memcmp(first.room, "ok", 2) == 0;

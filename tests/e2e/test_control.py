@@ -321,7 +321,7 @@ def test_forms_and_exit_codes(world):
     assert daemon.cli('--help').returncode == 0
     daemon.shutdown()
     gone = daemon.cli('show', 'status')
-    assert gone.returncode == 2 and gone.stdout == '' and gone.stderr
+    assert gone.returncode == 2 and gone.stdout == '' and 'is ringpostd running' in gone.stderr
     assert not os.path.exists(daemon.control_path)
 
 
