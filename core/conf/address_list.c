@@ -1,6 +1,7 @@
 /* <address-list>: addresses, domains and patterns whose mail a source does not take. */
 #include "core/base/err.h"
 #include "core/base/regex.h"
+#include "core/conf/pattern.h"
 #include "core/conf/pattern_list.h"
 #include "core/conf/show.h"
 
@@ -82,10 +83,27 @@ static void add_pattern(struct build *build, struct conf_address_list *list,
     list->patterns = added;
 }
 
-static int add_domain(struct build *build, struct conf_address_list *list, struct slice domain)
+static bool is_domain(struct slice text)
+{
+    char room[PATTERN_TEXT_MAX];
+    struct pattern pattern;
+
+    return pattern_parse(text, room, &pattern) == 0 && pattern.kind != PATTERN_ANY;
+}
+
+/* Who mistypes a member hears of it: it would stand for nobody, and mail would go to people who
+ * have asked for none. */
+static int add_domain(struct build *build, struct conf_address_list *list,
+                      const struct list_line *line, struct slice domain)
 {
     int rc;
 
+    if (!is_domain(domain)) {
+        report_error(build->report, line->file, line->line,
+                     "domain: \"%.*s\" is none of: example.com, *.example.com, [*.]example.com",
+                     SHOW(domain));
+        return 0;
+    }
     if (slice_starts_nocase(domain, SLICE_LITERAL("*.")))
         return add_text(build, list, "@.", slice_after(domain, 2));
     if (!slice_starts_nocase(domain, SLICE_LITERAL("[*.]")))
@@ -97,25 +115,61 @@ static int add_domain(struct build *build, struct conf_address_list *list, struc
 struct domain_adding {
     struct build *build;
     struct conf_address_list *list;
+    const struct list_line *line;
 };
 
 static int add_expanded(void *context, struct slice domain, bool from_macro)
 {
     struct domain_adding *adding = context;
 
-    return add_domain(adding->build, adding->list, domain);
+    return add_domain(adding->build, adding->list, adding->line, domain);
 }
 
 /* A domain, or those that a macro in it stands for. */
 static int add_domains(struct build *build, struct conf_address_list *list,
                        const struct list_line *line, struct slice text)
 {
-    struct domain_adding adding = {build, list};
+    struct domain_adding adding = {build, list, line};
     int rc = macro_expand(&build->macros, text, add_expanded, &adding);
 
     if (rc == E_SYNTAX)
         build_macro_error(build, line->file, line->line, "domain");
     return rc == E_SYNTAX ? 0 : rc;
+}
+
+/* An address; or a domain behind an @, for all of its addresses. */
+static int add_address(struct build *build, struct conf_address_list *list,
+                       const struct list_line *line, struct slice address)
+{
+    static const struct directive row = {.name = "address", .type = TYPE_ADDRESS, .max = 254};
+    char why[VALUE_WHY_MAX];
+    struct value value;
+
+    if (address.len > 1 && address.data[0] == '@' && is_domain(slice_after(address, 1)))
+        return add_text(build, list, "", address);
+    if (address.len > 0 && value_parse(&row, address, &build->conf->arena, &value, why) == 0)
+        return add_text(build, list, "", slice_str(value.text));
+    report_error(build->report, line->file, line->line, "address: \"%.*s\" is not a mail address",
+                 SHOW(address));
+    return 0;
+}
+
+typedef int add_fn(struct build *build, struct conf_address_list *list,
+                   const struct list_line *line, struct slice member);
+
+/* One member, or several with commas between them; all of it may stand in quotes. */
+static int add_each(struct build *build, struct conf_address_list *list,
+                    const struct list_line *line, struct slice text, add_fn *add)
+{
+    struct slice rest = text, word, member;
+    int rc = 0;
+
+    /* Quotes may also belong to the address: "a b"@example.com. */
+    if (text.data[0] == '"' && value_next_word(&rest, &word) > 0 && slice_trim(rest).len == 0)
+        text = word;
+    while (rc == 0 && value_next_item(&text, &member))
+        rc = add(build, list, line, member);
+    return rc;
 }
 
 /* A daemon has another working directory than whoever tests its file, so the path is absolute. */
@@ -132,14 +186,56 @@ static bool take_path(struct build *build, const struct list_line *line, struct 
     return false;
 }
 
-/* One address a line; a domain alone or behind an @ stands for all of its addresses. */
+/* A column of a table, say, or a name with its address: it would stand for nobody. */
+static bool is_member(struct slice entry)
+{
+    size_t at = slice_find(entry, '@');
+
+    if (at == entry.len || at == 0)
+        return is_domain(slice_after(entry, at == 0));
+    if (entry.data[0] == '"')
+        return at + 1 < entry.len;
+    for (size_t i = 0; i < entry.len; i++) {
+        if (value_is_blank(entry.data[i]) || strchr("<>,;", entry.data[i]) != NULL)
+            return false;
+    }
+    return at + 1 < entry.len;
+}
+
+/* One address a line; a domain alone or behind an @ stands for all of its addresses. What is
+ * neither is kept as it stands, and told. */
+static int add_lines(struct build *build, struct conf_address_list *list,
+                     const struct list_line *line, const char *name, FILE *file)
+{
+    char text[FILE_LINE_MAX];
+    uint32_t number = 0, odd_count = 0, odd_first = 0;
+    int rc = 0;
+
+    while (rc == 0 && fgets(text, sizeof(text), file) != NULL) {
+        struct slice entry = slice_trim(slice_of(text, strcspn(text, "\r\n")));
+
+        number++;
+        if (entry.len == 0 || entry.data[0] == '#')
+            continue;
+        if (!is_member(entry) && odd_count++ == 0)
+            odd_first = number;
+        rc = add_text(build, list, slice_find(entry, '@') < entry.len ? "" : "@", entry);
+    }
+    if (odd_count > 0)
+        report_warning(build->report, line->file, line->line,
+                       "address-file %s: lines that are neither an address nor a domain: %u, the "
+                       "first is line %u; they stand for nobody",
+                       name, odd_count, odd_first);
+    return rc;
+}
+
 static int add_file(struct build *build, struct conf_address_list *list,
                     const struct list_line *line, struct slice path)
 {
-    char name[FILE_LINE_MAX], text[FILE_LINE_MAX];
+    char name[FILE_LINE_MAX];
     struct stat facts;
     FILE *file;
-    int rc = 0;
+    int rc;
 
     snprintf(name, sizeof(name), "%.*s", (int)path.len, (const char *)path.data);
     if (build->options->no_includes) {
@@ -155,13 +251,7 @@ static int add_file(struct build *build, struct conf_address_list *list,
             fclose(file);
         return 0;
     }
-    while (rc == 0 && fgets(text, sizeof(text), file) != NULL) {
-        struct slice entry = slice_trim(slice_of(text, strcspn(text, "\r\n")));
-
-        if (entry.len == 0 || entry.data[0] == '#')
-            continue;
-        rc = add_text(build, list, slice_find(entry, '@') < entry.len ? "" : "@", entry);
-    }
+    rc = add_lines(build, list, line, name, file);
     fclose(file);
     return rc;
 }
@@ -181,7 +271,7 @@ static int read_line(struct build *build, struct conf_address_list *list,
     }
     rest = slice_trim(slice_after(line->text, keyword.len));
     if (rest.len > 0 && slice_equal_nocase(keyword, words[1]))
-        return add_domains(build, list, line, rest);
+        return add_each(build, list, line, rest, add_domains);
     if (rest.len > 0 && slice_equal_nocase(keyword, words[2]))
         return take_path(build, line, &rest) ? add_file(build, list, line, rest) : 0;
     if (rest.len > 0 && slice_equal_nocase(keyword, words[0])) {
@@ -189,7 +279,7 @@ static int read_line(struct build *build, struct conf_address_list *list,
         if (found > 0)
             add_pattern(build, list, line, pattern);
         else if (found == 0)
-            return add_text(build, list, "", rest);
+            return add_each(build, list, line, rest, add_address);
         if (found >= 0)
             return 0;
     }

@@ -316,6 +316,24 @@ static int begin(void **state)
     return mkdtemp(folder) == NULL;
 }
 
+/* What no address or domain is stands for nobody, which somebody should know. */
+static void lines_of_an_address_file(void **state)
+{
+    struct findings findings = {0};
+    struct conf *conf = NULL;
+    char text[512];
+
+    put("addresses", "# gone\n\na@one.test\r\n@two.test\nthree.test\n\"a b\"@four.test\n"
+                     "five@five.test,2024-01-01\n<six@six.test>\nseven eight\n");
+    snprintf(text, sizeof(text), "<address-list l>\naddress-file %s\n</address-list>\n",
+             path_of("addresses"));
+    put("lists.conf", text);
+    assert_int_equal(conf_load(path_of("lists.conf"), NULL, collect, &findings, &conf), 0);
+    expect(&findings, "addresses",
+           ": lines that are neither an address nor a domain: 3, the first is line 7");
+    conf_unref(conf);
+}
+
 static int end(void **state)
 {
     char command[128];
@@ -338,6 +356,7 @@ int main(void)
         cmocka_unit_test(names_of_missing_files),
         cmocka_unit_test(sections_of_missing_files),
         cmocka_unit_test(from_text),
+        cmocka_unit_test(lines_of_an_address_file),
     };
 
     return cmocka_run_group_tests(tests, begin, end);
