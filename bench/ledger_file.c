@@ -166,6 +166,25 @@ static uint64_t sum_recipient(const struct entries *entries, uint64_t at, struct
     return at;
 }
 
+/* A sink learns its run from the first message, so what it refused before that says 0: it is of the
+ * one run that there is. */
+static void name_early_refusals(struct entries *entries)
+{
+    uint32_t run = 0;
+
+    for (uint64_t i = 0; i < entries->count; i++) {
+        uint32_t other = entries->list[i].run;
+
+        if (run != 0 && other != 0 && other != run)
+            return;
+        run = other != 0 ? other : run;
+    }
+    for (uint64_t i = 0; i < entries->count; i++) {
+        if (entries->list[i].run == 0 && entries->list[i].letter == 'b')
+            entries->list[i].run = run;
+    }
+}
+
 int ledger_files_sum(const char *const *paths, uint32_t count, struct ledger_sums *ret_sums)
 {
     struct entries entries = {0};
@@ -175,6 +194,7 @@ int ledger_files_sum(const char *const *paths, uint32_t count, struct ledger_sum
     for (uint32_t i = 0; i < count && error == 0; i++)
         error = read_file(&entries, paths[i]);
     if (error == 0) {
+        name_early_refusals(&entries);
         if (entries.count > 0)
             qsort(entries.list, entries.count, sizeof(struct entry), by_recipient);
         for (uint64_t at = 0; at < entries.count;)

@@ -131,6 +131,25 @@ static void half_a_line_at_the_end_never_counted(void **state)
     unlink(path);
 }
 
+/* Before the first message a sink does not know its run. */
+static void a_refusal_before_the_run_is_known_counts(void **state)
+{
+    char path[] = "/tmp/bench-ledger-XXXXXX";
+    const char *paths[1] = {path};
+    struct ledger_sums sums;
+
+    close(mkstemp(path));
+    write_text(path, "b 00000000 0 0\na 00000abc 0 0\na 00000abc 1 0\nd 00000abc 1 0\n");
+    assert_int_equal(ledger_files_sum(paths, 1, &sums), 0);
+    assert_int_equal(sums.bounced, 1);
+    assert_int_equal(sums.lost, 0);
+    /* Of two runs nobody knows whose it is. */
+    write_text(path, "b 00000000 0 0\na 00000abc 0 0\na 00000abd 0 0\n");
+    assert_int_equal(ledger_files_sum(paths, 1, &sums), 0);
+    assert_int_equal(sums.lost, 2);
+    unlink(path);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -138,6 +157,7 @@ int main(void)
         cmocka_unit_test(arrivals_stop_counting_and_do_not_wrap),
         cmocka_unit_test(files_tell_the_same),
         cmocka_unit_test(half_a_line_at_the_end_never_counted),
+        cmocka_unit_test(a_refusal_before_the_run_is_known_counts),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
