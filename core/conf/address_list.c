@@ -83,33 +83,78 @@ static void add_pattern(struct build *build, struct conf_address_list *list,
     list->patterns = added;
 }
 
+/* One that can be that of an address: no block of addresses, and not all there are. */
 static bool is_domain(struct slice text)
 {
     char room[PATTERN_TEXT_MAX];
     struct pattern pattern;
 
-    return pattern_parse(text, room, &pattern) == 0 && pattern.kind != PATTERN_ANY;
+    return pattern_parse(text, room, &pattern) == 0 && pattern.kind != PATTERN_ANY &&
+           slice_find(text, '/') == text.len;
 }
 
-/* Who mistypes a member hears of it: it would stand for nobody, and mail would go to people who
- * have asked for none. */
-static int add_domain(struct build *build, struct conf_address_list *list,
-                      const struct list_line *line, struct slice domain)
+static int put_domain(struct build *build, struct conf_address_list *list, struct slice domain)
 {
     int rc;
 
-    if (!is_domain(domain)) {
-        report_error(build->report, line->file, line->line,
-                     "domain: \"%.*s\" is none of: example.com, *.example.com, [*.]example.com",
-                     SHOW(domain));
-        return 0;
-    }
     if (slice_starts_nocase(domain, SLICE_LITERAL("*.")))
         return add_text(build, list, "@.", slice_after(domain, 2));
     if (!slice_starts_nocase(domain, SLICE_LITERAL("[*.]")))
         return add_text(build, list, "@", domain);
     rc = add_text(build, list, "@", slice_after(domain, 4));
     return rc < 0 ? rc : add_text(build, list, "@.", slice_after(domain, 4));
+}
+
+/* Of an entry without a local part: what it says of a domain, with an @ in front or not. */
+static struct slice domain_alone(struct slice entry)
+{
+    size_t at = slice_find(entry, '@');
+
+    return at == 0 ? slice_after(entry, 1) : at == entry.len ? entry : SLICE_EMPTY;
+}
+
+/* An address, or a domain for all of its addresses. */
+static int put_entry(struct build *build, struct conf_address_list *list, struct slice entry)
+{
+    struct slice domain = domain_alone(entry);
+
+    return domain.len > 0 ? put_domain(build, list, domain) : add_text(build, list, "", entry);
+}
+
+/* Where a quoted local part ends; 0 when there is none. */
+static size_t quoted_len(struct slice entry)
+{
+    for (size_t i = 1; entry.data[0] == '"' && i + 2 < entry.len; i++) {
+        if (entry.data[i] == '"' && entry.data[i + 1] == '@')
+            return i + 1;
+    }
+    return 0;
+}
+
+/* Anything else (a column of a table, say, or a name with its address) would stand for nobody. */
+static bool is_entry(struct slice entry)
+{
+    size_t from = entry.len > 0 ? quoted_len(entry) : 0;
+
+    if (entry.len == 0 || domain_alone(entry).len > 0)
+        return is_domain(domain_alone(entry));
+    for (size_t i = from; i < entry.len; i++) {
+        if (value_is_blank(entry.data[i]) || strchr("<>,;\"", entry.data[i]) != NULL)
+            return false;
+    }
+    return entry.data[entry.len - 1] != '@';
+}
+
+/* Who mistypes a member hears of it: mail would go to people who have asked for none. */
+static int add_domain(struct build *build, struct conf_address_list *list,
+                      const struct list_line *line, struct slice domain)
+{
+    if (is_domain(domain))
+        return put_domain(build, list, domain);
+    report_error(build->report, line->file, line->line,
+                 "domain: \"%.*s\" is none of: example.com, *.example.com, [*.]example.com",
+                 SHOW(domain));
+    return 0;
 }
 
 struct domain_adding {
@@ -137,18 +182,11 @@ static int add_domains(struct build *build, struct conf_address_list *list,
     return rc == E_SYNTAX ? 0 : rc;
 }
 
-/* An address; or a domain behind an @, for all of its addresses. */
 static int add_address(struct build *build, struct conf_address_list *list,
                        const struct list_line *line, struct slice address)
 {
-    static const struct directive row = {.name = "address", .type = TYPE_ADDRESS, .max = 254};
-    char why[VALUE_WHY_MAX];
-    struct value value;
-
-    if (address.len > 1 && address.data[0] == '@' && is_domain(slice_after(address, 1)))
-        return add_text(build, list, "", address);
-    if (address.len > 0 && value_parse(&row, address, &build->conf->arena, &value, why) == 0)
-        return add_text(build, list, "", slice_str(value.text));
+    if (slice_find(address, '@') < address.len && is_entry(address))
+        return put_entry(build, list, address);
     report_error(build->report, line->file, line->line, "address: \"%.*s\" is not a mail address",
                  SHOW(address));
     return 0;
@@ -186,22 +224,6 @@ static bool take_path(struct build *build, const struct list_line *line, struct 
     return false;
 }
 
-/* A column of a table, say, or a name with its address: it would stand for nobody. */
-static bool is_member(struct slice entry)
-{
-    size_t at = slice_find(entry, '@');
-
-    if (at == entry.len || at == 0)
-        return is_domain(slice_after(entry, at == 0));
-    if (entry.data[0] == '"')
-        return at + 1 < entry.len;
-    for (size_t i = 0; i < entry.len; i++) {
-        if (value_is_blank(entry.data[i]) || strchr("<>,;", entry.data[i]) != NULL)
-            return false;
-    }
-    return at + 1 < entry.len;
-}
-
 /* One address a line; a domain alone or behind an @ stands for all of its addresses. What is
  * neither is kept as it stands, and told. */
 static int add_lines(struct build *build, struct conf_address_list *list,
@@ -217,10 +239,14 @@ static int add_lines(struct build *build, struct conf_address_list *list,
         number++;
         if (entry.len == 0 || entry.data[0] == '#')
             continue;
-        if (!is_member(entry) && odd_count++ == 0)
+        if (!is_entry(entry) && odd_count++ == 0)
             odd_first = number;
-        rc = add_text(build, list, slice_find(entry, '@') < entry.len ? "" : "@", entry);
+        rc = put_entry(build, list, entry);
     }
+    /* Half a list would let mail through to the other half. */
+    if (ferror(file))
+        report_error(build->report, line->file, line->line, "address-file %s: %s", name,
+                     strerror(errno));
     if (odd_count > 0)
         report_warning(build->report, line->file, line->line,
                        "address-file %s: lines that are neither an address nor a domain: %u, the "
@@ -329,13 +355,16 @@ void build_address_lists(struct build *build)
 }
 
 /* An open relay is not to be had by a slip. */
-static void check_relay_domain(struct build *build, const struct entry *entry, struct slice name)
+static bool is_open_relay(struct build *build, const struct entry *entry, struct slice name)
 {
-    if (name.len > 0 && name.data[0] == '*' && (name.len == 1 || name.data[1] != '.'))
-        report_error(build->report, entry->file, entry->line,
-                     "relay-domain: \"%.*s\" would take everybody's mail to anywhere; who may do "
-                     "that is said by always-allow-relaying in a <source>",
-                     SHOW(name));
+    if (name.len == 0 || name.data[0] != '*' || (name.len > 1 && name.data[1] == '.'))
+        return false;
+    report_error(
+        build->report, entry->file, entry->line,
+        "relay-domain: \"%.*s\" would take everybody's mail to anywhere; who may do that is "
+        "said by always-allow-relaying in a <source>",
+        SHOW(name));
+    return true;
 }
 
 static void add_relay(struct build *build, const struct entry *entry, const char *keyword,
@@ -368,8 +397,8 @@ void build_relay(struct build *build)
         struct slice rest = slice_str(domains.items[i]->value.text), name;
 
         while (value_next_item(&rest, &name)) {
-            check_relay_domain(build, domains.items[i], name);
-            add_relay(build, domains.items[i], "domain ", name);
+            if (!is_open_relay(build, domains.items[i], name))
+                add_relay(build, domains.items[i], "domain ", name);
         }
     }
     for (uint32_t i = 0; i < addresses.count; i++)

@@ -55,6 +55,9 @@ static void mistakes_are_named(void **state)
         {"<address-list l>\ndomain a@b\n</address-list>\n", "test:7: domain: \"a@b\" is none of"},
         {"domain-macro m a.test,foo!\n<address-list l>\ndomain $m\n</address-list>\n",
          "test:8: domain: \"foo!\" is none of"},
+        {"<address-list l>\ndomain [10.0.0.0/8]\n</address-list>\n", "test:7: domain: \"[10."},
+        {"<address-list l>\naddress-file /proc/self/mem\n</address-list>\n",
+         "test:7: address-file /proc/self/mem: "},
         {"relay-address a@b c@d\n", "test:6: "},
         {"<address-list>\n</address-list>\n", "test:6: <address-list> needs a name"},
         {"<smtp-pattern-list l>\nreply /a(b/ mode=backoff\n</smtp-pattern-list>\n",
@@ -274,18 +277,20 @@ static void members_of_an_address_list(void **state)
         const char *address;
         bool is_member;
     } rows[] = {
-        {"a@one", true},      {"A@ONE", true},      {"b@one", false},      {"x@two", true},
-        {"x@sub.two", false}, {"x@three", false},   {"x@a.b.three", true}, {"x@four", true},
-        {"x@a.four", true},   {"x@notfour", false}, {"abuse1@x", true},    {"abuse@x", false},
-        {"q@five", true},     {"r@five", true},     {"s@five", true},      {"t@five", false},
-        {"x@six", true},      {"x@seven", true},    {"x@eight", true},     {"x@nine", true},
+        {"a@one", true},        {"A@ONE", true},      {"b@one", false},      {"x@two", true},
+        {"x@sub.two", false},   {"x@three", false},   {"x@a.b.three", true}, {"x@four", true},
+        {"x@a.four", true},     {"x@notfour", false}, {"abuse1@x", true},    {"abuse@x", false},
+        {"q@five", true},       {"r@five", true},     {"s@five", true},      {"t@five", false},
+        {"\"u v\"@five", true}, {"x@a.ten", true},    {"x@ten", false},      {"x@six", true},
+        {"x@seven", true},      {"x@eight", true},    {"x@nine", true},
     };
     struct conf *conf = load("<source 10/8>\nsuppression-lists empty,l\n</source>\n"
                              "<address-list empty>\n</address-list>\n"
                              "<address-list l>\naddress a@one\ndomain two\ndomain *.three\n"
                              "domain [*.]four\naddress /^abuse\\d/\n"
                              "address \"q@five\"\naddress r@five, s@five\ndomain \"six\"\n"
-                             "domain seven,eight\naddress @nine\n</address-list>\n");
+                             "domain seven,eight\naddress @nine\naddress \"u v\"@five\naddress "
+                             "@*.ten\n</address-list>\n");
     const struct conf_source *source = source_of(conf, "10.0.0.1", NULL);
     struct regex_scratch *scratch = regex_scratch_new();
 
